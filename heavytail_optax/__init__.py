@@ -1,0 +1,3 @@
+"""Truncated heavy-tailed SGD as composable Optax transformations."""
+
+__version__ = "0.1.0"
