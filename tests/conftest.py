@@ -1,0 +1,63 @@
+"""What every test and every example of the documentation runs under.
+
+`pytest` reads this file before it collects anything, whatever part of the project the
+test comes from, so that the settings below also hold for the doctests of the package,
+of the pages under `docs/` and of the README.
+"""
+
+import os
+
+# XLA reads its flags once, when the first device is asked for: set them before jax is
+# imported. What the user has set comes last, hence wins.
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        "--xla_force_host_platform_device_count=8",
+        os.environ.get("XLA_FLAGS", ""),
+    ]
+).strip()
+
+import hypothesis
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+import heavytail_optax as hto
+
+# An array of another rank is a mistake far more often than a wish: say `x[None]`.
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# The same examples on every run and machine. Compiling takes seconds, so no deadline.
+hypothesis.settings.register_profile(
+    "derandomised",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    max_examples=25,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("derandomised")
+
+
+class ExampleNames:
+    """Plugin with the names that every example may use without importing them."""
+
+    @pytest.fixture(autouse=True, scope="session")
+    @classmethod
+    def add_example_names(cls, doctest_namespace):
+        doctest_namespace.update(jax=jax, jnp=jnp, optax=optax, hto=hto)
+
+
+def pytest_configure(config):
+    # A fixture defined in this file would reach the tests below this folder only.
+    config.pluginmanager.register(ExampleNames(), "example_names")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leaves out the tests marked `slow`, unless `-m` speaks of them."""
+    if "slow" in config.option.markexpr:
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    if slow:
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
