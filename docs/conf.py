@@ -29,6 +29,9 @@ autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
+# Napoleon takes the words before a colon in "Returns:" for a type. Ours are prose.
+napoleon_custom_sections = ["Returns"]
+default_role = "code"
 
 # Following links to other projects needs a network, which a build must not.
 intersphinx_mapping = (
