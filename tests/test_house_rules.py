@@ -1,0 +1,143 @@
+"""The rules of `docs/contributing.md` that a machine can check."""
+
+import collections
+import importlib
+import inspect
+import json
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "heavytail_optax"
+API_PAGES = sorted((ROOT / "docs" / "api").glob("*.md"))
+MAX_LINES = 400
+
+
+def run(*command):
+    """Runs a command of this environment from the root of the project."""
+    return subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("ruff", "check", "."),
+        ("ruff", "format", "--check", "."),
+        ("pyrefly", "check"),
+    ],
+    ids=" ".join,
+)
+def test_source_is_clean(command):
+    result = run(*command)
+    assert result.returncode == 0, result.stdout
+
+
+def test_documentation_builds_without_warnings(tmp_path):
+    result = run(
+        *("sphinx", "-W", "--keep-going", "-q", "-b", "html"),
+        *("-d", str(tmp_path / "doctrees"), "docs", str(tmp_path / "html")),
+    )
+    assert result.returncode == 0, result.stdout
+    assert (tmp_path / "html" / "index.html").exists()
+
+
+def loaded_by(statement):
+    """The top-level modules that are loaded after a statement."""
+    program = (
+        f"{statement}; import json, sys; "
+        "print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    ).stdout
+    return set(json.loads(output)) - set(sys.stdlib_module_names)
+
+
+def test_import_loads_jax_and_optax_only():
+    allowed = loaded_by("import jax, optax")
+    assert {"jax", "jaxlib", "optax"} <= allowed
+    assert loaded_by("import heavytail_optax") - allowed == {"heavytail_optax"}
+    # The check sees a package that is loaded beside them.
+    assert "pytest" in loaded_by("import heavytail_optax, pytest") - allowed
+
+
+def test_modules_are_short():
+    lengths = {
+        str(path.relative_to(ROOT)): len(path.read_text("utf-8").splitlines())
+        for path in PACKAGE.rglob("*.py")
+    }
+    assert lengths
+    assert {name: n for name, n in lengths.items() if n > MAX_LINES} == {}
+
+
+def public_objects():
+    """Every public object by its full name: what `__all__` lists, here and below."""
+    objects = {}
+    namespaces = ["heavytail_optax"]
+    while namespaces:
+        namespace = namespaces.pop()
+        module = importlib.import_module(namespace)
+        for name in module.__all__:
+            full_name = f"{namespace}.{name}"
+            value = getattr(module, name)
+            if inspect.ismodule(value):
+                assert value.__name__ == full_name
+                namespaces.append(full_name)
+            else:
+                objects[full_name] = value
+    return objects
+
+
+def documented_names(page):
+    """The full names of what a page of the reference documents, repeats included."""
+    namespace = ""
+    for line in page.read_text("utf-8").splitlines():
+        match = re.match(r"\s*\.\. (\w+):: +([\w.]+)", line)
+        if match is None:
+            continue
+        directive, name = match.groups()
+        if directive in ("currentmodule", "module", "automodule"):
+            namespace = name
+        elif directive.startswith("auto"):
+            yield f"{namespace}.{name}"
+
+
+def test_public_names_have_a_summary_line():
+    without = []
+    for name, value in public_objects().items():
+        if isinstance(value, str):  # `__version__`
+            continue
+        # Not `inspect.getdoc`, which falls back on the docstring of a base class.
+        lines = inspect.cleandoc(value.__doc__ or "").splitlines()
+        is_summary = bool(lines) and lines[0].endswith(".") and not any(lines[1:2])
+        if not is_summary or lines[0].startswith(f"{name.split('.')[-1]}("):
+            without.append(name)
+    assert without == []
+
+
+def test_public_names_are_documented_once():
+    counts = collections.Counter(
+        name for page in API_PAGES for name in documented_names(page)
+    )
+    assert {name: n for name, n in counts.items() if n > 1} == {}
+    public = {name for name in public_objects() if not name.endswith("__")}
+    assert set(counts) == public
