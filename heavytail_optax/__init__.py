@@ -1,3 +1,20 @@
 """Truncated heavy-tailed SGD as composable Optax transformations."""
 
+from heavytail_optax import tails
+from heavytail_optax._inflation import InflateGradientNoiseState, inflate_gradient_noise
+from heavytail_optax._noise import HeavyTailedNoiseState, add_heavy_tailed_noise
+from heavytail_optax._optimizers import truncated_heavy_tailed_sgd
+from heavytail_optax._truncation import TruncateUpdateNormState, truncate_update_norm
+
 __version__ = "0.1.0"
+
+__all__ = (
+    "HeavyTailedNoiseState",
+    "InflateGradientNoiseState",
+    "TruncateUpdateNormState",
+    "add_heavy_tailed_noise",
+    "inflate_gradient_noise",
+    "tails",
+    "truncate_update_norm",
+    "truncated_heavy_tailed_sgd",
+)

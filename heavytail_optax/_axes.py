@@ -1,0 +1,48 @@
+"""Names of mapped axes, for parameters sharded inside shard_map or pmap."""
+
+from typing import Any
+
+import jax
+
+from heavytail_optax._prefix import broadcast_prefix
+from heavytail_optax._validation import type_error
+
+_ACCEPTED = (
+    "None, the name of a mapped axis, a tuple of names, or a pytree prefix of these "
+    "with None for replicated leaves"
+)
+
+
+def _is_axis_spec(node: Any) -> bool:
+    return (
+        node is None
+        or isinstance(node, str)
+        or (
+            isinstance(node, tuple)
+            and len(node) > 0
+            and all(isinstance(name, str) for name in node)
+        )
+    )
+
+
+def check_axis_name(function: str, axis_name: Any) -> None:
+    """Raises a TypeError unless every leaf of `axis_name` names axes or is None."""
+    for leaf in jax.tree.leaves(axis_name, is_leaf=_is_axis_spec):
+        if not _is_axis_spec(leaf):
+            raise type_error(function, "axis_name", _ACCEPTED, axis_name)
+
+
+def axes_of_leaves(function: str, axis_name: Any, tree: Any) -> list[tuple[str, ...]]:
+    """The mapped axes over which each leaf of `tree` is sharded."""
+    specs = broadcast_prefix(function, "axis_name", axis_name, tree, _is_axis_spec)
+    return [
+        () if spec is None else (spec,) if isinstance(spec, str) else spec
+        for spec in specs
+    ]
+
+
+def fold_in_axes(key: jax.Array, axes: tuple[str, ...]) -> jax.Array:
+    """A key of its own on each shard; the key itself where there are no axes."""
+    for axis in axes:
+        key = jax.random.fold_in(key, jax.lax.axis_index(axis))
+    return key

@@ -1,0 +1,147 @@
+"""Tail inflation: a sample of the gradient's own noise, times a heavy-tailed scalar."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from heavytail_optax._keys import check_key, key_data_copy, step_key
+from heavytail_optax._leaves import add_noise, check_leaves
+from heavytail_optax._schedules import check_scale, scales_at
+from heavytail_optax._uniform import computation_dtype
+from heavytail_optax._validation import value_error
+from heavytail_optax.tails._tail import check_tail_or_schedule, tail_at
+
+_NAME = "inflate_gradient_noise"
+
+
+class InflateGradientNoiseState(NamedTuple):
+    """State of `inflate_gradient_noise`.
+
+    Attributes:
+      inflation_count: steps taken so far. shape=(), dtype=int32.
+      inflation_key: data of the key; never changes. dtype=uint32.
+      inflation_draw: W of the last step, before the scale. shape=(), dtype=float32.
+    """
+
+    inflation_count: jax.Array
+    inflation_key: jax.Array
+    inflation_draw: jax.Array
+
+
+def _check_noise(updates: Any, gradient_noise: Any) -> list[jax.Array]:
+    """The leaves of `gradient_noise`, checked against those of the updates."""
+    accepted = "a pytree of floating arrays, of the structure and shapes of the updates"
+    function = f"{_NAME}.update"
+    if gradient_noise is None and updates is not None:
+        raise value_error(function, "gradient_noise", accepted, None)
+    got = jax.tree.structure(gradient_noise)
+    if got != jax.tree.structure(updates):
+        raise value_error(function, "gradient_noise", accepted, got)
+    leaves = check_leaves(_NAME, jax.tree.leaves(gradient_noise), allow_complex=False)
+    for leaf, update in zip(leaves, jax.tree.leaves(updates), strict=True):
+        if leaf.shape != jnp.shape(update):
+            raise value_error(function, "gradient_noise", accepted, leaf)
+    return leaves
+
+
+def inflate_gradient_noise(
+    tail: Any, scale: Any, *, key: Any
+) -> optax.GradientTransformationExtraArgs:
+    r"""Adds a sample of the gradient's noise, inflated by a heavy-tailed scalar.
+
+    .. math::
+      g_t \leftarrow g_t + Z_t\, v_t, \qquad Z_t = c_t W_t, \qquad
+      v_t = g^{SB*}_t - g^{LB}_t,
+
+    with one scalar W for the whole update and `v` the `gradient_noise` that the caller
+    passes to `update`: the difference of a small-batch and a large-batch gradient, or of
+    two halves of one batch. The direction of a large jump is then that of the noise
+    which SGD has anyway. Follow it by the learning rate and `truncate_update_norm`.
+
+    W is a function of the key and t alone, so it is equal on all replicas.
+
+    Args:
+      tail: the law of W, which need not be centred: in the paper `tails.pareto(alpha)`.
+        Or a schedule (step -> tail).
+      scale: c: a non-negative number, an array of shape (), a schedule
+        (step -> scale), or a pytree prefix of the updates of these. It has no unit: the
+        noise is that of the gradient. A traced value that is negative makes the
+        update NaN.
+      key: an integer seed, a typed key or a legacy key.
+
+    Returns:
+      A transformation whose `update` needs the keyword argument `gradient_noise`, a
+      pytree like the updates, and whose state is an `InflateGradientNoiseState`.
+
+    Raises:
+      TypeError: if an argument has the wrong type; in `update`, if a leaf is not a
+        floating array.
+      ValueError: if `scale` is negative, NaN or not a scalar; in `update`, if
+        `gradient_noise` is missing or does not match the updates.
+
+    Example:
+      >>> import jax.numpy as jnp, optax
+      >>> import heavytail_optax as hto
+      >>> optimizer = optax.chain(
+      ...     hto.inflate_gradient_noise(hto.tails.pareto(1.4), 0.5, key=0),
+      ...     optax.scale_by_learning_rate(0.1),
+      ...     hto.truncate_update_norm(0.25),
+      ... )
+      >>> params = jnp.zeros(2)
+      >>> first_half, second_half = jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0])
+      >>> updates, state = optimizer.update(
+      ...     0.5 * (first_half + second_half),
+      ...     optimizer.init(params),
+      ...     params,
+      ...     gradient_noise=0.5 * (first_half - second_half),
+      ... )
+      >>> bool(optax.tree.get(state, "inflation_draw") >= 1.0)
+      True
+
+    References:
+      Wang, Oh, Rhee, "Eliminating sharp minima from SGD with truncated heavy-tailed
+      noise", ICLR 2022 (arXiv 2102.04297): the tail-inflation experiments.
+    """
+    check_tail_or_schedule(_NAME, tail, must_be_centred=False)
+    check_scale(_NAME, scale)
+    check_key(_NAME, key)
+
+    def init_fn(params):
+        del params
+        return InflateGradientNoiseState(
+            inflation_count=jnp.zeros((), jnp.int32),
+            inflation_key=key_data_copy(key),
+            inflation_draw=jnp.zeros((), jnp.float32),
+        )
+
+    def update_fn(updates, state, params=None, *, gradient_noise=None, **extra_args):
+        del params, extra_args
+        leaves, structure = jax.tree.flatten(updates)
+        leaves = check_leaves(_NAME, leaves, allow_complex=False)
+        noise = _check_noise(updates, gradient_noise)
+        count = state.inflation_count
+        current_tail = tail_at(_NAME, tail, count, must_be_centred=False)
+        scales = scales_at(_NAME, scale, count, updates)
+        dtype = jnp.result_type(
+            jnp.float32, *(computation_dtype(x.dtype) for x in leaves)
+        )
+        draw = current_tail.sample(
+            step_key(key, state.inflation_key, _NAME, count), (), dtype
+        )
+        inflated = [
+            add_noise(
+                x, (c.astype(dtype) * draw).astype(computation_dtype(x.dtype)) * v
+            )
+            for x, c, v in zip(leaves, scales, noise, strict=True)
+        ]
+        largest = jnp.finfo(jnp.float32).max
+        new_state = InflateGradientNoiseState(
+            inflation_count=optax.safe_increment(count),
+            inflation_key=state.inflation_key,
+            inflation_draw=jnp.clip(draw, -largest, largest).astype(jnp.float32),
+        )
+        return jax.tree.unflatten(structure, inflated), new_state
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)

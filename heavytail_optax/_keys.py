@@ -1,0 +1,71 @@
+"""Random keys: from what users pass, through optimiser state, to one key a draw.
+
+Optimiser state holds plain uint32 key data. A typed key there would break
+`optax.contrib.sam`, Flax's `to_bytes` and `optax.tree.cast`; the user's own array
+would be deleted with the state when a training step donates it.
+"""
+
+import numbers
+import zlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from heavytail_optax._validation import type_error
+
+_ACCEPTED = "an integer seed, a typed key (`jax.random.key`) or a legacy key"
+
+
+def _is_typed(key: Any) -> bool:
+    return hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+
+
+def _is_legacy(key: Any) -> bool:
+    return hasattr(key, "dtype") and key.dtype == jnp.uint32 and key.ndim == 1
+
+
+def check_key(function: str, key: Any, argument: str = "key") -> None:
+    """Raises a TypeError unless `key` is one seed or one key."""
+    if isinstance(key, bool):
+        raise type_error(function, argument, _ACCEPTED, key)
+    if isinstance(key, numbers.Integral) or _is_legacy(key):
+        return
+    # `optax.inject_hyperparams` turns a seed into an integer array.
+    is_integer_array = hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jnp.integer)
+    if not ((_is_typed(key) or is_integer_array) and key.shape == ()):
+        raise type_error(function, argument, _ACCEPTED, key)
+
+
+def as_typed_key(key: Any) -> jax.Array:
+    """The typed key that a seed, a legacy key or a typed key stands for."""
+    if _is_typed(key):
+        return key
+    if _is_legacy(key):
+        return jax.random.wrap_key_data(jnp.asarray(key))
+    return jax.random.key(key)
+
+
+def key_data_copy(key: Any) -> jax.Array:
+    """Key data of its own buffer, so that donating it leaves the user's key alive."""
+    return jnp.array(jax.random.key_data(as_typed_key(key)), copy=True)
+
+
+def step_key(key: Any, key_data: jax.Array, purpose: str, count: jax.Array):
+    """The key of one step: a function of the stored key, the purpose and the step.
+
+    Args:
+      key: what the user passed; tells the implementation that `key_data` belongs to.
+      key_data: the uint32 data kept in the optimiser state.
+      purpose: who draws. Two kinds of transformation given one key thus draw
+        independently of each other, and of the user's own `jax.random.split`, whose
+        i-th key is the plain `fold_in(key, i)`.
+      count: the step, int32.
+
+    Returns:
+      A typed key.
+    """
+    implementation = jax.random.key_impl(key) if _is_typed(key) else None
+    typed = jax.random.wrap_key_data(key_data, impl=implementation)
+    tagged = jax.random.fold_in(typed, zlib.crc32(purpose.encode()))
+    return jax.random.fold_in(tagged, count)

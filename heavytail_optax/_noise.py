@@ -1,0 +1,172 @@
+"""Heavy-tailed noise, added to the gradient."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from heavytail_optax._axes import axes_of_leaves, check_axis_name, fold_in_axes
+from heavytail_optax._keys import check_key, key_data_copy, step_key
+from heavytail_optax._leaves import add_noise, check_leaves
+from heavytail_optax._norm import accumulation_dtype, tree_norm
+from heavytail_optax._schedules import check_scale, scales_at
+from heavytail_optax._uniform import computation_dtype
+from heavytail_optax._validation import check_choice
+from heavytail_optax.tails._tail import Tail, check_tail_or_schedule, tail_at
+
+_NAME = "add_heavy_tailed_noise"
+
+
+class HeavyTailedNoiseState(NamedTuple):
+    """State of `add_heavy_tailed_noise`.
+
+    Attributes:
+      noise_count: steps taken so far. shape=(), dtype=int32.
+      noise_key: data of the key; never changes. dtype=uint32.
+    """
+
+    noise_count: jax.Array
+    noise_key: jax.Array
+
+
+def _sharding(x: jax.Array) -> Any:
+    """The sharding that x has in its type, under explicit sharding; else None."""
+    sharding = jax.typeof(x).sharding
+    explicit = jax.sharding.AxisType.Explicit
+    return sharding if explicit in sharding.mesh.axis_types else None
+
+
+def _elementwise(
+    key: jax.Array, tail: Tail, leaves: list[jax.Array], axes: list[tuple[str, ...]]
+) -> list[jax.Array]:
+    """An independent draw for every element."""
+    draws = []
+    for index, (x, own) in enumerate(zip(leaves, axes, strict=True)):
+        leaf_key = fold_in_axes(jax.random.fold_in(key, index), own)
+        dtype = computation_dtype(x.dtype)
+        draws.append(
+            tail.sample(leaf_key, x.shape, dtype, out_sharding=_sharding(x))
+        )  # fmt: skip
+    return draws
+
+
+def _isotropic(
+    key: jax.Array, tail: Tail, leaves: list[jax.Array], axes: list[tuple[str, ...]]
+) -> list[jax.Array]:
+    """One draw |Z|, times a uniform direction over all elements together."""
+    size_key, direction_key = jax.random.split(key)
+    normals = []
+    for index, (x, own) in enumerate(zip(leaves, axes, strict=True)):
+        leaf_key = fold_in_axes(jax.random.fold_in(direction_key, index), own)
+        dtype = computation_dtype(x.dtype)
+        normals.append(
+            jax.random.normal(leaf_key, x.shape, dtype, out_sharding=_sharding(x))
+        )
+    norm = tree_norm(normals, axes)
+    size = jnp.abs(tail.sample(size_key, (), accumulation_dtype(normals)))
+    factor = size * norm.scale / norm.scaled_norm
+    return [normal * factor.astype(normal.dtype) for normal in normals]
+
+
+_DIRECTIONS = {"elementwise": _elementwise, "isotropic": _isotropic}
+
+
+def add_heavy_tailed_noise(
+    tail: Any,
+    scale: Any,
+    *,
+    key: Any,
+    direction: str = "elementwise",
+    axis_name: Any = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Adds heavy-tailed noise to the gradient.
+
+    .. math::
+      g_t \leftarrow g_t + c_t\, Z_t, \qquad
+      Z_t \text{ i.i.d.}, \quad E Z_t = 0, \quad P(|Z_t| > x) \sim x^{-\alpha}.
+
+    Put it first in the chain, and `truncate_update_norm` last:
+
+    .. math:: X_t = X_{t-1} - \varphi_b\bigl(\eta\,(\nabla f(X_{t-1}) + c_t Z_t)\bigr).
+
+    The noise of step t is a function of the key and t alone: equal on all replicas, the
+    same however the parameters are sharded under `jit`, and the same again in a resumed
+    run. It is finite in every dtype.
+
+    Args:
+      tail: the law of Z, centred: one of `heavytail_optax.tails`, any object that
+        follows `tails.Tail`, or a schedule (step -> tail) that anneals it.
+      scale: c, in units of the gradient: a non-negative number, an array of shape (),
+        a schedule (step -> scale), or a pytree prefix of the updates of these, for
+        noise by layer. A traced value that is negative makes the update NaN.
+      key: an integer seed, a typed key or a legacy key.
+      direction: the law of the direction of a large jump. `"elementwise"`: an
+        independent draw for every parameter, so that a large jump moves along one
+        axis. `"isotropic"`: one draw, its absolute value times a uniform direction over
+        all parameters together, so that the whole noise has the norm c |Z|.
+      axis_name: only for code inside `shard_map` or `pmap` in which the parameters
+        themselves are sharded: the name of the mapped axis (or a tuple of names), or a
+        pytree prefix of the updates with None for replicated leaves. Each shard then
+        draws its own noise. Under `jit`, and under data parallelism with replicated
+        parameters, leave it None.
+
+    Returns:
+      A transformation whose state is a `HeavyTailedNoiseState`.
+
+    Raises:
+      TypeError: if an argument has the wrong type; in `update`, if a leaf is not a
+        floating array (complex ones are refused).
+      ValueError: if `tail` is not centred, `scale` is negative, NaN or not a scalar,
+        `direction` is unknown, or, in `update`, a prefix does not fit the updates.
+
+    Example:
+      >>> import jax.numpy as jnp, optax
+      >>> import heavytail_optax as hto
+      >>> optimizer = optax.chain(
+      ...     hto.add_heavy_tailed_noise(hto.tails.symmetric_pareto(1.4), 0.1, key=0),
+      ...     optax.scale_by_learning_rate(0.1),
+      ...     hto.truncate_update_norm(0.5),
+      ... )
+      >>> params = jnp.array([1.0, -2.0])
+      >>> state = optimizer.init(params)
+      >>> updates, state = optimizer.update(2 * params, state, params)
+      >>> bool(optax.global_norm(updates) <= 0.5)
+      True
+
+    References:
+      Wang, Oh, Rhee, "Eliminating sharp minima from SGD with truncated heavy-tailed
+      noise", ICLR 2022 (arXiv 2102.04297), section 2.
+    """
+    check_tail_or_schedule(_NAME, tail, must_be_centred=True)
+    check_scale(_NAME, scale)
+    check_key(_NAME, key)
+    check_choice(_NAME, "direction", direction, tuple(_DIRECTIONS))
+    check_axis_name(_NAME, axis_name)
+    draw = _DIRECTIONS[direction]
+
+    def init_fn(params):
+        del params
+        return HeavyTailedNoiseState(
+            noise_count=jnp.zeros((), jnp.int32), noise_key=key_data_copy(key)
+        )
+
+    def update_fn(updates, state, params=None, **extra_args):
+        del params, extra_args
+        leaves, structure = jax.tree.flatten(updates)
+        leaves = check_leaves(_NAME, leaves, allow_complex=False)
+        new_state = state._replace(noise_count=optax.safe_increment(state.noise_count))
+        current_tail = tail_at(_NAME, tail, state.noise_count, must_be_centred=True)
+        scales = scales_at(_NAME, scale, state.noise_count, updates)
+        if not leaves:
+            return updates, new_state
+        this_step = step_key(key, state.noise_key, _NAME, state.noise_count)
+        axes = axes_of_leaves(_NAME, axis_name, updates)
+        noise = draw(this_step, current_tail, leaves, axes)
+        noisy = [
+            add_noise(x, c.astype(z.dtype) * z)
+            for x, c, z in zip(leaves, scales, noise, strict=True)
+        ]
+        return jax.tree.unflatten(structure, noisy), new_state
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)

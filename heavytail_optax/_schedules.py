@@ -1,0 +1,62 @@
+"""Settings that are a constant, an array or a schedule: checked, then read off.
+
+A schedule is a function from the step, an int32 scalar, to the value. What it returns
+is known when the first update is traced, so it is checked there.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from heavytail_optax._prefix import broadcast_prefix
+from heavytail_optax._validation import check_scalar, type_error
+
+ACCEPTED_SCALE = "a non-negative finite number or a schedule, or a pytree of them"
+ACCEPTED_MAX_NORM = "a positive number or a schedule"
+
+
+def _is_scale(value: float) -> bool:
+    return 0.0 <= value < float("inf")
+
+
+def check_scale(function: str, scale: Any) -> None:
+    """Checks each leaf of `scale`, a number, an array, a schedule or a pytree."""
+    leaves = jax.tree.leaves(scale, is_leaf=lambda node: node is None)
+    for leaf in leaves:
+        if not callable(leaf):
+            check_scalar(function, "scale", leaf, ACCEPTED_SCALE, _is_scale)
+    if not leaves:
+        raise type_error(function, "scale", ACCEPTED_SCALE, scale)
+
+
+def scales_at(function: str, scale: Any, count: jax.Array, tree: Any) -> list[Any]:
+    """The scale of each leaf of `tree` at step `count`; NaN where traced and bad."""
+    values = {}
+
+    def value_of(leaf):
+        if id(leaf) not in values:
+            value = leaf(count) if callable(leaf) else leaf
+            check_scalar(function, "scale", value, ACCEPTED_SCALE, _is_scale)
+            value = jnp.asarray(value, float)
+            is_valid = (value >= 0.0) & (value < jnp.inf)
+            values[id(leaf)] = jnp.where(is_valid, value, jnp.nan)
+        return values[id(leaf)]
+
+    return [value_of(x) for x in broadcast_prefix(function, "scale", scale, tree)]
+
+
+def check_max_norm(function: str, max_norm: Any) -> None:
+    """Checks a bound that is a number; an infinite one never truncates."""
+    if not callable(max_norm):
+        check_scalar(
+            function, "max_norm", max_norm, ACCEPTED_MAX_NORM, lambda b: b > 0.0
+        )
+
+
+def max_norm_at(function: str, max_norm: Any, count: jax.Array) -> jax.Array:
+    """The bound at step `count`; NaN where it is traced and not positive."""
+    value = max_norm(count) if callable(max_norm) else max_norm
+    check_max_norm(function, value)
+    value = jnp.asarray(value, float)
+    return jnp.where(value > 0.0, value, jnp.nan)

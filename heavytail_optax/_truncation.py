@@ -1,0 +1,146 @@
+"""phi_b: the bound on the norm of a whole update."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from heavytail_optax._axes import axes_of_leaves, check_axis_name
+from heavytail_optax._leaves import check_leaves
+from heavytail_optax._norm import (
+    ScaledNorm,
+    accumulation_dtype,
+    norm_value,
+    tree_norm,
+)
+from heavytail_optax._schedules import check_max_norm, max_norm_at
+
+_NAME = "truncate_update_norm"
+
+
+class TruncateUpdateNormState(NamedTuple):
+    """State of `truncate_update_norm`; every field stays finite.
+
+    Attributes:
+      count: steps taken so far. shape=(), dtype=int32.
+      update_norm: norm of the last update before truncation, at most the largest
+        float32; kept as it was where the update held a NaN. shape=(), dtype=float32.
+      num_truncated: how many updates were truncated so far. shape=(), dtype=int32.
+    """
+
+    count: jax.Array
+    update_norm: jax.Array
+    num_truncated: jax.Array
+
+
+def _truncate_leaf(
+    x: jax.Array, norm: ScaledNorm, bound: jax.Array, is_within: jax.Array
+) -> jax.Array:
+    """phi_b on one leaf, given the norm of all."""
+    if jnp.iscomplexobj(x):
+        parts = (
+            _truncate_leaf(part, norm, bound, is_within) for part in (x.real, x.imag)
+        )
+        return jax.lax.complex(*parts)
+    dtype = norm.scaled_norm.dtype
+    wide = x.astype(dtype)
+    is_infinite = norm.num_infinite > 0
+    one = jnp.ones((), dtype)
+    divisor = jnp.where(norm.scaled_norm == 0.0, one, norm.scaled_norm)
+    nan_or_zero = 0.0 * norm.scaled_norm
+    of_finite = jnp.where(is_infinite, nan_or_zero, bound / divisor)
+    of_infinite = nan_or_zero + bound / jnp.sqrt(
+        jnp.where(is_infinite, norm.num_infinite, one)
+    )
+    truncated = jnp.where(
+        jnp.isinf(wide), jnp.sign(wide) * of_infinite, (wide * norm.scale) * of_finite
+    )
+    return jnp.where(is_within, x, truncated.astype(x.dtype))
+
+
+def truncate_update_norm(
+    max_norm: Any, *, axis_name: Any = None
+) -> optax.GradientTransformationExtraArgs:
+    r"""Truncates the norm of the whole update: phi_b.
+
+    .. math:: \varphi_b(u) = \min(b, |u|)\, \frac{u}{|u|}, \qquad \varphi_b(0) = 0,
+
+    with the Euclidean norm over all leaves together and b the `max_norm`. Put it last in
+    the chain, behind the learning rate: the theory bounds the step the parameters take,
+    not the gradient. The result has norm `min(b, |u|)` for every finite update, however
+    large or small its entries; infinite entries dominate the finite ones and share b
+    among themselves; a NaN makes every entry NaN, so that `optax.apply_if_finite` sees
+    it. An update within the bound passes bit for bit.
+
+    Args:
+      max_norm: the bound b, in units of the parameters: a positive number, infinity
+        for no truncation, an array of shape (), or a schedule (step -> bound). A traced
+        value that is not positive makes the update NaN.
+      axis_name: only for code inside `shard_map` or `pmap` in which the parameters
+        themselves are sharded: the name of the mapped axis (or a tuple of names), or a
+        pytree prefix of the updates with None for replicated leaves. Under `jit`, and
+        under data parallelism with replicated parameters, leave it None.
+
+    Returns:
+      A transformation whose state is a `TruncateUpdateNormState`; read it by
+      `optax.tree.get(state, "num_truncated")`.
+
+    Raises:
+      TypeError: if `max_norm` is not a number or schedule, or `axis_name` not of names;
+        in `update`, if a leaf is not a floating or complex array.
+      ValueError: if `max_norm` is not positive or not a scalar; in `update`, if
+        `axis_name` is not a prefix of the updates.
+
+    Example:
+      >>> import jax.numpy as jnp, optax
+      >>> import heavytail_optax as hto
+      >>> truncation = hto.truncate_update_norm(1.0)
+      >>> params = {"w": jnp.zeros(2)}
+      >>> state = truncation.init(params)
+      >>> updates, state = truncation.update({"w": jnp.array([3.0, 4.0])}, state)
+      >>> print(updates["w"])
+      [0.6 0.8]
+      >>> print(optax.tree.get(state, "update_norm"), state.num_truncated)
+      5.0 1
+
+    References:
+      Wang, Oh, Rhee, "Eliminating sharp minima from SGD with truncated heavy-tailed
+      noise", ICLR 2022 (arXiv 2102.04297), equation for X_j in section 2.
+    """
+    check_max_norm(_NAME, max_norm)
+    check_axis_name(_NAME, axis_name)
+
+    def init_fn(params):
+        del params
+        return TruncateUpdateNormState(
+            count=jnp.zeros((), jnp.int32),
+            update_norm=jnp.zeros((), jnp.float32),
+            num_truncated=jnp.zeros((), jnp.int32),
+        )
+
+    def update_fn(updates, state, params=None, **extra_args):
+        del params, extra_args
+        leaves, structure = jax.tree.flatten(updates)
+        bound = max_norm_at(_NAME, max_norm, state.count)
+        count = optax.safe_increment(state.count)
+        if not leaves:
+            return updates, state._replace(count=count)
+        leaves = check_leaves(_NAME, leaves, allow_complex=True)
+        norm = tree_norm(leaves, axes_of_leaves(_NAME, axis_name, updates))
+        bound = bound.astype(accumulation_dtype(leaves))
+        is_within = (norm.scaled_norm <= bound * norm.scale) & (
+            (norm.num_infinite == 0) | jnp.isinf(bound)
+        )
+        is_nan = jnp.isnan(norm.scaled_norm)
+        is_truncated = ~(is_within | is_nan | jnp.isnan(bound))
+        value = jax.lax.stop_gradient(norm_value(norm))
+        new_state = TruncateUpdateNormState(
+            count=count,
+            update_norm=jnp.where(is_nan, state.update_norm, value),
+            num_truncated=state.num_truncated + is_truncated.astype(jnp.int32),
+        )
+        truncated = [_truncate_leaf(x, norm, bound, is_within) for x in leaves]
+        return jax.tree.unflatten(structure, truncated), new_state
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)

@@ -1,0 +1,90 @@
+"""The wording of every argument error, and the checks that raise them.
+
+Only Python and NumPy numbers are checked by value. A JAX array may be a tracer, or
+live on another host: of it, only the shape and the dtype are known before the update
+runs. Where such a value turns out bad, the update is NaN.
+"""
+
+import numbers
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+
+def _describe(value: Any) -> str:
+    """A short description of what came, for the end of an error message."""
+    if hasattr(value, "shape") and hasattr(value, "dtype") and value.shape != ():
+        return f"an array of shape {tuple(value.shape)} and dtype {value.dtype}"
+    if callable(value) or isinstance(value, type):
+        return getattr(value, "__name__", type(value).__name__)
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+def _message(function: str, argument: str, accepted: str, value: Any) -> str:
+    return (
+        f"The `{argument}` argument of `{function}` must be {accepted}. "
+        f"Got {_describe(value)} instead."
+    )
+
+
+def value_error(function: str, argument: str, accepted: str, value: Any) -> ValueError:
+    """A ValueError that names the argument, what is accepted and what came."""
+    return ValueError(_message(function, argument, accepted, value))
+
+
+def type_error(function: str, argument: str, accepted: str, value: Any) -> TypeError:
+    """A TypeError that names the argument, what is accepted and what came."""
+    return TypeError(_message(function, argument, accepted, value))
+
+
+def check_scalar(
+    function: str,
+    argument: str,
+    value: Any,
+    accepted: str,
+    is_valid: Callable[[float], bool],
+) -> None:
+    """Checks one real number, or an array or tracer that holds one.
+
+    Args:
+      function: name of the public function, for the message.
+      argument: name of its argument, for the message.
+      value: what the user passed.
+      accepted: what is accepted, for the message; reads after "must be".
+      is_valid: predicate on the value as a float; false for NaN unless NaN is fine.
+
+    Raises:
+      TypeError: if the value is not a real number.
+      ValueError: if it is an array of more than one element, or not valid.
+    """
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    if isinstance(value, (bool, np.bool_)):
+        raise type_error(function, argument, accepted, value)
+    if isinstance(value, numbers.Real):
+        if not is_valid(float(value)):
+            raise value_error(function, argument, accepted, value)
+    elif hasattr(value, "shape") and hasattr(value, "dtype"):
+        if not (
+            jnp.issubdtype(value.dtype, jnp.floating)
+            or jnp.issubdtype(value.dtype, jnp.integer)
+        ):
+            raise type_error(function, argument, accepted, value)
+        if value.shape != ():
+            raise value_error(function, argument, accepted, value)
+    else:
+        raise type_error(function, argument, accepted, value)
+
+
+def check_choice(
+    function: str, argument: str, value: Any, choices: tuple[str, ...]
+) -> None:
+    """Checks that `value` is one of the strings in `choices`."""
+    accepted = " or ".join(repr(choice) for choice in choices)
+    if not isinstance(value, str):
+        raise type_error(function, argument, accepted, value)
+    if value not in choices:
+        raise value_error(function, argument, accepted, value)

@@ -1,0 +1,54 @@
+"""Parameters of a tail: checked when they are numbers, NaN when traced and bad."""
+
+import numbers
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from heavytail_optax._validation import check_scalar
+
+
+def as_parameter(
+    function: str,
+    argument: str,
+    value: Any,
+    accepted: str,
+    is_valid: Callable[[float], bool],
+) -> Any:
+    """Checks a scalar parameter; numbers become floats, so that equal tails hash equal.
+
+    Returns:
+      A Python float, or the array or tracer as it came.
+    """
+    check_scalar(function, argument, value, accepted, is_valid)
+    if isinstance(value, (numbers.Real, np.ndarray)):
+        return float(value)
+    return value
+
+
+def positive_parameter(function: str, argument: str, value: Any) -> Any:
+    """Checks that a parameter is a positive finite number, or traced."""
+    return as_parameter(
+        function,
+        argument,
+        value,
+        "a positive finite number",
+        lambda x: 0.0 < x <= sys.float_info.max,
+    )
+
+
+def positive_or_nan(value: ArrayLike, dtype: Any) -> jax.Array:
+    """The parameter in `dtype`; NaN where a traced one is not positive."""
+    parameter = jnp.asarray(value, dtype)
+    return jnp.where(parameter > 0, parameter, jnp.nan)
+
+
+def power_of_two(exponent: int, alpha: Any) -> float:
+    """`2^(exponent / alpha)`, infinite where that exceeds the largest float."""
+    power = exponent / float(alpha)
+    return 2.0**power if power < sys.float_info.max_exp else float("inf")
