@@ -31,6 +31,7 @@ autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
 # Napoleon takes the words before a colon in "Returns:" for a type. Ours are prose.
 napoleon_custom_sections = ["Returns"]
+napoleon_attr_annotations = False  # The text of an attribute says its shape and dtype.
 default_role = "code"
 
 # Following links to other projects needs a network, which a build must not.
