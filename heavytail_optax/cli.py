@@ -1,0 +1,119 @@
+"""The command `heavytail`: finds the subcommand and runs it.
+
+A subcommand is a module with `run(arguments, program) -> exit status`, loaded when it is
+called, so that `--help` stays quick and works without the extra that the work needs.
+"""
+
+import difflib
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+
+from heavytail_optax import __version__
+
+
+class Subcommand(NamedTuple):
+    """What a subcommand does, where it is and what it needs."""
+
+    summary: str
+    module: str
+    needs: tuple[str, ...]  # modules of the extra
+    extra: str
+
+
+SUBCOMMANDS: Mapping[str, Subcommand] = MappingProxyType(
+    {
+        "train": Subcommand(
+            summary="train a network on real images with each method",
+            module="heavytail_optax.experiments.train_command",
+            needs=("flax", "matplotlib", "orbax.checkpoint", "rich", "sklearn", "tyro"),
+            extra="experiments",
+        ),
+    }
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command.
+
+    Args:
+      arguments: as typed after `heavytail`; by default those of the process.
+
+    Returns:
+      The exit status: 0 after success, 1 after a failure, 2 if the arguments are not
+      understood, 130 after Ctrl-C.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    program = _program()
+    try:
+        return _dispatch(arguments, program)
+    except SystemExit as stop:
+        # tyro and argparse leave this way, after --help (0) and bad options (2).
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _dispatch(arguments: Sequence[str], program: str) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_help(program))
+        return 0
+    name, *rest = arguments
+    if name == "--version":
+        print(f"heavytail-optax {__version__}")
+        return 0
+    if name not in SUBCOMMANDS:
+        print(_not_understood(name, program), file=sys.stderr)
+        return 2
+    subcommand = SUBCOMMANDS[name]
+    missing = [module for module in subcommand.needs if not _is_installed(module)]
+    if missing:
+        print(
+            f"{program} {name} needs {', '.join(missing)}. Install with: "
+            f'pip install "heavytail-optax[{subcommand.extra}]"',
+            file=sys.stderr,
+        )
+        return 1
+    return importlib.import_module(subcommand.module).run(rest, program)
+
+
+def _help(program: str) -> str:
+    lines = [
+        f"usage: {program} [-h] [--version] SUBCOMMAND [OPTIONS]",
+        "",
+        "Truncated heavy-tailed SGD: experiments on real data.",
+        "",
+        "subcommands:",
+        *(f"  {name:<12}{each.summary}" for name, each in SUBCOMMANDS.items()),
+        "",
+        f"{program} SUBCOMMAND --help tells all about one.",
+    ]
+    return "\n".join(lines)
+
+
+def _not_understood(name: str, program: str) -> str:
+    known = [*SUBCOMMANDS, "--help", "--version"]
+    close = difflib.get_close_matches(name, known, n=1)
+    suggestion = f" Did you mean {close[0]}?" if close else ""
+    return (
+        f"There is no subcommand {name}.{suggestion} "
+        f"There is: {', '.join(SUBCOMMANDS)}. See {program} --help."
+    )
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # the package that the module is in
+        return False
+
+
+def _program() -> str:
+    """What to type to come here again."""
+    if os.path.basename(sys.argv[0]) in ("__main__.py", "-m"):
+        return "python -m heavytail_optax"
+    return "heavytail"

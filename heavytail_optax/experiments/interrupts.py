@@ -1,0 +1,48 @@
+"""Ctrl-C and SIGTERM as a wish to stop, granted when the work in hand is saved."""
+
+import signal
+from collections.abc import Callable
+from types import FrameType
+from typing import Self
+
+
+class StopRequest:
+    """Notes the first signal; a second one ends the process at once.
+
+    Use as a context manager, in the main thread. Afterwards signals do what they did
+    before.
+
+    Args:
+      notify: called at the first signal.
+    """
+
+    def __init__(self, notify: Callable[[], None]) -> None:
+        self._notify = notify
+        self._signal: int | None = None
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # pyrefly: ignore
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        self._signal = number
+        # The system's own handler, as ours would wait for the compiled code to return.
+        for each in self._before:
+            signal.signal(each, signal.SIG_DFL)
+        self._notify()
+
+    def is_set(self) -> bool:
+        """Whether a signal has come."""
+        return self._signal is not None
+
+    @property
+    def exit_status(self) -> int:
+        """The shell's convention: 130 after Ctrl-C, 143 after SIGTERM, 0 after none."""
+        return 0 if self._signal is None else 128 + self._signal

@@ -1,0 +1,85 @@
+"""Named settings, with the source of every number.
+
+Sources: `zhu` (Zhu et al. 2019, arXiv 1803.00195, and its code uuujf/SGDNoise, from
+which the paper says it took its set-up), `theta` (the PyTorch implementation's CIFAR10
+notebook), `ours`. No number here is the paper's own.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal
+
+from heavytail_optax.experiments.settings import METHOD_NAMES, Settings
+
+PresetName = Literal["corrupted-digits"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """Settings under a name, and where each of them comes from."""
+
+    name: PresetName
+    summary: str
+    settings: Settings
+    sources: Mapping[str, str]
+    """One source for each field of `settings`, with a remark where one is needed."""
+
+    def sources_of(self, settings: Settings) -> dict[str, str]:
+        """The source of each value, `user` where it is not the preset's."""
+        return {
+            name: source
+            if getattr(settings, name) == getattr(self.settings, name)
+            else "user"
+            for name, source in self.sources.items()
+        }
+
+
+_CORRUPTED_DIGITS = Preset(
+    name="corrupted-digits",
+    summary="LeNet on 1,200 handwritten digits, 200 of them with random labels",
+    settings=Settings(
+        methods=METHOD_NAMES,
+        data="digits",
+        image_size=28,
+        clean_examples=1000,
+        corrupted_examples=200,
+        model="lenet",
+        initialisation="he",
+        steps=3000,
+        batch_size=100,
+        learning_rate=0.05,
+        alpha=1.4,
+        scale=0.001,
+        direction="elementwise",
+        max_norm=0.25,
+        cooldown=0.2,
+        seed=0,
+        eval_every=100,
+    ),
+    sources=MappingProxyType(
+        {
+            "methods": "ours",
+            "data": "ours: comes with scikit-learn, nothing is downloaded",
+            "image_size": "zhu: the size of the FashionMNIST images",
+            "clean_examples": "zhu: for corrupted FashionMNIST",
+            "corrupted_examples": "zhu: for corrupted FashionMNIST",
+            "model": "zhu",
+            "initialisation": "ours: zhu's truncated normal starts with a plateau",
+            "steps": "ours",
+            "batch_size": "zhu: for SVHN and CIFAR10",
+            "learning_rate": "zhu: for SVHN and CIFAR10",
+            "alpha": "theta",
+            "scale": "ours: theta's 0.5 is for tail inflation, another noise",
+            "direction": "ours",
+            "max_norm": "theta",
+            "cooldown": "ours",
+            "seed": "ours",
+            "eval_every": "ours",
+        }
+    ),
+)
+
+PRESETS: Mapping[PresetName, Preset] = MappingProxyType(
+    {"corrupted-digits": _CORRUPTED_DIGITS}
+)

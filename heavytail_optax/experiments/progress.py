@@ -1,0 +1,136 @@
+"""What is seen while a job runs: a live bar in a terminal, plain lines elsewhere."""
+
+import time
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from heavytail_optax.experiments.settings import MethodName
+from heavytail_optax.experiments.training import Metrics
+
+_LINES = 10
+_SECONDS_BETWEEN_LINES = 15.0
+
+
+class LiveProgress:
+    """A bar for each method. Use as a context manager.
+
+    Args:
+      console: a terminal.
+      steps: of each method.
+    """
+
+    def __init__(self, console: Console, steps: int) -> None:
+        self._steps = steps
+        self._first: Metrics | None = None
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[report]}"),
+            console=console,
+            expand=True,
+        )
+        self._task = None
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+
+    def start(self, method: MethodName, metrics: Metrics | None) -> None:
+        """Adds a bar, which pulses while the steps are compiled."""
+        self._first = metrics
+        done = metrics.step if metrics else 0
+        finished = done == self._steps
+        self._task = self._progress.add_task(
+            method,
+            total=self._steps if finished else None,
+            completed=done,
+            report="already done" if finished else "compiling",
+        )
+
+    def advance(self, method: MethodName, metrics: Metrics) -> None:
+        """Moves the bar to the step of `metrics`."""
+        assert self._task is not None
+        self._progress.update(
+            self._task,
+            total=self._steps,
+            completed=metrics.step,
+            report=describe(metrics, self._first, self._steps),
+        )
+
+    def note(self, text: str) -> None:
+        """Shows a line above the bars."""
+        self._progress.console.print(text, highlight=False)
+
+
+class PlainProgress:
+    """About ten lines a method, and one at least every quarter of a minute.
+
+    Args:
+      console: a file or a pipe.
+      steps: of each method.
+    """
+
+    def __init__(self, console: Console, steps: int) -> None:
+        self._console = console
+        self._steps = steps
+        self._first: Metrics | None = None
+        self._shown_step = 0
+        self._shown_at = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def start(self, method: MethodName, metrics: Metrics | None) -> None:
+        """Says that the steps are being compiled, or that there are none left."""
+        self._first = metrics
+        self._shown_step = metrics.step if metrics else 0
+        self._shown_at = time.monotonic()
+        finished = self._shown_step == self._steps
+        self.note(f"{method}: " + ("already done" if finished else "compiling"))
+
+    def advance(self, method: MethodName, metrics: Metrics) -> None:
+        """Writes a line if there is enough news."""
+        now = time.monotonic()
+        is_due = (
+            metrics.step == self._steps
+            or metrics.step - self._shown_step >= self._steps / _LINES
+            or now - self._shown_at >= _SECONDS_BETWEEN_LINES
+        )
+        if is_due:
+            self._shown_step, self._shown_at = metrics.step, now
+            self.note(f"{method}: {describe(metrics, self._first, self._steps)}")
+
+    def note(self, text: str) -> None:
+        """Writes a line."""
+        self._console.print(text, highlight=False, soft_wrap=True)
+
+
+def describe(metrics: Metrics, first: Metrics | None, steps: int) -> str:
+    """Step, speed, time left, loss, accuracy and share of truncated steps on one line.
+
+    Args:
+      metrics: the latest.
+      first: those that the run went on from, or None if it started at step 0.
+      steps: of the whole run.
+
+    Returns:
+      Text such as "step 300/3,000  98/s  0:27 left  loss 0.91  test 78.1%  truncated 4%".
+    """
+    done = metrics.step - (first.step if first else 0)
+    seconds = metrics.seconds - (first.seconds if first else 0.0)
+    speed = done / max(seconds, 1e-9)
+    left = round((steps - metrics.step) / speed)
+    time_left = f"{left // 60}:{left % 60:02d} left" if left else "done"
+    return (
+        f"step {metrics.step:,}/{steps:,}  {speed:.0f}/s  {time_left}  "
+        f"loss {metrics.batch_loss:.3f}  test {metrics.test_accuracy:.1%}  "
+        f"truncated {metrics.truncated:.0%}"
+    )

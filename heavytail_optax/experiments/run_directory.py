@@ -1,0 +1,177 @@
+"""The directory of a job: settings, metrics, checkpoints and picture.
+
+config.json                  settings, their sources, versions, device, command, data
+training.png                 loss and accuracy of all methods
+<method>/metrics.jsonl       one line an evaluation
+<method>/checkpoints/<step>  the newest two states
+"""
+
+import dataclasses
+import importlib.metadata
+import itertools
+import json
+import os
+import pathlib
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+from heavytail_optax.experiments.settings import Settings, from_dict
+
+_PACKAGES = (
+    "heavytail-optax",
+    "jax",
+    "jaxlib",
+    "optax",
+    "flax",
+    "orbax-checkpoint",
+    "numpy",
+    "scikit-learn",
+)
+
+
+class RunDirectoryError(Exception):
+    """The directory cannot be used as asked; the message says what to do."""
+
+
+def config_path(directory: pathlib.Path) -> pathlib.Path:
+    """Where the settings are."""
+    return directory / "config.json"
+
+
+def metrics_path(directory: pathlib.Path, method: str) -> pathlib.Path:
+    """Where the metrics of a method are."""
+    return directory / method / "metrics.jsonl"
+
+
+def checkpoints_path(directory: pathlib.Path, method: str) -> pathlib.Path:
+    """Where the checkpoints of a method are."""
+    return directory / method / "checkpoints"
+
+
+def plot_path(directory: pathlib.Path) -> pathlib.Path:
+    """Where the picture is."""
+    return directory / "training.png"
+
+
+def claim(directory: pathlib.Path) -> None:
+    """Makes a new directory, or takes an empty one.
+
+    Args:
+      directory: of a new job.
+
+    Raises:
+      RunDirectoryError: if there is something in it, or it cannot be written to.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        occupied = any(directory.iterdir())
+        writable = os.access(directory, os.W_OK)
+    except OSError as error:
+        problem = f"The run directory {directory} cannot be made: {error.strerror}."
+        raise RunDirectoryError(problem) from error
+    if not writable:
+        raise RunDirectoryError(f"The run directory {directory} is not writable.")
+    if not occupied:
+        return
+    if config_path(directory).exists():
+        way_on = f"Go on with it by --resume {directory}, or choose another --run-dir."
+    else:
+        way_on = "Choose another --run-dir."
+    raise RunDirectoryError(f"The run directory {directory} is not empty. {way_on}")
+
+
+def claim_next(parent: pathlib.Path, name: str) -> pathlib.Path:
+    """Makes the first of name-001, name-002, ... that is not there.
+
+    Args:
+      parent: directory of all runs; made if it is not there.
+      name: first part of the new directory's name.
+
+    Returns:
+      The new, empty directory.
+
+    Raises:
+      RunDirectoryError: if it cannot be made.
+    """
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        for number in itertools.count(1):
+            directory = parent / f"{name}-{number:03d}"
+            try:
+                directory.mkdir()
+            except FileExistsError:
+                continue
+            return directory
+    except OSError as error:
+        problem = f"No run directory can be made in {parent}: {error.strerror}."
+        raise RunDirectoryError(problem) from error
+    raise AssertionError("unreachable")
+
+
+def write_config(
+    directory: pathlib.Path,
+    *,
+    preset: str,
+    settings: Settings,
+    sources: Mapping[str, str],
+    data: Mapping[str, int | str],
+    command: str,
+    device: str,
+) -> None:
+    """Writes what is needed to run the job again, all at once or not at all.
+
+    Args:
+      directory: of the job.
+      preset: its name.
+      settings: of the job.
+      sources: where each setting comes from.
+      data: sizes and checksum of the data.
+      command: as typed.
+      device: kind of device that the job runs on.
+    """
+    config = {
+        "preset": preset,
+        "settings": dataclasses.asdict(settings),
+        "sources": sources,
+        "data": data,
+        "command": command,
+        "device": device,
+        "versions": versions(),
+    }
+    partial = config_path(directory).with_suffix(".partial")
+    partial.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    partial.replace(config_path(directory))
+
+
+def read_config(directory: pathlib.Path) -> dict[str, Any]:
+    """What `write_config` wrote, with the settings checked.
+
+    Args:
+      directory: of an earlier job.
+
+    Returns:
+      The entries of config.json; `settings` is a `Settings`.
+
+    Raises:
+      RunDirectoryError: if there is no such job, or its settings are not understood.
+    """
+    path = config_path(directory)
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        problem = f"There is no run to resume in {directory}: {path} is missing."
+        raise RunDirectoryError(problem) from error
+    except (OSError, ValueError) as error:
+        raise RunDirectoryError(f"{path} cannot be read: {error}.") from error
+    try:
+        settings: Settings = from_dict(config["settings"])
+        return {**config, "settings": settings}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise RunDirectoryError(f"{path} is not understood: {error}") from error
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a run depends on."""
+    found = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {"python": platform.python_version(), **found}

@@ -1,0 +1,216 @@
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import heavytail_optax
+from heavytail_optax import cli
+from heavytail_optax.experiments.metrics_log import read_metrics
+from heavytail_optax.experiments.settings import METHOD_NAMES
+
+HEAVY = "truncated-heavy-tailed-sgd"
+
+
+@pytest.fixture(autouse=True)
+def _called_as_heavytail(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["heavytail"])
+    monkeypatch.chdir(tmp_path)
+
+
+def outputs(directory):
+    """All that a run leaves but the time it took, as plain values."""
+    return {
+        method: [
+            row._replace(seconds=0)
+            for row in read_metrics(directory / method / "metrics.jsonl")
+        ]
+        for method in METHOD_NAMES
+        if (directory / method).exists()
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, tiny_options):
+    """An uninterrupted run."""
+    directory = tmp_path_factory.mktemp("runs") / "whole"
+    assert cli.main(["train", *tiny_options, "--run-dir", str(directory)]) == 0
+    return directory
+
+
+def test_run_leaves_config_metrics_checkpoints_and_picture(finished, tiny):
+    config = json.loads((finished / "config.json").read_text("utf-8"))
+    assert config["settings"]["batch_size"] == tiny.batch_size
+    assert config["sources"]["batch_size"] == "user"
+    assert config["sources"]["alpha"] == "theta"
+    assert "--batch-size 10" in config["command"]
+    rows = outputs(finished)
+    for method in METHOD_NAMES:
+        assert [row.step for row in rows[method]] == [2, 4, 6]
+        assert (finished / method / "checkpoints" / "6").is_dir()
+    assert (finished / "training.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_finished_run_has_nothing_left_to_do(finished, capsys):
+    before = outputs(finished)
+    assert cli.main(["train", "--resume", str(finished)]) == 0
+    output = capsys.readouterr().out
+    assert "already done" in output
+    assert "Test acc." in output
+    assert outputs(finished) == before
+
+
+def test_a_run_directory_is_not_overwritten(finished, capsys):
+    assert cli.main(["train", "--run-dir", str(finished)]) == 1
+    assert f"is not empty. Go on with it by --resume {finished}" in (
+        capsys.readouterr().err
+    )
+
+
+def test_resuming_with_other_settings_is_refused(finished, capsys):
+    assert cli.main(["train", "--resume", str(finished), "--seed", "9"]) == 1
+    assert "`seed` is 0 there and 9 here." in capsys.readouterr().err
+    # The same value again is no change.
+    assert cli.main(["train", "--resume", str(finished), "--seed", "0"]) == 0
+
+
+def test_resuming_with_a_new_directory_is_refused(finished, capsys):
+    arguments = ["train", "--resume", str(finished), "--run-dir", "elsewhere"]
+    assert cli.main(arguments) == 1
+    assert "`run_dir` is given, which is for new runs" in capsys.readouterr().err
+    assert not pathlib.Path("elsewhere").exists()
+
+
+def test_resuming_nothing_is_told(tmp_path, capsys):
+    assert cli.main(["train", "--resume", str(tmp_path / "none")]) == 1
+    assert "There is no run to resume in" in capsys.readouterr().err
+
+
+def interrupt(directory, options):
+    """Sends Ctrl-C to a run in its first chunk; returns its exit status and output."""
+    # Slowed down, so as to be caught. Named like `python -m heavytail_optax`.
+    program = (
+        "import sys, time; import heavytail_optax.experiments.job as job; "
+        "append = job.append_metrics; "
+        "job.append_metrics = lambda *args: (append(*args), time.sleep(1)); "
+        "sys.argv[0] = '__main__.py'; "
+        "from heavytail_optax.cli import main; sys.exit(main())"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "train", *options]
+        + ["--methods", HEAVY, "--run-dir", str(directory)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    log = directory / HEAVY / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not log.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    return process.returncode, output
+
+
+def test_an_interrupted_run_goes_on_to_the_same_end(finished, tmp_path, tiny_options):
+    directory = tmp_path / "cut"
+    status, output = interrupt(directory, tiny_options)
+    assert status == 130
+    go_on = f"python -m heavytail_optax train --resume {directory}"
+    assert output.rstrip().endswith(f"To go on: {go_on}")
+    assert "interrupted" in output
+    assert len(outputs(directory)[HEAVY]) < 3
+
+    assert cli.main(["train", "--resume", str(directory)]) == 0
+    assert outputs(directory) == {HEAVY: outputs(finished)[HEAVY]}
+
+
+def test_a_killed_run_goes_on_to_the_same_end(finished, tmp_path, tiny_options):
+    directory = tmp_path / "killed"
+    # Dies between the metrics and the checkpoint of the second chunk.
+    program = (
+        "import os, sys; from heavytail_optax.experiments.checkpoints import Checkpoints; "
+        "save = Checkpoints.save; "
+        "Checkpoints.save = lambda self, step, state: "
+        "save(self, step, state) if step < 4 else os.kill(os.getpid(), 9); "
+        "from heavytail_optax.cli import main; sys.exit(main())"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", program, "train", *tiny_options]
+        + ["--methods", HEAVY, "--run-dir", str(directory)],
+        capture_output=True,
+        check=False,
+    )
+    assert process.returncode == -signal.SIGKILL
+    log = directory / HEAVY / "metrics.jsonl"
+    assert [row.step for row in read_metrics(log)] == [2, 4]
+    assert cli.main(["train", "--resume", str(directory)]) == 0
+    assert outputs(directory) == {HEAVY: outputs(finished)[HEAVY]}
+
+
+def test_a_loss_that_is_not_finite_is_told(tmp_path, tiny_options, capsys):
+    arguments = ["train", *tiny_options, "--methods", "sgd", "--learning-rate", "1e30"]
+    assert cli.main([*arguments, "--run-dir", str(tmp_path / "run")]) == 1
+    output = capsys.readouterr().out
+    assert "Stopped sgd: the loss is" in output and "at step 2." in output
+    assert "sgd (diverged)" in output
+    rows = read_metrics(tmp_path / "run" / "sgd" / "metrics.jsonl")
+    assert [row.step for row in rows] == [2]
+    assert not np.isfinite(rows[0].batch_loss)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--batch-size", "0"], "The `batch_size` setting must be a positive integer."),
+        (["--alpha", "-1"], "The `alpha` setting must be a positive number."),
+        (["--batch-siz", "5"], "--batch-size"),
+        (["--steps", "many"], "--steps"),
+        (["--methods", "adam"], "'truncated-heavy-tailed-sgd'"),
+        (["--preset", "mnist"], "corrupted-digits"),
+        (["--resume"], "--resume"),
+    ],
+)
+def test_bad_options_are_refused_before_any_work(options, message, tmp_path, capsys):
+    assert cli.main(["train", *options]) == 2
+    error = capsys.readouterr().err.replace("│\n│ ", "")
+    assert message in " ".join(error.split())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_too_few_images_for_a_test_are_refused_before_any_work(tmp_path, capsys):
+    assert cli.main(["train", "--clean-examples", "1797"]) == 1
+    assert "must leave at least one of the 1797 images" in capsys.readouterr().err
+    assert list(tmp_path.rglob("config.json")) == []
+
+
+def test_help_names_every_setting(tiny, capsys):
+    assert cli.main(["train", "--help"]) == 0
+    output = capsys.readouterr().out
+    for name in (*tiny.__dataclass_fields__, "run_dir", "resume", "preset"):
+        assert f"--{name.replace('_', '-')} " in output
+    for arguments in ([], ["--help"], ["-h"]):
+        assert cli.main(arguments) == 0
+        assert "train" in capsys.readouterr().out
+
+
+def test_misspelt_subcommand_gets_a_suggestion(capsys):
+    assert cli.main(["trian"]) == 2
+    assert "Did you mean train?" in capsys.readouterr().err
+
+
+def test_version(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out.split()[-1] == heavytail_optax.__version__
+
+
+def test_a_missing_extra_is_named(monkeypatch, capsys):
+    monkeypatch.setattr(cli, "_is_installed", lambda module: module != "flax")
+    assert cli.main(["train"]) == 1
+    error = capsys.readouterr().err
+    assert 'needs flax. Install with: pip install "heavytail-optax[experiments]"' in (
+        error
+    )

@@ -1,0 +1,38 @@
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from heavytail_optax.experiments.interrupts import StopRequest
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_first_signal_is_noted(number):
+    before = signal.getsignal(number)
+    notes = []
+    with StopRequest(lambda: notes.append("stopping")) as stop:
+        assert not stop.is_set()
+        assert stop.exit_status == 0
+        signal.raise_signal(number)
+        assert stop.is_set()
+    assert notes == ["stopping"]
+    assert stop.exit_status == 128 + number
+    assert signal.getsignal(number) is before
+
+
+def test_second_signal_ends_the_process():
+    program = (
+        "import signal; "
+        "from heavytail_optax.experiments.interrupts import StopRequest\n"
+        "with StopRequest(lambda: print('stopping', flush=True)):\n"
+        "    signal.raise_signal(signal.SIGINT)\n"
+        "    print('still here', flush=True)\n"
+        "    signal.raise_signal(signal.SIGINT)\n"
+        "    print('not reached', flush=True)\n"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert process.returncode == -signal.SIGINT
+    assert process.stdout == "stopping\nstill here\n"

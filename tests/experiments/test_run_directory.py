@@ -1,0 +1,76 @@
+import dataclasses
+import json
+
+import pytest
+
+from heavytail_optax.experiments.run_directory import (
+    RunDirectoryError,
+    claim,
+    claim_next,
+    config_path,
+    read_config,
+    write_config,
+)
+
+
+def write(directory, settings):
+    write_config(
+        directory,
+        preset="corrupted-digits",
+        settings=settings,
+        sources={"seed": "ours"},
+        data={"train_images": 100},
+        command="heavytail train",
+        device="cpu",
+    )
+
+
+def test_new_and_empty_directories_are_taken(tmp_path):
+    claim(tmp_path / "a" / "b")
+    claim(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_a_directory_with_something_in_it_is_refused(tmp_path, tiny):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(RunDirectoryError, match="is not empty. Choose another"):
+        claim(tmp_path)
+    write(tmp_path, tiny)
+    with pytest.raises(RunDirectoryError, match=f"--resume {tmp_path}"):
+        claim(tmp_path)
+
+
+def test_a_file_in_the_way_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    for directory in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(RunDirectoryError, match=f"{directory} cannot be made: "):
+            claim(directory)
+    with pytest.raises(RunDirectoryError, match="No run directory can be made"):
+        claim_next(tmp_path / "file", "digits")
+
+
+def test_numbers_go_up(tmp_path):
+    (tmp_path / "digits-002").mkdir()
+    names = [claim_next(tmp_path, "digits").name for _ in range(3)]
+    assert names == ["digits-001", "digits-003", "digits-004"]
+
+
+def test_config_comes_back(tmp_path, tiny):
+    write(tmp_path, tiny)
+    config = read_config(tmp_path)
+    assert config["settings"] == tiny
+    assert config["sources"] == {"seed": "ours"}
+    assert {"jax", "optax", "flax", "python"} <= set(config["versions"])
+
+
+def test_what_cannot_be_resumed_is_told(tmp_path, tiny):
+    with pytest.raises(RunDirectoryError, match="There is no run to resume in"):
+        read_config(tmp_path)
+    path = config_path(tmp_path)
+    path.write_text("{", "utf-8")
+    with pytest.raises(RunDirectoryError, match="cannot be read"):
+        read_config(tmp_path)
+    values = {**dataclasses.asdict(tiny), "batch_size": 0}
+    path.write_text(json.dumps({"settings": values}), "utf-8")
+    with pytest.raises(RunDirectoryError, match="`batch_size` setting must be"):
+        read_config(tmp_path)

@@ -1,0 +1,78 @@
+import dataclasses
+
+import pytest
+
+from heavytail_optax.experiments.settings import (
+    Settings,
+    changed_settings,
+    from_dict,
+)
+
+BAD = [
+    ("methods", (), "a tuple of one or more names of methods"),
+    ("methods", ("sgd", "sgd"), "without repetition"),
+    ("methods", ("adam",), "'sgd' or 'truncated-heavy-tailed-sgd'"),
+    ("data", "mnist", "'digits'"),
+    ("image_size", 15, "an integer of at least 16"),
+    ("clean_examples", -1, "an integer of at least 0"),
+    ("corrupted_examples", 2.5, "an integer of at least 0"),
+    ("model", "vgg", "'lenet'"),
+    ("initialisation", "zero", "'he' or 'truncated-normal'"),
+    ("steps", 0, "a positive integer"),
+    ("batch_size", 0, "a positive integer"),
+    ("batch_size", 101, "at most the 100 training images"),
+    ("learning_rate", -0.1, "a positive number"),
+    ("alpha", float("nan"), "a positive number"),
+    ("scale", float("inf"), "a number of at least 0"),
+    ("direction", "sideways", "'elementwise' or 'isotropic'"),
+    ("max_norm", 0.0, "a positive number"),
+    ("cooldown", 1.5, "a number from 0 to 1"),
+    ("seed", 2**32, "an integer from 0 to 4294967295"),
+    ("eval_every", -5, "a positive integer"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "accepted"), BAD)
+def test_bad_value_is_refused_in_one_wording(tiny, name, value, accepted):
+    with pytest.raises(ValueError) as caught:
+        dataclasses.replace(tiny, **{name: value})
+    message = f"The `{name}` setting must be {accepted}. Got {value!r} instead."
+    if name == "methods" and value == ("adam",):
+        message = message.replace("('adam',)", "'adam'")
+    assert str(caught.value) == message
+
+
+def test_every_setting_has_a_bad_value():
+    names = {name for name, _, _ in BAD}
+    assert names == {field.name for field in dataclasses.fields(Settings)}
+
+
+@pytest.mark.parametrize("value", ["3", None, True])
+def test_bad_type_is_refused(tiny, value):
+    with pytest.raises(TypeError, match="The `steps` setting must be a positive"):
+        dataclasses.replace(tiny, steps=value)
+
+
+def test_noise_ends_before_the_cooldown(tiny):
+    assert dataclasses.replace(tiny, steps=10, cooldown=0.2).noisy_steps == 8
+    assert dataclasses.replace(tiny, steps=10, cooldown=0.0).noisy_steps == 10
+    assert dataclasses.replace(tiny, steps=10, cooldown=1.0).noisy_steps == 0
+
+
+def test_settings_survive_json(tiny):
+    values = dataclasses.asdict(tiny)
+    assert from_dict({**values, "methods": list(tiny.methods)}) == tiny
+    with pytest.raises(ValueError, match="`seed` setting is missing"):
+        from_dict({name: v for name, v in values.items() if name != "seed"})
+    with pytest.raises(ValueError, match="`sed` setting is not known"):
+        from_dict({**values, "sed": 1})
+
+
+def test_changes_are_named_with_both_values(tiny):
+    changed = dataclasses.replace(tiny, seed=4, scale=0.5)
+    lines = changed_settings(tiny, changed)
+    assert lines == [
+        f"`scale` is {tiny.scale} there and 0.5 here",
+        "`seed` is 0 there and 4 here",
+    ]
+    assert changed_settings(tiny, tiny) == []
