@@ -4,12 +4,13 @@ import time
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
 
 from heavytail_optax.experiments.settings import MethodName
 from heavytail_optax.experiments.training import Metrics
 
 _LINES = 10
+_WIDTH_OF_ONE_LINE = 116
 _SECONDS_BETWEEN_LINES = 15.0
 
 
@@ -24,13 +25,7 @@ class LiveProgress:
     def __init__(self, console: Console, steps: int) -> None:
         self._steps = steps
         self._first: Metrics | None = None
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.fields[report]}"),
-            console=console,
-            expand=True,
-        )
+        self._progress = Progress(*_columns(console.width), console=console)
         self._task = None
 
     def __enter__(self) -> Self:
@@ -113,6 +108,21 @@ class PlainProgress:
         self._console.print(text, highlight=False, soft_wrap=True)
 
 
+def _columns(width: int) -> tuple[ProgressColumn, ...]:
+    """One line a method where it fits, two elsewhere.
+
+    Never the whole width: the ^C that a terminal shows would wrap, and what is drawn
+    again would leave a line behind.
+    """
+    if width < _WIDTH_OF_ONE_LINE:
+        return (TextColumn("{task.description}\n  {task.fields[report]}"),)
+    return (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=12),
+        TextColumn("{task.fields[report]}"),
+    )
+
+
 def describe(metrics: Metrics, first: Metrics | None, steps: int) -> str:
     """Step, speed, time left, loss, accuracy and share of truncated steps on one line.
 
@@ -122,7 +132,7 @@ def describe(metrics: Metrics, first: Metrics | None, steps: int) -> str:
       steps: of the whole run.
 
     Returns:
-      Text such as "step 300/3,000  98/s  0:27 left  loss 0.91  test 78.1%  truncated 4%".
+      Text such as "300/3,000  98/s  0:27 left  loss 0.91  test 78.1%  truncated 4%".
     """
     done = metrics.step - (first.step if first else 0)
     seconds = metrics.seconds - (first.seconds if first else 0.0)
@@ -130,7 +140,7 @@ def describe(metrics: Metrics, first: Metrics | None, steps: int) -> str:
     left = round((steps - metrics.step) / speed)
     time_left = f"{left // 60}:{left % 60:02d} left" if left else "done"
     return (
-        f"step {metrics.step:,}/{steps:,}  {speed:.0f}/s  {time_left}  "
+        f"{metrics.step:,}/{steps:,}  {speed:.0f}/s  {time_left}  "
         f"loss {metrics.batch_loss:.3f}  test {metrics.test_accuracy:.1%}  "
         f"truncated {metrics.truncated:.0%}"
     )

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from rich import box
 from rich.table import Table
 
 from heavytail_optax.experiments.job import MethodResult
@@ -20,12 +21,16 @@ def summary_table(results: Sequence[MethodResult], test_images: int) -> Table:
       A table for `rich.console.Console.print`.
     """
     table = Table(
-        caption=f"Accuracy in %, test accuracy with its standard error over "
-        f"{test_images:,} images; time without compilation."
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        caption="Loss and accuracy on the training images, random labels included; accuracy "
+        f"on {test_images:,} test images with its standard error. Seconds without "
+        "compilation.",
+        caption_justify="left",
     )
-    table.add_column("Method")
-    for name in ("Train acc.", "Test acc.", "Train loss", "Truncated", "Seconds"):
-        table.add_column(name, justify="right")
+    table.add_column("Method", no_wrap=True)
+    for name in ("Train %", "Test %", "Loss", "Truncated %", "Seconds"):
+        table.add_column(name, justify="right", no_wrap=True)
     for result in results:
         table.add_row(*_row(result, test_images))
     return table
@@ -55,7 +60,7 @@ def truncated_share(history: Sequence[Metrics]) -> float:
 def _row(result: MethodResult, test_images: int) -> list[str]:
     name = result.method
     if result.status != "finished":
-        name += f" ({result.status})"
+        name += f"\n({result.status})"
     if not result.history:
         return [name, *["-"] * 5]
     last = result.history[-1]
@@ -66,6 +71,6 @@ def _row(result: MethodResult, test_images: int) -> list[str]:
         f"{100 * last.train_accuracy:.1f}",
         f"{100 * accuracy:.1f} ± {100 * error:.1f}",
         f"{last.train_loss:.4f}",
-        f"{100 * truncated_share(result.history):.1f}%",
+        f"{100 * truncated_share(result.history):.1f}",
         f"{last.seconds:.1f}",
     ]
