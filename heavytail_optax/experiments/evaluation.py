@@ -1,5 +1,6 @@
 """Plain loss and accuracy on a whole split."""
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -60,3 +61,17 @@ def evaluate(predict: Predict, params: Any, split: Split) -> Scores:
 
     pieces = jax.lax.map(scores_of, jax.tree.map(in_pieces, split))
     return Scores(*(score.reshape(-1)[:n].mean() for score in pieces))
+
+
+def accuracy_error(accuracy: float, images: int) -> float:
+    """Binomial standard error of an accuracy on independent images.
+
+    Args:
+      accuracy: from 0 to 1.
+      images: how many it was measured on.
+
+    Example:
+      >>> accuracy_error(0.8, 400)
+      0.02
+    """
+    return math.sqrt(accuracy * (1 - accuracy) / images)

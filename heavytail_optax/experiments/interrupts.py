@@ -1,9 +1,10 @@
 """Ctrl-C and SIGTERM as a wish to stop, granted when the work in hand is saved."""
 
+import contextlib
 import signal
 from collections.abc import Callable
 from types import FrameType
-from typing import Self
+from typing import Any, Self
 
 
 class StopRequest:
@@ -19,7 +20,7 @@ class StopRequest:
     def __init__(self, notify: Callable[[], None]) -> None:
         self._notify = notify
         self._signal: int | None = None
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -28,7 +29,7 @@ class StopRequest:
 
     def __exit__(self, *exception: object) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)  # pyrefly: ignore
+            signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         del frame
@@ -36,7 +37,9 @@ class StopRequest:
         # The system's own handler, as ours would wait for the compiled code to return.
         for each in self._before:
             signal.signal(each, signal.SIG_DFL)
-        self._notify()
+        # Python refuses to write while the write that was interrupted is under way.
+        with contextlib.suppress(RuntimeError):
+            self._notify()
 
     def is_set(self) -> bool:
         """Whether a signal has come."""

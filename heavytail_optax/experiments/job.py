@@ -1,7 +1,7 @@
 """A job: each method in turn, with its metrics and checkpoints kept in a directory."""
 
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Literal, NamedTuple, Protocol
 
 import jax
@@ -99,7 +99,7 @@ def reload_job_data(directory: pathlib.Path, observer: Observer) -> Dataset:
     dataset = load_job_data(config["settings"])
     if describe_dataset(dataset) != config["data"]:
         raise RunDirectoryError(
-            f"The data are not those that the run in {directory} started with."
+            f"The labels are not those that the run in {directory} started with."
         )
     now = {**run_directory.versions(), "device": _device()}
     then = {**config["versions"], "device": config["device"]}
@@ -138,13 +138,9 @@ def run_job(
     ]
     histories = {result.method: result.history for result in results}
     if any(histories.values()):
-        plot_training(run_directory.plot_path(directory), histories, settings)
+        path = run_directory.plot_path(directory)
+        plot_training(path, histories, settings, dataset.test.labels.size)
     return results
-
-
-def all_finished(results: Sequence[MethodResult]) -> bool:
-    """Whether every method has come to its last step."""
-    return all(result.status == "finished" for result in results)
 
 
 def _run_method(

@@ -7,6 +7,7 @@ from itertools import cycle
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from heavytail_optax.experiments.evaluation import accuracy_error
 from heavytail_optax.experiments.settings import Settings
 from heavytail_optax.experiments.training import Metrics
 
@@ -18,6 +19,7 @@ def plot_training(
     path: pathlib.Path,
     histories: Mapping[str, Sequence[Metrics]],
     settings: Settings,
+    test_images: int,
 ) -> None:
     """Writes a PNG with one line a method, in one panel for each of two quantities.
 
@@ -25,6 +27,7 @@ def plot_training(
       path: of the picture.
       histories: the metrics of each method, in the order of the legend.
       settings: of the job, for the title and the steps without noise.
+      test_images: how many there are, for the standard error of the accuracy.
     """
     figure = Figure(figsize=(10, 4.2), dpi=150, layout="constrained")
     loss_axes, accuracy_axes = figure.subplots(1, 2)
@@ -34,12 +37,13 @@ def plot_training(
         steps = [metrics.step for metrics in history]
         losses = [metrics.train_loss for metrics in history]
         accuracies = [100 * metrics.test_accuracy for metrics in history]
-        label = f"{method}: test accuracy {accuracies[-1]:.1f}% at step {steps[-1]:,}"
+        error = 100 * accuracy_error(history[-1].test_accuracy, test_images)
+        label = f"{method}: {accuracies[-1]:.1f} ± {error:.1f}% at step {steps[-1]:,}"
         loss_axes.plot(steps, losses, color=colour, label=label)
         accuracy_axes.plot(steps, accuracies, color=colour)
     loss_axes.set_yscale("log")
     loss_axes.set_title("Loss on all training images", loc="left")
-    accuracy_axes.set_title("Accuracy on the test images (%)", loc="left")
+    accuracy_axes.set_title(f"Accuracy on {test_images:,} test images (%)", loc="left")
     for axes in (loss_axes, accuracy_axes):
         axes.set_xlabel("step")
         axes.set_xlim(0, settings.steps)

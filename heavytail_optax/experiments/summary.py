@@ -1,11 +1,11 @@
 """The closing table of a job."""
 
-import math
 from collections.abc import Sequence
 
 from rich import box
 from rich.table import Table
 
+from heavytail_optax.experiments.evaluation import accuracy_error
 from heavytail_optax.experiments.job import MethodResult
 from heavytail_optax.experiments.training import Metrics
 
@@ -65,7 +65,7 @@ def _row(result: MethodResult, test_images: int) -> list[str]:
         return [name, *["-"] * 5]
     last = result.history[-1]
     accuracy = last.test_accuracy
-    error = math.sqrt(accuracy * (1 - accuracy) / test_images)
+    error = accuracy_error(accuracy, test_images)
     return [
         name,
         f"{100 * last.train_accuracy:.1f}",

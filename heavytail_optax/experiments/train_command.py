@@ -5,14 +5,15 @@ import dataclasses
 import pathlib
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from heavytail_optax.experiments.data import DataError
+from heavytail_optax.experiments.data import DataError, describe_dataset
 from heavytail_optax.experiments.presets import PRESETS, PresetName
 from heavytail_optax.experiments.run_directory import (
     RunDirectoryError,
     claim,
     claim_next,
+    plot_path,
     read_config,
 )
 from heavytail_optax.experiments.settings import Settings, changed_settings
@@ -139,9 +140,14 @@ def _train(command: TrainCommand, arguments: Sequence[str], program: str) -> int
                 directory = _new_directory(command)
                 typed = shlex.join([*program.split(), "train", *arguments])
                 job.record_job(directory, command.preset, settings, dataset, typed)
+            progress.note(
+                _opening(command.preset, describe_dataset(dataset), directory)
+            )
             results = job.run_job(directory, settings, dataset, progress, stop.is_set)
     console.print(summary_table(results, dataset.test.labels.size))
-    console.print(f"Results: {directory}", highlight=False, soft_wrap=True)
+    if plot_path(directory).exists():
+        picture = f"Picture: {plot_path(directory)}"
+        console.print(picture, highlight=False, soft_wrap=True)
     if any(result.status == "interrupted" for result in results):
         go_on = f"{program} train --resume {shlex.quote(str(directory))}"
         console.print(f"To go on: {go_on}", highlight=False, soft_wrap=True)
@@ -154,3 +160,13 @@ def _new_directory(command: TrainCommand) -> pathlib.Path:
         return claim_next(_RUNS, command.preset)
     claim(command.run_dir)
     return command.run_dir
+
+
+def _opening(
+    preset: str, data: Mapping[str, int | str], directory: pathlib.Path
+) -> str:
+    return (
+        f"{preset}: {data['train_images']:,} training images, "
+        f"{data['wrong_train_labels']:,} of them with a wrong label; "
+        f"{data['test_images']:,} test images. Results go to {directory}."
+    )

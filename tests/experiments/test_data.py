@@ -83,7 +83,7 @@ def test_description_tells_labels_apart(tiny, tiny_dataset):
     assert first["wrong_train_labels"] == wrong.sum() > 10
     assert first["train_images"] + first["test_images"] == 1797
     other = describe_dataset(load_dataset(tiny, jax.random.key(123)))
-    assert other["sha256"] != first["sha256"]
+    assert other["labels_sha256"] != first["labels_sha256"]
 
 
 def test_an_image_must_be_left_for_testing(tiny):

@@ -52,5 +52,5 @@ def test_truncated_share_is_that_of_all_steps():
 @pytest.mark.parametrize("histories", [1, 2])
 def test_picture_is_drawn_with_what_there_is(tmp_path, tiny, histories):
     both = dict(zip(METHOD_NAMES, (HISTORY, HISTORY[:1] * (histories - 1))))
-    plot_training(tmp_path / "training.png", both, tiny)
+    plot_training(tmp_path / "training.png", both, tiny, 400)
     assert (tmp_path / "training.png").read_bytes()[:4] == b"\x89PNG"
