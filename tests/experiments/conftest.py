@@ -2,7 +2,9 @@
 
 import dataclasses
 
+import jax
 import pytest
+from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 from heavytail_optax.experiments.data import load_dataset
 from heavytail_optax.experiments.presets import PRESETS
@@ -19,6 +21,25 @@ TINY = dataclasses.replace(
     # Some steps are truncated, others not.
     max_norm=0.15,
 )
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _compile_once(tmp_path_factory):
+    """Programs that tests and the processes they start share are compiled once."""
+    cache = str(tmp_path_factory.mktemp("compiled"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", cache)
+        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+        before = jax.config.jax_compilation_cache_dir
+        seconds = jax.config.jax_persistent_cache_min_compile_time_secs
+        jax.config.update("jax_compilation_cache_dir", cache)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+        # Whether there is a cache is decided once, at the first program.
+        reset_cache()
+        yield
+        jax.config.update("jax_compilation_cache_dir", before)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
+        reset_cache()
 
 
 @pytest.fixture(scope="session")

@@ -53,15 +53,16 @@ def test_both_convolutions_and_their_gradients_agree(image_shape, kernel_shape):
     kernel = jax.random.normal(key_kernel, kernel_shape)
     expected = native(images, kernel)
     np.testing.assert_allclose(
-        convolve_by_slices(images, kernel), expected, rtol=1e-5, atol=1e-4
+        jax.jit(convolve_by_slices)(images, kernel), expected, rtol=1e-5, atol=1e-4
     )
 
     weights = jax.random.normal(key_weights, expected.shape)
 
     def gradients(function):
-        return jax.grad(lambda *args: (weights * function(*args)).sum(), (0, 1))(
-            images, kernel
-        )
+        def weighted_sum(images, kernel):
+            return (weights * function(images, kernel)).sum()
+
+        return jax.jit(jax.grad(weighted_sum, argnums=(0, 1)))(images, kernel)
 
     for ours, theirs in zip(
         gradients(convolve_by_slices), gradients(native), strict=True
