@@ -104,7 +104,7 @@ def add_heavy_tailed_noise(
       direction: the law of the direction of a large jump. `"elementwise"`: an
         independent draw for every parameter, so that a large jump moves along one
         axis. `"isotropic"`: one draw, its absolute value times a uniform direction over
-        all parameters together, so that the whole noise has the norm c |Z|.
+        all parameters together, so that the whole noise has the norm `c |Z|`.
       axis_name: only for code inside `shard_map` or `pmap` in which the parameters
         themselves are sharded: the name of the mapped axis (or a tuple of names), or a
         pytree prefix of the updates with None for replicated leaves. Each shard then
@@ -131,7 +131,7 @@ def add_heavy_tailed_noise(
       >>> params = jnp.array([1.0, -2.0])
       >>> state = optimizer.init(params)
       >>> updates, state = optimizer.update(2 * params, state, params)
-      >>> bool(optax.global_norm(updates) <= 0.5)
+      >>> bool(optax.tree.norm(updates) <= 0.5)
       True
 
     References:

@@ -63,25 +63,37 @@ def _real_parts(x: jax.Array, dtype) -> list[jax.Array]:
 
 
 def _careful_sums(parts: list[jax.Array], limits: _Thresholds) -> jax.Array:
-    """Sums of squares by class of size, and the number of infinite entries."""
+    """Sums of squares by class of size, and the number of infinite entries.
+
+    The classes are scanned, so that each sum is one fused loop over its entries and
+    nothing of their size is stored.
+    """
     dtype = parts[0].dtype
+    # Middle, big and small; a NaN fails both comparisons and is in every class. The
+    # bounds hold for the scaled entries: an unscaled absolute value would be computed
+    # ahead of the scan, and stored.
+    classes = jnp.asarray(
+        [
+            [limits.small, limits.big, 1.0],
+            [limits.big * limits.shrink, jnp.inf, limits.shrink],
+            [0.0, limits.small * limits.grow, limits.grow],
+        ],
+        dtype,
+    )
 
-    def one(x):
-        size = jnp.abs(x)
-        is_infinite = jnp.isinf(x)
-        is_big = (size > limits.big) & ~is_infinite
-        is_small = size < limits.small
-        is_middle = ~(is_big | is_small | is_infinite)  # NaN is here
-        return jnp.stack(
-            [
-                jnp.sum(jnp.square(jnp.where(is_middle, x, 0.0))),
-                jnp.sum(jnp.square(jnp.where(is_big, x, 0.0) * limits.shrink)),
-                jnp.sum(jnp.square(jnp.where(is_small, x, 0.0) * limits.grow)),
-                jnp.sum(is_infinite.astype(dtype)),
-            ]
-        )
+    def sum_of_class(_, low_high_factor):
+        low, high, factor = low_high_factor
+        total = jnp.zeros((), dtype)
+        for x in parts:
+            scaled = x * factor
+            size = jnp.abs(scaled)
+            is_outside = (size < low) | (size >= high)
+            total += jnp.sum(jnp.square(jnp.where(is_outside, 0.0, scaled)))
+        return None, total
 
-    return sum((one(part) for part in parts[1:]), one(parts[0]))
+    _, totals = jax.lax.scan(sum_of_class, None, classes)
+    num_infinite = sum(jnp.sum(jnp.isinf(x), dtype=dtype) for x in parts)
+    return jnp.concatenate([totals, jnp.expand_dims(num_infinite, 0)])
 
 
 def _sums(leaves: Sequence[jax.Array], dtype) -> jax.Array:

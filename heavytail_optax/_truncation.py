@@ -34,29 +34,51 @@ class TruncateUpdateNormState(NamedTuple):
     num_truncated: jax.Array
 
 
-def _truncate_leaf(
-    x: jax.Array, norm: ScaledNorm, bound: jax.Array, is_within: jax.Array
-) -> jax.Array:
-    """phi_b on one leaf, given the norm of all."""
+def _is_within(norm: ScaledNorm, bound: jax.Array) -> jax.Array:
+    """Whether phi_b leaves the update as it is; false if the norm or bound is NaN."""
+    return (norm.scaled_norm <= bound * norm.scale) & (
+        (norm.num_infinite == 0) | jnp.isinf(bound)
+    )
+
+
+def _factors(norm: ScaledNorm, bound: jax.Array, is_within: jax.Array) -> jax.Array:
+    """What phi_b does to each entry x: `clip(x * scale, -limit, limit) * factor`.
+
+    Returns:
+      An array of shape (4,): whether x is kept as it is, scale, limit and factor. They
+      are packed and behind a barrier, so that the loop over the elements reads them;
+      else XLA computes them anew for each element.
+    """
+    info = jnp.finfo(bound.dtype)
+    has_infinite = norm.num_infinite > 0
+    # With infinite entries: the finite ones shrink below 4, the infinite ones become
+    # 2^64 (in float32), beside which 4 is nothing.
+    substitute = 2.0 ** (info.maxexp // 2)
+    root = jnp.sqrt(jnp.where(has_infinite, norm.num_infinite, 1.0))
+    of_infinite = bound / (root * substitute) + 0.0 * norm.scaled_norm
+    of_finite = bound / jnp.where(norm.scaled_norm == 0.0, 1.0, norm.scaled_norm)
+    factors = jnp.stack(
+        [
+            is_within.astype(bound.dtype),
+            jnp.where(has_infinite, float(info.tiny), norm.scale),
+            jnp.where(has_infinite, substitute, float(info.max)),
+            jnp.where(has_infinite, of_infinite, of_finite),
+        ]
+    )
+    return jax.lax.optimization_barrier(factors)
+
+
+def _truncate_leaf(x: jax.Array, factors: jax.Array) -> jax.Array:
+    """phi_b on one leaf, given the factors of all."""
     if jnp.iscomplexobj(x):
-        parts = (
-            _truncate_leaf(part, norm, bound, is_within) for part in (x.real, x.imag)
+        real, imaginary = (
+            _truncate_leaf(x.real, factors),
+            _truncate_leaf(x.imag, factors),
         )
-        return jax.lax.complex(*parts)
-    dtype = norm.scaled_norm.dtype
-    wide = x.astype(dtype)
-    is_infinite = norm.num_infinite > 0
-    one = jnp.ones((), dtype)
-    divisor = jnp.where(norm.scaled_norm == 0.0, one, norm.scaled_norm)
-    nan_or_zero = 0.0 * norm.scaled_norm
-    of_finite = jnp.where(is_infinite, nan_or_zero, bound / divisor)
-    of_infinite = nan_or_zero + bound / jnp.sqrt(
-        jnp.where(is_infinite, norm.num_infinite, one)
-    )
-    truncated = jnp.where(
-        jnp.isinf(wide), jnp.sign(wide) * of_infinite, (wide * norm.scale) * of_finite
-    )
-    return jnp.where(is_within, x, truncated.astype(x.dtype))
+        return jax.lax.complex(real, imaginary)
+    is_kept, scale, limit, factor = factors
+    clipped = jnp.clip(x.astype(factors.dtype) * scale, -limit, limit)
+    return jnp.where(is_kept > 0.0, x, (clipped * factor).astype(x.dtype))
 
 
 def truncate_update_norm(
@@ -129,9 +151,8 @@ def truncate_update_norm(
         leaves = check_leaves(_NAME, leaves, allow_complex=True)
         norm = tree_norm(leaves, axes_of_leaves(_NAME, axis_name, updates))
         bound = bound.astype(accumulation_dtype(leaves))
-        is_within = (norm.scaled_norm <= bound * norm.scale) & (
-            (norm.num_infinite == 0) | jnp.isinf(bound)
-        )
+        is_within = _is_within(norm, bound)
+        factors = _factors(norm, bound, is_within)
         is_nan = jnp.isnan(norm.scaled_norm)
         is_truncated = ~(is_within | is_nan | jnp.isnan(bound))
         value = jax.lax.stop_gradient(norm_value(norm))
@@ -140,7 +161,7 @@ def truncate_update_norm(
             update_norm=jnp.where(is_nan, state.update_norm, value),
             num_truncated=state.num_truncated + is_truncated.astype(jnp.int32),
         )
-        truncated = [_truncate_leaf(x, norm, bound, is_within) for x in leaves]
+        truncated = [_truncate_leaf(x, factors) for x in leaves]
         return jax.tree.unflatten(structure, truncated), new_state
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

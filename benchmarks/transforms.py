@@ -1,0 +1,171 @@
+"""Time and temporary memory of each transformation, beside Optax's nearest ones.
+
+Each transformation's `update` is compiled alone and run on the same trees of gradients.
+All are timed in every round, in a new random order, so that a busy machine hits each
+alike; a round's ratio is the time over that of the reference in the same round. Printed
+are medians over the rounds, and the quartiles of the ratio.
+
+    python benchmarks/transforms.py --out benchmarks/results/transforms.csv
+"""
+
+import argparse
+import csv
+import platform
+import random
+import statistics
+import subprocess
+import time
+
+import jax
+import jax.numpy as jnp
+import optax
+
+import heavytail_optax as hto
+
+ADD_NOISE, CLIP = "optax.add_noise", "optax.clip_by_global_norm"
+
+
+def transformations() -> dict[str, tuple[optax.GradientTransformation, str]]:
+    """Name -> (transformation, name of the one to compare it with)."""
+    tails = hto.tails
+
+    def noise(tail, direction="elementwise"):
+        return hto.add_heavy_tailed_noise(tail, 0.1, key=0, direction=direction)
+
+    return {
+        ADD_NOISE: (optax.add_noise(0.1, 0.0, key=0), ADD_NOISE),
+        CLIP: (optax.clip_by_global_norm(0.1), CLIP),
+        "truncate_update_norm": (hto.truncate_update_norm(0.1), CLIP),
+        "noise, symmetric_pareto": (noise(tails.symmetric_pareto(1.4)), ADD_NOISE),
+        "noise, symmetric_pareto, isotropic": (
+            noise(tails.symmetric_pareto(1.4), "isotropic"),
+            ADD_NOISE,
+        ),
+        "noise, gaussian": (noise(tails.gaussian()), ADD_NOISE),
+        "noise, student_t": (noise(tails.student_t(1.4)), ADD_NOISE),
+        "noise, alpha_stable": (noise(tails.alpha_stable(1.4)), ADD_NOISE),
+        "inflate_gradient_noise": (
+            hto.inflate_gradient_noise(tails.pareto(1.4), 0.5, key=0),
+            ADD_NOISE,
+        ),
+    }
+
+
+def gradients(size: int, num_leaves: int) -> list[jax.Array]:
+    """A list of `num_leaves` arrays with `size` elements together."""
+    per_leaf = size // num_leaves
+    keys = jax.random.split(jax.random.key(0), num_leaves)
+    return [jax.random.normal(key, (per_leaf,), jnp.float32) for key in keys]
+
+
+def compiled_update(transformation, tree):
+    """The compiled update and the arguments to call it with."""
+    state = transformation.init(tree)
+    extra = {"gradient_noise": tree}
+    update = optax.with_extra_args_support(transformation).update
+
+    def run(tree, state, extra):
+        return update(tree, state, tree, **extra)
+
+    compiled = jax.jit(run).lower(tree, state, extra).compile()
+    return compiled, (tree, state, extra)
+
+
+def seconds(compiled, arguments, repeats: int) -> float:
+    """Seconds a call, averaged over `repeats` calls."""
+    start = time.perf_counter()
+    for _ in range(repeats):
+        jax.block_until_ready(compiled(*arguments))
+    return (time.perf_counter() - start) / repeats
+
+
+def measure(size: int, num_leaves: int, rounds: int) -> list[dict]:
+    """One row a transformation."""
+    tree = gradients(size, num_leaves)
+    runs, times, compile_seconds = {}, {}, {}
+    for name, (transformation, _) in transformations().items():
+        start = time.perf_counter()
+        runs[name] = compiled_update(transformation, tree)
+        compile_seconds[name] = time.perf_counter() - start
+        seconds(*runs[name], 1)
+        times[name] = []
+    repeats = max(1, min(200, int(3e6 / size)))
+    order = random.Random(0)
+    for _ in range(rounds):
+        for name in order.sample(sorted(runs), len(runs)):
+            times[name].append(seconds(*runs[name], repeats))
+    rows = []
+    for name, (_, reference) in transformations().items():
+        ratios = [
+            own / other
+            for own, other in zip(times[name], times[reference], strict=True)
+        ]
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        rows.append(
+            {
+                "parameters": size,
+                "leaves": num_leaves,
+                "transformation": name,
+                "median_ms": f"{1e3 * statistics.median(times[name]):.4g}",
+                "ns_an_element": f"{1e9 * statistics.median(times[name]) / size:.3g}",
+                "reference": reference,
+                "ratio": f"{middle:.3f}",
+                "ratio_lower_quartile": f"{low:.3f}",
+                "ratio_upper_quartile": f"{high:.3f}",
+                "temporary_bytes": runs[name][0].memory_analysis().temp_size_in_bytes,
+                "compile_s": f"{compile_seconds[name]:.2f}",
+            }
+        )
+    return rows
+
+
+def provenance(rounds: int) -> dict[str, str]:
+    """What must be known to obtain the figures again."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    device = jax.devices()[0]
+    return {
+        "device": f"{device.platform} {device.device_kind}, {platform.machine()}",
+        "jax": jax.__version__,
+        "optax": optax.__version__,
+        "commit": commit.stdout.strip() or "unknown",
+        "rounds": str(rounds),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=[10**4, 10**6, 3 * 10**7]
+    )
+    parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--out", help="CSV file to write")
+    arguments = parser.parse_args()
+    rows = []
+    for size in arguments.sizes:
+        for num_leaves in (2, 200):
+            for row in measure(size, num_leaves, arguments.rounds):
+                print(
+                    f"{row['parameters']:>9} in {row['leaves']:>3} leaves  "
+                    f"{row['transformation']:<36}{row['median_ms']:>9} ms  ratio "
+                    f"{row['ratio']} [{row['ratio_lower_quartile']}, "
+                    f"{row['ratio_upper_quartile']}]  "
+                    f"temporary {row['temporary_bytes']:>11} B  "
+                    f"compile {row['compile_s']} s",
+                    flush=True,
+                )
+                rows.append(row)
+    if arguments.out:
+        extra = provenance(arguments.rounds)
+        with open(arguments.out, "w", newline="") as file:
+            writer = csv.DictWriter(file, [*rows[0], *extra])
+            writer.writeheader()
+            writer.writerows(row | extra for row in rows)
+
+
+if __name__ == "__main__":
+    main()
