@@ -47,7 +47,7 @@ def truncated_heavy_tailed_sgd(
     direction: str = "elementwise",
     momentum: Any = None,
     nesterov: bool = False,
-    weight_decay: Any = 0.0,
+    weight_decay: Any = None,
     axis_name: Any = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Truncated heavy-tailed SGD, the method of the theory.
@@ -72,7 +72,7 @@ def truncated_heavy_tailed_sgd(
       momentum: mu in [0, 1), or None for none, which needs no memory.
       nesterov: whether to use Nesterov momentum; needs `momentum`.
       weight_decay: lambda, non-negative, added to the gradient (L2 regularisation) and
-        so truncated with it. If not zero, `update` needs `params`.
+        so truncated with it; `update` then needs `params`. None for none.
       axis_name: as in `truncate_update_norm`; only inside `shard_map` or `pmap` with
         sharded parameters.
 
@@ -109,21 +109,20 @@ def truncated_heavy_tailed_sgd(
     """
     _check_learning_rate(learning_rate)
     _check_momentum(momentum, nesterov)
-    check_scalar(
-        _NAME,
-        "weight_decay",
-        weight_decay,
-        "a non-negative finite number",
-        lambda decay: 0.0 <= decay < float("inf"),
-    )
-    # A traced or array decay may be zero or not: the term is then always there.
-    has_decay = not isinstance(weight_decay, (int, float)) or weight_decay != 0
+    if weight_decay is not None:
+        check_scalar(
+            _NAME,
+            "weight_decay",
+            weight_decay,
+            "None or a non-negative finite number",
+            lambda decay: 0.0 <= decay < float("inf"),
+        )
     links = [
         add_heavy_tailed_noise(
             tail, scale, key=key, direction=direction, axis_name=axis_name
         )
     ]
-    if has_decay:
+    if weight_decay is not None:
         links.append(optax.add_decayed_weights(weight_decay))
     if momentum is not None:
         links.append(optax.trace(decay=momentum, nesterov=nesterov))
