@@ -8,7 +8,7 @@ import optax
 
 from heavytail_optax._keys import check_key, key_data_copy, step_key
 from heavytail_optax._leaves import add_noise, check_leaves
-from heavytail_optax._schedules import check_scale, scales_at
+from heavytail_optax._schedules import check_scales, scales_at
 from heavytail_optax._uniform import computation_dtype
 from heavytail_optax._validation import value_error
 from heavytail_optax.tails._tail import check_tail_or_schedule, tail_at
@@ -105,7 +105,7 @@ def inflate_gradient_noise(
       noise", ICLR 2022 (arXiv 2102.04297): the tail-inflation experiments.
     """
     check_tail_or_schedule(_NAME, tail, must_be_centred=False)
-    check_scale(_NAME, scale)
+    check_scales(_NAME, scale)
     check_key(_NAME, key)
 
     def init_fn(params):

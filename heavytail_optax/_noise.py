@@ -10,7 +10,7 @@ from heavytail_optax._axes import axes_of_leaves, check_axis_name, fold_in_axes
 from heavytail_optax._keys import check_key, key_data_copy, step_key
 from heavytail_optax._leaves import add_noise, check_leaves
 from heavytail_optax._norm import accumulation_dtype, tree_norm
-from heavytail_optax._schedules import check_scale, scales_at
+from heavytail_optax._schedules import check_scales, scales_at
 from heavytail_optax._uniform import computation_dtype
 from heavytail_optax._validation import check_choice
 from heavytail_optax.tails._tail import Tail, check_tail_or_schedule, tail_at
@@ -139,7 +139,7 @@ def add_heavy_tailed_noise(
       noise", ICLR 2022 (arXiv 2102.04297), section 2.
     """
     check_tail_or_schedule(_NAME, tail, must_be_centred=True)
-    check_scale(_NAME, scale)
+    check_scales(_NAME, scale)
     check_key(_NAME, key)
     check_choice(_NAME, "direction", direction, tuple(_DIRECTIONS))
     check_axis_name(_NAME, axis_name)

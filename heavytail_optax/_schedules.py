@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from heavytail_optax._prefix import broadcast_prefix
 from heavytail_optax._validation import check_scalar, type_error
 
-ACCEPTED_SCALE = "a non-negative finite number or a schedule, or a pytree of them"
+ACCEPTED_SCALE = "a non-negative finite number or a schedule"
+ACCEPTED_SCALES = f"{ACCEPTED_SCALE}, or a pytree of them"
 ACCEPTED_MAX_NORM = "a positive number or a schedule"
 
 
@@ -20,30 +21,39 @@ def _is_scale(value: float) -> bool:
     return 0.0 <= value < float("inf")
 
 
-def check_scale(function: str, scale: Any) -> None:
-    """Checks each leaf of `scale`, a number, an array, a schedule or a pytree."""
+def check_scale(function: str, scale: Any, accepted: str = ACCEPTED_SCALE) -> None:
+    """Checks a scale that is one number, array or schedule."""
+    if not callable(scale):
+        check_scalar(function, "scale", scale, accepted, _is_scale)
+
+
+def check_scales(function: str, scale: Any) -> None:
+    """Checks each leaf of `scale`, which may be a pytree."""
     leaves = jax.tree.leaves(scale, is_leaf=lambda node: node is None)
     for leaf in leaves:
-        if not callable(leaf):
-            check_scalar(function, "scale", leaf, ACCEPTED_SCALE, _is_scale)
+        check_scale(function, leaf, ACCEPTED_SCALES)
     if not leaves:
-        raise type_error(function, "scale", ACCEPTED_SCALE, scale)
+        raise type_error(function, "scale", ACCEPTED_SCALES, scale)
 
 
-def scales_at(function: str, scale: Any, count: jax.Array, tree: Any) -> list[Any]:
-    """The scale of each leaf of `tree` at step `count`; NaN where traced and bad."""
+def scale_at(function: str, scale: Any, count: jax.Array) -> jax.Array:
+    """The scale at step `count`; NaN where it is traced and negative or infinite."""
+    value = scale(count) if callable(scale) else scale
+    check_scalar(function, "scale", value, ACCEPTED_SCALE, _is_scale)
+    value = jnp.asarray(value, float)
+    return jnp.where((value >= 0.0) & (value < jnp.inf), value, jnp.nan)
+
+
+def scales_at(
+    function: str, scale: Any, count: jax.Array, tree: Any
+) -> list[jax.Array]:
+    """The scale of each leaf of `tree` at step `count`."""
     values = {}
-
-    def value_of(leaf):
+    leaves = broadcast_prefix(function, "scale", scale, tree)
+    for leaf in leaves:
         if id(leaf) not in values:
-            value = leaf(count) if callable(leaf) else leaf
-            check_scalar(function, "scale", value, ACCEPTED_SCALE, _is_scale)
-            value = jnp.asarray(value, float)
-            is_valid = (value >= 0.0) & (value < jnp.inf)
-            values[id(leaf)] = jnp.where(is_valid, value, jnp.nan)
-        return values[id(leaf)]
-
-    return [value_of(x) for x in broadcast_prefix(function, "scale", scale, tree)]
+            values[id(leaf)] = scale_at(function, leaf, count)
+    return [values[id(leaf)] for leaf in leaves]
 
 
 def check_max_norm(function: str, max_norm: Any) -> None:
