@@ -1,0 +1,242 @@
+"""The tail-inflated gradient of a per-example loss, in one backward pass."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from heavytail_optax._axes import check_axis_name, fold_in_axes
+from heavytail_optax._inflation_weights import (
+    SCHEMES,
+    as_mask,
+    balanced_weights,
+    independent_weights,
+    mean_weights,
+    shared_weights,
+)
+from heavytail_optax._keys import as_typed_key, check_key
+from heavytail_optax._schedules import check_scale, scale_at
+from heavytail_optax._validation import (
+    check_choice,
+    check_scalar,
+    type_error,
+    value_error,
+)
+from heavytail_optax.tails._tail import check_tail_or_schedule, tail_at
+
+_NAME = "tail_inflated_grad"
+_BATCHES = {
+    "independent": ("small_batch", "second_small_batch", "large_batch"),
+    "shared": ("small_batch", "large_batch"),
+    "balanced": ("small_batch",),
+}
+
+
+def _batch_size(argument: str, batch: Any) -> int:
+    """The common length of the leading axis of all arrays of a batch."""
+    accepted = "a pytree of arrays with one leading axis over the examples"
+    sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(batch)}
+    if len(sizes) != 1 or sizes == {()} or sizes == {(0,)}:
+        raise value_error(f"{_NAME} function", argument, accepted, batch)
+    return next(iter(sizes))[0]
+
+
+def _masks(names: Sequence[str], batches: Sequence[Any], masks: Any) -> list[jax.Array]:
+    """A mask for each batch, checked against its size."""
+    function = f"{_NAME} function"
+    accepted = f"a tuple of one mask (or None) for each of {', '.join(names)}"
+    masks = (None,) * len(batches) if masks is None else masks
+    if not isinstance(masks, (tuple, list)) or len(masks) != len(batches):
+        raise type_error(function, "masks", accepted, masks)
+    checked = []
+    for name, batch, mask in zip(names, batches, masks, strict=True):
+        size = _batch_size(name, batch)
+        own = as_mask(function, "masks", size if mask is None else mask, accepted)
+        if own.shape != (size,):
+            raise value_error(function, "masks", f"of shape ({size},) for {name}", mask)
+        checked.append(own)
+    return checked
+
+
+def _losses(
+    loss_per_example: Callable, has_aux: bool, params: Any, batch: Any
+) -> tuple[jax.Array, Any]:
+    """The losses and the auxiliary output, checked."""
+    size = _batch_size("small_batch", batch)
+    output = loss_per_example(params, batch)
+    if has_aux and not (isinstance(output, tuple) and len(output) == 2):
+        accepted = "a function to (losses, aux), with has_aux=True"
+        raise type_error(_NAME, "loss_per_example", accepted, output)
+    losses, aux = output if has_aux else (output, None)
+    if jnp.shape(losses) != (size,):
+        accepted = f"a function to one loss for each of the {size} examples"
+        raise value_error(_NAME, "loss_per_example", accepted, losses)
+    if any(jnp.shape(leaf)[:1] != (size,) for leaf in jax.tree.leaves(aux)):
+        accepted = f"a function whose aux has a leading axis over the {size} examples"
+        raise value_error(
+            _NAME, "loss_per_example", accepted, jax.tree.map(jnp.shape, aux)
+        )
+    if jnp.promote_types(losses.dtype, jnp.float32) != losses.dtype:
+        accepted = (
+            "a function to losses in float32 or wider, since 1 + Z is rounded else"
+        )
+        raise value_error(_NAME, "loss_per_example", accepted, losses)
+    return losses, aux
+
+
+def tail_inflated_grad(
+    loss_per_example: Callable[[Any, Any], Any],
+    tail: Any,
+    scale: Any,
+    *,
+    scheme: str = "balanced",
+    inflate_above: float = 0.0,
+    has_aux: bool = False,
+    axis_name: Any = None,
+) -> Callable:
+    r"""A function to the tail-inflated gradient, in one forward and backward pass.
+
+    .. math::
+      g = g_{SB} + Z\,(g_{SB*} - g_{LB}), \qquad Z = c\, W\, 1\{W > w_q\},
+
+    as the gradient of one weighted loss over the concatenated batch, with the weights
+    of `tail_inflation_weights`: one gradient buffer and, over devices, one all-reduce
+    instead of three. W is one draw of `tail` for the whole gradient. Follow it by the
+    learning rate and `truncate_update_norm`, which the method needs.
+
+    Gating: with `inflate_above` q > 0, a step whose W is at or below its q-quantile w_q
+    is a plain step, and nothing of SB* or LB is computed in it. The tail of Z above
+    `c w_q` is unchanged, so the tail index is too; what the gate takes is the body of
+    the noise, of which a share q becomes zero, and with it the mean of Z (by the factor
+    `(1 - q)^(1 - 1/alpha)` for a Pareto tail).
+
+    Args:
+      loss_per_example: `(params, batch) -> losses` of shape (n,) in float32 or wider,
+        or `(losses, aux)` with `has_aux`. The loss of an example must not depend on the
+        other examples: no batch normalisation, no contrastive loss. Randomness, as of
+        dropout, belongs into the batch, as a key for each example. A regulariser may be
+        added to each loss; it is not inflated, since the weights sum to one.
+      tail: the law of W, in the paper `tails.pareto(alpha)`, or a schedule
+        (step -> tail).
+      scale: c, a non-negative number, an array of shape () or a schedule
+        (step -> scale): with a schedule that ends at zero the run settles in its
+        minimum.
+      scheme: `"independent"` (Our 1), `"shared"` (Our 2) or `"balanced"`, which costs
+        what the plain gradient costs.
+      inflate_above: q in [0, 1); 0 inflates in every step.
+      has_aux: whether the loss returns `(losses, aux)`. Each array of aux must have a
+        leading axis over the examples; what comes back is that of SB.
+      axis_name: only for `balanced` inside `shard_map` or `pmap`, where each device has
+        its part of SB: the mapped axis. W is then equal on all devices, and each splits
+        its own part into halves. Average the gradients over the axis as ever.
+
+    Returns:
+      A function `(key, params, small_batch, [second_small_batch], [large_batch], *,
+      step=None, masks=None) -> (value, [aux,] grad)`, its batches those of the scheme.
+      `key` is a new one in each step, equal on all devices. `step` is needed where
+      `scale` or `tail` is a schedule. `masks` is a tuple with one entry for each batch:
+      None, or an array of shape (n,) that is false on padding, whose loss must be
+      finite. `value` is the plain mean loss over SB.
+
+    Raises:
+      TypeError, ValueError: if an argument is not accepted; in the returned function, if
+        the batches are not those of the scheme or the loss does not come per example.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import heavytail_optax as hto
+      >>> def loss_per_example(params, batch):
+      ...     inputs, targets = batch
+      ...     return (inputs @ params - targets) ** 2
+      >>> grad_fn = jax.jit(
+      ...     hto.tail_inflated_grad(loss_per_example, hto.tails.pareto(1.4), 0.5)
+      ... )
+      >>> batch = jnp.eye(4), jnp.arange(4.0)
+      >>> loss, grad = grad_fn(jax.random.key(0), jnp.zeros(4), batch)
+      >>> print(loss, grad.shape)
+      3.5 (4,)
+
+    References:
+      Wang, Oh, Rhee, "Eliminating sharp minima from SGD with truncated heavy-tailed
+      noise", ICLR 2022 (arXiv 2102.04297). Gating: Wang, Rhee (arXiv 2510.20905).
+    """
+    if not callable(loss_per_example):
+        accepted = "a function (params, batch) -> losses"
+        raise type_error(_NAME, "loss_per_example", accepted, loss_per_example)
+    check_tail_or_schedule(_NAME, tail, must_be_centred=False)
+    check_scale(_NAME, scale)
+    check_choice(_NAME, "scheme", scheme, SCHEMES)
+    check_scalar(
+        _NAME,
+        "inflate_above",
+        inflate_above,
+        "a number in [0, 1)",
+        lambda q: 0 <= q < 1,
+    )
+    if not isinstance(has_aux, bool):
+        raise type_error(_NAME, "has_aux", "True or False", has_aux)
+    check_axis_name(_NAME, axis_name)
+    if axis_name is not None and scheme != "balanced":
+        raise value_error(
+            _NAME, "axis_name", "None unless scheme is 'balanced'", axis_name
+        )
+    axes = (axis_name,) if isinstance(axis_name, str) else tuple(axis_name or ())
+    names = _BATCHES[scheme]
+    needs_step = callable(tail) or callable(scale)
+    is_gated = not isinstance(inflate_above, (int, float)) or inflate_above > 0
+
+    def weighted_loss(params, batch, weights, first):
+        losses, aux = _losses(loss_per_example, has_aux, params, batch)
+        size = first.shape[0]
+        plain = jnp.sum(first * losses[:size])
+        small_aux = jax.tree.map(lambda leaf: leaf[:size], aux)
+        return jnp.sum(weights * losses), (plain, small_aux)
+
+    def grad_of(params, batches, weights, first):
+        batch = jax.tree.map(lambda *parts: jnp.concatenate(parts), *batches)
+        grad, (value, aux) = jax.grad(weighted_loss, has_aux=True)(
+            params, batch, weights, first
+        )
+        return value, aux, grad
+
+    def draw(key, step):
+        count = jnp.asarray(0 if step is None else step, jnp.int32)
+        current = tail_at(_NAME, tail, count, must_be_centred=False)
+        size = current.sample(key, (), jnp.float32)
+        is_active = jnp.ones((), bool)
+        if is_gated:
+            is_active = current.tail_probability(jnp.abs(size)) < 1.0 - inflate_above
+        c = scale_at(_NAME, scale, count).astype(jnp.float32)
+        return jnp.where(is_active, c * size, 0.0), is_active
+
+    def grad_fn(key, params, *batches, step=None, masks=None):
+        function = f"{_NAME} function"
+        check_key(function, key)
+        if len(batches) != len(names):
+            accepted = f"{', '.join(names)} for scheme {scheme!r}"
+            got = f"{len(batches)} batches"
+            raise TypeError(f"The batches must be {accepted}. Got {got} instead.")
+        if needs_step and step is None:
+            accepted = "the number of the step, since `scale` or `tail` is a schedule"
+            raise type_error(function, "step", accepted, None)
+        checked = _masks(names, batches, masks)
+        first = mean_weights(checked[0])
+        draw_key, split_key = jax.random.split(as_typed_key(key))
+        z, is_active = draw(draw_key, step)
+        if scheme == "balanced":
+            weights = balanced_weights(fold_in_axes(split_key, axes), z, checked[0])
+            value, aux, grad = grad_of(params, batches, weights, first)
+        else:
+            build = independent_weights if scheme == "independent" else shared_weights
+            inflated = functools.partial(
+                grad_of, params, batches, build(z, *checked), first
+            )
+            plain = functools.partial(grad_of, params, batches[:1], first, first)
+            value, aux, grad = (
+                jax.lax.cond(is_active, inflated, plain) if is_gated else inflated()
+            )
+        return (value, aux, grad) if has_aux else (value, grad)
+
+    return grad_fn

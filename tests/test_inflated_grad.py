@@ -1,0 +1,334 @@
+"""tail_inflated_grad: one backward pass equals three gradients, gated or not."""
+
+import equinox as eqx
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+import heavytail_optax as hto
+
+PARETO = hto.tails.pareto(1.4)
+KEY = jax.random.key(5)
+
+
+def make_batch(seed, size, features=4):
+    inputs_key, targets_key = jax.random.split(jax.random.key(seed))
+    return (
+        jax.random.normal(inputs_key, (size, features)),
+        jax.random.normal(targets_key, (size,)),
+    )
+
+
+def mlp_params(key):
+    first, second = jax.random.split(key)
+    return {
+        "w": jax.random.normal(first, (4, 8)),
+        "b": jnp.full(8, 0.1),
+        "v": jax.random.normal(second, (8,)),
+    }
+
+
+def mlp_losses(params, batch):
+    inputs, targets = batch
+    hidden = jnp.tanh(inputs @ params["w"] + params["b"][None, :])
+    return (hidden @ params["v"] - targets) ** 2
+
+
+def mean_grad(losses, params, batch):
+    return jax.grad(lambda p: jnp.mean(losses(p, batch)))(params)
+
+
+def drawn_z(tail, scale, key):
+    """The Z of a step: the first of the two keys that the step's key is split into."""
+    return scale * tail.sample(jax.random.split(key)[0])
+
+
+def combine(scheme, losses, params, batches, z):
+    """The paper's gradient, from a backward pass for each batch."""
+    small = mean_grad(losses, params, batches[0])
+    second = mean_grad(losses, params, batches[1 if scheme == "independent" else 0])
+    large = mean_grad(losses, params, batches[-1])
+    return jax.tree.map(lambda s, t, v: s + z * (t - v), small, second, large)
+
+
+def batches_of(scheme, batch_of):
+    sizes = {"independent": (6, 4, 16), "shared": (6, 16), "balanced": (6,)}[scheme]
+    return [batch_of(seed, size) for seed, size in enumerate(sizes)]
+
+
+def assert_close(actual, expected, tolerance):
+    scale = max(float(jnp.max(jnp.abs(x))) for x in jax.tree.leaves(expected))
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, atol=tolerance * scale, rtol=0)
+
+
+@pytest.mark.parametrize("scheme", ["independent", "shared"])
+def test_equals_three_gradients_in_float64(scheme):
+    with jax.enable_x64(True):
+        to_double = lambda tree: jax.tree.map(lambda x: x.astype(jnp.float64), tree)
+        params = to_double(mlp_params(jax.random.key(1)))
+        batches = to_double(batches_of(scheme, make_batch))
+        grad_fn = hto.tail_inflated_grad(mlp_losses, PARETO, 0.5, scheme=scheme)
+        value, grad = grad_fn(KEY, params, *batches)
+        expected = combine(
+            scheme, mlp_losses, params, batches, drawn_z(PARETO, 0.5, KEY)
+        )
+        # The weights are float32, so this is as close as they are.
+        assert_close(grad, expected, 1e-6)
+        np.testing.assert_allclose(
+            value, jnp.mean(mlp_losses(params, batches[0])), rtol=1e-6
+        )
+
+
+def test_balanced_equals_the_gradients_of_its_halves():
+    params, batch = mlp_params(jax.random.key(1)), make_batch(0, 7)
+    _, grad = hto.tail_inflated_grad(mlp_losses, PARETO, 0.5)(KEY, params, batch)
+    z = drawn_z(PARETO, 0.5, KEY)
+    weights = hto.tail_inflation_weights(
+        z, small=7, scheme="balanced", key=jax.random.split(KEY)[1]
+    )
+    rows = jax.vmap(
+        lambda x, y: mean_grad(mlp_losses, params, (x[None], y[None])), in_axes=(0, 0)
+    )(*batch)
+    expected = jax.tree.map(lambda leaf: jnp.einsum("n,n...", weights, leaf), rows)
+    assert_close(grad, expected, 1e-5)
+
+
+def linen_model():
+    model = nn.Dense(1)
+    params = model.init(jax.random.key(2), jnp.zeros((1, 4)))
+    return params, lambda p, batch: (model.apply(p, batch[0])[:, 0] - batch[1]) ** 2
+
+
+def nnx_model():
+    graphdef, params = nnx.split(nnx.Linear(4, 1, rngs=nnx.Rngs(0)))
+    return nnx.as_pure(
+        params
+    ), lambda p, batch: (nnx.merge(graphdef, p)(batch[0])[:, 0] - batch[1]) ** 2
+
+
+def equinox_model():
+    params, static = eqx.partition(
+        eqx.nn.MLP(4, 1, 8, 1, key=jax.random.key(3)), eqx.is_array
+    )
+
+    def losses(p, batch):
+        model = eqx.combine(p, static)
+        return (jax.vmap(model)(batch[0])[:, 0] - batch[1]) ** 2
+
+    return params, losses
+
+
+@pytest.mark.parametrize("model", [linen_model, nnx_model, equinox_model])
+@pytest.mark.parametrize("scheme", ["independent", "shared"])
+def test_equals_three_gradients_in_each_library(model, scheme):
+    params, losses = model()
+    batches = batches_of(scheme, make_batch)
+    grad_fn = jax.jit(hto.tail_inflated_grad(losses, PARETO, 0.5, scheme=scheme))
+    _, grad = grad_fn(KEY, params, *batches)
+    assert jax.tree.structure(grad) == jax.tree.structure(params)
+    expected = combine(scheme, losses, params, batches, drawn_z(PARETO, 0.5, KEY))
+    assert_close(grad, expected, 1e-5)
+
+
+@pytest.mark.parametrize("scheme", ["independent", "shared", "balanced"])
+def test_without_scale_it_is_the_plain_gradient(scheme):
+    params, batches = mlp_params(jax.random.key(1)), batches_of(scheme, make_batch)
+    grad_fn = hto.tail_inflated_grad(mlp_losses, PARETO, 0.0, scheme=scheme)
+    value, grad = grad_fn(KEY, params, *batches)
+    assert_close(grad, mean_grad(mlp_losses, params, batches[0]), 1e-6)
+    np.testing.assert_allclose(
+        value, jnp.mean(mlp_losses(params, batches[0])), rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("scheme", ["independent", "shared", "balanced"])
+def test_value_is_the_plain_mean_of_the_small_batch(scheme):
+    params, batches = mlp_params(jax.random.key(1)), batches_of(scheme, make_batch)
+    grad_fn = hto.tail_inflated_grad(mlp_losses, PARETO, 50.0, scheme=scheme)
+    value, _ = grad_fn(KEY, params, *batches)
+    np.testing.assert_allclose(
+        value, jnp.mean(mlp_losses(params, batches[0])), rtol=1e-6
+    )
+
+
+def test_agrees_with_inflate_gradient_noise():
+    """The same Z on the same noise, as a transformation of the plain gradient."""
+    params, batches = mlp_params(jax.random.key(1)), batches_of("shared", make_batch)
+    transformation = hto.inflate_gradient_noise(PARETO, 0.5, key=9)
+    small, large = (mean_grad(mlp_losses, params, batch) for batch in batches)
+    noise = jax.tree.map(jnp.subtract, small, large)
+    updates, state = transformation.update(
+        small, transformation.init(params), params, gradient_noise=noise
+    )
+
+    class Fixed:
+        """A tail that gives the draw of the transformation."""
+
+        tail_index, right_tail_weight, is_centred = 1.4, 1.0, False
+
+        def sample(self, key, shape=(), dtype=jnp.float32, *, out_sharding=None):
+            return jnp.broadcast_to(state.inflation_draw, shape)
+
+        def tail_probability(self, x):
+            return PARETO.tail_probability(x)
+
+    grad_fn = hto.tail_inflated_grad(mlp_losses, Fixed(), 0.5, scheme="shared")
+    _, grad = grad_fn(KEY, params, *batches)
+    assert_close(grad, updates, 1e-5)
+
+
+@pytest.mark.parametrize("scheme", ["independent", "shared"])
+def test_gated_steps_compute_nothing_of_the_other_batches(scheme):
+    seen = []
+
+    def losses(params, batch):
+        jax.debug.callback(lambda size: seen.append(int(size)), batch[0].shape[0])
+        return mlp_losses(params, batch)
+
+    params, batches = mlp_params(jax.random.key(1)), batches_of(scheme, make_batch)
+    grad_fn = jax.jit(
+        hto.tail_inflated_grad(losses, PARETO, 0.5, scheme=scheme, inflate_above=0.8)
+    )
+    total = sum(len(batch[1]) for batch in batches)
+    keys = jax.random.split(jax.random.key(4), 40)
+    draws = np.asarray([PARETO.sample(jax.random.split(key)[0]) for key in keys])
+    above = draws > float(PARETO.quantile(0.8))
+    assert 0 < above.sum() < 40
+    plain = mean_grad(mlp_losses, params, batches[0])
+    for key, is_above in zip(keys, above, strict=True):
+        seen.clear()
+        _, grad = grad_fn(key, params, *batches)
+        jax.effects_barrier()
+        assert set(seen) == {total if is_above else 6}
+        if not is_above:
+            assert_close(grad, plain, 1e-6)
+
+
+def test_gate_opens_in_its_share_of_the_steps_and_leaves_the_tail():
+    """Z is zero in a share q of the steps; above the gate its law is that of c W."""
+    params, batch = jnp.zeros(2), jnp.eye(2)
+
+    def losses(params, batch):
+        return batch @ params
+
+    grad_fn = hto.tail_inflated_grad(losses, PARETO, 0.5, inflate_above=0.9)
+    keys = jax.random.split(jax.random.key(8), 50_000)
+    grads = jax.jit(jax.vmap(lambda key: grad_fn(key, params, batch)[1]))(keys)
+    z = np.abs(np.asarray(grads[:, 0] - grads[:, 1]))  # the noise is +-z/2 on each
+    # Binomial errors; the bound of 4.5 is a false alarm of 7e-6 for each of four.
+    for x in (0.0, 0.5 * float(PARETO.quantile(0.9)) * 0.99, 5.0, 50.0):
+        expected = min(0.1, float(PARETO.tail_probability(x / 0.5)))
+        error = np.sqrt(expected * (1 - expected) / len(z))
+        assert abs(np.mean(z > x) - expected) < 4.5 * error
+
+
+def test_schedules_of_scale_and_tail_are_read_at_the_step():
+    params, batches = mlp_params(jax.random.key(1)), batches_of("shared", make_batch)
+    cooldown = optax.join_schedules(
+        [optax.constant_schedule(0.5), optax.constant_schedule(0.0)], [3]
+    )
+    grad_fn = jax.jit(
+        hto.tail_inflated_grad(
+            mlp_losses,
+            lambda step: hto.tails.pareto(1.2 + 0.1 * step),
+            cooldown,
+            scheme="shared",
+        )
+    )
+    _, noisy = grad_fn(KEY, params, *batches, step=2)
+    z = drawn_z(hto.tails.pareto(1.4), 0.5, KEY)
+    assert_close(noisy, combine("shared", mlp_losses, params, batches, z), 1e-5)
+    _, quiet = grad_fn(KEY, params, *batches, step=3)
+    assert_close(quiet, mean_grad(mlp_losses, params, batches[0]), 1e-6)
+
+
+def test_aux_is_that_of_the_small_batch():
+    def losses(params, batch):
+        predictions = batch[0] @ params["w"] @ params["v"]
+        return (predictions - batch[1]) ** 2, {"predictions": predictions}
+
+    params, batches = mlp_params(jax.random.key(1)), batches_of("shared", make_batch)
+    for q in (0.0, 0.9):
+        grad_fn = hto.tail_inflated_grad(
+            losses, PARETO, 0.5, scheme="shared", has_aux=True, inflate_above=q
+        )
+        _, aux, _ = grad_fn(KEY, params, *batches)
+        expected = batches[0][0] @ params["w"] @ params["v"]
+        np.testing.assert_allclose(aux["predictions"], expected, rtol=1e-5)
+
+
+def test_padding_counts_as_nothing():
+    params, (inputs, targets) = mlp_params(jax.random.key(1)), make_batch(0, 6)
+    large = make_batch(1, 8)
+    padded = jnp.pad(inputs, ((0, 2), (0, 0)), constant_values=3.0)
+    padded = (padded, jnp.pad(targets, (0, 2), constant_values=1e3))
+    mask = jnp.arange(8) < 6
+    grad_fn = hto.tail_inflated_grad(mlp_losses, PARETO, 0.5, scheme="shared")
+    value, grad = grad_fn(KEY, params, (inputs, targets), large)
+    masked_value, masked_grad = grad_fn(KEY, params, padded, large, masks=(mask, None))
+    np.testing.assert_allclose(masked_value, value, rtol=1e-6)
+    assert_close(masked_grad, grad, 1e-5)
+
+
+def test_a_regulariser_is_not_inflated():
+    """Added to each loss it enters as it is, for the weights sum to one."""
+    params, batches = mlp_params(jax.random.key(1)), batches_of("shared", make_batch)
+    penalty = lambda p: 0.1 * sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(p))
+    with_penalty = lambda p, batch: mlp_losses(p, batch) + penalty(p)
+    _, plain = hto.tail_inflated_grad(mlp_losses, PARETO, 0.5, scheme="shared")(
+        KEY, params, *batches
+    )
+    _, regularised = hto.tail_inflated_grad(with_penalty, PARETO, 0.5, scheme="shared")(
+        KEY, params, *batches
+    )
+    expected = jax.tree.map(jnp.add, plain, jax.grad(penalty)(params))
+    assert_close(regularised, expected, 1e-5)
+
+
+def test_losses_in_half_precision_are_refused():
+    """Their cotangents are the weights in bfloat16: 1 + Z without the one."""
+
+    def losses(params, batch):
+        return mlp_losses(params, batch).astype(jnp.bfloat16)
+
+    params, batch = mlp_params(jax.random.key(1)), make_batch(0, 6)
+    with pytest.raises(ValueError, match="losses in float32 or wider"):
+        hto.tail_inflated_grad(losses, PARETO, 0.5)(KEY, params, batch)
+
+
+def test_parameters_in_half_precision_have_float32_weights():
+    """With Z = 1000 on examples that are all alike the mean gradient is left."""
+
+    def losses(params, batch):
+        return batch.astype(jnp.float32) @ params.astype(jnp.float32)
+
+    params = jnp.ones(2, jnp.bfloat16)
+    batch, large = jnp.ones((4, 2), jnp.bfloat16), jnp.ones((16, 2), jnp.bfloat16)
+    grad_fn = hto.tail_inflated_grad(losses, PARETO, 1000.0, scheme="shared")
+    _, grad = grad_fn(KEY, params, batch, large)
+    assert grad.dtype == jnp.bfloat16
+    np.testing.assert_allclose(grad.astype(jnp.float32), jnp.ones(2), rtol=0.02)
+
+
+def test_the_loss_must_come_per_example():
+    params, batch = mlp_params(jax.random.key(1)), make_batch(0, 6)
+    mean_loss = lambda p, b: jnp.mean(mlp_losses(p, b))
+    with pytest.raises(ValueError, match="one loss for each of the 6 examples"):
+        hto.tail_inflated_grad(mean_loss, PARETO, 0.5)(KEY, params, batch)
+
+
+def test_wrong_batches_and_missing_step_are_named():
+    params, batch = mlp_params(jax.random.key(1)), make_batch(0, 6)
+    grad_fn = hto.tail_inflated_grad(mlp_losses, PARETO, 0.5, scheme="independent")
+    with pytest.raises(TypeError, match="second_small_batch, large_batch"):
+        grad_fn(KEY, params, batch)
+    scheduled = hto.tail_inflated_grad(mlp_losses, PARETO, lambda step: 0.5)
+    with pytest.raises(TypeError, match="`step` argument"):
+        scheduled(KEY, params, batch)
+    with pytest.raises(ValueError, match="leading axis"):
+        grad_fn(KEY, params, batch, (batch[0], batch[1][:3]), batch)
