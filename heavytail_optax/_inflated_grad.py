@@ -86,6 +86,42 @@ def _losses(
     return losses, aux
 
 
+def _check_microbatch_size(size: Any) -> None:
+    accepted = "None or a positive integer"
+    if isinstance(size, bool) or not (size is None or isinstance(size, int)):
+        raise type_error(_NAME, "microbatch_size", accepted, size)
+    if size is not None and size < 1:
+        raise value_error(_NAME, "microbatch_size", accepted, size)
+
+
+def _in_microbatches(
+    weighted_grad: Callable, params: Any, batch: Any, weights: jax.Array, size: int
+) -> tuple[Any, Any]:
+    """Sums `weighted_grad` over parts of the batch, and joins what it says of each.
+
+    The last part is filled up with the first example, at weight zero.
+    """
+    total = weights.shape[0]
+    number = -(-total // size)
+    index = jnp.where(jnp.arange(number * size) < total, jnp.arange(number * size), 0)
+    parts = jax.tree.map(
+        lambda leaf: leaf[index].reshape(number, size, *leaf.shape[1:]), batch
+    )
+    part_weights = jnp.pad(weights, (0, number * size - total)).reshape(number, size)
+
+    def add(sums, part):
+        grad, per_example = weighted_grad(params, *part)
+        return jax.tree.map(lambda t, g: t + g.astype(t.dtype), sums, grad), per_example
+
+    zeros = jax.tree.map(
+        lambda p: jnp.zeros_like(p, jnp.promote_types(p.dtype, jnp.float32)), params
+    )
+    sums, per_example = jax.lax.scan(add, zeros, (parts, part_weights))
+    grad = jax.tree.map(lambda t, p: t.astype(p.dtype), sums, params)
+    joined = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), per_example)
+    return grad, joined
+
+
 def tail_inflated_grad(
     loss_per_example: Callable[[Any, Any], Any],
     tail: Any,
@@ -94,6 +130,7 @@ def tail_inflated_grad(
     scheme: str = "balanced",
     inflate_above: float = 0.0,
     has_aux: bool = False,
+    microbatch_size: int | None = None,
     axis_name: Any = None,
 ) -> Callable:
     r"""A function to the tail-inflated gradient, in one forward and backward pass.
@@ -128,6 +165,10 @@ def tail_inflated_grad(
       inflate_above: q in [0, 1); 0 inflates in every step.
       has_aux: whether the loss returns `(losses, aux)`. Each array of aux must have a
         leading axis over the examples; what comes back is that of SB.
+      microbatch_size: number of examples that are passed forward and backward at a time,
+        in a loop that sums their gradients; None for all at once. The gradient is the
+        same but for rounding, and the memory for activations is that of a microbatch.
+        On a CPU, where a large batch exceeds the caches, it can be quicker too.
       axis_name: only for `balanced` inside `shard_map` or `pmap`, where each device has
         its part of SB: the mapped axis. W is then equal on all devices, and each splits
         its own part into halves. Average the gradients over the axis as ever.
@@ -177,6 +218,7 @@ def tail_inflated_grad(
     )
     if not isinstance(has_aux, bool):
         raise type_error(_NAME, "has_aux", "True or False", has_aux)
+    _check_microbatch_size(microbatch_size)
     check_axis_name(_NAME, axis_name)
     if axis_name is not None and scheme != "balanced":
         raise value_error(
@@ -187,19 +229,23 @@ def tail_inflated_grad(
     needs_step = callable(tail) or callable(scale)
     is_gated = not isinstance(inflate_above, (int, float)) or inflate_above > 0
 
-    def weighted_loss(params, batch, weights, first):
+    def weighted_loss(params, batch, weights):
         losses, aux = _losses(loss_per_example, has_aux, params, batch)
-        size = first.shape[0]
-        plain = jnp.sum(first * losses[:size])
-        small_aux = jax.tree.map(lambda leaf: leaf[:size], aux)
-        return jnp.sum(weights * losses), (plain, small_aux)
+        return jnp.sum(weights * losses), (losses, aux)
+
+    weighted_grad = jax.grad(weighted_loss, has_aux=True)
 
     def grad_of(params, batches, weights, first):
         batch = jax.tree.map(lambda *parts: jnp.concatenate(parts), *batches)
-        grad, (value, aux) = jax.grad(weighted_loss, has_aux=True)(
-            params, batch, weights, first
-        )
-        return value, aux, grad
+        if microbatch_size is None or microbatch_size >= weights.shape[0]:
+            grad, per_example = weighted_grad(params, batch, weights)
+        else:
+            grad, per_example = _in_microbatches(
+                weighted_grad, params, batch, weights, microbatch_size
+            )
+        size = first.shape[0]
+        losses, aux = jax.tree.map(lambda leaf: leaf[:size], per_example)
+        return jnp.sum(first * losses), aux, grad
 
     def draw(key, step):
         count = jnp.asarray(0 if step is None else step, jnp.int32)

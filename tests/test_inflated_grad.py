@@ -262,6 +262,25 @@ def test_aux_is_that_of_the_small_batch():
         np.testing.assert_allclose(aux["predictions"], expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("scheme", ["independent", "shared", "balanced"])
+@pytest.mark.parametrize("size", [1, 4, 26, 100])
+def test_microbatches_give_the_same_gradient_value_and_aux(scheme, size):
+    """Also where the last one is not full, or one holds all."""
+
+    def losses(params, batch):
+        return mlp_losses(params, batch), {"targets": batch[1]}
+
+    params, batches = mlp_params(jax.random.key(1)), batches_of(scheme, make_batch)
+    options = {"scheme": scheme, "has_aux": True}
+    whole = hto.tail_inflated_grad(losses, PARETO, 0.5, **options)
+    parts = hto.tail_inflated_grad(losses, PARETO, 0.5, **options, microbatch_size=size)
+    value, aux, grad = whole(KEY, params, *batches)
+    value_of_parts, aux_of_parts, grad_of_parts = jax.jit(parts)(KEY, params, *batches)
+    np.testing.assert_allclose(value_of_parts, value, rtol=1e-6)
+    np.testing.assert_array_equal(aux_of_parts["targets"], aux["targets"])
+    assert_close(grad_of_parts, grad, 1e-5)
+
+
 def test_padding_counts_as_nothing():
     params, (inputs, targets) = mlp_params(jax.random.key(1)), make_batch(0, 6)
     large = make_batch(1, 8)
