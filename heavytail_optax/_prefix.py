@@ -20,8 +20,11 @@ def broadcast_prefix(
     Raises:
       ValueError: if `prefix` is not a prefix of `tree`.
     """
+    # Not `jax.tree.broadcast`: it takes what `is_leaf` says for a leaf of `tree` too,
+    # hence counts a None there, which is no leaf of the updates.
+    leaves, structure = jax.tree.flatten(prefix, is_leaf=is_leaf)
     try:
-        full = jax.tree.broadcast(prefix, tree, is_leaf=is_leaf)
+        subtrees = structure.flatten_up_to(tree)
     except ValueError:
         raise value_error(
             function,
@@ -29,4 +32,8 @@ def broadcast_prefix(
             f"a pytree prefix of the updates, which are {jax.tree.structure(tree)}",
             prefix,
         ) from None
-    return jax.tree.leaves(full, is_leaf=is_leaf)
+    return [
+        leaf
+        for leaf, subtree in zip(leaves, subtrees, strict=True)
+        for _ in jax.tree.leaves(subtree)
+    ]

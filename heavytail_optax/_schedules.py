@@ -21,6 +21,11 @@ def _is_scale(value: float) -> bool:
     return 0.0 <= value < float("inf")
 
 
+def _is_setting(node: Any) -> bool:
+    """Whether a node is no subtree; a `jax.tree_util.Partial` is both a schedule and one."""
+    return node is None or callable(node)
+
+
 def check_scale(function: str, scale: Any, accepted: str = ACCEPTED_SCALE) -> None:
     """Checks a scale that is one number, array or schedule."""
     if not callable(scale):
@@ -29,7 +34,7 @@ def check_scale(function: str, scale: Any, accepted: str = ACCEPTED_SCALE) -> No
 
 def check_scales(function: str, scale: Any) -> None:
     """Checks each leaf of `scale`, which may be a pytree."""
-    leaves = jax.tree.leaves(scale, is_leaf=lambda node: node is None)
+    leaves = jax.tree.leaves(scale, is_leaf=_is_setting)
     for leaf in leaves:
         check_scale(function, leaf, ACCEPTED_SCALES)
     if not leaves:
@@ -49,7 +54,7 @@ def scales_at(
 ) -> list[jax.Array]:
     """The scale of each leaf of `tree` at step `count`."""
     values = {}
-    leaves = broadcast_prefix(function, "scale", scale, tree)
+    leaves = broadcast_prefix(function, "scale", scale, tree, _is_setting)
     for leaf in leaves:
         if id(leaf) not in values:
             values[id(leaf)] = scale_at(function, leaf, count)

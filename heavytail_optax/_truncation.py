@@ -51,16 +51,19 @@ def _factors(norm: ScaledNorm, bound: jax.Array, is_within: jax.Array) -> jax.Ar
     """
     info = jnp.finfo(bound.dtype)
     has_infinite = norm.num_infinite > 0
-    # With infinite entries: the finite ones shrink below 4, the infinite ones become
-    # 2^64 (in float32), beside which 4 is nothing.
-    substitute = 2.0 ** (info.maxexp // 2)
+    # With infinite entries: the finite ones shrink to 2^48 at most (in float32), the
+    # infinite ones become 2^76, beside which 2^48 is nothing. To shrink them further is
+    # no good: XLA merges the factor with a learning rate before it, and a product that
+    # underflows makes NaN of an infinity.
+    shrink = 2.0 ** (-5 * info.maxexp // 8)
+    substitute = 2.0 ** (3 * info.maxexp // 8 + info.nmant + 5)
     root = jnp.sqrt(jnp.where(has_infinite, norm.num_infinite, 1.0))
     of_infinite = bound / (root * substitute) + 0.0 * norm.scaled_norm
     of_finite = bound / jnp.where(norm.scaled_norm == 0.0, 1.0, norm.scaled_norm)
     factors = jnp.stack(
         [
             is_within.astype(bound.dtype),
-            jnp.where(has_infinite, float(info.tiny), norm.scale),
+            jnp.where(has_infinite, shrink, norm.scale),
             jnp.where(has_infinite, substitute, float(info.max)),
             jnp.where(has_infinite, of_infinite, of_finite),
         ]

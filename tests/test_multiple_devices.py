@@ -1,0 +1,288 @@
+"""Eight devices: replicas agree, shards differ, and norms are those of the whole tree."""
+
+import re
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from transformations import DISTINCT
+
+import heavytail_optax as hto
+
+EACH = pytest.mark.parametrize("case", DISTINCT, ids=lambda case: case.name)
+EPS = float(jnp.finfo(jnp.float32).eps)
+TAIL = hto.tails.symmetric_pareto(1.4)
+
+# Two leaves to shard and one to replicate.
+UPDATES = {
+    "w": jnp.linspace(-2.0, 3.0, 48).reshape(8, 6),
+    "b": jnp.linspace(1.0, 2.0, 16),
+    "shared": jnp.asarray([0.5, -1.5, 2.5]),
+}
+
+
+def mesh_of(shape, names, kind=jax.sharding.AxisType.Auto):
+    return jax.make_mesh(shape, names, axis_types=(kind,) * len(names))
+
+
+LINE = mesh_of((8,), ("x",))
+GRID = mesh_of((4, 2), ("x", "y"))
+SPECS = {"w": jax.P("x"), "b": jax.P("x"), "shared": jax.P()}
+AXES = {"w": "x", "b": "x", "shared": None}
+
+
+def first_update(case):
+    transformation = case.make()
+
+    def update(updates):
+        state = transformation.init(updates)
+        return case.update(transformation, updates, state, updates)
+
+    return update
+
+
+def assert_close(got, expected):
+    """Equal but for the order in which a norm is summed: a few roundings of it."""
+
+    def check(x, y):
+        size = float(np.max(np.abs(y), initial=0))
+        np.testing.assert_allclose(x, y, rtol=0, atol=8 * EPS * size)
+
+    jax.tree.map(check, got, expected)
+
+
+def elementwise_only(case):
+    """Whether no norm over devices enters, so that results agree bit for bit."""
+    return case.factory in (
+        hto.add_heavy_tailed_noise,
+        hto.inflate_gradient_noise,
+    ) and (case.arguments.get("direction", "elementwise") == "elementwise")
+
+
+@EACH
+def test_results_do_not_depend_on_the_sharding_under_jit(case):
+    update = first_update(case)
+    expected = jax.jit(update)(UPDATES)
+    compare = chex.assert_trees_all_equal if elementwise_only(case) else assert_close
+
+    auto = {
+        name: jax.device_put(x, jax.NamedSharding(LINE, SPECS[name]))
+        for name, x in UPDATES.items()
+    }
+    got, state = jax.jit(update)(auto)
+    compare((got, state), expected)
+
+    grid = mesh_of((4, 2), ("x", "y"), jax.sharding.AxisType.Explicit)
+    specs = {"w": jax.P("x", "y"), "b": jax.P(("x", "y")), "shared": jax.P(None)}
+    with jax.set_mesh(grid):
+        explicit = {
+            name: jax.device_put(x, jax.NamedSharding(grid, specs[name]))
+            for name, x in UPDATES.items()
+        }
+        got, state = jax.jit(update)(explicit)
+        assert {name: x.sharding.spec for name, x in got.items()} == specs
+    compare((got, state), expected)
+
+
+# The optimiser of the table draws isotropic noise.
+@pytest.mark.parametrize(
+    "case",
+    [case for case in DISTINCT if case.name != "isotropic_alpha_stable"],
+    ids=lambda case: case.name,
+)
+def test_replicas_take_the_same_step_under_pmap(case):
+    transformation = case.make()
+
+    def step(updates, state):
+        mean = jax.lax.pmean(updates, "devices")
+        return case.update(transformation, mean, state, mean)
+
+    # Every device has a gradient of its own; sums of such fractions are exact.
+    offsets = jnp.arange(8.0) - 3.5
+    exact = jax.tree.map(lambda x: jnp.round(x * 64) / 64, UPDATES)
+    each = jax.tree.map(
+        lambda x: x[None] + offsets.reshape((8,) + (1,) * x.ndim), exact
+    )
+    state = transformation.init(exact)
+    states = jax.tree.map(lambda x: jnp.stack([x] * 8), state)
+    got, next_states = jax.pmap(step, axis_name="devices")(each, states)
+    first = jax.tree.map(lambda x: x[0], (got, next_states))
+    for replica in range(1, 8):
+        chex.assert_trees_all_equal(
+            jax.tree.map(lambda x, i=replica: x[i], (got, next_states)), first
+        )
+    expected = jax.jit(
+        lambda u, s: case.update(transformation, u, s, u)
+    )(exact, state)  # fmt: skip
+    assert_close(first, expected)
+
+
+# Inside shard_map
+
+
+def sharded(transformation, mesh, specs):
+    """The first update, in shard_map, of parameters sharded as `specs` says."""
+
+    @jax.jit
+    @jax.shard_map(mesh=mesh, in_specs=(specs,), out_specs=(specs, jax.P()))
+    def update(updates):
+        return transformation.update(updates, transformation.init(updates))
+
+    return update
+
+
+def norm64(tree):
+    return np.sqrt(
+        sum(np.sum(np.asarray(x, np.float64) ** 2) for x in jax.tree.leaves(tree))
+    )
+
+
+def test_truncation_of_sharded_and_replicated_leaves():
+    max_norm = 0.5
+    truncation = hto.truncate_update_norm(max_norm, axis_name=AXES)
+    got, state = sharded(truncation, LINE, SPECS)(UPDATES)
+    whole = hto.truncate_update_norm(max_norm)
+    expected, expected_state = whole.update(UPDATES, whole.init(UPDATES))
+    assert_close(got, expected)
+    assert_close(state, expected_state)
+    np.testing.assert_allclose(norm64(got), max_norm, rtol=4 * EPS)
+    # Counting the replicated leaf once a device, as one psum over all leaves would,
+    # gives another norm; the tolerance tells them apart.
+    wrong = {**UPDATES, "shared": jnp.tile(UPDATES["shared"], 8)}
+    assert abs(norm64(wrong) / norm64(UPDATES) - 1) > 0.01
+    np.testing.assert_allclose(state.update_norm, norm64(UPDATES), rtol=4 * EPS)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_truncation_in_shard_map_neither_overflows_nor_underflows(size):
+    updates = jax.tree.map(lambda x: x * jnp.float32(size), UPDATES)
+    max_norm = 0.5 * size
+    truncation = hto.truncate_update_norm(max_norm, axis_name=AXES)
+    got, state = sharded(truncation, LINE, SPECS)(updates)
+    np.testing.assert_allclose(norm64(got), max_norm, rtol=8 * EPS)
+    assert state.num_truncated == 1
+
+
+def test_an_infinity_on_one_shard_is_seen_by_all():
+    updates = {**UPDATES, "w": UPDATES["w"].at[5, 2].set(-jnp.inf)}
+    truncation = hto.truncate_update_norm(0.5, axis_name=AXES)
+    got, state = sharded(truncation, LINE, SPECS)(updates)
+    # Beside an infinity, what is finite vanishes, to the precision of float32.
+    expected = {
+        **jax.tree.map(jnp.zeros_like, UPDATES),
+        "w": jnp.zeros((8, 6)).at[5, 2].set(-0.5),
+    }
+    for name, x in got.items():
+        np.testing.assert_allclose(x, expected[name], rtol=EPS, atol=EPS)
+    assert state.num_truncated == 1
+
+
+GRID_SPECS = {"w": jax.P("x", "y"), "b": jax.P(("x", "y")), "shared": jax.P()}
+
+
+def test_truncation_over_a_grid_of_devices():
+    axes = {"w": ("x", "y"), "b": ("x", "y"), "shared": None}
+    truncation = hto.truncate_update_norm(0.5, axis_name=axes)
+    got, state = sharded(truncation, GRID, GRID_SPECS)(UPDATES)
+    np.testing.assert_allclose(state.update_norm, norm64(UPDATES), rtol=4 * EPS)
+    np.testing.assert_allclose(norm64(got), 0.5, rtol=4 * EPS)
+    # One axis for one leaf, both for another.
+    mixed = {"w": jax.P("x"), "b": jax.P("y"), "shared": jax.P(("x", "y"))}
+    updates = {**UPDATES, "shared": jnp.linspace(0.0, 4.0, 8)}
+    mixed_axes = {"w": "x", "b": "y", "shared": ("x", "y")}
+    truncation = hto.truncate_update_norm(0.5, axis_name=mixed_axes)
+    got, state = sharded(truncation, GRID, mixed)(updates)
+    np.testing.assert_allclose(state.update_norm, norm64(updates), rtol=4 * EPS)
+    np.testing.assert_allclose(norm64(got), 0.5, rtol=4 * EPS)
+
+
+def test_truncation_needs_one_all_reduce():
+    truncation = hto.truncate_update_norm(0.5, axis_name=AXES)
+    program = sharded(truncation, LINE, SPECS).lower(UPDATES).compile().as_text()
+    assert len(re.findall(r"= \S+ all-reduce(?:-start)?\(", program)) == 1
+    for other in ("all-gather", "all-to-all", "reduce-scatter", "collective-permute"):
+        assert f" {other}" not in program
+
+
+def test_elementwise_noise_of_shards_and_of_replicas():
+    noise = hto.add_heavy_tailed_noise(TAIL, 1.0, key=0, axis_name=AXES)
+    zeros = jax.tree.map(jnp.zeros_like, UPDATES)
+
+    # Replicated leaves are returned by every device, to compare them.
+    @jax.jit
+    @jax.shard_map(mesh=LINE, in_specs=(SPECS,), out_specs=jax.P("x"))
+    def update(updates):
+        new, _ = noise.update(updates, noise.init(updates))
+        return new["w"], new["b"], new["shared"][None]
+
+    w, b, shared = (np.asarray(x) for x in update(zeros))
+    assert len({row.tobytes() for row in w}) == 8
+    assert len({row.tobytes() for row in b.reshape(8, 2)}) == 8
+    assert len({row.tobytes() for row in shared}) == 1
+    # What is replicated has the noise that it has on one device.
+    alone = hto.add_heavy_tailed_noise(TAIL, 1.0, key=0)
+    expected, _ = jax.jit(alone.update)(zeros, alone.init(zeros))
+    np.testing.assert_array_equal(shared[0], expected["shared"])
+
+
+def test_elementwise_noise_over_a_grid_of_devices():
+    axes = {"w": ("x", "y"), "b": "x", "shared": None}
+    specs = {"w": jax.P("x", "y"), "b": jax.P("x"), "shared": jax.P()}
+    noise = hto.add_heavy_tailed_noise(TAIL, 1.0, key=0, axis_name=axes)
+    got, _ = sharded(noise, GRID, specs)(jax.tree.map(jnp.zeros_like, UPDATES))
+    blocks = np.asarray(got["w"]).reshape(4, 2, 2, 3).swapaxes(1, 2).reshape(8, 6)
+    assert len({block.tobytes() for block in blocks}) == 8
+    assert len({block.tobytes() for block in np.asarray(got["b"]).reshape(4, 4)}) == 4
+
+
+def test_without_axis_name_every_shard_draws_the_same():
+    """Why `axis_name` is there: what the tests above would see if it did nothing."""
+    noise = hto.add_heavy_tailed_noise(TAIL, 1.0, key=0)
+    got, _ = sharded(noise, LINE, SPECS)(jax.tree.map(jnp.zeros_like, UPDATES))
+    assert len({row.tobytes() for row in np.asarray(got["w"])}) == 1
+
+
+@pytest.mark.parametrize("mesh", ["line", "grid"])
+def test_isotropic_noise_has_the_norm_of_one_draw(mesh):
+    mesh, specs, axes = {
+        "line": (LINE, SPECS, AXES),
+        "grid": (
+            GRID,
+            GRID_SPECS,
+            {"w": ("x", "y"), "b": ("x", "y"), "shared": None},
+        ),
+    }[mesh]
+    zeros = jax.tree.map(jnp.zeros_like, UPDATES)
+
+    def make(**kwargs):
+        return hto.add_heavy_tailed_noise(
+            TAIL, 0.25, key=3, direction="isotropic", **kwargs
+        )
+
+    got, _ = sharded(make(axis_name=axes), mesh, specs)(zeros)
+    # |Z| does not depend on the tree: one element shows it.
+    one = jnp.zeros(1)
+    alone, _ = jax.jit(make().update)(one, make().init(one))
+    np.testing.assert_allclose(norm64(got), abs(float(alone[0])), rtol=8 * EPS)
+    assert len({row.tobytes() for row in np.asarray(got["w"])}) == 8
+
+
+def test_the_optimiser_in_shard_map_bounds_the_whole_step():
+    optimizer = hto.truncated_heavy_tailed_sgd(
+        0.5, 0.25, TAIL, 1.0, key=0, momentum=0.9, axis_name=AXES
+    )
+
+    @jax.jit
+    @jax.shard_map(mesh=LINE, in_specs=(SPECS,), out_specs=(SPECS, jax.P("x")))
+    def first_step(params):
+        state = optimizer.init(params)
+        updates, state = optimizer.update(params, state, params)
+        return updates, optax.tree.get(state, "update_norm")[None]
+
+    updates, norms = first_step(UPDATES)
+    assert len(set(np.asarray(norms).tolist())) == 1
+    assert norms[0] > 0.25
+    np.testing.assert_allclose(norm64(updates), 0.25, rtol=4 * EPS)
