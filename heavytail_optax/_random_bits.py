@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
+_NUM_COUNTS = 2**32  # of one word
 
 
 def _rotate_left(x: jax.Array, distance: int) -> jax.Array:
@@ -68,10 +69,11 @@ def _counters(shape: tuple[int, ...], out_sharding: Any) -> tuple[jax.Array, jax
     """A pair of words that differs from element to element.
 
     The low word counts the trailing dimensions whose product fits in 32 bits, the high
-    word those in front of them: no 64-bit integers, which JAX lacks by default.
+    word those in front of them: no 64-bit integers, which JAX lacks by default. Each
+    single dimension must fit in 32 bits.
     """
     split = len(shape)
-    while split > 0 and math.prod(shape[split - 1 :]) <= 2**32:
+    while split > 0 and math.prod(shape[split - 1 :]) <= _NUM_COUNTS:
         split -= 1
     high = _linear_index(shape, range(split), out_sharding)
     low = _linear_index(shape, range(split, len(shape)), out_sharding)

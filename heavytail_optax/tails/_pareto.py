@@ -24,10 +24,10 @@ from heavytail_optax.tails._parameters import (
 from heavytail_optax.tails._tail import sampling_arguments
 
 
-def _upper_quantile(alpha: ArrayLike, p: jax.Array) -> jax.Array:
-    """`(1 - p)^(-1/alpha)` without forming `1 - p`; NaN outside [0, 1]."""
-    alpha = positive_or_nan(alpha, p.dtype)
-    return jnp.exp(-jnp.log1p(-p) / alpha)
+def _log_quantile(alpha: ArrayLike, p: jax.Array) -> jax.Array:
+    """`log (1 - p)^(-1/alpha)` without forming `1 - p`; NaN outside [0, 1]."""
+    p = jnp.where(p >= 0.0, p, jnp.nan)
+    return -jnp.log1p(-p) / positive_or_nan(alpha, p.dtype)
 
 
 @jax.tree_util.register_dataclass
@@ -69,7 +69,7 @@ class Pareto:
 
     def quantile(self, p: ArrayLike) -> jax.Array:
         """The w with `P(W <= w) = p`, for p in [0, 1]."""
-        return _upper_quantile(self.alpha, jnp.asarray(p, float))
+        return jnp.exp(_log_quantile(self.alpha, jnp.asarray(p, float)))
 
 
 @jax.tree_util.register_dataclass
@@ -110,8 +110,7 @@ class Lomax:
 
     def quantile(self, p: ArrayLike) -> jax.Array:
         """The z with `P(Z <= z) = p`, for p in [0, 1]."""
-        p = jnp.asarray(p, float)
-        return jnp.expm1(-jnp.log1p(-p) / positive_or_nan(self.alpha, p.dtype))
+        return jnp.expm1(_log_quantile(self.alpha, jnp.asarray(p, float)))
 
 
 @jax.tree_util.register_dataclass
@@ -159,8 +158,9 @@ class SymmetricPareto:
         """The z with `P(Z <= z) = p`, for p in [0, 1]; -1 at the median."""
         p = jnp.asarray(p, float)
         is_right = p > 0.5
-        outer = jnp.where(is_right, 2.0 * p - 1.0, 1.0 - 2.0 * p)
-        size = _upper_quantile(self.alpha, outer)
+        # Exact, however close p is to 0.
+        two_sided = 2.0 * jnp.where(is_right, 1.0 - p, p)
+        size = jnp.exp(-jnp.log(two_sided) / positive_or_nan(self.alpha, p.dtype))
         return jnp.where(is_right, size, -size)
 
 

@@ -7,6 +7,7 @@ right end. So `P(Z > x) = E[edge(W)] / pi`.
 
 import functools
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,33 +27,61 @@ _NODES = 400
 _BISECTIONS = 60
 
 
+class _Interval(NamedTuple):
+    """The angles at which the draw is positive, up to pi/2; each field of shape ().
+
+    A fully skewed law has one of these zero. It must be exactly so, since distances to
+    the ends are resolved down to `_SMALLEST`: none is formed as a difference.
+    """
+
+    length: jax.Array  # pi at alpha = 1
+    gap: jax.Array  # from -pi/2 to the first of them
+    rest: jax.Array  # pi - alpha length
+
+
+def _interval(law: StableConstants) -> _Interval:
+    """The interval, by the addition theorem of the tangent."""
+    at_pole = law.eps == 0.0
+    sign = jnp.where(law.eps < 0.0, -1.0, 1.0).astype(law.eps.dtype)
+    cosine = jnp.abs(law.width * law.eps)  # of alpha pi/2, as `scale` is the sine
+    product = jnp.where(at_pole, 1.0, law.scale * cosine)
+    right = sign * (cosine**2 - law.beta * law.scale**2)
+    left = sign * (cosine**2 + law.beta * law.scale**2)
+    length = jnp.arctan2((1.0 + law.beta) * product, right) / law.alpha
+    gap = jnp.arctan2((1.0 - law.beta) * product, left) / law.alpha
+    rest = jnp.arctan2((1.0 + law.beta) * product, -right)
+    return _Interval(
+        jnp.where(at_pole, math.pi, length),
+        jnp.where(at_pole, 0.0, gap),
+        jnp.where(at_pole, 0.0, rest),
+    )
+
+
 def _log_threshold(
-    logit: jax.Array, x: jax.Array, law: StableConstants, start: jax.Array
+    logit: jax.Array, x: jax.Array, law: StableConstants, interval: _Interval
 ) -> jax.Array:
     """Log of the W at which the draw passes x, at one angle.
 
     Args:
-      logit: place of the angle in its interval (-start, pi/2) on a logit scale, which
-        resolves both ends.
+      logit: place of the angle in its interval on a logit scale, which resolves both
+        ends.
       x: positive.
       law: constants of the law.
-      start: minus the angle at which the draw changes sign; pi/2 at alpha = 1.
+      interval: of the angles at which the draw is positive.
     """
-    length = _HALF_PI + start
+    length = interval.length
     # A denormal is zero on most devices, and its logarithm infinite.
     from_start = jnp.maximum(length * jax.nn.sigmoid(logit), _SMALLEST)
     from_end = jnp.maximum(length * jax.nn.sigmoid(-logit), _SMALLEST)
     is_right = from_end <= _HALF_PI
     side = jnp.where(is_right, 1.0, -1.0).astype(x.dtype)
-    edge = jnp.where(is_right, from_end, from_start + jnp.maximum(_HALF_PI - start, 0))
+    edge = jnp.where(is_right, from_end, from_start + interval.gap)
     log_cos = jnp.log(jnp.sin(edge))
     log_weight = jnp.log(angle_weight(law, side, edge)) - log_cos
 
-    # sqrt(1 + t^2) sin(alpha (V + start)), its argument measured from 0 or from pi.
+    # sqrt(1 + t^2) sin(alpha from_start), its argument measured from 0 or from pi.
     turn = law.alpha * from_start
-    rest = law.alpha * from_end + jnp.maximum(
-        _HALF_PI * (2.0 - law.alpha) - law.alpha * start, 0.0
-    )
+    rest = law.alpha * from_end + interval.rest
     log_numerator = jnp.log(jnp.sin(jnp.minimum(turn, rest))) + 0.5 * jnp.log1p(
         law.shift**2
     )
@@ -69,15 +98,9 @@ def _log_threshold(
 def _upper_tail(x: jax.Array, law: StableConstants) -> jax.Array:
     """`P(Z > x)` for one positive x."""
     at_pole = law.eps == 0.0
-    sign = jnp.where(law.eps < 0.0, -1.0, 1.0).astype(x.dtype)
-    start = jnp.where(
-        at_pole,
-        _HALF_PI,
-        jnp.arctan2(sign * law.beta * law.scale, jnp.abs(law.width * law.eps))
-        / law.alpha,
-    )
-    length = jnp.maximum(_HALF_PI + start, 0.0)
-    log_threshold = functools.partial(_log_threshold, x=x, law=law, start=start)
+    interval = _interval(law)
+    length = interval.length
+    log_threshold = functools.partial(_log_threshold, x=x, law=law, interval=interval)
     # The threshold grows towards the right end if P(W < threshold) is wanted, and
     # falls if P(W > threshold) is. The integrand turns where it exceeds its least
     # value, which is not zero where the tail is light, by one.

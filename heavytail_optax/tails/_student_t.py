@@ -23,6 +23,33 @@ from heavytail_optax.tails._parameters import (
 )
 from heavytail_optax.tails._tail import sampling_arguments
 
+_NODES = 512
+
+
+def _tail_integral(x: jax.Array, df: jax.Array) -> jax.Array:
+    """`P(|T| > x)` for positive x: the mean, over the angle, of Bailey's map.
+
+    Given the angle, the radius passes `x / cos` with probability
+    `(1 + x^2 / (df cos^2))^(-df/2)`. In `s = tan(angle) = e^w` the trapezoid rule
+    converges exponentially. Nothing cancels, as the incomplete beta function does for
+    large df.
+    """
+
+    # Towards the left end the integrand vanishes as e^w, towards the right at least as
+    # fast as e^-w.
+    reach = -jnp.log(jnp.finfo(x.dtype).eps)
+    w = jnp.linspace(-reach, reach, _NODES, dtype=x.dtype)
+    step = 2.0 * reach / (_NODES - 1)
+
+    def at_one(x):
+        # log(x^2 (1 + s^2) / df), which must not overflow.
+        log_ratio = 2.0 * jnp.log(x) - jnp.log(df) + jnp.logaddexp(0.0, 2.0 * w)
+        survival = jnp.exp(-0.5 * df * jnp.logaddexp(0.0, log_ratio))
+        return step / math.pi * jnp.sum(survival / jnp.cosh(w))
+
+    flat = jax.lax.map(at_one, x.ravel(), batch_size=256)
+    return flat.reshape(x.shape)
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +72,9 @@ class StudentT:
 
     def largest_draw(self, dtype: Any = jnp.float32) -> float:
         """The largest absolute value that `sample` can return in `dtype`."""
-        extreme = math.sqrt(float(self.df)) * power_of_two(RESOLUTION_BITS, self.df)
+        df = float(self.df)
+        body = -df * math.expm1(-2.0 * RESOLUTION_BITS * math.log(2.0) / df)
+        extreme = math.sqrt(body) * power_of_two(RESOLUTION_BITS, df)
         return min(extreme, largest_finite(dtype))
 
     def sample(self, key, shape=(), dtype=jnp.float32, *, out_sharding=None):
@@ -70,30 +99,31 @@ class StudentT:
         return saturate(radius * jnp.cos(2.0 * math.pi * turn), dtype)
 
     def tail_probability(self, x: ArrayLike) -> jax.Array:
-        """`P(|T| > x) = I_{df/(df + x^2)}(df/2, 1/2)`, and 1 for x <= 0."""
-        x = jnp.maximum(jnp.asarray(x, float), 0.0)
-        df = positive_or_nan(self.df, x.dtype)
-        # df / (df + x^2) with x^2 replaced by its inverse where it might overflow.
-        ratio = jnp.sqrt(df) / jnp.maximum(x, 1.0)
-        far = ratio**2 / (1.0 + ratio**2)
-        near = df / (df + jnp.minimum(x, 1.0) ** 2)
-        return jax.scipy.special.betainc(
-            0.5 * df, jnp.full_like(df, 0.5), jnp.where(x > 1.0, far, near)
-        )
+        """`P(|T| > x)` by quadrature, and 1 for x <= 0.
+
+        Relative accuracy 1e-5 in float32, and 1e-12 with 64-bit JAX, beside the error of
+        rounding x and df; some 500 evaluations of the integrand for each x.
+        """
+        x = jnp.asarray(x, float)
+        positive = jnp.where(x > 0.0, x, 1.0)
+        both = _tail_integral(positive, positive_or_nan(self.df, x.dtype))
+        return jnp.where(x > 0.0, both, jnp.where(jnp.isnan(x), jnp.nan, 1.0))
 
 
 def student_t(df: ArrayLike) -> StudentT:
     r"""Student's t law with `df` degrees of freedom, tail index `df`.
 
     .. math:: P(|T| > x) = I_{df/(df + x^2)}(df/2, 1/2)
-              \sim C\, x^{-df}, \qquad x \to \infty.
+              \sim C\, x^{-df}, \qquad x \to \infty,
+
+    I the regularised incomplete beta function.
 
     Args:
       df: degrees of freedom and tail index, positive; 1 is the Cauchy law. A scalar;
         may be traced.
 
     Returns:
-      A tail. Its largest draw is `sqrt(df) 2^(65 / df)`.
+      A tail. Its largest draw is `sqrt(df (2^(130 / df) - 1))`.
 
     Raises:
       TypeError: if `df` is not a real number.
