@@ -7,10 +7,11 @@ the quartiles of the ratio of neighbours.
 """
 
 import argparse
-import csv
 import statistics
 import subprocess
 import sys
+
+import result_file
 
 PROGRAM = (
     "import time; start = time.perf_counter(); import {}; "
@@ -42,15 +43,9 @@ def main() -> None:
         "ratio": f"{middle:.3f}",
         "ratio_lower_quartile": f"{low:.3f}",
         "ratio_upper_quartile": f"{high:.3f}",
-        "rounds": arguments.rounds,
-        "python": sys.version.split()[0],
     }
     print(row)
-    if arguments.out:
-        with open(arguments.out, "w", newline="") as file:
-            writer = csv.DictWriter(file, list(row))
-            writer.writeheader()
-            writer.writerow(row)
+    result_file.write(arguments.out, [row], arguments.rounds)
 
 
 if __name__ == "__main__":

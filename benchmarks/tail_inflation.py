@@ -10,7 +10,6 @@ in every round, in a new random order; ratios are of times in the same round.
 """
 
 import argparse
-import csv
 import random
 import statistics
 import time
@@ -20,8 +19,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+import result_file
 from flax import nnx
-from transforms import provenance
 
 import heavytail_optax as hto
 from heavytail_optax.experiments.convolution import convolve, max_pool
@@ -230,12 +229,7 @@ def main() -> None:
         for row in measure(name, large, arguments.rounds):
             print(row, flush=True)
             rows.append(row)
-    if arguments.out:
-        extra = provenance(arguments.rounds)
-        with open(arguments.out, "w", newline="") as file:
-            writer = csv.DictWriter(file, [*rows[0], *extra])
-            writer.writeheader()
-            writer.writerows(row | extra for row in rows)
+    result_file.write(arguments.out, rows, arguments.rounds)
 
 
 if __name__ == "__main__":

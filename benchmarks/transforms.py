@@ -9,16 +9,14 @@ are medians over the rounds, and the quartiles of the ratio.
 """
 
 import argparse
-import csv
-import platform
 import random
 import statistics
-import subprocess
 import time
 
 import jax
 import jax.numpy as jnp
 import optax
+import result_file
 
 import heavytail_optax as hto
 
@@ -119,24 +117,6 @@ def measure(size: int, num_leaves: int, rounds: int) -> list[dict]:
     return rows
 
 
-def provenance(rounds: int) -> dict[str, str]:
-    """What must be known to obtain the figures again."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    device = jax.devices()[0]
-    return {
-        "device": f"{device.platform} {device.device_kind}, {platform.machine()}",
-        "jax": jax.__version__,
-        "optax": optax.__version__,
-        "commit": commit.stdout.strip() or "unknown",
-        "rounds": str(rounds),
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
@@ -159,12 +139,7 @@ def main() -> None:
                     flush=True,
                 )
                 rows.append(row)
-    if arguments.out:
-        extra = provenance(arguments.rounds)
-        with open(arguments.out, "w", newline="") as file:
-            writer = csv.DictWriter(file, [*rows[0], *extra])
-            writer.writeheader()
-            writer.writerows(row | extra for row in rows)
+    result_file.write(arguments.out, rows, arguments.rounds)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,41 @@
+"""The CSV file of a benchmark: its rows, and what must be known to obtain them again."""
+
+import csv
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import optax
+
+
+def provenance(rounds: int) -> dict[str, str]:
+    """Device, versions and commit."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    device = jax.devices()[0]
+    return {
+        "rounds": str(rounds),
+        "device": f"{device.platform} {device.device_kind}, {platform.machine()}",
+        "python": sys.version.split()[0],
+        "jax": jax.__version__,
+        "optax": optax.__version__,
+        "commit": commit.stdout.strip() or "unknown",
+    }
+
+
+def write(path: str | None, rows: Sequence[Mapping[str, Any]], rounds: int) -> None:
+    """Writes the rows with their provenance; does nothing without a path."""
+    if path is None:
+        return
+    extra = provenance(rounds)
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, [*rows[0], *extra])
+        writer.writeheader()
+        writer.writerows({**row, **extra} for row in rows)
