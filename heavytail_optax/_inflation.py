@@ -39,7 +39,12 @@ def _check_noise(updates: Any, gradient_noise: Any) -> list[jax.Array]:
     got = jax.tree.structure(gradient_noise)
     if got != jax.tree.structure(updates):
         raise value_error(function, "gradient_noise", accepted, got)
-    leaves = check_leaves(_NAME, jax.tree.leaves(gradient_noise), allow_complex=False)
+    leaves = check_leaves(
+        _NAME,
+        jax.tree.leaves(gradient_noise),
+        allow_complex=False,
+        argument="gradient_noise",
+    )
     for leaf, update in zip(leaves, jax.tree.leaves(updates), strict=True):
         if leaf.shape != jnp.shape(update):
             raise value_error(function, "gradient_noise", accepted, leaf)

@@ -29,7 +29,14 @@ def check_key(function: str, key: Any, argument: str = "key") -> None:
     """Raises a TypeError unless `key` is one seed or one key."""
     if isinstance(key, bool):
         raise type_error(function, argument, _ACCEPTED, key)
-    if isinstance(key, numbers.Integral) or _is_legacy(key):
+    if isinstance(key, numbers.Integral):
+        return
+    if _is_legacy(key):
+        # How many words a key has depends on JAX's default implementation.
+        try:
+            jax.eval_shape(jax.random.wrap_key_data, key)
+        except (TypeError, ValueError):
+            raise type_error(function, argument, _ACCEPTED, key) from None
         return
     # `optax.inject_hyperparams` turns a seed into an integer array.
     is_integer_array = hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jnp.integer)

@@ -12,7 +12,11 @@ from heavytail_optax._validation import type_error
 
 
 def check_leaves(
-    function: str, leaves: Sequence[Any], *, allow_complex: bool
+    function: str,
+    leaves: Sequence[Any],
+    *,
+    allow_complex: bool,
+    argument: str = "updates",
 ) -> list[jax.Array]:
     """The leaves as arrays.
 
@@ -27,7 +31,7 @@ def check_leaves(
         if dtype is None and isinstance(leaf, (float, complex)):
             dtype = jnp.result_type(leaf)
         if dtype is None or not jnp.issubdtype(dtype, kind):
-            raise type_error(f"{function}.update", "updates", accepted, leaf)
+            raise type_error(f"{function}.update", argument, accepted, leaf)
         arrays.append(jnp.asarray(leaf))
     return arrays
 

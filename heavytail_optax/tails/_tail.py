@@ -1,5 +1,6 @@
 """The Tail protocol: what a distribution must offer to be used as noise."""
 
+import operator
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -136,6 +137,8 @@ def sampling_arguments(function: str, key: Any, shape: Any, dtype: Any):
         raise type_error(function, "dtype", "a floating dtype", dtype) from None
     if not jnp.issubdtype(dtype, jnp.floating):
         raise type_error(function, "dtype", "a floating dtype", dtype)
-    if isinstance(shape, int):
-        raise type_error(function, "shape", "a tuple of integers", shape)
-    return as_typed_key(key), tuple(shape), dtype
+    try:
+        shape = tuple(operator.index(size) for size in shape)
+    except TypeError:
+        raise type_error(function, "shape", "a tuple of integers", shape) from None
+    return as_typed_key(key), shape, dtype

@@ -1,0 +1,632 @@
+"""Bad input: every public argument is fed bad values, and the error names them."""
+
+import dataclasses
+import functools
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import heavytail_optax as hto
+
+UPDATES = {"w": jnp.ones((2, 3)), "b": jnp.ones(3)}
+TAIL = hto.tails.symmetric_pareto(1.4)
+
+NAN, INF = float("nan"), float("inf")
+VECTOR = jnp.ones(2)
+NOT_NUMBERS = ("x", True, None, 1j, [1.0], jnp.asarray(True), jnp.asarray(1j))
+VECTORS = (VECTOR, np.ones(2), np.ones((1, 1)))
+
+BAD_POSITIVE = (-1.0, 0, 0.0, NAN, INF, -INF, np.float32(-1), np.zeros(()), *VECTORS)
+BAD_KEYS = (
+    *(0.5, "x", None, True, (0, 1), jnp.asarray(0.5), np.float32(1.0)),
+    jnp.zeros(2),  # floating, in the shape of a legacy key
+    jnp.zeros(3, jnp.uint32),  # no implementation has three words
+    jax.random.split(jax.random.key(0), 2),
+    jax.random.split(jax.random.PRNGKey(0), 2),
+)
+
+
+class CallableTail:
+    """A tail in all else: in its place it is taken for a schedule."""
+
+    tail_index = 1.0
+    right_tail_weight = 0.5
+    is_centred = True
+
+    def sample(self, key, shape=(), dtype=jnp.float32, *, out_sharding=None):
+        return jnp.zeros(shape, dtype)
+
+    def tail_probability(self, x):
+        return jnp.zeros_like(x)
+
+    def __call__(self, count):
+        return self
+
+
+class WithoutSample:
+    tail_index = 1.0
+
+
+NOT_TAILS = (
+    *(None, 1.4, "pareto", True, (TAIL,), WithoutSample()),
+    *(hto.tails.Tail, type(TAIL), CallableTail, CallableTail()),
+)
+NOT_CENTRED = (
+    hto.tails.pareto(1.4),
+    hto.tails.lomax(1.4),
+    hto.tails.alpha_stable(0.9, 0.5),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Public:
+    """A public function: good arguments, and bad values of each.
+
+    Attributes:
+      name: as in the messages.
+      call: called with the arguments by keyword.
+      good: arguments that are accepted.
+      bad: for each argument, bad values with the error they raise.
+    """
+
+    name: str
+    call: Callable[..., Any]
+    good: dict[str, Any]
+    bad: dict[str, tuple[tuple[type[Exception], tuple[Any, ...]], ...]]
+
+
+def types(*values):
+    return (TypeError, values)
+
+
+def values(*bad):
+    return (ValueError, bad)
+
+
+def schedule(value):
+    return lambda count: value
+
+
+BAD_NUMBER = types(*NOT_NUMBERS)
+NOT_NUMBERS_NOR_NONE = tuple(x for x in NOT_NUMBERS if x is not None)
+BAD_POSITIVE_NUMBER = (BAD_NUMBER, values(*BAD_POSITIVE))
+BAD_KEY = (types(*BAD_KEYS),)
+# A list, as a pytree, is a scale by layer.
+BAD_SCALE = (
+    types(
+        *(x for x in NOT_NUMBERS if not isinstance(x, list)),
+        *((), {}, {"w": 0.1, "b": None}, {"w": "x", "b": 0.1}, [0.1, True]),
+    ),
+    values(-1.0, NAN, INF, np.float32(-1), {"w": 0.1, "b": -1.0}, *VECTORS),
+)
+BAD_MAX_NORM = (BAD_NUMBER, values(-1.0, 0.0, 0, NAN, -INF, np.zeros(()), *VECTORS))
+BAD_CENTRED_TAIL = (types(*NOT_TAILS), values(*NOT_CENTRED))
+BAD_DIRECTION = (types(None, 1, True, ("elementwise",)), values("x", "", "Isotropic"))
+BAD_AXIS_NAME = (types(3, 1.5, True, ("x", 3), {"w": "x", "b": 3}, b"x"),)
+
+
+def parameter_of_tail(factory, argument, bad, **others):
+    return Public(factory.__name__, factory, {argument: 1.4, **others}, {argument: bad})
+
+
+TAIL_FACTORIES = (
+    parameter_of_tail(hto.tails.pareto, "alpha", BAD_POSITIVE_NUMBER),
+    parameter_of_tail(hto.tails.lomax, "alpha", BAD_POSITIVE_NUMBER),
+    parameter_of_tail(hto.tails.symmetric_pareto, "alpha", BAD_POSITIVE_NUMBER),
+    parameter_of_tail(hto.tails.student_t, "df", BAD_POSITIVE_NUMBER),
+    Public("gaussian", hto.tails.gaussian, {}, {}),
+    Public(
+        "alpha_stable",
+        hto.tails.alpha_stable,
+        {"alpha": 1.4, "beta": 0.0},
+        {
+            "alpha": (BAD_NUMBER, values(*BAD_POSITIVE, 2.5)),
+            "beta": (BAD_NUMBER, values(2, -1.01, NAN, INF, *VECTORS)),
+        },
+    ),
+)
+
+TAILS = (
+    TAIL,
+    hto.tails.pareto(1.4),
+    hto.tails.lomax(1.4),
+    hto.tails.student_t(1.4),
+    hto.tails.alpha_stable(1.4),
+    hto.tails.gaussian(),
+)
+
+FACTORIES = (
+    Public(
+        "add_heavy_tailed_noise",
+        hto.add_heavy_tailed_noise,
+        {"tail": TAIL, "scale": 0.1, "key": 0, "direction": "isotropic"}
+        | {"axis_name": None},
+        {
+            "tail": BAD_CENTRED_TAIL,
+            "scale": BAD_SCALE,
+            "key": BAD_KEY,
+            "direction": BAD_DIRECTION,
+            "axis_name": BAD_AXIS_NAME,
+        },
+    ),
+    Public(
+        "inflate_gradient_noise",
+        hto.inflate_gradient_noise,
+        {"tail": hto.tails.pareto(1.4), "scale": 0.1, "key": 0},
+        {"tail": (types(*NOT_TAILS),), "scale": BAD_SCALE, "key": BAD_KEY},
+    ),
+    Public(
+        "truncate_update_norm",
+        hto.truncate_update_norm,
+        {"max_norm": 0.5, "axis_name": None},
+        {"max_norm": BAD_MAX_NORM, "axis_name": BAD_AXIS_NAME},
+    ),
+    Public(
+        "truncated_heavy_tailed_sgd",
+        hto.truncated_heavy_tailed_sgd,
+        {
+            "learning_rate": 0.1,
+            "max_norm": 0.5,
+            "tail": TAIL,
+            "scale": 0.1,
+            "key": 0,
+            "direction": "elementwise",
+            "momentum": None,
+            "nesterov": False,
+            "weight_decay": None,
+            "axis_name": None,
+        },
+        {
+            "learning_rate": (BAD_NUMBER, values(-1.0, NAN, INF, *VECTORS)),
+            "max_norm": BAD_MAX_NORM,
+            "tail": BAD_CENTRED_TAIL,
+            "scale": BAD_SCALE,
+            "key": BAD_KEY,
+            "direction": BAD_DIRECTION,
+            "momentum": (
+                types(*NOT_NUMBERS_NOR_NONE),
+                values(1.5, 1.0, -0.1, NAN, INF, *VECTORS),
+            ),
+            # Without momentum there is nothing for Nesterov to look ahead with.
+            "nesterov": (types(None, 1, "x", np.bool_(True)), values(True)),
+            "weight_decay": (
+                types(*NOT_NUMBERS_NOR_NONE),
+                values(-1.0, NAN, INF, *VECTORS),
+            ),
+            "axis_name": BAD_AXIS_NAME,
+        },
+    ),
+)
+
+BAD_SIZE = (types("x", 1.5, None, True, [1]), values(0, -1, jnp.ones((2, 2))))
+BAD_SCHEME = (types(None, 1, ("shared",)), values("x", ""))
+BAD_Z = (BAD_NUMBER, values(NAN, INF, *VECTORS))
+
+
+def loss_per_example(params, batch):
+    return (batch - params) ** 2
+
+
+INFLATION = (
+    Public(
+        "tail_inflation_weights",
+        hto.tail_inflation_weights,
+        {"z": 1.0, "small": 4, "large": 4, "scheme": "independent", "second_small": 2},
+        {
+            "z": BAD_Z,
+            "small": BAD_SIZE,
+            "large": (types("x", 1.5, True, [1]), values(0, -1, jnp.ones((2, 2)))),
+            "scheme": BAD_SCHEME,
+            "second_small": (types("x", 1.5, True), values(0, -1)),
+            "key": (values(0),),  # for `balanced` only
+        },
+    ),
+    Public(
+        "tail_inflation_weights",
+        hto.tail_inflation_weights,
+        {"z": 1.0, "small": 4, "scheme": "balanced", "key": 0},
+        {"key": BAD_KEY, "large": (values(4),), "second_small": (values(4),)},
+    ),
+    Public(
+        "tail_inflation_weights",
+        hto.tail_inflation_weights,
+        {"z": 1.0, "small": 4, "large": 4, "scheme": "shared"},
+        {"large": (values(0),), "second_small": (values(4),), "key": (values(0),)},
+    ),
+    Public(
+        "group_inflation_factors",
+        hto.group_inflation_factors,
+        {"z": 1.0, "num_groups": 4, "key": 0},
+        {
+            "z": BAD_Z,
+            "num_groups": (types("x", 1.5, None, True), values(0, -2)),
+            "key": BAD_KEY,
+        },
+    ),
+    Public(
+        "tail_inflated_grad",
+        hto.tail_inflated_grad,
+        {
+            "loss_per_example": loss_per_example,
+            "tail": hto.tails.pareto(1.4),
+            "scale": 0.5,
+            "axis_name": "devices",
+        },
+        {
+            "loss_per_example": (types(None, 1.0, "x"),),
+            "tail": (types(*NOT_TAILS),),
+            # One W a step: no scale by layer.
+            "scale": (BAD_NUMBER, values(-1.0, NAN, INF, *VECTORS)),
+            "scheme": BAD_SCHEME,
+            "inflate_above": (BAD_NUMBER, values(1.0, -0.1, NAN, INF, *VECTORS)),
+            "has_aux": (types(None, 1, "x"),),
+            "microbatch_size": (types(1.5, "x", True), values(0, -1)),
+            "axis_name": BAD_AXIS_NAME,
+        },
+    ),
+)
+
+PUBLIC = (*TAIL_FACTORIES, *FACTORIES, *INFLATION)
+
+
+def bad_calls():
+    calls = []
+    for row, public in enumerate(PUBLIC):
+        for argument, groups in public.bad.items():
+            for error, bad in groups:
+                for index, value in enumerate(bad):
+                    name = f"{public.name}-{row}-{argument}-{error.__name__}-{index}"
+                    call = pytest.param(public, argument, value, error, id=name)
+                    calls.append(call)
+    return calls
+
+
+def assert_wording(message, argument, functions):
+    """The one wording; which may name the function that the call is made of."""
+    pattern = r"The `(\w+)` argument of `([\w.]+)` must be (.+)\. Got (.+) instead\."
+    match = re.fullmatch(pattern, message, re.DOTALL)
+    assert match is not None, message
+    assert match[1] == argument
+    assert match[2] in functions
+
+
+# The optimiser is a chain, whose parts check what they are given.
+PARTS = {
+    "truncated_heavy_tailed_sgd": (
+        *("truncated_heavy_tailed_sgd", "add_heavy_tailed_noise"),
+        "truncate_update_norm",
+    )
+}
+
+
+@pytest.mark.parametrize("public", PUBLIC, ids=lambda public: public.name)
+def test_good_arguments_are_accepted(public):
+    public.call(**public.good)
+
+
+@pytest.mark.parametrize(("public", "argument", "value", "error"), bad_calls())
+def test_bad_values_are_refused_at_construction(public, argument, value, error):
+    with pytest.raises(error) as caught:
+        public.call(**(public.good | {argument: value}))
+    # Not a subclass that says something else.
+    assert type(caught.value) is error
+    names = PARTS.get(public.name, (public.name,))
+    assert_wording(str(caught.value), argument, names)
+
+
+def test_every_public_argument_is_fed_bad_values():
+    """A new public function, or a new argument of one, must join the table."""
+    fed = {public.call: set() for public in PUBLIC}
+    for public in PUBLIC:
+        fed[public.call] |= {
+            argument for argument, groups in public.bad.items() if groups
+        }
+    values_only = {
+        "HeavyTailedNoiseState",
+        "InflateGradientNoiseState",
+        "TruncateUpdateNormState",
+        "Tail",
+    }
+    missing = []
+    for module in (hto, hto.tails):
+        for name in module.__all__:
+            value = getattr(module, name)
+            if inspect.ismodule(value) or name in values_only:
+                continue
+            if value not in fed:
+                missing.append(name)
+                continue
+            arguments = set(inspect.signature(value).parameters)
+            assert fed[value] <= arguments
+            missing += [f"{name}({x})" for x in sorted(arguments - fed[value])]
+    assert missing == []
+
+
+@pytest.mark.parametrize("tail", TAILS, ids=lambda tail: type(tail).__name__)
+def test_sample_refuses_bad_arguments(tail):
+    functions = (f"{_snake_case(type(tail).__name__)}.sample",)
+    good = {"key": 0, "shape": (2,), "dtype": jnp.float32}
+    bad = {
+        "key": BAD_KEYS,
+        "shape": (3, 1.5, "x", None, (1.5,), ("x",)),
+        "dtype": ("x", int, bool, complex, object),
+    }
+    for argument, bad_values in bad.items():
+        for value in bad_values:
+            with pytest.raises((TypeError, ValueError)) as caught:
+                tail.sample(**(good | {argument: value}))
+            assert_wording(str(caught.value), argument, functions)
+
+
+def _snake_case(name):
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+# What only an update can know
+
+
+def eager(update, *args, **kwargs):
+    return update(*args, **kwargs)
+
+
+def compiled(update, *args, **kwargs):
+    return jax.jit(update)(*args, **kwargs)
+
+
+def traced(update, *args, **kwargs):
+    return jax.eval_shape(update, *args, **kwargs)
+
+
+MODES = pytest.mark.parametrize(
+    "mode", [eager, compiled, traced], ids=lambda m: m.__name__
+)
+
+noise = functools.partial(hto.add_heavy_tailed_noise, TAIL, key=0)
+inflation = functools.partial(hto.inflate_gradient_noise, hto.tails.pareto(1.4), key=0)
+
+
+def annealed(tail):
+    return hto.add_heavy_tailed_noise(schedule(tail), 0.1, key=0)
+
+
+LATE = {
+    "scale_schedule_of_vectors": (noise(schedule(VECTOR)), "scale", ValueError),
+    "scale_schedule_of_strings": (noise(schedule("x")), "scale", TypeError),
+    "scale_schedule_of_none": (noise(schedule(None)), "scale", TypeError),
+    "scale_schedule_of_negative": (noise(schedule(-1.0)), "scale", ValueError),
+    "scale_by_layer_schedule_of_vectors": (
+        noise({"w": schedule(VECTOR), "b": 0.1}),
+        "scale",
+        ValueError,
+    ),
+    "scale_with_another_name": (noise({"w": 0.1, "c": 0.1}), "scale", ValueError),
+    "scale_without_a_leaf": (noise({"w": 0.1}), "scale", ValueError),
+    "scale_of_another_node": (noise([0.1, 0.1]), "scale", ValueError),
+    "scale_deeper_than_the_updates": (
+        noise({"w": {"deep": 0.1}, "b": 0.1}),
+        "scale",
+        ValueError,
+    ),
+    "inflation_schedule_of_vectors": (inflation(schedule(VECTOR)), "scale", ValueError),
+    "inflation_scale_no_prefix": (inflation({"w": 0.1}), "scale", ValueError),
+    "tail_schedule_of_numbers": (annealed(1.4), "tail", TypeError),
+    "tail_schedule_of_none": (annealed(None), "tail", TypeError),
+    "tail_schedule_of_factories": (annealed(CallableTail()), "tail", TypeError),
+    "tail_schedule_of_one_signed": (
+        annealed(hto.tails.pareto(2.0)),
+        "tail",
+        ValueError,
+    ),
+    "inflation_tail_schedule_of_numbers": (
+        hto.inflate_gradient_noise(schedule(1.4), 0.1, key=0),
+        "tail",
+        TypeError,
+    ),
+    "max_norm_schedule_of_vectors": (
+        hto.truncate_update_norm(schedule(VECTOR)),
+        "max_norm",
+        ValueError,
+    ),
+    "max_norm_schedule_of_strings": (
+        hto.truncate_update_norm(schedule("x")),
+        "max_norm",
+        TypeError,
+    ),
+    "max_norm_schedule_of_zero": (
+        hto.truncate_update_norm(schedule(0.0)),
+        "max_norm",
+        ValueError,
+    ),
+    "axis_name_no_prefix": (
+        hto.truncate_update_norm(1.0, axis_name={"w": "x"}),
+        "axis_name",
+        ValueError,
+    ),
+    "noise_axis_name_no_prefix": (
+        noise(0.1, axis_name={"w": "x"}),
+        "axis_name",
+        ValueError,
+    ),
+    "sgd_scale_no_prefix": (
+        hto.truncated_heavy_tailed_sgd(0.1, 0.5, TAIL, {"w": 0.1}, key=0),
+        "scale",
+        ValueError,
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("transformation", "argument", "error"), LATE.values(), ids=LATE
+)
+@MODES
+def test_the_first_update_refuses_what_only_it_can_know(
+    mode, transformation, argument, error
+):
+    with pytest.raises(error) as caught:
+        mode(
+            transformation.update,
+            UPDATES,
+            transformation.init(UPDATES),
+            gradient_noise=UPDATES,
+        )
+    functions = ("add_heavy_tailed_noise", "inflate_gradient_noise")
+    functions += ("truncate_update_norm", "truncated_heavy_tailed_sgd")
+    assert_wording(str(caught.value).splitlines()[0], argument, functions)
+
+
+GRADIENT_NOISE = {
+    "none": (None, ValueError),
+    "another_name": ({"w": jnp.ones((2, 3)), "c": jnp.ones(3)}, ValueError),
+    "a_leaf_less": ({"w": jnp.ones((2, 3))}, ValueError),
+    "an_array": (jnp.ones(3), ValueError),
+    "another_shape": ({"w": jnp.ones((3, 2)), "b": jnp.ones(3)}, ValueError),
+    "a_shape_that_broadcasts": ({"w": jnp.ones((1, 3)), "b": jnp.ones(3)}, ValueError),
+    "integers": (jax.tree.map(lambda x: x.astype(int), UPDATES), TypeError),
+    "complex": (jax.tree.map(lambda x: x.astype(complex), UPDATES), TypeError),
+}
+
+
+@pytest.mark.parametrize(("bad", "error"), GRADIENT_NOISE.values(), ids=GRADIENT_NOISE)
+@MODES
+def test_bad_gradient_noise_is_refused(mode, bad, error):
+    transformation = inflation(0.1)
+    state = transformation.init(UPDATES)
+    with pytest.raises(error) as caught:
+        mode(transformation.update, UPDATES, state, gradient_noise=bad)
+    assert_wording(
+        str(caught.value).splitlines()[0],
+        "gradient_noise",
+        ("inflate_gradient_noise.update",),
+    )
+
+
+def test_missing_gradient_noise_is_named():
+    transformation = inflation(0.1)
+    with pytest.raises(ValueError) as caught:
+        transformation.update(UPDATES, transformation.init(UPDATES))
+    assert_wording(
+        str(caught.value), "gradient_noise", ("inflate_gradient_noise.update",)
+    )
+
+
+BAD_LEAVES = {
+    "integer": jnp.ones(3, int),
+    "boolean": jnp.ones(3, bool),
+    "complex": jnp.ones(3, complex),
+    "key": jax.random.key(0),
+    "string": "x",
+    "number": 3,
+}
+
+
+@pytest.mark.parametrize(
+    ("public", "bad"),
+    [
+        pytest.param(public, bad, id=f"{public.name}-{name}")
+        for public in FACTORIES
+        for name, bad in BAD_LEAVES.items()
+        # Complex updates have a norm.
+        if (public.name, name) != ("truncate_update_norm", "complex")
+    ],
+)
+def test_leaves_that_are_not_floating_are_refused(public, bad):
+    transformation = public.call(**public.good)
+    updates = {"w": jnp.ones((2, 3)), "b": bad}
+    state = transformation.init(UPDATES)
+    with pytest.raises(TypeError) as caught:
+        transformation.update(updates, state, UPDATES, gradient_noise=UPDATES)
+    functions = [f"{name}.update" for name in PARTS.get(public.name, (public.name,))]
+    assert_wording(str(caught.value), "updates", functions)
+
+
+# Traced values cannot be checked
+
+
+def update_with(make, value):
+    transformation = make(value)
+    return transformation.update(
+        UPDATES, transformation.init(UPDATES), gradient_noise=UPDATES
+    )[0]
+
+
+def sgd(**changes):
+    good = {"learning_rate": 0.1, "max_norm": 0.5, "tail": TAIL, "scale": 0.1, "key": 0}
+    return hto.truncated_heavy_tailed_sgd(**(good | changes))
+
+
+TRACED = {
+    "max_norm": (hto.truncate_update_norm, (-1.0, 0.0, NAN)),
+    "scale": (noise, (-1.0, NAN, INF)),
+    "isotropic_scale": (functools.partial(noise, direction="isotropic"), (-1.0, NAN)),
+    "inflation_scale": (inflation, (-1.0, NAN, INF)),
+    "sgd_max_norm": (lambda b: sgd(max_norm=b), (-1.0, 0.0, NAN)),
+    "sgd_scale": (lambda c: sgd(scale=c), (-1.0, NAN)),
+    "schedule": (lambda c: noise(lambda count: c + count), (-1.0, NAN)),
+    **{
+        name: (
+            lambda alpha, name=name: hto.add_heavy_tailed_noise(
+                getattr(hto.tails, name)(alpha), 0.1, key=0
+            ),
+            (-1.0, 0.0, NAN),
+        )
+        for name in ("symmetric_pareto", "student_t", "alpha_stable")
+    },
+    **{
+        name: (
+            lambda alpha, name=name: hto.inflate_gradient_noise(
+                getattr(hto.tails, name)(alpha), 0.1, key=0
+            ),
+            (-1.0, 0.0, NAN),
+        )
+        for name in ("pareto", "lomax")
+    },
+    "alpha_stable_beta": (
+        lambda beta: hto.add_heavy_tailed_noise(
+            hto.tails.alpha_stable(1.5, beta), 0.1, key=0
+        ),
+        (-2.0, 1.5, NAN),
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "bad"), TRACED.values(), ids=TRACED)
+def test_bad_traced_values_make_every_entry_nan(make, bad):
+    step = jax.jit(functools.partial(update_with, make))
+    for value in bad:
+        for leaf in jax.tree.leaves(step(value)):
+            assert bool(jnp.isnan(leaf).all()), value
+    # The same program with a good value: it is the value that made NaN.
+    for leaf in jax.tree.leaves(step(0.75)):
+        assert bool(jnp.isfinite(leaf).all())
+
+
+def test_a_bad_array_is_checked_no_more_than_a_tracer():
+    """A JAX array may live on another host: reading its value would wait for it."""
+    truncation = hto.truncate_update_norm(jnp.asarray(-1.0))
+    got, _ = truncation.update(UPDATES, truncation.init(UPDATES))
+    assert all(bool(jnp.isnan(x).all()) for x in jax.tree.leaves(got))
+
+
+def test_weight_decay_without_parameters_says_so():
+    optimizer = sgd(weight_decay=0.1)
+    with pytest.raises(ValueError, match="params"):
+        optimizer.update(UPDATES, optimizer.init(UPDATES))
+
+
+@pytest.mark.parametrize(
+    ("message", "argument"),
+    [
+        ("alpha must be positive, got -1.", "alpha"),
+        ("The `alpha` argument of `pareto` must be positive. Got -1 instead.", "df"),
+        ("The `alpha` argument of `lomax` must be positive. Got -1 instead.", "alpha"),
+    ],
+)
+def test_the_check_of_the_wording_has_teeth(message, argument):
+    with pytest.raises(AssertionError):
+        assert_wording(message, argument, ("pareto",))
