@@ -1,0 +1,205 @@
+"""The public face: which names there are, where they live, how they are called."""
+
+import dataclasses
+import importlib
+import inspect
+import pathlib
+import types
+
+import jax.numpy as jnp
+import pytest
+
+import heavytail_optax as hto
+
+POSITIONAL = inspect.Parameter.POSITIONAL_OR_KEYWORD
+KEYWORD = inspect.Parameter.KEYWORD_ONLY
+
+NAMESPACES = {
+    "heavytail_optax": {
+        "HeavyTailedNoiseState",
+        "InflateGradientNoiseState",
+        "TruncateUpdateNormState",
+        "add_heavy_tailed_noise",
+        "group_inflation_factors",
+        "inflate_gradient_noise",
+        "tail_inflated_grad",
+        "tail_inflation_weights",
+        "tails",
+        "truncate_update_norm",
+        "truncated_heavy_tailed_sgd",
+    },
+    "heavytail_optax.tails": {
+        "Tail",
+        "alpha_stable",
+        "gaussian",
+        "lomax",
+        "pareto",
+        "student_t",
+        "symmetric_pareto",
+    },
+}
+
+# Sub-packages that users name but `import heavytail_optax` does not load: they need
+# more than jax and optax.
+NOT_IMPORTED = {"cli", "experiments"}
+
+# What code written elsewhere relies on: positional arguments, then keyword-only ones.
+# A function may have further keyword-only arguments with a default, no others.
+SIGNATURES = {
+    "tails.pareto": (["alpha"], []),
+    "tails.lomax": (["alpha"], []),
+    "tails.symmetric_pareto": (["alpha"], []),
+    "tails.alpha_stable": (["alpha", "beta=0.0"], []),
+    "tails.student_t": (["df"], []),
+    "tails.gaussian": ([], []),
+    "add_heavy_tailed_noise": (
+        ["tail", "scale"],
+        ["key", "direction='elementwise'", "axis_name=None"],
+    ),
+    "inflate_gradient_noise": (["tail", "scale"], ["key"]),
+    "truncate_update_norm": (["max_norm"], ["axis_name=None"]),
+    "truncated_heavy_tailed_sgd": (
+        ["learning_rate", "max_norm", "tail", "scale"],
+        [
+            "key",
+            "direction='elementwise'",
+            "momentum=None",
+            "nesterov=False",
+        ],
+    ),
+    "tail_inflation_weights": (
+        ["z"],
+        ["small", "large=0", "scheme", "key=None"],
+    ),
+    "tail_inflated_grad": (
+        ["loss_per_example", "tail", "scale"],
+        ["scheme='balanced'", "inflate_above=0.0", "has_aux=False"],
+    ),
+}
+
+TAILS = (
+    hto.tails.pareto(1.4),
+    hto.tails.lomax(1.4),
+    hto.tails.symmetric_pareto(1.4),
+    hto.tails.alpha_stable(1.4),
+    hto.tails.student_t(1.4),
+    hto.tails.gaussian(),
+)
+
+
+@pytest.mark.parametrize("namespace", NAMESPACES)
+def test_all_is_exactly_what_a_user_can_import(namespace):
+    module = importlib.import_module(namespace)
+    assert isinstance(module.__all__, tuple)
+    assert list(module.__all__) == sorted(module.__all__, key=_constants_first)
+    assert set(module.__all__) == NAMESPACES[namespace]
+    public = {name for name in dir(module) if not name.startswith("_")}
+    # Loaded by another test, perhaps.
+    assert public - NOT_IMPORTED == set(module.__all__)
+
+
+def _constants_first(name):
+    """The order of ruff: classes before functions."""
+    return (name[0].islower(), name)
+
+
+def test_every_public_name_has_one_home():
+    homes = {}
+    for namespace in NAMESPACES:
+        module = importlib.import_module(namespace)
+        for name in module.__all__:
+            value = getattr(module, name)
+            if isinstance(value, types.ModuleType):
+                assert value.__name__ in NAMESPACES
+                continue
+            assert id(value) not in homes, f"{name}, too, is {homes[id(value)]}"
+            homes[id(value)] = f"{namespace}.{name}"
+            # It is defined in an underscored file of that very namespace.
+            parent, _, file = value.__module__.rpartition(".")
+            assert parent == namespace
+            assert file.startswith("_")
+            assert value.__name__ == name
+
+
+def test_what_users_do_not_import_has_an_underscore():
+    root = pathlib.Path(hto.__file__).parent
+    for namespace, names in NAMESPACES.items():
+        folder = root.joinpath(*namespace.split(".")[1:])
+        found = {
+            path.stem
+            for path in folder.iterdir()
+            if path.suffix == ".py" or (path / "__init__.py").exists()
+        }
+        public = {name for name in found if not name.startswith("_")}
+        assert public <= names | NOT_IMPORTED
+
+
+def _listed(value, kind):
+    return [
+        name if p.default is inspect.Parameter.empty else f"{name}={p.default!r}"
+        for name, p in inspect.signature(value).parameters.items()
+        if p.kind is kind
+    ]
+
+
+@pytest.mark.parametrize("path", SIGNATURES)
+def test_signatures(path):
+    value = hto
+    for name in path.split("."):
+        value = getattr(value, name)
+    positional, keyword = SIGNATURES[path]
+    kinds = {p.kind for p in inspect.signature(value).parameters.values()}
+    assert kinds <= {POSITIONAL, KEYWORD}
+    assert _listed(value, POSITIONAL) == positional
+    got = _listed(value, KEYWORD)
+    assert [x for x in got if x in keyword] == keyword
+    assert all("=" in x for x in got if x not in keyword)
+
+
+@pytest.mark.parametrize("tail", TAILS, ids=lambda tail: type(tail).__name__)
+def test_the_face_of_a_tail(tail):
+    """The protocol of a tail, and what makes it a value: frozen, hashable, equal."""
+    assert isinstance(tail, hto.tails.Tail)
+    assert not callable(tail)
+    assert _listed(type(tail).sample, POSITIONAL) == [
+        "self",
+        "key",
+        "shape=()",
+        f"dtype={jnp.float32!r}",
+    ]
+    assert _listed(type(tail).sample, KEYWORD) == ["out_sharding=None"]
+    assert _listed(tail.tail_probability, POSITIONAL) == ["x"]
+    fields = {f.name: getattr(tail, f.name) for f in dataclasses.fields(tail)}
+    again = type(tail)(**fields)
+    assert again == tail
+    assert hash(again) == hash(tail)
+    for name in fields:
+        assert type(tail)(**(fields | {name: 0.75})) != tail
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(tail, name, 0.75)
+    arguments = ", ".join(f"{name}={value}" for name, value in fields.items())
+    assert repr(tail) == f"{type(tail).__name__}({arguments})"
+
+
+@pytest.mark.parametrize(
+    ("factory", "number", "same"),
+    [(hto.tails.symmetric_pareto, 2.0, 2), (hto.tails.alpha_stable, 1.0, 1)],
+)
+def test_equal_parameters_of_another_type_make_equal_tails(factory, number, same):
+    assert factory(number) == factory(same)
+    assert hash(factory(number)) == hash(factory(same))
+
+
+@pytest.mark.parametrize(
+    ("state", "fields"),
+    [
+        (hto.HeavyTailedNoiseState, ("noise_count", "noise_key")),
+        (
+            hto.InflateGradientNoiseState,
+            ("inflation_count", "inflation_key", "inflation_draw"),
+        ),
+        (hto.TruncateUpdateNormState, ("count", "update_norm", "num_truncated")),
+    ],
+)
+def test_fields_of_the_states(state, fields):
+    assert state._fields == fields
