@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
       The exit status: 0 after success, 1 after a failure, 2 if the arguments are not
-      understood, 130 after Ctrl-C.
+      understood, 130 after Ctrl-C; a subcommand may have others, in its --help.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     program = _program()

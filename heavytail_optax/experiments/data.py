@@ -1,4 +1,4 @@
-"""Images and labels of a job, the corruption of labels, and the drawing of batches."""
+"""Images and labels of a job, and the corruption of labels."""
 
 import hashlib
 from typing import NamedTuple
@@ -99,24 +99,6 @@ def corrupt_labels(
     shape = labels[first:].shape
     drawn = jax.random.randint(key, shape, 0, num_classes, labels.dtype)
     return labels.at[first:].set(drawn)
-
-
-def draw_batch(key: jax.Array, step: jax.Array, split: Split, size: int) -> Split:
-    """A batch without replacement, a function of the key and the step alone.
-
-    Args:
-      key: a typed key, the same in all steps.
-      step: number of the step, an integer scalar.
-      split: the images to draw from.
-      size: number of images, at most those of `split`.
-
-    Returns:
-      `size` different images and their labels.
-    """
-    num_examples = split.labels.shape[0]
-    permutation = jax.random.permutation(jax.random.fold_in(key, step), num_examples)
-    chosen = permutation[:size]
-    return Split(split.images[chosen], split.labels[chosen])
 
 
 def describe_dataset(dataset: Dataset) -> dict[str, int | str]:

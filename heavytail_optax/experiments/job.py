@@ -1,14 +1,16 @@
 """A job: each method in turn, with its metrics and checkpoints kept in a directory."""
 
+import math
 import pathlib
 from collections.abc import Callable
-from typing import Literal, NamedTuple, Protocol
+from typing import Protocol
 
 import jax
 
 from heavytail_optax.experiments import run_directory
 from heavytail_optax.experiments.checkpoints import Checkpoints
 from heavytail_optax.experiments.data import Dataset, describe_dataset, load_dataset
+from heavytail_optax.experiments.methods import METHODS, MethodName
 from heavytail_optax.experiments.metrics_log import (
     append_metrics,
     drop_metrics_after,
@@ -17,17 +19,10 @@ from heavytail_optax.experiments.metrics_log import (
 from heavytail_optax.experiments.plot import plot_training
 from heavytail_optax.experiments.presets import PRESETS, PresetName
 from heavytail_optax.experiments.random_streams import random_streams
+from heavytail_optax.experiments.results import MethodResult
 from heavytail_optax.experiments.run_directory import RunDirectoryError
-from heavytail_optax.experiments.settings import MethodName, Settings
+from heavytail_optax.experiments.settings import Settings
 from heavytail_optax.experiments.training import Metrics, build_trainer, train
-
-
-class MethodResult(NamedTuple):
-    """How far one method came."""
-
-    method: MethodName
-    status: Literal["finished", "interrupted", "diverged"]
-    history: tuple[Metrics, ...]  # in the order of the steps
 
 
 class Observer(Protocol):
@@ -129,17 +124,17 @@ def run_job(
       should_stop: asked after each chunk, when all is saved.
 
     Returns:
-      One result a method, in the order of `settings.methods`; "interrupted" for those
-      that have steps left because `should_stop()` was true.
+      One result a method, in the order of `settings.method`; "interrupted" for those
+      that have steps left because `should_stop()` was true. A method that diverges does
+      not keep the others from their turn.
     """
     results = [
         _run_method(directory, method, settings, dataset, observer, should_stop)
-        for method in settings.methods
+        for method in settings.method
     ]
-    histories = {result.method: result.history for result in results}
-    if any(histories.values()):
+    if any(result.history for result in results):
         path = run_directory.plot_path(directory)
-        plot_training(path, histories, settings, dataset.test.labels.size)
+        plot_training(path, results, settings, dataset.test.labels.size)
     return results
 
 
@@ -155,7 +150,8 @@ def _run_method(
     if should_stop():
         history = read_metrics(log)
         done = bool(history) and history[-1].step == settings.steps
-        status = "finished" if done else "interrupted"
+        finite = done and math.isfinite(history[-1].train_loss)
+        status = "finished" if finite else "interrupted"
         return MethodResult(method, status, tuple(history))
     image_shape = dataset.train.images.shape[1:]
     trainer = build_trainer(settings, method, image_shape, dataset.num_classes)
@@ -172,9 +168,10 @@ def _run_method(
             if chunk.non_finite is not None:
                 step, value = chunk.non_finite
                 observer.note(
-                    f"Stopped {method}: the loss is {value} at step {step:,}."
+                    f"{METHODS[method].label} diverged: its loss is {value} at step "
+                    f"{step:,}. No more steps are taken with it."
                 )
-                return MethodResult(method, "diverged", tuple(history))
+                return MethodResult(method, "diverged", tuple(history), step)
             # After the metrics: a run killed in between repeats the chunk.
             checkpoints.save(chunk.metrics.step, chunk.state)
             observer.advance(method, chunk.metrics)

@@ -1,56 +1,119 @@
-"""The optimiser of each method."""
+"""The methods that a job compares, and what each is made of. Data only.
 
-from collections.abc import Callable, Mapping
+`batches`, `gradients` and `optimizers` build the steps of a method from these values.
+"""
+
+import dataclasses
+import typing
+from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Literal
 
-import jax
-import optax
+MethodName = Literal[
+    "sgd-large-batch",
+    "sgd",
+    "sgd-truncated",
+    "inflated",
+    "independent",
+    "shared",
+    "balanced",
+    "truncated-heavy-tailed-sgd",
+]
+METHOD_NAMES: tuple[MethodName, ...] = typing.get_args(MethodName)
 
-import heavytail_optax as hto
-from heavytail_optax.experiments.settings import MethodName, Settings
-
-BuildOptimizer = Callable[[Settings, jax.Array], optax.GradientTransformation]
-
-
-def _sgd(settings: Settings, key: jax.Array) -> optax.GradientTransformation:
-    del key
-    return optax.sgd(settings.learning_rate)
-
-
-def _truncated_heavy_tailed_sgd(
-    settings: Settings, key: jax.Array
-) -> optax.GradientTransformation:
-    return hto.truncated_heavy_tailed_sgd(
-        settings.learning_rate,
-        settings.max_norm,
-        hto.tails.symmetric_pareto(settings.alpha),
-        noise_schedule(settings),
-        key=key,
-        direction=settings.direction,
-    )
+BatchName = Literal["small", "second-small", "large"]
+Scheme = Literal["independent", "shared", "balanced"]
 
 
-OPTIMIZERS: Mapping[MethodName, BuildOptimizer] = MappingProxyType(
-    {
-        "sgd": _sgd,
-        "truncated-heavy-tailed-sgd": _truncated_heavy_tailed_sgd,
-    }
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """What a step of a method is made of.
+
+    Attributes:
+      name: on the command line and in the run's directory.
+      paper_name: in the tables of Wang, Oh and Rhee, None for those not in them.
+      summary: one line for the help.
+      batches: that its gradient is computed on, in the order in which
+        `tail_inflated_grad` takes them. The loss in the log is that of the first.
+      scheme: of the tail inflation, None for the plain gradient.
+      draws_noise: whether noise from a random number generator is added.
+      truncates: whether the norm of the update is bounded.
+    """
+
+    name: MethodName
+    paper_name: str | None
+    summary: str
+    batches: tuple[BatchName, ...] = ("small",)
+    scheme: Scheme | None = None
+    draws_noise: bool = False
+    truncates: bool = False
+
+    @property
+    def label(self) -> str:
+        """The name with that of the paper's tables, for people to read."""
+        return f"{self.name} ({self.paper_name})" if self.paper_name else self.name
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether there is noise, which the cool-down turns off."""
+        return self.scheme is not None or self.draws_noise
+
+
+_INDEPENDENT: tuple[BatchName, ...] = ("small", "second-small", "large")
+
+_METHODS = (
+    Method(
+        "sgd-large-batch",
+        "LB",
+        "the gradient of a large batch",
+        batches=("large",),
+    ),
+    Method("sgd", "SB", "plain SGD: the gradient of a small batch"),
+    Method(
+        "sgd-truncated",
+        "SB+Clip",
+        "the same, updates cut at max-norm",
+        truncates=True,
+    ),
+    Method(
+        "inflated",
+        "SB+Noise",
+        "SB + Z (SB* - LB) with SB* a second small batch; updates not cut, may diverge",
+        batches=_INDEPENDENT,
+        scheme="independent",
+    ),
+    Method(
+        "independent",
+        "Our 1",
+        "the same, updates cut at max-norm",
+        batches=_INDEPENDENT,
+        scheme="independent",
+        truncates=True,
+    ),
+    Method(
+        "shared",
+        "Our 2",
+        "SB + Z (SB - LB), updates cut at max-norm",
+        batches=("small", "large"),
+        scheme="shared",
+        truncates=True,
+    ),
+    Method(
+        "balanced",
+        None,
+        "SB + Z (A - B)/2 with A and B random halves of SB, cut; costs what SGD does",
+        scheme="balanced",
+        truncates=True,
+    ),
+    Method(
+        "truncated-heavy-tailed-sgd",
+        None,
+        "SB + noise from a random number generator, updates cut at max-norm",
+        draws_noise=True,
+        truncates=True,
+    ),
 )
 
-
-def noise_schedule(settings: Settings) -> optax.Schedule:
-    """The scale of the noise: constant, then zero for the last `cooldown` steps.
-
-    Example:
-      >>> import dataclasses
-      >>> from heavytail_optax.experiments.methods import noise_schedule
-      >>> from heavytail_optax.experiments.presets import PRESETS
-      >>> settings = dataclasses.replace(
-      ...     PRESETS["corrupted-digits"].settings, steps=10, scale=0.5, cooldown=0.2
-      ... )
-      >>> [float(noise_schedule(settings)(step)) for step in (0, 7, 8, 9)]
-      [0.5, 0.5, 0.0, 0.0]
-    """
-    constant = optax.constant_schedule(settings.scale)
-    silence = optax.constant_schedule(0.0)
-    return optax.join_schedules([constant, silence], [settings.noisy_steps])
+METHODS: Mapping[MethodName, Method] = MappingProxyType(
+    {method.name: method for method in _METHODS}
+)

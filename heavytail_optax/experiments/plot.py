@@ -1,23 +1,33 @@
 """The picture of a job: training loss and test accuracy over the steps."""
 
 import pathlib
-from collections.abc import Mapping, Sequence
-from itertools import cycle
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from heavytail_optax.experiments.evaluation import accuracy_error
+from heavytail_optax.experiments.methods import METHODS, MethodName
+from heavytail_optax.experiments.results import MethodResult
 from heavytail_optax.experiments.settings import Settings
-from heavytail_optax.experiments.training import Metrics
 
-# Okabe and Ito's colours, which remain distinct for colour-blind readers.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# Okabe and Ito's colours, which remain distinct for colour-blind readers, and a grey. A
+# method has the same one in every picture.
+_COLOURS: dict[MethodName, str] = {
+    "sgd-large-batch": "#000000",
+    "sgd": "#0072B2",
+    "sgd-truncated": "#56B4E9",
+    "inflated": "#E69F00",
+    "independent": "#CC79A7",
+    "shared": "#8C8C8C",
+    "balanced": "#D55E00",
+    "truncated-heavy-tailed-sgd": "#009E73",
+}
 
 
 def plot_training(
     path: pathlib.Path,
-    histories: Mapping[str, Sequence[Metrics]],
+    results: Sequence[MethodResult],
     settings: Settings,
     test_images: int,
 ) -> None:
@@ -25,23 +35,28 @@ def plot_training(
 
     Args:
       path: of the picture.
-      histories: the metrics of each method, in the order of the legend.
+      results: of the methods, in the order of the legend; a cross marks the last
+        evaluation of one that diverged, unless it is far above all other losses.
       settings: of the job, for the title and the steps without noise.
       test_images: how many there are, for the standard error of the accuracy.
     """
     figure = Figure(figsize=(10, 4.2), dpi=150, layout="constrained")
     loss_axes, accuracy_axes = figure.subplots(1, 2)
-    for colour, (method, history) in zip(cycle(_COLOURS), histories.items()):
-        if not history:
+    for result in results:
+        if not result.history:
             continue
-        steps = [metrics.step for metrics in history]
-        losses = [metrics.train_loss for metrics in history]
-        accuracies = [100 * metrics.test_accuracy for metrics in history]
-        error = 100 * accuracy_error(history[-1].test_accuracy, test_images)
-        label = f"{method}: {accuracies[-1]:.1f} ± {error:.1f}% at step {steps[-1]:,}"
-        loss_axes.plot(steps, losses, color=colour, label=label)
-        accuracy_axes.plot(steps, accuracies, color=colour)
+        finite = result.finite_history
+        steps = [metrics.step for metrics in finite]
+        style = {"color": _COLOURS[result.method]}
+        if result.status == "diverged":
+            style |= {"marker": "X", "markevery": [-1] if steps else None}
+        label = _label(result, test_images)
+        losses = [metrics.train_loss for metrics in finite]
+        accuracies = [100 * metrics.test_accuracy for metrics in finite]
+        loss_axes.plot(steps, losses, label=label, **style)
+        accuracy_axes.plot(steps, accuracies, **style)
     loss_axes.set_yscale("log")
+    _keep_room_for_finished(loss_axes, results)
     loss_axes.set_title("Loss on all training images", loc="left")
     accuracy_axes.set_title(f"Accuracy on {test_images:,} test images (%)", loc="left")
     for axes in (loss_axes, accuracy_axes):
@@ -49,11 +64,32 @@ def plot_training(
         axes.set_xlim(0, settings.steps)
         axes.grid(alpha=0.25, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-        if "truncated-heavy-tailed-sgd" in histories:
+        if any(METHODS[result.method].is_noisy for result in results):
             _shade_cooldown(axes, settings)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     figure.suptitle(_title(settings), fontsize=11)
     figure.savefig(path)
+
+
+def _label(result: MethodResult, test_images: int) -> str:
+    if result.status == "diverged":
+        return f"{result.label}: {result.outcome}"
+    last = result.history[-1]
+    error = 100 * accuracy_error(last.test_accuracy, test_images)
+    accuracy = f"{100 * last.test_accuracy:.1f} ± {error:.1f}%"
+    return f"{result.label}: {accuracy} at step {last.step:,}"
+
+
+def _keep_room_for_finished(axes: Axes, results: Sequence[MethodResult]) -> None:
+    """Lets a loss that goes to infinity leave the panel, so that the rest is readable."""
+    losses = [
+        metrics.train_loss
+        for result in results
+        if result.status != "diverged"
+        for metrics in result.finite_history
+    ]
+    if losses and axes.get_ylim()[1] > 10 * max(losses):
+        axes.set_ylim(top=10 * max(losses))
 
 
 def _shade_cooldown(axes: Axes, settings: Settings) -> None:

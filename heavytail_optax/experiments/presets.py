@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal
 
-from heavytail_optax.experiments.settings import METHOD_NAMES, Settings
+from heavytail_optax.experiments.settings import Settings
 
 PresetName = Literal["corrupted-digits"]
 
@@ -39,7 +39,7 @@ _CORRUPTED_DIGITS = Preset(
     name="corrupted-digits",
     summary="LeNet on 1,200 handwritten digits, 200 of them with random labels",
     settings=Settings(
-        methods=METHOD_NAMES,
+        method=("sgd", "balanced", "truncated-heavy-tailed-sgd"),
         data="digits",
         image_size=28,
         clean_examples=1000,
@@ -50,7 +50,10 @@ _CORRUPTED_DIGITS = Preset(
         batch_size=100,
         learning_rate=0.05,
         alpha=1.4,
-        scale=0.001,
+        inflation_scale=0.5,
+        inflate_above=0.0,
+        large_batch_size=None,
+        noise_scale=0.001,
         direction="elementwise",
         max_norm=0.25,
         cooldown=0.2,
@@ -59,7 +62,7 @@ _CORRUPTED_DIGITS = Preset(
     ),
     sources=MappingProxyType(
         {
-            "methods": "ours",
+            "method": "ours",
             "data": "ours: comes with scikit-learn, nothing is downloaded",
             "image_size": "zhu: the size of the FashionMNIST images",
             "clean_examples": "zhu: for corrupted FashionMNIST",
@@ -70,7 +73,10 @@ _CORRUPTED_DIGITS = Preset(
             "batch_size": "zhu: for SVHN and CIFAR10",
             "learning_rate": "zhu: for SVHN and CIFAR10",
             "alpha": "theta",
-            "scale": "ours: about one update in ten is then truncated",
+            "inflation_scale": "theta",
+            "inflate_above": "ours: the paper inflates in every step",
+            "large_batch_size": "ours: the whole training set",
+            "noise_scale": "ours: about one update in ten is then truncated",
             "direction": "ours",
             "max_norm": "theta",
             "cooldown": "ours",

@@ -6,7 +6,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
 
-from heavytail_optax.experiments.settings import MethodName
+from heavytail_optax.experiments.methods import METHODS, MethodName
 from heavytail_optax.experiments.training import Metrics
 
 _LINES = 10
@@ -41,7 +41,7 @@ class LiveProgress:
         done = metrics.step if metrics else 0
         finished = done == self._steps
         self._task = self._progress.add_task(
-            method,
+            METHODS[method].label,
             total=self._steps if finished else None,
             completed=done,
             report="already done" if finished else "compiling",
@@ -89,7 +89,9 @@ class PlainProgress:
         self._shown_step = metrics.step if metrics else 0
         self._shown_at = time.monotonic()
         finished = self._shown_step == self._steps
-        self.note(f"{method}: " + ("already done" if finished else "compiling"))
+        self.note(
+            f"{METHODS[method].label}: " + ("already done" if finished else "compiling")
+        )
 
     def advance(self, method: MethodName, metrics: Metrics) -> None:
         """Writes a line if there is enough news."""
@@ -101,7 +103,8 @@ class PlainProgress:
         )
         if is_due:
             self._shown_step, self._shown_at = metrics.step, now
-            self.note(f"{method}: {describe(metrics, self._first, self._steps)}")
+            report = describe(metrics, self._first, self._steps)
+            self.note(f"{METHODS[method].label}: {report}")
 
     def note(self, text: str) -> None:
         """Writes a line."""
@@ -137,10 +140,11 @@ def describe(metrics: Metrics, first: Metrics | None, steps: int) -> str:
     done = metrics.step - (first.step if first else 0)
     seconds = metrics.seconds - (first.seconds if first else 0.0)
     speed = done / max(seconds, 1e-9)
+    digits = 0 if speed >= 10 else 1
     left = round((steps - metrics.step) / speed)
     time_left = f"{left // 60}:{left % 60:02d} left" if left else "done"
     return (
-        f"{metrics.step:,}/{steps:,}  {speed:.0f}/s  {time_left}  "
+        f"{metrics.step:,}/{steps:,}  {speed:.{digits}f}/s  {time_left}  "
         f"loss {metrics.batch_loss:.3f}  test {metrics.test_accuracy:.1%}  "
         f"truncated {metrics.truncated:.0%}"
     )

@@ -12,6 +12,9 @@ class RandomStreams(NamedTuple):
     weights: jax.Array
     batches: jax.Array
     noise: jax.Array
+    second_batches: jax.Array
+    large_batches: jax.Array
+    inflation: jax.Array
 
 
 def random_streams(seed: int) -> RandomStreams:
@@ -23,7 +26,7 @@ def random_streams(seed: int) -> RandomStreams:
       seed: an integer from 0 to 2^32 - 1.
 
     Returns:
-      Four typed keys of shape ().
+      Typed keys of shape ().
     """
     key = jax.random.key(seed)
     return RandomStreams(*jax.random.split(key, len(RandomStreams._fields)))

@@ -5,16 +5,24 @@ from collections.abc import Sequence
 from rich import box
 from rich.table import Table
 
+from heavytail_optax.experiments.batches import examples_per_step
 from heavytail_optax.experiments.evaluation import accuracy_error
-from heavytail_optax.experiments.job import MethodResult
+from heavytail_optax.experiments.methods import METHODS
+from heavytail_optax.experiments.results import MethodResult
+from heavytail_optax.experiments.settings import Settings
 from heavytail_optax.experiments.training import Metrics
 
+_COLUMNS = ("Train\n%", "Test\n%", "Loss", "Cut\n%", "Images\na step", "Seconds")
 
-def summary_table(results: Sequence[MethodResult], test_images: int) -> Table:
+
+def summary_table(
+    results: Sequence[MethodResult], settings: Settings, test_images: int
+) -> Table:
     """One row a method.
 
     Args:
       results: of all methods.
+      settings: of the job.
       test_images: how many there are, for the standard error of the test accuracy.
 
     Returns:
@@ -23,16 +31,18 @@ def summary_table(results: Sequence[MethodResult], test_images: int) -> Table:
     table = Table(
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
-        caption="Loss and accuracy on the training images, random labels included; accuracy "
-        f"on {test_images:,} test images with its standard error. Seconds without "
-        "compilation.",
+        caption="In brackets: the name in the paper's tables. Loss and accuracy on the "
+        "training images, random labels included; accuracy on "
+        f"{test_images:,} test images with its standard error; share of all updates "
+        "that were truncated; images that a step processes; seconds without compilation.",
         caption_justify="left",
     )
     table.add_column("Method", no_wrap=True)
-    for name in ("Train %", "Test %", "Loss", "Truncated %", "Seconds"):
+    for name in _COLUMNS:
         table.add_column(name, justify="right", no_wrap=True)
     for result in results:
-        table.add_row(*_row(result, test_images))
+        cost = examples_per_step(METHODS[result.method], settings)
+        table.add_row(*_row(result, test_images, cost))
     return table
 
 
@@ -57,20 +67,25 @@ def truncated_share(history: Sequence[Metrics]) -> float:
     return weighted / history[-1].step
 
 
-def _row(result: MethodResult, test_images: int) -> list[str]:
-    name = result.method
+def _row(result: MethodResult, test_images: int, examples: float) -> list[str]:
+    name, cost = result.label, f"{examples:,.0f}"
     if result.status != "finished":
-        name += f"\n({result.status})"
+        name += f"\n{result.outcome}"
     if not result.history:
-        return [name, *["-"] * 5]
+        return [name, "-", "-", "-", "-", cost, "-"]
     last = result.history[-1]
-    accuracy = last.test_accuracy
-    error = accuracy_error(accuracy, test_images)
+    accuracies = ["-", "-", "-"]
+    if result.status != "diverged":
+        error = accuracy_error(last.test_accuracy, test_images)
+        accuracies = [
+            f"{100 * last.train_accuracy:.1f}",
+            f"{100 * last.test_accuracy:.1f} ± {100 * error:.1f}",
+            f"{last.train_loss:.4f}",
+        ]
     return [
         name,
-        f"{100 * last.train_accuracy:.1f}",
-        f"{100 * accuracy:.1f} ± {100 * error:.1f}",
-        f"{last.train_loss:.4f}",
+        *accuracies,
         f"{100 * truncated_share(result.history):.1f}",
+        cost,
         f"{last.seconds:.1f}",
     ]

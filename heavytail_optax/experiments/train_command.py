@@ -2,12 +2,14 @@
 
 import argparse
 import dataclasses
+import inspect
 import pathlib
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
 
 from heavytail_optax.experiments.data import DataError, describe_dataset
+from heavytail_optax.experiments.methods import METHODS
 from heavytail_optax.experiments.presets import PRESETS, PresetName
 from heavytail_optax.experiments.run_directory import (
     RunDirectoryError,
@@ -19,6 +21,7 @@ from heavytail_optax.experiments.run_directory import (
 from heavytail_optax.experiments.settings import Settings, changed_settings
 
 _RUNS = pathlib.Path("runs")
+_DIVERGED = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +29,8 @@ class TrainCommand:
     """Train a network with each method; keep metrics, checkpoints and a picture.
 
     Without options: the LeNet on scikit-learn's handwritten digits, some of them with
-    random labels, once with SGD and once with truncated heavy-tailed SGD. Ctrl-C keeps
-    what was done and says how to go on.
+    random labels, with SGD and with two kinds of truncated heavy-tailed SGD. Ctrl-C
+    keeps what was done and says how to go on.
 
     Attributes:
       preset: Where all settings come from that are not given.
@@ -51,8 +54,9 @@ def run(arguments: Sequence[str], program: str) -> int:
       program: how the command was called, for messages: "heavytail".
 
     Returns:
-      The exit status: 0 if every method came to its last step, 1 if one diverged or the
-      job could not start, 128 + the signal's number if it was interrupted.
+      The exit status: 0 if every method came to its last step, 1 if the job could not
+      start, 3 if it is done but a method diverged, 128 + the signal's number if it was
+      interrupted.
 
     Raises:
       SystemExit: for --help, and for arguments that are not understood.
@@ -81,6 +85,7 @@ def _parse(arguments: Sequence[str], program: str) -> TrainCommand:
         prog=program,
         args=arguments,
         default=TrainCommand(settings=settings, preset=preset),
+        description=_description(),
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone),
     )
     if stored is None:
@@ -96,6 +101,23 @@ def _parse(arguments: Sequence[str], program: str) -> TrainCommand:
             f"with, but {'; '.join(changed)}."
         )
     return command
+
+
+def _description() -> str:
+    """The docstring, the methods with the paper's names, and the exit status."""
+    about = inspect.getdoc(TrainCommand) or ""
+    width = max(len(method.label) for method in METHODS.values())
+    methods = [f"  {m.label:<{width}}  {m.summary}" for m in METHODS.values()]
+    heading = "Methods, with their names in the paper's tables:"
+    ending = (
+        "A method whose loss is no longer finite has diverged: it is stopped, and the "
+        "others have their turn. Without truncation a jump may also leave all ReLUs off: "
+        "the loss stays finite, the accuracy that of chance.\n\nExit status: 0 if every method came to its last step, 1 "
+        f"if the job could not start, 2 for bad options, {_DIVERGED} if a method "
+        "diverged, 130 after Ctrl-C."
+    )
+    start = about.partition("Attributes:")[0].rstrip()
+    return "\n".join([start, "", heading, *methods, "", ending])
 
 
 def _preset_and_resume(arguments: Sequence[str]) -> tuple[str, str | None]:
@@ -144,7 +166,7 @@ def _train(command: TrainCommand, arguments: Sequence[str], program: str) -> int
                 _opening(command.preset, describe_dataset(dataset), directory)
             )
             results = job.run_job(directory, settings, dataset, progress, stop.is_set)
-    console.print(summary_table(results, dataset.test.labels.size))
+    console.print(summary_table(results, settings, dataset.test.labels.size))
     if plot_path(directory).exists():
         picture = f"Picture: {plot_path(directory)}"
         console.print(picture, highlight=False, soft_wrap=True)
@@ -152,7 +174,7 @@ def _train(command: TrainCommand, arguments: Sequence[str], program: str) -> int
         go_on = f"{program} train --resume {shlex.quote(str(directory))}"
         console.print(f"To go on: {go_on}", highlight=False, soft_wrap=True)
         return stop.exit_status
-    return 1 if any(result.status == "diverged" for result in results) else 0
+    return _DIVERGED if any(result.status == "diverged" for result in results) else 0
 
 
 def _new_directory(command: TrainCommand) -> pathlib.Path:

@@ -1,6 +1,6 @@
 """Training on pytrees: chunks of steps in one compiled scan, metrics between them.
 
-The batch and the noise of a step are functions of a key and the number of the step, and
+The batches and the noise of a step are functions of a key and the number of the step, and
 the state holds all else, so that a run which goes on from a saved state equals the
 uninterrupted one bit for bit.
 """
@@ -15,12 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from heavytail_optax.experiments.data import Dataset, Split, draw_batch
-from heavytail_optax.experiments.evaluation import Scores, evaluate, loss_per_example
-from heavytail_optax.experiments.methods import OPTIMIZERS
-from heavytail_optax.experiments.models import Predict, build_model
+from heavytail_optax.experiments.data import Dataset, Split
+from heavytail_optax.experiments.evaluation import Scores, evaluate
+from heavytail_optax.experiments.gradients import build_gradient
+from heavytail_optax.experiments.methods import METHODS, MethodName
+from heavytail_optax.experiments.models import build_model
+from heavytail_optax.experiments.optimizers import build_optimizer
 from heavytail_optax.experiments.random_streams import random_streams
-from heavytail_optax.experiments.settings import MethodName, Settings
+from heavytail_optax.experiments.settings import Settings
 
 
 class TrainState(NamedTuple):
@@ -34,7 +36,9 @@ class TrainState(NamedTuple):
 class StepMetrics(NamedTuple):
     """What one step reports; a scan over steps stacks them."""
 
-    loss: jax.Array  # shape=(), dtype=float32, mean over the batch, before the update
+    loss: (
+        jax.Array
+    )  # shape=(), dtype=float32, plain mean over a batch, before the update
     update_norm: jax.Array  # shape=(), dtype=float32, before truncation
     truncated: jax.Array  # shape=(), dtype=int32, 1 where the update was truncated
 
@@ -80,7 +84,7 @@ def build_trainer(
 
     Args:
       settings: of the job.
-      method: whose optimiser is used.
+      method: whose gradient and optimiser are used.
       image_shape: (height, width, channels).
       classes: number of classes.
 
@@ -90,18 +94,16 @@ def build_trainer(
       `evaluate(params, split)`.
     """
     keys = random_streams(settings.seed)
-    optimizer = OPTIMIZERS[method](settings, keys.noise)
     predict, params = build_model(settings, keys.weights, image_shape, classes)
+    gradient = build_gradient(METHODS[method], settings, predict, keys)
+    optimizer = build_optimizer(METHODS[method], settings, keys.noise)
 
     def init() -> TrainState:
         copied = jax.tree.map(jnp.copy, params)
         return TrainState(jnp.zeros((), jnp.int32), copied, optimizer.init(params))
 
     def take_step(state: TrainState, train: Split) -> tuple[TrainState, StepMetrics]:
-        batch = draw_batch(keys.batches, state.step, train, settings.batch_size)
-        loss, grads = jax.value_and_grad(_mean_loss, argnums=1)(
-            predict, state.params, batch
-        )
+        loss, grads = gradient(state.params, train, state.step)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics = _step_metrics(loss, updates, state.opt_state, opt_state)
@@ -175,10 +177,6 @@ def train(
         if non_finite is not None:
             return
         done += number
-
-
-def _mean_loss(predict: Predict, params: Any, batch: Split) -> jax.Array:
-    return loss_per_example(predict, params, batch).mean()
 
 
 def _step_metrics(

@@ -3,7 +3,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from heavytail_optax.experiments.checkpoints import Checkpoints
-from heavytail_optax.experiments.settings import METHOD_NAMES
 from heavytail_optax.experiments.training import build_trainer
 
 
@@ -13,7 +12,7 @@ def test_nothing_saved_is_none(tmp_path):
 
 
 def test_state_comes_back_with_its_structure(tiny, tmp_path):
-    for method in METHOD_NAMES:
+    for method in ("sgd", "balanced", "truncated-heavy-tailed-sgd"):
         state = build_trainer(tiny, method, (16, 16, 1), 10).init()
         blank = jax.tree.map(jnp.zeros_like, state)
         with Checkpoints(tmp_path / method) as checkpoints:

@@ -10,10 +10,12 @@ import pytest
 
 import heavytail_optax
 from heavytail_optax import cli
+from heavytail_optax.experiments.methods import METHODS
 from heavytail_optax.experiments.metrics_log import read_metrics
-from heavytail_optax.experiments.settings import METHOD_NAMES
+from heavytail_optax.experiments.presets import PRESETS
 
 HEAVY = "truncated-heavy-tailed-sgd"
+DEFAULT = PRESETS["corrupted-digits"].settings.method
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +31,7 @@ def outputs(directory):
             row._replace(seconds=0)
             for row in read_metrics(directory / method / "metrics.jsonl")
         ]
-        for method in METHOD_NAMES
+        for method in DEFAULT
         if (directory / method).exists()
     }
 
@@ -49,7 +51,7 @@ def test_run_leaves_config_metrics_checkpoints_and_picture(finished, tiny):
     assert config["sources"]["alpha"] == "theta"
     assert "--batch-size 10" in config["command"]
     rows = outputs(finished)
-    for method in METHOD_NAMES:
+    for method in DEFAULT:
         assert [row.step for row in rows[method]] == [2, 4, 6]
         assert (finished / method / "checkpoints" / "6").is_dir()
     assert (finished / "training.png").read_bytes()[:4] == b"\x89PNG"
@@ -60,7 +62,7 @@ def test_a_finished_run_has_nothing_left_to_do(finished, capsys):
     assert cli.main(["train", "--resume", str(finished)]) == 0
     output = capsys.readouterr().out
     assert "already done" in output
-    assert "Test %" in output
+    assert "Images" in output
     assert outputs(finished) == before
 
 
@@ -102,7 +104,7 @@ def interrupt(directory, options):
     )
     process = subprocess.Popen(
         [sys.executable, "-c", program, "train", *options]
-        + ["--methods", HEAVY, "--run-dir", str(directory)],
+        + ["--method", HEAVY, "--run-dir", str(directory)],
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -140,7 +142,7 @@ def test_a_killed_run_goes_on_to_the_same_end(finished, tmp_path, tiny_options):
     )
     process = subprocess.run(
         [sys.executable, "-c", program, "train", *tiny_options]
-        + ["--methods", HEAVY, "--run-dir", str(directory)],
+        + ["--method", HEAVY, "--run-dir", str(directory)],
         capture_output=True,
         check=False,
     )
@@ -152,11 +154,14 @@ def test_a_killed_run_goes_on_to_the_same_end(finished, tmp_path, tiny_options):
 
 
 def test_a_loss_that_is_not_finite_is_told(tmp_path, tiny_options, capsys):
-    arguments = ["train", *tiny_options, "--methods", "sgd", "--learning-rate", "1e30"]
-    assert cli.main([*arguments, "--run-dir", str(tmp_path / "run")]) == 1
+    arguments = ["train", *tiny_options, "--learning-rate", "1e30", "--method", "sgd"]
+    arguments += ["sgd-truncated", "--run-dir", str(tmp_path / "run")]
+    assert cli.main(arguments) == 3
     output = capsys.readouterr().out
-    assert "Stopped sgd: the loss is" in output and "at step 2." in output
-    assert "(diverged)" in output
+    assert "sgd (SB) diverged: its loss is" in output and "at step 2." in output
+    assert "diverged at step 2" in [line.strip() for line in output.splitlines()]
+    # The next method has its turn.
+    assert "sgd-truncated (SB+Clip): 6/6" in output
     rows = read_metrics(tmp_path / "run" / "sgd" / "metrics.jsonl")
     assert [row.step for row in rows] == [2]
     assert not np.isfinite(rows[0].batch_loss)
@@ -169,7 +174,11 @@ def test_a_loss_that_is_not_finite_is_told(tmp_path, tiny_options, capsys):
         (["--alpha", "-1"], "The `alpha` setting must be a positive number."),
         (["--batch-siz", "5"], "--batch-size"),
         (["--steps", "many"], "--steps"),
-        (["--methods", "adam"], "'truncated-heavy-tailed-sgd'"),
+        (["--method", "balnced"], "'balanced'"),
+        (["--methods", "sgd"], "--method"),
+        (["--method", "sgd", "sgd"], "must be without repetition"),
+        (["--large-batch-size", "1201"], "must be at most the 1200 training images"),
+        (["--inflate-above", "1"], "must be a number from 0 to below 1"),
         (["--preset", "mnist"], "corrupted-digits"),
         (["--resume"], "--resume"),
     ],
@@ -192,6 +201,8 @@ def test_help_names_every_setting(tiny, capsys):
     output = capsys.readouterr().out
     for name in (*tiny.__dataclass_fields__, "run_dir", "resume", "preset"):
         assert f"--{name.replace('_', '-')} " in output
+    for method in METHODS.values():
+        assert f"{method.label} " in output and method.summary in output
     for arguments in ([], ["--help"], ["-h"]):
         assert cli.main(arguments) == 0
         assert "train" in capsys.readouterr().out

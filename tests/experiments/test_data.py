@@ -7,10 +7,8 @@ import pytest
 from sklearn.datasets import load_digits
 
 from heavytail_optax.experiments.data import (
-    Split,
     corrupt_labels,
     describe_dataset,
-    draw_batch,
     load_dataset,
 )
 
@@ -49,32 +47,6 @@ def test_random_labels_are_seeded_uniform_and_only_where_asked():
     np.testing.assert_array_equal(noisy, again)
     other = corrupt_labels(jax.random.key(1), labels, first=10_000, num_classes=10)
     assert (noisy != other).any()
-
-
-def test_batches_are_without_replacement_and_cover_the_split():
-    n = 50
-    split = Split(jnp.arange(n, dtype=jnp.float32).reshape(n, 1, 1, 1), jnp.arange(n))
-    draw = jax.jit(draw_batch, static_argnums=3)
-    key = jax.random.key(0)
-    batches = [draw(key, step, split, 10) for step in range(200)]
-    for batch in batches:
-        assert len(set(batch.labels.tolist())) == 10
-        np.testing.assert_array_equal(batch.images.ravel(), batch.labels)
-    counts = np.bincount(np.concatenate([batch.labels for batch in batches]))
-    # Binomial with mean 40 and standard deviation 5.7, for each of 50 images.
-    assert counts.size == n and counts.min() > 10 and counts.max() < 70
-    whole = draw(key, 0, split, n)
-    assert sorted(whole.labels.tolist()) == list(range(n))
-
-
-def test_batch_is_a_function_of_key_and_step(tiny_dataset):
-    def labels(key, step):
-        batch = draw_batch(jax.random.key(key), step, tiny_dataset.train, 20)
-        return batch.images.tolist()
-
-    assert labels(0, 5) == labels(0, 5)
-    assert labels(0, 5) != labels(0, 6)
-    assert labels(0, 5) != labels(1, 5)
 
 
 def test_description_tells_labels_apart(tiny, tiny_dataset):

@@ -4,9 +4,7 @@ import sys
 
 import pytest
 
-from heavytail_optax.experiments.methods import OPTIMIZERS
 from heavytail_optax.experiments.presets import PRESETS
-from heavytail_optax.experiments.settings import METHOD_NAMES
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -25,10 +23,6 @@ def test_a_changed_value_is_the_users():
     sources = preset.sources_of(changed)
     assert sources["alpha"] == "user"
     assert {**sources, "alpha": "theta"} == preset.sources
-
-
-def test_every_method_has_an_optimizer():
-    assert set(OPTIMIZERS) == set(METHOD_NAMES)
 
 
 @pytest.mark.parametrize(

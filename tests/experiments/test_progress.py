@@ -18,6 +18,7 @@ def test_speed_and_time_left_are_those_since_the_start():
     assert describe(metrics, metrics_at(100, 11.0), 3000) == expected
     assert "23/s  1:57 left" in describe(metrics, None, 3000)
     assert "done" in describe(metrics, None, 300)
+    assert "3.0/s" in describe(metrics_at(300, 100.0), None, 600)
 
 
 def test_plain_lines_are_few():
@@ -28,9 +29,9 @@ def test_plain_lines_are_few():
             progress.advance("sgd", metrics_at(step, step / 100))
         progress.start("truncated-heavy-tailed-sgd", metrics_at(1000, 1.0))
     lines = file.getvalue().splitlines()
-    assert lines[0] == "sgd: compiling"
+    assert lines[0] == "sgd (SB): compiling"
     assert len(lines) == 12
-    assert lines[-2].startswith("sgd: 1,000/1,000  100/s  done")
+    assert lines[-2].startswith("sgd (SB): 1,000/1,000  100/s  done")
     assert lines[-1] == "truncated-heavy-tailed-sgd: already done"
 
 

@@ -2,6 +2,7 @@ import dataclasses
 
 import pytest
 
+from heavytail_optax.experiments.methods import METHOD_NAMES
 from heavytail_optax.experiments.settings import (
     Settings,
     changed_settings,
@@ -9,9 +10,9 @@ from heavytail_optax.experiments.settings import (
 )
 
 BAD = [
-    ("methods", (), "a tuple of one or more names of methods"),
-    ("methods", ("sgd", "sgd"), "without repetition"),
-    ("methods", ("adam",), "'sgd' or 'truncated-heavy-tailed-sgd'"),
+    ("method", (), "a tuple of one or more names"),
+    ("method", ("sgd", "sgd"), "without repetition"),
+    ("method", ("adam",), " or ".join(map(repr, METHOD_NAMES))),
     ("data", "mnist", "'digits'"),
     ("image_size", 15, "an integer of at least 16"),
     ("clean_examples", -1, "an integer of at least 0"),
@@ -23,7 +24,11 @@ BAD = [
     ("batch_size", 101, "at most the 100 training images"),
     ("learning_rate", -0.1, "a positive number"),
     ("alpha", float("nan"), "a positive number"),
-    ("scale", float("inf"), "a number of at least 0"),
+    ("inflation_scale", float("inf"), "a number of at least 0"),
+    ("inflate_above", 1.0, "a number from 0 to below 1"),
+    ("large_batch_size", 0, "a positive integer"),
+    ("large_batch_size", 101, "at most the 100 training images"),
+    ("noise_scale", -0.1, "a number of at least 0"),
     ("direction", "sideways", "'elementwise' or 'isotropic'"),
     ("max_norm", 0.0, "a positive number"),
     ("cooldown", 1.5, "a number from 0 to 1"),
@@ -37,7 +42,7 @@ def test_bad_value_is_refused_in_one_wording(tiny, name, value, accepted):
     with pytest.raises(ValueError) as caught:
         dataclasses.replace(tiny, **{name: value})
     message = f"The `{name}` setting must be {accepted}. Got {value!r} instead."
-    if name == "methods" and value == ("adam",):
+    if name == "method" and value == ("adam",):
         message = message.replace("('adam',)", "'adam'")
     assert str(caught.value) == message
 
@@ -59,9 +64,15 @@ def test_noise_ends_before_the_cooldown(tiny):
     assert dataclasses.replace(tiny, steps=10, cooldown=1.0).noisy_steps == 0
 
 
+def test_the_large_batch_is_the_whole_training_set_unless_given(tiny):
+    assert tiny.large_batch_images == 100
+    assert dataclasses.replace(tiny, clean_examples=70).large_batch_images == 90
+    assert dataclasses.replace(tiny, large_batch_size=30).large_batch_images == 30
+
+
 def test_settings_survive_json(tiny):
     values = dataclasses.asdict(tiny)
-    assert from_dict({**values, "methods": list(tiny.methods)}) == tiny
+    assert from_dict({**values, "method": list(tiny.method)}) == tiny
     with pytest.raises(ValueError, match="`seed` setting is missing"):
         from_dict({name: v for name, v in values.items() if name != "seed"})
     with pytest.raises(ValueError, match="`sed` setting is not known"):
@@ -69,10 +80,10 @@ def test_settings_survive_json(tiny):
 
 
 def test_changes_are_named_with_both_values(tiny):
-    changed = dataclasses.replace(tiny, seed=4, scale=0.5)
+    changed = dataclasses.replace(tiny, seed=4, noise_scale=0.5)
     lines = changed_settings(tiny, changed)
     assert lines == [
-        f"`scale` is {tiny.scale} there and 0.5 here",
+        f"`noise_scale` is {tiny.noise_scale} there and 0.5 here",
         "`seed` is 0 there and 4 here",
     ]
     assert changed_settings(tiny, tiny) == []

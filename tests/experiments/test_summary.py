@@ -1,11 +1,11 @@
 import io
+import math
 
 import pytest
 from rich.console import Console
 
-from heavytail_optax.experiments.job import MethodResult
 from heavytail_optax.experiments.plot import plot_training
-from heavytail_optax.experiments.settings import METHOD_NAMES
+from heavytail_optax.experiments.results import MethodResult
 from heavytail_optax.experiments.summary import summary_table, truncated_share
 from heavytail_optax.experiments.training import Metrics
 
@@ -25,6 +25,9 @@ HISTORY = tuple(
     for step, truncated in ((10, 0.5), (20, 0.1), (25, 0.0))
 )
 
+BAD = HISTORY[-1]._replace(train_loss=math.nan, test_accuracy=0.1)
+DIVERGED = MethodResult("inflated", "diverged", (*HISTORY[:2], BAD), 1023)
+
 
 def text_of(table, width):
     file = io.StringIO()
@@ -33,24 +36,36 @@ def text_of(table, width):
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_table_shows_the_last_metrics(width):
+def test_table_shows_the_last_metrics(width, tiny):
     results = [
-        MethodResult(METHOD_NAMES[0], "finished", HISTORY),
-        MethodResult(METHOD_NAMES[1], "interrupted", ()),
+        MethodResult("independent", "finished", HISTORY),
+        MethodResult("truncated-heavy-tailed-sgd", "interrupted", ()),
+        DIVERGED,
     ]
-    text = text_of(summary_table(results, test_images=400), width)
-    # sqrt(0.8 * 0.2 / 400) is 2%.
-    assert "90.0 80.0 ± 2.0 0.0800 24.0 2.5" in " ".join(text.split())
-    assert METHOD_NAMES[1] in text
-    assert "(interrupted)" in text
+    text = text_of(summary_table(results, tiny, test_images=400), width)
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    # sqrt(0.8 * 0.2 / 400) is 2%; two small batches of 10 and a large one of 100.
+    assert "independent (Our 1) 90.0 80.0 ± 2.0 0.0800 24.0 120 2.5" in lines
+    assert "truncated-heavy-tailed-sgd - - - - 10 -" in lines
+    assert "interrupted" in lines
+    assert "inflated (SB+Noise) - - - 24.0 120 2.5" in lines
+    assert "diverged at step 1,023" in lines
 
 
 def test_truncated_share_is_that_of_all_steps():
     assert truncated_share(HISTORY) == pytest.approx((5 + 1) / 25)
 
 
-@pytest.mark.parametrize("histories", [1, 2])
-def test_picture_is_drawn_with_what_there_is(tmp_path, tiny, histories):
-    both = dict(zip(METHOD_NAMES, (HISTORY, HISTORY[:1] * (histories - 1))))
-    plot_training(tmp_path / "training.png", both, tiny, 400)
+@pytest.mark.parametrize(
+    "others",
+    [
+        [],
+        [MethodResult("balanced", "interrupted", ())],
+        [DIVERGED],
+        [DIVERGED._replace(history=(BAD,))],
+    ],
+)
+def test_picture_is_drawn_with_what_there_is(tmp_path, tiny, others):
+    results = [MethodResult("sgd", "finished", HISTORY), *others]
+    plot_training(tmp_path / "training.png", results, tiny, 400)
     assert (tmp_path / "training.png").read_bytes()[:4] == b"\x89PNG"

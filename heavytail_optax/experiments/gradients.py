@@ -1,0 +1,85 @@
+"""The gradient of each method: plain or tail-inflated."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+import heavytail_optax as hto
+from heavytail_optax.experiments.batches import draw_batches
+from heavytail_optax.experiments.cooldown import until_cooldown
+from heavytail_optax.experiments.data import Split
+from heavytail_optax.experiments.evaluation import loss_per_example
+from heavytail_optax.experiments.methods import Method
+from heavytail_optax.experiments.models import Predict
+from heavytail_optax.experiments.random_streams import RandomStreams
+from heavytail_optax.experiments.settings import Settings
+
+Gradient = Callable[[Any, Split, jax.Array], tuple[jax.Array, Any]]
+
+
+def build_gradient(
+    method: Method, settings: Settings, predict: Predict, keys: RandomStreams
+) -> Gradient:
+    """The loss and the gradient of a step, on batches drawn for it.
+
+    Args:
+      method: whose `batches` and `scheme` count.
+      settings: of the job.
+      predict: gives logits of shape (n, classes) for parameters and images.
+      keys: of the run.
+
+    Returns:
+      A function of the parameters, the training images and the number of the step, to
+      the plain mean loss over the first batch and the gradient.
+    """
+    losses = functools.partial(loss_per_example, predict)
+    if method.scheme is None:
+        of_batches = _plain(losses)
+    else:
+        of_batches = _inflated(losses, method.scheme, settings, keys.inflation)
+
+    def gradient(params: Any, train: Split, step: jax.Array) -> tuple[jax.Array, Any]:
+        batches = draw_batches(method.batches, settings, keys, step, train)
+        return of_batches(params, batches, step)
+
+    return gradient
+
+
+_Losses = Callable[[Any, Split], jax.Array]
+_OfBatches = Callable[[Any, Sequence[Split], jax.Array], tuple[jax.Array, Any]]
+
+
+def _plain(losses: _Losses) -> _OfBatches:
+    mean_and_gradient = jax.value_and_grad(
+        lambda params, batch: losses(params, batch).mean()
+    )
+
+    def of_batches(
+        params: Any, batches: Sequence[Split], step: jax.Array
+    ) -> tuple[jax.Array, Any]:
+        del step
+        (batch,) = batches
+        return mean_and_gradient(params, batch)
+
+    return of_batches
+
+
+def _inflated(
+    losses: _Losses, scheme: str, settings: Settings, key: jax.Array
+) -> _OfBatches:
+    gradient = hto.tail_inflated_grad(
+        losses,
+        hto.tails.pareto(settings.alpha),
+        until_cooldown(settings.inflation_scale, settings),
+        scheme=scheme,
+        inflate_above=settings.inflate_above,
+    )
+
+    def of_batches(
+        params: Any, batches: Sequence[Split], step: jax.Array
+    ) -> tuple[jax.Array, Any]:
+        return gradient(jax.random.fold_in(key, step), params, *batches, step=step)
+
+    return of_batches

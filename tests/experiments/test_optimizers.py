@@ -1,0 +1,56 @@
+import dataclasses
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from heavytail_optax.experiments.methods import METHODS
+from heavytail_optax.experiments.optimizers import build_optimizer
+
+GRADIENT = {"weight": np.array([30.0, -40.0], np.float32)}
+
+
+def update_of(name, settings, state=None):
+    optimizer = build_optimizer(METHODS[name], settings, jax.random.key(0))
+    state = optimizer.init(GRADIENT) if state is None else state
+    updates, state = optimizer.update(GRADIENT, state, GRADIENT)
+    return np.asarray(updates["weight"]), state
+
+
+@pytest.mark.parametrize("name", ["sgd-large-batch", "sgd", "inflated"])
+def test_methods_without_truncation_take_the_whole_step(name, tiny):
+    update, _ = update_of(name, tiny)
+    np.testing.assert_allclose(update, -tiny.learning_rate * GRADIENT["weight"])
+
+
+@pytest.mark.parametrize("name", ["sgd-truncated", "independent", "shared", "balanced"])
+def test_the_update_is_cut_after_the_learning_rate(name, tiny):
+    settings = dataclasses.replace(tiny, max_norm=0.5)
+    update, _ = update_of(name, settings)
+    np.testing.assert_allclose(update, [-0.3, 0.4], rtol=1e-6)
+    settings = dataclasses.replace(tiny, max_norm=2.6)  # 0.05 * 50 = 2.5
+    update, _ = update_of(name, settings)
+    np.testing.assert_allclose(update, -tiny.learning_rate * GRADIENT["weight"])
+
+
+def test_generated_noise_is_cut_and_ends_with_the_cooldown(tiny):
+    name = "truncated-heavy-tailed-sgd"
+    settings = dataclasses.replace(
+        tiny, steps=4, cooldown=0.5, noise_scale=1e3, max_norm=2.6
+    )
+    plain = -tiny.learning_rate * GRADIENT["weight"]
+    state, norms = None, []
+    for step in range(4):
+        update, state = update_of(name, settings, state)
+        assert (np.abs(update - plain).max() < 1e-6) == (step >= 2)
+        norms.append(optax.tree.norm(update))
+    np.testing.assert_allclose(norms, [2.6, 2.6, 2.5, 2.5], rtol=1e-5)
+
+
+def test_no_noise_and_no_truncation_is_sgd(tiny):
+    settings = dataclasses.replace(tiny, noise_scale=0.0, max_norm=1e6)
+    expected, _ = update_of("sgd", settings)
+    for name in METHODS:
+        update, _ = update_of(name, settings)
+        np.testing.assert_allclose(update, expected, rtol=1e-6)
