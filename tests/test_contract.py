@@ -199,7 +199,7 @@ def test_it_compiles_once(case):
 
 
 @EACH_DISTINCT
-def test_eager_and_compiled_agree_and_unknown_extra_arguments_are_ignored(case):
+def test_eager_equals_compiled_and_unknown_arguments_are_ignored(case):
     transformation, _ = compiled(case)
     updates = updates_of()
     eager = case.update(
@@ -298,35 +298,39 @@ def test_explicit_sharding_is_kept(case):
 
 @EACH_RANDOM_FACTORY
 def test_all_kinds_of_keys(case):
-    seed = 5
-    keys = [
-        seed,
-        np.int64(seed),
-        np.uint32(seed),
-        jnp.asarray(seed),  # what `optax.inject_hyperparams` makes of a seed
-        jax.random.key(seed),
-        jax.random.PRNGKey(seed),
-        np.asarray(jax.random.PRNGKey(seed)),
-        jax.random.key(seed, impl="rbg"),
-        jax.random.key(seed, impl="unsafe_rbg"),
-    ]
-    transformations = [case.make(key=key) for key in keys]
+    (name,) = (field for field in case.fields if field.endswith("_key"))
     updates = updates_of()
+    legacy = jax.random.PRNGKey(5)
+    for key in (
+        *(5, np.int64(5), np.uint32(5), jax.random.key(5)),
+        jnp.asarray(5),  # what `optax.inject_hyperparams` makes of a seed
+        *(legacy, np.asarray(legacy)),
+    ):
+        state = case.make(key=key).init(updates)
+        assert_equal(optax.tree.get(state, name), legacy)
+
+
+@pytest.mark.parametrize(
+    "make", [hto.add_heavy_tailed_noise, hto.inflate_gradient_noise]
+)
+def test_keys_of_other_implementations(make):
+    updates = jnp.ones(3)
+    keys = [jax.random.key(5, impl=impl) for impl in ("rbg", "unsafe_rbg")]
+    keys += [jax.random.key(5), jax.random.PRNGKey(5)]
+    transformations = [make(hto.tails.symmetric_pareto(1.4), 0.1, key=k) for k in keys]
 
     @jax.jit
     def first_updates():
         return [
-            case.update(each, updates, each.init(updates), updates)[0]
+            each.update(updates, each.init(updates), gradient_noise=updates)[0]
             for each in transformations
         ]
 
-    *threefry, rbg, unsafe_rbg = first_updates()
-    for other in threefry[1:]:
-        assert_equal(other, threefry[0])
-    for other in (rbg, unsafe_rbg):
-        assert is_finite(other)
-        assert differ(other, threefry[0])
-        assert differ(other, updates)
+    rbg, _, threefry, legacy = first_updates()
+    assert_equal(legacy, threefry)
+    assert is_finite(rbg)
+    assert differ(rbg, threefry)
+    assert differ(rbg, updates)
 
 
 @EACH_RANDOM
@@ -550,50 +554,47 @@ def test_schedules_see_the_step():
 LAYERS = {"body": {"w": jnp.ones((2, 2)), "b": jnp.ones(2)}, "head": jnp.ones(3)}
 
 
-@pytest.mark.parametrize(
-    ("scale", "factors"),
-    [
-        pytest.param(2.0, (2.0, 2.0, 2.0), id="number"),
-        pytest.param({"body": 0.0, "head": 2.0}, (0.0, 0.0, 2.0), id="prefix"),
-        pytest.param(
-            {"body": {"w": 2.0, "b": 0.5}, "head": 0.0}, (0.5, 2.0, 0.0), id="nested"
-        ),
-        pytest.param(
-            {"body": lambda count: 2.0 + count, "head": jnp.asarray(0.5)},
-            (2.0, 2.0, 0.5),
-            id="schedules_and_arrays",
-        ),
-        pytest.param(
-            {
-                "body": jax.tree_util.Partial(lambda unit, _: 2.0 * unit, 1.0),
-                "head": np.float32(0.5),
-            },
-            (2.0, 2.0, 0.5),
-            id="partials",
-        ),
-    ],
-)
+# Scales, and the factors of the leaves in the order of the tree: body b, body w, head.
+# All are powers of two, so that every product is exact.
+SCALES = {
+    "number": (2.0, (2.0, 2.0, 2.0)),
+    "prefix": ({"body": 0.0, "head": 2.0}, (0.0, 0.0, 2.0)),
+    "nested": ({"body": {"w": 2.0, "b": 0.5}, "head": 0.0}, (0.5, 2.0, 0.0)),
+    "schedules_and_arrays": (
+        {"body": lambda count: 2.0 + count, "head": jnp.asarray(0.5)},
+        (2.0, 2.0, 0.5),
+    ),
+    "schedule_that_is_a_pytree": (
+        {"body": jax.tree_util.Partial(lambda x, _: 2.0 * x, 1.0), "head": 0.5},
+        (2.0, 2.0, 0.5),
+    ),
+}
+
+
 @pytest.mark.parametrize("direction", ["elementwise", "isotropic", "inflation"])
-def test_scale_by_layer(direction, scale, factors):
+def test_scale_by_layer(direction):
     def make(scale):
         tail = hto.tails.symmetric_pareto(1.4)
         if direction == "inflation":
             return hto.inflate_gradient_noise(tail, scale, key=0)
         return hto.add_heavy_tailed_noise(tail, scale, key=0, direction=direction)
 
-    @jax.jit
-    def noise():
+    def noise(scale):
         zeros = jax.tree.map(jnp.zeros_like, LAYERS)
-        return [
-            each.update(zeros, each.init(zeros), gradient_noise=LAYERS)[0]
-            for each in (make(1.0), make(scale))
-        ]
+        transformation = make(scale)
+        state = transformation.init(zeros)
+        return transformation.update(zeros, state, gradient_noise=LAYERS)[0]
 
-    unit, got = noise()
-    leaves, treedef = jax.tree.flatten(unit)
-    expected = [c * z for c, z in zip(factors, leaves, strict=True)]
-    # The factors are powers of two: every product is exact.
-    assert_equal(got, jax.tree.unflatten(treedef, expected))
+    @jax.jit
+    def noises():
+        return noise(1.0), {name: noise(scale) for name, (scale, _) in SCALES.items()}
+
+    unit, by_name = noises()
+    leaves, structure = jax.tree.flatten(unit)
+    assert all((leaf != 0).all() for leaf in leaves)
+    for name, (_, factors) in SCALES.items():
+        expected = [c * z for c, z in zip(factors, leaves, strict=True)]
+        assert_equal(by_name[name], jax.tree.unflatten(structure, expected))
 
 
 # Under the wrappers of Optax

@@ -87,12 +87,7 @@ def test_results_do_not_depend_on_the_sharding_under_jit(case):
     compare((got, state), expected)
 
 
-# The optimiser of the table draws isotropic noise.
-@pytest.mark.parametrize(
-    "case",
-    [case for case in DISTINCT if case.name != "isotropic_alpha_stable"],
-    ids=lambda case: case.name,
-)
+@EACH
 def test_replicas_take_the_same_step_under_pmap(case):
     transformation = case.make()
 

@@ -89,6 +89,7 @@ TRANSFORMATIONS = (
         },
         ("scale",),
         _NOISE_FIELDS,
+        is_variant=True,  # the optimiser below has this noise in it
     ),
     Transformation(
         "isotropic_gaussian",
