@@ -65,8 +65,14 @@ def _isotropic(
         )
     norm = tree_norm(normals, axes)
     size = jnp.abs(tail.sample(size_key, (), accumulation_dtype(normals)))
-    factor = size * norm.scale / norm.scaled_norm
-    return [normal * factor.astype(normal.dtype) for normal in normals]
+    inverse = norm.scale / norm.scaled_norm
+    # The direction first: size over norm may overflow, and zero times that is NaN. The
+    # bounds change nothing, but keep XLA from multiplying the two factors with each other.
+    return [
+        jnp.clip(normal * inverse.astype(normal.dtype), -1.0, 1.0)
+        * size.astype(normal.dtype)
+        for normal in normals
+    ]
 
 
 _DIRECTIONS = {"elementwise": _elementwise, "isotropic": _isotropic}

@@ -597,6 +597,23 @@ def test_scale_by_layer(direction):
         assert_equal(by_name[name], jax.tree.unflatten(structure, expected))
 
 
+@pytest.mark.parametrize("direction", ["elementwise", "isotropic"])
+def test_no_scale_is_no_noise_however_large_the_draws(direction):
+    """One draw of index 0.05 in 84 is the largest float32: zero times it is zero."""
+    tail = hto.tails.symmetric_pareto(0.05)
+    updates = jnp.ones(1)
+
+    @jax.vmap
+    def noisy(key):
+        transformation = hto.add_heavy_tailed_noise(
+            tail, 0.0, key=key, direction=direction
+        )
+        return transformation.update(updates, transformation.init(updates))[0]
+
+    got = jax.jit(noisy)(jax.random.split(KEY, 2000))
+    np.testing.assert_array_equal(got, np.ones((2000, 1)))
+
+
 # Under the wrappers of Optax
 
 
