@@ -100,7 +100,8 @@ def _sums(leaves: Sequence[jax.Array], dtype) -> jax.Array:
     """The four sums over some leaves, on this device."""
     limits = _thresholds(dtype)
     parts = [part for leaf in leaves for part in _real_parts(leaf, dtype)]
-    plain = sum(jnp.sum(jnp.square(part)) for part in parts)
+    # Not `jnp.square`, whose derivative holds 2x: infinite for the largest finite x.
+    plain = sum(jnp.sum(part * part) for part in parts)
     zero = jnp.zeros_like(plain)
     is_trusted = (plain >= limits.sum_low) & (plain <= limits.sum_high)
     return jax.lax.cond(
@@ -136,11 +137,12 @@ def tree_norm(
     scale = jnp.where(
         has_big, limits.shrink, jnp.where(has_middle, 1.0, limits.grow)
     ).astype(dtype)  # fmt: skip
-    square = jnp.where(
-        has_big,
-        big + middle * limits.shrink * limits.shrink,
-        jnp.where(has_middle, middle + small / limits.grow / limits.grow, small),
-    )
+    regrow = jnp.where(
+        has_big, 0.0, jnp.where(has_middle, 1.0 / limits.grow, 1.0)
+    ).astype(dtype)  # fmt: skip
+    # Factors that XLA cannot know: it would merge two constants, and the product of
+    # these underflows.
+    square = big + middle * scale * scale + small * regrow * regrow
     # Two branches, so that the derivative of the root is finite at zero.
     is_zero = square == 0.0
     scaled_norm = jnp.where(is_zero, 0.0, jnp.sqrt(jnp.where(is_zero, 1.0, square)))

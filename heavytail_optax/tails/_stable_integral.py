@@ -144,7 +144,8 @@ def _upper_tail(x: jax.Array, law: StableConstants) -> jax.Array:
     mass = jnp.exp(-w_least) * -jnp.expm1(-jnp.abs(w_left - w_right))
     outside = jnp.where(grows, -jnp.expm1(-w_left), jnp.exp(-w_left))
     inside = jnp.where(mass > 0.0, mean_edge * mass, 0.0)
-    integral = jnp.where(length > 0.0, length / math.pi * (inside + outside), 0.0)
+    # An empty interval has no thresholds. NaN stays.
+    integral = jnp.where(length == 0.0, 0.0, length / math.pi * (inside + outside))
     cauchy = jnp.arctan(1.0 / x) / math.pi
     return jnp.where(at_pole & (law.beta == 0.0), cauchy, integral)
 
