@@ -25,6 +25,24 @@ def _is_axis_spec(node: Any) -> bool:
     )
 
 
+def _as_tuple(spec: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    if spec is None:
+        return ()
+    return (spec,) if isinstance(spec, str) else spec
+
+
+def check_axes_of_call(function: str, axis_name: Any) -> tuple[str, ...]:
+    """The mapped axes as a tuple, where one setting serves the whole call.
+
+    Raises:
+      TypeError: if `axis_name` is not None, a name or a tuple of names.
+    """
+    if not _is_axis_spec(axis_name):
+        accepted = "None, the name of a mapped axis or a tuple of names"
+        raise type_error(function, "axis_name", accepted, axis_name)
+    return _as_tuple(axis_name)
+
+
 def check_axis_name(function: str, axis_name: Any) -> None:
     """Raises a TypeError unless every leaf of `axis_name` names axes or is None."""
     for leaf in jax.tree.leaves(axis_name, is_leaf=_is_axis_spec):
@@ -35,10 +53,7 @@ def check_axis_name(function: str, axis_name: Any) -> None:
 def axes_of_leaves(function: str, axis_name: Any, tree: Any) -> list[tuple[str, ...]]:
     """The mapped axes over which each leaf of `tree` is sharded."""
     specs = broadcast_prefix(function, "axis_name", axis_name, tree, _is_axis_spec)
-    return [
-        () if spec is None else (spec,) if isinstance(spec, str) else spec
-        for spec in specs
-    ]
+    return [_as_tuple(spec) for spec in specs]
 
 
 def fold_in_axes(key: jax.Array, axes: tuple[str, ...]) -> jax.Array:

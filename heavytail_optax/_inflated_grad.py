@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax._axes import check_axis_name, fold_in_axes
+from heavytail_optax._axes import check_axes_of_call, fold_in_axes
 from heavytail_optax._inflation_weights import (
     SCHEMES,
     as_mask,
@@ -219,12 +219,11 @@ def tail_inflated_grad(
     if not isinstance(has_aux, bool):
         raise type_error(_NAME, "has_aux", "True or False", has_aux)
     _check_microbatch_size(microbatch_size)
-    check_axis_name(_NAME, axis_name)
+    axes = check_axes_of_call(_NAME, axis_name)
     if axis_name is not None and scheme != "balanced":
         raise value_error(
             _NAME, "axis_name", "None unless scheme is 'balanced'", axis_name
         )
-    axes = (axis_name,) if isinstance(axis_name, str) else tuple(axis_name or ())
     names = _BATCHES[scheme]
     needs_step = callable(tail) or callable(scale)
     is_gated = not isinstance(inflate_above, (int, float)) or inflate_above > 0

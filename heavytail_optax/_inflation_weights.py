@@ -1,5 +1,6 @@
 """Weights of the examples whose one gradient is the tail-inflated gradient."""
 
+import numbers
 from typing import Any
 
 import jax
@@ -24,10 +25,10 @@ def as_mask(function: str, argument: str, size: Any, accepted: str = _SIZE) -> A
     """A float32 mask of shape (n,), from a number of examples or from a mask."""
     if isinstance(size, bool):
         raise type_error(function, argument, accepted, size)
-    if isinstance(size, int):
+    if isinstance(size, numbers.Integral):
         if size < 1:
             raise value_error(function, argument, accepted, size)
-        return jnp.ones(size, jnp.float32)
+        return jnp.ones(int(size), jnp.float32)
     if not hasattr(size, "dtype"):
         raise type_error(function, argument, accepted, size)
     if size.ndim != 1 or size.shape[0] < 1:
@@ -162,7 +163,8 @@ def tail_inflation_weights(
     check_choice(_NAME, "scheme", scheme, SCHEMES)
     z = _check_z(_NAME, z)
     small = as_mask(_NAME, "small", small)
-    has_large = not (isinstance(large, int) and large == 0) or isinstance(large, bool)
+    is_number = isinstance(large, numbers.Integral) and not isinstance(large, bool)
+    has_large = not (is_number and large == 0)
     if scheme != "independent" and second_small is not None:
         _refuse("second_small", second_small, scheme)
     if scheme == "balanced":
@@ -219,11 +221,11 @@ def group_inflation_factors(z: ArrayLike, *, num_groups: int, key: Any) -> jax.A
     """
     function = "group_inflation_factors"
     accepted = "an integer of at least 2"
-    if isinstance(num_groups, bool) or not isinstance(num_groups, int):
+    if isinstance(num_groups, bool) or not isinstance(num_groups, numbers.Integral):
         raise type_error(function, "num_groups", accepted, num_groups)
     if num_groups < 2:
         raise value_error(function, "num_groups", accepted, num_groups)
     check_key(function, key)
     z = _check_z(function, z)
-    signs = balanced_signs(as_typed_key(key), jnp.ones(num_groups, jnp.float32))
+    signs = balanced_signs(as_typed_key(key), jnp.ones(int(num_groups), jnp.float32))
     return 1.0 + z * signs.astype(z.dtype)
