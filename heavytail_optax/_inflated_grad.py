@@ -159,7 +159,7 @@ def tail_inflated_grad(
         (step -> tail).
       scale: c, a non-negative number, an array of shape () or a schedule
         (step -> scale): with a schedule that ends at zero the run settles in its
-        minimum.
+        minimum, and its last steps compute nothing of SB* or LB.
       scheme: `"independent"` (Our 1), `"shared"` (Our 2) or `"balanced"`, which costs
         what the plain gradient costs.
       inflate_above: q in [0, 1); 0 inflates in every step.
@@ -227,6 +227,7 @@ def tail_inflated_grad(
     names = _BATCHES[scheme]
     needs_step = callable(tail) or callable(scale)
     is_gated = not isinstance(inflate_above, (int, float)) or inflate_above > 0
+    may_skip = is_gated or callable(scale)
 
     def weighted_loss(params, batch, weights):
         losses, aux = _losses(loss_per_example, has_aux, params, batch)
@@ -250,10 +251,11 @@ def tail_inflated_grad(
         count = jnp.asarray(0 if step is None else step, jnp.int32)
         current = tail_at(_NAME, tail, count, must_be_centred=False)
         size = current.sample(key, (), jnp.float32)
-        is_active = jnp.ones((), bool)
-        if is_gated:
-            is_active = current.tail_probability(jnp.abs(size)) < 1.0 - inflate_above
         c = scale_at(_NAME, scale, count).astype(jnp.float32)
+        is_active = c != 0.0  # true for NaN, which is to be seen in the gradient
+        if is_gated:
+            is_above = current.tail_probability(jnp.abs(size)) < 1.0 - inflate_above
+            is_active = is_active & is_above
         return jnp.where(is_active, c * size, 0.0), is_active
 
     def grad_fn(key, params, *batches, step=None, masks=None):
@@ -280,7 +282,7 @@ def tail_inflated_grad(
             )
             plain = functools.partial(grad_of, params, batches[:1], first, first)
             value, aux, grad = (
-                jax.lax.cond(is_active, inflated, plain) if is_gated else inflated()
+                jax.lax.cond(is_active, inflated, plain) if may_skip else inflated()
             )
         return (value, aux, grad) if has_aux else (value, grad)
 

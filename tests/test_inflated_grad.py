@@ -209,6 +209,23 @@ def test_gated_steps_compute_nothing_of_the_other_batches(scheme):
             assert_close(grad, plain, 1e-6)
 
 
+def test_steps_of_scale_zero_compute_nothing_of_the_other_batches():
+    seen = []
+
+    def losses(params, batch):
+        jax.debug.callback(lambda size: seen.append(int(size)), batch[0].shape[0])
+        return mlp_losses(params, batch)
+
+    params, batches = mlp_params(jax.random.key(1)), batches_of("shared", make_batch)
+    cooldown = optax.piecewise_constant_schedule(0.5, {2: 0.0})
+    grad_fn = jax.jit(hto.tail_inflated_grad(losses, PARETO, cooldown, scheme="shared"))
+    for step, size in ((0, 22), (1, 22), (2, 6), (3, 6)):
+        seen.clear()
+        grad_fn(KEY, params, *batches, step=step)
+        jax.effects_barrier()
+        assert set(seen) == {size}
+
+
 def test_gate_opens_in_its_share_of_the_steps_and_leaves_the_tail():
     """Z is zero in a share q of the steps; above the gate its law is that of c W."""
     params, batch = jnp.zeros(2), jnp.eye(2)
