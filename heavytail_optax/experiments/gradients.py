@@ -61,8 +61,8 @@ def _microbatch_size(settings: Settings) -> int | None:
 
 
 def _plain(losses: _Losses, settings: Settings) -> _OfBatches:
-    sum_and_gradient = jax.value_and_grad(
-        lambda params, batch: losses(params, batch).sum()
+    mean_and_gradient = jax.value_and_grad(
+        lambda params, batch: losses(params, batch).mean()
     )
     part = _microbatch_size(settings)
 
@@ -73,11 +73,12 @@ def _plain(losses: _Losses, settings: Settings) -> _OfBatches:
         (batch,) = batches
         number = batch.labels.shape[0]
         is_split = part is not None and number > part and number % part == 0
-        total = optax.microbatch(
-            sum_and_gradient, argnums=1, microbatch_size=part if is_split else None
+        return optax.microbatch(
+            mean_and_gradient,
+            argnums=1,
+            microbatch_size=part if is_split else None,
+            accumulator=optax.microbatching.AccumulationType.MEAN,
         )(params, batch)
-        loss, gradient = jax.tree.map(lambda leaf: leaf / number, total)
-        return loss, gradient
 
     return of_batches
 
