@@ -23,6 +23,7 @@ import result_file
 from flax import nnx
 
 import heavytail_optax as hto
+from heavytail_optax._keys import tagged_key
 from heavytail_optax.experiments.convolution import convolve, max_pool
 from heavytail_optax.experiments.models import INITIALISERS, LeNet
 
@@ -164,6 +165,11 @@ def compiled_step(grad_fn: Callable, params: Any, batches: tuple) -> Callable:
     return compiled, lambda key: compiled(key, params, state, batches)
 
 
+def draw_key(key: jax.Array) -> jax.Array:
+    """The key that `tail_inflated_grad` draws W with in the step of `key`."""
+    return jax.random.split(tagged_key(key, "tail_inflated_grad"))[0]
+
+
 def measure(name: str, large: int, rounds: int) -> list[dict]:
     """One row a method."""
     loss_per_example, params, batch_of = problem(name)
@@ -179,8 +185,7 @@ def measure(name: str, large: int, rounds: int) -> list[dict]:
     # The same share of open gates in each round as over all keys.
     keys = [jax.random.key(seed) for seed in range(2000)]
     above = [
-        bool(TAIL.sample(jax.random.split(key)[0]) > TAIL.quantile(0.95))
-        for key in keys[:200]
+        bool(TAIL.sample(draw_key(key)) > TAIL.quantile(0.95)) for key in keys[:200]
     ]
     opened = next(key for key, is_above in zip(keys, above, strict=False) if is_above)
     closed = [key for key, is_above in zip(keys, above, strict=False) if not is_above]

@@ -56,6 +56,20 @@ def axes_of_leaves(function: str, axis_name: Any, tree: Any) -> list[tuple[str, 
     return [_as_tuple(spec) for spec in specs]
 
 
+def vary_over_axes(tree: Any, axes: tuple[str, ...]) -> Any:
+    """The tree, cast to vary over the axes where `shard_map` keeps account of that."""
+    for axis in axes:
+        tree = jax.tree.map(lambda x, axis=axis: _vary(x, axis), tree)
+    return tree
+
+
+def _vary(x: Any, axis: str) -> jax.Array:
+    try:
+        return jax.lax.pcast(x, axis, to="varying")
+    except ValueError:  # it varies already
+        return x
+
+
 def fold_in_axes(key: jax.Array, axes: tuple[str, ...]) -> jax.Array:
     """A key of its own on each shard; the key itself where there are no axes."""
     for axis in axes:

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 
 def largest_finite(dtype) -> float:
-    """The largest finite value of a floating dtype, as a Python float."""
-    return float(jnp.finfo(dtype).max)
+    """The largest finite value of the dtype that JAX gives for `dtype`."""
+    return float(jnp.finfo(jax.dtypes.canonicalize_dtype(dtype)).max)
 
 
 def saturate(x: jax.Array, dtype) -> jax.Array:

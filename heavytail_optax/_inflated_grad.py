@@ -1,13 +1,14 @@
 """The tail-inflated gradient of a per-example loss, in one backward pass."""
 
 import functools
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax._axes import check_axes_of_call, fold_in_axes
+from heavytail_optax._axes import check_axes_of_call, fold_in_axes, vary_over_axes
 from heavytail_optax._inflation_weights import (
     SCHEMES,
     as_mask,
@@ -16,7 +17,7 @@ from heavytail_optax._inflation_weights import (
     mean_weights,
     shared_weights,
 )
-from heavytail_optax._keys import as_typed_key, check_key
+from heavytail_optax._keys import check_key, tagged_key
 from heavytail_optax._schedules import check_scale, scale_at
 from heavytail_optax._validation import (
     check_choice,
@@ -27,6 +28,10 @@ from heavytail_optax._validation import (
 from heavytail_optax.tails._tail import check_tail_or_schedule, tail_at
 
 _NAME = "tail_inflated_grad"
+_CALL = f"{_NAME}(...)"  # the function that it returns
+# Of |Z|: beyond it, sums of weighted losses overflow, and the truncation, which needs a
+# finite gradient, has none. A Pareto draw of index 1.4 exceeds it once in 1e27.
+_LARGEST_Z = 2.0**64
 _BATCHES = {
     "independent": ("small_batch", "second_small_batch", "large_batch"),
     "shared": ("small_batch", "large_batch"),
@@ -39,13 +44,13 @@ def _batch_size(argument: str, batch: Any) -> int:
     accepted = "a pytree of arrays with one leading axis over the examples"
     sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(batch)}
     if len(sizes) != 1 or sizes == {()} or sizes == {(0,)}:
-        raise value_error(f"{_NAME} function", argument, accepted, batch)
+        raise value_error(_CALL, argument, accepted, batch)
     return next(iter(sizes))[0]
 
 
 def _masks(names: Sequence[str], batches: Sequence[Any], masks: Any) -> list[jax.Array]:
     """A mask for each batch, checked against its size."""
-    function = f"{_NAME} function"
+    function = _CALL
     accepted = f"a tuple of one mask (or None) for each of {', '.join(names)}"
     masks = (None,) * len(batches) if masks is None else masks
     if not isinstance(masks, (tuple, list)) or len(masks) != len(batches):
@@ -70,6 +75,10 @@ def _losses(
         accepted = "a function to (losses, aux), with has_aux=True"
         raise type_error(_NAME, "loss_per_example", accepted, output)
     losses, aux = output if has_aux else (output, None)
+    dtype = getattr(losses, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+        accepted = "a function to an array of floating losses"
+        raise type_error(_NAME, "loss_per_example", accepted, losses)
     if jnp.shape(losses) != (size,):
         accepted = f"a function to one loss for each of the {size} examples"
         raise value_error(_NAME, "loss_per_example", accepted, losses)
@@ -79,16 +88,24 @@ def _losses(
             _NAME, "loss_per_example", accepted, jax.tree.map(jnp.shape, aux)
         )
     if jnp.promote_types(losses.dtype, jnp.float32) != losses.dtype:
-        accepted = (
-            "a function to losses in float32 or wider, since 1 + Z is rounded else"
-        )
+        accepted = "a function to losses in float32 or wider, else 1 + Z is rounded"
         raise value_error(_NAME, "loss_per_example", accepted, losses)
     return losses, aux
 
 
+def _check_step(step: Any) -> None:
+    accepted = "the number of the step, an integer; needed with a schedule"
+    dtype = getattr(step, "dtype", None)
+    is_array = dtype is not None and jnp.issubdtype(dtype, jnp.integer)
+    is_number = isinstance(step, numbers.Integral) and not isinstance(step, bool)
+    if not (is_array or is_number):
+        raise type_error(_CALL, "step", accepted, step)
+
+
 def _check_microbatch_size(size: Any) -> None:
     accepted = "None or a positive integer"
-    if isinstance(size, bool) or not (size is None or isinstance(size, int)):
+    is_integer = isinstance(size, numbers.Integral) and not isinstance(size, bool)
+    if not (size is None or is_integer):
         raise type_error(_NAME, "microbatch_size", accepted, size)
     if size is not None and size < 1:
         raise value_error(_NAME, "microbatch_size", accepted, size)
@@ -103,21 +120,27 @@ def _in_microbatches(
     """
     total = weights.shape[0]
     number = -(-total // size)
-    index = jnp.where(jnp.arange(number * size) < total, jnp.arange(number * size), 0)
-    parts = jax.tree.map(
-        lambda leaf: leaf[index].reshape(number, size, *leaf.shape[1:]), batch
-    )
-    part_weights = jnp.pad(weights, (0, number * size - total)).reshape(number, size)
+    missing = number * size - total
+
+    def split(leaf):
+        if missing:
+            first = jnp.broadcast_to(leaf[:1], (missing, *leaf.shape[1:]))
+            leaf = jnp.concatenate([leaf, first])
+        return leaf.reshape(number, size, *leaf.shape[1:])
+
+    parts = jax.tree.map(split, batch)
+    part_weights = jnp.pad(weights, (0, missing)).reshape(number, size)
 
     def add(sums, part):
         grad, per_example = weighted_grad(params, *part)
         return jax.tree.map(lambda t, g: t + g.astype(t.dtype), sums, grad), per_example
 
     zeros = jax.tree.map(
-        lambda p: jnp.zeros_like(p, jnp.promote_types(p.dtype, jnp.float32)), params
+        lambda p: jnp.zeros_like(p, jnp.promote_types(jnp.result_type(p), jnp.float32)),
+        params,
     )
     sums, per_example = jax.lax.scan(add, zeros, (parts, part_weights))
-    grad = jax.tree.map(lambda t, p: t.astype(p.dtype), sums, params)
+    grad = jax.tree.map(lambda t, p: t.astype(jnp.result_type(p)), sums, params)
     joined = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), per_example)
     return grad, joined
 
@@ -136,14 +159,14 @@ def tail_inflated_grad(
     r"""A function to the tail-inflated gradient, in one forward and backward pass.
 
     .. math::
-      g = g_{SB} + Z\,(g_{SB*} - g_{LB}), \qquad Z = c\, W\, 1\{W > w_q\},
+      g = g_{SB} + Z\,(g_{SB*} - g_{LB}), \qquad Z = c\, W\, 1\{|W| > w_q\},
 
     as the gradient of one weighted loss over the concatenated batch, with the weights
     of `tail_inflation_weights`: one gradient buffer and, over devices, one all-reduce
     instead of three. W is one draw of `tail` for the whole gradient. Follow it by the
     learning rate and `truncate_update_norm`, which the method needs.
 
-    Gating: with `inflate_above` q > 0, a step whose W is at or below its q-quantile w_q
+    Gating: with `inflate_above` q > 0, a step whose |W| is at or below its q-quantile w_q
     is a plain step, and nothing of SB* or LB is computed in it. The tail of Z above
     `c w_q` is unchanged, so the tail index is too; what the gate takes is the body of
     the noise, of which a share q becomes zero, and with it the mean of Z (by the factor
@@ -170,8 +193,10 @@ def tail_inflated_grad(
         same but for rounding, and the memory for activations is that of a microbatch.
         On a CPU, where a large batch exceeds the caches, it can be quicker too.
       axis_name: only for `balanced` inside `shard_map` or `pmap`, where each device has
-        its part of SB: the mapped axis. W is then equal on all devices, and each splits
-        its own part into halves. Average the gradients over the axis as ever.
+        its part of SB: the mapped axis. W is then equal on all devices, each splits its
+        own part into halves, and the gradient is that of the device's own part: average
+        it by `jax.lax.pmean`. (A plain `jax.grad` in `shard_map` comes summed over the
+        devices already; without `axis_name` so does this.)
 
     Returns:
       A function `(key, params, small_batch, [second_small_batch], [large_batch], *,
@@ -179,7 +204,7 @@ def tail_inflated_grad(
       `key` is a new one in each step, equal on all devices. `step` is needed where
       `scale` or `tail` is a schedule. `masks` is a tuple with one entry for each batch:
       None, or an array of shape (n,) that is false on padding, whose loss must be
-      finite. `value` is the plain mean loss over SB.
+      finite; with nothing but padding, value and gradient are zero. `value` is the plain mean loss over SB.
 
     Raises:
       TypeError, ValueError: if an argument is not accepted; in the returned function, if
@@ -252,25 +277,32 @@ def tail_inflated_grad(
         current = tail_at(_NAME, tail, count, must_be_centred=False)
         size = current.sample(key, (), jnp.float32)
         c = scale_at(_NAME, scale, count).astype(jnp.float32)
-        is_active = c != 0.0  # true for NaN, which is to be seen in the gradient
+        is_active = c != 0.0
         if is_gated:
-            is_above = current.tail_probability(jnp.abs(size)) < 1.0 - inflate_above
-            is_active = is_active & is_above
-        return jnp.where(is_active, c * size, 0.0), is_active
+            is_valid = (inflate_above >= 0.0) & (inflate_above < 1.0)
+            c = jnp.where(is_valid, c, jnp.nan)
+            # Negated, so that the gate opens to a NaN.
+            is_below = current.tail_probability(jnp.abs(size)) >= 1.0 - inflate_above
+            is_active = (is_active & ~is_below) | jnp.isnan(c)
+        z = jnp.clip(c * size, -_LARGEST_Z, _LARGEST_Z)
+        return jnp.where(is_active, z, 0.0), is_active
 
     def grad_fn(key, params, *batches, step=None, masks=None):
-        function = f"{_NAME} function"
-        check_key(function, key)
+        check_key(_CALL, key)
         if len(batches) != len(names):
-            accepted = f"{', '.join(names)} for scheme {scheme!r}"
-            got = f"{len(batches)} batches"
-            raise TypeError(f"The batches must be {accepted}. Got {got} instead.")
-        if needs_step and step is None:
-            accepted = "the number of the step, since `scale` or `tail` is a schedule"
-            raise type_error(function, "step", accepted, None)
+            raise TypeError(
+                f"The batches of `{_CALL}` must be {', '.join(names)} for the scheme "
+                f"{scheme!r}, each one argument, such as a tuple (inputs, targets). "
+                f"Got {len(batches)} arguments instead."
+            )
+        if needs_step or step is not None:
+            _check_step(step)
         checked = _masks(names, batches, masks)
         first = mean_weights(checked[0])
-        draw_key, split_key = jax.random.split(as_typed_key(key))
+        draw_key, split_key = jax.random.split(tagged_key(key, _NAME))
+        # Else, in shard_map, the gradient of replicated parameters would come summed
+        # over the devices.
+        params = vary_over_axes(params, axes)
         z, is_active = draw(draw_key, step)
         if scheme == "balanced":
             weights = balanced_weights(fold_in_axes(split_key, axes), z, checked[0])

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from heavytail_optax._finite import saturate
 from heavytail_optax._keys import check_key, key_data_copy, step_key
 from heavytail_optax._leaves import add_noise, check_leaves
 from heavytail_optax._schedules import check_scales, scales_at
@@ -32,7 +33,10 @@ class InflateGradientNoiseState(NamedTuple):
 
 def _check_noise(updates: Any, gradient_noise: Any) -> list[jax.Array]:
     """The leaves of `gradient_noise`, checked against those of the updates."""
-    accepted = "a pytree of floating arrays, of the structure and shapes of the updates"
+    accepted = (
+        "passed to `update(..., gradient_noise=...)`: a pytree of floating arrays, of the "
+        f"structure and shapes of the updates, which are {jax.tree.structure(updates)}"
+    )
     function = f"{_NAME}.update"
     if gradient_noise is None and updates is not None:
         raise value_error(function, "gradient_noise", accepted, None)
@@ -137,7 +141,7 @@ def inflate_gradient_noise(
         )
         inflated = [
             add_noise(
-                x, (c.astype(dtype) * draw).astype(computation_dtype(x.dtype)) * v
+                x, saturate(c.astype(dtype) * draw, computation_dtype(x.dtype)) * v
             )
             for x, c, v in zip(leaves, scales, noise, strict=True)
         ]

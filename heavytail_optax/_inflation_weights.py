@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from heavytail_optax._keys import as_typed_key, check_key
+from heavytail_optax._keys import check_key, tagged_key
 from heavytail_optax._validation import (
     check_choice,
     check_scalar,
@@ -171,9 +171,11 @@ def tail_inflation_weights(
         if has_large:
             _refuse("large", large, scheme)
         check_key(_NAME, key)
-        return balanced_weights(as_typed_key(key), z, small)
+        return balanced_weights(tagged_key(key, _NAME), z, small)
     if key is not None:
         _refuse("key", key, scheme)
+    if not has_large:
+        raise value_error(_NAME, "large", f"given with the scheme {scheme!r}", large)
     large = as_mask(_NAME, "large", large)
     if scheme == "shared":
         return shared_weights(z, small, large)
@@ -192,7 +194,8 @@ def group_inflation_factors(z: ArrayLike, *, num_groups: int, key: Any) -> jax.A
     `tail_inflation_weights` with the scheme `balanced`, over groups instead of examples.
     Groups are the micro-batches of an accumulated gradient, or the replicas of data
     parallel training, each of which multiplies its own gradient by its factor ahead of
-    the all-reduce that happens anyway. No per-example loss is needed, so this serves any
+    the all-reduce that happens anyway. (In `shard_map` that all-reduce is part of
+    `jax.grad` unless the parameters are cast to varying first, as in the example.) No per-example loss is needed, so this serves any
     model, batch normalisation included. For groups drawn independently, v has mean zero
     and the covariance of the mean gradient.
 
@@ -215,9 +218,11 @@ def group_inflation_factors(z: ArrayLike, *, num_groups: int, key: Any) -> jax.A
       >>> factors = hto.group_inflation_factors(3.0, num_groups=4, key=0)
       >>> print(sorted(factors.tolist()))
       [-2.0, -2.0, 4.0, 4.0]
-      >>> def replica_gradient(gradient):  # inside shard_map over the axis "data"
+      >>> def replica_gradient(params, batch):  # inside shard_map over the axis "data"
+      ...     # Else the gradient of replicated parameters is summed over the axis already.
+      ...     params = jax.lax.pcast(params, "data", to="varying")
       ...     own = factors[jax.lax.axis_index("data")]
-      ...     return jax.lax.pmean(own * gradient, "data")
+      ...     return jax.lax.pmean(own * jax.grad(loss)(params, batch), "data")
     """
     function = "group_inflation_factors"
     accepted = "an integer of at least 2"
@@ -227,5 +232,7 @@ def group_inflation_factors(z: ArrayLike, *, num_groups: int, key: Any) -> jax.A
         raise value_error(function, "num_groups", accepted, num_groups)
     check_key(function, key)
     z = _check_z(function, z)
-    signs = balanced_signs(as_typed_key(key), jnp.ones(int(num_groups), jnp.float32))
+    signs = balanced_signs(
+        tagged_key(key, function), jnp.ones(int(num_groups), jnp.float32)
+    )
     return 1.0 + z * signs.astype(z.dtype)

@@ -58,6 +58,14 @@ def key_data_copy(key: Any) -> jax.Array:
     return jnp.array(jax.random.key_data(as_typed_key(key)), copy=True)
 
 
+def tagged_key(key: Any, purpose: str) -> jax.Array:
+    """A key for one purpose, apart from what the user makes of the same key.
+
+    The i-th key of `jax.random.split` is the plain `fold_in(key, i)`, for small i.
+    """
+    return jax.random.fold_in(as_typed_key(key), zlib.crc32(purpose.encode()))
+
+
 def step_key(key: Any, key_data: jax.Array, purpose: str, count: jax.Array):
     """The key of one step: a function of the stored key, the purpose and the step.
 
@@ -65,8 +73,7 @@ def step_key(key: Any, key_data: jax.Array, purpose: str, count: jax.Array):
       key: what the user passed; tells the implementation that `key_data` belongs to.
       key_data: the uint32 data kept in the optimiser state.
       purpose: who draws. Two kinds of transformation given one key thus draw
-        independently of each other, and of the user's own `jax.random.split`, whose
-        i-th key is the plain `fold_in(key, i)`.
+        independently of each other.
       count: the step, int32.
 
     Returns:
@@ -74,5 +81,4 @@ def step_key(key: Any, key_data: jax.Array, purpose: str, count: jax.Array):
     """
     implementation = jax.random.key_impl(key) if _is_typed(key) else None
     typed = jax.random.wrap_key_data(key_data, impl=implementation)
-    tagged = jax.random.fold_in(typed, zlib.crc32(purpose.encode()))
-    return jax.random.fold_in(tagged, count)
+    return jax.random.fold_in(tagged_key(typed, purpose), count)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax.numpy as jnp
 import optax
 
 from heavytail_optax._noise import add_heavy_tailed_noise
@@ -11,15 +12,20 @@ from heavytail_optax._validation import check_scalar, type_error, value_error
 _NAME = "truncated_heavy_tailed_sgd"
 
 
-def _check_learning_rate(learning_rate: Any) -> None:
-    if not callable(learning_rate):
-        check_scalar(
-            _NAME,
-            "learning_rate",
-            learning_rate,
-            "a non-negative finite number or a schedule",
-            lambda rate: 0.0 <= rate < float("inf"),
-        )
+def _checked_learning_rate(learning_rate: Any) -> Any:
+    """The rate or schedule, checked; NaN where it is traced and negative."""
+    if callable(learning_rate):
+        return lambda count: _checked_learning_rate(learning_rate(count))
+    check_scalar(
+        _NAME,
+        "learning_rate",
+        learning_rate,
+        "a non-negative finite number or a schedule",
+        lambda rate: 0.0 <= rate < float("inf"),
+    )
+    if isinstance(learning_rate, (int, float)):
+        return learning_rate
+    return jnp.where(learning_rate >= 0, learning_rate, jnp.nan)
 
 
 def _check_momentum(momentum: Any, nesterov: Any) -> None:
@@ -107,7 +113,7 @@ def truncated_heavy_tailed_sgd(
       Wang, Oh, Rhee, "Eliminating sharp minima from SGD with truncated heavy-tailed
       noise", ICLR 2022 (arXiv 2102.04297), section 2. Momentum is not in the paper.
     """
-    _check_learning_rate(learning_rate)
+    learning_rate = _checked_learning_rate(learning_rate)
     _check_momentum(momentum, nesterov)
     if weight_decay is not None:
         check_scalar(

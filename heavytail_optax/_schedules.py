@@ -10,15 +10,15 @@ import jax
 import jax.numpy as jnp
 
 from heavytail_optax._prefix import broadcast_prefix
-from heavytail_optax._validation import check_scalar, type_error
+from heavytail_optax._validation import check_scalar, in_float32, type_error
 
-ACCEPTED_SCALE = "a non-negative finite number or a schedule"
+ACCEPTED_SCALE = "a non-negative number, finite in float32, or a schedule"
 ACCEPTED_SCALES = f"{ACCEPTED_SCALE}, or a pytree of them"
 ACCEPTED_MAX_NORM = "a positive number or a schedule"
 
 
 def _is_scale(value: float) -> bool:
-    return 0.0 <= value < float("inf")
+    return 0.0 <= in_float32(value) < float("inf")
 
 
 def _is_setting(node: Any) -> bool:
@@ -65,7 +65,11 @@ def check_max_norm(function: str, max_norm: Any) -> None:
     """Checks a bound that is a number; an infinite one never truncates."""
     if not callable(max_norm):
         check_scalar(
-            function, "max_norm", max_norm, ACCEPTED_MAX_NORM, lambda b: b > 0.0
+            function,
+            "max_norm",
+            max_norm,
+            ACCEPTED_MAX_NORM,
+            lambda b: in_float32(b) > 0.0,
         )
 
 

@@ -9,13 +9,15 @@ import numbers
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 
 def _describe(value: Any) -> str:
     """A short description of what came, for the end of an error message."""
-    if hasattr(value, "shape") and hasattr(value, "dtype") and value.shape != ():
+    is_array = hasattr(value, "shape") and hasattr(value, "dtype")
+    if is_array and (value.shape != () or isinstance(value, jax.core.Tracer)):
         return f"an array of shape {tuple(value.shape)} and dtype {value.dtype}"
     if callable(value) or isinstance(value, type):
         return getattr(value, "__name__", type(value).__name__)
@@ -88,3 +90,9 @@ def check_choice(
         raise type_error(function, argument, accepted, value)
     if value not in choices:
         raise value_error(function, argument, accepted, value)
+
+
+def in_float32(value: float) -> float:
+    """The value as the updates see it: it may be infinite, or zero."""
+    with np.errstate(over="ignore", under="ignore"):
+        return float(np.float32(value))

@@ -630,3 +630,27 @@ def test_weight_decay_without_parameters_says_so():
 def test_the_check_of_the_wording_has_teeth(message, argument):
     with pytest.raises(AssertionError):
         assert_wording(message, argument, ("pareto",))
+
+
+def test_a_tail_factory_is_not_taken_for_a_schedule():
+    """Else alpha would be the step, and the noise NaN without a word."""
+    with pytest.raises(TypeError, match="`symmetric_pareto\\(...\\)` returns"):
+        hto.add_heavy_tailed_noise(hto.tails.symmetric_pareto, 0.1, key=0)
+
+
+def test_a_learning_rate_schedule_must_return_a_scalar():
+    optimizer = hto.truncated_heavy_tailed_sgd(
+        lambda step: jnp.ones(2), 0.5, hto.tails.gaussian(), 0.1, key=0
+    )
+    params = jnp.ones(2)
+    with pytest.raises(ValueError, match="`learning_rate` argument"):
+        optimizer.update(params, optimizer.init(params), params)
+
+
+def test_a_negative_array_as_learning_rate_gives_nan():
+    optimizer = hto.truncated_heavy_tailed_sgd(
+        jnp.asarray(-0.1), 0.5, hto.tails.gaussian(), 0.1, key=0
+    )
+    params = jnp.ones(2)
+    updates, _ = optimizer.update(params, optimizer.init(params), params)
+    assert bool(jnp.isnan(updates).all())

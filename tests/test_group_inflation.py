@@ -5,10 +5,13 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
 import heavytail_optax as hto
+from heavytail_optax._inflation_weights import balanced_weights
+from heavytail_optax._keys import tagged_key
 
 DEVICES = 8
 TAIL = hto.tails.pareto(1.4)
@@ -50,6 +53,7 @@ def factors_of(key):
 
 def replica_gradient(key, params, batch):
     """Runs on each device: no collective but the all-reduce of the gradient."""
+    params = jax.lax.pcast(params, "data", to="varying")
     _, factors = factors_of(key)
     grad = jax.grad(batch_norm_loss)(params, batch)
     own = factors[jax.lax.axis_index("data")]
@@ -58,6 +62,7 @@ def replica_gradient(key, params, batch):
 
 def plain_gradient(key, params, batch):
     del key
+    params = jax.lax.pcast(params, "data", to="varying")
     grad = jax.grad(batch_norm_loss)(params, batch)
     return jax.lax.pmean(grad, "data")
 
@@ -69,7 +74,6 @@ def sharded(function):
             mesh=data_mesh(),
             in_specs=(P(), P(), P("data")),
             out_specs=P(),
-            check_vma=False,
         )
     )
 
@@ -143,7 +147,7 @@ def test_micro_batches_of_an_accumulated_gradient(problem):
 def test_balanced_scheme_inside_shard_map_splits_each_part(problem):
     """With axis_name: one Z on all devices, another split on each."""
     _, batch = problem
-    params = jnp.zeros(3)
+    params = jnp.zeros(4)
 
     def losses(params, batch):
         return batch[0] @ params
@@ -152,8 +156,8 @@ def test_balanced_scheme_inside_shard_map_splits_each_part(problem):
 
     def weights(key, params, batch):
         # With the identity as inputs, the gradient is the vector of weights.
-        eye = jnp.eye(4)
-        _, grad = grad_fn(key, jnp.zeros(4), (eye, batch[1]))
+        eye = jax.lax.pcast(jnp.eye(4), "data", to="varying")
+        _, grad = grad_fn(key, params, (eye, batch[1]))
         return jnp.expand_dims(grad, 0)
 
     rows = jax.shard_map(
@@ -161,9 +165,63 @@ def test_balanced_scheme_inside_shard_map_splits_each_part(problem):
         mesh=data_mesh(),
         in_specs=(P(), P(), P("data")),
         out_specs=P("data"),
-        check_vma=False,
     )(jax.random.key(1), params, batch)
-    z = 0.5 * TAIL.sample(jax.random.split(jax.random.key(1))[0])
+    draw_key, _ = jax.random.split(tagged_key(jax.random.key(1), "tail_inflated_grad"))
+    z = 0.5 * TAIL.sample(draw_key)
     np.testing.assert_allclose(np.abs(rows * 4 - 1), z, rtol=1e-5)
     np.testing.assert_allclose(rows.sum(1), 1, rtol=1e-5)
     assert len({tuple(row > 0.25) for row in np.asarray(rows)}) > 1
+
+
+@pytest.mark.parametrize("microbatch_size", [None, 2])
+def test_sharded_gradient_of_examples_equals_the_weighted_one(problem, microbatch_size):
+    """pmean of tail_inflated_grad in shard_map, with its default check of replication,
+    is the gradient of the loss weighted as on the devices."""
+    _, (inputs, targets) = problem
+    params = jnp.asarray([0.3, -1.0, 2.0])
+
+    def losses(params, batch):
+        return (batch[0] @ params - batch[1]) ** 2
+
+    grad_fn = hto.tail_inflated_grad(
+        losses, TAIL, 0.5, axis_name="data", microbatch_size=microbatch_size
+    )
+
+    def mean_gradient(key, params, batch):
+        value, grad = grad_fn(key, params, batch)
+        return jax.lax.pmean((value, grad), "data")
+
+    key = jax.random.key(4)
+    value, grad = sharded(mean_gradient)(key, params, (inputs, targets))
+    draw_key, split_key = jax.random.split(tagged_key(key, "tail_inflated_grad"))
+    z = 0.5 * TAIL.sample(draw_key)
+    weights = jnp.concatenate(
+        [
+            balanced_weights(jax.random.fold_in(split_key, device), z, jnp.ones(4))
+            for device in range(DEVICES)
+        ]
+    )
+    expected = jax.grad(
+        lambda p: jnp.sum(weights * losses(p, (inputs, targets))) / DEVICES
+    )(params)
+    np.testing.assert_allclose(grad, expected, rtol=2e-4)
+    mean_loss = jnp.mean(losses(params, (inputs, targets)))
+    np.testing.assert_allclose(value, mean_loss, rtol=1e-5)
+
+
+def test_multi_steps_accumulates_the_inflated_gradient(problem):
+    """optax.MultiSteps averages micro-gradients, each times its factor."""
+    params, batch = problem
+    key = jax.random.key(6)
+    _, factors, expected = one_device_gradient(key, params, batch)
+    groups = jax.tree.map(lambda x: x.reshape(DEVICES, -1, *x.shape[1:]), batch)
+    optimizer = optax.MultiSteps(optax.sgd(1.0), every_k_schedule=DEVICES)
+    state = optimizer.init(params)
+    step = jax.jit(optimizer.update)
+    for i in range(DEVICES):
+        group = jax.tree.map(lambda x, i=i: x[i], groups)
+        grad = jax.grad(batch_norm_loss)(params, group)
+        grad = jax.tree.map(lambda g, i=i: factors[i] * g, grad)
+        updates, state = step(grad, state, params)
+    for a, b in zip(jax.tree.leaves(updates), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(-a, b, atol=2e-5)

@@ -10,6 +10,8 @@ import pytest
 from flax import nnx
 
 import heavytail_optax as hto
+from heavytail_optax._inflation_weights import balanced_weights
+from heavytail_optax._keys import tagged_key
 
 PARETO = hto.tails.pareto(1.4)
 KEY = jax.random.key(5)
@@ -42,9 +44,13 @@ def mean_grad(losses, params, batch):
     return jax.grad(lambda p: jnp.mean(losses(p, batch)))(params)
 
 
+def keys_of(key):
+    """The keys of the draw and of the split that a step makes of its key."""
+    return jax.random.split(tagged_key(key, "tail_inflated_grad"))
+
+
 def drawn_z(tail, scale, key):
-    """The Z of a step: the first of the two keys that the step's key is split into."""
-    return scale * tail.sample(jax.random.split(key)[0])
+    return scale * tail.sample(keys_of(key)[0])
 
 
 def combine(scheme, losses, params, batches, z):
@@ -88,9 +94,7 @@ def test_balanced_equals_the_gradients_of_its_halves():
     params, batch = mlp_params(jax.random.key(1)), make_batch(0, 7)
     _, grad = hto.tail_inflated_grad(mlp_losses, PARETO, 0.5)(KEY, params, batch)
     z = drawn_z(PARETO, 0.5, KEY)
-    weights = hto.tail_inflation_weights(
-        z, small=7, scheme="balanced", key=jax.random.split(KEY)[1]
-    )
+    weights = balanced_weights(keys_of(KEY)[1], z, jnp.ones(7))
     rows = jax.vmap(
         lambda x, y: mean_grad(mlp_losses, params, (x[None], y[None])), in_axes=(0, 0)
     )(*batch)
@@ -196,7 +200,7 @@ def test_gated_steps_compute_nothing_of_the_other_batches(scheme):
     )
     total = sum(len(batch[1]) for batch in batches)
     keys = jax.random.split(jax.random.key(4), 40)
-    draws = np.asarray([PARETO.sample(jax.random.split(key)[0]) for key in keys])
+    draws = np.asarray([PARETO.sample(keys_of(key)[0]) for key in keys])
     above = draws > float(PARETO.quantile(0.8))
     assert 0 < above.sum() < 40
     plain = mean_grad(mlp_losses, params, batches[0])
@@ -242,6 +246,43 @@ def test_gate_opens_in_its_share_of_the_steps_and_leaves_the_tail():
         expected = min(0.1, float(PARETO.tail_probability(x / 0.5)))
         error = np.sqrt(expected * (1 - expected) / len(z))
         assert abs(np.mean(z > x) - expected) < 4.5 * error
+
+
+@pytest.mark.parametrize("scheme", ["shared", "balanced"])
+@pytest.mark.parametrize(
+    ("alpha", "scale", "gate"),
+    [(-1.0, 0.5, 0.5), (1.4, -1.0, 0.5), (1.4, 0.5, 1.5), (1.4, 0.5, jnp.nan)],
+)
+def test_bad_traced_values_give_nan_through_the_gate(scheme, alpha, scale, gate):
+    params, batches = mlp_params(jax.random.key(1)), batches_of(scheme, make_batch)
+
+    @jax.jit
+    def grad(alpha, scale, gate):
+        grad_fn = hto.tail_inflated_grad(
+            mlp_losses,
+            hto.tails.pareto(alpha),
+            scale,
+            scheme=scheme,
+            inflate_above=gate,
+        )
+        return grad_fn(KEY, params, *batches)[1]
+
+    bad = grad(*(jnp.asarray(x) for x in (alpha, scale, gate)))
+    assert all(bool(jnp.isnan(leaf).all()) for leaf in jax.tree.leaves(bad))
+
+
+def test_the_draw_is_not_one_that_the_user_makes_of_the_same_key():
+    own = {float(PARETO.sample(key)) for key in jax.random.split(KEY, 64)}
+    assert float(drawn_z(PARETO, 1.0, KEY)) not in own
+
+
+def test_an_overflowing_draw_leaves_the_gradient_finite():
+    """Alpha 0.05 reaches the end of float32 in one draw of sixty."""
+    params, batch = mlp_params(jax.random.key(1)), make_batch(0, 6)
+    grad_fn = hto.tail_inflated_grad(mlp_losses, hto.tails.pareto(0.05), 10.0)
+    keys = jax.random.split(jax.random.key(0), 400)
+    grads = jax.vmap(lambda key: grad_fn(key, params, batch)[1])(keys)
+    assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(grads))
 
 
 def test_schedules_of_scale_and_tail_are_read_at_the_step():
@@ -366,5 +407,7 @@ def test_wrong_batches_and_missing_step_are_named():
     scheduled = hto.tail_inflated_grad(mlp_losses, PARETO, lambda step: 0.5)
     with pytest.raises(TypeError, match="`step` argument"):
         scheduled(KEY, params, batch)
+    with pytest.raises(TypeError, match="`step` argument"):
+        scheduled(KEY, params, batch, step=2.7)
     with pytest.raises(ValueError, match="leading axis"):
         grad_fn(KEY, params, batch, (batch[0], batch[1][:3]), batch)

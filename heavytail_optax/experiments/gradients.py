@@ -55,7 +55,7 @@ _OfBatches = Callable[[Any, Sequence[Split], jax.Array], tuple[jax.Array, Any]]
 def _microbatch_size(settings: Settings) -> int | None:
     """How many images to pass through at a time: on a CPU, those of a small batch.
 
-    More exceed its caches, and take two to three times as long an image.
+    More of them take longer an image: `benchmarks/tail_inflation.py`.
     """
     return settings.batch_size if jax.default_backend() == "cpu" else None
 

@@ -17,12 +17,13 @@ from heavytail_optax._uniform import (
     signed_uniform_from_words,
 )
 from heavytail_optax.tails._parameters import as_parameter
+from heavytail_optax.tails._registration import register_tail
 from heavytail_optax.tails._stable_integral import stable_upper_tail
 from heavytail_optax.tails._stable_map import stable_constants, stable_draw
 from heavytail_optax.tails._tail import sampling_arguments
 
 
-@jax.tree_util.register_dataclass
+@register_tail
 @dataclasses.dataclass(frozen=True)
 class AlphaStable:
     """The alpha-stable law in the parameterisation S1; see `alpha_stable`."""

@@ -15,10 +15,23 @@ from heavytail_optax._uniform import (
     computation_dtype,
     signed_uniform_from_words,
 )
+from heavytail_optax.tails._registration import register_tail
 from heavytail_optax.tails._tail import sampling_arguments
 
 
-@jax.tree_util.register_dataclass
+def _upper_quantile(p: jax.Array, out_sharding: Any) -> jax.Array:
+    """The z with `P(Z > z) = p`, at full relative precision for small p."""
+
+    def negated(p):
+        return -jax.scipy.special.ndtri(p)
+
+    if out_sharding is None:
+        return negated(p)
+    # `ndtri` of jax 0.10 builds its constants without regard to an explicit sharding.
+    return jax.sharding.auto_axes(negated, out_sharding=out_sharding)(p)
+
+
+@register_tail
 @dataclasses.dataclass(frozen=True)
 class Gaussian:
     """The standard normal law; see `gaussian`."""
@@ -52,7 +65,7 @@ class Gaussian:
         is_positive, uniform = signed_uniform_from_words(
             *random_words(key, shape, out_sharding), wide
         )
-        size = -jax.scipy.special.ndtri(0.5 * uniform)
+        size = _upper_quantile(0.5 * uniform, out_sharding)
         return saturate(jnp.where(is_positive, size, -size), dtype)
 
     def tail_probability(self, x: ArrayLike) -> jax.Array:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from heavytail_optax._validation import check_scalar
+from heavytail_optax._validation import check_scalar, in_float32
 
 
 def as_parameter(
@@ -37,8 +37,8 @@ def positive_parameter(function: str, argument: str, value: Any) -> Any:
         function,
         argument,
         value,
-        "a positive finite number",
-        lambda x: 0.0 < x <= sys.float_info.max,
+        "a positive number, finite in float32",
+        lambda x: 0.0 < in_float32(x) < float("inf"),
     )
 
 

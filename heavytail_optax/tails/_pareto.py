@@ -21,6 +21,7 @@ from heavytail_optax.tails._parameters import (
     positive_parameter,
     power_of_two,
 )
+from heavytail_optax.tails._registration import register_tail
 from heavytail_optax.tails._tail import sampling_arguments
 
 
@@ -30,7 +31,7 @@ def _log_quantile(alpha: ArrayLike, p: jax.Array) -> jax.Array:
     return -jnp.log1p(-p) / positive_or_nan(alpha, p.dtype)
 
 
-@jax.tree_util.register_dataclass
+@register_tail
 @dataclasses.dataclass(frozen=True)
 class Pareto:
     """The law of W; see `pareto`."""
@@ -72,7 +73,7 @@ class Pareto:
         return jnp.exp(_log_quantile(self.alpha, jnp.asarray(p, float)))
 
 
-@jax.tree_util.register_dataclass
+@register_tail
 @dataclasses.dataclass(frozen=True)
 class Lomax:
     """The law of W - 1; see `lomax`."""
@@ -113,7 +114,7 @@ class Lomax:
         return jnp.expm1(_log_quantile(self.alpha, jnp.asarray(p, float)))
 
 
-@jax.tree_util.register_dataclass
+@register_tail
 @dataclasses.dataclass(frozen=True)
 class SymmetricPareto:
     """The law of a fair sign times W; see `symmetric_pareto`."""

@@ -21,6 +21,7 @@ from heavytail_optax.tails._parameters import (
     positive_parameter,
     power_of_two,
 )
+from heavytail_optax.tails._registration import register_tail
 from heavytail_optax.tails._tail import sampling_arguments
 
 _NODES = 512
@@ -51,7 +52,7 @@ def _tail_integral(x: jax.Array, df: jax.Array) -> jax.Array:
     return flat.reshape(x.shape)
 
 
-@jax.tree_util.register_dataclass
+@register_tail
 @dataclasses.dataclass(frozen=True)
 class StudentT:
     """Student's t law; see `student_t`."""

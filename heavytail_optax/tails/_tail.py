@@ -112,6 +112,11 @@ def check_tail(function: str, tail: Any, *, must_be_centred: bool) -> None:
 
 def check_tail_or_schedule(function: str, tail: Any, *, must_be_centred: bool) -> None:
     """Checks a tail; a schedule is checked when it is first called."""
+    if getattr(tail, "__module__", "").startswith("heavytail_optax.tails."):
+        name = getattr(tail, "__name__", "")
+        if callable(tail) and not hasattr(tail, "sample"):
+            accepted = f"a tail, here what `{name}(...)` returns, not `{name}` itself"
+            raise type_error(function, "tail", accepted, tail)
     if isinstance(tail, type) or not callable(tail) or hasattr(tail, "sample"):
         check_tail(function, tail, must_be_centred=must_be_centred)
 
