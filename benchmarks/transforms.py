@@ -87,11 +87,12 @@ def measure(size: int, num_leaves: int, rounds: int) -> list[dict]:
         compile_seconds[name] = time.perf_counter() - start
         seconds(*runs[name], 1)
         times[name] = []
-    repeats = max(1, min(200, int(3e6 / size)))
+    # Some 20 ms a measurement, but for the last and largest trees.
+    repeats = {name: max(1, int(0.02 / seconds(*run, 3))) for name, run in runs.items()}
     order = random.Random(0)
     for _ in range(rounds):
         for name in order.sample(sorted(runs), len(runs)):
-            times[name].append(seconds(*runs[name], repeats))
+            times[name].append(seconds(*runs[name], repeats[name]))
     rows = []
     for name, (_, reference) in transformations().items():
         ratios = [
