@@ -48,19 +48,31 @@ def _batch_size(argument: str, batch: Any) -> int:
     return next(iter(sizes))[0]
 
 
+def _check_alike(names: Sequence[str], batches: Sequence[Any]) -> None:
+    """Checks that the batches can be concatenated."""
+
+    def form(batch):
+        shapes = [jnp.shape(leaf)[1:] for leaf in jax.tree.leaves(batch)]
+        return jax.tree.structure(batch), shapes
+
+    for name, batch in zip(names[1:], batches[1:], strict=True):
+        if form(batch) != form(batches[0]):
+            accepted = f"like small_batch but for its size, {form(batches[0])}"
+            raise value_error(_CALL, name, accepted, form(batch))
+
+
 def _masks(names: Sequence[str], batches: Sequence[Any], masks: Any) -> list[jax.Array]:
     """A mask for each batch, checked against its size."""
-    function = _CALL
     accepted = f"a tuple of one mask (or None) for each of {', '.join(names)}"
     masks = (None,) * len(batches) if masks is None else masks
     if not isinstance(masks, (tuple, list)) or len(masks) != len(batches):
-        raise type_error(function, "masks", accepted, masks)
+        raise type_error(_CALL, "masks", accepted, masks)
     checked = []
     for name, batch, mask in zip(names, batches, masks, strict=True):
         size = _batch_size(name, batch)
-        own = as_mask(function, "masks", size if mask is None else mask, accepted)
+        own = as_mask(_CALL, "masks", size if mask is None else mask, accepted)
         if own.shape != (size,):
-            raise value_error(function, "masks", f"of shape ({size},) for {name}", mask)
+            raise value_error(_CALL, "masks", f"of shape ({size},) for {name}", mask)
         checked.append(own)
     return checked
 
@@ -297,6 +309,7 @@ def tail_inflated_grad(
             )
         if needs_step or step is not None:
             _check_step(step)
+        _check_alike(names, batches)
         checked = _masks(names, batches, masks)
         first = mean_weights(checked[0])
         draw_key, split_key = jax.random.split(tagged_key(key, _NAME))

@@ -409,5 +409,7 @@ def test_wrong_batches_and_missing_step_are_named():
         scheduled(KEY, params, batch)
     with pytest.raises(TypeError, match="`step` argument"):
         scheduled(KEY, params, batch, step=2.7)
+    with pytest.raises(ValueError, match="`large_batch` .* like small_batch"):
+        grad_fn(KEY, params, batch, batch, batch[0])
     with pytest.raises(ValueError, match="leading axis"):
         grad_fn(KEY, params, batch, (batch[0], batch[1][:3]), batch)
