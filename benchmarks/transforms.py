@@ -1,4 +1,4 @@
-"""Time and temporary memory of each transformation, beside Optax's nearest ones.
+r"""Time and temporary memory of each transformation, beside Optax's nearest ones.
 
 Each transformation's `update` is compiled alone and run on the same trees of gradients.
 All are timed in every round, in a new random order, so that a busy machine hits each
@@ -6,6 +6,12 @@ alike; a round's ratio is the time over that of the reference in the same round.
 are medians over the rounds, and the quartiles of the ratio.
 
     python benchmarks/transforms.py --out benchmarks/results/transforms.csv
+
+Called alone, an update of many small leaves is mostly the handling of arguments and
+results. In a compiled loop, as a training step is, that is gone:
+
+    python benchmarks/transforms.py --in-loop --only optax.clip_by_global_norm \
+      truncate_update_norm --out benchmarks/results/truncation_in_loop.csv
 """
 
 import argparse
@@ -56,14 +62,20 @@ def gradients(size: int, num_leaves: int) -> list[jax.Array]:
     return [jax.random.normal(key, (per_leaf,), jnp.float32) for key in keys]
 
 
-def compiled_update(transformation, tree):
-    """The compiled update and the arguments to call it with."""
+def compiled_update(transformation, tree, steps: int = 1):
+    """`steps` compiled updates, each of the result of the last, and their arguments."""
     state = transformation.init(tree)
     extra = {"gradient_noise": tree}
     update = optax.with_extra_args_support(transformation).update
 
     def run(tree, state, extra):
-        return update(tree, state, tree, **extra)
+        def step(carry, _):
+            updates, state = carry
+            return update(updates, state, tree, **extra), None
+
+        if steps == 1:
+            return step((tree, state), None)[0]
+        return jax.lax.scan(step, (tree, state), length=steps)[0]
 
     compiled = jax.jit(run).lower(tree, state, extra).compile()
     return compiled, (tree, state, extra)
@@ -77,13 +89,17 @@ def seconds(compiled, arguments, repeats: int) -> float:
     return (time.perf_counter() - start) / repeats
 
 
-def measure(size: int, num_leaves: int, rounds: int) -> list[dict]:
+def measure(
+    size: int, num_leaves: int, rounds: int, names: list[str], in_loop: bool
+) -> list[dict]:
     """One row a transformation."""
     tree = gradients(size, num_leaves)
+    steps = max(3, int(2e6 / size)) if in_loop else 1
+    chosen = {name: transformations()[name] for name in names}
     runs, times, compile_seconds = {}, {}, {}
-    for name, (transformation, _) in transformations().items():
+    for name, (transformation, _) in chosen.items():
         start = time.perf_counter()
-        runs[name] = compiled_update(transformation, tree)
+        runs[name] = compiled_update(transformation, tree, steps)
         compile_seconds[name] = time.perf_counter() - start
         seconds(*runs[name], 1)
         times[name] = []
@@ -92,9 +108,9 @@ def measure(size: int, num_leaves: int, rounds: int) -> list[dict]:
     order = random.Random(0)
     for _ in range(rounds):
         for name in order.sample(sorted(runs), len(runs)):
-            times[name].append(seconds(*runs[name], repeats[name]))
+            times[name].append(seconds(*runs[name], repeats[name]) / steps)
     rows = []
-    for name, (_, reference) in transformations().items():
+    for name, (_, reference) in chosen.items():
         ratios = [
             own / other
             for own, other in zip(times[name], times[reference], strict=True)
@@ -124,12 +140,24 @@ def main() -> None:
         "--sizes", type=int, nargs="+", default=[10**4, 10**6, 3 * 10**7]
     )
     parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--only", nargs="+", default=[*transformations()])
+    parser.add_argument(
+        "--in-loop",
+        action="store_true",
+        help="time a compiled loop of updates instead of calls of a compiled update",
+    )
     parser.add_argument("--out", help="CSV file to write")
     arguments = parser.parse_args()
     rows = []
     for size in arguments.sizes:
         for num_leaves in (2, 200):
-            for row in measure(size, num_leaves, arguments.rounds):
+            for row in measure(
+                size,
+                num_leaves,
+                arguments.rounds,
+                arguments.only,
+                arguments.in_loop,
+            ):
                 print(
                     f"{row['parameters']:>9} in {row['leaves']:>3} leaves  "
                     f"{row['transformation']:<36}{row['median_ms']:>9} ms  ratio "
