@@ -178,7 +178,7 @@ def tail_inflated_grad(
     instead of three. W is one draw of `tail` for the whole gradient. Follow it by the
     learning rate and `truncate_update_norm`, which the method needs.
 
-    Gating: with `inflate_above` q > 0, a step whose |W| is at or below its q-quantile w_q
+    Gating: with `inflate_above` q > 0, a step whose `|W|` is at or below its q-quantile w_q
     is a plain step, and nothing of SB* or LB is computed in it. The tail of Z above
     `c w_q` is unchanged, so the tail index is too; what the gate takes is the body of
     the noise, of which a share q becomes zero, and with it the mean of Z (by the factor
