@@ -178,8 +178,8 @@ def tail_inflated_grad(
     instead of three. W is one draw of `tail` for the whole gradient. Follow it by the
     learning rate and `truncate_update_norm`, which the method needs.
 
-    Gating: with `inflate_above` q > 0, a step whose `|W|` is at or below its q-quantile w_q
-    is a plain step, and nothing of SB* or LB is computed in it. The tail of Z above
+    Gating: with `inflate_above` q > 0, a step whose `|W|` is at or below its q-quantile
+    w_q is a plain step, and nothing of SB* or LB is computed in it. The tail of Z above
     `c w_q` is unchanged, so the tail index is too; what the gate takes is the body of
     the noise, of which a share q becomes zero, and with it the mean of Z (by the factor
     `(1 - q)^(1 - 1/alpha)` for a Pareto tail).
@@ -216,7 +216,8 @@ def tail_inflated_grad(
       `key` is a new one in each step, equal on all devices. `step` is needed where
       `scale` or `tail` is a schedule. `masks` is a tuple with one entry for each batch:
       None, or an array of shape (n,) that is false on padding, whose loss must be
-      finite; with nothing but padding, value and gradient are zero. `value` is the plain mean loss over SB.
+      finite; with nothing but padding, value and gradient are zero. `value` is the plain
+      mean loss over SB.
 
     Raises:
       TypeError, ValueError: if an argument is not accepted; in the returned function, if

@@ -94,8 +94,8 @@ def truncate_update_norm(
     with the Euclidean norm over all leaves together and b the `max_norm`. Put it last in
     the chain, behind the learning rate: the theory bounds the step the parameters take,
     not the gradient. The result has norm `min(b, |u|)` for every finite update, however
-    large or small its entries, and every b from 1e-20 up (below, the quotient `b / |u|` may
-    underflow in float32); infinite entries dominate the finite ones and share b
+    large or small its entries, and every b from 1e-20 up (below, the quotient `b / |u|`
+    may underflow in float32); infinite entries dominate the finite ones and share b
     among themselves; a NaN makes every entry NaN, so that `optax.apply_if_finite` sees
     it. An update within the bound passes bit for bit.
 
