@@ -1,7 +1,6 @@
 """The tail-inflated gradient of a per-example loss, in one backward pass."""
 
 import functools
-import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,6 +21,7 @@ from heavytail_optax._schedules import check_scale, scale_at
 from heavytail_optax._validation import (
     check_choice,
     check_scalar,
+    is_integer,
     type_error,
     value_error,
 )
@@ -109,15 +109,13 @@ def _check_step(step: Any) -> None:
     accepted = "the number of the step, an integer; needed with a schedule"
     dtype = getattr(step, "dtype", None)
     is_array = dtype is not None and jnp.issubdtype(dtype, jnp.integer)
-    is_number = isinstance(step, numbers.Integral) and not isinstance(step, bool)
-    if not (is_array or is_number):
+    if not (is_array or is_integer(step)):
         raise type_error(_CALL, "step", accepted, step)
 
 
 def _check_microbatch_size(size: Any) -> None:
     accepted = "None or a positive integer"
-    is_integer = isinstance(size, numbers.Integral) and not isinstance(size, bool)
-    if not (size is None or is_integer):
+    if not (size is None or is_integer(size)):
         raise type_error(_NAME, "microbatch_size", accepted, size)
     if size is not None and size < 1:
         raise value_error(_NAME, "microbatch_size", accepted, size)

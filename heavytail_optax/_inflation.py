@@ -9,6 +9,7 @@ import optax
 from heavytail_optax._finite import saturate
 from heavytail_optax._keys import check_key, key_data_copy, step_key
 from heavytail_optax._leaves import add_noise, check_leaves
+from heavytail_optax._norm import accumulation_dtype
 from heavytail_optax._schedules import check_scales, scales_at
 from heavytail_optax._uniform import computation_dtype
 from heavytail_optax._validation import value_error
@@ -133,9 +134,7 @@ def inflate_gradient_noise(
         count = state.inflation_count
         current_tail = tail_at(_NAME, tail, count, must_be_centred=False)
         scales = scales_at(_NAME, scale, count, updates)
-        dtype = jnp.result_type(
-            jnp.float32, *(computation_dtype(x.dtype) for x in leaves)
-        )
+        dtype = accumulation_dtype(leaves)
         draw = current_tail.sample(
             step_key(key, state.inflation_key, _NAME, count), (), dtype
         )

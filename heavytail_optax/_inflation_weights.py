@@ -1,6 +1,5 @@
 """Weights of the examples whose one gradient is the tail-inflated gradient."""
 
-import numbers
 from typing import Any
 
 import jax
@@ -11,6 +10,7 @@ from heavytail_optax._keys import check_key, tagged_key
 from heavytail_optax._validation import (
     check_choice,
     check_scalar,
+    is_integer,
     type_error,
     value_error,
 )
@@ -23,9 +23,7 @@ _SIZE = "a positive number of examples, or a mask of shape (n,)"
 
 def as_mask(function: str, argument: str, size: Any, accepted: str = _SIZE) -> Any:
     """A float32 mask of shape (n,), from a number of examples or from a mask."""
-    if isinstance(size, bool):
-        raise type_error(function, argument, accepted, size)
-    if isinstance(size, numbers.Integral):
+    if is_integer(size):
         if size < 1:
             raise value_error(function, argument, accepted, size)
         return jnp.ones(int(size), jnp.float32)
@@ -163,8 +161,7 @@ def tail_inflation_weights(
     check_choice(_NAME, "scheme", scheme, SCHEMES)
     z = _check_z(_NAME, z)
     small = as_mask(_NAME, "small", small)
-    is_number = isinstance(large, numbers.Integral) and not isinstance(large, bool)
-    has_large = not (is_number and large == 0)
+    has_large = not (is_integer(large) and large == 0)
     if scheme != "independent" and second_small is not None:
         _refuse("second_small", second_small, scheme)
     if scheme == "balanced":
@@ -226,7 +223,7 @@ def group_inflation_factors(z: ArrayLike, *, num_groups: int, key: Any) -> jax.A
     """
     function = "group_inflation_factors"
     accepted = "an integer of at least 2"
-    if isinstance(num_groups, bool) or not isinstance(num_groups, numbers.Integral):
+    if not is_integer(num_groups):
         raise type_error(function, "num_groups", accepted, num_groups)
     if num_groups < 2:
         raise value_error(function, "num_groups", accepted, num_groups)

@@ -42,6 +42,11 @@ def type_error(function: str, argument: str, accepted: str, value: Any) -> TypeE
     return TypeError(_message(function, argument, accepted, value))
 
 
+def is_integer(value: Any) -> bool:
+    """Whether the value is a Python or NumPy integer; a bool is none."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
 def check_scalar(
     function: str,
     argument: str,

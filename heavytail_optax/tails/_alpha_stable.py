@@ -20,7 +20,7 @@ from heavytail_optax.tails._parameters import as_parameter
 from heavytail_optax.tails._registration import register_tail
 from heavytail_optax.tails._stable_integral import stable_upper_tail
 from heavytail_optax.tails._stable_map import stable_constants, stable_draw
-from heavytail_optax.tails._tail import sampling_arguments
+from heavytail_optax.tails._tail import probability_beyond, sampling_arguments
 
 
 @register_tail
@@ -85,11 +85,13 @@ class AlphaStable:
         """
         x = jnp.asarray(x, float)
         alpha, beta = self._checked_parameters(x.dtype)
-        positive = jnp.where(x > 0.0, x, 1.0)
-        both = stable_upper_tail(positive, alpha, beta) + stable_upper_tail(
-            positive, alpha, -beta
+        return probability_beyond(
+            x,
+            lambda positive: (
+                stable_upper_tail(positive, alpha, beta)
+                + stable_upper_tail(positive, alpha, -beta)
+            ),
         )
-        return jnp.where(x > 0.0, both, jnp.where(jnp.isnan(x), jnp.nan, 1.0))
 
     def _checked_parameters(self, dtype: Any) -> tuple[jax.Array, jax.Array]:
         alpha, beta = jnp.asarray(self.alpha, dtype), jnp.asarray(self.beta, dtype)

@@ -31,6 +31,19 @@ def _log_quantile(alpha: ArrayLike, p: jax.Array) -> jax.Array:
     return -jnp.log1p(-p) / positive_or_nan(alpha, p.dtype)
 
 
+def _log_size(alpha: ArrayLike, survival: jax.Array) -> jax.Array:
+    """Log of the w with `P(W > w) = survival`, W Pareto."""
+    return -jnp.log(survival) / positive_or_nan(alpha, survival.dtype)
+
+
+def _draw_log_size(
+    alpha: ArrayLike, key: jax.Array, shape: tuple[int, ...], dtype: Any, sharding: Any
+) -> jax.Array:
+    """Draws log W, W Pareto, in the dtype to compute in."""
+    words = random_words(key, shape, sharding)
+    return _log_size(alpha, uniform_from_words(*words, computation_dtype(dtype)))
+
+
 @register_tail
 @dataclasses.dataclass(frozen=True)
 class Pareto:
@@ -57,11 +70,8 @@ class Pareto:
     def sample(self, key, shape=(), dtype=jnp.float32, *, out_sharding=None):
         """Draws `W = exp(E / alpha)`, E a standard exponential."""
         key, shape, dtype = sampling_arguments("pareto.sample", key, shape, dtype)
-        wide = computation_dtype(dtype)
-        uniform = uniform_from_words(*random_words(key, shape, out_sharding), wide)
-        return saturate(
-            jnp.exp(-jnp.log(uniform) / positive_or_nan(self.alpha, wide)), dtype
-        )
+        log_size = _draw_log_size(self.alpha, key, shape, dtype, out_sharding)
+        return saturate(jnp.exp(log_size), dtype)
 
     def tail_probability(self, x: ArrayLike) -> jax.Array:
         """`P(W > x) = x^-alpha` for x >= 1, and 1 below."""
@@ -99,10 +109,8 @@ class Lomax:
     def sample(self, key, shape=(), dtype=jnp.float32, *, out_sharding=None):
         """Draws `Z = expm1(E / alpha)`, E a standard exponential."""
         key, shape, dtype = sampling_arguments("lomax.sample", key, shape, dtype)
-        wide = computation_dtype(dtype)
-        uniform = uniform_from_words(*random_words(key, shape, out_sharding), wide)
-        exponent = -jnp.log(uniform) / positive_or_nan(self.alpha, wide)
-        return saturate(jnp.expm1(exponent), dtype)
+        log_size = _draw_log_size(self.alpha, key, shape, dtype, out_sharding)
+        return saturate(jnp.expm1(log_size), dtype)
 
     def tail_probability(self, x: ArrayLike) -> jax.Array:
         """`P(Z > x) = (1 + x)^-alpha` for x >= 0, and 1 below."""
@@ -148,7 +156,7 @@ class SymmetricPareto:
         is_positive, uniform = signed_uniform_from_words(
             *random_words(key, shape, out_sharding), wide
         )
-        size = jnp.exp(-jnp.log(uniform) / positive_or_nan(self.alpha, wide))
+        size = jnp.exp(_log_size(self.alpha, uniform))
         return saturate(jnp.where(is_positive, size, -size), dtype)
 
     def tail_probability(self, x: ArrayLike) -> jax.Array:
@@ -161,7 +169,7 @@ class SymmetricPareto:
         is_right = p > 0.5
         # Exact, however close p is to 0.
         two_sided = 2.0 * jnp.where(is_right, 1.0 - p, p)
-        size = jnp.exp(-jnp.log(two_sided) / positive_or_nan(self.alpha, p.dtype))
+        size = jnp.exp(_log_size(self.alpha, two_sided))
         return jnp.where(is_right, size, -size)
 
 

@@ -22,7 +22,7 @@ from heavytail_optax.tails._parameters import (
     power_of_two,
 )
 from heavytail_optax.tails._registration import register_tail
-from heavytail_optax.tails._tail import sampling_arguments
+from heavytail_optax.tails._tail import probability_beyond, sampling_arguments
 
 _NODES = 512
 
@@ -106,9 +106,8 @@ class StudentT:
         rounding x and df; some 500 evaluations of the integrand for each x.
         """
         x = jnp.asarray(x, float)
-        positive = jnp.where(x > 0.0, x, 1.0)
-        both = _tail_integral(positive, positive_or_nan(self.df, x.dtype))
-        return jnp.where(x > 0.0, both, jnp.where(jnp.isnan(x), jnp.nan, 1.0))
+        df = positive_or_nan(self.df, x.dtype)
+        return probability_beyond(x, lambda positive: _tail_integral(positive, df))
 
 
 def student_t(df: ArrayLike) -> StudentT:

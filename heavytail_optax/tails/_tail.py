@@ -1,6 +1,7 @@
 """The Tail protocol: what a distribution must offer to be used as noise."""
 
 import operator
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -127,6 +128,14 @@ def tail_at(function: str, tail: Any, count: jax.Array, *, must_be_centred: bool
         tail = tail(count)
         check_tail(function, tail, must_be_centred=must_be_centred)
     return tail
+
+
+def probability_beyond(
+    x: jax.Array, of_positive: Callable[[jax.Array], jax.Array]
+) -> jax.Array:
+    """`P(|Z| > x)` for any x, from a function that takes positive x: 1 up to zero."""
+    probability = of_positive(jnp.where(x > 0.0, x, 1.0))
+    return jnp.where(x > 0.0, probability, jnp.where(jnp.isnan(x), jnp.nan, 1.0))
 
 
 def sampling_arguments(function: str, key: Any, shape: Any, dtype: Any):
