@@ -20,6 +20,7 @@ _COLOURS: dict[MethodName, str] = {
     "inflated": "#E69F00",
     "independent": "#CC79A7",
     "shared": "#8C8C8C",
+    "balanced-untruncated": "#F0C808",
     "balanced": "#D55E00",
     "truncated-heavy-tailed-sgd": "#009E73",
 }
