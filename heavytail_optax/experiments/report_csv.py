@@ -48,7 +48,8 @@ def summary_csv(report: Report) -> str:
 
 def _summary(row: MethodRow, measures: Sequence[str]) -> dict[str, Any]:
     difference, paper = row.difference, row.paper
-    low, high = (difference and difference.interval) or (None, None)
+    interval = difference.interval if difference is not None else None
+    low, high = interval or (None, None)
     values = {
         **_names(row),
         "seeds_asked": len(row.cells),

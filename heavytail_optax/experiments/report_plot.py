@@ -27,14 +27,15 @@ _LABEL_WIDTH = 0.12  # share of the panel's width
 _MARKERS: Mapping[Kind, dict[str, Any]] = {
     "run": {"marker": "o", "markersize": 4, "alpha": 0.6, "zorder": 2},
     "failed run": {"marker": "x", "markersize": 6, "markeredgewidth": 2, "zorder": 2},
-    "paper": {"marker": "s", "markersize": 7, "fillstyle": "none", "zorder": 3},
-    "mean": {"marker": "o", "markersize": 9, "markeredgecolor": "white", "zorder": 4},
+    "paper": {"marker": "s", "markersize": 9, "fillstyle": "none", "zorder": 5},
+    "mean": {"marker": "o", "markersize": 8, "markeredgecolor": "white", "zorder": 4},
 }
-_KEY: Mapping[Kind, str] = {
-    "run": "small dots: runs",
-    "failed run": "crosses: runs that did not learn",
+_KEY: Mapping[str, str] = {
+    "run": "dots: runs",
+    "failed run": "crosses: did not learn",
     "mean": "large dots: mean ± standard error",
-    "paper": "squares: the paper's table",
+    "paper": "squares: paper",
+    "below": "triangles: further down",
 }
 _BELOW: dict[str, Any] = {"marker": "v", "markersize": 7, "zorder": 2}
 
@@ -75,7 +76,7 @@ def draw_report(report: Report) -> Figure | None:
     drawn = {
         measure: by_method
         for measure, by_method in points.items()
-        if _kinds(by_method) - {"paper"}
+        if any(point.kind != "paper" for own in by_method.values() for point in own)
     }
     if not drawn:
         return None
@@ -83,11 +84,11 @@ def draw_report(report: Report) -> Figure | None:
     height = 0.7 + 3.9 * len(drawn) + 0.25 * legend_lines
     figure = Figure(figsize=(_WIDTH, height), dpi=_DPI, layout="constrained")
     panels = figure.subplots(len(drawn), 1, squeeze=False)[:, 0]
+    occurring: set[str] = set()
     for axes, (measure, by_method) in zip(panels, drawn.items(), strict=True):
-        _draw_panel(axes, by_method)
+        occurring |= _draw_panel(axes, by_method)
         axes.set_xlabel(f"{' '.join(measure_heading(measure))} (flatter to the left)")
-    kinds = set.union(*map(_kinds, drawn.values()))
-    key = "; ".join(text for kind, text in _KEY.items() if kind in kinds)
+    key = "; ".join(text for name, text in _KEY.items() if name in occurring)
     panels[0].set_title(key, loc="left", fontsize=9.5, color="0.3")
     figure.suptitle(f"Test accuracy against sharpness: {report.preset}", fontsize=12)
     figure.legend(
@@ -100,35 +101,35 @@ def draw_report(report: Report) -> Figure | None:
     return figure
 
 
-def _kinds(by_method: Mapping[MethodName, Sequence[Point]]) -> set[Kind]:
-    return {point.kind for points in by_method.values() for point in points}
-
-
-def _draw_panel(axes: Axes, by_method: Mapping[MethodName, Sequence[Point]]) -> None:
+def _draw_panel(
+    axes: Axes, by_method: Mapping[MethodName, Sequence[Point]]
+) -> set[str]:
+    """Draws all points; returns which entries of the key occur."""
     pairs = [(name, point) for name, points in by_method.items() for point in points]
     lowest, floor = _lowest_shown([point.accuracy for _, point in pairs])
-    axes.set_xscale("log")
+    below = []
+    _scale_sharpness(axes, [point for _, point in pairs])
     for method, point in pairs:
         colour = METHOD_COLOURS[method]
         if point.accuracy < lowest:
             axes.plot(point.sharpness, floor, color=colour, linestyle="none", **_BELOW)
+            below.append(point)
         else:
             _draw_point(axes, point, colour)
-    axes.margins(x=0.06, y=0.08)
-    _scale_sharpness(axes)
-    _label_below(axes, [point for _, point in pairs if point.accuracy < lowest], floor)
+    axes.margins(y=0.08)
+    _label_below(axes, below, floor)
     axes.set_ylabel("test accuracy (%)")
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
+    shown = {point.kind for _, point in pairs if point.accuracy >= lowest}
+    return shown | {"below"} if below else shown
 
 
 def _draw_point(axes: Axes, point: Point, colour: str) -> None:
-    # A bar that reached zero would have no end on a logarithmic axis.
-    to_the_left = min(point.sharpness_error, 0.9 * point.sharpness)
     axes.errorbar(
         point.sharpness,
         point.accuracy,
-        xerr=[[to_the_left], [point.sharpness_error]],
+        xerr=[[_left_bar(point)], [point.sharpness_error]],
         yerr=point.accuracy_error,
         color=colour,
         linestyle="none",
@@ -145,23 +146,20 @@ def _lowest_shown(accuracies: Sequence[float]) -> tuple[float, float]:
 
 
 def _label_below(axes: Axes, points: Sequence[Point], floor: float) -> None:
-    """Writes the accuracies over the triangles, higher where they would overlap."""
+    """Writes the accuracies over the triangles, one range over those close together."""
     low, high = axes.get_xlim()
-    last_on_level: list[float] = []
+    width = (high / low) ** _LABEL_WIDTH
+    groups: list[list[Point]] = []
     for point in sorted(points, key=lambda point: point.sharpness):
-        place = math.log(point.sharpness / low) / math.log(high / low)
-        free = [
-            level
-            for level, last in enumerate(last_on_level)
-            if place - last > _LABEL_WIDTH
-        ]
-        level = free[0] if free else len(last_on_level)
-        last_on_level[level : level + 1] = [place]
-        name = "" if point.kind in ("run", "failed run") else f"{point.kind} "
+        if groups and point.sharpness < groups[-1][-1].sharpness * width:
+            groups[-1].append(point)
+        else:
+            groups.append([point])
+    for group in groups:
         axes.annotate(
-            f"{name}{point.accuracy:.1f}",
-            (point.sharpness, floor),
-            xytext=(0, 6 + 11 * level),
+            _accuracy_range(group),
+            (math.sqrt(group[0].sharpness * group[-1].sharpness), floor),
+            xytext=(0, 6),
             textcoords="offset points",
             ha="center",
             fontsize=9,
@@ -169,18 +167,32 @@ def _label_below(axes: Axes, points: Sequence[Point], floor: float) -> None:
         )
 
 
-def _scale_sharpness(axes: Axes) -> None:
-    """At least a factor of four, with a few labelled ticks whatever the range."""
-    low, high = axes.get_xlim()
-    if high / low < 4:
-        middle = math.sqrt(low * high)
-        low, high = middle / 2, middle * 2
-        axes.set_xlim(low, high)
-    digits = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0) if high / low < 10 else (1.0, 2.0, 5.0)
+def _accuracy_range(points: Sequence[Point]) -> str:
+    if len(points) == 1:
+        kind = "" if points[0].kind.endswith("run") else f"{points[0].kind} "
+        return f"{kind}{points[0].accuracy:.1f}"
+    accuracies = [point.accuracy for point in points]
+    return f"{min(accuracies):.1f} to {max(accuracies):.1f}"
+
+
+def _left_bar(point: Point) -> float:
+    """Length of the error bar, which on a logarithmic axis must not reach zero."""
+    return min(point.sharpness_error, 0.9 * point.sharpness)
+
+
+def _scale_sharpness(axes: Axes, points: Sequence[Point]) -> None:
+    """A logarithmic axis with a few labelled ticks, however near or far the points."""
+    low = min(point.sharpness - _left_bar(point) for point in points)
+    high = max(point.sharpness + point.sharpness_error for point in points)
+    widening = max((high / low) ** 0.06, 2 / math.sqrt(high / low))
+    low, high = low / widening, high * widening
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    digits = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0) if high / low < 10 else (1.0, 2.0, 5.0)
     axes.xaxis.set_major_locator(
         LogLocator(subs=digits if high / low < 1e4 else (1.0,), numticks=12)
     )
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: format_number(x, 1)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: format_number(x, 2)))
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
