@@ -92,6 +92,7 @@ RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "image_size": ("an integer of at least 16", _is_image_size),
     "clean_examples": ("an integer of at least 0", _is_not_negative_integer),
     "corrupted_examples": ("an integer of at least 0", _is_not_negative_integer),
+    "test_examples": ("a positive integer", _is_positive_integer),
     "steps": ("a positive integer", _is_positive_integer),
     "batch_size": ("a positive integer", _is_positive_integer),
     "large_batch_size": ("a positive integer", _is_positive_integer),

@@ -28,11 +28,18 @@ class Settings:
     Attributes:
       method: Train with these, one after the other, from the same initial weights and
         through the same small batches. The list above says what each one does.
-      data: Images: digits (1,797 handwritten digits that come with scikit-learn).
-      image_size: Height and width that the images are resized to.
+      data: Images: digits (1,797 handwritten digits that come with scikit-learn),
+        fashion-mnist, svhn, cifar10 or cifar100.
+      image_size: Height and width. The digits are resized to it; other images get a
+        black border.
+      swap_train_and_test: Train on the file of test images and test on the file of
+        training images.
       clean_examples: The first images of the data set, trained on with their label.
       corrupted_examples: The images after those, trained on with a label drawn at
-        random from all classes. All images after these are for testing.
+        random from all classes.
+      test_examples: The first of the test images. By default all of them.
+      pixel_range: Of the network's input: minus-one-to-one or zero-to-one.
+      augmentation: What is done to each training image: none or crop-flip.
       model: Network: lenet (11,330 parameters on images of 28x28).
       initialisation: Initial weights: he (normal, variance 2/fan-in) or
         truncated-normal (standard deviation 0.02, cut at two of them).
@@ -71,10 +78,14 @@ class Settings:
     """
 
     method: tuple[MethodName, ...]
-    data: Literal["digits"]
+    data: Literal["digits", "fashion-mnist", "svhn", "cifar10", "cifar100"]
     image_size: int
+    swap_train_and_test: bool
     clean_examples: int
     corrupted_examples: int
+    test_examples: int | None
+    pixel_range: Literal["minus-one-to-one", "zero-to-one"]
+    augmentation: Literal["none", "crop-flip"]
     model: Literal["lenet"]
     initialisation: Literal["he", "truncated-normal"]
     steps: int
