@@ -6,7 +6,12 @@ from collections.abc import Callable
 import jax
 
 from heavytail_optax.experiments import run_directory
-from heavytail_optax.experiments.data import Dataset, describe_dataset, load_dataset
+from heavytail_optax.experiments.data import (
+    Dataset,
+    describe_dataset,
+    is_same_data,
+    load_dataset,
+)
 from heavytail_optax.experiments.plot import plot_training
 from heavytail_optax.experiments.presets import PRESETS, PresetName
 from heavytail_optax.experiments.random_streams import random_streams
@@ -79,9 +84,10 @@ def reload_job_data(
     """
     config = run_directory.read_config(directory)
     dataset = load_job_data(config["settings"], data_dir)
-    if _same_data(describe_dataset(dataset)) != _same_data(config["data"]):
+    if not is_same_data(describe_dataset(dataset), config["data"]):
         raise RunDirectoryError(
-            f"The labels are not those that the run in {directory} started with."
+            f"The images or labels are not those that the run in {directory} started "
+            "with."
         )
     now = {**run_directory.versions(), "device": _device()}
     then = {**config["versions"], "device": config["device"]}
@@ -127,11 +133,6 @@ def run_job(
         path = run_directory.plot_path(directory)
         plot_training(path, results, settings, dataset.test.labels.size)
     return results
-
-
-def _same_data(description: dict) -> dict:
-    """What has to be the same when a run goes on: not the way the files were found."""
-    return {name: value for name, value in description.items() if name != "source"}
 
 
 def _device() -> str:

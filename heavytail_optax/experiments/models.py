@@ -6,6 +6,7 @@ import jax
 from flax import nnx
 
 from heavytail_optax.experiments.convolution import convolve, max_pool
+from heavytail_optax.experiments.data import normalise
 from heavytail_optax.experiments.settings import Settings
 
 Predict = Callable[[nnx.State, jax.Array], jax.Array]
@@ -86,8 +87,8 @@ def build_model(
       num_classes: number of logits.
 
     Returns:
-      `predict(params, images)`, which gives logits of shape (n, num_classes), and
-      `init(key)`, which gives initial parameters, a pytree of arrays, for a typed key.
+      `predict(params, images)`, which gives logits of shape (n, num_classes) for images
+      as bytes, and `init(key)`, which gives initial parameters, a pytree of arrays, for a typed key.
     """
     height, width, channels = image_shape
     initializer = INITIALISERS[settings.initialisation]
@@ -101,7 +102,8 @@ def build_model(
     graphdef, _ = nnx.split(nnx.eval_shape(lambda: build(jax.random.key(0))))
 
     def predict(params: nnx.State, images: jax.Array) -> jax.Array:
-        return nnx.merge(graphdef, params)(images)
+        pixels = normalise(images, settings.pixel_range)
+        return nnx.merge(graphdef, params)(pixels)
 
     def init(key: jax.Array) -> nnx.State:
         _, params = nnx.split(build(key))

@@ -5,8 +5,13 @@ import inspect
 import pathlib
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from heavytail_optax.experiments.errors import JobError
 from heavytail_optax.experiments.run_directory import RunDirectoryError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +46,8 @@ def run(arguments: Sequence[str], program: str) -> int:
     """
     command = _parse(arguments, f"{program} report")
     try:
-        _report(command.directory, program)
-    except RunDirectoryError as error:
+        show_report(command.directory, program=program)
+    except JobError as error:
         print(error, file=sys.stderr)
         return 1
     except OSError as error:
@@ -67,7 +72,19 @@ def _parse(arguments: Sequence[str], program: str) -> ReportCommand:
     )
 
 
-def _report(directory: pathlib.Path, program: str) -> None:
+def show_report(
+    directory: pathlib.Path, console: "Console | None" = None, program: str = "heavytail"
+) -> None:
+    """Prints the table of a grid and writes its report.
+
+    Args:
+      directory: of the grid.
+      console: to print on; by default the standard output.
+      program: how the command was called, for messages.
+
+    Raises:
+      RunDirectoryError: if there is no grid.
+    """
     # These load JAX, SciPy and Matplotlib, which takes seconds.
     from rich.console import Console
 
@@ -83,7 +100,7 @@ def _report(directory: pathlib.Path, program: str) -> None:
             f"The grid in {directory} has no runs. Start some: {program} reproduce."
         )
     files = write_report(directory, preset, cells)
-    console = Console()
+    console = console or Console()
     console.print(report_table(preset, cells, console.width))
     finished = sum(cell.status == "finished" for cell in cells)
     if finished < len(cells):
