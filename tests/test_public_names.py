@@ -20,6 +20,7 @@ NAMESPACES = {
         "InflateGradientNoiseState",
         "TruncateUpdateNormState",
         "add_heavy_tailed_noise",
+        "flatness",
         "group_inflation_factors",
         "inflate_gradient_noise",
         "tail_inflated_grad",
@@ -27,6 +28,10 @@ NAMESPACES = {
         "tails",
         "truncate_update_norm",
         "truncated_heavy_tailed_sgd",
+    },
+    "heavytail_optax.flatness": {
+        "ExpectedSharpness",
+        "expected_sharpness",
     },
     "heavytail_optax.tails": {
         "Tail",
@@ -70,6 +75,10 @@ SIGNATURES = {
     "tail_inflation_weights": (
         ["z"],
         ["small", "large=0", "scheme", "key=None"],
+    ),
+    "flatness.expected_sharpness": (
+        ["loss_fn", "params", "key"],
+        ["args=()", "stddev=0.01", "num_samples=100"],
     ),
     "tail_inflated_grad": (
         ["loss_per_example", "tail", "scale"],
