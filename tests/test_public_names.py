@@ -31,7 +31,13 @@ NAMESPACES = {
     },
     "heavytail_optax.flatness": {
         "ExpectedSharpness",
+        "MaximalSettings",
+        "MaximalSharpness",
+        "PacBayesSettings",
+        "PacBayesSharpness",
         "expected_sharpness",
+        "maximal_sharpness",
+        "pac_bayes_sharpness",
     },
     "heavytail_optax.tails": {
         "Tail",
@@ -79,6 +85,14 @@ SIGNATURES = {
     "flatness.expected_sharpness": (
         ["loss_fn", "params", "key"],
         ["args=()", "stddev=0.01", "num_samples=100"],
+    ),
+    "flatness.pac_bayes_sharpness": (
+        ["loss_fn", "params", "key"],
+        ["args=()", "target=0.1", "num_samples=100"],
+    ),
+    "flatness.maximal_sharpness": (
+        ["loss_fn", "params", "key"],
+        ["args=()", "target=0.1"],
     ),
     "tail_inflated_grad": (
         ["loss_per_example", "tail", "scale"],

@@ -1,6 +1,5 @@
 """Expected sharpness: how much the loss changes under Gaussian noise."""
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -18,8 +17,12 @@ from heavytail_optax.flatness._arguments import (
     check_params,
     check_positive,
 )
-from heavytail_optax.flatness._memory import evaluations_at_once
-from heavytail_optax.flatness._perturbation import add, deviations, normals
+from heavytail_optax.flatness._loss_changes import (
+    check_samples_at_once,
+    loss_at,
+    loss_changes,
+    mean_and_standard_error,
+)
 
 _NAME = "expected_sharpness"
 
@@ -34,62 +37,6 @@ class ExpectedSharpness(NamedTuple):
 
     mean: jax.Array
     standard_error: jax.Array
-
-
-@functools.partial(jax.jit, static_argnames="loss_fn")
-def loss_at(loss_fn: Loss, params: Any, args: tuple[Any, ...]) -> jax.Array:
-    """The loss, in float32 at least."""
-    loss = loss_fn(params, *args)
-    return loss.astype(jnp.promote_types(loss.dtype, jnp.float32))
-
-
-@functools.partial(
-    jax.jit, static_argnames=("loss_fn", "num_samples", "adaptive", "at_once")
-)
-def loss_changes(
-    loss_fn: Loss,
-    params: Any,
-    args: tuple[Any, ...],
-    key: jax.Array,
-    loss: jax.Array,
-    stddev: jax.Array,
-    floor: jax.Array,
-    *,
-    num_samples: int,
-    adaptive: bool,
-    at_once: int,
-) -> jax.Array:
-    """`L(theta + nu_i) - L(theta)` for each of the samples, shape=(num_samples,)."""
-    size = jnp.where(stddev > 0.0, stddev, jnp.nan)
-    scale = deviations(params, size, adaptive, floor)
-
-    def change(index: jax.Array) -> jax.Array:
-        noise = normals(jax.random.fold_in(key, index), params)
-        moved = add(params, jax.tree.map(jnp.multiply, scale, noise))
-        return loss_fn(moved, *args).astype(loss.dtype) - loss
-
-    return jax.lax.map(change, jnp.arange(num_samples), batch_size=at_once)
-
-
-def samples_at_once_or_budget(
-    function: str,
-    samples_at_once: Any,
-    num_samples: int,
-    loss_fn: Loss,
-    params: Any,
-    args: tuple[Any, ...],
-) -> int:
-    """What the user asks for, or as many as fit in the budget.
-
-    Raises:
-      TypeError: if it is neither None nor an integer.
-      ValueError: if it is smaller than one.
-    """
-    if samples_at_once is None:
-        wanted = evaluations_at_once(loss_fn, params, *args)
-    else:
-        wanted = check_count(function, "samples_at_once", samples_at_once)
-    return min(wanted, num_samples)
 
 
 def expected_sharpness(
@@ -182,7 +129,7 @@ def expected_sharpness(
     adaptive = check_flag(_NAME, "adaptive", adaptive)
     check_floor(_NAME, floor, adaptive)
     loss_fn = check_loss(_NAME, loss_fn, params, args)
-    at_once = samples_at_once_or_budget(
+    at_once = check_samples_at_once(
         _NAME, samples_at_once, num_samples, loss_fn, params, args
     )
     loss = check_finite(_NAME, loss_at(loss_fn, params, args))
@@ -199,8 +146,4 @@ def expected_sharpness(
         at_once=at_once,
     )
     values = changes if signed else jnp.abs(changes)
-    spread = jnp.std(values, ddof=1) if num_samples > 1 else jnp.nan
-    return ExpectedSharpness(
-        mean=jnp.mean(values),
-        standard_error=jnp.asarray(spread / num_samples**0.5, values.dtype),
-    )
+    return ExpectedSharpness(*mean_and_standard_error(values))

@@ -5,6 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from heavytail_optax._norm import ScaledNorm, tree_norm
+
 
 def in_float(params: Any) -> Any:
     """The parameters in float32, or wider where they are wider."""
@@ -50,3 +52,16 @@ def deviations(
         return jnp.hypot(size * jnp.abs(x), jnp.asarray(floor, x.dtype))
 
     return jax.tree.map(of_leaf, in_float(params))
+
+
+def norm_of(tree: Any) -> ScaledNorm:
+    """The Euclidean norm over all entries, without overflow or underflow."""
+    leaves = jax.tree.leaves(tree)
+    return tree_norm(leaves, [()] * len(leaves))
+
+
+def unit(tree: Any) -> Any:
+    """The direction of a tree: its norm is one, or zero if every entry is zero."""
+    norm = norm_of(tree)
+    inverse = jnp.where(norm.scaled_norm == 0.0, 0.0, norm.scale / norm.scaled_norm)
+    return jax.tree.map(lambda x: x * inverse.astype(x.dtype), tree)

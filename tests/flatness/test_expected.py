@@ -6,26 +6,12 @@ import numpy as np
 import pytest
 import scipy.stats
 import statistical_checks as checks
+from quadratics import CURVATURE, DATA, SLOPE, point, quadratic
 
 from heavytail_optax.flatness import expected_sharpness
 
 RATE = checks.FALSE_ALARM_RATE
-CURVATURE = np.random.default_rng(0).uniform(0.1, 5.0, 30)
 TRACE = float(CURVATURE.sum())
-
-
-def quadratic(params, curvature, slope):
-    """`h w^2 / 2 + g w`, summed, over two leaves of 10 and 20 entries."""
-    w = jnp.concatenate([params["a"].ravel(), params["b"].ravel()])
-    return jnp.sum(0.5 * curvature * w**2 + slope * w)
-
-
-def point(value=0.0, dtype=jnp.float32):
-    return {"a": jnp.full((2, 5), value, dtype), "b": jnp.full(20, value, dtype)}
-
-
-DATA = (jnp.asarray(CURVATURE, jnp.float32), jnp.zeros(30))
-SLOPE = jnp.asarray(np.linspace(-1, 1, 30), jnp.float32)
 
 
 def p_value(result, expected):
