@@ -9,7 +9,12 @@ from heavytail_optax.experiments.grid import Cell
 from heavytail_optax.experiments.job import load_job_data, record_job, reload_job_data
 from heavytail_optax.experiments.presets import PresetName
 from heavytail_optax.experiments.results import MethodResult
-from heavytail_optax.experiments.run import Observer, RunOptions, run_method
+from heavytail_optax.experiments.run import (
+    ON_ONE_DEVICE,
+    Observer,
+    RunOptions,
+    run_method,
+)
 from heavytail_optax.experiments.run_lock import RunLock
 from heavytail_optax.experiments.sharpness import measure_sharpness, write_sharpness
 from heavytail_optax.experiments.training import TrainState
@@ -22,7 +27,7 @@ def run_cell(
     observer: Observer,
     should_stop: Callable[[], bool] = lambda: False,
     data_dir: pathlib.Path | None = None,
-    options: RunOptions = RunOptions(),
+    options: RunOptions = ON_ONE_DEVICE,
 ) -> MethodResult:
     """Trains from where the cell is to the last step, and measures the sharpness.
 

@@ -6,6 +6,7 @@ grid.json                 preset and settings, which all cells share
 
 import dataclasses
 import json
+import math
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, cast
@@ -201,7 +202,7 @@ def _status(history: Sequence[Metrics], settings: Settings) -> CellStatus:
 
 def is_finite(metrics: Metrics) -> bool:
     """Whether the run had not diverged."""
-    return all(value == value and abs(value) != float("inf") for value in metrics)
+    return all(math.isfinite(value) for value in metrics)
 
 
 def _path(directory: pathlib.Path) -> pathlib.Path:

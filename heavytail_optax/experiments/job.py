@@ -16,14 +16,17 @@ from heavytail_optax.experiments.plot import plot_training
 from heavytail_optax.experiments.presets import PRESETS, PresetName
 from heavytail_optax.experiments.random_streams import random_streams
 from heavytail_optax.experiments.results import MethodResult
-from heavytail_optax.experiments.run import Observer, RunOptions, run_method
+from heavytail_optax.experiments.run import (
+    ON_ONE_DEVICE,
+    Observer,
+    RunOptions,
+    run_method,
+)
 from heavytail_optax.experiments.run_directory import RunDirectoryError
 from heavytail_optax.experiments.settings import Settings
 
 
-def load_job_data(
-    settings: Settings, data_dir: pathlib.Path | None = None
-) -> Dataset:
+def load_job_data(settings: Settings, data_dir: pathlib.Path | None = None) -> Dataset:
     """The data of a job, with the random labels that its seed sets.
 
     Args:
@@ -106,7 +109,7 @@ def run_job(
     dataset: Dataset,
     observer: Observer,
     should_stop: Callable[[], bool] = lambda: False,
-    options: RunOptions = RunOptions(),
+    options: RunOptions = ON_ONE_DEVICE,
 ) -> list[MethodResult]:
     """Trains with each method from where it is to the last step, then draws the picture.
 
@@ -124,9 +127,7 @@ def run_job(
       not keep the others from their turn.
     """
     results = [
-        run_method(
-            directory, method, settings, dataset, observer, should_stop, options
-        )
+        run_method(directory, method, settings, dataset, observer, should_stop, options)
         for method in settings.methods
     ]
     if any(result.history for result in results) and options.writes:

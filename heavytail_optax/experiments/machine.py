@@ -25,6 +25,9 @@ class Machine:
     tensorboard: bool = False
 
 
+THIS_MACHINE = Machine()
+
+
 @dataclasses.dataclass(frozen=True)
 class Cluster:
     """One job in several processes, on one or many hosts.
@@ -44,6 +47,9 @@ class Cluster:
     coordinator: str | None = None
     num_processes: int | None = None
     process_id: int | None = None
+
+
+ALONE = Cluster()
 
 
 def run_options(machine: Machine) -> "RunOptions":

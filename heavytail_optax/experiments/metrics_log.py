@@ -51,7 +51,7 @@ def drop_metrics_after(
       The metrics that are left.
     """
     metrics, damaged = _read(path)
-    kept = [row for row in metrics if row.step <= step]
+    kept = _up_to(step, metrics)
     if path.exists():
         replace_file(path, "".join(_line(row) + "\n" for row in kept))
     if note is not None:
@@ -64,6 +64,20 @@ def drop_metrics_after(
                 f"in {path}. The training goes on all the same."
             )
     return kept
+
+
+def metrics_up_to(path: pathlib.Path, step: int) -> list[Metrics]:
+    """The same metrics, for a process that does not write.
+
+    Args:
+      path: of the file; it need not be there.
+      step: the last one to keep.
+    """
+    return _up_to(step, read_metrics(path))
+
+
+def _up_to(step: int, metrics: list[Metrics]) -> list[Metrics]:
+    return [row for row in metrics if row.step <= step]
 
 
 def _read(path: pathlib.Path) -> tuple[list[Metrics], int]:

@@ -29,7 +29,9 @@ def build_optimizer(
     """
 
     def chain(key: jax.Array) -> optax.GradientTransformation:
-        links: list[optax.GradientTransformation] = [optax.sgd(_learning_rate(settings))]
+        links: list[optax.GradientTransformation] = [
+            optax.sgd(_learning_rate(settings))
+        ]
         if method.draws_noise:
             noise = hto.add_heavy_tailed_noise(
                 hto.tails.symmetric_pareto(settings.alpha),

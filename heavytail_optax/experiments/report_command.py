@@ -73,7 +73,9 @@ def _parse(arguments: Sequence[str], program: str) -> ReportCommand:
 
 
 def show_report(
-    directory: pathlib.Path, console: "Console | None" = None, program: str = "heavytail"
+    directory: pathlib.Path,
+    console: "Console | None" = None,
+    program: str = "heavytail",
 ) -> None:
     """Prints the table of a grid and writes its report.
 

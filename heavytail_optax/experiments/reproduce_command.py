@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from heavytail_optax.experiments.errors import JobError
-from heavytail_optax.experiments.machine import Machine, run_options
+from heavytail_optax.experiments.machine import THIS_MACHINE, Machine, run_options
 from heavytail_optax.experiments.presets import PRESETS, PresetName
 from heavytail_optax.experiments.settings import Settings
 from heavytail_optax.experiments.settings_parser import (
@@ -49,7 +49,7 @@ class ReproduceCommand:
     preset: PresetName = _DEFAULT
     seeds: int = 2
     directory: pathlib.Path | None = None
-    machine: Machine = Machine()
+    machine: Machine = THIS_MACHINE
     launcher: Literal["here", "submitit"] = "here"
     cluster: Literal["slurm", "local"] | None = None
     jobs_at_once: int = 4

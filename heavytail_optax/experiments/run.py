@@ -54,6 +54,9 @@ class RunOptions:
     writes: bool = True
 
 
+ON_ONE_DEVICE = RunOptions()
+
+
 class Observer(Protocol):
     """Is told what happens, to show it."""
 
@@ -74,7 +77,7 @@ def run_method(
     dataset: Dataset,
     observer: Observer,
     should_stop: Callable[[], bool] = lambda: False,
-    options: RunOptions = RunOptions(),
+    options: RunOptions = ON_ONE_DEVICE,
     label: str | None = None,
     finish: Callable[[TrainState], None] = lambda state: None,
 ) -> MethodResult:
@@ -100,7 +103,9 @@ def run_method(
         return _as_left(method, settings, read_metrics(log))
     shape = dataset.train.images.shape[1:]
     mesh = options.mesh
-    trainer = build_trainer(settings, method, shape, dataset.num_classes, mesh)
+    # Of no seed, so that the runs of a grid share what is compiled.
+    shared = dataclasses.replace(settings, methods=(method,), seed=0)
+    trainer = build_trainer(shared, method, shape, dataset.num_classes, mesh)
     keys = replicate(mesh, random_streams(settings.seed))
     train_split, test_split = replicate(mesh, (dataset.train, dataset.test))
     dataset = dataset._replace(train=train_split, test=test_split)
@@ -156,6 +161,4 @@ def _as_left(
     """The result of a run that is not gone on with."""
     done = bool(history) and history[-1].step == settings.steps
     finite = done and math.isfinite(history[-1].train_loss)
-    return MethodResult(
-        method, "finished" if finite else "interrupted", tuple(history)
-    )
+    return MethodResult(method, "finished" if finite else "interrupted", tuple(history))

@@ -18,8 +18,8 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
-from heavytail_optax.experiments.errors import JobError
 from heavytail_optax.experiments.durable_files import replace_file
+from heavytail_optax.experiments.errors import JobError
 from heavytail_optax.experiments.settings import Settings, from_dict
 
 _PACKAGES = (

@@ -7,7 +7,6 @@ from typing import NamedTuple
 from rich.console import Console
 
 from heavytail_optax.experiments.interrupts import StopRequest
-from heavytail_optax.experiments.machine import Machine
 from heavytail_optax.experiments.progress import LiveProgress, PlainProgress
 
 

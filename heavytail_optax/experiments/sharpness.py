@@ -1,20 +1,22 @@
 """Sharpness of a finished run, kept beside its metrics."""
 
+import dataclasses
+import functools
 import json
 import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 
-from heavytail_optax.experiments.durable_files import replace_file
 from heavytail_optax.experiments.data import Split
+from heavytail_optax.experiments.durable_files import replace_file
 from heavytail_optax.experiments.evaluation import evaluate
 from heavytail_optax.experiments.models import build_model
 from heavytail_optax.experiments.random_streams import random_streams
 from heavytail_optax.experiments.settings import Settings
-from heavytail_optax.flatness import expected_sharpness
+from heavytail_optax.flatness import ExpectedSharpness, expected_sharpness
 
 Sharpness = Mapping[str, tuple[float, float | None]]
 
@@ -34,15 +36,27 @@ def measure_sharpness(
       Name of the measure -> its value and the standard error of its own sampling. NaN
       where the parameters are not finite.
     """
-    predict, _ = build_model(settings, train.images.shape[1:], num_classes)
+    shared = dataclasses.replace(settings, methods=("sgd",), seed=0)
+    loss, sharpness = _compiled(shared, train.images.shape[1:], num_classes)
+    if not math.isfinite(float(loss(params, train))):
+        return {"expected_sharpness": (math.nan, math.nan)}
+    key = random_streams(settings.seed).sharpness
+    mean, error = sharpness(params, train, key)
+    return {"expected_sharpness": (float(mean), float(error))}
+
+
+@functools.lru_cache(maxsize=4)
+def _compiled(
+    settings: Settings, image_shape: tuple[int, ...], num_classes: int
+) -> tuple[Callable[..., jax.Array], Callable[..., ExpectedSharpness]]:
+    """The loss on all images and the expected sharpness, shared by the runs of a grid."""
+    predict, _ = build_model(settings, image_shape, num_classes)
 
     def loss(params: Any, train: Split) -> jax.Array:
         return evaluate(predict, params, train).loss
 
-    if not math.isfinite(float(jax.jit(loss)(params, train))):
-        return {"expected_sharpness": (math.nan, math.nan)}
-    mean, error = jax.jit(
-        lambda params, train, key: expected_sharpness(
+    def sharpness(params: Any, train: Split, key: jax.Array) -> ExpectedSharpness:
+        return expected_sharpness(
             loss,
             params,
             key,
@@ -51,8 +65,8 @@ def measure_sharpness(
             num_samples=settings.sharpness_samples,
             samples_at_once=1,
         )
-    )(params, train, random_streams(settings.seed).sharpness)
-    return {"expected_sharpness": (float(mean), float(error))}
+
+    return jax.jit(loss), jax.jit(sharpness)
 
 
 def write_sharpness(path: pathlib.Path, sharpness: Sharpness) -> None:

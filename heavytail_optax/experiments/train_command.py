@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from heavytail_optax.experiments.data import describe_dataset
 from heavytail_optax.experiments.errors import JobError
 from heavytail_optax.experiments.machine import (
+    ALONE,
+    THIS_MACHINE,
     Cluster,
     Machine,
     join_cluster,
@@ -54,8 +56,8 @@ class TrainCommand:
     preset: PresetName = "corrupted-digits"
     run_dir: pathlib.Path | None = None
     resume: pathlib.Path | None = None
-    machine: Machine = Machine()
-    cluster: Cluster = Cluster()
+    machine: Machine = THIS_MACHINE
+    cluster: Cluster = ALONE
 
 
 def run(arguments: Sequence[str], program: str) -> int:
@@ -127,7 +129,10 @@ def _train(command: TrainCommand, arguments: Sequence[str], program: str) -> int
     settings, data_dir = command.settings, command.machine.data_dir
     is_first = jax.process_index() == 0
     console = Console(quiet=not is_first)
-    with open_session(console, settings.steps) as session, contextlib.ExitStack() as stack:
+    with (
+        open_session(console, settings.steps) as session,
+        contextlib.ExitStack() as stack,
+    ):
         options = run_options(command.machine)
         progress = session.progress
         if command.resume is not None:

@@ -86,6 +86,7 @@ class Trainer(NamedTuple):
     evaluate: Callable[[Any, Split], Scores]
 
 
+@functools.lru_cache(maxsize=16)
 def build_trainer(
     settings: Settings,
     method: MethodName,
@@ -96,7 +97,8 @@ def build_trainer(
     """The initial state, the compiled steps and the compiled evaluation of a run.
 
     Args:
-      settings: of the job. All but the seed counts.
+      settings: of the job. All but the seed counts; with the same one, the functions
+        of an earlier call come back, which are compiled already.
       method: whose gradient and optimiser are used.
       image_shape: (height, width, channels).
       classes: number of classes.
@@ -186,9 +188,7 @@ def train(
         number = of_first_process(min(number, end - done))
         started = time.perf_counter()
         state = trainer.take_steps(state, keys, dataset.train, np.int32(number))
-        recent = jax.tree.map(
-            lambda values: values[: done + number - last], jax.device_get(state.recent)
-        )
+        recent = _first(done + number - last, jax.device_get(state.recent))
         taken = time.perf_counter() - started
         metrics = None
         non_finite = _first_non_finite(last, recent.loss)
@@ -211,6 +211,10 @@ def train(
             return
         speed = number / max(taken, 1e-9)
         number = max(1, min(round(speed * _SECONDS_A_CHUNK), 4 * number))
+
+
+def _first(number: int, steps: StepMetrics) -> StepMetrics:
+    return jax.tree.map(lambda values: values[:number], steps)
 
 
 def _step_metrics(

@@ -119,7 +119,9 @@ def test_values_that_are_not_finite_are_kept(tmp_path):
 
 def test_a_missing_library_is_told_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(TensorBoardMissingError, match=r"heavytail-optax\[tensorboard\]"):
+    with pytest.raises(
+        TensorBoardMissingError, match=r"heavytail-optax\[tensorboard\]"
+    ):
         TensorBoardLog(tmp_path / "tensorboard")
     assert list(tmp_path.iterdir()) == []
 
