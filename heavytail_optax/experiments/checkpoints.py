@@ -79,8 +79,6 @@ class Checkpoints:
     def save(self, step: int, state: Any) -> None:
         """Saves a pytree of arrays under the number of a step; keeps the one before.
 
-        It is on the disk when this returns.
-
         Args:
           step: number of steps done.
           state: a pytree of arrays.
