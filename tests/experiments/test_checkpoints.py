@@ -192,9 +192,11 @@ def test_when_all_are_damaged_that_is_told_and_nothing_is_moved(tmp_path):
     save_steps(tmp_path, [1, 2])
     for step in ("1", "2"):
         shutil.rmtree(tmp_path / step / "d")
-    with Checkpoints(tmp_path) as checkpoints:
-        with pytest.raises(RunDirectoryError, match=r"To start from step 0") as caught:
-            checkpoints.restore_latest(LIKE)
+    with (
+        Checkpoints(tmp_path) as checkpoints,
+        pytest.raises(RunDirectoryError, match="To start from step 0") as caught,
+    ):
+        checkpoints.restore_latest(LIKE)
     assert "\n  step 2: " in str(caught.value) and "\n  step 1: " in str(caught.value)
     assert {path.name for path in tmp_path.iterdir()} == {"1", "2"}
 
@@ -206,9 +208,11 @@ def test_a_state_of_another_shape_or_dtype_is_refused(tmp_path):
         {**LIKE, "weight": jnp.zeros(2000, jnp.float16)},
         {"weight": LIKE["weight"]},
     ):
-        with Checkpoints(tmp_path) as checkpoints:
-            with pytest.raises(RunDirectoryError, match="can be restored"):
-                checkpoints.restore_latest(other)
+        with (
+            Checkpoints(tmp_path) as checkpoints,
+            pytest.raises(RunDirectoryError, match="can be restored"),
+        ):
+            checkpoints.restore_latest(other)
     assert restore(tmp_path) == (1, [])
 
 

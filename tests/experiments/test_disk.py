@@ -69,9 +69,11 @@ def test_a_full_disk_is_told(tmp_path):
 
 
 def test_a_disk_that_is_out_of_names_is_told(tmp_path):
-    with mounted_tmpfs(tmp_path / "few", "size=16m,nr_inodes=20") as directory:
-        with pytest.raises(RunDirectoryError, match="more files than the 19 that"):
-            check_room(directory, 1000)
+    with (
+        mounted_tmpfs(tmp_path / "few", "size=16m,nr_inodes=20") as directory,
+        pytest.raises(RunDirectoryError, match="more files than the 19 that"),
+    ):
+        check_room(directory, 1000)
 
 
 def test_a_read_only_disk_is_told(tmp_path):

@@ -129,7 +129,9 @@ def test_metrics_that_a_checkpoint_is_ahead_of_are_told(tmp_path):
     assert "of the steps after 6 up to 8 are missing" in notes.pop()
 
 
-def test_a_kill_while_lines_are_dropped_leaves_the_old_or_the_new(tmp_path, monkeypatch):
+def test_a_kill_while_lines_are_dropped_leaves_the_old_or_the_new(
+    tmp_path, monkeypatch
+):
     path = tmp_path / "metrics.jsonl"
     write(path)
 

@@ -74,7 +74,10 @@ def test_what_cannot_be_resumed_is_told(tmp_path, tiny):
     config = json.loads(path.read_text("utf-8"))
     for change, message in (
         ({"settings": {**config["settings"], "batch_size": 0}}, "`batch_size` setting"),
-        ({"settings": {**config["settings"], "new": 0}}, "is not known to this version"),
+        (
+            {"settings": {**config["settings"], "new": 0}},
+            "is not known to this version",
+        ),
         ({"settings": []}, "its entry `settings` is missing or of the wrong type"),
         ({"preset": 3}, "its entry `preset` is missing or of the wrong type"),
         ({"data": None}, "its entry `data` is missing or of the wrong type"),

@@ -89,7 +89,10 @@ def test_a_run_that_goes_on_has_no_point_twice(tmp_path):
         pass
     assert curves(tmp_path) == expected(ROWS)
     # The one before is left empty, so that an open TensorBoard finds its way.
-    assert sorted(path.stat().st_size > 0 for path in tmp_path.iterdir()) == [False, True]
+    assert sorted(path.stat().st_size > 0 for path in tmp_path.iterdir()) == [
+        False,
+        True,
+    ]
     # A TensorBoard that is open drops what it has from this step on.
     restart = read_events(tmp_path)[1]
     assert restart.session_log.status == SessionLog.START
@@ -125,7 +128,9 @@ def test_values_that_are_not_finite_are_kept(tmp_path):
 
 def test_a_missing_library_is_told_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(TensorBoardMissingError, match=r"heavytail-optax\[tensorboard\]"):
+    with pytest.raises(
+        TensorBoardMissingError, match=r"heavytail-optax\[tensorboard\]"
+    ):
         TensorBoardLog(tmp_path / "tensorboard")
     assert list(tmp_path.iterdir()) == []
 
