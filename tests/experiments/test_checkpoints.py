@@ -164,7 +164,6 @@ def cut(path):
 DAMAGES = {"flip": flip, "cut": cut, "remove": lambda path: path.unlink()}
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damage_to_any_file_is_harmless_or_leads_to_the_one_before(tmp_path, damage):
     save_steps(tmp_path / "whole", [1, 2])
@@ -187,7 +186,6 @@ def test_damage_to_any_file_is_harmless_or_leads_to_the_one_before(tmp_path, dam
     assert set(found) == {1, 2}
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_when_all_are_damaged_that_is_told_and_nothing_is_moved(tmp_path):
     save_steps(tmp_path, [1, 2])
     for step in ("1", "2"):

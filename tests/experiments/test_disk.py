@@ -11,7 +11,11 @@ from small_file_systems import make_read_only, mounted_tmpfs
 from heavytail_optax.experiments.checkpoints import Checkpoints
 from heavytail_optax.experiments.disk import bytes_of_run, check_room, disk_errors
 from heavytail_optax.experiments.metrics_log import append_metrics, read_metrics
-from heavytail_optax.experiments.run_directory import RunDirectoryError
+from heavytail_optax.experiments.run_directory import (
+    RunDirectoryError,
+    claim,
+    probe_path,
+)
 from heavytail_optax.experiments.training import Metrics, build_trainer
 
 MIB = 2**20
@@ -40,6 +44,11 @@ def test_large_states_are_counted_three_times():
 
 
 def test_room_is_enough_and_nothing_is_left(tmp_path):
+    check_room(tmp_path, 1000)
+    assert list(tmp_path.iterdir()) == []
+    # Killed in the middle of it, a process leaves a file that is in nobody's way.
+    probe_path(tmp_path).touch()
+    claim(tmp_path)
     check_room(tmp_path, 1000)
     assert list(tmp_path.iterdir()) == []
 

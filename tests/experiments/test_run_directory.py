@@ -114,5 +114,7 @@ def test_a_kill_while_the_config_is_written_leaves_none(tmp_path, tiny, monkeypa
         write(tmp_path, tiny)
     monkeypatch.undo()
     assert not config_path(tmp_path).exists()
+    assert any(tmp_path.iterdir())
+    claim(tmp_path)
     write(tmp_path, tiny)
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
