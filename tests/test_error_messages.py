@@ -317,6 +317,12 @@ BAD_SEARCH = {
     "upper": (BAD_NUMBER, values(*BAD_POSITIVE, 1e-3)),  # not above `lower`
     "tolerance": (BAD_NUMBER, values(*BAD_POSITIVE, 1.5)),
 }
+BAD_MEASURED = {
+    "loss_fn": BAD_FINITE_LOSS,
+    "params": BAD_PARAMS,
+    "key": BAD_KEY,
+    "args": BAD_ARGS,
+}
 FLAT = {"params": {"w": jnp.ones(3)}, "args": (VECTOR,)}
 
 FLATNESS = (
@@ -327,10 +333,7 @@ FLATNESS = (
         | {"loss_fn": sum_of_squares, "key": 0, "num_samples": 2}
         | {"adaptive": True, "floor": 0.1},
         {
-            "loss_fn": BAD_FINITE_LOSS,
-            "params": BAD_PARAMS,
-            "key": BAD_KEY,
-            "args": BAD_ARGS,
+            **BAD_MEASURED,
             "stddev": BAD_POSITIVE_NUMBER,
             "num_samples": BAD_COUNT,
             "signed": BAD_FLAG,
@@ -352,10 +355,7 @@ FLATNESS = (
         | {"loss_fn": sum_of_squares, "key": 0, "num_samples": 2}
         | {"lower": 1e-3, "adaptive": True, "floor": 0.1},
         {
-            "loss_fn": BAD_FINITE_LOSS,
-            "params": BAD_PARAMS,
-            "key": BAD_KEY,
-            "args": BAD_ARGS,
+            **BAD_MEASURED,
             **BAD_SEARCH,
             "num_samples": BAD_COUNT,
             "signed": BAD_FLAG,
@@ -371,10 +371,7 @@ FLATNESS = (
         | {"loss_fn": sum_of_squares, "key": 0, "lower": 1e-3}
         | {"adaptive": True, "floor": 0.1},
         {
-            "loss_fn": BAD_FINITE_LOSS,
-            "params": BAD_PARAMS,
-            "key": BAD_KEY,
-            "args": BAD_ARGS,
+            **BAD_MEASURED,
             "deviation_fn": without_none(BAD_FINITE_LOSS),
             **BAD_SEARCH,
             "order": (types("x", None, True), values(1, 0, -1.0, NAN)),
@@ -384,6 +381,48 @@ FLATNESS = (
             "adaptive": BAD_FLAG,
             "floor": BAD_FLOOR,
         },
+    ),
+    Public(
+        "hessian_eigenvalues",
+        hto.flatness.hessian_eigenvalues,
+        FLAT | {"loss_fn": sum_of_squares, "key": 0, "num_matvecs": 2},
+        {
+            **BAD_MEASURED,
+            # More than the Krylov space has.
+            "num_eigenvalues": (*BAD_COUNT, values(3)),
+            "which": (types(None, 1), values("x", "")),
+            "num_matvecs": BAD_COUNT,
+        },
+    ),
+    Public(
+        "hessian_trace",
+        hto.flatness.hessian_trace,
+        FLAT | {"loss_fn": sum_of_squares, "key": 0, "num_samples": 2},
+        {**BAD_MEASURED, "num_samples": BAD_COUNT},
+    ),
+    Public(
+        "hessian_density",
+        hto.flatness.hessian_density,
+        FLAT | {"loss_fn": sum_of_squares, "key": 0, "num_samples": 2},
+        {
+            **BAD_MEASURED,
+            "num_samples": BAD_COUNT,
+            "num_matvecs": BAD_COUNT,
+            "width": (types(*NOT_NUMBERS_NOR_NONE), values(*BAD_POSITIVE)),
+            "num_points": (*BAD_COUNT, values(1)),
+        },
+    ),
+    Public(
+        "gauss_newton_loss",
+        hto.flatness.gauss_newton_loss,
+        {"predict_fn": sum_of_squares, "loss_fn": sum_of_squares},
+        {name: (types(None, 1.0, "x"),) for name in ("predict_fn", "loss_fn")},
+    ),
+    Public(
+        "mean_over_batches",
+        hto.flatness.mean_over_batches,
+        {"loss_fn": sum_of_squares, "batch_size": 2},
+        {"loss_fn": (types(None, 1.0, "x"),), "batch_size": BAD_COUNT},
     ),
 )
 
@@ -448,6 +487,9 @@ def test_every_public_argument_is_fed_bad_values():
         "TruncateUpdateNormState",
         "Tail",
         "ExpectedSharpness",
+        "HessianDensity",
+        "HessianEigenvalues",
+        "HessianTrace",
         "MaximalSettings",
         "MaximalSharpness",
         "PacBayesSettings",

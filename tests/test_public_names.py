@@ -31,12 +31,20 @@ NAMESPACES = {
     },
     "heavytail_optax.flatness": {
         "ExpectedSharpness",
+        "HessianDensity",
+        "HessianEigenvalues",
+        "HessianTrace",
         "MaximalSettings",
         "MaximalSharpness",
         "PacBayesSettings",
         "PacBayesSharpness",
         "expected_sharpness",
+        "gauss_newton_loss",
+        "hessian_density",
+        "hessian_eigenvalues",
+        "hessian_trace",
         "maximal_sharpness",
+        "mean_over_batches",
         "pac_bayes_sharpness",
     },
     "heavytail_optax.tails": {
@@ -93,6 +101,14 @@ SIGNATURES = {
     "flatness.maximal_sharpness": (
         ["loss_fn", "params", "key"],
         ["args=()", "target=0.1"],
+    ),
+    "flatness.hessian_eigenvalues": (
+        ["loss_fn", "params", "key"],
+        ["args=()", "num_eigenvalues=1"],
+    ),
+    "flatness.hessian_trace": (
+        ["loss_fn", "params", "key"],
+        ["args=()", "num_samples=100"],
     ),
     "tail_inflated_grad": (
         ["loss_per_example", "tail", "scale"],
