@@ -20,6 +20,7 @@ NAMESPACES = {
         "InflateGradientNoiseState",
         "TruncateUpdateNormState",
         "add_heavy_tailed_noise",
+        "flatness",
         "group_inflation_factors",
         "inflate_gradient_noise",
         "tail_inflated_grad",
@@ -27,6 +28,16 @@ NAMESPACES = {
         "tails",
         "truncate_update_norm",
         "truncated_heavy_tailed_sgd",
+    },
+    "heavytail_optax.flatness": {
+        "ExpectedSharpness",
+        "MaximalSettings",
+        "MaximalSharpness",
+        "PacBayesSettings",
+        "PacBayesSharpness",
+        "expected_sharpness",
+        "maximal_sharpness",
+        "pac_bayes_sharpness",
     },
     "heavytail_optax.tails": {
         "Tail",
@@ -70,6 +81,18 @@ SIGNATURES = {
     "tail_inflation_weights": (
         ["z"],
         ["small", "large=0", "scheme", "key=None"],
+    ),
+    "flatness.expected_sharpness": (
+        ["loss_fn", "params", "key"],
+        ["args=()", "stddev=0.01", "num_samples=100"],
+    ),
+    "flatness.pac_bayes_sharpness": (
+        ["loss_fn", "params", "key"],
+        ["args=()", "target=0.1", "num_samples=100"],
+    ),
+    "flatness.maximal_sharpness": (
+        ["loss_fn", "params", "key"],
+        ["args=()", "target=0.1"],
     ),
     "tail_inflated_grad": (
         ["loss_per_example", "tail", "scale"],

@@ -44,26 +44,33 @@ def drop_metrics_after(
     Args:
       path: of the file; it need not be there.
       step: the last one to keep.
-      note: is told if metrics are lost: a line was damaged that is not the last one,
-        which a kill may cut, or there is none of `step`.
+      note: is told if a line was damaged that is not the last one, which a kill may
+        cut: its metrics are lost.
 
     Returns:
       The metrics that are left.
     """
     metrics, damaged = _read(path)
-    kept = [row for row in metrics if row.step <= step]
+    kept = _up_to(step, metrics)
     if path.exists():
         replace_file(path, "".join(_line(row) + "\n" for row in kept))
-    if note is not None:
-        if damaged:
-            note(f"{damaged} damaged lines of {path} are left out.")
-        last = kept[-1].step if kept else 0
-        if last != step:
-            note(
-                f"The metrics of the steps after {last:,} up to {step:,} are missing "
-                f"in {path}. The training goes on all the same."
-            )
+    if damaged and note is not None:
+        note(f"{damaged} damaged lines of {path} are left out.")
     return kept
+
+
+def metrics_up_to(path: pathlib.Path, step: int) -> list[Metrics]:
+    """The same metrics, for a process that does not write.
+
+    Args:
+      path: of the file; it need not be there.
+      step: the last one to keep.
+    """
+    return _up_to(step, read_metrics(path))
+
+
+def _up_to(step: int, metrics: list[Metrics]) -> list[Metrics]:
+    return [row for row in metrics if row.step <= step]
 
 
 def _read(path: pathlib.Path) -> tuple[list[Metrics], int]:

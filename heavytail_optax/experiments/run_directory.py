@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from heavytail_optax.experiments.durable_files import partial_path, replace_file
+from heavytail_optax.experiments.errors import JobError
 from heavytail_optax.experiments.settings import Settings, from_dict
 
 _PACKAGES = (
@@ -43,7 +44,7 @@ _ENTRIES = {
 }
 
 
-class RunDirectoryError(Exception):
+class RunDirectoryError(JobError):
     """The directory cannot be used as asked; the message says what to do."""
 
 
@@ -60,6 +61,11 @@ def metrics_path(directory: pathlib.Path, method: str) -> pathlib.Path:
 def checkpoints_path(directory: pathlib.Path, method: str) -> pathlib.Path:
     """Where the checkpoints of a method are."""
     return directory / method / "checkpoints"
+
+
+def sharpness_path(directory: pathlib.Path, method: str) -> pathlib.Path:
+    """Where the sharpness of a method's result is."""
+    return directory / method / "sharpness.json"
 
 
 def tensorboard_path(directory: pathlib.Path, method: str) -> pathlib.Path:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Self
 
+from heavytail_optax.experiments.errors import JobError
 from heavytail_optax.experiments.training import Metrics
 
 _TAGS = {
@@ -22,7 +23,7 @@ _TAGS = {
 }
 
 
-class TensorBoardMissingError(Exception):
+class TensorBoardMissingError(JobError):
     """The library that writes event files is not installed; says how to install it."""
 
 
