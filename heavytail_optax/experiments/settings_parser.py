@@ -58,7 +58,8 @@ def description(command: type, unit: str) -> str:
         "others have their turn. Without truncation a jump may also leave all ReLUs "
         "off: the loss stays finite, the accuracy that of chance.\n\n"
         f"Exit status: 0 if every {unit} came to its last step, 1 if the job could not "
-        f"start, 2 for bad options, {DIVERGED} if a {unit} diverged, 130 after Ctrl-C."
+        f"start or a {unit} failed, 2 for bad options, {DIVERGED} if a {unit} diverged, "
+        "130 after Ctrl-C."
     )
     return "\n".join(
         [
