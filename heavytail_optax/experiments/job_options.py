@@ -9,6 +9,24 @@ from heavytail_optax.experiments.errors import JobError
 ClusterName = Literal["slurm", "local"]
 
 
+def check_count(name: str, value: int, at_least: int) -> None:
+    """Checks an option.
+
+    Args:
+      name: of the option.
+      value: of the option.
+      at_least: the smallest that is accepted.
+
+    Raises:
+      ValueError: if the value is smaller.
+    """
+    if value < at_least:
+        raise ValueError(
+            f"The `{name}` option must be an integer of at least {at_least}. Got "
+            f"{value!r} instead."
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class JobOptions:
     """For --launcher submitit: each run is a job, with its logs in DIRECTORY/submitit.
@@ -43,24 +61,6 @@ DEFAULT_JOBS = JobOptions()
 
 class LauncherError(JobError):
     """The jobs cannot be submitted; the message says what to do."""
-
-
-def check_count(name: str, value: int, at_least: int) -> None:
-    """Checks an option.
-
-    Args:
-      name: of the option.
-      value: of the option.
-      at_least: the smallest that is accepted.
-
-    Raises:
-      ValueError: if the value is smaller.
-    """
-    if value < at_least:
-        raise ValueError(
-            f"The `{name}` option must be an integer of at least {at_least}. Got "
-            f"{value!r} instead."
-        )
 
 
 def find_cluster(asked: ClusterName | None) -> ClusterName:

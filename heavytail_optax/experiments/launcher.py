@@ -64,8 +64,8 @@ def launch(
     under_way = [_Submitted(cells[place], job) for place, job in earlier.items()]
     waiting = [cell for place, cell in enumerate(cells) if place not in earlier]
     session.progress.note(
-        f"{len(cells)} jobs ({cluster}), {len(under_way)} of them submitted before. "
-        f"Logs: {folder}"
+        f"Jobs by submitit ({cluster}): {len(waiting)} to submit, {len(under_way)} "
+        f"under way from before. Logs: {folder}"
     )
     board = _Board(session, grid, options.jobs_at_once)
     found: list[Unfinished] = []
@@ -138,6 +138,8 @@ class _Board:
         self._shown, self._shown_at = counts, now
         results = [read_cell(cell) for cell in self._cells]
         done = sum(result.is_done for result in results)
+        # A job takes a moment to end when its run is done.
+        at_work = min(at_work, len(results) - done)
         text = (
             f"{done} of {len(results)} runs are done, {at_work} at work, {waiting} "
             f"waiting, {failed} failed"

@@ -21,6 +21,7 @@ from heavytail_optax.experiments.settings_parser import (
     DIVERGED,
     description,
     preset_of,
+    suggestions,
 )
 
 if TYPE_CHECKING:
@@ -102,14 +103,19 @@ def _parse(arguments: Sequence[str], program: str) -> ReproduceCommand:
     import tyro
 
     preset = preset_of(arguments, _DEFAULT)
-    return tyro.cli(
-        ReproduceCommand,
-        prog=program,
-        args=arguments,
-        default=ReproduceCommand(settings=PRESETS[preset].settings, preset=preset),
-        description=description(ReproduceCommand, "run"),
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone),
-    )
+    try:
+        return tyro.cli(
+            ReproduceCommand,
+            prog=program,
+            args=arguments,
+            default=ReproduceCommand(settings=PRESETS[preset].settings, preset=preset),
+            description=description(ReproduceCommand, "run"),
+            config=(tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone),
+        )
+    except SystemExit as stop:
+        if stop.code and (hints := suggestions(arguments)):
+            print(*hints, sep="\n", file=sys.stderr)
+        raise
 
 
 def _reproduce(
@@ -150,8 +156,9 @@ def _reproduce(
     with open_session(console, settings.steps, False, on_stop) as session:
         total = len(grid.methods) * len(grid.seeds)
         session.progress.note(
-            f"{command.preset}: {len(grid.methods)} methods, {len(grid.seeds)} seeds; "
-            f"{total - len(cells)} of {total} runs are done. Results go to {directory}."
+            f"{command.preset}: {_counted(len(grid.methods), 'method')}, "
+            f"{_counted(len(grid.seeds), 'seed')}; {total - len(cells)} of {total} runs "
+            f"are done. Results go to {directory}."
         )
         left: list[Unfinished] = []
         if cells and cluster is not None:
@@ -175,6 +182,10 @@ def _reproduce(
     if not all(result.is_done for result in results):
         return 1
     return DIVERGED if any(result.status == "diverged" for result in results) else 0
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def _show_report(directory: pathlib.Path, console: "Console") -> None:

@@ -1,6 +1,7 @@
 """What the commands with settings share: the preset, and the text of --help."""
 
 import argparse
+import difflib
 import inspect
 from collections.abc import Sequence
 
@@ -38,6 +39,28 @@ def preset_of(arguments: Sequence[str], default: PresetName) -> PresetName:
     """The preset asked for; the default for an unknown one, which tyro then refuses."""
     name = options_ahead(arguments, ["preset"])["preset"]
     return next((known for known in PRESETS if known == name), default)
+
+
+def suggestions(arguments: Sequence[str]) -> list[str]:
+    """One line for each misspelt preset or method that is like one there is.
+
+    Args:
+      arguments: of the command.
+
+    Example:
+      >>> suggestions(["--methods", "sgd", "balancd", "--seeds", "balancd"])
+      ["'balancd': did you mean 'balanced'?"]
+    """
+    known = {"--preset": list(PRESETS), "--methods": list(METHODS)}
+    found, option = [], ""
+    for word in arguments:
+        if word.startswith("--"):
+            option, _, word = word.partition("=")
+        names = known.get(option, [])
+        if word and names and word not in names:
+            close = difflib.get_close_matches(word, names, n=1)
+            found += [f"{word!r}: did you mean {name!r}?" for name in close]
+    return found
 
 
 def description(command: type, unit: str) -> str:
