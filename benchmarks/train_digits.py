@@ -20,7 +20,7 @@ METHODS = ("sgd", "sgd-truncated", "balanced", "truncated-heavy-tailed-sgd")
 def final_metrics(method: str, seed: int) -> dict[str, str]:
     """The last evaluation of one run, as a row."""
     preset = PRESETS["corrupted-digits"].settings
-    settings = dataclasses.replace(preset, method=(method,), seed=seed)
+    settings = dataclasses.replace(preset, methods=(method,), seed=seed)
     data = load_job_data(settings)
     shape = data.train.images.shape[1:]
     trainer = build_trainer(settings, method, shape, data.num_classes)
