@@ -1,77 +1,17 @@
-"""Networks in Flax NNX, and their split into a pure function and a pytree."""
+"""The network of a job, as a pure function and a pytree."""
 
 from collections.abc import Callable
 
 import jax
 from flax import nnx
 
-from heavytail_optax.experiments.convolution import convolve, max_pool
+from heavytail_optax.experiments.layers import INITIALISATIONS
+from heavytail_optax.experiments.lenet import LeNet
+from heavytail_optax.experiments.setting_rules import message
 from heavytail_optax.experiments.settings import Settings
+from heavytail_optax.experiments.vgg import CONFIGURATIONS, VGG
 
 Predict = Callable[[nnx.State, jax.Array], jax.Array]
-
-
-class LeNet(nnx.Module):
-    """Two convolutions and two dense layers, after Zhu et al. 2019.
-
-    Convolution 5x5 to 10 channels, 2x2 maximum, ReLU, twice, without padding; then dense
-    to 50, ReLU, dense to the classes. 11,330 parameters for one 28x28 channel and ten
-    classes.
-
-    Args:
-      image_shape: (height, width, channels), height and width at least 16.
-      num_classes: number of logits.
-      initializer: of all weights; biases start at zero.
-      rngs: where the initial weights come from.
-
-    Example:
-      >>> import jax
-      >>> from flax import nnx
-      >>> from heavytail_optax.experiments.models import INITIALISERS, LeNet
-      >>> model = LeNet((28, 28, 1), 10, INITIALISERS["he"], rngs=nnx.Rngs(0))
-      >>> model(jax.numpy.zeros((3, 28, 28, 1))).shape
-      (3, 10)
-    """
-
-    def __init__(
-        self,
-        image_shape: tuple[int, int, int],
-        num_classes: int,
-        initializer: nnx.Initializer,
-        *,
-        rngs: nnx.Rngs,
-    ) -> None:
-        height, width, channels = image_shape
-
-        def convolution(channels_in: int) -> nnx.Conv:
-            return nnx.Conv(
-                channels_in,
-                10,
-                kernel_size=(5, 5),
-                padding="VALID",
-                kernel_init=initializer,
-                conv_general_dilated=convolve,
-                rngs=rngs,
-            )
-
-        self.convolution1 = convolution(channels)
-        self.convolution2 = convolution(10)
-        flat = 10 * _pooled_twice(height) * _pooled_twice(width)
-        self.dense1 = nnx.Linear(flat, 50, kernel_init=initializer, rngs=rngs)
-        self.dense2 = nnx.Linear(50, num_classes, kernel_init=initializer, rngs=rngs)
-
-    def __call__(self, images: jax.Array) -> jax.Array:
-        """Logits of shape (n, num_classes) for images of shape (n, *image_shape)."""
-        hidden = nnx.relu(max_pool(self.convolution1(images)))
-        hidden = nnx.relu(max_pool(self.convolution2(hidden)))
-        hidden = hidden.reshape(hidden.shape[0], -1)
-        return self.dense2(nnx.relu(self.dense1(hidden)))
-
-
-INITIALISERS = {
-    "he": nnx.initializers.he_normal(),
-    "truncated-normal": nnx.initializers.truncated_normal(0.02),
-}
 
 
 def build_model(
@@ -83,7 +23,7 @@ def build_model(
     """A network as a pure function, and its initial parameters.
 
     Args:
-      settings: `model` and `initialisation` count.
+      settings: `model`, `width` and `initialisation` count.
       key: a typed key for the initial weights.
       image_shape: (height, width, channels).
       num_classes: number of logits.
@@ -91,12 +31,23 @@ def build_model(
     Returns:
       `predict(params, images)`, which gives logits of shape (n, num_classes), and the
       parameters, a pytree of arrays.
+
+    Raises:
+      ValueError: if the images are too small for the network.
     """
+    network = LeNet if settings.model == "lenet" else VGG
     height, width, channels = image_shape
-    initializer = INITIALISERS[settings.initialisation]
+    if min(height, width) < network.min_image_size:
+        accepted = f"at least {network.min_image_size} for {settings.model}"
+        raise ValueError(message("image_size", accepted, min(height, width)))
     shape = (height, width, channels)
-    model = LeNet(shape, num_classes, initializer, rngs=nnx.Rngs(key))
-    # Everything in this network is a parameter. Training then needs nothing of NNX:
+    law, rngs = INITIALISATIONS[settings.initialisation], nnx.Rngs(key)
+    if network is LeNet:
+        model = LeNet(shape, num_classes, law, settings.width, rngs=rngs)
+    else:
+        blocks = CONFIGURATIONS[settings.model]
+        model = VGG(blocks, shape, num_classes, law, settings.width, rngs=rngs)
+    # Everything in these networks is a parameter. Training then needs nothing of NNX:
     # plain jit on pytrees is several times quicker than nnx.jit.
     graphdef, params = nnx.split(model)
 
@@ -104,8 +55,3 @@ def build_model(
         return nnx.merge(graphdef, params)(images)
 
     return predict, nnx.as_pure(params)
-
-
-def _pooled_twice(size: int) -> int:
-    """Height or width after twice a 5x5 convolution and a 2x2 maximum."""
-    return ((size - 4) // 2 - 4) // 2
