@@ -272,7 +272,161 @@ INFLATION = (
     ),
 )
 
-PUBLIC = (*TAIL_FACTORIES, *FACTORIES, *INFLATION)
+
+def sum_of_squares(params, data):
+    return jnp.sum(params["w"] ** 2) * jnp.mean(data)
+
+
+def loss_returning(value):
+    return lambda params, data: value
+
+
+BAD_PARAMS = (
+    types(3, "x", True, {"w": jnp.ones(3, int)}, {"w": jnp.ones(2, complex)}),
+    values(None, {}, {"w": None}, {"w": jnp.ones((0, 3))}),
+)
+BAD_LOSS = (
+    types(None, 1.0, "x", loss_returning(None), loss_returning((jnp.ones(()), {}))),
+    types(loss_returning(jnp.ones((), int)), loss_returning(jnp.ones(2, complex))),
+    values(loss_returning(VECTOR), loss_returning(jnp.ones(1))),
+)
+BAD_FINITE_LOSS = (
+    *BAD_LOSS,
+    values(loss_returning(jnp.asarray(NAN)), loss_returning(jnp.asarray(INF))),
+)
+
+
+def without_none(groups):
+    """The bad values of an argument that None leaves out."""
+    return tuple(
+        (error, tuple(x for x in bad if x is not None)) for error, bad in groups
+    )
+
+
+BAD_COUNT = (types("x", 1.5, None, True, [1], VECTOR), values(0, -1))
+BAD_ARGS = (
+    types(None, 3, jnp.ones(2), {"data": VECTOR}),
+    values((jnp.ones((0, 3)),), ({"x": np.ones(0), "y": VECTOR},)),
+)
+BAD_FLAG = (types(None, 1, "x", np.bool_(True)),)
+BAD_AT_ONCE = (types("x", 1.5, True), values(0, -1))
+BAD_FLOOR = (BAD_NUMBER, values(-1.0, NAN, INF, *VECTORS))
+BAD_SEARCH = {
+    "target": BAD_POSITIVE_NUMBER,
+    "lower": BAD_POSITIVE_NUMBER,
+    "upper": (BAD_NUMBER, values(*BAD_POSITIVE, 1e-3)),  # not above `lower`
+    "tolerance": (BAD_NUMBER, values(*BAD_POSITIVE, 1.5)),
+}
+BAD_MEASURED = {
+    "loss_fn": BAD_FINITE_LOSS,
+    "params": BAD_PARAMS,
+    "key": BAD_KEY,
+    "args": BAD_ARGS,
+}
+FLAT = {"params": {"w": jnp.ones(3)}, "args": (VECTOR,)}
+
+FLATNESS = (
+    Public(
+        "expected_sharpness",
+        hto.flatness.expected_sharpness,
+        FLAT
+        | {"loss_fn": sum_of_squares, "key": 0, "num_samples": 2}
+        | {"adaptive": True, "floor": 0.1},
+        {
+            **BAD_MEASURED,
+            "stddev": BAD_POSITIVE_NUMBER,
+            "num_samples": BAD_COUNT,
+            "signed": BAD_FLAG,
+            "adaptive": BAD_FLAG,
+            "floor": BAD_FLOOR,
+            "samples_at_once": BAD_AT_ONCE,
+        },
+    ),
+    Public(
+        "expected_sharpness",
+        hto.flatness.expected_sharpness,
+        FLAT | {"loss_fn": sum_of_squares, "key": 0, "num_samples": 2},
+        {"floor": (values(0.1),)},  # for `adaptive` only
+    ),
+    Public(
+        "pac_bayes_sharpness",
+        hto.flatness.pac_bayes_sharpness,
+        FLAT
+        | {"loss_fn": sum_of_squares, "key": 0, "num_samples": 2}
+        | {"lower": 1e-3, "adaptive": True, "floor": 0.1},
+        {
+            **BAD_MEASURED,
+            **BAD_SEARCH,
+            "num_samples": BAD_COUNT,
+            "signed": BAD_FLAG,
+            "adaptive": BAD_FLAG,
+            "floor": BAD_FLOOR,
+            "samples_at_once": BAD_AT_ONCE,
+        },
+    ),
+    Public(
+        "maximal_sharpness",
+        hto.flatness.maximal_sharpness,
+        FLAT
+        | {"loss_fn": sum_of_squares, "key": 0, "lower": 1e-3}
+        | {"adaptive": True, "floor": 0.1},
+        {
+            **BAD_MEASURED,
+            "deviation_fn": without_none(BAD_FINITE_LOSS),
+            **BAD_SEARCH,
+            "order": (types("x", None, True), values(1, 0, -1.0, NAN)),
+            "num_steps": BAD_COUNT,
+            "step_size": BAD_POSITIVE_NUMBER,
+            "num_restarts": BAD_COUNT,
+            "adaptive": BAD_FLAG,
+            "floor": BAD_FLOOR,
+        },
+    ),
+    Public(
+        "hessian_eigenvalues",
+        hto.flatness.hessian_eigenvalues,
+        FLAT | {"loss_fn": sum_of_squares, "key": 0, "num_matvecs": 2},
+        {
+            **BAD_MEASURED,
+            # More than the Krylov space has.
+            "num_eigenvalues": (*BAD_COUNT, values(3)),
+            "which": (types(None, 1), values("x", "")),
+            "num_matvecs": BAD_COUNT,
+        },
+    ),
+    Public(
+        "hessian_trace",
+        hto.flatness.hessian_trace,
+        FLAT | {"loss_fn": sum_of_squares, "key": 0, "num_samples": 2},
+        {**BAD_MEASURED, "num_samples": BAD_COUNT},
+    ),
+    Public(
+        "hessian_density",
+        hto.flatness.hessian_density,
+        FLAT | {"loss_fn": sum_of_squares, "key": 0, "num_samples": 2},
+        {
+            **BAD_MEASURED,
+            "num_samples": BAD_COUNT,
+            "num_matvecs": BAD_COUNT,
+            "width": (types(*NOT_NUMBERS_NOR_NONE), values(*BAD_POSITIVE)),
+            "num_points": (*BAD_COUNT, values(1)),
+        },
+    ),
+    Public(
+        "gauss_newton_loss",
+        hto.flatness.gauss_newton_loss,
+        {"predict_fn": sum_of_squares, "loss_fn": sum_of_squares},
+        {name: (types(None, 1.0, "x"),) for name in ("predict_fn", "loss_fn")},
+    ),
+    Public(
+        "mean_over_batches",
+        hto.flatness.mean_over_batches,
+        {"loss_fn": sum_of_squares, "batch_size": 2},
+        {"loss_fn": (types(None, 1.0, "x"),), "batch_size": BAD_COUNT},
+    ),
+)
+
+PUBLIC = (*TAIL_FACTORIES, *FACTORIES, *INFLATION, *FLATNESS)
 
 
 def bad_calls():
@@ -332,9 +486,17 @@ def test_every_public_argument_is_fed_bad_values():
         "InflateGradientNoiseState",
         "TruncateUpdateNormState",
         "Tail",
+        "ExpectedSharpness",
+        "HessianDensity",
+        "HessianEigenvalues",
+        "HessianTrace",
+        "MaximalSettings",
+        "MaximalSharpness",
+        "PacBayesSettings",
+        "PacBayesSharpness",
     }
     missing = []
-    for module in (hto, hto.tails):
+    for module in (hto, hto.tails, hto.flatness):
         for name in module.__all__:
             value = getattr(module, name)
             if inspect.ismodule(value) or name in values_only:

@@ -20,6 +20,7 @@ NAMESPACES = {
         "InflateGradientNoiseState",
         "TruncateUpdateNormState",
         "add_heavy_tailed_noise",
+        "flatness",
         "group_inflation_factors",
         "inflate_gradient_noise",
         "tail_inflated_grad",
@@ -27,6 +28,24 @@ NAMESPACES = {
         "tails",
         "truncate_update_norm",
         "truncated_heavy_tailed_sgd",
+    },
+    "heavytail_optax.flatness": {
+        "ExpectedSharpness",
+        "HessianDensity",
+        "HessianEigenvalues",
+        "HessianTrace",
+        "MaximalSettings",
+        "MaximalSharpness",
+        "PacBayesSettings",
+        "PacBayesSharpness",
+        "expected_sharpness",
+        "gauss_newton_loss",
+        "hessian_density",
+        "hessian_eigenvalues",
+        "hessian_trace",
+        "maximal_sharpness",
+        "mean_over_batches",
+        "pac_bayes_sharpness",
     },
     "heavytail_optax.tails": {
         "Tail",
@@ -70,6 +89,26 @@ SIGNATURES = {
     "tail_inflation_weights": (
         ["z"],
         ["small", "large=0", "scheme", "key=None"],
+    ),
+    "flatness.expected_sharpness": (
+        ["loss_fn", "params", "key"],
+        ["args=()", "stddev=0.01", "num_samples=100"],
+    ),
+    "flatness.pac_bayes_sharpness": (
+        ["loss_fn", "params", "key"],
+        ["args=()", "target=0.1", "num_samples=100"],
+    ),
+    "flatness.maximal_sharpness": (
+        ["loss_fn", "params", "key"],
+        ["args=()", "target=0.1"],
+    ),
+    "flatness.hessian_eigenvalues": (
+        ["loss_fn", "params", "key"],
+        ["args=()", "num_eigenvalues=1"],
+    ),
+    "flatness.hessian_trace": (
+        ["loss_fn", "params", "key"],
+        ["args=()", "num_samples=100"],
     ),
     "tail_inflated_grad": (
         ["loss_per_example", "tail", "scale"],

@@ -1,10 +1,11 @@
-"""The network of a job, as a pure function and a pytree."""
+"""The network of a job, as two pure functions."""
 
 from collections.abc import Callable
 
 import jax
 from flax import nnx
 
+from heavytail_optax.experiments.data import normalise
 from heavytail_optax.experiments.layers import INITIALISATIONS
 from heavytail_optax.experiments.lenet import LeNet
 from heavytail_optax.experiments.setting_rules import message
@@ -12,46 +13,52 @@ from heavytail_optax.experiments.settings import Settings
 from heavytail_optax.experiments.vgg import CONFIGURATIONS, VGG
 
 Predict = Callable[[nnx.State, jax.Array], jax.Array]
+InitParams = Callable[[jax.Array], nnx.State]
 
 
 def build_model(
-    settings: Settings,
-    key: jax.Array,
-    image_shape: tuple[int, ...],
-    num_classes: int,
-) -> tuple[Predict, nnx.State]:
-    """A network as a pure function, and its initial parameters.
+    settings: Settings, image_shape: tuple[int, ...], num_classes: int
+) -> tuple[Predict, InitParams]:
+    """A network as two pure functions.
 
     Args:
-      settings: `model`, `width` and `initialisation` count.
-      key: a typed key for the initial weights.
+      settings: `model`, `width`, `initialisation` and `pixel_range` count.
       image_shape: (height, width, channels).
       num_classes: number of logits.
 
     Returns:
-      `predict(params, images)`, which gives logits of shape (n, num_classes), and the
-      parameters, a pytree of arrays.
+      `predict(params, images)`, which gives logits of shape (n, num_classes) for images
+      as bytes, and `init(key)`, which gives initial parameters, a pytree of arrays, for
+      a typed key.
 
     Raises:
       ValueError: if the images are too small for the network.
     """
+    height, columns, channels = image_shape
+    shape = (height, columns, channels)
     network = LeNet if settings.model == "lenet" else VGG
-    height, width, channels = image_shape
-    if min(height, width) < network.min_image_size:
+    if min(height, columns) < network.min_image_size:
         accepted = f"at least {network.min_image_size} for {settings.model}"
-        raise ValueError(message("image_size", accepted, min(height, width)))
-    shape = (height, width, channels)
-    law, rngs = INITIALISATIONS[settings.initialisation], nnx.Rngs(key)
-    if network is LeNet:
-        model = LeNet(shape, num_classes, law, settings.width, rngs=rngs)
-    else:
+        raise ValueError(message("image_size", accepted, min(height, columns)))
+    law, width = INITIALISATIONS[settings.initialisation], settings.width
+
+    def build(key: jax.Array) -> nnx.Module:
+        rngs = nnx.Rngs(key)
+        if settings.model == "lenet":
+            return LeNet(shape, num_classes, law, width, rngs=rngs)
         blocks = CONFIGURATIONS[settings.model]
-        model = VGG(blocks, shape, num_classes, law, settings.width, rngs=rngs)
+        return VGG(blocks, shape, num_classes, law, width, rngs=rngs)
+
     # Everything in these networks is a parameter. Training then needs nothing of NNX:
     # plain jit on pytrees is several times quicker than nnx.jit.
-    graphdef, params = nnx.split(model)
+    graphdef, _ = nnx.split(nnx.eval_shape(lambda: build(jax.random.key(0))))
 
     def predict(params: nnx.State, images: jax.Array) -> jax.Array:
-        return nnx.merge(graphdef, params)(images)
+        pixels = normalise(images, settings.pixel_range)
+        return nnx.merge(graphdef, params)(pixels)
 
-    return predict, nnx.as_pure(params)
+    def init(key: jax.Array) -> nnx.State:
+        _, params = nnx.split(build(key))
+        return nnx.as_pure(params)
+
+    return predict, init

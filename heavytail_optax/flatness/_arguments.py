@@ -1,0 +1,172 @@
+"""Checks of what every measure takes: a loss, parameters and data."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from heavytail_optax._validation import (
+    check_scalar,
+    is_integer,
+    type_error,
+    value_error,
+)
+
+Loss = Callable[..., Any]
+
+_PARAMS = "a pytree of floating arrays, at least one entry in all"
+_ARGS = "a tuple of pytrees whose arrays are not empty"
+_LOSS = "a function of (params, *args) that returns one floating scalar"
+_FINITE_LOSS = f"{_LOSS}, finite at `params`"
+
+
+def check_params(
+    function: str, params: Any, argument: str = "params", accepted: str = _PARAMS
+) -> Any:
+    """The parameters with every leaf an array.
+
+    Raises:
+      TypeError: if a leaf is not a real floating array or number.
+      ValueError: if there is no entry.
+    """
+
+    def as_array(leaf: Any) -> jax.Array:
+        dtype = getattr(leaf, "dtype", None)
+        if dtype is None and isinstance(leaf, float):
+            dtype = jnp.result_type(leaf)
+        if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+            raise type_error(function, argument, accepted, leaf)
+        return jnp.asarray(leaf)
+
+    arrays = jax.tree.map(as_array, params)
+    if not sum(leaf.size for leaf in jax.tree.leaves(arrays)):
+        raise value_error(function, argument, accepted, params)
+    return arrays
+
+
+def check_args(function: str, args: Any) -> tuple[Any, ...]:
+    """The arguments of the loss behind the parameters, as a tuple.
+
+    Raises:
+      TypeError: if it is not a tuple or list.
+      ValueError: if an array in it has no entries.
+    """
+    if not isinstance(args, (tuple, list)):
+        raise type_error(function, "args", _ARGS, args)
+    for leaf in jax.tree.leaves(args):
+        if hasattr(leaf, "dtype") and hasattr(leaf, "shape") and 0 in leaf.shape:
+            raise value_error(function, "args", _ARGS, leaf)
+    return tuple(args)
+
+
+def check_loss(
+    function: str,
+    loss_fn: Any,
+    params: Any,
+    args: tuple[Any, ...],
+    argument: str = "loss_fn",
+) -> Loss:
+    """The loss, hashable, of which only shapes and dtypes have been computed.
+
+    Raises:
+      TypeError: if it is not callable, or returns anything but a floating number.
+      ValueError: if it returns an array of more than one entry.
+    """
+    if not callable(loss_fn):
+        raise type_error(function, argument, _LOSS, loss_fn)
+    out = jax.eval_shape(loss_fn, params, *args)
+    if not jnp.issubdtype(getattr(out, "dtype", jnp.bool_), jnp.floating):
+        raise type_error(function, argument, _LOSS, out)
+    if out.shape != ():
+        raise value_error(function, argument, _LOSS, out)
+    try:
+        hash(loss_fn)
+    except TypeError:
+        # Compiled programs are kept by their loss: one that cannot be looked up, such
+        # as a dataclass of arrays, is compiled again in each call.
+        return lambda params, *args: loss_fn(params, *args)
+    return loss_fn
+
+
+def check_finite(
+    function: str, loss: jax.Array, argument: str = "loss_fn"
+) -> jax.Array:
+    """The loss at the parameters, unless it is known not to be finite.
+
+    Raises:
+      ValueError: if it is NaN or infinite, and not traced.
+    """
+    if not isinstance(loss, jax.core.Tracer) and not bool(jnp.isfinite(loss)):
+        raise value_error(function, argument, _FINITE_LOSS, loss)
+    return loss
+
+
+def check_count(function: str, argument: str, value: Any, least: int = 1) -> int:
+    """A Python integer of at least `least`.
+
+    Raises:
+      TypeError: if it is not an integer.
+      ValueError: if it is smaller.
+    """
+    accepted = f"an integer of at least {least}"
+    if not is_integer(value):
+        raise type_error(function, argument, accepted, value)
+    if value < least:
+        raise value_error(function, argument, accepted, value)
+    return int(value)
+
+
+def check_positive(function: str, argument: str, value: Any) -> None:
+    """A positive, finite number; of an array, only shape and dtype are checked.
+
+    Raises:
+      TypeError: if it is not a real number.
+      ValueError: if it is not positive and finite, or not a scalar.
+    """
+    check_scalar(
+        function,
+        argument,
+        value,
+        "a positive, finite number",
+        lambda number: 0.0 < number < float("inf"),
+    )
+
+
+def check_not_negative(function: str, argument: str, value: Any) -> None:
+    """A finite number of at least zero; of an array, only shape and dtype.
+
+    Raises:
+      TypeError: if it is not a real number.
+      ValueError: if it is negative or not finite, or not a scalar.
+    """
+    check_scalar(
+        function,
+        argument,
+        value,
+        "a finite number of at least 0",
+        lambda number: 0.0 <= number < float("inf"),
+    )
+
+
+def check_flag(function: str, argument: str, value: Any) -> bool:
+    """True or False, and nothing that is merely true.
+
+    Raises:
+      TypeError: if it is not a bool.
+    """
+    if not isinstance(value, bool):
+        raise type_error(function, argument, "True or False", value)
+    return value
+
+
+def check_floor(function: str, floor: Any, adaptive: bool) -> None:
+    """The floor of adaptive noise; zero where the noise is not adaptive.
+
+    Raises:
+      TypeError: if it is not a real number.
+      ValueError: if it is negative or not finite, or belongs to nothing.
+    """
+    check_not_negative(function, "floor", floor)
+    if not adaptive and not (isinstance(floor, (int, float)) and floor == 0.0):
+        raise value_error(function, "floor", "0 unless `adaptive` is True", floor)

@@ -1,0 +1,149 @@
+"""Expected sharpness: how much the loss changes under Gaussian noise."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from heavytail_optax._keys import check_key, tagged_key
+from heavytail_optax.flatness._arguments import (
+    Loss,
+    check_args,
+    check_count,
+    check_finite,
+    check_flag,
+    check_floor,
+    check_loss,
+    check_params,
+    check_positive,
+)
+from heavytail_optax.flatness._loss_changes import (
+    check_samples_at_once,
+    loss_at,
+    loss_changes,
+    mean_and_standard_error,
+)
+
+_NAME = "expected_sharpness"
+
+
+class ExpectedSharpness(NamedTuple):
+    """Result of `expected_sharpness`.
+
+    Attributes:
+      mean: over the samples, in units of the loss. shape=(), dtype=float32 at least.
+      standard_error: of the mean; NaN for a single sample. shape=(), same dtype.
+    """
+
+    mean: jax.Array
+    standard_error: jax.Array
+
+
+def expected_sharpness(
+    loss_fn: Loss,
+    params: Any,
+    key: Any,
+    *,
+    args: tuple[Any, ...] = (),
+    stddev: Any = 0.01,
+    num_samples: int = 100,
+    signed: bool = False,
+    adaptive: bool = False,
+    floor: Any = 0.0,
+    samples_at_once: int | None = None,
+) -> ExpectedSharpness:
+    r"""Expected sharpness: the mean change of the loss under Gaussian noise.
+
+    .. math::
+      S = \mathrm{E}\,\bigl|L(\theta + \nu) - L(\theta)\bigr|, \qquad
+      \nu_i \sim N(0, s_i^2) \text{ independent}, \qquad
+      s_i = \delta,
+
+    without the absolute value where `signed`, and with
+
+    .. math:: s_i = \sqrt{\delta^2 \theta_i^2 + \epsilon^2}
+
+    where `adaptive`: noise in proportion to the weights, so that with `epsilon = 0` the
+    measure is the same for all rescalings of the network that leave its function as it
+    is. For a quadratic loss the signed measure is `delta^2 tr(H) / 2` exactly, and so
+    is S itself at a minimum, where no change is negative.
+
+    Cost: `num_samples + 1` evaluations of the loss, no gradient. Under `jit`, values
+    are not checked: a loss that is not finite at `params`, or a traced `stddev` that is
+    not positive, gives NaN (or infinity).
+
+    Args:
+      loss_fn: the loss L, called as `loss_fn(params, *args)`, that returns one floating
+        number: the mean over all examples in `args`, dropout and the like switched off.
+      params: theta, a pytree of floating arrays. Each keeps its dtype when the loss is
+        called; noise far below the resolution of that dtype (in bfloat16, 1/256 of the
+        weight) is lost in rounding, so evaluate half-precision weights in float32.
+      key: an integer seed, a typed key or a legacy key.
+      args: the data, and whatever else the loss takes behind the parameters. No array
+        in it may be empty.
+      stddev: delta, positive; in units of the weights, or relative to them where
+        `adaptive`.
+      num_samples: how many perturbations are drawn, at least one.
+      signed: whether to average the change itself instead of its absolute value.
+      adaptive: whether the noise is in proportion to the weights.
+      floor: epsilon, at least 0, in units of the weights; only for `adaptive`, so that
+        weights at zero move, too.
+      samples_at_once: how many perturbed losses are computed side by side; the others
+        wait, so that memory stays bounded. By default as many as fit in 512 MiB, by an
+        estimate from the largest operation of the loss.
+
+    Returns:
+      The mean and its standard error; it unpacks as `mean, standard_error`.
+
+    Raises:
+      TypeError: if an argument has the wrong type, a leaf of `params` is not floating,
+        or the loss not a floating number.
+      ValueError: if `params` or an array of `args` is empty, the loss is not a scalar
+        or not finite at `params`, `stddev` is not positive, `floor` is negative or
+        given without `adaptive`, or a count is below one.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import heavytail_optax as hto
+      >>> def loss(params, curvature):
+      ...     return 0.5 * jnp.sum(curvature * params["w"] ** 2)
+      >>> params = {"w": jnp.zeros(3)}
+      >>> curvature = jnp.array([1.0, 2.0, 5.0])
+      >>> mean, error = hto.flatness.expected_sharpness(
+      ...     loss, params, 0, args=(curvature,), num_samples=1000
+      ... )
+      >>> bool(abs(mean - 0.01**2 * 8.0 / 2) < 4 * error)
+      True
+
+    References:
+      Zhu et al., ICML 2019 (arXiv 1803.00195), section 5, for the absolute change;
+      Andriushchenko et al., ICML 2023 (arXiv 2302.07011), for adaptive noise; Jiang et
+      al., ICLR 2020 (arXiv 1912.02178), for the floor of it.
+    """
+    params = check_params(_NAME, params)
+    check_key(_NAME, key)
+    args = check_args(_NAME, args)
+    check_positive(_NAME, "stddev", stddev)
+    num_samples = check_count(_NAME, "num_samples", num_samples)
+    signed = check_flag(_NAME, "signed", signed)
+    adaptive = check_flag(_NAME, "adaptive", adaptive)
+    check_floor(_NAME, floor, adaptive)
+    loss_fn = check_loss(_NAME, loss_fn, params, args)
+    at_once = check_samples_at_once(
+        _NAME, samples_at_once, num_samples, loss_fn, params, args
+    )
+    loss = check_finite(_NAME, loss_at(loss_fn, params, args))
+    changes = loss_changes(
+        loss_fn,
+        params,
+        args,
+        tagged_key(key, _NAME),
+        loss,
+        jnp.asarray(stddev, loss.dtype),
+        jnp.asarray(floor, loss.dtype),
+        num_samples=num_samples,
+        adaptive=adaptive,
+        at_once=at_once,
+    )
+    values = changes if signed else jnp.abs(changes)
+    return ExpectedSharpness(*mean_and_standard_error(values))

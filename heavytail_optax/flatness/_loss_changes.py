@@ -1,0 +1,74 @@
+"""Changes of a loss under random perturbations of its parameters."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from heavytail_optax.flatness._arguments import Loss, check_count
+from heavytail_optax.flatness._memory import evaluations_at_once
+from heavytail_optax.flatness._perturbation import add, deviations, normals
+
+
+@functools.partial(jax.jit, static_argnames="loss_fn")
+def loss_at(loss_fn: Loss, params: Any, args: tuple[Any, ...]) -> jax.Array:
+    """The loss, in float32 at least."""
+    loss = loss_fn(params, *args)
+    return loss.astype(jnp.promote_types(loss.dtype, jnp.float32))
+
+
+@functools.partial(
+    jax.jit, static_argnames=("loss_fn", "num_samples", "adaptive", "at_once")
+)
+def loss_changes(
+    loss_fn: Loss,
+    params: Any,
+    args: tuple[Any, ...],
+    key: jax.Array,
+    loss: jax.Array,
+    stddev: jax.Array,
+    floor: jax.Array,
+    *,
+    num_samples: int,
+    adaptive: bool,
+    at_once: int,
+) -> jax.Array:
+    """`L(theta + nu_i) - L(theta)` for each of the samples, shape=(num_samples,)."""
+    size = jnp.where(stddev > 0.0, stddev, jnp.nan)
+    scale = deviations(params, size, adaptive, floor)
+
+    def change(index: jax.Array) -> jax.Array:
+        noise = normals(jax.random.fold_in(key, index), params)
+        moved = add(params, jax.tree.map(jnp.multiply, scale, noise))
+        return loss_fn(moved, *args).astype(loss.dtype) - loss
+
+    return jax.lax.map(change, jnp.arange(num_samples), batch_size=at_once)
+
+
+def check_samples_at_once(
+    function: str,
+    samples_at_once: Any,
+    num_samples: int,
+    loss_fn: Loss,
+    params: Any,
+    args: tuple[Any, ...],
+) -> int:
+    """What the user asks for, or as many as fit in the budget.
+
+    Raises:
+      TypeError: if it is neither None nor an integer.
+      ValueError: if it is smaller than one.
+    """
+    if samples_at_once is None:
+        wanted = evaluations_at_once(loss_fn, params, *args)
+    else:
+        wanted = check_count(function, "samples_at_once", samples_at_once)
+    return min(wanted, num_samples)
+
+
+def mean_and_standard_error(values: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean over samples, shape=(n,), and its standard error; NaN for one sample."""
+    n = values.shape[0]
+    spread = jnp.std(values, ddof=1) if n > 1 else jnp.full_like(values[0], jnp.nan)
+    return jnp.mean(values), spread / n**0.5

@@ -1,0 +1,39 @@
+"""How many evaluations of a function run side by side within a bound on memory."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.extend.core import jaxprs_in_params
+
+MEMORY_BUDGET = 2**29
+"""Bytes that evaluations side by side may take, by the estimate below: 512 MiB."""
+
+
+def _bytes(variables: Any) -> int:
+    shaped = [v.aval for v in variables if hasattr(v.aval, "dtype")]
+    return sum(aval.size * aval.dtype.itemsize for aval in shaped)
+
+
+def _largest_equation(jaxpr: Any) -> int:
+    """Bytes that go in and out of the largest operation, inner functions included."""
+    largest = 0
+    for equation in jaxpr.eqns:
+        own = _bytes(equation.invars) + _bytes(equation.outvars)
+        inner = map(_largest_equation, jaxprs_in_params(equation.params))
+        largest = max(largest, max(inner, default=own))
+    return largest
+
+
+def evaluations_at_once(function: Callable[..., Any], *args: Any) -> int:
+    """How many evaluations fit in the budget, at least one.
+
+    One is taken to need what its largest operation reads and writes. That is an
+    estimate: it knows neither what XLA fuses, nor what it keeps for later.
+
+    Args:
+      function: what is evaluated.
+      *args: its arguments, or their shapes and dtypes.
+    """
+    needed = _largest_equation(jax.make_jaxpr(function)(*args).jaxpr)
+    return max(1, MEMORY_BUDGET // max(needed, 1))

@@ -1,0 +1,117 @@
+"""The largest perturbation that a loss bears: bisection of a rising function."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from heavytail_optax._validation import check_scalar, value_error
+from heavytail_optax.flatness._arguments import check_positive
+
+
+class Search(NamedTuple):
+    """Where a search has come to.
+
+    Attributes:
+      step: how often the function was evaluated. shape=(), dtype=int32.
+      low: the largest size known to be within the target, or the lower bound where none
+        is. shape=().
+      high: the smallest size known to be beyond it, or the upper bound where none is.
+      at_low: what the function gave at `low`: (deviation, anything).
+      at_high: the same at `high`.
+      hit_lower: whether the lower bound is already beyond the target. dtype=bool.
+      hit_upper: whether the upper bound is still within it. dtype=bool.
+    """
+
+    step: jax.Array
+    low: jax.Array
+    high: jax.Array
+    at_low: tuple[jax.Array, Any]
+    at_high: tuple[jax.Array, Any]
+    hit_lower: jax.Array
+    hit_upper: jax.Array
+
+
+def check_search(
+    function: str, target: Any, lower: Any, upper: Any, tolerance: Any
+) -> None:
+    """Checks the settings of a search.
+
+    Raises:
+      TypeError: if one is not a real number.
+      ValueError: if one is not positive and finite, the bounds are not in order, or the
+        tolerance is above one.
+    """
+    check_positive(function, "target", target)
+    check_positive(function, "lower", lower)
+    check_positive(function, "upper", upper)
+    both = all(isinstance(bound, (int, float)) for bound in (lower, upper))
+    if both and lower >= upper:
+        raise value_error(function, "upper", f"above `lower`, {lower}", upper)
+    check_scalar(
+        function,
+        "tolerance",
+        tolerance,
+        "a number above 0, at most 1",
+        lambda value: 0.0 < value <= 1.0,
+    )
+
+
+def largest_within(
+    deviation: Callable[[jax.Array], tuple[jax.Array, Any]],
+    target: jax.Array,
+    lower: jax.Array,
+    upper: jax.Array,
+    tolerance: jax.Array,
+) -> Search:
+    """Bisection, on the logarithmic scale, for the largest size within the target.
+
+    The upper bound is tried first, then the lower one, and then the geometric mean of
+    the bracket, until its ends are within a factor of `1 + tolerance`. A deviation that
+    is NaN counts as beyond the target.
+
+    Args:
+      deviation: from a size, shape=(), to (its deviation, anything). Where it does not
+        rise with the size, one of its crossings of the target is found.
+      target: largest deviation that is accepted, shape=().
+      lower: smallest size, positive, shape=().
+      upper: largest size, shape=().
+      tolerance: shape=().
+    """
+
+    def middle(search: Search) -> jax.Array:
+        return jnp.sqrt(search.low) * jnp.sqrt(search.high)
+
+    def goes_on(search: Search) -> jax.Array:
+        between = (search.low < middle(search)) & (middle(search) < search.high)
+        is_wide = between & (search.high > search.low * (1.0 + tolerance))
+        has_hit = search.hit_lower | search.hit_upper
+        return (search.step == 0) | (~has_hit & ((search.step == 1) | is_wide))
+
+    def next_search(search: Search) -> Search:
+        is_first, is_second = search.step == 0, search.step == 1
+        size = jnp.where(is_first, upper, jnp.where(is_second, lower, middle(search)))
+        found = deviation(size)
+        is_within = found[0] <= target
+        becomes_low, becomes_high = is_within | is_second, ~is_within | is_first
+
+        def pick(condition, new, old):
+            return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
+
+        return Search(
+            step=search.step + 1,
+            low=pick(becomes_low, size, search.low),
+            high=pick(becomes_high, size, search.high),
+            at_low=pick(becomes_low, found, search.at_low),
+            at_high=pick(becomes_high, found, search.at_high),
+            hit_lower=is_second & ~is_within,
+            hit_upper=is_first & is_within,
+        )
+
+    nothing = jax.tree.map(
+        lambda x: jnp.full(x.shape, jnp.nan, x.dtype), jax.eval_shape(deviation, lower)
+    )
+    no = jnp.asarray(False)
+    start = Search(jnp.zeros((), jnp.int32), lower, upper, nothing, nothing, no, no)
+    return jax.lax.while_loop(goes_on, next_search, start)
