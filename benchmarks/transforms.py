@@ -7,8 +7,8 @@ are medians over the rounds, and the quartiles of the ratio.
 
     python benchmarks/transforms.py --out benchmarks/results/transforms.csv
 
-Called alone, an update of many small leaves is mostly the handling of arguments and
-results. In a compiled loop, as a training step is, that is gone:
+Called alone, the update of a small tree is mostly the handling of arguments and results.
+In a compiled loop, as a training step is, that is gone:
 
     python benchmarks/transforms.py --in-loop --only optax.clip_by_global_norm \
       truncate_update_norm --out benchmarks/results/truncation_in_loop.csv
@@ -27,6 +27,17 @@ import result_file
 import heavytail_optax as hto
 
 ADD_NOISE, CLIP = "optax.add_noise", "optax.clip_by_global_norm"
+CLIP_AND_COUNT = "optax.clip_by_global_norm, with three counters"
+
+
+def counters() -> optax.GradientTransformation:
+    """Leaves updates alone; its state is as large as that of truncate_update_norm."""
+
+    def update(updates, state, params=None):
+        del params
+        return updates, [count + 1 for count in state]
+
+    return optax.GradientTransformation(lambda params: [jnp.zeros(())] * 3, update)
 
 
 def transformations() -> dict[str, tuple[optax.GradientTransformation, str]]:
@@ -39,6 +50,7 @@ def transformations() -> dict[str, tuple[optax.GradientTransformation, str]]:
     return {
         ADD_NOISE: (optax.add_noise(0.1, 0.0, key=0), ADD_NOISE),
         CLIP: (optax.clip_by_global_norm(0.1), CLIP),
+        CLIP_AND_COUNT: (optax.chain(optax.clip_by_global_norm(0.1), counters()), CLIP),
         "truncate_update_norm": (hto.truncate_update_norm(0.1), CLIP),
         "noise, symmetric_pareto": (noise(tails.symmetric_pareto(1.4)), ADD_NOISE),
         "noise, symmetric_pareto, isotropic": (

@@ -25,12 +25,36 @@ class Subcommand(NamedTuple):
     extra: str
 
 
+_EXPERIMENTS = (
+    "dm_pix",
+    "filelock",
+    "flax",
+    "matplotlib",
+    "orbax.checkpoint",
+    "rich",
+    "scipy",
+    "sklearn",
+    "tyro",
+)
+
 SUBCOMMANDS: Mapping[str, Subcommand] = MappingProxyType(
     {
         "train": Subcommand(
             summary="train a network on real images with each method",
             module="heavytail_optax.experiments.train_command",
-            needs=("flax", "matplotlib", "orbax.checkpoint", "rich", "sklearn", "tyro"),
+            needs=_EXPERIMENTS,
+            extra="experiments",
+        ),
+        "reproduce": Subcommand(
+            summary="train with all methods and several seeds, make the paper's table",
+            module="heavytail_optax.experiments.reproduce_command",
+            needs=_EXPERIMENTS,
+            extra="experiments",
+        ),
+        "report": Subcommand(
+            summary="show the table of reproduce again, finished or not",
+            module="heavytail_optax.experiments.report_command",
+            needs=_EXPERIMENTS,
             extra="experiments",
         ),
     }

@@ -166,3 +166,29 @@ def test_gradient_is_the_unit_vector(magnitude):
     expected = (x / exact_norm(x)).astype(float)
     np.testing.assert_allclose(jax.jit(jax.grad(norm))(x), expected, atol=2e-6)
     assert np.all(jax.grad(norm)(jnp.zeros(3)) == 0.0)
+
+
+@pytest.mark.parametrize("num_devices", [1, 8])
+@pytest.mark.parametrize("magnitude", MAGNITUDES)
+def test_many_small_leaves_and_a_large_one(monkeypatch, num_devices, magnitude):
+    # Small arrays are joined where there is one device.
+    monkeypatch.setattr(jax, "device_count", lambda: num_devices)
+    rng = np.random.default_rng(1)
+    leaves = [entries(n, magnitude, n).astype(np.float32) for n in range(1, 40)]
+    leaves = [x.reshape(rng.permutation([1, x.size])) for x in leaves]
+    leaves += [entries(20_000, magnitude).astype(np.float32)]
+    leaves += [(entries(9, magnitude) * (1 + 2j)).astype(np.complex64)]
+    result = jax.jit(lambda x: tree_norm(x, [()] * len(x)))(leaves)
+    norm = np.longdouble(result.scaled_norm) / np.longdouble(result.scale)
+    np.testing.assert_allclose(norm, exact_norm(*leaves), rtol=2e-6)
+
+
+def test_small_leaves_are_joined_on_one_device_alone(monkeypatch):
+    def joins(num_devices):
+        monkeypatch.setattr(jax, "device_count", lambda: num_devices)
+        leaves = [jnp.ones(3)] * 20
+        jaxpr = jax.make_jaxpr(lambda x: tree_norm(x, [()] * 20))(leaves)
+        return "f32[60] = concatenate" in str(jaxpr)
+
+    assert joins(1)
+    assert not joins(8)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import jax
 
+from heavytail_optax.experiments.augmentation import augment
 from heavytail_optax.experiments.data import Split
 from heavytail_optax.experiments.methods import BatchName, Method
 from heavytail_optax.experiments.random_streams import RandomStreams
@@ -41,22 +42,29 @@ def draw_batches(
 
     Args:
       names: of the batches.
-      settings: `batch_size` and `large_batch_size` count.
+      settings: `batch_size`, `large_batch_size` and `augmentation` count.
       keys: of the run; each batch has its own.
       step: number of the step, an integer scalar.
       train: the images to draw from.
 
     Returns:
-      One batch for each name.
+      One batch for each name, augmented where the settings say so.
     """
     streams = {
         "small": keys.batches,
         "second-small": keys.second_batches,
         "large": keys.large_batches,
     }
-    return [
+    batches = [
         draw_batch(streams[name], step, train, batch_size(name, settings))
         for name in names
+    ]
+    if settings.augmentation == "none":
+        return batches
+    key = jax.random.fold_in(keys.augmentation, step)
+    return [
+        batch._replace(images=augment(jax.random.fold_in(key, number), batch.images))
+        for number, batch in enumerate(batches)
     ]
 
 

@@ -17,39 +17,40 @@ from heavytail_optax.experiments.models import Predict
 from heavytail_optax.experiments.random_streams import RandomStreams
 from heavytail_optax.experiments.settings import Settings
 
-Gradient = Callable[[Any, Split, jax.Array], tuple[jax.Array, Any]]
+Gradient = Callable[[Any, Split, jax.Array, RandomStreams], tuple[jax.Array, Any]]
 
 
-def build_gradient(
-    method: Method, settings: Settings, predict: Predict, keys: RandomStreams
-) -> Gradient:
+def build_gradient(method: Method, settings: Settings, predict: Predict) -> Gradient:
     """The loss and the gradient of a step, on batches drawn for it.
 
     Args:
       method: whose `batches` and `scheme` count.
       settings: of the job.
       predict: gives logits of shape (n, classes) for parameters and images.
-      keys: of the run.
 
     Returns:
-      A function of the parameters, the training images and the number of the step, to
-      the plain mean loss over the first batch and the gradient.
+      A function of the parameters, the training images, the number of the step and the
+      keys of the run, to the plain mean loss over the first batch and the gradient.
     """
     losses = functools.partial(loss_per_example, predict)
     if method.scheme is None:
         of_batches = _plain(losses, settings)
     else:
-        of_batches = _inflated(losses, method.scheme, settings, keys.inflation)
+        of_batches = _inflated(losses, method.scheme, settings)
 
-    def gradient(params: Any, train: Split, step: jax.Array) -> tuple[jax.Array, Any]:
+    def gradient(
+        params: Any, train: Split, step: jax.Array, keys: RandomStreams
+    ) -> tuple[jax.Array, Any]:
         batches = draw_batches(method.batches, settings, keys, step, train)
-        return of_batches(params, batches, step)
+        return of_batches(params, batches, step, keys.inflation)
 
     return gradient
 
 
 _Losses = Callable[[Any, Split], jax.Array]
-_OfBatches = Callable[[Any, Sequence[Split], jax.Array], tuple[jax.Array, Any]]
+_OfBatches = Callable[
+    [Any, Sequence[Split], jax.Array, jax.Array], tuple[jax.Array, Any]
+]
 
 
 def _microbatch_size(settings: Settings) -> int | None:
@@ -67,9 +68,9 @@ def _plain(losses: _Losses, settings: Settings) -> _OfBatches:
     part = _microbatch_size(settings)
 
     def of_batches(
-        params: Any, batches: Sequence[Split], step: jax.Array
+        params: Any, batches: Sequence[Split], step: jax.Array, key: jax.Array
     ) -> tuple[jax.Array, Any]:
-        del step
+        del step, key
         (batch,) = batches
         number = batch.labels.shape[0]
         is_split = part is not None and number > part and number % part == 0
@@ -83,9 +84,7 @@ def _plain(losses: _Losses, settings: Settings) -> _OfBatches:
     return of_batches
 
 
-def _inflated(
-    losses: _Losses, scheme: str, settings: Settings, key: jax.Array
-) -> _OfBatches:
+def _inflated(losses: _Losses, scheme: str, settings: Settings) -> _OfBatches:
     gradient = hto.tail_inflated_grad(
         losses,
         hto.tails.pareto(settings.alpha),
@@ -96,7 +95,7 @@ def _inflated(
     )
 
     def of_batches(
-        params: Any, batches: Sequence[Split], step: jax.Array
+        params: Any, batches: Sequence[Split], step: jax.Array, key: jax.Array
     ) -> tuple[jax.Array, Any]:
         return gradient(jax.random.fold_in(key, step), params, *batches, step=step)
 

@@ -1,53 +1,42 @@
 """A job: each method in turn, with its metrics and checkpoints kept in a directory."""
 
-import math
 import pathlib
 from collections.abc import Callable
-from typing import Protocol
 
 import jax
 
 from heavytail_optax.experiments import run_directory
-from heavytail_optax.experiments.checkpoints import Checkpoints
-from heavytail_optax.experiments.data import Dataset, describe_dataset, load_dataset
-from heavytail_optax.experiments.methods import METHODS, MethodName
-from heavytail_optax.experiments.metrics_log import (
-    append_metrics,
-    drop_metrics_after,
-    read_metrics,
+from heavytail_optax.experiments.data import (
+    Dataset,
+    describe_dataset,
+    is_same_data,
+    load_dataset,
 )
 from heavytail_optax.experiments.plot import plot_training
 from heavytail_optax.experiments.presets import PRESETS, PresetName
 from heavytail_optax.experiments.random_streams import random_streams
 from heavytail_optax.experiments.results import MethodResult
+from heavytail_optax.experiments.run import (
+    ON_ONE_DEVICE,
+    Observer,
+    RunOptions,
+    run_method,
+)
 from heavytail_optax.experiments.run_directory import RunDirectoryError
 from heavytail_optax.experiments.settings import Settings
-from heavytail_optax.experiments.training import Metrics, build_trainer, train
 
 
-class Observer(Protocol):
-    """Is told what happens, to show it."""
-
-    def start(self, method: MethodName, metrics: Metrics | None) -> None:
-        """A method starts, from the step of `metrics` where it goes on."""
-
-    def advance(self, method: MethodName, metrics: Metrics) -> None:
-        """A chunk of steps is done and saved."""
-
-    def note(self, text: str) -> None:
-        """Something the user should know."""
-
-
-def load_job_data(settings: Settings) -> Dataset:
+def load_job_data(settings: Settings, data_dir: pathlib.Path | None = None) -> Dataset:
     """The data of a job, with the random labels that its seed sets.
 
     Args:
       settings: of the job.
+      data_dir: where to look for the data's files first.
 
     Raises:
-      DataError: if the settings do not fit the data.
+      DataError: if there are no such data, or the settings do not fit them.
     """
-    return load_dataset(settings, random_streams(settings.seed).labels)
+    return load_dataset(settings, random_streams(settings.seed).labels, data_dir)
 
 
 def record_job(
@@ -77,24 +66,31 @@ def record_job(
     )
 
 
-def reload_job_data(directory: pathlib.Path, observer: Observer) -> Dataset:
+def reload_job_data(
+    directory: pathlib.Path,
+    observer: Observer,
+    data_dir: pathlib.Path | None = None,
+) -> Dataset:
     """The data of an earlier job.
 
     Args:
       directory: of the job.
       observer: is told if versions or the device are others than then.
+      data_dir: where to look for the data's files first.
 
     Returns:
       The data, the same as then.
 
     Raises:
+      DataError: if they are no longer there.
       RunDirectoryError: if there is no such job, or its data are others than then.
     """
     config = run_directory.read_config(directory)
-    dataset = load_job_data(config["settings"])
-    if describe_dataset(dataset) != config["data"]:
+    dataset = load_job_data(config["settings"], data_dir)
+    if not is_same_data(describe_dataset(dataset), config["data"]):
         raise RunDirectoryError(
-            f"The labels are not those that the run in {directory} started with."
+            f"The images or labels are not those that the run in {directory} started "
+            "with."
         )
     now = {**run_directory.versions(), "device": _device()}
     then = {**config["versions"], "device": config["device"]}
@@ -113,6 +109,7 @@ def run_job(
     dataset: Dataset,
     observer: Observer,
     should_stop: Callable[[], bool] = lambda: False,
+    options: RunOptions = ON_ONE_DEVICE,
 ) -> list[MethodResult]:
     """Trains with each method from where it is to the last step, then draws the picture.
 
@@ -121,63 +118,22 @@ def run_job(
       settings: of the job.
       dataset: of the job.
       observer: is told what happens.
-      should_stop: asked after each chunk, when all is saved.
+      should_stop: asked after each chunk; what is done is then saved.
+      options: that do not change the numbers.
 
     Returns:
-      One result a method, in the order of `settings.method`; "interrupted" for those
+      One result a method, in the order of `settings.methods`; "interrupted" for those
       that have steps left because `should_stop()` was true. A method that diverges does
       not keep the others from their turn.
     """
     results = [
-        _run_method(directory, method, settings, dataset, observer, should_stop)
-        for method in settings.method
+        run_method(directory, method, settings, dataset, observer, should_stop, options)
+        for method in settings.methods
     ]
-    if any(result.history for result in results):
+    if any(result.history for result in results) and options.writes:
         path = run_directory.plot_path(directory)
         plot_training(path, results, settings, dataset.test.labels.size)
     return results
-
-
-def _run_method(
-    directory: pathlib.Path,
-    method: MethodName,
-    settings: Settings,
-    dataset: Dataset,
-    observer: Observer,
-    should_stop: Callable[[], bool],
-) -> MethodResult:
-    log = run_directory.metrics_path(directory, method)
-    if should_stop():
-        history = read_metrics(log)
-        done = bool(history) and history[-1].step == settings.steps
-        finite = done and math.isfinite(history[-1].train_loss)
-        status = "finished" if finite else "interrupted"
-        return MethodResult(method, status, tuple(history))
-    image_shape = dataset.train.images.shape[1:]
-    trainer = build_trainer(settings, method, image_shape, dataset.num_classes)
-    state = trainer.init()
-    with Checkpoints(run_directory.checkpoints_path(directory, method)) as checkpoints:
-        saved = checkpoints.restore_latest(state)
-        state = state if saved is None else saved
-        history = drop_metrics_after(log, int(state.step))
-        observer.start(method, history[-1] if history else None)
-        seconds = history[-1].seconds if history else 0.0
-        for chunk in train(settings, dataset, trainer, state, seconds):
-            append_metrics(log, chunk.metrics)
-            history.append(chunk.metrics)
-            if chunk.non_finite is not None:
-                step, value = chunk.non_finite
-                observer.note(
-                    f"{METHODS[method].label} diverged: its loss is {value} at step "
-                    f"{step:,}. No more steps are taken with it."
-                )
-                return MethodResult(method, "diverged", tuple(history), step)
-            # After the metrics: a run killed in between repeats the chunk.
-            checkpoints.save(chunk.metrics.step, chunk.state)
-            observer.advance(method, chunk.metrics)
-            if should_stop() and chunk.metrics.step < settings.steps:
-                return MethodResult(method, "interrupted", tuple(history))
-    return MethodResult(method, "finished", tuple(history))
 
 
 def _device() -> str:

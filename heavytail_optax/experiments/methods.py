@@ -16,6 +16,7 @@ MethodName = Literal[
     "inflated",
     "independent",
     "shared",
+    "balanced-untruncated",
     "balanced",
     "truncated-heavy-tailed-sgd",
 ]
@@ -99,9 +100,15 @@ _METHODS = (
         truncates=True,
     ),
     Method(
+        "balanced-untruncated",
+        None,
+        "SB + Z (A - B)/2 with A and B random halves of SB; not cut, may diverge",
+        scheme="balanced",
+    ),
+    Method(
         "balanced",
         None,
-        "SB + Z (A - B)/2 with A and B random halves of SB, cut; costs what SGD does",
+        "the same, updates cut at max-norm; costs what SGD does",
         scheme="balanced",
         truncates=True,
     ),

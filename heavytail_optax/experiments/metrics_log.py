@@ -2,63 +2,112 @@
 
 import json
 import math
-import os
 import pathlib
+from collections.abc import Callable
 
+from heavytail_optax.experiments.durable_files import append_line, replace_file
 from heavytail_optax.experiments.training import Metrics
 
 
 def append_metrics(path: pathlib.Path, metrics: Metrics) -> None:
-    """Adds a line. A value that is not finite is written as null, which JSON has.
+    """Adds a line, on the disk when this returns.
+
+    A value that is not finite is written as null, which JSON has.
 
     Args:
       path: of the file; made if it is not there.
       metrics: to add.
     """
-    with path.open("a", encoding="utf-8") as file:
-        file.write(_line(metrics))
-        file.flush()
-        os.fsync(file.fileno())
+    append_line(path, _line(metrics))
 
 
 def read_metrics(path: pathlib.Path) -> list[Metrics]:
-    """All whole lines; a last line that was cut short is left out.
+    """All whole lines, whatever else is in the file.
 
     Args:
       path: of the file; it need not be there.
 
     Returns:
-      The metrics in the order in which they were added.
+      The metrics in the order of their steps; of two lines with the same step, the
+      later one. A line that was cut short or damaged is left out.
     """
-    if not path.exists():
-        return []
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            values = json.loads(line)
-        except json.JSONDecodeError:
-            break
-        finite = {k: math.nan if v is None else v for k, v in values.items()}
-        rows.append(Metrics(**finite))
-    return rows
+    return _read(path)[0]
 
 
-def drop_metrics_after(path: pathlib.Path, step: int) -> list[Metrics]:
+def drop_metrics_after(
+    path: pathlib.Path, step: int, note: Callable[[str], None] | None = None
+) -> list[Metrics]:
     """Removes the lines of steps that no checkpoint holds: they will come again.
+
+    Lines that are damaged, or there twice, are removed too.
 
     Args:
       path: of the file; it need not be there.
       step: the last one to keep.
+      note: is told if metrics are lost: a line was damaged that is not the last one,
+        which a kill may cut, or there is none of `step`.
 
     Returns:
       The metrics that are left.
     """
-    kept = [metrics for metrics in read_metrics(path) if metrics.step <= step]
+    metrics, damaged = _read(path)
+    kept = _up_to(step, metrics)
     if path.exists():
-        whole = path.with_suffix(".partial")
-        whole.write_text("".join(map(_line, kept)), encoding="utf-8")
-        whole.replace(path)
+        replace_file(path, "".join(_line(row) + "\n" for row in kept))
+    if note is not None:
+        if damaged:
+            note(f"{damaged} damaged lines of {path} are left out.")
+        last = kept[-1].step if kept else 0
+        if last != step:
+            note(
+                f"The metrics of the steps after {last:,} up to {step:,} are missing "
+                f"in {path}. The training goes on all the same."
+            )
     return kept
+
+
+def metrics_up_to(path: pathlib.Path, step: int) -> list[Metrics]:
+    """The same metrics, for a process that does not write.
+
+    Args:
+      path: of the file; it need not be there.
+      step: the last one to keep.
+    """
+    return _up_to(step, read_metrics(path))
+
+
+def _up_to(step: int, metrics: list[Metrics]) -> list[Metrics]:
+    return [row for row in metrics if row.step <= step]
+
+
+def _read(path: pathlib.Path) -> tuple[list[Metrics], int]:
+    """The metrics, and how many lines before the last one are damaged."""
+    if not path.exists():
+        return [], 0
+    # Split as bytes: text that is none may hold other ends of lines.
+    *lines, last = path.read_bytes().split(b"\n")
+    rows = [_parse(line) for line in lines]
+    if last:
+        cut = _parse(last)
+        rows += [] if cut is None else [cut]
+    by_step = {row.step: row for row in rows if row is not None}
+    return [by_step[step] for step in sorted(by_step)], rows.count(None)
+
+
+def _parse(line: bytes) -> Metrics | None:
+    """What a line holds; None if that is not what `_line` writes."""
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError):  # not UTF-8 is a ValueError too
+        return None
+    if not isinstance(values, dict) or set(values) != set(Metrics._fields):
+        return None
+    numbers = {k: math.nan if v is None else v for k, v in values.items()}
+    if not all(type(number) in (int, float) for number in numbers.values()):
+        return None
+    if type(numbers["step"]) is not int:
+        return None
+    return Metrics(**numbers)
 
 
 def _line(metrics: Metrics) -> str:
@@ -66,4 +115,4 @@ def _line(metrics: Metrics) -> str:
         name: value if math.isfinite(value) else None
         for name, value in metrics._asdict().items()
     }
-    return json.dumps(values, allow_nan=False) + "\n"
+    return json.dumps(values, allow_nan=False)

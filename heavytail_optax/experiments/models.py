@@ -6,9 +6,11 @@ import jax
 from flax import nnx
 
 from heavytail_optax.experiments.convolution import convolve, max_pool
+from heavytail_optax.experiments.data import normalise
 from heavytail_optax.experiments.settings import Settings
 
 Predict = Callable[[nnx.State, jax.Array], jax.Array]
+InitParams = Callable[[jax.Array], nnx.State]
 
 
 class LeNet(nnx.Module):
@@ -75,35 +77,39 @@ INITIALISERS = {
 
 
 def build_model(
-    settings: Settings,
-    key: jax.Array,
-    image_shape: tuple[int, ...],
-    num_classes: int,
-) -> tuple[Predict, nnx.State]:
-    """A network as a pure function, and its initial parameters.
+    settings: Settings, image_shape: tuple[int, ...], num_classes: int
+) -> tuple[Predict, InitParams]:
+    """A network as two pure functions.
 
     Args:
       settings: `model` and `initialisation` count.
-      key: a typed key for the initial weights.
       image_shape: (height, width, channels).
       num_classes: number of logits.
 
     Returns:
-      `predict(params, images)`, which gives logits of shape (n, num_classes), and the
-      parameters, a pytree of arrays.
+      `predict(params, images)`, which gives logits of shape (n, num_classes) for images
+      as bytes, and `init(key)`, which gives initial parameters, a pytree of arrays, for a typed key.
     """
     height, width, channels = image_shape
     initializer = INITIALISERS[settings.initialisation]
     shape = (height, width, channels)
-    model = LeNet(shape, num_classes, initializer, rngs=nnx.Rngs(key))
+
+    def build(key: jax.Array) -> nnx.Module:
+        return LeNet(shape, num_classes, initializer, rngs=nnx.Rngs(key))
+
     # Everything in this network is a parameter. Training then needs nothing of NNX:
     # plain jit on pytrees is several times quicker than nnx.jit.
-    graphdef, params = nnx.split(model)
+    graphdef, _ = nnx.split(nnx.eval_shape(lambda: build(jax.random.key(0))))
 
     def predict(params: nnx.State, images: jax.Array) -> jax.Array:
-        return nnx.merge(graphdef, params)(images)
+        pixels = normalise(images, settings.pixel_range)
+        return nnx.merge(graphdef, params)(pixels)
 
-    return predict, nnx.as_pure(params)
+    def init(key: jax.Array) -> nnx.State:
+        _, params = nnx.split(build(key))
+        return nnx.as_pure(params)
+
+    return predict, init
 
 
 def _pooled_twice(size: int) -> int:

@@ -7,22 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from heavytail_optax.experiments.evaluation import accuracy_error
-from heavytail_optax.experiments.methods import METHODS, MethodName
+from heavytail_optax.experiments.method_colours import METHOD_COLOURS
+from heavytail_optax.experiments.methods import METHODS
 from heavytail_optax.experiments.results import MethodResult
 from heavytail_optax.experiments.settings import Settings
-
-# Okabe and Ito's colours, which remain distinct for colour-blind readers, and a grey. A
-# method has the same one in every picture.
-_COLOURS: dict[MethodName, str] = {
-    "sgd-large-batch": "#000000",
-    "sgd": "#0072B2",
-    "sgd-truncated": "#56B4E9",
-    "inflated": "#E69F00",
-    "independent": "#CC79A7",
-    "shared": "#8C8C8C",
-    "balanced": "#D55E00",
-    "truncated-heavy-tailed-sgd": "#009E73",
-}
 
 
 def plot_training(
@@ -47,7 +35,7 @@ def plot_training(
             continue
         finite = result.finite_history
         steps = [metrics.step for metrics in finite]
-        style = {"color": _COLOURS[result.method]}
+        style = {"color": METHOD_COLOURS[result.method]}
         if result.status == "diverged":
             style |= {"marker": "X", "markevery": [-1] if steps else None}
         label = _label(result, test_images)

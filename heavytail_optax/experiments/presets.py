@@ -1,18 +1,27 @@
 """Named settings, with the source of every number.
 
-Sources: `zhu` (Zhu et al. 2019, arXiv 1803.00195, and its code uuujf/SGDNoise, from
-which the paper says it took its set-up), `theta` (the PyTorch implementation's CIFAR10
-notebook), `ours`. No number here is the paper's own.
+Sources: `slides` (the talk of the paper at ICLR 2022), `zhu` (Zhu et al. 2019, arXiv
+1803.00195, and its code uuujf/SGDNoise, from which the paper says it took its set-up),
+`theta` (the PyTorch implementation's CIFAR10 notebook), `ours`. What is reconstructed is
+not the paper's: no number here but those marked `slides` is.
 """
 
 import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from heavytail_optax.experiments.settings import Settings
 
-PresetName = Literal["corrupted-digits"]
+PresetName = Literal[
+    "corrupted-digits",
+    "corrupted-digits-short",
+    "corrupted-fashion-mnist",
+    "svhn",
+    "cifar10",
+    "cifar10-augmented",
+    "cifar100-augmented",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,20 +44,49 @@ class Preset:
         }
 
 
+def _variant(
+    base: Preset, name: PresetName, summary: str, **changes: tuple[Any, str]
+) -> Preset:
+    """The base with other settings, each given as (value, source)."""
+    values = {setting: value for setting, (value, _) in changes.items()}
+    sources = {setting: source for setting, (_, source) in changes.items()}
+    return Preset(
+        name,
+        summary,
+        dataclasses.replace(base.settings, **values),
+        MappingProxyType({**base.sources, **sources}),
+    )
+
+
+_PAPER_METHODS = (
+    "sgd-large-batch",
+    "sgd",
+    "sgd-truncated",
+    "inflated",
+    "independent",
+    "shared",
+)
+
 _CORRUPTED_DIGITS = Preset(
     name="corrupted-digits",
     summary="LeNet on 1,200 handwritten digits, 200 of them with random labels",
     settings=Settings(
-        method=("sgd", "balanced", "truncated-heavy-tailed-sgd"),
+        methods=("sgd", "balanced", "truncated-heavy-tailed-sgd"),
         data="digits",
         image_size=28,
+        pixel_range="minus-one-to-one",
+        swap_train_and_test=False,
         clean_examples=1000,
         corrupted_examples=200,
+        test_examples=None,
+        augmentation="none",
         model="lenet",
+        width=1.0,
         initialisation="he",
         steps=2000,
         batch_size=100,
         learning_rate=0.05,
+        learning_rate_schedule="constant",
         alpha=1.4,
         inflation_scale=0.5,
         inflate_above=0.0,
@@ -57,21 +95,29 @@ _CORRUPTED_DIGITS = Preset(
         direction="elementwise",
         max_norm=0.25,
         cooldown=0.2,
+        sharpness_stddev=0.01,
+        sharpness_samples=100,
         seed=0,
         eval_every=100,
     ),
     sources=MappingProxyType(
         {
-            "method": "ours",
+            "methods": "ours",
             "data": "ours: comes with scikit-learn, nothing is downloaded",
             "image_size": "zhu: the size of the FashionMNIST images",
+            "pixel_range": "zhu: for corrupted FashionMNIST",
+            "swap_train_and_test": "ours: the digits are one file",
             "clean_examples": "zhu: for corrupted FashionMNIST",
             "corrupted_examples": "zhu: for corrupted FashionMNIST",
+            "test_examples": "ours: all that is left",
+            "augmentation": "zhu",
             "model": "zhu",
+            "width": "zhu",
             "initialisation": "ours: zhu's truncated normal starts with a plateau",
             "steps": "ours",
             "batch_size": "zhu: for SVHN and CIFAR10",
             "learning_rate": "zhu: for SVHN and CIFAR10",
+            "learning_rate_schedule": "zhu",
             "alpha": "theta",
             "inflation_scale": "theta",
             "inflate_above": "ours: the paper inflates in every step",
@@ -80,12 +126,117 @@ _CORRUPTED_DIGITS = Preset(
             "direction": "ours",
             "max_norm": "theta",
             "cooldown": "ours",
+            "sharpness_stddev": "zhu",
+            "sharpness_samples": "ours: zhu takes 1,000",
             "seed": "ours",
             "eval_every": "ours",
         }
     ),
 )
 
+_CORRUPTED_DIGITS_SHORT = _variant(
+    _CORRUPTED_DIGITS,
+    "corrupted-digits-short",
+    "the same in a few minutes: 300 steps, a large batch of 400",
+    methods=((*_PAPER_METHODS, "balanced"), "slides: but for balanced"),
+    steps=(300, "ours: minutes for all methods on two cores"),
+    large_batch_size=(400, "ours: minutes for all methods on two cores"),
+)
+
+_CORRUPTED_FASHION_MNIST = _variant(
+    _CORRUPTED_DIGITS,
+    "corrupted-fashion-mnist",
+    "LeNet on 1,200 images of clothes, 200 of them with random labels",
+    methods=(
+        (*_PAPER_METHODS, "balanced-untruncated", "balanced"),
+        "slides: but for balanced",
+    ),
+    data=("fashion-mnist", "slides"),
+    image_size=(28, "zhu"),
+    pixel_range=("minus-one-to-one", "zhu"),
+    swap_train_and_test=(False, "zhu"),
+    clean_examples=(1000, "zhu"),
+    corrupted_examples=(200, "zhu"),
+    test_examples=(None, "zhu: all 10,000"),
+    model=("lenet", "slides"),
+    steps=(10_000, "ours"),
+    batch_size=(100, "ours: zhu's of SVHN and CIFAR10; 20 in zhu's for FashionMNIST"),
+    learning_rate=(
+        0.05,
+        "ours: zhu's of SVHN and CIFAR10; 0.07 in zhu's for FashionMNIST",
+    ),
+    eval_every=(500, "ours"),
+)
+
+_SVHN = _variant(
+    _CORRUPTED_DIGITS,
+    "svhn",
+    "VGG11 on 25,000 house numbers",
+    methods=((*_PAPER_METHODS, "balanced"), "slides: but for balanced"),
+    data=("svhn", "slides"),
+    image_size=(32, "zhu"),
+    pixel_range=("zero-to-one", "zhu"),
+    swap_train_and_test=(True, "zhu"),
+    clean_examples=(25_000, "zhu"),
+    corrupted_examples=(0, "zhu"),
+    test_examples=(70_000, "zhu"),
+    model=("vgg11", "slides"),
+    initialisation=("fan-out", "zhu: for the convolutions"),
+    steps=(30_000, "theta: for CIFAR10"),
+    batch_size=(100, "zhu"),
+    learning_rate=(0.05, "zhu"),
+    large_batch_size=(256, "theta: for CIFAR10"),
+    cooldown=(1 / 6, "theta: the last 5,000 steps"),
+    eval_every=(500, "ours"),
+)
+
+_CIFAR10 = _variant(
+    _SVHN,
+    "cifar10",
+    "VGG11 on the 50,000 training images of CIFAR10",
+    data=("cifar10", "slides"),
+    swap_train_and_test=(False, "zhu"),
+    clean_examples=(50_000, "zhu"),
+    test_examples=(None, "zhu: all 10,000"),
+    steps=(30_000, "theta"),
+    large_batch_size=(256, "theta"),
+)
+
+_CIFAR10_AUGMENTED = _variant(
+    _CIFAR10,
+    "cifar10-augmented",
+    "the same with data augmentation and a learning-rate schedule",
+    methods=(
+        ("sgd-truncated", "independent", "shared", "balanced"),
+        "slides: but for balanced",
+    ),
+    augmentation=("crop-flip", "ours: the slides say data augmentation, not which"),
+    learning_rate_schedule=("cosine", "ours: the slides do not say which"),
+)
+
+_CIFAR100_AUGMENTED = _variant(
+    _CIFAR10_AUGMENTED,
+    "cifar100-augmented",
+    "VGG16 on CIFAR100 with data augmentation and a learning-rate schedule",
+    data=("cifar100", "slides"),
+    model=("vgg16", "slides"),
+    steps=(30_000, "ours: theta's of CIFAR10"),
+    batch_size=(100, "ours: zhu's of CIFAR10"),
+    learning_rate=(0.05, "ours: zhu's of CIFAR10"),
+    large_batch_size=(256, "ours: theta's of CIFAR10"),
+)
+
 PRESETS: Mapping[PresetName, Preset] = MappingProxyType(
-    {"corrupted-digits": _CORRUPTED_DIGITS}
+    {
+        preset.name: preset
+        for preset in (
+            _CORRUPTED_DIGITS,
+            _CORRUPTED_DIGITS_SHORT,
+            _CORRUPTED_FASHION_MNIST,
+            _SVHN,
+            _CIFAR10,
+            _CIFAR10_AUGMENTED,
+            _CIFAR100_AUGMENTED,
+        )
+    }
 )

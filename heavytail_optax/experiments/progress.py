@@ -6,8 +6,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
 
-from heavytail_optax.experiments.methods import METHODS, MethodName
-from heavytail_optax.experiments.training import Metrics
+from heavytail_optax.experiments.training import Chunk, Metrics
 
 _LINES = 10
 _WIDTH_OF_ONE_LINE = 116
@@ -15,11 +14,11 @@ _SECONDS_BETWEEN_LINES = 15.0
 
 
 class LiveProgress:
-    """A bar for each method. Use as a context manager.
+    """A bar for each run. Use as a context manager.
 
     Args:
       console: a terminal.
-      steps: of each method.
+      steps: of each run.
     """
 
     def __init__(self, console: Console, steps: int) -> None:
@@ -35,26 +34,27 @@ class LiveProgress:
     def __exit__(self, *exception: object) -> None:
         self._progress.stop()
 
-    def start(self, method: MethodName, metrics: Metrics | None) -> None:
+    def start(self, label: str, metrics: Metrics | None) -> None:
         """Adds a bar, which pulses while the steps are compiled."""
         self._first = metrics
         done = metrics.step if metrics else 0
         finished = done == self._steps
         self._task = self._progress.add_task(
-            METHODS[method].label,
+            label,
             total=self._steps if finished else None,
             completed=done,
             report="already done" if finished else "compiling",
         )
 
-    def advance(self, method: MethodName, metrics: Metrics) -> None:
-        """Moves the bar to the step of `metrics`."""
+    def advance(self, label: str, chunk: Chunk, metrics: Metrics | None) -> None:
+        """Moves the bar to the step of the chunk."""
+        del label
         assert self._task is not None
         self._progress.update(
             self._task,
             total=self._steps,
-            completed=metrics.step,
-            report=describe(metrics, self._first, self._steps),
+            completed=chunk.step,
+            report=describe(chunk, metrics, self._first, self._steps),
         )
 
     def note(self, text: str) -> None:
@@ -63,11 +63,11 @@ class LiveProgress:
 
 
 class PlainProgress:
-    """About ten lines a method, and one at least every quarter of a minute.
+    """About ten lines a run, and one at least every quarter of a minute.
 
     Args:
       console: a file or a pipe.
-      steps: of each method.
+      steps: of each run.
     """
 
     def __init__(self, console: Console, steps: int) -> None:
@@ -83,28 +83,26 @@ class PlainProgress:
     def __exit__(self, *exception: object) -> None:
         pass
 
-    def start(self, method: MethodName, metrics: Metrics | None) -> None:
+    def start(self, label: str, metrics: Metrics | None) -> None:
         """Says that the steps are being compiled, or that there are none left."""
         self._first = metrics
         self._shown_step = metrics.step if metrics else 0
         self._shown_at = time.monotonic()
         finished = self._shown_step == self._steps
-        self.note(
-            f"{METHODS[method].label}: " + ("already done" if finished else "compiling")
-        )
+        self.note(f"{label}: " + ("already done" if finished else "compiling"))
 
-    def advance(self, method: MethodName, metrics: Metrics) -> None:
+    def advance(self, label: str, chunk: Chunk, metrics: Metrics | None) -> None:
         """Writes a line if there is enough news."""
         now = time.monotonic()
         is_due = (
-            metrics.step == self._steps
-            or metrics.step - self._shown_step >= self._steps / _LINES
+            chunk.step == self._steps
+            or chunk.step - self._shown_step >= self._steps / _LINES
             or now - self._shown_at >= _SECONDS_BETWEEN_LINES
         )
         if is_due:
-            self._shown_step, self._shown_at = metrics.step, now
-            report = describe(metrics, self._first, self._steps)
-            self.note(f"{METHODS[method].label}: {report}")
+            self._shown_step, self._shown_at = chunk.step, now
+            report = describe(chunk, metrics, self._first, self._steps)
+            self.note(f"{label}: {report}")
 
     def note(self, text: str) -> None:
         """Writes a line."""
@@ -126,25 +124,32 @@ def _columns(width: int) -> tuple[ProgressColumn, ...]:
     )
 
 
-def describe(metrics: Metrics, first: Metrics | None, steps: int) -> str:
+def describe(
+    chunk: Chunk, metrics: Metrics | None, first: Metrics | None, steps: int
+) -> str:
     """Step, speed, time left, loss, accuracy and share of truncated steps on one line.
 
     Args:
-      metrics: the latest.
+      chunk: the latest.
+      metrics: of the latest evaluation, or None if there was none yet.
       first: those that the run went on from, or None if it started at step 0.
       steps: of the whole run.
 
     Returns:
       Text such as "300/3,000  98/s  0:27 left  loss 0.91  test 78.1%  truncated 4%".
     """
-    done = metrics.step - (first.step if first else 0)
-    seconds = metrics.seconds - (first.seconds if first else 0.0)
+    done = chunk.step - (first.step if first else 0)
+    seconds = chunk.seconds - (first.seconds if first else 0.0)
     speed = done / max(seconds, 1e-9)
     digits = 0 if speed >= 10 else 1
-    left = round((steps - metrics.step) / speed)
+    left = round((steps - chunk.step) / speed)
     time_left = f"{left // 60}:{left % 60:02d} left" if left else "done"
+    line = (
+        f"{chunk.step:,}/{steps:,}  {speed:.{digits}f}/s  {time_left}  "
+        f"loss {chunk.batch_loss:.3f}"
+    )
+    if metrics is None:
+        return line
     return (
-        f"{metrics.step:,}/{steps:,}  {speed:.{digits}f}/s  {time_left}  "
-        f"loss {metrics.batch_loss:.3f}  test {metrics.test_accuracy:.1%}  "
-        f"truncated {metrics.truncated:.0%}"
+        f"{line}  test {metrics.test_accuracy:.1%}  truncated {metrics.truncated:.0%}"
     )

@@ -15,6 +15,8 @@ class RandomStreams(NamedTuple):
     second_batches: jax.Array
     large_batches: jax.Array
     inflation: jax.Array
+    sharpness: jax.Array
+    augmentation: jax.Array
 
 
 def random_streams(seed: int) -> RandomStreams:

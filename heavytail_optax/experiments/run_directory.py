@@ -2,8 +2,10 @@
 
 config.json                  settings, their sources, versions, device, command, data
 training.png                 loss and accuracy of all methods
+run.lock, run.holder         who is at work here (run_lock.py)
 <method>/metrics.jsonl       one line an evaluation
 <method>/checkpoints/<step>  the newest two states
+<method>/tensorboard         the metrics again, if asked for (tensorboard_log.py)
 """
 
 import dataclasses
@@ -16,6 +18,8 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
+from heavytail_optax.experiments.durable_files import partial_path, replace_file
+from heavytail_optax.experiments.errors import JobError
 from heavytail_optax.experiments.settings import Settings, from_dict
 
 _PACKAGES = (
@@ -28,9 +32,19 @@ _PACKAGES = (
     "numpy",
     "scikit-learn",
 )
+_FORMAT = 1
+_ENTRIES = {
+    "preset": str,
+    "settings": dict,
+    "sources": dict,
+    "data": dict,
+    "command": str,
+    "device": str,
+    "versions": dict,
+}
 
 
-class RunDirectoryError(Exception):
+class RunDirectoryError(JobError):
     """The directory cannot be used as asked; the message says what to do."""
 
 
@@ -49,6 +63,31 @@ def checkpoints_path(directory: pathlib.Path, method: str) -> pathlib.Path:
     return directory / method / "checkpoints"
 
 
+def sharpness_path(directory: pathlib.Path, method: str) -> pathlib.Path:
+    """Where the sharpness of a method's result is."""
+    return directory / method / "sharpness.json"
+
+
+def tensorboard_path(directory: pathlib.Path, method: str) -> pathlib.Path:
+    """Where the TensorBoard event files of a method are."""
+    return directory / method / "tensorboard"
+
+
+def lock_path(directory: pathlib.Path) -> pathlib.Path:
+    """The file that the process at work here has locked."""
+    return directory / "run.lock"
+
+
+def holder_path(directory: pathlib.Path) -> pathlib.Path:
+    """What that process says about itself."""
+    return directory / "run.holder"
+
+
+def probe_path(directory: pathlib.Path) -> pathlib.Path:
+    """The file that is written, and removed, to see whether there is room."""
+    return directory / ".room"
+
+
 def plot_path(directory: pathlib.Path) -> pathlib.Path:
     """Where the picture is."""
     return directory / "training.png"
@@ -56,6 +95,9 @@ def plot_path(directory: pathlib.Path) -> pathlib.Path:
 
 def claim(directory: pathlib.Path) -> None:
     """Makes a new directory, or takes an empty one.
+
+    What a process leaves that is killed before its job has settings does not count, nor
+    does a lock: claimed again under the lock, the directory is no other process's.
 
     Args:
       directory: of a new job.
@@ -65,7 +107,13 @@ def claim(directory: pathlib.Path) -> None:
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        occupied = any(directory.iterdir())
+        leftovers = {
+            lock_path(directory),
+            holder_path(directory),
+            probe_path(directory),
+            partial_path(config_path(directory)),
+        }
+        occupied = any(path not in leftovers for path in directory.iterdir())
         writable = os.access(directory, os.W_OK)
     except OSError as error:
         problem = f"The run directory {directory} cannot be made: {error.strerror}."
@@ -121,6 +169,8 @@ def write_config(
 ) -> None:
     """Writes what is needed to run the job again, all at once or not at all.
 
+    It is on the disk when this returns.
+
     Args:
       directory: of the job.
       preset: its name.
@@ -131,6 +181,7 @@ def write_config(
       device: kind of device that the job runs on.
     """
     config = {
+        "format": _FORMAT,
         "preset": preset,
         "settings": dataclasses.asdict(settings),
         "sources": sources,
@@ -139,9 +190,7 @@ def write_config(
         "device": device,
         "versions": versions(),
     }
-    partial = config_path(directory).with_suffix(".partial")
-    partial.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    partial.replace(config_path(directory))
+    replace_file(config_path(directory), json.dumps(config, indent=2) + "\n")
 
 
 def read_config(directory: pathlib.Path) -> dict[str, Any]:
@@ -164,11 +213,32 @@ def read_config(directory: pathlib.Path) -> dict[str, Any]:
         raise RunDirectoryError(problem) from error
     except (OSError, ValueError) as error:
         raise RunDirectoryError(f"{path} cannot be read: {error}.") from error
+    problem = _problem_of(config)
+    if problem is not None:
+        raise RunDirectoryError(f"{path} is not understood: {problem}")
     try:
         settings: Settings = from_dict(config["settings"])
         return {**config, "settings": settings}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError) as error:
         raise RunDirectoryError(f"{path} is not understood: {error}") from error
+
+
+def _problem_of(config: Any) -> str | None:
+    """Why these cannot be the entries of config.json, in words; None if they can."""
+    if not isinstance(config, dict):
+        return "it holds no JSON object."
+    number = config.get("format", 1)
+    if number != _FORMAT:
+        recorded = config.get("versions")
+        by = recorded.get("heavytail-optax") if isinstance(recorded, dict) else None
+        return (
+            f"its format is {number!r}, and this version reads {_FORMAT}. Go on with "
+            f"the version that wrote it: heavytail-optax {by or 'unknown'}."
+        )
+    for name, kind in _ENTRIES.items():
+        if not isinstance(config.get(name), kind):
+            return f"its entry `{name}` is missing or of the wrong type."
+    return None
 
 
 def versions() -> dict[str, str]:

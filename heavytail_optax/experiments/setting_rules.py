@@ -45,6 +45,20 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
         raise ValueError(message(name, accepted, value))
 
 
+def check_truth(name: str, value: Any) -> None:
+    """Checks a setting that is true or false.
+
+    Args:
+      name: of the setting.
+      value: of the setting.
+
+    Raises:
+      TypeError: if it is neither.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(message(name, "True or False", value))
+
+
 def check_names(name: str, values: Any, choices: Sequence[str]) -> None:
     """Checks a setting that is a tuple of different words.
 
@@ -72,6 +86,10 @@ def _is_not_negative_integer(value: Any) -> bool:
     return isinstance(value, int) and value >= 0
 
 
+def _is_at_least_two(value: Any) -> bool:
+    return isinstance(value, int) and value > 1
+
+
 def _is_positive(value: Any) -> bool:
     return math.isfinite(value) and value > 0
 
@@ -92,6 +110,8 @@ RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "image_size": ("an integer of at least 16", _is_image_size),
     "clean_examples": ("an integer of at least 0", _is_not_negative_integer),
     "corrupted_examples": ("an integer of at least 0", _is_not_negative_integer),
+    "test_examples": ("a positive integer", _is_positive_integer),
+    "width": ("a positive number", _is_positive),
     "steps": ("a positive integer", _is_positive_integer),
     "batch_size": ("a positive integer", _is_positive_integer),
     "large_batch_size": ("a positive integer", _is_positive_integer),
@@ -102,6 +122,8 @@ RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "noise_scale": ("a number of at least 0", _is_not_negative),
     "max_norm": ("a positive number", _is_positive),
     "cooldown": ("a number from 0 to 1", lambda share: 0 <= share <= 1),
+    "sharpness_stddev": ("a positive number", _is_positive),
+    "sharpness_samples": ("an integer of at least 2", _is_at_least_two),
     "seed": ("an integer from 0 to 4294967295", _is_seed),
     "eval_every": ("a positive integer", _is_positive_integer),
 }

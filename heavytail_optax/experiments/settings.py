@@ -15,8 +15,11 @@ from heavytail_optax.experiments.setting_rules import (
     check_choice,
     check_names,
     check_number,
+    check_truth,
     message,
 )
+
+DataName = Literal["digits", "fashion-mnist", "svhn", "cifar10", "cifar100"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,20 +29,35 @@ class Settings:
     Every setting has a default in each preset, and so none here.
 
     Attributes:
-      method: Train with these, one after the other, from the same initial weights and
+      methods: Train with these, one after the other, from the same initial weights and
         through the same small batches. The list above says what each one does.
-      data: Images: digits (1,797 handwritten digits that come with scikit-learn).
-      image_size: Height and width that the images are resized to.
-      clean_examples: The first images of the data set, trained on with their label.
+      data: Images: digits (1,797 handwritten digits that come with scikit-learn),
+        fashion-mnist, svhn, cifar10 or cifar100 (from --data-dir, the system's package
+        or the Hugging Face hub).
+      image_size: Height and width of the images. Those of digits are resized to it, all
+        others get a black margin.
+      pixel_range: Pixels are scaled to minus-one-to-one or zero-to-one.
+      swap_train_and_test: Train on the data set's test file and test on its training
+        file.
+      clean_examples: The first training images, trained on with their label.
       corrupted_examples: The images after those, trained on with a label drawn at
-        random from all classes. All images after these are for testing.
-      model: Network: lenet (11,330 parameters on images of 28x28).
-      initialisation: Initial weights: he (normal, variance 2/fan-in) or
-        truncated-normal (standard deviation 0.02, cut at two of them).
+        random from all classes. (Of digits, which are one file, all after these are for
+        testing.)
+      test_examples: The first so many test images count. By default all.
+      augmentation: What a training image goes through in each step: none or crop-flip
+        (shifted by up to 4 pixels, and mirrored with probability 1/2).
+      model: Network: lenet (11,330 parameters on images of 28x28), vgg11 or vgg16
+        (without batch normalisation; images of at least 32x32).
+      width: Factor on the channels and hidden units of the network.
+      initialisation: Initial weights: he (normal, variance 2/fan-in), truncated-normal
+        (standard deviation 0.02, cut at two of them) or fan-out (convolutions normal,
+        variance 2/fan-out).
       steps: Number of updates, for each method.
       batch_size: Images of a small batch (SB), drawn without replacement, anew in each
         step.
       learning_rate: Factor on the gradient and its noise (eta).
+      learning_rate_schedule: The learning rate over the steps: constant, or cosine
+        (from its value down to 0).
       alpha: Tail index of all noise: P(|Z| > x) falls like x^-alpha.
       inflation_scale: The Z of the inflated methods is this factor (c) times a Pareto
         draw W of at least 1, one for each step.
@@ -53,6 +71,9 @@ class Settings:
         direction).
       max_norm: Largest norm of an update over all weights, learning rate included (b).
       cooldown: Share of the steps, at the end, without noise or inflation.
+      sharpness_stddev: Standard deviation of the normal perturbations of the weights
+        whose mean effect on the loss is the expected sharpness.
+      sharpness_samples: Number of these perturbations.
       seed: Sets the random labels, the initial weights, the batches and all noise.
       eval_every: Steps from one evaluation to the next; each saves a checkpoint.
 
@@ -70,16 +91,22 @@ class Settings:
       ValueError: The `batch_size` setting must be a positive integer. Got 0 instead.
     """
 
-    method: tuple[MethodName, ...]
-    data: Literal["digits"]
+    methods: tuple[MethodName, ...]
+    data: DataName
     image_size: int
+    pixel_range: Literal["minus-one-to-one", "zero-to-one"]
+    swap_train_and_test: bool
     clean_examples: int
     corrupted_examples: int
-    model: Literal["lenet"]
-    initialisation: Literal["he", "truncated-normal"]
+    test_examples: int | None
+    augmentation: Literal["none", "crop-flip"]
+    model: Literal["lenet", "vgg11", "vgg16"]
+    width: float
+    initialisation: Literal["he", "truncated-normal", "fan-out"]
     steps: int
     batch_size: int
     learning_rate: float
+    learning_rate_schedule: Literal["constant", "cosine"]
     alpha: float
     inflation_scale: float
     inflate_above: float
@@ -88,6 +115,8 @@ class Settings:
     direction: Literal["elementwise", "isotropic"]
     max_norm: float
     cooldown: float
+    sharpness_stddev: float
+    sharpness_samples: int
     seed: int
     eval_every: int
 
@@ -101,7 +130,8 @@ class Settings:
             if typing.get_origin(field.type) is Literal:
                 choices = typing.get_args(field.type)
                 check_choice(field.name, getattr(self, field.name), choices)
-        check_names("method", self.method, METHOD_NAMES)
+        check_names("methods", self.methods, METHOD_NAMES)
+        check_truth("swap_train_and_test", self.swap_train_and_test)
         for name in ("batch_size", "large_batch_size"):
             size = getattr(self, name)
             if size is not None and size > self.training_examples:
@@ -138,9 +168,9 @@ def from_dict(values: Mapping[str, Any]) -> Settings:
     for name in sorted(names ^ set(values)):
         problem = "is missing" if name in names else "is not known to this version"
         raise ValueError(f"The `{name}` setting {problem}.")
-    method = values["method"]
-    method = tuple(method) if isinstance(method, list) else method
-    return Settings(**{**values, "method": method})
+    methods = values["methods"]
+    methods = tuple(methods) if isinstance(methods, list) else methods
+    return Settings(**{**values, "methods": methods})
 
 
 def changed_settings(old: Settings, new: Settings) -> list[str]:

@@ -1,15 +1,22 @@
 """The command `heavytail train`."""
 
-import argparse
+import contextlib
 import dataclasses
-import inspect
 import pathlib
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
 
-from heavytail_optax.experiments.data import DataError, describe_dataset
-from heavytail_optax.experiments.methods import METHODS
+from heavytail_optax.experiments.data import describe_dataset
+from heavytail_optax.experiments.errors import JobError
+from heavytail_optax.experiments.machine import (
+    ALONE,
+    THIS_MACHINE,
+    Cluster,
+    Machine,
+    join_cluster,
+    run_options,
+)
 from heavytail_optax.experiments.presets import PRESETS, PresetName
 from heavytail_optax.experiments.run_directory import (
     RunDirectoryError,
@@ -19,9 +26,14 @@ from heavytail_optax.experiments.run_directory import (
     read_config,
 )
 from heavytail_optax.experiments.settings import Settings, changed_settings
+from heavytail_optax.experiments.settings_parser import (
+    DIVERGED,
+    description,
+    options_ahead,
+    preset_of,
+)
 
 _RUNS = pathlib.Path("runs")
-_DIVERGED = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +56,8 @@ class TrainCommand:
     preset: PresetName = "corrupted-digits"
     run_dir: pathlib.Path | None = None
     resume: pathlib.Path | None = None
+    machine: Machine = THIS_MACHINE
+    cluster: Cluster = ALONE
 
 
 def run(arguments: Sequence[str], program: str) -> int:
@@ -64,7 +78,7 @@ def run(arguments: Sequence[str], program: str) -> int:
     try:
         command = _parse(arguments, f"{program} train")
         return _train(command, arguments, program)
-    except (RunDirectoryError, DataError) as error:
+    except JobError as error:
         print(error, file=sys.stderr)
         return 1
 
@@ -72,20 +86,18 @@ def run(arguments: Sequence[str], program: str) -> int:
 def _parse(arguments: Sequence[str], program: str) -> TrainCommand:
     import tyro
 
-    preset, directory = _preset_and_resume(arguments)
-    stored = None
+    directory = options_ahead(arguments, ["resume"])["resume"]
+    preset, stored = preset_of(arguments, "corrupted-digits"), None
     if directory is not None:
         config = read_config(pathlib.Path(directory))
         preset, stored = config["preset"], config["settings"]
-    if preset not in PRESETS:  # tyro then says which ones there are
-        preset = "corrupted-digits"
     settings = stored or PRESETS[preset].settings
     command = tyro.cli(
         TrainCommand,
         prog=program,
         args=arguments,
         default=TrainCommand(settings=settings, preset=preset),
-        description=_description(),
+        description=description(TrainCommand, "method"),
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone),
     )
     if stored is None:
@@ -103,69 +115,42 @@ def _parse(arguments: Sequence[str], program: str) -> TrainCommand:
     return command
 
 
-def _description() -> str:
-    """The docstring, the methods with the paper's names, and the exit status."""
-    about = inspect.getdoc(TrainCommand) or ""
-    width = max(len(method.label) for method in METHODS.values())
-    methods = [f"  {m.label:<{width}}  {m.summary}" for m in METHODS.values()]
-    heading = "Methods, with their names in the paper's tables:"
-    ending = (
-        "A method whose loss is no longer finite has diverged: it is stopped, and the "
-        "others have their turn. Without truncation a jump may also leave all ReLUs off: "
-        "the loss stays finite, the accuracy that of chance.\n\nExit status: 0 if every method came to its last step, 1 "
-        f"if the job could not start, 2 for bad options, {_DIVERGED} if a method "
-        "diverged, 130 after Ctrl-C."
-    )
-    start = about.partition("Attributes:")[0].rstrip()
-    return "\n".join([start, "", heading, *methods, "", ending])
-
-
-def _preset_and_resume(arguments: Sequence[str]) -> tuple[str, str | None]:
-    """The two options that decide on the defaults of all others."""
-    parser = argparse.ArgumentParser(
-        add_help=False, allow_abbrev=False, exit_on_error=False
-    )
-    parser.add_argument("--preset", default="corrupted-digits")
-    parser.add_argument("--resume")
-    try:
-        known, _ = parser.parse_known_args(arguments)
-    except argparse.ArgumentError:  # tyro says what is wrong
-        return "corrupted-digits", None
-    return known.preset, known.resume
-
-
 def _train(command: TrainCommand, arguments: Sequence[str], program: str) -> int:
+    join_cluster(command.cluster)
+    # These load JAX, Flax, Orbax and Matplotlib, which takes seconds.
+    import jax
     from rich.console import Console
 
-    from heavytail_optax.experiments.interrupts import StopRequest
+    from heavytail_optax.experiments import job
+    from heavytail_optax.experiments.run_lock import RunLock
+    from heavytail_optax.experiments.session import open_session
+    from heavytail_optax.experiments.summary import summary_table
 
-    console = Console()
-
-    def notify() -> None:
-        console.show_cursor()
-        console.print("Stopping after these steps. Ctrl-C again quits at once.")
-
-    with StopRequest(notify) as stop:
-        # These load Flax, Orbax, scikit-learn and Matplotlib, which takes seconds.
-        from heavytail_optax.experiments import job
-        from heavytail_optax.experiments.progress import LiveProgress, PlainProgress
-        from heavytail_optax.experiments.summary import summary_table
-
-        settings = command.settings
-        progress_type = LiveProgress if console.is_terminal else PlainProgress
-        with progress_type(console, settings.steps) as progress:
-            if command.resume is not None:
-                directory = command.resume
-                dataset = job.reload_job_data(directory, progress)
-            else:
-                dataset = job.load_job_data(settings)
-                directory = _new_directory(command)
-                typed = shlex.join([*program.split(), "train", *arguments])
-                job.record_job(directory, command.preset, settings, dataset, typed)
-            progress.note(
-                _opening(command.preset, describe_dataset(dataset), directory)
-            )
-            results = job.run_job(directory, settings, dataset, progress, stop.is_set)
+    settings, data_dir = command.settings, command.machine.data_dir
+    is_first = jax.process_index() == 0
+    console = Console(quiet=not is_first)
+    with (
+        open_session(console, settings.steps) as session,
+        contextlib.ExitStack() as stack,
+    ):
+        options = run_options(command.machine)
+        progress = session.progress
+        if command.resume is not None:
+            directory = command.resume
+            dataset = job.reload_job_data(directory, progress, data_dir)
+        else:
+            dataset = job.load_job_data(settings, data_dir)
+            directory = _new_directory(command)
+        if is_first:
+            stack.enter_context(RunLock(directory))
+        if is_first and command.resume is None:
+            typed = shlex.join([*program.split(), "train", *arguments])
+            job.record_job(directory, command.preset, settings, dataset, typed)
+        progress.note(_opening(command.preset, describe_dataset(dataset), directory))
+        results = job.run_job(
+            directory, settings, dataset, progress, session.stop.is_set, options
+        )
+        stop = session.stop
     console.print(summary_table(results, settings, dataset.test.labels.size))
     if plot_path(directory).exists():
         picture = f"Picture: {plot_path(directory)}"
@@ -174,13 +159,36 @@ def _train(command: TrainCommand, arguments: Sequence[str], program: str) -> int
         go_on = f"{program} train --resume {shlex.quote(str(directory))}"
         console.print(f"To go on: {go_on}", highlight=False, soft_wrap=True)
         return stop.exit_status
-    return _DIVERGED if any(result.status == "diverged" for result in results) else 0
+    return DIVERGED if any(result.status == "diverged" for result in results) else 0
 
 
 def _new_directory(command: TrainCommand) -> pathlib.Path:
+    if command.cluster.distributed:
+        return _shared_directory(command)
     if command.run_dir is None:
         return claim_next(_RUNS, command.preset)
     claim(command.run_dir)
+    return command.run_dir
+
+
+def _shared_directory(command: TrainCommand) -> pathlib.Path:
+    """The directory of all processes, which the first one makes."""
+    import jax
+    from jax.experimental import multihost_utils
+
+    if command.run_dir is None:
+        raise RunDirectoryError(
+            "With --distributed a --run-dir is needed that all processes share."
+        )
+    problem = None
+    if jax.process_index() == 0:
+        try:
+            claim(command.run_dir)
+        except RunDirectoryError as error:
+            problem = error
+    failed = multihost_utils.broadcast_one_to_all(jax.numpy.array(problem is not None))
+    if failed:
+        raise problem or RunDirectoryError("The first process cannot use its run-dir.")
     return command.run_dir
 
 

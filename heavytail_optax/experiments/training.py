@@ -1,8 +1,9 @@
-"""Training on pytrees: chunks of steps in one compiled scan, metrics between them.
+"""Training on pytrees: chunks of steps in one compiled loop, metrics between them.
 
 The batches and the noise of a step are functions of a key and the number of the step, and
 the state holds all else, so that a run which goes on from a saved state equals the
-uninterrupted one bit for bit.
+uninterrupted one bit for bit. One program takes any number of steps, so that it does not
+matter how they are cut into chunks either.
 """
 
 import functools
@@ -14,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from heavytail_optax.experiments.data import Dataset, Split
 from heavytail_optax.experiments.evaluation import Scores, evaluate
@@ -21,8 +23,19 @@ from heavytail_optax.experiments.gradients import build_gradient
 from heavytail_optax.experiments.methods import METHODS, MethodName
 from heavytail_optax.experiments.models import build_model
 from heavytail_optax.experiments.optimizers import build_optimizer
-from heavytail_optax.experiments.random_streams import random_streams
+from heavytail_optax.experiments.parallel import of_first_process, spread
+from heavytail_optax.experiments.random_streams import RandomStreams
 from heavytail_optax.experiments.settings import Settings
+
+_SECONDS_A_CHUNK = 1.0
+
+
+class StepMetrics(NamedTuple):
+    """What the steps since the last evaluation report, one entry a step."""
+
+    loss: jax.Array  # dtype=float32, plain mean over a batch, before the update
+    update_norm: jax.Array  # dtype=float32, before truncation
+    truncated: jax.Array  # dtype=int32, 1 where the update was truncated
 
 
 class TrainState(NamedTuple):
@@ -31,30 +44,21 @@ class TrainState(NamedTuple):
     step: jax.Array  # shape=(), dtype=int32, number of steps done
     params: Any  # a pytree of arrays
     opt_state: optax.OptState
-
-
-class StepMetrics(NamedTuple):
-    """What one step reports; a scan over steps stacks them."""
-
-    loss: (
-        jax.Array
-    )  # shape=(), dtype=float32, plain mean over a batch, before the update
-    update_norm: jax.Array  # shape=(), dtype=float32, before truncation
-    truncated: jax.Array  # shape=(), dtype=int32, 1 where the update was truncated
+    recent: StepMetrics  # shape=(eval_every,); step t is at t modulo eval_every
 
 
 class Metrics(NamedTuple):
-    """What is recorded after a chunk of steps; losses are plain means in nats."""
+    """What is recorded at an evaluation; losses are plain means in nats."""
 
     step: int  # number of steps done
-    batch_loss: float  # mean over the chunk
+    batch_loss: float  # mean over the steps since the last evaluation
     train_loss: float  # on all training images, with the labels trained on
     train_accuracy: float  # share of those labels that are matched
     test_loss: float
     test_accuracy: float
-    update_norm: float  # median over the chunk of the norm before truncation
-    largest_update_norm: float  # largest one of the chunk
-    truncated: float  # share of the chunk's steps that were truncated
+    update_norm: float  # median over these steps of the norm before truncation
+    largest_update_norm: float  # largest one of these steps
+    truncated: float  # share of these steps that were truncated
     seconds: float  # time taken so far, without compilation
 
 
@@ -62,73 +66,88 @@ class Chunk(NamedTuple):
     """The outcome of a chunk of steps."""
 
     state: TrainState
-    metrics: Metrics
+    step: int  # number of steps done
+    batch_loss: float  # mean over the chunk
+    seconds: float  # time taken so far, without compilation
+    metrics: Metrics | None  # at an evaluation
     non_finite: tuple[int, float] | None  # step and value of the first bad loss
 
 
-RunSteps = Callable[[TrainState, Split], tuple[TrainState, StepMetrics]]
+TakeSteps = Callable[
+    [TrainState, RandomStreams, Split, int | np.integer | jax.Array], TrainState
+]
 
 
 class Trainer(NamedTuple):
-    """The three functions that a run is made of."""
+    """The functions that a run is made of; they depend on no seed."""
 
-    init: Callable[[], TrainState]
-    compile_steps: Callable[[TrainState, Split, int], RunSteps]
+    init: Callable[[RandomStreams], TrainState]
+    take_steps: TakeSteps  # compiled for any number of steps; donates the state
     evaluate: Callable[[Any, Split], Scores]
 
 
+@functools.lru_cache(maxsize=16)
 def build_trainer(
-    settings: Settings, method: MethodName, image_shape: tuple[int, ...], classes: int
+    settings: Settings,
+    method: MethodName,
+    image_shape: tuple[int, ...],
+    classes: int,
+    mesh: Mesh | None = None,
 ) -> Trainer:
     """The initial state, the compiled steps and the compiled evaluation of a run.
 
     Args:
-      settings: of the job.
+      settings: of the job. All but the seed counts; with the same one, the functions
+        of an earlier call come back, which are compiled already.
       method: whose gradient and optimiser are used.
       image_shape: (height, width, channels).
       classes: number of classes.
+      mesh: of the devices that a batch is spread over, None for one device. All
+        arguments of the functions must then be on each of them: `parallel.replicate`.
 
     Returns:
-      `init()`; `compile_steps(state, train_split, number)`, compiled once for each
-      number, whose result takes that many steps and donates the state it is given;
-      `evaluate(params, split)`.
+      `init(keys)`; `take_steps(state, keys, train_split, number)`, which takes that many
+      steps and donates the state it is given; `evaluate(params, split)`.
     """
-    keys = random_streams(settings.seed)
-    predict, params = build_model(settings, keys.weights, image_shape, classes)
-    gradient = build_gradient(METHODS[method], settings, predict, keys)
-    optimizer = build_optimizer(METHODS[method], settings, keys.noise)
+    predict, init_params = build_model(settings, image_shape, classes)
+    predict = spread(mesh, predict)
+    gradient = build_gradient(METHODS[method], settings, predict)
+    init_optimizer, update = build_optimizer(METHODS[method], settings)
+    capacity = settings.eval_every
 
-    def init() -> TrainState:
-        copied = jax.tree.map(jnp.copy, params)
-        return TrainState(jnp.zeros((), jnp.int32), copied, optimizer.init(params))
+    def init(keys: RandomStreams) -> TrainState:
+        params = init_params(keys.weights)
+        recent = StepMetrics(
+            jnp.zeros(capacity), jnp.zeros(capacity), jnp.zeros(capacity, jnp.int32)
+        )
+        opt_state = init_optimizer(params, keys.noise)
+        return TrainState(jnp.zeros((), jnp.int32), params, opt_state, recent)
 
-    def take_step(state: TrainState, train: Split) -> tuple[TrainState, StepMetrics]:
-        loss, grads = gradient(state.params, train, state.step)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    def take_step(state: TrainState, keys: RandomStreams, train: Split) -> TrainState:
+        loss, grads = gradient(state.params, train, state.step, keys)
+        updates, opt_state = update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics = _step_metrics(loss, updates, state.opt_state, opt_state)
-        return TrainState(state.step + 1, params, opt_state), metrics
+        recent = jax.tree.map(
+            lambda values, value: values.at[state.step % capacity].set(value),
+            state.recent,
+            metrics,
+        )
+        return TrainState(state.step + 1, params, opt_state, recent)
 
-    @functools.partial(jax.jit, static_argnums=2, donate_argnums=0)
-    def run_steps(
-        state: TrainState, train: Split, number: int
-    ) -> tuple[TrainState, StepMetrics]:
-        def body(state: TrainState, _: None) -> tuple[TrainState, StepMetrics]:
-            return take_step(state, train)
+    @functools.partial(jax.jit, donate_argnums=0)
+    def take_steps(
+        state: TrainState, keys: RandomStreams, train: Split, number: jax.Array
+    ) -> TrainState:
+        def body(_: jax.Array, state: TrainState) -> TrainState:
+            return take_step(state, keys, train)
 
-        return jax.lax.scan(body, state, length=number)
-
-    compiled: dict[int, RunSteps] = {}
-
-    def compile_steps(state: TrainState, train: Split, number: int) -> RunSteps:
-        if number not in compiled:
-            compiled[number] = run_steps.lower(state, train, number).compile()
-        return compiled[number]
+        return jax.lax.fori_loop(0, number, body, state)
 
     def evaluate_params(params: Any, split: Split) -> Scores:
         return evaluate(predict, params, split)
 
-    return Trainer(init, compile_steps, jax.jit(evaluate_params))
+    return Trainer(jax.jit(init), take_steps, jax.jit(evaluate_params))
 
 
 def train(
@@ -136,6 +155,7 @@ def train(
     dataset: Dataset,
     trainer: Trainer,
     state: TrainState,
+    keys: RandomStreams,
     seconds: float = 0.0,
 ) -> Iterator[Chunk]:
     """Trains from a state to the last step, a chunk at a time.
@@ -144,39 +164,57 @@ def train(
       settings: `steps` and `eval_every` count.
       dataset: trained and evaluated on.
       trainer: of the same settings.
-      state: `trainer.init()`, or the state of an earlier chunk, to go on from there. It
-        is donated: do not use it again.
+      state: `trainer.init(keys)`, or the state of an earlier chunk, to go on from there.
+        It is donated: do not use it again.
+      keys: of the run.
       seconds: time taken before `state` was reached.
 
     Yields:
-      A `Chunk` after every `eval_every` steps and after the last. Its state is donated
-      when the next one is asked for. Ends early after a loss that is not finite.
+      A `Chunk` about every second, with metrics after every `eval_every` steps and after
+      the last. Its state is donated when the next one is asked for. Ends early after a
+      loss that is not finite.
     """
     done = int(state.step)
     if done >= settings.steps:
         return
     # Compiled now, so as not to count as time of the first chunk.
+    state = trainer.take_steps(state, keys, dataset.train, np.int32(0))
     trainer.evaluate(state.params, dataset.train)
     trainer.evaluate(state.params, dataset.test)
+    number = 1
     while done < settings.steps:
-        # Counted from step 0, so that a run which goes on has the same chunks.
-        end = (done // settings.eval_every + 1) * settings.eval_every
-        number = min(end, settings.steps) - done
-        run_steps = trainer.compile_steps(state, dataset.train, number)
+        last = done - done % settings.eval_every
+        end = min(last + settings.eval_every, settings.steps)
+        number = of_first_process(min(number, end - done))
         started = time.perf_counter()
-        state, steps = run_steps(state, dataset.train)
-        train_scores = trainer.evaluate(state.params, dataset.train)
-        test_scores = trainer.evaluate(state.params, dataset.test)
-        steps, train_scores, test_scores = jax.device_get(
-            (steps, train_scores, test_scores)
-        )
+        state = trainer.take_steps(state, keys, dataset.train, np.int32(number))
+        recent = _first(done + number - last, jax.device_get(state.recent))
+        taken = time.perf_counter() - started
+        metrics = None
+        non_finite = _first_non_finite(last, recent.loss)
+        if done + number == end or non_finite is not None:
+            scores = jax.device_get(
+                [
+                    trainer.evaluate(state.params, split)
+                    for split in (dataset.train, dataset.test)
+                ]
+            )
+            total = seconds + time.perf_counter() - started
+            metrics = _summary(done + number, recent, *scores, total)
+            if non_finite is None and not np.isfinite(metrics.train_loss):
+                non_finite = (metrics.step, metrics.train_loss)
         seconds += time.perf_counter() - started
-        metrics = _summary(done + number, steps, train_scores, test_scores, seconds)
-        non_finite = _first_non_finite(done, steps.loss, metrics)
-        yield Chunk(state, metrics, non_finite)
+        loss = float(np.mean(recent.loss[done - last :]))
+        done += number
+        yield Chunk(state, done, loss, seconds, metrics, non_finite)
         if non_finite is not None:
             return
-        done += number
+        speed = number / max(taken, 1e-9)
+        number = max(1, min(round(speed * _SECONDS_A_CHUNK), 4 * number))
+
+
+def _first(number: int, steps: StepMetrics) -> StepMetrics:
+    return jax.tree.map(lambda values: values[:number], steps)
 
 
 def _step_metrics(
@@ -209,13 +247,7 @@ def _summary(
     )
 
 
-def _first_non_finite(
-    done: int, losses: np.ndarray, metrics: Metrics
-) -> tuple[int, float] | None:
+def _first_non_finite(last: int, losses: np.ndarray) -> tuple[int, float] | None:
     """Step (counted from 1) and value of the first loss that is not finite."""
     bad = np.flatnonzero(~np.isfinite(losses))
-    if bad.size:
-        return done + int(bad[0]) + 1, float(losses[bad[0]])
-    if not np.isfinite(metrics.train_loss):
-        return metrics.step, metrics.train_loss
-    return None
+    return (last + int(bad[0]) + 1, float(losses[bad[0]])) if bad.size else None

@@ -1,0 +1,52 @@
+"""Bytes of images: their border, and the numbers that a network sees."""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def normalise(
+    images: jax.Array, pixel_range: Literal["minus-one-to-one", "zero-to-one"]
+) -> jax.Array:
+    """The input of a network, from bytes.
+
+    Data are kept on the device as bytes, a quarter of the memory of float32. Call this
+    in the compiled step, on the images that are about to enter the network.
+
+    Args:
+      images: any shape, uint8, from 0 (black) to 255.
+      pixel_range: (x - 127.5) / 127.5 for minus-one-to-one, x / 255 for zero-to-one.
+
+    Returns:
+      float32 of the same shape.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> normalise(jnp.array([0, 255], jnp.uint8), "minus-one-to-one").tolist()
+      [-1.0, 1.0]
+    """
+    pixels = images.astype(jnp.float32)
+    if pixel_range == "zero-to-one":
+        return pixels / 255
+    return (pixels - 127.5) / 127.5
+
+
+def pad_to_size(images: np.ndarray, size: int) -> np.ndarray:
+    """Puts each image into the middle of a black square.
+
+    Args:
+      images: shape (n, height, width, channels).
+      size: height and width of the result, at least those of the images. Where the
+        border cannot be the same on both sides, it is wider below and on the right.
+
+    Returns:
+      Shape (n, size, size, channels).
+    """
+    height, width = images.shape[1:3]
+    above, left = (size - height) // 2, (size - width) // 2
+    below, right = size - height - above, size - width - left
+    if above == below == left == right == 0:
+        return images
+    return np.pad(images, [(0, 0), (above, below), (left, right), (0, 0)])

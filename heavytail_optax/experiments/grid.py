@@ -1,0 +1,216 @@
+"""A grid of methods and seeds: its cells are runs in directories of their own.
+
+grid.json                 preset and settings, which all cells share
+<method>/seed-<n>/        the cell: a run directory, as `heavytail train` makes it
+"""
+
+import dataclasses
+import json
+import math
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, cast
+
+from heavytail_optax.experiments import run_directory
+from heavytail_optax.experiments.batches import examples_per_step
+from heavytail_optax.experiments.cell_result import CellResult, CellStatus
+from heavytail_optax.experiments.durable_files import replace_file
+from heavytail_optax.experiments.methods import METHOD_NAMES, METHODS, MethodName
+from heavytail_optax.experiments.metrics_log import read_metrics
+from heavytail_optax.experiments.presets import PRESETS, PresetName
+from heavytail_optax.experiments.run_directory import RunDirectoryError
+from heavytail_optax.experiments.settings import Settings, changed_settings, from_dict
+from heavytail_optax.experiments.sharpness import read_sharpness
+from heavytail_optax.experiments.summary import truncated_share
+from heavytail_optax.experiments.training import Metrics
+
+_OF_THE_CELL = ("methods", "seed")
+
+
+class Cell(NamedTuple):
+    """One run of a grid: its place, and settings with one method and its seed."""
+
+    directory: pathlib.Path
+    settings: Settings
+
+    @property
+    def method(self) -> MethodName:
+        """The one method."""
+        return self.settings.methods[0]
+
+    @property
+    def label(self) -> str:
+        """Method and seed, for people to read."""
+        return f"{METHODS[self.method].label}, seed {self.settings.seed}"
+
+
+class Grid(NamedTuple):
+    """The methods and seeds that have been asked for, and what their runs share."""
+
+    directory: pathlib.Path
+    preset: PresetName
+    settings: Settings
+    methods: tuple[MethodName, ...]
+    seeds: tuple[int, ...]
+
+    def cells(self) -> Iterator[Cell]:
+        """All cells: the methods with the first seed, then with the next."""
+        for seed in self.seeds:
+            for method in self.methods:
+                settings = dataclasses.replace(
+                    self.settings, methods=(method,), seed=seed
+                )
+                yield Cell(self.directory / method / f"seed-{seed}", settings)
+
+
+def open_grid(
+    directory: pathlib.Path, preset: PresetName, settings: Settings, seeds: int
+) -> Grid:
+    """Makes a grid, or takes the one that is there and adds methods and seeds to it.
+
+    Args:
+      directory: of the grid, new or empty or with the grid.
+      preset: that the settings come from.
+      settings: with the methods, and the first seed.
+      seeds: how many seeds.
+
+    Returns:
+      The grid of the methods and seeds asked for now; the directory remembers all.
+
+    Raises:
+      RunDirectoryError: if there is another grid or anything else in the directory, or
+        it cannot be written to.
+    """
+    path = _path(directory)
+    asked = Grid(
+        directory,
+        preset,
+        settings,
+        settings.methods,
+        tuple(range(settings.seed, settings.seed + seeds)),
+    )
+    if not path.exists():
+        run_directory.claim(directory)
+        _write(asked)
+        return asked
+    there = read_grid(directory)
+    shared = {name: getattr(there.settings, name) for name in _OF_THE_CELL}
+    changed = changed_settings(there.settings, dataclasses.replace(settings, **shared))
+    if there.preset != preset:
+        changed.insert(0, f"`preset` is {there.preset!r} there and {preset!r} here")
+    if changed:
+        raise RunDirectoryError(
+            f"The grid in {directory} has other settings: {'; '.join(changed)}. Choose "
+            "another --directory."
+        )
+    together = {*there.methods, *asked.methods}
+    _write(
+        there._replace(
+            methods=tuple(name for name in METHOD_NAMES if name in together),
+            seeds=tuple(sorted({*there.seeds, *asked.seeds})),
+        )
+    )
+    return asked
+
+
+def read_grid(directory: pathlib.Path) -> Grid:
+    """The grid in a directory, with all methods and seeds asked for so far.
+
+    Args:
+      directory: of the grid.
+
+    Raises:
+      RunDirectoryError: if there is none, or it is not understood.
+    """
+    path = _path(directory)
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        settings = from_dict(values["settings"])
+        seeds = tuple(int(seed) for seed in values["seeds"])
+        grid = Grid(directory, values["preset"], settings, settings.methods, seeds)
+    except FileNotFoundError as error:
+        problem = f"There is no grid in {directory}: {path} is missing."
+        raise RunDirectoryError(problem) from error
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise RunDirectoryError(f"{path} is not understood: {error}") from error
+    if grid.preset not in PRESETS:
+        raise RunDirectoryError(f"{path} has an unknown preset, {grid.preset!r}.")
+    return grid
+
+
+def read_cells(directory: pathlib.Path) -> tuple[PresetName, list[CellResult]]:
+    """What the runs of a grid have come to.
+
+    Args:
+      directory: of the grid.
+
+    Returns:
+      Its preset, and one result for each method and seed asked for so far.
+
+    Raises:
+      RunDirectoryError: if there is no grid, or it is not understood.
+    """
+    grid = read_grid(directory)
+    return grid.preset, [read_cell(cell) for cell in grid.cells()]
+
+
+def read_cell(cell: Cell) -> CellResult:
+    """What a run has come to."""
+    history = read_metrics(run_directory.metrics_path(cell.directory, cell.method))
+    data: dict[str, Any] = {}
+    if run_directory.config_path(cell.directory).exists():
+        data = run_directory.read_config(cell.directory)["data"]
+    settings = cell.settings
+    result = CellResult(
+        method=cell.method,
+        seed=settings.seed,
+        status=_status(history, settings),
+        step=history[-1].step if history else 0,
+        steps=settings.steps,
+        examples_per_step=examples_per_step(METHODS[cell.method], settings),
+        test_images=data.get("test_images"),
+        classes=data.get("classes"),
+    )
+    if not history:
+        return result
+    last = history[-1]
+    path = run_directory.sharpness_path(cell.directory, cell.method)
+    return result._replace(
+        train_accuracy=last.train_accuracy,
+        test_accuracy=last.test_accuracy,
+        train_loss=last.train_loss,
+        truncated=truncated_share(history),
+        seconds=last.seconds,
+        sharpness=read_sharpness(path),
+    )
+
+
+def is_done(cell: Cell) -> bool:
+    """Whether nothing is left to do: diverged, or trained and measured."""
+    result = read_cell(cell)
+    measured = run_directory.sharpness_path(cell.directory, cell.method).exists()
+    return result.status == "diverged" or (result.status == "finished" and measured)
+
+
+def _status(history: Sequence[Metrics], settings: Settings) -> CellStatus:
+    if not history:
+        return "missing"
+    if not is_finite(history[-1]):
+        return "diverged"
+    return "finished" if history[-1].step == settings.steps else "interrupted"
+
+
+def is_finite(metrics: Metrics) -> bool:
+    """Whether the run had not diverged."""
+    return all(math.isfinite(value) for value in metrics)
+
+
+def _path(directory: pathlib.Path) -> pathlib.Path:
+    return directory / "grid.json"
+
+
+def _write(grid: Grid) -> None:
+    settings = dataclasses.asdict(grid.settings)
+    settings["methods"] = list(cast(Sequence[str], grid.methods))
+    values = {"preset": grid.preset, "settings": settings, "seeds": list(grid.seeds)}
+    replace_file(_path(grid.directory), json.dumps(values, indent=2) + "\n")

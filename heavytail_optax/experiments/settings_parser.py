@@ -1,0 +1,75 @@
+"""What the commands with settings share: the preset, and the text of --help."""
+
+import argparse
+import inspect
+from collections.abc import Sequence
+
+from heavytail_optax.experiments.methods import METHODS
+from heavytail_optax.experiments.presets import PRESETS, PresetName
+
+DIVERGED = 3  # exit status
+
+
+def options_ahead(
+    arguments: Sequence[str], names: Sequence[str]
+) -> dict[str, str | None]:
+    """Values of the options that decide on the defaults of all others.
+
+    Args:
+      arguments: of the command.
+      names: of the options, without dashes.
+
+    Returns:
+      Name -> value, None for one that is not given.
+    """
+    parser = argparse.ArgumentParser(
+        add_help=False, allow_abbrev=False, exit_on_error=False
+    )
+    for name in names:
+        parser.add_argument(f"--{name}")
+    try:
+        known, _ = parser.parse_known_args(arguments)
+    except argparse.ArgumentError:  # tyro says what is wrong
+        return dict.fromkeys(names)
+    return vars(known)
+
+
+def preset_of(arguments: Sequence[str], default: PresetName) -> PresetName:
+    """The preset asked for; the default for an unknown one, which tyro then refuses."""
+    name = options_ahead(arguments, ["preset"])["preset"]
+    return next((known for known in PRESETS if known == name), default)
+
+
+def description(command: type, unit: str) -> str:
+    """The docstring, presets, methods with the paper's names, and the exit status.
+
+    Args:
+      command: the command's dataclass.
+      unit: what can diverge: "method" or "run".
+    """
+    about = inspect.getdoc(command) or ""
+    start = about.partition("Attributes:")[0].rstrip()
+    width = max(len(name) for name in PRESETS)
+    presets = [f"  {p.name:<{width}}  {p.summary}" for p in PRESETS.values()]
+    width = max(len(method.label) for method in METHODS.values())
+    methods = [f"  {m.label:<{width}}  {m.summary}" for m in METHODS.values()]
+    ending = (
+        f"A {unit} whose loss is no longer finite has diverged: it is stopped, and the "
+        "others have their turn. Without truncation a jump may also leave all ReLUs "
+        "off: the loss stays finite, the accuracy that of chance.\n\n"
+        f"Exit status: 0 if every {unit} came to its last step, 1 if the job could not "
+        f"start, 2 for bad options, {DIVERGED} if a {unit} diverged, 130 after Ctrl-C."
+    )
+    return "\n".join(
+        [
+            start,
+            "",
+            "Presets:",
+            *presets,
+            "",
+            "Methods, with their names in the paper's tables:",
+            *methods,
+            "",
+            ending,
+        ]
+    )

@@ -1,0 +1,143 @@
+import importlib.util
+import struct
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from tensorboardX.crc32c import crc32c
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+from heavytail_optax.experiments.tensorboard_log import (
+    TensorBoardLog,
+    TensorBoardMissingError,
+)
+from heavytail_optax.experiments.training import Metrics
+
+ROWS = [Metrics(step, *(step + i / 7 for i in range(9))) for step in (2, 4, 6)]
+TAGS = {
+    "loss/batches": "batch_loss",
+    "loss/train": "train_loss",
+    "loss/test": "test_loss",
+    "accuracy/train": "train_accuracy",
+    "accuracy/test": "test_accuracy",
+    "update_norm/median": "update_norm",
+    "update_norm/largest": "largest_update_norm",
+    "update_norm/truncated_share": "truncated",
+    "time/seconds": "seconds",
+}
+
+
+def masked(data):
+    checksum = crc32c(data) & 0xFFFFFFFF
+    return ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def read_events(directory):
+    """All events of all files, in the order of TensorBoard, by the TFRecord format."""
+    events = []
+    for path in sorted(directory.iterdir()):
+        data = path.read_bytes()
+        while data:
+            (length,) = struct.unpack("<Q", data[:8])
+            body = data[12 : 12 + length]
+            checksums = data[8:12] + data[12 + length : 16 + length]
+            assert struct.unpack("<II", checksums) == (masked(data[:8]), masked(body))
+            events.append(Event.FromString(body))
+            data = data[16 + length :]
+    return events
+
+
+def curves(directory):
+    """By tag, the points (step, value) in the order in which they were written."""
+    points = {}
+    for event in read_events(directory):
+        for value in event.summary.value:
+            points.setdefault(value.tag, []).append((event.step, value.simple_value))
+    return points
+
+
+def expected(rows):
+    return {
+        tag: [(row.step, np.float32(getattr(row, name))) for row in rows]
+        for tag, name in TAGS.items()
+    }
+
+
+def test_every_metric_is_a_curve(tmp_path):
+    directory = tmp_path / "new" / "tensorboard"
+    with TensorBoardLog(directory) as log:
+        for number, row in enumerate(ROWS, start=1):
+            log.write(row)
+            # On the disk at once, as a kill may come at any moment.
+            assert curves(directory) == expected(ROWS[:number])
+    assert set(TAGS.values()) == set(Metrics._fields) - {"step"}
+    assert read_events(directory)[0].file_version == "brain.Event:2"
+
+
+def test_a_run_that_goes_on_has_no_point_twice(tmp_path):
+    with TensorBoardLog(tmp_path) as log:
+        for row in ROWS:
+            log.write(row)
+    # Step 6 was not saved, and comes again with other numbers.
+    again = ROWS[2]._replace(train_loss=0.5)
+    with TensorBoardLog(tmp_path, ROWS[:2]) as log:
+        assert curves(tmp_path) == expected(ROWS[:2])
+        log.write(again)
+    assert curves(tmp_path) == expected([*ROWS[:2], again])
+    with TensorBoardLog(tmp_path, ROWS):
+        pass
+    assert curves(tmp_path) == expected(ROWS)
+    # The one before is left empty, so that an open TensorBoard finds its way.
+    assert sorted(path.stat().st_size > 0 for path in tmp_path.iterdir()) == [
+        False,
+        True,
+    ]
+    # A TensorBoard that is open drops what it has from this step on.
+    restart = read_events(tmp_path)[1]
+    assert restart.session_log.status == SessionLog.START
+    assert restart.step == 0
+
+
+def test_files_cut_by_a_kill_give_way_and_others_stay(tmp_path):
+    with TensorBoardLog(tmp_path) as log:
+        log.write(ROWS[0])
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:-7])
+    (tmp_path / "notes.txt").touch()
+    with TensorBoardLog(tmp_path, ROWS):
+        pass
+    (tmp_path / "notes.txt").unlink()
+    assert curves(tmp_path) == expected(ROWS)
+
+
+def test_times_are_as_if_there_had_been_no_break(tmp_path):
+    with TensorBoardLog(tmp_path, ROWS):
+        pass
+    times = [event.wall_time for event in read_events(tmp_path) if event.step]
+    np.testing.assert_allclose(np.diff(times), 2, atol=1e-6)
+
+
+def test_values_that_are_not_finite_are_kept(tmp_path):
+    with TensorBoardLog(tmp_path) as log:
+        log.write(ROWS[0]._replace(train_loss=float("nan"), test_loss=float("inf")))
+    points = curves(tmp_path)
+    assert np.isnan(points["loss/train"][0][1])
+    assert points["loss/test"] == [(2, float("inf"))]
+
+
+def test_a_missing_library_is_told_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(
+        TensorBoardMissingError, match=r"heavytail-optax\[tensorboard\]"
+    ):
+        TensorBoardLog(tmp_path / "tensorboard")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_library_is_loaded_when_it_is_used():
+    program = (
+        "import sys; import heavytail_optax.experiments.tensorboard_log; "
+        "sys.exit('tensorboardX' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
