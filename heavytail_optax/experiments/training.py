@@ -110,8 +110,7 @@ def build_trainer(
       steps and donates the state it is given; `evaluate(params, split)`.
     """
     predict, init_params = build_model(settings, image_shape, classes)
-    predict = spread(mesh, predict)
-    gradient = build_gradient(METHODS[method], settings, predict)
+    gradient = build_gradient(METHODS[method], settings, predict, mesh)
     init_optimizer, update = build_optimizer(METHODS[method], settings)
     capacity = settings.eval_every
 
@@ -145,7 +144,7 @@ def build_trainer(
         return jax.lax.fori_loop(0, number, body, state)
 
     def evaluate_params(params: Any, split: Split) -> Scores:
-        return evaluate(predict, params, split)
+        return evaluate(spread(mesh, predict), params, split)
 
     return Trainer(jax.jit(init), take_steps, jax.jit(evaluate_params))
 
