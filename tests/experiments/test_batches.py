@@ -103,6 +103,7 @@ def test_cost_of_a_step(tiny):
         "inflated": 60,
         "independent": 60,
         "shared": 50,
+        "balanced-untruncated": 10,
         "balanced": 10,
         "truncated-heavy-tailed-sgd": 10,
     }
