@@ -311,11 +311,27 @@ BAD_ARGS = (
 BAD_FLAG = (types(None, 1, "x", np.bool_(True)),)
 BAD_AT_ONCE = (types("x", 1.5, True), values(0, -1))
 BAD_FLOOR = (BAD_NUMBER, values(-1.0, NAN, INF, *VECTORS))
+BAD_VECTOR = (
+    types(3, "x", True, {"w": jnp.ones(3, int)}),
+    values(None, {}, {"w": jnp.ones(2)}, {"v": jnp.ones(3)}),
+)
+BAD_COEFFICIENTS = (
+    types(None, 1.0, "x", True, ["x"], jnp.ones(2, bool), jnp.ones(2, complex)),
+    values(jnp.ones(()), jnp.ones((2, 2)), [], [NAN, 1.0], [INF]),
+)
+BAD_RESULT = (types(None, 1.0, "x", np.ones(2), (np.ones(2), np.ones(2))),)
+BAD_AXES = (types(1.0, "x", True),)
 BAD_SEARCH = {
     "target": BAD_POSITIVE_NUMBER,
     "lower": BAD_POSITIVE_NUMBER,
     "upper": (BAD_NUMBER, values(*BAD_POSITIVE, 1e-3)),  # not above `lower`
     "tolerance": (BAD_NUMBER, values(*BAD_POSITIVE, 1.5)),
+}
+BAD_MEASURED = {
+    "loss_fn": BAD_FINITE_LOSS,
+    "params": BAD_PARAMS,
+    "key": BAD_KEY,
+    "args": BAD_ARGS,
 }
 FLAT = {"params": {"w": jnp.ones(3)}, "args": (VECTOR,)}
 
@@ -327,10 +343,7 @@ FLATNESS = (
         | {"loss_fn": sum_of_squares, "key": 0, "num_samples": 2}
         | {"adaptive": True, "floor": 0.1},
         {
-            "loss_fn": BAD_FINITE_LOSS,
-            "params": BAD_PARAMS,
-            "key": BAD_KEY,
-            "args": BAD_ARGS,
+            **BAD_MEASURED,
             "stddev": BAD_POSITIVE_NUMBER,
             "num_samples": BAD_COUNT,
             "signed": BAD_FLAG,
@@ -352,10 +365,7 @@ FLATNESS = (
         | {"loss_fn": sum_of_squares, "key": 0, "num_samples": 2}
         | {"lower": 1e-3, "adaptive": True, "floor": 0.1},
         {
-            "loss_fn": BAD_FINITE_LOSS,
-            "params": BAD_PARAMS,
-            "key": BAD_KEY,
-            "args": BAD_ARGS,
+            **BAD_MEASURED,
             **BAD_SEARCH,
             "num_samples": BAD_COUNT,
             "signed": BAD_FLAG,
@@ -371,10 +381,7 @@ FLATNESS = (
         | {"loss_fn": sum_of_squares, "key": 0, "lower": 1e-3}
         | {"adaptive": True, "floor": 0.1},
         {
-            "loss_fn": BAD_FINITE_LOSS,
-            "params": BAD_PARAMS,
-            "key": BAD_KEY,
-            "args": BAD_ARGS,
+            **BAD_MEASURED,
             "deviation_fn": without_none(BAD_FINITE_LOSS),
             **BAD_SEARCH,
             "order": (types("x", None, True), values(1, 0, -1.0, NAN)),
@@ -384,6 +391,175 @@ FLATNESS = (
             "adaptive": BAD_FLAG,
             "floor": BAD_FLOOR,
         },
+    ),
+    Public(
+        "hessian_eigenvalues",
+        hto.flatness.hessian_eigenvalues,
+        FLAT | {"loss_fn": sum_of_squares, "key": 0, "num_matvecs": 2},
+        {
+            **BAD_MEASURED,
+            # More than the Krylov space has.
+            "num_eigenvalues": (*BAD_COUNT, values(3)),
+            "which": (types(None, 1), values("x", "")),
+            "num_matvecs": BAD_COUNT,
+        },
+    ),
+    Public(
+        "hessian_trace",
+        hto.flatness.hessian_trace,
+        FLAT | {"loss_fn": sum_of_squares, "key": 0, "num_samples": 2},
+        {**BAD_MEASURED, "num_samples": BAD_COUNT},
+    ),
+    Public(
+        "hessian_density",
+        hto.flatness.hessian_density,
+        FLAT | {"loss_fn": sum_of_squares, "key": 0, "num_samples": 2},
+        {
+            **BAD_MEASURED,
+            "num_samples": BAD_COUNT,
+            "num_matvecs": BAD_COUNT,
+            "width": (types(*NOT_NUMBERS_NOR_NONE), values(*BAD_POSITIVE)),
+            "num_points": (*BAD_COUNT, values(1)),
+        },
+    ),
+    Public(
+        "gauss_newton_loss",
+        hto.flatness.gauss_newton_loss,
+        {"predict_fn": sum_of_squares, "loss_fn": sum_of_squares},
+        {name: (types(None, 1.0, "x"),) for name in ("predict_fn", "loss_fn")},
+    ),
+    Public(
+        "mean_over_batches",
+        hto.flatness.mean_over_batches,
+        {"loss_fn": sum_of_squares, "batch_size": 2},
+        {"loss_fn": (types(None, 1.0, "x"),), "batch_size": BAD_COUNT},
+    ),
+    Public(
+        "gradient_noise_direction",
+        hto.flatness.gradient_noise_direction,
+        {"loss_fn": sum_of_squares, "batch_size": 2},
+        {"loss_fn": (types(None, 1.0, "x"),), "batch_size": BAD_COUNT},
+    ),
+    Public(
+        "escape_profile",
+        hto.flatness.escape_profile,
+        FLAT
+        | {"loss_fn": sum_of_squares, "key": 0, "jump_norm": 0.5}
+        | {"learning_rate": 0.1, "max_jumps": 1, "num_samples": 1}
+        | {"flow_steps": 1, "descent_steps": 2},
+        {
+            **BAD_MEASURED,
+            "jump_norm": BAD_POSITIVE_NUMBER,
+            "learning_rate": BAD_POSITIVE_NUMBER,
+            "direction": (
+                types(3, True, {"w": jnp.ones(3, int)}),
+                values(None, "x", {"w": jnp.ones(2)}, {"v": jnp.ones(3)}),
+                values(lambda key, params, data: data),
+            ),
+            "repeat_direction": BAD_FLAG,
+            "max_jumps": BAD_COUNT,
+            "num_samples": BAD_COUNT,
+            "flow_steps": (types("x", 1.5, None, True), values(-1)),
+            "descent_steps": (types("x", 1.5, None, True), values(0, -1)),
+            "barrier_threshold": (
+                types(*NOT_NUMBERS_NOR_NONE),
+                values(None, -1.0, NAN, INF, *VECTORS),  # None: no criterion is left
+            ),
+            "return_tolerance": (
+                types(*NOT_NUMBERS_NOR_NONE),
+                values(-1.0, NAN, INF, *VECTORS),
+            ),
+            "num_points": (*BAD_COUNT, values(1)),
+            "project": (types(1.0, "x", True),),
+            "confidence": (BAD_NUMBER, values(0.0, 1.0, -1.0, NAN, INF, *VECTORS)),
+            "samples_at_once": BAD_AT_ONCE,
+        },
+    ),
+    Public(
+        "loss_line",
+        hto.flatness.loss_line,
+        FLAT
+        | {"loss_fn": sum_of_squares, "direction": {"w": jnp.ones(3)}}
+        | {"coefficients": [0.0, 1.0]},
+        {
+            "loss_fn": BAD_LOSS,
+            "params": BAD_PARAMS,
+            "args": BAD_ARGS,
+            "direction": BAD_VECTOR,
+            "coefficients": BAD_COEFFICIENTS,
+        },
+    ),
+    Public(
+        "loss_plane",
+        hto.flatness.loss_plane,
+        FLAT
+        | {"loss_fn": sum_of_squares, "directions": ({"w": jnp.ones(3)},) * 2}
+        | {"first": [0.0], "second": [0.0, 1.0]},
+        {
+            "loss_fn": BAD_LOSS,
+            "params": BAD_PARAMS,
+            "args": BAD_ARGS,
+            "directions": (
+                types(None, 3, {"w": jnp.ones(3)}, ({"w": jnp.ones(3)}, 3)),
+                values((), ({"w": jnp.ones(3)},), ({"w": jnp.ones(2)},) * 2),
+            ),
+            "first": BAD_COEFFICIENTS,
+            "second": BAD_COEFFICIENTS,
+        },
+    ),
+    Public(
+        "linear_barrier",
+        hto.flatness.linear_barrier,
+        {"loss_fn": sum_of_squares, "start": FLAT["params"], "args": (VECTOR,)}
+        | {"end": {"w": jnp.zeros(3)}},
+        {
+            "loss_fn": BAD_FINITE_LOSS,
+            "start": BAD_PARAMS,
+            "end": BAD_VECTOR,
+            "args": BAD_ARGS,
+            "num_points": (*BAD_COUNT, values(1)),
+        },
+    ),
+    Public(
+        "filter_normalise",
+        hto.flatness.filter_normalise,
+        {"direction": {"w": jnp.ones(3)}, "params": FLAT["params"]},
+        {
+            "direction": BAD_VECTOR,
+            "params": BAD_PARAMS,
+            "filter_axis": (types(None, 1.5, "x", True), values(1, -2)),
+        },
+    ),
+    Public(
+        "plot_line",
+        hto.flatness.plot_line,
+        {"line": hto.flatness.LossLine(np.arange(2.0), np.arange(2.0))},
+        {"line": BAD_RESULT, "axes": BAD_AXES},
+    ),
+    Public(
+        "plot_plane",
+        hto.flatness.plot_plane,
+        {"plane": hto.flatness.LossPlane(np.arange(2), np.arange(3), np.eye(2, 3))},
+        {
+            "plane": (
+                *BAD_RESULT,
+                values(hto.flatness.LossPlane(np.ones(1), np.ones(2), np.ones((1, 2)))),
+            ),
+            "num_levels": BAD_COUNT,
+            "axes": BAD_AXES,
+        },
+    ),
+    Public(
+        "plot_density",
+        hto.flatness.plot_density,
+        {"density": hto.flatness.HessianDensity(*(np.ones(2) for _ in range(6)))},
+        {"density": BAD_RESULT, "axes": BAD_AXES},
+    ),
+    Public(
+        "plot_escape_profile",
+        hto.flatness.plot_escape_profile,
+        {"profile": hto.flatness.EscapeProfile(*(np.ones(1) for _ in range(14)))},
+        {"profile": BAD_RESULT, "axes": BAD_AXES},
     ),
 )
 
@@ -447,7 +623,15 @@ def test_every_public_argument_is_fed_bad_values():
         "InflateGradientNoiseState",
         "TruncateUpdateNormState",
         "Tail",
+        "EscapeProfile",
+        "EscapeSettings",
         "ExpectedSharpness",
+        "HessianDensity",
+        "HessianEigenvalues",
+        "HessianTrace",
+        "LinearBarrier",
+        "LossLine",
+        "LossPlane",
         "MaximalSettings",
         "MaximalSharpness",
         "PacBayesSettings",

@@ -9,9 +9,11 @@ that the numbering, and the choice of those to keep, are done here.
 """
 
 import contextlib
+import gc
 import logging
 import pathlib
 import shutil
+import sys
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
@@ -79,8 +81,6 @@ class Checkpoints:
     def save(self, step: int, state: Any) -> None:
         """Saves a pytree of arrays under the number of a step; keeps the one before.
 
-        It is on the disk when this returns.
-
         Args:
           step: number of steps done.
           state: a pytree of arrays.
@@ -131,6 +131,9 @@ class Checkpoints:
             except Exception as error:  # noqa: BLE001
                 text = str(error) or type(error).__name__
                 state, problem = None, " ".join(text.split())[:300]
+            if problem is not None:
+                with _quiet():
+                    gc.collect()
             if _is_so_for_all(problem is None):
                 self._put_aside(problems)
                 return state
@@ -188,14 +191,16 @@ def _checksums(state: Any) -> dict[str, int]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the tracebacks that Orbax logs of errors which it also raises."""
+    """Without the tracebacks that Orbax prints of errors which it also raises."""
     logger = logging.getLogger("absl")
-    before = logger.disabled
+    disabled, hook = logger.disabled, sys.unraisablehook
     logger.disabled = True
+    # Where the coroutines end up that were still reading.
+    sys.unraisablehook = lambda _: None
     try:
         yield
     finally:
-        logger.disabled = before
+        logger.disabled, sys.unraisablehook = disabled, hook
 
 
 def _is_first_process() -> bool:

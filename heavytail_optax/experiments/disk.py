@@ -9,13 +9,12 @@ import re
 import shlex
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from typing import Any
 
 import jax
 
-from heavytail_optax.experiments.run_directory import RunDirectoryError
+from heavytail_optax.experiments.run_directory import RunDirectoryError, probe_path
 
 _MIB = 2**20
 _PROBE_BYTES = _MIB
@@ -120,7 +119,7 @@ def check_room(
     else:
         return
     raise RunDirectoryError(
-        f"The run in {directory} needs {problem}. Make room, or choose another --run-dir."
+        f"The run in {directory} needs {problem}. Make room, or choose another directory."
     )
 
 
@@ -151,11 +150,16 @@ def disk_errors(directory: pathlib.Path) -> Iterator[None]:
 
 
 def _write_probe(directory: pathlib.Path) -> None:
-    with tempfile.NamedTemporaryFile(dir=directory, prefix=".room-") as file:
-        # Not zeros, which some file systems do not store.
-        file.write(os.urandom(_PROBE_BYTES))
-        file.flush()
-        os.fsync(file.fileno())
+    probe = probe_path(directory)
+    try:
+        with probe.open("wb") as file:
+            # Not zeros, which some file systems do not store.
+            file.write(os.urandom(_PROBE_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink()
 
 
 def _reason(error: BaseException, directory: pathlib.Path | None = None) -> str | None:

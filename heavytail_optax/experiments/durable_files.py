@@ -20,13 +20,18 @@ def replace_file(path: pathlib.Path, text: str) -> None:
       ...     path.read_text(), len(list(path.parent.iterdir()))
       ('{}', 1)
     """
-    partial = path.with_name(path.name + ".partial")
+    partial = partial_path(path)
     with partial.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
     sync_directory(path.parent)
+
+
+def partial_path(path: pathlib.Path) -> pathlib.Path:
+    """Where `replace_file` writes before it renames; a kill may leave it."""
+    return path.with_name(path.name + ".partial")
 
 
 def append_line(path: pathlib.Path, line: str) -> None:

@@ -18,7 +18,7 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
-from heavytail_optax.experiments.durable_files import replace_file
+from heavytail_optax.experiments.durable_files import partial_path, replace_file
 from heavytail_optax.experiments.errors import JobError
 from heavytail_optax.experiments.settings import Settings, from_dict
 
@@ -83,6 +83,11 @@ def holder_path(directory: pathlib.Path) -> pathlib.Path:
     return directory / "run.holder"
 
 
+def probe_path(directory: pathlib.Path) -> pathlib.Path:
+    """The file that is written, and removed, to see whether there is room."""
+    return directory / ".room"
+
+
 def plot_path(directory: pathlib.Path) -> pathlib.Path:
     """Where the picture is."""
     return directory / "training.png"
@@ -91,8 +96,8 @@ def plot_path(directory: pathlib.Path) -> pathlib.Path:
 def claim(directory: pathlib.Path) -> None:
     """Makes a new directory, or takes an empty one.
 
-    What `RunLock` leaves does not count, so that a directory may be claimed again under
-    the lock, when no other process can be at it.
+    What a process leaves that is killed before its job has settings does not count, nor
+    does a lock: claimed again under the lock, the directory is no other process's.
 
     Args:
       directory: of a new job.
@@ -102,8 +107,13 @@ def claim(directory: pathlib.Path) -> None:
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        lock_files = {lock_path(directory), holder_path(directory)}
-        occupied = any(path not in lock_files for path in directory.iterdir())
+        leftovers = {
+            lock_path(directory),
+            holder_path(directory),
+            probe_path(directory),
+            partial_path(config_path(directory)),
+        }
+        occupied = any(path not in leftovers for path in directory.iterdir())
         writable = os.access(directory, os.W_OK)
     except OSError as error:
         problem = f"The run directory {directory} cannot be made: {error.strerror}."

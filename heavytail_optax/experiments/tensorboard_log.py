@@ -1,6 +1,7 @@
 """The metrics of a run for TensorBoard: `tensorboard --logdir runs`."""
 
 import importlib.util
+import os
 import pathlib
 import time
 from collections.abc import Sequence
@@ -29,8 +30,8 @@ class TensorBoardMissingError(JobError):
 class TensorBoardLog:
     """Writes each of the metrics as a scalar; use as a context manager.
 
-    On entering, the event files that are there give way to one with the metrics so far.
-    So a run that goes on after a kill has no points twice, and none that no checkpoint
+    On entering, the event files that are there are emptied, and a new one gets the
+    metrics so far. So a run that goes on after a kill has no points twice, and none that no checkpoint
     holds, in whatever reads the files; a TensorBoard that is open drops the old ones.
 
     Args:
@@ -68,7 +69,12 @@ class TensorBoardLog:
             self._add(metrics, now - (self._history[-1].seconds - metrics.seconds))
         self._writer.flush()
         for path in old:
-            path.unlink()
+            # A TensorBoard that is open would wait for ever at a file which is gone, but
+            # goes on to the next one from a file with nothing more in it.
+            if path.stat().st_size:
+                os.truncate(path, 0)
+            else:
+                path.unlink()
         return self
 
     def __exit__(self, *exception: object) -> None:

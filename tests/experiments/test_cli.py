@@ -15,7 +15,7 @@ from heavytail_optax.experiments.metrics_log import read_metrics
 from heavytail_optax.experiments.presets import PRESETS
 
 HEAVY = "truncated-heavy-tailed-sgd"
-DEFAULT = PRESETS["corrupted-digits"].settings.method
+DEFAULT = PRESETS["corrupted-digits"].settings.methods
 
 
 @pytest.fixture(autouse=True)
@@ -104,7 +104,7 @@ def interrupt(directory, options):
     )
     process = subprocess.Popen(
         [sys.executable, "-c", program, "train", *options]
-        + ["--method", HEAVY, "--run-dir", str(directory)],
+        + ["--methods", HEAVY, "--run-dir", str(directory)],
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -142,7 +142,7 @@ def test_a_killed_run_goes_on_to_the_same_end(finished, tmp_path, tiny_options):
     )
     process = subprocess.run(
         [sys.executable, "-c", program, "train", *tiny_options]
-        + ["--method", HEAVY, "--run-dir", str(directory)],
+        + ["--methods", HEAVY, "--run-dir", str(directory)],
         capture_output=True,
         check=False,
     )
@@ -154,7 +154,7 @@ def test_a_killed_run_goes_on_to_the_same_end(finished, tmp_path, tiny_options):
 
 
 def test_a_loss_that_is_not_finite_is_told(tmp_path, tiny_options, capsys):
-    arguments = ["train", *tiny_options, "--learning-rate", "1e30", "--method", "sgd"]
+    arguments = ["train", *tiny_options, "--learning-rate", "1e30", "--methods", "sgd"]
     arguments += ["sgd-truncated", "--run-dir", str(tmp_path / "run")]
     assert cli.main(arguments) == 3
     output = capsys.readouterr().out
@@ -174,9 +174,9 @@ def test_a_loss_that_is_not_finite_is_told(tmp_path, tiny_options, capsys):
         (["--alpha", "-1"], "The `alpha` setting must be a positive number."),
         (["--batch-siz", "5"], "--batch-size"),
         (["--steps", "many"], "--steps"),
-        (["--method", "balnced"], "'balanced'"),
-        (["--methods", "sgd"], "--method"),
-        (["--method", "sgd", "sgd"], "must be without repetition"),
+        (["--methods", "balnced"], "'balanced'"),
+        (["--method", "sgd"], "--methods"),
+        (["--methods", "sgd", "sgd"], "must be without repetition"),
         (["--large-batch-size", "1201"], "must be at most the 1200 training images"),
         (["--inflate-above", "1"], "must be a number from 0 to below 1"),
         (["--preset", "mnist"], "corrupted-digits"),

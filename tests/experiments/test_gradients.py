@@ -30,12 +30,14 @@ def train(settings):
 
 @pytest.fixture(scope="module")
 def lenet(settings):
-    return build_model(settings, KEYS.weights, (28, 28, 1), 10)
+    predict, init = build_model(settings, (28, 28, 1), 10)
+    return predict, init(KEYS.weights)
 
 
 @functools.cache
 def gradient_of(name, settings, predict):
-    return jax.jit(build_gradient(METHODS[name], settings, predict, KEYS))
+    gradient = build_gradient(METHODS[name], settings, predict)
+    return jax.jit(functools.partial(gradient, keys=KEYS))
 
 
 def flat(tree):

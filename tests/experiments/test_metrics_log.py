@@ -1,5 +1,8 @@
 import json
 import math
+import os
+
+import pytest
 
 from heavytail_optax.experiments.metrics_log import (
     append_metrics,
@@ -49,4 +52,87 @@ def test_steps_that_will_come_again_are_dropped(tmp_path):
     assert drop_metrics_after(path, 5) == ROWS[:2]
     assert read_metrics(path) == ROWS[:2]
     assert drop_metrics_after(path, 0) == []
+    assert [each.name for each in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_a_line_may_be_cut_anywhere(tmp_path, monkeypatch):
+    # Thousands of times, which takes minutes on a busy disk.
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    path = tmp_path / "metrics.jsonl"
+    write(path)
+    data = path.read_bytes()
+    starts = [0, *(i + 1 for i, byte in enumerate(data) if byte == 10)]
+    for length in range(len(data)):
+        path.write_bytes(data[:length])
+        whole = sum(start - 1 <= length for start in starts[1:])
+        notes = []
+        assert drop_metrics_after(path, 2 * whole, notes.append) == ROWS[:whole]
+        assert notes == []
+        for row in ROWS[whole:]:
+            append_metrics(path, row)
+        assert path.read_bytes() == data
+
+
+GARBAGE = (
+    b"\x00" * 100,
+    b"\xff\xfe{",
+    b"null",
+    b"[]",
+    b"3",
+    b'"step"',
+    b"{}",
+    b'{"step": 4}',
+    b"[" * 100_000,
+    "\u2028".encode(),
+    b'{"step": 1e400}',
+)
+
+
+@pytest.mark.parametrize("garbage", GARBAGE, ids=range(len(GARBAGE)))
+def test_garbage_between_lines_is_left_out_and_told(tmp_path, garbage):
+    path = tmp_path / "metrics.jsonl"
+    write(path)
+    lines = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([lines[0], garbage, *lines[1:], garbage]))
+    assert read_metrics(path) == ROWS
+    notes = []
+    assert drop_metrics_after(path, 6, notes.append) == ROWS
+    assert notes == [f"1 damaged lines of {path} are left out."]
+    assert path.read_bytes().splitlines() == lines
+
+
+def test_lines_of_other_fields_or_types_are_left_out(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    write(path)
+    values = json.loads(path.read_text("utf-8").splitlines()[0])
+    for wrong in ({"step": 2.0}, {"step": None}, {"seconds": "1"}, {"seed": 1}):
+        path.write_text(json.dumps({**values, **wrong}) + "\n", "utf-8")
+        assert read_metrics(path) == []
+
+
+def test_of_a_step_that_came_twice_the_later_line_counts(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    write(path)
+    again = ROWS[1]._replace(train_loss=0.25)
+    append_metrics(path, again)
+    assert read_metrics(path) == [ROWS[0], again, ROWS[2]]
+    drop_metrics_after(path, 4)
+    assert len(path.read_text("utf-8").splitlines()) == 2
+
+
+def test_a_kill_while_lines_are_dropped_leaves_the_old_or_the_new(
+    tmp_path, monkeypatch
+):
+    path = tmp_path / "metrics.jsonl"
+    write(path)
+
+    def killed(descriptor):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", killed)
+    with pytest.raises(KeyboardInterrupt):
+        drop_metrics_after(path, 2)
+    monkeypatch.undo()
+    assert read_metrics(path) == ROWS
+    assert drop_metrics_after(path, 2) == ROWS[:1]
     assert [each.name for each in tmp_path.iterdir()] == ["metrics.jsonl"]

@@ -12,9 +12,9 @@ GRADIENT = {"weight": np.array([30.0, -40.0], np.float32)}
 
 
 def update_of(name, settings, state=None):
-    optimizer = build_optimizer(METHODS[name], settings, jax.random.key(0))
-    state = optimizer.init(GRADIENT) if state is None else state
-    updates, state = optimizer.update(GRADIENT, state, GRADIENT)
+    init, update = build_optimizer(METHODS[name], settings)
+    state = init(GRADIENT, jax.random.key(0)) if state is None else state
+    updates, state = update(GRADIENT, state, GRADIENT)
     return np.asarray(updates["weight"]), state
 
 

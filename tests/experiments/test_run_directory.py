@@ -1,5 +1,5 @@
-import dataclasses
 import json
+import os
 
 import pytest
 
@@ -70,7 +70,51 @@ def test_what_cannot_be_resumed_is_told(tmp_path, tiny):
     path.write_text("{", "utf-8")
     with pytest.raises(RunDirectoryError, match="cannot be read"):
         read_config(tmp_path)
-    values = {**dataclasses.asdict(tiny), "batch_size": 0}
-    path.write_text(json.dumps({"settings": values}), "utf-8")
-    with pytest.raises(RunDirectoryError, match="`batch_size` setting must be"):
+    write(tmp_path, tiny)
+    config = json.loads(path.read_text("utf-8"))
+    for change, message in (
+        ({"settings": {**config["settings"], "batch_size": 0}}, "`batch_size` setting"),
+        (
+            {"settings": {**config["settings"], "new": 0}},
+            "is not known to this version",
+        ),
+        ({"settings": []}, "its entry `settings` is missing or of the wrong type"),
+        ({"preset": 3}, "its entry `preset` is missing or of the wrong type"),
+        ({"data": None}, "its entry `data` is missing or of the wrong type"),
+    ):
+        path.write_text(json.dumps({**config, **change}), "utf-8")
+        with pytest.raises(RunDirectoryError, match=message):
+            read_config(tmp_path)
+    path.write_text("[]", "utf-8")
+    with pytest.raises(RunDirectoryError, match="holds no JSON object"):
         read_config(tmp_path)
+    path.write_bytes(b"\xff\x00")
+    with pytest.raises(RunDirectoryError, match="cannot be read"):
+        read_config(tmp_path)
+
+
+@pytest.mark.parametrize("number", [2, 0, "1", None])
+def test_a_later_format_is_told_with_the_version_that_wrote_it(tmp_path, tiny, number):
+    write(tmp_path, tiny)
+    path = config_path(tmp_path)
+    config = {**json.loads(path.read_text("utf-8")), "format": number}
+    config["versions"]["heavytail-optax"] = "9.9"
+    path.write_text(json.dumps(config), "utf-8")
+    message = f"its format is {number!r}, and this version reads 1.*heavytail-optax 9.9"
+    with pytest.raises(RunDirectoryError, match=message):
+        read_config(tmp_path)
+
+
+def test_a_kill_while_the_config_is_written_leaves_none(tmp_path, tiny, monkeypatch):
+    def killed(descriptor):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path, tiny)
+    monkeypatch.undo()
+    assert not config_path(tmp_path).exists()
+    assert any(tmp_path.iterdir())
+    claim(tmp_path)
+    write(tmp_path, tiny)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]

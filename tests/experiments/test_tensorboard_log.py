@@ -1,5 +1,7 @@
 import importlib.util
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -83,7 +85,14 @@ def test_a_run_that_goes_on_has_no_point_twice(tmp_path):
         assert curves(tmp_path) == expected(ROWS[:2])
         log.write(again)
     assert curves(tmp_path) == expected([*ROWS[:2], again])
-    assert len(list(tmp_path.iterdir())) == 1
+    with TensorBoardLog(tmp_path, ROWS):
+        pass
+    assert curves(tmp_path) == expected(ROWS)
+    # The one before is left empty, so that an open TensorBoard finds its way.
+    assert sorted(path.stat().st_size > 0 for path in tmp_path.iterdir()) == [
+        False,
+        True,
+    ]
     # A TensorBoard that is open drops what it has from this step on.
     restart = read_events(tmp_path)[1]
     assert restart.session_log.status == SessionLog.START
@@ -127,9 +136,6 @@ def test_a_missing_library_is_told_before_anything_is_written(tmp_path, monkeypa
 
 
 def test_the_library_is_loaded_when_it_is_used():
-    import subprocess
-    import sys
-
     program = (
         "import sys; import heavytail_optax.experiments.tensorboard_log; "
         "sys.exit('tensorboardX' in sys.modules)"

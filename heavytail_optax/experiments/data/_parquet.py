@@ -2,6 +2,7 @@
 
 import io
 import pathlib
+import tempfile
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -154,10 +155,15 @@ def _open_files(paths: Sequence[pathlib.Path]) -> "datasets.IterableDataset":
     datasets = _import_datasets()
     files = [str(path) for path in paths]
     try:
-        # Streamed, so that no second copy is written to the cache.
-        return datasets.load_dataset(
-            "parquet", data_files={"rows": files}, split="rows", streaming=True
-        )
+        # Streamed, so that the user's cache gets no second copy.
+        with tempfile.TemporaryDirectory() as cache:
+            return datasets.load_dataset(
+                "parquet",
+                data_files={"rows": files},
+                split="rows",
+                streaming=True,
+                cache_dir=cache,
+            )
     except Exception as error:  # of a damaged file Arrow raises all kinds
         problem = f"cannot be read as parquet ({type(error).__name__}: {error})"
         raise DataError(f"{_names(paths)}: {problem}.") from error

@@ -1,0 +1,97 @@
+"""A mean loss over data that do not fit at once."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from heavytail_optax._validation import type_error, value_error
+from heavytail_optax.flatness._arguments import Loss, check_count
+
+_NAME = "mean_over_batches"
+
+
+@dataclasses.dataclass(frozen=True)
+class _MeanOverBatches:
+    """The loss over batches; a value, so that programs compiled for it are found."""
+
+    loss_fn: Loss
+    batch_size: int
+
+    def __call__(self, params: Any, *args: Any) -> jax.Array:
+        n = _num_examples(args)
+        size = min(self.batch_size, n)
+        num_batches = n // size
+
+        def full(x: jax.Array) -> jax.Array:
+            return x[: num_batches * size].reshape(num_batches, size, *x.shape[1:])
+
+        # Only the parameters are kept for the way back: what happens inside a batch is
+        # computed again, so that memory does not grow with the number of batches.
+        @jax.checkpoint
+        def loss_of_batch(params: Any, batch: tuple[Any, ...]) -> jax.Array:
+            loss = self.loss_fn(params, *batch)
+            return loss.astype(jnp.promote_types(loss.dtype, jnp.float32))
+
+        def add_batch(total: jax.Array, batch: tuple[Any, ...]):
+            return total + size * loss_of_batch(params, batch), None
+
+        batches = jax.tree.map(full, args)
+        dtype = jax.eval_shape(
+            loss_of_batch, params, jax.tree.map(lambda x: x[0], batches)
+        )
+        total, _ = jax.lax.scan(add_batch, jnp.zeros((), dtype.dtype), batches)
+        left = n - num_batches * size
+        if left:
+            rest = jax.tree.map(lambda x: x[num_batches * size :], args)
+            total = total + left * loss_of_batch(params, rest)
+        return total / n
+
+
+def _num_examples(args: tuple[Any, ...]) -> int:
+    accepted = "arrays with the examples along the first axis, equally many in each"
+    shapes = [jnp.shape(x) for x in jax.tree.leaves(args)]
+    lengths = {shape[0] if shape else None for shape in shapes}
+    if len(lengths) != 1 or lengths <= {None, 0}:
+        raise value_error(_NAME, "args", accepted, shapes)
+    return lengths.pop()
+
+
+def mean_over_batches(loss_fn: Loss, batch_size: int) -> Loss:
+    r"""The same mean loss, computed in batches: for data that do not fit at once.
+
+    .. math:: L(\theta) = \frac1n \sum_k n_k L_k(\theta),
+
+    with :math:`L_k` the given loss on the k-th batch of :math:`n_k` examples. It serves
+    every measure in place of the loss itself. Its gradient and its Hessian-vector
+    products are those of the loss on all data, in memory that does not grow with their
+    number. On a CPU, XLA is slow at convolutions inside such a loop.
+
+    Args:
+      loss_fn: called as `loss_fn(params, *args)`: a mean over the examples of `args`,
+        which lie along the first axis of every array in it.
+      batch_size: examples at a time, at least one; the last batch may be smaller.
+
+    Returns:
+      A loss, called like `loss_fn`, in float32 at least. Two made of equal arguments
+      are equal.
+
+    Raises:
+      TypeError: if `loss_fn` is not callable, or `batch_size` not an integer.
+      ValueError: if `batch_size` is below one; when called, if the arrays are not
+        equally long.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import heavytail_optax as hto
+      >>> def loss(params, x, y):
+      ...     return jnp.mean((x @ params - y) ** 2)
+      >>> in_batches = hto.flatness.mean_over_batches(loss, 4)
+      >>> x, y = jnp.ones((10, 3)), jnp.arange(10.0)
+      >>> print(loss(jnp.ones(3), x, y), in_batches(jnp.ones(3), x, y))
+      10.5 10.5
+    """
+    if not callable(loss_fn):
+        raise type_error(_NAME, "loss_fn", "a function of (params, *args)", loss_fn)
+    return _MeanOverBatches(loss_fn, check_count(_NAME, "batch_size", batch_size))

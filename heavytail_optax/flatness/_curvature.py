@@ -1,0 +1,251 @@
+"""Largest eigenvalues of the Hessian, and its trace."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from heavytail_optax._keys import check_key, tagged_key
+from heavytail_optax._validation import check_choice, value_error
+from heavytail_optax.flatness._arguments import (
+    Loss,
+    check_args,
+    check_count,
+    check_finite,
+    check_loss,
+    check_params,
+)
+from heavytail_optax.flatness._lanczos import hessian_operator, import_matfree, krylov
+from heavytail_optax.flatness._loss_changes import loss_at, mean_and_standard_error
+
+_EIGENVALUES = "hessian_eigenvalues"
+_TRACE = "hessian_trace"
+
+
+class HessianEigenvalues(NamedTuple):
+    """Result of `hessian_eigenvalues`; float32 at least.
+
+    Attributes:
+      values: the first one is the most extreme. shape=(k,).
+      vectors: of norm one; a pytree like the parameters, with a first axis of length k.
+      residuals: norms of `H v - value v`. Within that distance of each value, there is
+        an eigenvalue. shape=(k,).
+    """
+
+    values: jax.Array
+    vectors: Any
+    residuals: jax.Array
+
+
+class HessianTrace(NamedTuple):
+    """Result of `hessian_trace`.
+
+    Attributes:
+      mean: over the samples. shape=(), dtype=float32 at least.
+      standard_error: of the mean; NaN for a single sample. shape=(), same dtype.
+    """
+
+    mean: jax.Array
+    standard_error: jax.Array
+
+
+@functools.partial(
+    jax.jit, static_argnames=("loss_fn", "num_eigenvalues", "which", "num_matvecs")
+)
+def _eigenvalues(
+    loss_fn: Loss,
+    params: Any,
+    args: tuple[Any, ...],
+    key: jax.Array,
+    *,
+    num_eigenvalues: int,
+    which: str,
+    num_matvecs: int,
+) -> HessianEigenvalues:
+    decomp, _ = import_matfree(_EIGENVALUES)
+    operator = hessian_operator(loss_fn, params, args)
+    start = jax.random.normal(key, operator.origin.shape, operator.origin.dtype)
+    space = krylov(decomp, operator.matvec, start, num_matvecs)
+    rank = {"largest": -space.values, "smallest": space.values}
+    rank["magnitude"] = -jnp.abs(space.values)
+    # NaN, of values that the space does not have, is sorted last.
+    chosen = jnp.argsort(rank[which])[:num_eigenvalues]
+    vectors = space.coefficients[:, chosen].T @ space.basis
+    return HessianEigenvalues(
+        values=space.values[chosen],
+        vectors=jax.vmap(operator.unravel)(vectors),
+        residuals=space.residuals[chosen],
+    )
+
+
+def hessian_eigenvalues(
+    loss_fn: Loss,
+    params: Any,
+    key: Any,
+    *,
+    args: tuple[Any, ...] = (),
+    num_eigenvalues: int = 1,
+    which: str = "largest",
+    num_matvecs: int = 50,
+) -> HessianEigenvalues:
+    r"""Extreme eigenvalues and eigenvectors of the Hessian.
+
+    .. math:: H v_i = \lambda_i v_i, \qquad H = \nabla^2 L(\theta),
+
+    by Lanczos' algorithm from a random vector, with full reorthogonalisation (matfree).
+    Each value comes with the norm of its residual, which bounds the distance to the
+    nearest eigenvalue: where that is too large, raise `num_matvecs`. An eigenvalue that
+    occurs several times is found once. The Gauss-Newton matrix instead of the Hessian:
+    `gauss_newton_loss`. Data that do not fit at once: `mean_over_batches`.
+
+    Cost: `num_matvecs` Hessian-vector products, each about two gradients; memory for
+    `num_matvecs` vectors of the size of the parameters.
+
+    Args:
+      loss_fn: L, called as `loss_fn(params, *args)`, that returns one floating number,
+        twice differentiable.
+      params: theta, a pytree of floating arrays.
+      key: of the starting vector: an integer seed, a typed key or a legacy key.
+      args: the data, and whatever else the loss takes behind the parameters.
+      num_eigenvalues: k, at most the number of parameters and `num_matvecs`.
+      which: `"largest"`, `"smallest"` (the most negative), or `"magnitude"`: the
+        largest in absolute value.
+      num_matvecs: dimension of the Krylov space; as many as there are parameters, where
+        these are fewer.
+
+    Returns:
+      A `HessianEigenvalues`. Values beyond those of an exhausted Krylov space are NaN.
+
+    Raises:
+      TypeError: if an argument has the wrong type, a leaf of `params` is not floating,
+        or the loss not a floating number.
+      ValueError: if `params` or an array of `args` is empty, the loss is not a scalar
+        or not finite at `params`, a count is out of range, or `which` is unknown.
+      ImportError: if matfree is missing (the extra `flatness`).
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import heavytail_optax as hto
+      >>> curvature = jnp.array([1.0, 2.0, -5.0])
+      >>> values, vectors, residuals = hto.flatness.hessian_eigenvalues(
+      ...     lambda w, h: 0.5 * jnp.sum(h * w**2), jnp.ones(3), 1, args=(curvature,)
+      ... )
+      >>> print(values, jnp.abs(vectors).round(3))
+      [2.] [[0. 1. 0.]]
+
+    References:
+      Krämer et al., "Gradients of functions of large matrices", NeurIPS 2024
+      (arXiv 2405.17277), for matfree.
+    """
+    name = _EIGENVALUES
+    params = check_params(name, params)
+    check_key(name, key)
+    args = check_args(name, args)
+    num_eigenvalues = check_count(name, "num_eigenvalues", num_eigenvalues)
+    check_choice(name, "which", which, ("largest", "smallest", "magnitude"))
+    num_matvecs = check_count(name, "num_matvecs", num_matvecs)
+    num_matvecs = min(num_matvecs, sum(x.size for x in jax.tree.leaves(params)))
+    if num_eigenvalues > num_matvecs:
+        accepted = f"at most {num_matvecs}, the dimension of the Krylov space"
+        raise value_error(name, "num_eigenvalues", accepted, num_eigenvalues)
+    loss_fn = check_loss(name, loss_fn, params, args)
+    import_matfree(name)
+    check_finite(name, loss_at(loss_fn, params, args))
+    return _eigenvalues(
+        loss_fn,
+        params,
+        args,
+        tagged_key(key, name),
+        num_eigenvalues=num_eigenvalues,
+        which=which,
+        num_matvecs=num_matvecs,
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("loss_fn", "num_samples"))
+def _quadratic_forms(
+    loss_fn: Loss,
+    params: Any,
+    args: tuple[Any, ...],
+    key: jax.Array,
+    *,
+    num_samples: int,
+) -> jax.Array:
+    """`v H v` for vectors of random signs, shape=(num_samples,)."""
+    _, stochtrace = import_matfree(_TRACE)
+    operator = hessian_operator(loss_fn, params, args)
+    integrand = stochtrace.monte_carlo_trace()
+    sample = stochtrace.sampler_signs(operator.origin, num=1)
+
+    def form(index: jax.Array) -> jax.Array:
+        signs = sample(jax.random.fold_in(key, index))[0]
+        return integrand(operator.matvec, signs)
+
+    return jax.lax.map(form, jnp.arange(num_samples))
+
+
+def hessian_trace(
+    loss_fn: Loss,
+    params: Any,
+    key: Any,
+    *,
+    args: tuple[Any, ...] = (),
+    num_samples: int = 100,
+) -> HessianTrace:
+    r"""Trace of the Hessian, by Hutchinson's estimator.
+
+    .. math::
+      \operatorname{tr} H = \mathrm{E}\, v^\top H v, \qquad
+      v_i = \pm 1 \text{ with equal probabilities},
+
+    with the standard error of the mean over samples. The variance of one sample is
+    twice the sum of squares of the off-diagonal entries of H. Half of the trace, times
+    the variance of the noise, is the signed `expected_sharpness` for small noise.
+
+    Cost: `num_samples` Hessian-vector products, each about two gradients, one after
+    another.
+
+    Args:
+      loss_fn: L, called as `loss_fn(params, *args)`, that returns one floating number,
+        twice differentiable.
+      params: theta, a pytree of floating arrays.
+      key: an integer seed, a typed key or a legacy key.
+      args: the data, and whatever else the loss takes behind the parameters.
+      num_samples: random vectors, at least one.
+
+    Returns:
+      The mean and its standard error; it unpacks as `mean, standard_error`.
+
+    Raises:
+      TypeError: if an argument has the wrong type, a leaf of `params` is not floating,
+        or the loss not a floating number.
+      ValueError: if `params` or an array of `args` is empty, the loss is not a scalar
+        or not finite at `params`, or `num_samples` is below one.
+      ImportError: if matfree is missing (the extra `flatness`).
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import heavytail_optax as hto
+      >>> curvature = jnp.array([1.0, 2.0, 5.0])
+      >>> print(hto.flatness.hessian_trace(
+      ...     lambda w, h: 0.5 * jnp.sum(h * w**2), jnp.ones(3), 0, args=(curvature,)
+      ... ).mean)
+      8.0
+
+    References:
+      Hutchinson, "A stochastic estimator of the trace of the influence matrix",
+      Communications in Statistics 18 (1989).
+    """
+    name = _TRACE
+    params = check_params(name, params)
+    check_key(name, key)
+    args = check_args(name, args)
+    num_samples = check_count(name, "num_samples", num_samples)
+    loss_fn = check_loss(name, loss_fn, params, args)
+    import_matfree(name)
+    check_finite(name, loss_at(loss_fn, params, args))
+    forms = _quadratic_forms(
+        loss_fn, params, args, tagged_key(key, name), num_samples=num_samples
+    )
+    return HessianTrace(*mean_and_standard_error(forms))

@@ -1,0 +1,182 @@
+"""Density of the eigenvalues of the Hessian."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from heavytail_optax._keys import check_key, tagged_key
+from heavytail_optax.flatness._arguments import (
+    Loss,
+    check_args,
+    check_count,
+    check_finite,
+    check_loss,
+    check_params,
+    check_positive,
+)
+from heavytail_optax.flatness._lanczos import hessian_operator, import_matfree, krylov
+from heavytail_optax.flatness._loss_changes import loss_at
+
+_NAME = "hessian_density"
+
+
+class HessianDensity(NamedTuple):
+    """Result of `hessian_density`; float32 at least.
+
+    Attributes:
+      eigenvalues: where the density is given, ascending. shape=(num_points,).
+      density: per unit of eigenvalue; its integral is one. shape=(num_points,).
+      standard_error: of the density; NaN for a single sample. shape=(num_points,).
+      width: standard deviation of the Gaussians that the density is made of. shape=().
+      nodes: Ritz values of each sample; NaN beyond an exhausted Krylov space.
+        shape=(num_samples, num_matvecs).
+      weights: of the nodes; they sum to one for each sample. Same shape.
+    """
+
+    eigenvalues: jax.Array
+    density: jax.Array
+    standard_error: jax.Array
+    width: jax.Array
+    nodes: jax.Array
+    weights: jax.Array
+
+
+@functools.partial(jax.jit, static_argnames=("loss_fn", "num_samples", "num_matvecs"))
+def _quadrature(
+    loss_fn: Loss,
+    params: Any,
+    args: tuple[Any, ...],
+    key: jax.Array,
+    *,
+    num_samples: int,
+    num_matvecs: int,
+) -> tuple[jax.Array, jax.Array]:
+    """Nodes and weights of each sample, shape=(num_samples, num_matvecs)."""
+    decomp, stochtrace = import_matfree(_NAME)
+    operator = hessian_operator(loss_fn, params, args)
+    sample = stochtrace.sampler_signs(operator.origin, num=1)
+
+    def of_sample(index: jax.Array) -> tuple[jax.Array, jax.Array]:
+        start = sample(jax.random.fold_in(key, index))[0]
+        space = krylov(decomp, operator.matvec, start, num_matvecs)
+        weights = space.coefficients[0] ** 2
+        return space.values, jnp.where(jnp.isnan(space.values), 0.0, weights)
+
+    return jax.lax.map(of_sample, jnp.arange(num_samples))
+
+
+@functools.partial(jax.jit, static_argnames="num_points")
+def _smooth(
+    nodes: jax.Array, weights: jax.Array, width: jax.Array, *, num_points: int
+) -> HessianDensity:
+    low, high = jnp.nanmin(nodes), jnp.nanmax(nodes)
+    # With the default, an operator that has one eigenvalue only still has a width.
+    size = jnp.where((high - low) > 0.0, high - low, jnp.maximum(jnp.abs(high), 1.0))
+    width = jnp.where(jnp.isnan(width), size / 100.0, width)
+    points = jnp.linspace(low - 4.0 * width, high + 4.0 * width, num_points)
+    centres = jnp.where(jnp.isnan(nodes), low, nodes)
+
+    def at_point(point: jax.Array) -> tuple[jax.Array, jax.Array]:
+        bells = jax.scipy.stats.norm.pdf(point, centres, width)
+        values = jnp.sum(weights * bells, axis=1)
+        n = values.shape[0]
+        spread = jnp.std(values, ddof=1) if n > 1 else jnp.full_like(values[0], jnp.nan)
+        return jnp.mean(values), spread / n**0.5
+
+    density, error = jax.lax.map(at_point, points)
+    return HessianDensity(points, density, error, width, nodes, weights)
+
+
+def hessian_density(
+    loss_fn: Loss,
+    params: Any,
+    key: Any,
+    *,
+    args: tuple[Any, ...] = (),
+    num_samples: int = 10,
+    num_matvecs: int = 50,
+    width: Any = None,
+    num_points: int = 1000,
+) -> HessianDensity:
+    r"""Density of the eigenvalues of the Hessian, by stochastic Lanczos quadrature.
+
+    .. math::
+      \varphi(t) = \frac1n \sum_{i=1}^n g_w(t - \lambda_i)
+      \approx \frac1m \sum_{j=1}^m \sum_k \tau_{jk}\, g_w(t - \vartheta_{jk}),
+
+    with the n eigenvalues :math:`\lambda_i`, the Gaussian density :math:`g_w` of
+    standard deviation `width`, and, for each of m random vectors of signs, the nodes
+    and weights of the Gauss quadrature that Lanczos' algorithm gives. The standard
+    error is that of the mean over the m vectors. One eigenvalue of a million has weight
+    1e-6: for the extreme ones take `hessian_eigenvalues`. The Gauss-Newton matrix
+    instead of the Hessian: `gauss_newton_loss`. Data that do not fit at once:
+    `mean_over_batches`.
+
+    Cost: `num_samples * num_matvecs` Hessian-vector products, each about two gradients;
+    memory for `num_matvecs` vectors of the size of the parameters.
+
+    Args:
+      loss_fn: L, called as `loss_fn(params, *args)`, that returns one floating number,
+        twice differentiable.
+      params: theta, a pytree of floating arrays.
+      key: an integer seed, a typed key or a legacy key.
+      args: the data, and whatever else the loss takes behind the parameters.
+      num_samples: m, random vectors, at least one.
+      num_matvecs: nodes for each; as many as there are parameters, where these are
+        fewer.
+      width: w, positive, in units of the eigenvalues; by default a hundredth of the
+        range of the nodes.
+      num_points: at how many eigenvalues the density is given, at least two: equally
+        spaced over the range of the nodes and four widths more on each side.
+
+    Returns:
+      A `HessianDensity`. `sum(weights * f(nodes), axis=1)` estimates the mean of
+      `f(eigenvalue)` for any f, once for each sample.
+
+    Raises:
+      TypeError: if an argument has the wrong type, a leaf of `params` is not floating,
+        or the loss not a floating number.
+      ValueError: if `params` or an array of `args` is empty, the loss is not a scalar
+        or not finite at `params`, a count is too small, or `width` is not positive.
+      ImportError: if matfree is missing (the extra `flatness`).
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import heavytail_optax as hto
+      >>> curvature = jnp.array([1.0, 1.0, 1.0, 5.0])
+      >>> result = hto.flatness.hessian_density(
+      ...     lambda w, h: 0.5 * jnp.sum(h * w**2), jnp.ones(4), 0, args=(curvature,)
+      ... )
+      >>> near_one = result.eigenvalues < 3.0
+      >>> share = jnp.trapezoid(result.density * near_one, result.eigenvalues)
+      >>> print(round(float(share), 3))
+      0.75
+
+    References:
+      Ghorbani, Krishnan, Xiao, "An investigation into neural net optimization via
+      Hessian eigenvalue density", ICML 2019 (arXiv 1901.10159); Yao et al.,
+      "PyHessian", 2020 (arXiv 1912.07145).
+    """
+    params = check_params(_NAME, params)
+    check_key(_NAME, key)
+    args = check_args(_NAME, args)
+    num_samples = check_count(_NAME, "num_samples", num_samples)
+    num_matvecs = check_count(_NAME, "num_matvecs", num_matvecs)
+    if width is not None:
+        check_positive(_NAME, "width", width)
+    num_points = check_count(_NAME, "num_points", num_points, least=2)
+    loss_fn = check_loss(_NAME, loss_fn, params, args)
+    import_matfree(_NAME)
+    check_finite(_NAME, loss_at(loss_fn, params, args))
+    nodes, weights = _quadrature(
+        loss_fn,
+        params,
+        args,
+        tagged_key(key, _NAME),
+        num_samples=num_samples,
+        num_matvecs=min(num_matvecs, sum(x.size for x in jax.tree.leaves(params))),
+    )
+    width = jnp.asarray(jnp.nan if width is None else width, nodes.dtype)
+    return _smooth(nodes, weights, width, num_points=num_points)

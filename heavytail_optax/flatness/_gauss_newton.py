@@ -1,0 +1,75 @@
+"""A loss whose Hessian is the Gauss-Newton matrix of another."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from heavytail_optax._validation import type_error
+from heavytail_optax.flatness._arguments import Loss
+
+_NAME = "gauss_newton_loss"
+
+
+@dataclasses.dataclass(frozen=True)
+class _GaussNewtonLoss:
+    """The loss; a value, so that programs compiled for it are found again."""
+
+    predict_fn: Callable[..., Any]
+    loss_fn: Callable[..., Any]
+
+    def __call__(self, params: Any, *args: Any) -> jax.Array:
+        fixed = jax.lax.stop_gradient(params)
+        # Zero, but with the derivative of `params`: the outputs are linear in it.
+        change = jax.tree.map(lambda x, x0: x - x0, params, fixed)
+        outputs, moved = jax.jvp(
+            lambda w: self.predict_fn(w, *args), (fixed,), (change,)
+        )
+        linear = jax.tree.map(lambda y, dy: y + dy, outputs, moved)
+        return self.loss_fn(linear, *args)
+
+
+def gauss_newton_loss(
+    predict_fn: Callable[..., Any], loss_fn: Callable[..., Any]
+) -> Loss:
+    r"""A loss with the value and gradient of another, and its Gauss-Newton matrix.
+
+    For a loss :math:`L(\theta) = \ell(f(\theta))`, a function of the outputs of a
+    network, the Hessian of what is returned is
+
+    .. math:: G = J^\top\, \nabla^2 \ell\, J, \qquad J = \partial f / \partial\theta,
+
+    positive semi-definite for a convex :math:`\ell`, and equal to the Hessian of L up
+    to terms that vanish with the residuals. Give it to `hessian_eigenvalues`,
+    `hessian_trace` or `hessian_density`, through `mean_over_batches` where the data are
+    large.
+
+    Args:
+      predict_fn: f, called as `predict_fn(params, *args)`; returns a pytree of outputs.
+      loss_fn: called as `loss_fn(outputs, *args)`; returns one floating number.
+
+    Returns:
+      A loss, called as `loss(params, *args)`. Two made of equal arguments are equal.
+
+    Raises:
+      TypeError: if one of the two is not callable.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import heavytail_optax as hto
+      >>> loss = hto.flatness.gauss_newton_loss(
+      ...     lambda w, target: jnp.sin(w), lambda y, target: jnp.sum((y - target) ** 2)
+      ... )
+      >>> w, target = jnp.array([0.5]), jnp.array([3.0])
+      >>> print(jax.hessian(loss)(w, target), 2 * jnp.cos(0.5) ** 2)
+      [[1.5403]] 1.5403
+
+    References:
+      Martens, "New insights and perspectives on the natural gradient method", JMLR 21
+      (2020), section 8.
+    """
+    for name, function in (("predict_fn", predict_fn), ("loss_fn", loss_fn)):
+        if not callable(function):
+            raise type_error(_NAME, name, "a function", function)
+    return _GaussNewtonLoss(predict_fn, loss_fn)

@@ -1,0 +1,183 @@
+"""A run killed by SIGKILL goes on to the same end, bit for bit."""
+
+import math
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from heavytail_optax import cli
+from heavytail_optax.experiments.checkpoints import Checkpoints
+from heavytail_optax.experiments.metrics_log import read_metrics
+from heavytail_optax.experiments.random_streams import random_streams
+from heavytail_optax.experiments.run_directory import (
+    checkpoints_path,
+    metrics_path,
+    read_config,
+)
+from heavytail_optax.experiments.training import build_trainer
+
+METHOD = "truncated-heavy-tailed-sgd"
+STEPS = 24
+OPTIONS = ["--methods", METHOD, "--steps", str(STEPS), "--eval-every", "1"]
+
+# Python tells its audit hooks of all that it is about to do with files.
+KILL_AT_EVENT = """
+import os, signal, sys
+number, part = int(sys.argv.pop(1)), sys.argv.pop(1)
+count = 0
+
+def hook(event, arguments):
+    global count
+    first = arguments[0] if arguments else None
+    if event == "open" or event.startswith(("os.", "shutil.")):
+        if isinstance(first, (str, os.PathLike)) and part in os.fspath(first):
+            count += 1
+            if count == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(hook)
+from heavytail_optax.cli import main
+sys.exit(main())
+"""
+# A checkpoint in work is in a directory whose name ends thus; in it there are 15 events
+# and more.
+IN_WORK = ".orbax-checkpoint-tmp/"
+ALL = "/checkpoints/"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, tiny_options):
+    """An uninterrupted run."""
+    directory = tmp_path_factory.mktemp("runs") / "whole"
+    arguments = ["train", *tiny_options, *OPTIONS, "--run-dir", str(directory)]
+    assert cli.main(arguments) == 0
+    return directory
+
+
+def initial_state(directory):
+    settings = read_config(directory)["settings"]
+    shape = (settings.image_size, settings.image_size, 1)
+    return build_trainer(settings, METHOD, shape, 10).init(
+        random_streams(settings.seed)
+    )
+
+
+def outcome(directory):
+    """All that a run ends with but the time it took."""
+    rows = read_metrics(metrics_path(directory, METHOD))
+    checkpoints = checkpoints_path(directory, METHOD)
+    with Checkpoints(checkpoints) as saved:
+        state = saved.restore_latest(initial_state(directory))
+    names = {path.name for path in checkpoints.iterdir()}
+    arrays = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+    return names, [row._replace(seconds=0) for row in rows], arrays
+
+
+def assert_same(directory, whole_directory):
+    names, rows, arrays = outcome(directory)
+    expected_names, expected_rows, expected_arrays = outcome(whole_directory)
+    assert names == expected_names == {str(STEPS - 1), str(STEPS)}
+    assert rows == expected_rows and len(rows) == STEPS
+    for array, expected in zip(arrays, expected_arrays, strict=True):
+        assert array.dtype == expected.dtype
+        assert array.tobytes() == expected.tobytes()
+
+
+def run_killed_at_event(number, part, arguments):
+    """Dies before the event of this number among those with a path like that."""
+    result = subprocess.run(
+        [sys.executable, "-c", KILL_AT_EVENT, str(number), part]
+        + ["train", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert result.returncode == -signal.SIGKILL, result.stderr
+
+
+def run_killed_after(seconds, directory, arguments):
+    """Counted from the first metrics, since the start-up takes most of the time."""
+    log = metrics_path(directory, METHOD)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "heavytail_optax", "train", *arguments],
+        stdout=subprocess.DEVNULL,
+    )
+    lines = read_metrics(log)
+    deadline = time.monotonic() + 300
+    while read_metrics(log) == lines and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    time.sleep(seconds)
+    process.kill()
+    return process.wait()
+
+
+def test_killed_inside_a_checkpoint_and_at_a_random_moment(
+    whole, tmp_path, tiny_options
+):
+    directory = tmp_path / "killed"
+    start = [*tiny_options, *OPTIONS, "--run-dir", str(directory)]
+    run_killed_at_event(70, IN_WORK, start)
+    left = [path.name for path in checkpoints_path(directory, METHOD).iterdir()]
+    assert sum("orbax-checkpoint-tmp" in name for name in left) == 1
+    before = len(read_metrics(metrics_path(directory, METHOD)))
+    status = run_killed_after(0.1, directory, ["--resume", str(directory)])
+    assert status == -signal.SIGKILL
+    assert 1 < before < STEPS
+    assert cli.main(["train", "--resume", str(directory)]) == 0
+    assert_same(directory, whole)
+
+
+def test_the_last_bit_of_a_metric_or_of_an_array_is_seen(whole, tmp_path):
+    _, rows, arrays = outcome(whole)
+    directory = tmp_path / "other"
+    shutil.copytree(whole, directory)
+    assert_same(directory, whole)
+    log = metrics_path(directory, METHOD)
+    text = log.read_text("utf-8")
+    loss = rows[3].train_loss
+    log.write_text(text.replace(repr(loss), repr(math.nextafter(loss, 9))), "utf-8")
+    with pytest.raises(AssertionError):
+        assert_same(directory, whole)
+    log.write_text(text, "utf-8")
+    assert_same(directory, whole)
+    leaf = max(arrays, key=np.size)
+    changed = np.nextafter(leaf, np.float32(9))
+    leaves = [jnp.asarray(changed if array is leaf else array) for array in arrays]
+    state = jax.tree.unflatten(jax.tree.structure(initial_state(directory)), leaves)
+    shutil.rmtree(checkpoints_path(directory, METHOD) / str(STEPS))
+    with Checkpoints(checkpoints_path(directory, METHOD)) as saved:
+        saved.save(STEPS, state)
+    with pytest.raises(AssertionError):
+        assert_same(directory, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_again_and_again(whole, tmp_path, tiny_options, seed, monkeypatch):
+    # Compiled anew each time, so that the cache of compiled programs hides nothing.
+    monkeypatch.setenv("JAX_ENABLE_COMPILATION_CACHE", "false")
+    draw = random.Random(seed)
+    directory = tmp_path / "killed"
+    arguments = [*tiny_options, *OPTIONS, "--run-dir", str(directory)]
+    for _ in range(5):
+        if draw.random() < 0.5:
+            # Within one of the next checkpoints.
+            run_killed_at_event(draw.randrange(1, 60), ALL, arguments)
+        else:
+            run_killed_after(draw.uniform(0, 0.3), directory, arguments)
+        if not directory.joinpath("config.json").exists():
+            continue
+        arguments = ["--resume", str(directory)]
+    command = [sys.executable, "-m", "heavytail_optax", "train", *arguments]
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    assert_same(directory, whole)

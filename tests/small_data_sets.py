@@ -1,0 +1,191 @@
+"""Data sets of a few random images, written in the formats of the published ones."""
+
+import dataclasses
+import gzip
+import hashlib
+import io
+import struct
+
+import numpy as np
+from PIL import Image
+from scipy.io import savemat
+
+from heavytail_optax.experiments.data._arrays import Arrays
+from heavytail_optax.experiments.data._catalogue import CATALOGUE
+
+NAMES = tuple(CATALOGUE)
+IMAGES_OF_A_CLASS = {"train": 2, "test": 1}
+
+
+def small_catalogue(folder):
+    """The published data sets with two training images and one test image a class.
+
+    No checksum is known, no package is installed, and the hub is a local folder.
+    """
+    return {name: _shrink(data, folder) for name, data in CATALOGUE.items()}
+
+
+def _shrink(data, folder):
+    def shrink(split, images_of_a_class):
+        files = tuple(dataclasses.replace(file, md5=None) for file in split.files)
+        return dataclasses.replace(
+            split,
+            files=files,
+            class_counts=(images_of_a_class,) * len(split.class_counts),
+        )
+
+    package = data.package and dataclasses.replace(
+        data.package, folder=str(folder / "package")
+    )
+    return dataclasses.replace(
+        data,
+        train=shrink(data.train, IMAGES_OF_A_CLASS["train"]),
+        test=shrink(data.test, IMAGES_OF_A_CLASS["test"]),
+        package=package,
+        hub=dataclasses.replace(data.hub, name=str(folder / "hub")),
+    )
+
+
+def with_checksums(data, folder):
+    """The same data set, whose published checksums are those of the files there."""
+
+    def read(split):
+        files = []
+        for file in split.files:
+            content = (folder / file.name).read_bytes()
+            md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+            files.append(dataclasses.replace(file, md5=md5))
+        return dataclasses.replace(split, files=tuple(files))
+
+    return dataclasses.replace(data, train=read(data.train), test=read(data.test))
+
+
+def random_splits(data, seed=0):
+    """Random images and shuffled labels for the training and the test split."""
+    rng = np.random.default_rng(seed)
+
+    def draw(split):
+        labels = np.repeat(np.arange(data.num_classes), split.class_counts)
+        rng.shuffle(labels)
+        shape = (split.num_images, *data.image_shape)
+        return Arrays(rng.integers(0, 256, shape, np.uint8), labels)
+
+    return draw(data.train), draw(data.test)
+
+
+def original_files(data, train, test):
+    """The content of each file that the authors would distribute, by its name."""
+    write = {
+        "idx": _idx_files,
+        "svhn": _svhn_file,
+        "cifar10": _cifar_files,
+        "cifar100": _cifar_files,
+    }[data.format]
+    contents = {}
+    for split, arrays in ((data.train, train), (data.test, test)):
+        names = [file.name for file in split.files]
+        contents.update(zip(names, write(data, arrays, len(names)), strict=True))
+    return contents
+
+
+def write_files(folder, contents, *, compressed=False):
+    """Writes files, each with .gz appended if compressed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        if compressed:
+            name, content = f"{name}.gz", gzip.compress(content, mtime=0)
+        (folder / name).write_bytes(content)
+
+
+def write_random_files(data, folder, **options):
+    """Random splits, and the content of their files, which are written to a folder."""
+    train, test = random_splits(data)
+    contents = original_files(data, train, test)
+    write_files(folder, contents, **options)
+    return train, test, contents
+
+
+def _idx_files(data, arrays, number):
+    assert number == 2
+    n, height, width, _ = arrays.images.shape
+    return [
+        struct.pack(">IIII", 0x803, n, height, width) + arrays.images.tobytes(),
+        struct.pack(">II", 0x801, n) + arrays.labels.astype(np.uint8).tobytes(),
+    ]
+
+
+def _svhn_file(data, arrays, number):
+    assert number == 1
+    labels = np.where(arrays.labels == 0, 10, arrays.labels).astype(np.uint8)
+    return [mat_file(X=arrays.images.transpose(1, 2, 3, 0), y=labels[:, None])]
+
+
+def mat_file(**arrays):
+    """The content of a MATLAB file."""
+    buffer = io.BytesIO()
+    savemat(buffer, arrays, do_compression=True)
+    return buffer.getvalue()
+
+
+def _cifar_files(data, arrays, number):
+    records = []
+    for image, label in zip(arrays.images, arrays.labels.tolist(), strict=True):
+        coarse = [label % 20] if data.format == "cifar100" else []
+        records.append(bytes([*coarse, label]) + image.transpose(2, 0, 1).tobytes())
+    size = len(records) // number
+    return [b"".join(records[i * size : (i + 1) * size]) for i in range(number)]
+
+
+def png(image):
+    """The bytes of an image of shape (height, width, channels)."""
+    buffer = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(
+        buffer, "PNG"
+    )
+    return buffer.getvalue()
+
+
+def hub_columns(data, arrays):
+    """The two columns as the hub has them, beside one that is not read."""
+    images = [{"bytes": png(image), "path": None} for image in arrays.images]
+    return {
+        data.hub.image_column: images,
+        data.hub.label_column: arrays.labels.tolist(),
+        "coarse_label": [0] * len(images),
+    }
+
+
+def write_parquet(folder, split, columns, *, features=None):
+    """Writes one parquet file; with the hub's features if they are given."""
+    import datasets
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{split}-00000-of-00001.parquet"
+    datasets.Dataset.from_dict(columns, features=features).to_parquet(path)
+    return path
+
+
+def write_repository(folder, data, train, test):
+    """A folder like the hub's repository: two configurations, one of them wanted."""
+    import datasets
+
+    features = datasets.Features(
+        {
+            data.hub.image_column: datasets.Image(),
+            data.hub.label_column: datasets.ClassLabel(num_classes=data.num_classes),
+            "coarse_label": datasets.Value("int64"),
+        }
+    )
+    for config in (data.hub.config, "another"):
+        reverse = slice(None, None, 1 if config == data.hub.config else -1)
+        for name, arrays in (("train", train), ("test", test)):
+            some = Arrays(arrays.images[reverse], arrays.labels[reverse])
+            columns = hub_columns(data, some)
+            write_parquet(folder / config, name, columns, features=features)
+    configs = "".join(
+        f"- config_name: {config}\n  data_files:\n"
+        f"  - split: train\n    path: {config}/train-*\n"
+        f"  - split: test\n    path: {config}/test-*\n"
+        for config in ("another", data.hub.config)
+    )
+    (folder / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
