@@ -304,7 +304,7 @@ def test_a_job_returns_its_error_in_words(monkeypatch, job, error, expected, cap
 
 @pytest.fixture(scope="module")
 def options(tiny_options):
-    small = ["--sharpness-samples", "20", "--seeds", "1"]
+    small = ["--large-batch-size", "20", "--sharpness-samples", "20", "--seeds", "1"]
     return ["reproduce", *tiny_options, *small, "--methods", "sgd", "balanced"]
 
 
