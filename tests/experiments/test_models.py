@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -34,15 +35,12 @@ def convolutions(size, channels):
     """Parameters of convolutions, from the images' channels to the last layer's."""
     return sum(
         size * size * before * after + after
-        for before, after in zip(channels[:-1], channels[1:], strict=True)
+        for before, after in itertools.pairwise(channels)
     )
 
 
 def dense(units):
-    return sum(
-        before * after + after
-        for before, after in zip(units[:-1], units[1:], strict=True)
-    )
+    return sum(before * after + after for before, after in itertools.pairwise(units))
 
 
 def test_lenet_has_the_parameters_of_zhu(tiny):
