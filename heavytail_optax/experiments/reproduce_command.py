@@ -150,7 +150,9 @@ def _reproduce(
     load = data_loader(command.machine.data_dir)
     if cells:
         load(cells[0].settings)
-    options = run_options(THIS_MACHINE if by_submitit else command.machine)
+    # The devices are those of the jobs' hosts.
+    here = dataclasses.replace(command.machine, devices=None)
+    options = run_options(here if by_submitit else command.machine)
     record_grid(grid)
     on_stop = "Stopping." if by_submitit else "Stopping after these steps."
     with open_session(console, settings.steps, False, on_stop) as session:
