@@ -9,8 +9,7 @@ import optax
 import pytest
 
 from heavytail_optax.experiments.batches import draw_places
-from heavytail_optax.experiments.data import Split
-from heavytail_optax.experiments.data import load_dataset
+from heavytail_optax.experiments.data import Split, load_dataset
 from heavytail_optax.experiments.evaluation import evaluate, loss_per_example
 from heavytail_optax.experiments.methods import METHOD_NAMES, METHODS
 from heavytail_optax.experiments.models import build_model
