@@ -137,10 +137,12 @@ _CORRUPTED_DIGITS = Preset(
 _CORRUPTED_DIGITS_SHORT = _variant(
     _CORRUPTED_DIGITS,
     "corrupted-digits-short",
-    "the same in a few minutes: 300 steps, a large batch of 400",
+    "the same in a few minutes: 1,000 steps, batches of 50, a large batch of 200",
     methods=((*_PAPER_METHODS, "balanced"), "slides: but for balanced"),
-    steps=(300, "ours: minutes for all methods on two cores"),
-    large_batch_size=(400, "ours: minutes for all methods on two cores"),
+    steps=(1000, "ours: minutes for all methods on two cores"),
+    batch_size=(50, "ours: minutes for all methods on two cores"),
+    learning_rate=(0.1, "ours: for these few steps"),
+    large_batch_size=(200, "ours: minutes for all methods on two cores"),
 )
 
 _CORRUPTED_FASHION_MNIST = _variant(

@@ -8,7 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from heavytail_optax.experiments.batches import draw_batch
+from heavytail_optax.experiments.batches import draw_places
+from heavytail_optax.experiments.data import Split
 from heavytail_optax.experiments.evaluation import evaluate, loss_per_example
 from heavytail_optax.experiments.methods import METHOD_NAMES, METHODS
 from heavytail_optax.experiments.models import build_model
@@ -61,9 +62,12 @@ def test_chunks_are_the_steps_of_a_plain_loop(tiny, tiny_dataset, method):
     init_optimizer, update = build_optimizer(METHODS[method], tiny)
     opt_state = init_optimizer(params, keys.noise)
 
+    split = tiny_dataset.train
+
     @jax.jit
     def take_step(params, opt_state, step):
-        batch = draw_batch(keys.batches, step, tiny_dataset.train, tiny.batch_size)
+        places = draw_places(keys.batches, step, split.labels.size, tiny.batch_size)
+        batch = Split(split.images[places], split.labels[places])
         loss, grads = jax.value_and_grad(
             lambda params: loss_per_example(predict, params, batch).mean()
         )(params)
