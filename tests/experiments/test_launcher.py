@@ -9,8 +9,6 @@ import os
 import pathlib
 import signal
 import stat
-import subprocess
-import time
 
 import pytest
 from rich.console import Console
