@@ -142,9 +142,7 @@ def serve(connection: Connection, name: str, case: Case, threads: int) -> None:
         connection.send((wall / case.steps, cpu / case.steps))
 
 
-def measure(
-    case: Case, names: list[str], rounds: int, threads: int
-) -> dict[str, list]:
+def measure(case: Case, names: list[str], rounds: int, threads: int) -> dict[str, list]:
     """Name -> (wall-clock, CPU) seconds a step, one pair a round."""
     context = multiprocessing.get_context("spawn")
     workers, connections = [], {}

@@ -22,13 +22,17 @@ from heavytail_optax.experiments.run_directory import (
 )
 from heavytail_optax.experiments.settings import Settings, changed_settings
 from heavytail_optax.experiments.settings_parser import (
-    DIVERGED,
     description,
     options_ahead,
     preset_of,
 )
 
 _RUNS = pathlib.Path("runs")
+_DIVERGED = 3
+_EXIT_STATUS = (
+    "0 if every method came to its last step, 1 if the job could not start, 2 for bad "
+    f"options, {_DIVERGED} if a method diverged"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +98,7 @@ def _parse(arguments: Sequence[str], program: str) -> TrainCommand:
         prog=program,
         args=arguments,
         default=TrainCommand(settings=settings, preset=preset),
-        description=description(TrainCommand, "method"),
+        description=description(TrainCommand, "method", _EXIT_STATUS),
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone),
     )
     if stored is None:
@@ -174,7 +178,7 @@ def _train(command: TrainCommand, arguments: Sequence[str], program: str) -> int
         console.print(f"To go on: {go_on}", highlight=False, soft_wrap=True)
         # Another process may have had the signal.
         return stop.exit_status or 128 + signal.SIGINT
-    return DIVERGED if any(result.status == "diverged" for result in results) else 0
+    return _DIVERGED if any(result.status == "diverged" for result in results) else 0
 
 
 def _new_directory(command: TrainCommand, is_first: bool) -> pathlib.Path:

@@ -204,7 +204,8 @@ def test_a_run_goes_on_with_another_number_of_devices(settings, tiny_dataset, tm
 def test_sharpness_is_the_same_on_eight_devices(settings, tiny_dataset):
     _, init = build_model(settings, SHAPE, 10)
     params, train = init(jax.random.key(0)), tiny_dataset.train
-    ours = measure_sharpness(settings, replicate(MESH, params), train, 10, MESH)
+    on_each = replicate(MESH, params)
+    ours = measure_sharpness(settings, on_each, train, 10, mesh=MESH)
     theirs = measure_sharpness(settings, params, train, 10)
     assert ours["expected_sharpness"] == pytest.approx(
         theirs["expected_sharpness"], rel=1e-3
