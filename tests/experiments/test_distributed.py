@@ -21,7 +21,7 @@ from heavytail_optax.experiments.cluster import (
 from heavytail_optax.experiments.metrics_log import read_metrics
 
 METHOD = "truncated-heavy-tailed-sgd"
-SECONDS = 300
+SECONDS = 900
 ARGUMENTS = ("--methods", METHOD, "--batch-size", "11")
 # In the process of this number, after its first checkpoint.
 INTERRUPTED = """
