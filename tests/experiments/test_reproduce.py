@@ -83,6 +83,7 @@ def test_grid_leaves_runs_table_and_picture(finished, tiny):
     assert {(row["method"], int(row["seed"])) for row in rows} == set(CELLS)
     for row in rows:
         assert row["status"] == "finished" and row["step"] == str(tiny.steps)
+        assert (row["test_images"], row["classes"]) == ("1697", "10")
         assert float(row["expected_sharpness"]) > 0
         assert float(row["expected_sharpness_standard_error"]) > 0
     assert len({row["test_accuracy"] for row in rows}) > 1
