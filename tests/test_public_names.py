@@ -20,6 +20,7 @@ NAMESPACES = {
         "InflateGradientNoiseState",
         "TruncateUpdateNormState",
         "add_heavy_tailed_noise",
+        "dynamics",
         "flatness",
         "group_inflation_factors",
         "inflate_gradient_noise",
@@ -28,6 +29,15 @@ NAMESPACES = {
         "tails",
         "truncate_update_norm",
         "truncated_heavy_tailed_sgd",
+    },
+    "heavytail_optax.dynamics": {
+        "Landscape",
+        "four_minima",
+        "line",
+        "product",
+        "quadratic",
+        "random_mixture",
+        "wells",
     },
     "heavytail_optax.flatness": {
         "EscapeProfile",
