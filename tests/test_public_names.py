@@ -31,9 +31,13 @@ NAMESPACES = {
         "truncated_heavy_tailed_sgd",
     },
     "heavytail_optax.dynamics": {
+        "ExitRates",
         "Landscape",
+        "LimitChain",
+        "exit_rates",
         "four_minima",
         "line",
+        "markov_chain",
         "product",
         "quadratic",
         "random_mixture",

@@ -3,11 +3,17 @@
 from heavytail_optax.dynamics._landscape import Landscape
 from heavytail_optax.dynamics._landscapes import four_minima, line, quadratic, wells
 from heavytail_optax.dynamics._landscapes_in_space import product, random_mixture
+from heavytail_optax.dynamics._markov_chain import LimitChain, markov_chain
+from heavytail_optax.dynamics._theory import ExitRates, exit_rates
 
 __all__ = (
+    "ExitRates",
     "Landscape",
+    "LimitChain",
+    "exit_rates",
     "four_minima",
     "line",
+    "markov_chain",
     "product",
     "quadratic",
     "random_mixture",
