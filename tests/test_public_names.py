@@ -34,6 +34,7 @@ NAMESPACES = {
         "ExitRates",
         "Landscape",
         "LimitChain",
+        "RareExitRate",
         "exit_rates",
         "four_minima",
         "line",
@@ -41,6 +42,7 @@ NAMESPACES = {
         "product",
         "quadratic",
         "random_mixture",
+        "rare_exit_rate",
         "wells",
     },
     "heavytail_optax.flatness": {
