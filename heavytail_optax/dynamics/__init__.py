@@ -8,6 +8,7 @@ from heavytail_optax.dynamics._exit_times import (
 from heavytail_optax.dynamics._landscape import Landscape
 from heavytail_optax.dynamics._landscapes import four_minima, line, quadratic, wells
 from heavytail_optax.dynamics._landscapes_in_space import product, random_mixture
+from heavytail_optax.dynamics._markov_chain import LimitChain, markov_chain
 from heavytail_optax.dynamics._occupation import Occupation, occupation
 from heavytail_optax.dynamics._process import (
     OptaxProcess,
@@ -17,19 +18,24 @@ from heavytail_optax.dynamics._process import (
     sgd_process,
 )
 from heavytail_optax.dynamics._simulate import Simulation, simulate
+from heavytail_optax.dynamics._theory import ExitRates, exit_rates
 
 __all__ = (
+    "ExitRates",
     "FirstExits",
     "Landscape",
+    "LimitChain",
     "Occupation",
     "OptaxProcess",
     "Process",
     "SgdProcess",
     "Simulation",
+    "exit_rates",
     "exponential_p_value",
     "first_exit_times",
     "four_minima",
     "line",
+    "markov_chain",
     "occupation",
     "optax_process",
     "product",

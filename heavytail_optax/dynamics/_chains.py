@@ -158,9 +158,7 @@ def run_chunk(
         (positions, state, label), counters = carry
         # A loop also for one step: it keeps XLA from computing that step anew for each
         # counter that reads it, so `record_every` is traced.
-        positions, state = jax.lax.fori_loop(
-            0, record_every, step, (positions, state)
-        )
+        positions, state = jax.lax.fori_loop(0, record_every, step, (positions, state))
         near = is_near(landscape, regions.radii, positions)
         new = label
         for index in range(num_fields):

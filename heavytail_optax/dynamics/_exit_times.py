@@ -178,9 +178,7 @@ def first_exit_times(
     taken = 0
     while taken < max_steps:
         size = min(max(_FIRST_CHUNK, taken // 8), _LAST_CHUNK, max_steps - taken)
-        chains, steps, fields = _run_until_exit(
-            landscape, process, field, chains, size
-        )
+        chains, steps, fields = _run_until_exit(landscape, process, field, chains, size)
         taken += size
         check_numbers(chains[0], taken)
         times[running] += np.asarray(steps)

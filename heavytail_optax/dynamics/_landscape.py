@@ -14,6 +14,20 @@ from heavytail_optax._validation import is_integer, type_error, value_error
 Function = Callable[[Any], Any]
 
 
+@functools.lru_cache(maxsize=128)
+def _compiled(function: Function, differentiate: bool) -> Function:
+    return jax.jit(jax.vmap(jax.jacfwd(function) if differentiate else function))
+
+
+def in_float64(
+    function: Function, points: Any, *, differentiate: bool = False
+) -> np.ndarray:
+    """A function, or its derivative, at points along the first axis, by JAX in float64."""
+    with jax.enable_x64(True):
+        points = jnp.asarray(np.asarray(points, np.float64))
+        return np.asarray(_compiled(function, differentiate)(points))
+
+
 @dataclasses.dataclass(frozen=True)
 class Landscape:
     r"""A function f on the line or in R^d, with its minima and attraction fields.
@@ -112,23 +126,21 @@ class Landscape:
 
     def values_at(self, points: Any) -> np.ndarray:
         """f in float64 at points along the first axis of a NumPy array."""
-        return self._float64(self.value, points)
+        return in_float64(self.value, points)
 
     def gradients_at(self, points: Any) -> np.ndarray:
         """f' in float64 at points along the first axis of a NumPy array."""
-        return self._float64(self.gradient, points)
+        return in_float64(self.gradient, points)
+
+    def curvatures_at(self, points: Any) -> np.ndarray:
+        """f'', in R^d the Hessian, in float64 at points along the first axis."""
+        return in_float64(self.gradient, points, differentiate=True)
 
     def curvature(self, field: int) -> Any:
         """f'' at the minimum of a field in float64; in R^d the Hessian, shape (d, d)."""
         field = check_field("Landscape.curvature", self, field)
-        minimum = np.asarray(self.minima[field])[None]
-        hessian = self._float64(jax.jacfwd(self.gradient), minimum)[0]
+        hessian = self.curvatures_at(np.asarray(self.minima[field])[None])[0]
         return float(hessian) if hessian.ndim == 0 else hessian
-
-    def _float64(self, function: Function, points: Any) -> np.ndarray:
-        with jax.enable_x64(True):
-            points = jnp.asarray(np.asarray(points, np.float64))
-            return np.asarray(jax.jit(jax.vmap(function))(points))
 
 
 def check_landscape(function: str, landscape: Any, *, on_the_line: bool) -> None:
@@ -140,11 +152,13 @@ def check_landscape(function: str, landscape: Any, *, on_the_line: bool) -> None
         raise value_error(function, "landscape", accepted, landscape.name)
 
 
-def check_field(function: str, landscape: Landscape, field: Any) -> int:
+def check_field(
+    function: str, landscape: Landscape, field: Any, argument: str = "field"
+) -> int:
     """The index of a field, as a Python integer."""
     accepted = f"an integer from 0 to {landscape.num_fields - 1}"
     if not is_integer(field):
-        raise type_error(function, "field", accepted, field)
+        raise type_error(function, argument, accepted, field)
     if not 0 <= field < landscape.num_fields:
-        raise value_error(function, "field", accepted, field)
+        raise value_error(function, argument, accepted, field)
     return int(field)

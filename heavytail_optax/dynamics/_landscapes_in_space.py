@@ -9,7 +9,11 @@ import numpy as np
 
 from heavytail_optax._keys import check_key, tagged_key
 from heavytail_optax._validation import type_error, value_error
-from heavytail_optax.dynamics._landscape import Landscape, check_landscape
+from heavytail_optax.dynamics._landscape import (
+    Landscape,
+    check_landscape,
+    in_float64,
+)
 from heavytail_optax.flatness._arguments import check_count, check_positive
 
 _INF = float("inf")
@@ -96,7 +100,7 @@ def _find_minima(landscape: Landscape, starts: np.ndarray, step: float) -> np.nd
             x,
         )
 
-    return landscape._float64(descend, starts)
+    return in_float64(descend, starts)
 
 
 def random_mixture(
@@ -164,7 +168,7 @@ def random_mixture(
     minima = _find_minima(landscape, centres, step)
     distances = np.linalg.norm(minima[:, None] - centres[None], axis=-1)
     is_separate = (distances.argmin(axis=-1) == np.arange(num_minima)).all()
-    hessians = landscape._float64(jax.jacfwd(landscape.gradient), minima)
+    hessians = landscape.curvatures_at(minima)
     if not is_separate or np.linalg.eigvalsh(hessians).min() <= 0.0:
         accepted = "large enough for every centre to have its own minimum"
         raise value_error(function, "radius", accepted, radius)
