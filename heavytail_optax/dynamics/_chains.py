@@ -70,11 +70,13 @@ def check_resolution(function: str, landscape: Landscape, process: Process) -> N
     if not isinstance(process, SgdProcess) or process.scale == 0:
         return
     dtype = jnp.result_type(float)
-    spacing = float(jnp.finfo(dtype).eps) * float(np.max(np.abs(landscape.minima)))
+    points = np.abs(np.concatenate([np.ravel(landscape.minima), landscape.ends]))
+    largest = float(np.max(points, where=np.isfinite(points), initial=0.0))
+    spacing = float(jnp.finfo(dtype).eps) * largest
     if float(process.learning_rate) * float(process.scale) < spacing:
         accepted = (
             f"a process whose noise, learning rate times scale, is at least {spacing:.1g}"
-            f", the spacing of {dtype} numbers at the minima: smaller steps would be lost"
+            f", the spacing of {dtype} numbers there: smaller steps would be lost"
             + (" (float64 has more digits: `jax_enable_x64`)" * (dtype == jnp.float32))
         )
         raise value_error(function, "process", accepted, process)

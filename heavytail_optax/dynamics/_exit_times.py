@@ -230,6 +230,7 @@ def exponential_p_value(times: Any, *, seed: int = 0, num_draws: int = 2000) -> 
       mean unknown", JASA 64 (1969).
     """
     function = "exponential_p_value"
+    seed = check_count(function, "seed", seed, 0)
     num_draws = check_count(function, "num_draws", num_draws)
     if isinstance(times, FirstExits):
         if times.is_censored.any():

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from heavytail_optax._validation import value_error
+from heavytail_optax.flatness._arguments import check_count
 
 
 class Occupation(NamedTuple):
@@ -31,6 +32,7 @@ def occupation(counts: Any, num_records: int) -> Occupation:
       An `Occupation`.
 
     Raises:
+      TypeError: if `num_records` is not an integer.
       ValueError: if there are fewer than two chains, or a count is more than
         `num_records`.
 
@@ -40,11 +42,14 @@ def occupation(counts: Any, num_records: int) -> Occupation:
       >>> print(share, error)
       [0.7 0.3] [0.1 0.1]
     """
+    num_records = check_count("occupation", "num_records", num_records)
     shares = np.asarray(counts, float) / num_records
     if shares.ndim not in (1, 2) or shares.shape[0] < 2:
         accepted = "an array of shape (n, K) or (n,) with at least two chains"
         raise value_error("occupation", "counts", accepted, counts)
-    if shares.min(initial=0.0) < 0.0 or shares.max(initial=0.0) > 1.0:
+    if shares.min() < 0.0:
+        raise value_error("occupation", "counts", "not negative", counts)
+    if shares.max() > 1.0:
         accepted = "at least every count"
         raise value_error("occupation", "num_records", accepted, num_records)
     error = shares.std(axis=0, ddof=1) / np.sqrt(shares.shape[0])

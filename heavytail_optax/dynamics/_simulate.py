@@ -42,6 +42,8 @@ class Simulation(NamedTuple):
       snapshots: positions at the ends of chunks, counted by `edges`; None in R^d.
         dtype=int64.
       edges: of the bins of `snapshots`; None in R^d.
+      paths: the positions of the first chains at the end of `burn_in` and after
+        every `snapshot_every` steps. shape=(S + 1, num_paths), or with d behind.
     """
 
     num_records: int
@@ -53,6 +55,7 @@ class Simulation(NamedTuple):
     positions: np.ndarray
     snapshots: np.ndarray | None
     edges: np.ndarray | None
+    paths: np.ndarray
 
     @property
     def visits(self) -> np.ndarray:
@@ -77,6 +80,8 @@ def simulate(
     radii: Any = None,
     landmarks: Sequence[int] | None = None,
     num_bins: int = 400,
+    snapshot_every: int | None = None,
+    num_paths: int = 0,
 ) -> Simulation:
     """Runs many chains on a landscape and counts where they are.
 
@@ -100,7 +105,11 @@ def simulate(
       landmarks: the minima whose visits make the jump chain, as indices: all by
         default. A transition is a visit to another landmark than the last one, so that
         crossing a field's end to and fro is none.
-      num_bins: of the histogram of positions.
+      num_bins: of the histogram of positions, which is taken at the end of each chunk.
+      snapshot_every: steps of a chunk, at most, a multiple of `record_every`; by default
+        as many as make 17 million steps of all chains together.
+      num_paths: keep the positions of that many chains at the end of each chunk: of
+        what is kept, only this grows with the number of steps.
 
     Returns:
       A `Simulation`.
@@ -143,14 +152,21 @@ def simulate(
     )
     num_bins = check_count(function, "num_bins", num_bins)
     edges = _edges(landscape, num_bins)
+    num_paths = check_count(function, "num_paths", num_paths, 0)
+    if num_paths > num_chains:
+        accepted = f"at most `num_chains`, which is {num_chains}"
+        raise value_error(function, "num_paths", accepted, num_paths)
+    longest = max(1, _CHUNK // (num_chains * record_every))
+    if snapshot_every is not None:
+        longest = _records(function, "snapshot_every", snapshot_every, record_every, 1)
     positions = start_positions(function, landscape, start, num_chains)
     state = process.init(landscape, tagged_key(key, function), positions)
     label = first_label(landscape, regions, positions)
     chains = (jnp.array(positions), jax.tree.map(jnp.copy, state), label)
-    longest = max(1, _CHUNK // (num_chains * record_every))
     counts = [np.zeros((num_chains, landscape.num_fields), np.int64) for _ in range(3)]
     transitions = np.zeros((landscape.num_fields,) * 2, np.int64)
     snapshots = np.zeros(num_bins, np.int64)
+    paths = [] if burn_in_records else [np.asarray(positions[:num_paths])]
     done = -burn_in_records
     while done < num_records:
         goal = 0 if done < 0 else num_records
@@ -160,6 +176,8 @@ def simulate(
         )
         done += size
         check_numbers(chains[0], (done + burn_in_records) * record_every)
+        if done >= 0:
+            paths.append(np.asarray(chains[0][:num_paths]))
         if done <= 0:
             continue
         for total, chunk in zip(counts, counters[:3], strict=True):
@@ -175,6 +193,7 @@ def simulate(
         np.asarray(chains[0]),
         None if edges is None else snapshots,
         edges,
+        np.stack(paths),
     )
 
 

@@ -120,7 +120,10 @@ def test_adam_drives_chains():
 
     result = hto.dynamics.simulate(
         *(LANDSCAPE, hto.dynamics.optax_process(adam)),
-        **{"key": 0, "start": -0.7, "num_steps": 50, "num_chains": 8},
+        key=0,
+        start=-0.7,
+        num_steps=50,
+        num_chains=8,
     )
     assert result.field_counts.sum() == 400
     assert np.unique(result.positions).size == 8

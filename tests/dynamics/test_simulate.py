@@ -62,7 +62,7 @@ def test_counts_are_those_of_the_paths(landmarks, record_every):
     np.testing.assert_array_equal(got.near_counts, [c[1] for c in counts])
     np.testing.assert_array_equal(got.label_counts, [c[2] for c in counts])
     np.testing.assert_array_equal(got.transitions, sum(c[3] for c in counts))
-    assert got.transitions.sum() > 10
+    assert got.transitions.sum() > 5
     np.testing.assert_array_equal(got.visits, got.transitions.sum(axis=0))
     np.testing.assert_allclose(got.positions, records[-1], atol=1e-6)
 
@@ -111,21 +111,21 @@ def test_light_tails_have_the_variance_of_the_autoregression():
 
 def test_gradient_descent_stays_where_the_learning_rate_is_small():
     """theory.md, trap 6: at 1e-3 the learning rate alone leaves no sharp minimum."""
-    start = np.repeat(LANDSCAPE.minima, 4) + np.tile([-0.05, -0.01, 0.01, 0.05], 4)
-    fields = np.repeat(np.arange(4), 4)
-    shares = {}
+    minima = np.repeat(LANDSCAPE.minima, 4)
+    start = minima + np.tile([-0.05, -0.01, 0.01, 0.05], 4)
+    distances = {}
     for eta in (1e-3, 1e-2):
         process = hto.dynamics.sgd_process(eta, INF, hto.tails.gaussian(), 0.0)
         result = hto.dynamics.simulate(
             *(LANDSCAPE, process), key=0, start=start, num_steps=3000, num_chains=16
         )
-        shares[eta] = result.field_counts[np.arange(16), fields] / 3000
+        distances[eta] = np.abs(result.positions - minima).reshape(4, 4)
         if eta == 1e-3:
-            distance = np.abs(result.positions - np.repeat(LANDSCAPE.minima, 4))
-            assert distance.max() < 1e-4
-    assert shares[1e-3].min() == 1.0
-    # The trap: here it does leave the sharpest one.
-    assert shares[1e-2][8:12].min() < 1.0
+            own = result.field_counts[np.arange(16), np.repeat(np.arange(4), 4)]
+            assert np.all(own == 3000)
+    assert distances[1e-3].max() < 1e-4
+    # The trap: a larger one is not even stable at the sharpest minimum.
+    assert distances[1e-2][2].min() > 1e-3
 
 
 def test_in_space_the_factors_move_as_if_alone():
