@@ -17,6 +17,7 @@ from heavytail_optax.dynamics._process import (
     optax_process,
     sgd_process,
 )
+from heavytail_optax.dynamics._rare_events import RareExitRate, rare_exit_rate
 from heavytail_optax.dynamics._simulate import Simulation, simulate
 from heavytail_optax.dynamics._theory import ExitRates, exit_rates
 
@@ -28,6 +29,7 @@ __all__ = (
     "Occupation",
     "OptaxProcess",
     "Process",
+    "RareExitRate",
     "SgdProcess",
     "Simulation",
     "exit_rates",
@@ -41,6 +43,7 @@ __all__ = (
     "product",
     "quadratic",
     "random_mixture",
+    "rare_exit_rate",
     "sgd_process",
     "simulate",
     "wells",

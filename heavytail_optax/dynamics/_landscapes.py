@@ -1,6 +1,6 @@
 """Landscapes on the line."""
 
-import math
+import functools
 import numbers
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from heavytail_optax._validation import type_error, value_error
+from heavytail_optax._validation import check_scalar, type_error, value_error
 from heavytail_optax.dynamics._landscape import Function, Landscape
 from heavytail_optax.flatness._arguments import check_positive
 
@@ -100,6 +100,19 @@ def four_minima() -> Landscape:
     return _FOUR_MINIMA
 
 
+@functools.lru_cache(maxsize=128)
+def _quadratic_functions(kappa: float) -> tuple[Function, Function]:
+    """Value and gradient, the same for the same kappa: compiled code is kept by them."""
+
+    def value(x: Any) -> Any:
+        return 0.5 * kappa * x * x
+
+    def gradient(x: Any) -> Any:
+        return kappa * x
+
+    return value, gradient
+
+
 def quadratic(curvature: float, left: float, right: float) -> Landscape:
     r"""A quadratic well that a chain leaves at either of two ends.
 
@@ -128,15 +141,11 @@ def quadratic(curvature: float, left: float, right: float) -> Landscape:
     check_positive("quadratic", "curvature", curvature)
     kappa = float(curvature)
     for name, end in (("left", left), ("right", right)):
-        if end != _INF:
-            check_positive("quadratic", name, end)
-
-    def value(x: Any) -> Any:
-        return 0.5 * kappa * x * x
-
-    def gradient(x: Any) -> Any:
-        return kappa * x
-
+        check_scalar(
+            *("quadratic", name, end, "a positive number, or infinity"),
+            lambda number: number > 0.0,
+        )
+    value, gradient = _quadratic_functions(kappa)
     return Landscape(
         name=f"quadratic, curvature {kappa:g}",
         value=value,
@@ -177,8 +186,6 @@ def _alternating(
         accepted = "in strictly increasing order"
         raise value_error(function, "minima", accepted, minima)
     accepted = "one number between any two neighbouring minima"
-    if len(maxima) != lows.size - 1 if hasattr(maxima, "__len__") else False:
-        raise value_error(function, "maxima", accepted, maxima)
     highs = _numbers(function, "maxima", maxima, lows.size - 1)
     if not ((lows[:-1] < highs) & (highs < lows[1:])).all():
         raise value_error(function, "maxima", accepted, maxima)
@@ -245,13 +252,29 @@ def wells(
     slopes = np.empty_like(knots)
     knots[::2], knots[1::2] = lows, highs
     slopes[::2], slopes[1::2] = kappas, -tops
-    coefficients = _quartics(knots, slopes)
+    value, gradient = _wells_functions(tuple(knots.tolist()), tuple(slopes.tolist()))
+    return Landscape(
+        name=f"{lows.size} wells",
+        value=value,
+        gradient=gradient,
+        minima=tuple(lows.tolist()),
+        ends=(-_INF, *highs.tolist(), _INF),
+    )
+
+
+@functools.lru_cache(maxsize=128)
+def _wells_functions(
+    knots: tuple[float, ...], slopes: tuple[float, ...]
+) -> tuple[Function, Function]:
+    """Value and gradient of the wells with given f'' at the critical points."""
+    coefficients = _quartics(np.asarray(knots), np.asarray(slopes))
+    starts = np.asarray([knots[0], *knots])
 
     def piece(x: Any) -> tuple[Any, Any]:
         """Distance from the knot on the left, and the coefficients of the piece."""
         x = jnp.asarray(x)
         index = sum((x >= knot).astype(jnp.int32) for knot in knots)
-        start = jnp.asarray(np.concatenate([knots[:1], knots]), x.dtype)[index]
+        start = jnp.asarray(starts, x.dtype)[index]
         return x - start, jnp.asarray(coefficients, x.dtype)[:, index]
 
     def value(x: Any) -> Any:
@@ -262,13 +285,7 @@ def wells(
         u, (_, c2, c3, c4) = piece(x)
         return u * (2.0 * c2 + u * (3.0 * c3 + u * 4.0 * c4))
 
-    return Landscape(
-        name=f"{lows.size} wells",
-        value=value,
-        gradient=gradient,
-        minima=tuple(lows.tolist()),
-        ends=(-_INF, *highs.tolist(), _INF),
-    )
+    return value, gradient
 
 
 def _quartics(knots: np.ndarray, slopes: np.ndarray) -> np.ndarray:
@@ -339,6 +356,8 @@ def line(
     function = "line"
     if not callable(value):
         raise type_error(function, "value", "a function of a scalar", value)
+    if not isinstance(name, str):
+        raise type_error(function, "name", "a string", name)
     if gradient is not None and not callable(gradient):
         raise type_error(function, "gradient", "a function of a scalar", gradient)
     lows, highs = _alternating(function, minima, maxima)
@@ -353,7 +372,7 @@ def line(
         value=value,
         gradient=jax.grad(value) if gradient is None else gradient,
         minima=tuple(lows.tolist()),
-        ends=(-math.inf, *highs.tolist(), math.inf),
+        ends=(-_INF, *highs.tolist(), _INF),
         projection=projection,
     )
     return polish(function, rough)

@@ -1,6 +1,7 @@
 """Landscapes in R^d."""
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -11,7 +12,6 @@ from heavytail_optax._keys import check_key, tagged_key
 from heavytail_optax._validation import type_error, value_error
 from heavytail_optax.dynamics._landscape import (
     Landscape,
-    check_landscape,
     in_float64,
 )
 from heavytail_optax.flatness._arguments import check_count, check_positive
@@ -19,7 +19,7 @@ from heavytail_optax.flatness._arguments import check_count, check_positive
 _INF = float("inf")
 
 
-def product(*landscapes: Landscape) -> Landscape:
+def product(factors: Sequence[Landscape]) -> Landscape:
     r"""The landscape in R^d whose coordinates descend landscapes on the line.
 
     .. math:: f(x) = \sum_{k=1}^d f_k(x_k).
@@ -30,28 +30,37 @@ def product(*landscapes: Landscape) -> Landscape:
     and jump counts follow from those on the line.
 
     Args:
-      *landscapes: two or more landscapes on the line.
+      factors: d landscapes on the line, two or more.
 
     Returns:
       A `Landscape`; a point that is outside in one coordinate is outside.
 
     Raises:
-      TypeError: if an argument is not a `Landscape`.
+      TypeError: if `factors` is not a sequence of `Landscape`s.
       ValueError: if there are fewer than two, or one is not on the line.
 
     Example:
       >>> import heavytail_optax as hto
       >>> double = hto.dynamics.wells([-0.3, 0.8], [0.0])
-      >>> plane = hto.dynamics.product(double, hto.dynamics.quadratic(1.0, 0.9, 0.7))
+      >>> plane = hto.dynamics.product(
+      ...     [double, hto.dynamics.quadratic(1.0, 0.9, 0.7)]
+      ... )
       >>> print(plane.minima)
       ((-0.3, 0.0), (0.8, 0.0))
       >>> print(plane.field_of([0.5, 0.1]), plane.field_of([0.5, 0.8]))
       1 -1
     """
-    if len(landscapes) < 2:
-        raise value_error("product", "landscapes", "at least two", landscapes)
+    accepted = "a sequence of two or more landscapes on the line"
+    if not isinstance(factors, (tuple, list)):
+        raise type_error("product", "factors", accepted, factors)
+    landscapes = tuple(factors)
     for factor in landscapes:
-        check_landscape("product", factor, on_the_line=True)
+        if not isinstance(factor, Landscape):
+            raise type_error("product", "factors", accepted, factor)
+        if not factor.ends:
+            raise value_error("product", "factors", accepted, factor.name)
+    if len(landscapes) < 2:
+        raise value_error("product", "factors", accepted, factors)
     counts = [factor.num_fields for factor in landscapes]
 
     def value(x: Any) -> Any:

@@ -42,8 +42,8 @@ class Simulation(NamedTuple):
       snapshots: positions at the ends of chunks, counted by `edges`; None in R^d.
         dtype=int64.
       edges: of the bins of `snapshots`; None in R^d.
-      paths: the positions of the first chains at the end of `burn_in` and after
-        every `snapshot_every` steps. shape=(S + 1, num_paths), or with d behind.
+      paths: positions of the first chains at the start and at the end of every chunk,
+        `burn_in` included. shape=(S + 1, num_paths), or with d behind.
     """
 
     num_records: int
@@ -166,7 +166,7 @@ def simulate(
     counts = [np.zeros((num_chains, landscape.num_fields), np.int64) for _ in range(3)]
     transitions = np.zeros((landscape.num_fields,) * 2, np.int64)
     snapshots = np.zeros(num_bins, np.int64)
-    paths = [] if burn_in_records else [np.asarray(positions[:num_paths])]
+    paths = [np.asarray(positions[:num_paths])]
     done = -burn_in_records
     while done < num_records:
         goal = 0 if done < 0 else num_records
@@ -176,8 +176,7 @@ def simulate(
         )
         done += size
         check_numbers(chains[0], (done + burn_in_records) * record_every)
-        if done >= 0:
-            paths.append(np.asarray(chains[0][:num_paths]))
+        paths.append(np.asarray(chains[0][:num_paths]))
         if done <= 0:
             continue
         for total, chunk in zip(counts, counters[:3], strict=True):
