@@ -98,6 +98,7 @@ def run_regime(
         burn_in=third,
         snapshot_every=third // num_snapshots,
         num_paths=num_fields,
+        num_bins=100,
     )
     share, error = dynamics.occupation(
         result.field_counts[:, narrow].sum(axis=1), result.num_records
