@@ -26,19 +26,23 @@ def draw_exit_times(
     time_axes, ratio_axes = figure.subplots(1, 2)
     every_rate = [point.learning_rate for point in points]
     grid = np.geomspace(min(every_rate), max(every_rate), 50)
-    for field in sorted({point.field for point in points}):
+    for place, field in enumerate(sorted({point.field for point in points})):
         colour = _COLOURS[field % len(_COLOURS)]
         own = [point for point in points if point.field == field]
         jumps = int(rates.jumps[field])
         label = f"field {field}, {jumps} jump{'s' * (jumps > 1)} to leave: theory"
         theory = [float(rates.mean_exit_times(eta)[field]) for eta in grid]
         time_axes.plot(grid, theory, color=colour, linewidth=1.2, label=label)
-        for is_direct, marker, kind in ((True, "o", "simulated"), (False, "s", "rare")):
+        for is_direct, marker in ((True, "o"), (False, "s")):
             chosen = [p for p in own if (p.exits is not None) == is_direct]
             name = f"field {field}, " + ("simulated" if is_direct else "estimator")
             if chosen:
                 _draw(time_axes, chosen, colour, marker, name, relative=False)
-                _draw(ratio_axes, chosen, colour, marker, name, relative=True)
+                beside = [  # else the bars of two fields hide each other
+                    p._replace(learning_rate=p.learning_rate * 1.12**place)
+                    for p in chosen
+                ]
+                _draw(ratio_axes, beside, colour, marker, name, relative=True)
     ratio_axes.axhline(1.0, color="0.4", linewidth=1.0)
     time_axes.set_yscale("log")
     time_axes.set_title("Mean exit time (steps)", loc="left", fontsize=11)

@@ -124,7 +124,10 @@ def _simulate(command: SimulateCommand) -> None:
                 [
                     result.name,
                     *(format_percent(share) for share in result.fields),
-                    format_percent(*result.narrow),
+                    # Chains that never move tell nothing about an error.
+                    format_percent(
+                        result.narrow[0], result.narrow[1] if result.moves else None
+                    ),
                     format_number(result.moves),
                 ]
                 for result in results

@@ -39,7 +39,7 @@ def draw_regimes(
         width_ratios=(2.6, 1.0),
     )
     for (path_axes, bar_axes), result in zip(panels, results, strict=True):
-        steps = np.linspace(0, num_steps, len(result.path))
+        steps = np.linspace(0.0, num_steps / 1e6, len(result.path))
         for axes in (path_axes, bar_axes):
             _shade(axes, landscape, narrow)
             axes.spines[["top", "right"]].set_visible(False)
@@ -47,14 +47,17 @@ def draw_regimes(
         _draw_histogram(bar_axes, result)
         path_axes.set_title(result.name, loc="left", fontsize=10)
         share, error = (100 * value for value in result.narrow)
+        error_text = f" ± {error:.1f}" if result.moves else ""
         bar_axes.set_title(
-            f"narrow: {share:.1f} ± {error:.1f}% of time", loc="left", fontsize=10
+            f"narrow: {share:.1f}{error_text}% of time", loc="left", fontsize=10
         )
         path_axes.set_ylabel("x")
         path_axes.set_yticks([-1.5, -0.7, 0.5, 1.3])
         path_axes.set_ylim(-1.68, 1.68)
-        path_axes.set_xlim(0, num_steps)
-    panels[-1, 0].set_xlabel("step of one chain that starts in the narrowest field")
+        path_axes.set_xlim(0.0, num_steps / 1e6)
+    panels[-1, 0].set_xlabel(
+        "million steps of one chain that starts in the narrowest field"
+    )
     panels[-1, 1].set_xlabel("share of time of all chains (log scale)")
     figure.suptitle(title, fontsize=11)
     return figure
