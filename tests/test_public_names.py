@@ -37,6 +37,7 @@ NAMESPACES = {
         "RareExitRate",
         "exit_rates",
         "four_minima",
+        "jumps_to_leave",
         "line",
         "markov_chain",
         "product",

@@ -1,5 +1,6 @@
 """The laboratory of the theory: landscapes, exit times, the limiting Markov chain."""
 
+from heavytail_optax.dynamics._jump_counts import jumps_to_leave
 from heavytail_optax.dynamics._landscape import Landscape
 from heavytail_optax.dynamics._landscapes import four_minima, line, quadratic, wells
 from heavytail_optax.dynamics._landscapes_in_space import product, random_mixture
@@ -14,6 +15,7 @@ __all__ = (
     "RareExitRate",
     "exit_rates",
     "four_minima",
+    "jumps_to_leave",
     "line",
     "markov_chain",
     "product",
