@@ -43,8 +43,8 @@ def cases(quick: bool) -> list[dict[str, Any]]:
     for name, landscape, alpha, scale, number in (
         ("one", ONE, 1.2, 0.1, 12_000),
         ("one", ONE, 1.5, 1.0, 12_000),
-        ("two", TWO, 1.2, 0.1, 40_000),
-        ("two", TWO, 1.5, 1.0, 40_000),
+        ("two", TWO, 1.2, 0.1, 20_000),
+        ("two", TWO, 1.5, 1.0, 20_000),
     ):
         for eta, note in zip(DECADES, NOTES[name, alpha], strict=True):
             rows.append(
@@ -58,7 +58,7 @@ def cases(quick: bool) -> list[dict[str, Any]]:
                 | {"number": number, "note": note}
             )
     three = {"landscape": THREE, "field": 0, "alpha": 1.5, "scale": 0.1}
-    rows.append(three | {"eta": 1e-9, "number": 60_000, "note": None})
+    rows.append(three | {"eta": 1e-9, "number": 30_000, "note": None})
     for field, notes in enumerate(
         ((None,) * 3, (0.834, 0.934, 0.978), (None,) * 3, (0.837, 0.936, 0.966))
     ):
@@ -71,7 +71,7 @@ def cases(quick: bool) -> list[dict[str, Any]]:
                     "scale": 0.1,
                     "eta": eta,
                 }
-                | {"number": (8_000, 40_000)[field % 2], "note": note}
+                | {"number": (8_000, 20_000)[field % 2], "note": note}
             )
     if quick:
         rows = [row | {"number": 1024} for row in rows[:2]]
@@ -176,7 +176,7 @@ def main() -> None:
     parser.add_argument(
         *("--longest", "-l"),
         type=float,
-        default=5e8,
+        default=1e8,
         help="direct simulation of 500 exits runs where it takes fewer steps than this",
     )
     options = parser.parse_args()
