@@ -103,7 +103,7 @@ NAMESPACES = {
 
 # Sub-packages that users name but `import heavytail_optax` does not load: they need
 # more than jax and optax.
-NOT_IMPORTED = {"cli", "experiments"}
+NOT_IMPORTED = {"cli", "experiments", "laboratory"}
 
 # What code written elsewhere relies on: positional arguments, then keyword-only ones.
 # A function may have further keyword-only arguments with a default, no others.

@@ -10,7 +10,7 @@ import heavytail_optax as hto
 from heavytail_optax.dynamics._process import project
 
 LANDSCAPE = hto.dynamics.four_minima()
-PLANE = hto.dynamics.product(LANDSCAPE, hto.dynamics.quadratic(1.0, 0.9, 0.7))
+PLANE = hto.dynamics.product([LANDSCAPE, hto.dynamics.quadratic(1.0, 0.9, 0.7)])
 TAIL = hto.tails.symmetric_pareto(1.2)
 KEY = jax.random.key(3)
 
