@@ -25,7 +25,7 @@ from heavytail_optax.flatness._arguments import check_count
 
 _FIRST_CHUNK = 256
 _LAST_CHUNK = 2**16
-_FEWEST_CHAINS = 256  # fewer do not fill the vector units
+_FEWEST_CHAINS = 32  # fewer cost as much a step
 
 
 class FirstExits(NamedTuple):

@@ -11,7 +11,6 @@ import optax
 
 from heavytail_optax._noise import add_heavy_tailed_noise
 from heavytail_optax._schedules import check_max_norm
-from heavytail_optax._truncation import truncate_update_norm
 from heavytail_optax._validation import check_scalar, type_error, value_error
 from heavytail_optax.dynamics._landscape import Landscape
 from heavytail_optax.tails._tail import check_tail
@@ -105,13 +104,19 @@ class SgdProcess:
         return project(landscape, moved), (key, inner)
 
     def _truncate(self, updates: jax.Array) -> jax.Array:
+        """phi_b of each chain's update.
+
+        `truncate_update_norm` mapped over chains gives the same at 20 times the cost.
+        """
+        bound = jnp.asarray(self.max_norm, updates.dtype)
         if updates.ndim == 1:
-            # On the line phi_b is a bound on each chain's update. The transformation
-            # itself, mapped over chains, gives the same at 20 times the cost.
-            bound = jnp.asarray(self.max_norm, updates.dtype)
             return jnp.clip(updates, -bound, bound)
-        truncation = truncate_update_norm(self.max_norm)
-        return jax.vmap(lambda u: truncation.update(u, truncation.init(u))[0])(updates)
+        largest = jnp.max(jnp.abs(updates), axis=-1, keepdims=True)
+        scale = jnp.where(largest > 0.0, largest, 1.0)  # against overflow
+        direction = updates / scale
+        length = jnp.linalg.norm(direction, axis=-1, keepdims=True)
+        shrunk = direction * (bound / jnp.where(length > 0.0, length, 1.0))
+        return jnp.where(length * scale > bound, shrunk, updates)
 
     def take(self, state: Any, chains: jax.Array) -> Any:
         """The state itself: no part of it belongs to one chain."""

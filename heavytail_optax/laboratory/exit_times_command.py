@@ -46,9 +46,9 @@ class ExitTimesCommand:
 
     noise: NoiseOptions = DEFAULT_NOISE
     fields: tuple[int, ...] = (0, 1)
-    learning_rates: tuple[float, ...] = (1e-3, 5e-4, 2.5e-4)
+    learning_rates: tuple[float, ...] = (1e-3, 5e-4)
     rare_learning_rates: tuple[float, ...] = (1e-4, 1e-6, 1e-8)
-    exits: int = 256
+    exits: int = 200
     samples: int = 20_000
     seed: int = 0
     directory: pathlib.Path = pathlib.Path("laboratory")
@@ -177,6 +177,6 @@ def _report(
             if len({point.learning_rate for point in chosen}) > 1:
                 slope, error = measured_slope(chosen)
                 console.print(
-                    f"Field {field}: slope of log mean against log eta, {name}: "
+                    f"Field {field}: slope on log scales, {name}: "
                     f"{slope:.3f} ± {error:.3f}; theory {theory:.3f}."
                 )

@@ -165,3 +165,34 @@ def jump_shares(
         )
         for field in limit.fields
     ]
+
+
+def last_visits(
+    landscape: dynamics.Landscape, wide: tuple[int, ...], paths: np.ndarray
+) -> np.ndarray:
+    """Which wide minimum each of several paths visited last, as far as they show it.
+
+    Args:
+      landscape: on the line.
+      wide: the fields.
+      paths: evenly spaced positions. shape=(S + 1, n).
+
+    Returns:
+      Indices into `wide`, the nearest one at the start. shape=(S + 1, n).
+
+    Example:
+      >>> four = dynamics.four_minima()
+      >>> paths = np.array([[-0.7], [0.5], [-0.6], [1.3], [-1.5]])
+      >>> last_visits(four, (1, 3), paths)[:, 0].tolist()
+      [0, 0, 0, 1, 1]
+    """
+    minima = np.asarray(landscape.minima)[list(wide)]
+    distances = np.abs(paths[..., None] - minima)
+    is_near = distances < 0.5 * landscape.widths[list(wide)]
+    labels = distances.argmin(axis=-1)
+    for index in range(1, len(paths)):
+        stays = ~is_near[index].any(axis=-1)
+        labels[index] = np.where(
+            stays, labels[index - 1], is_near[index].argmax(axis=-1)
+        )
+    return labels

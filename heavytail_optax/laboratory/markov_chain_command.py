@@ -97,6 +97,7 @@ def _measure(command: MarkovChainCommand) -> None:
         finite_rates,
         jump_rates,
         jump_shares,
+        last_visits,
     )
     from heavytail_optax.laboratory.markov_chain_figure import draw_chain
 
@@ -147,8 +148,8 @@ def _measure(command: MarkovChainCommand) -> None:
         f"b = {noise.max_norm:g}; {command.chains} chains of {steps:,} steps"
     )
     paths = simulations[0].paths
-    side = np.sign(paths - landscape.maxima[1])
-    most = int(np.argmax(np.sum(side[1:] != side[:-1], axis=0)))
+    labels = last_visits(landscape, limit.wide, paths)
+    most = int(np.argmax(np.sum(labels[1:] != labels[:-1], axis=0)))
     duration = (steps + 100_000) * limit.time_scale(eta)
     figure = draw_chain(
         *(landscape, limit.wide, paths[:, most], duration, jumps, shares, title)

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from heavytail_optax.dynamics import Landscape
-from heavytail_optax.laboratory.jump_chain import JumpRate, JumpShare
+from heavytail_optax.experiments.number_format import format_number
+from heavytail_optax.laboratory.jump_chain import JumpRate, JumpShare, last_visits
 
 _MEASURED, _LIMIT, _FINITE = "#0072B2", "#D55E00", "#009E73"
 
@@ -55,12 +57,8 @@ def _draw_path(
     time = np.linspace(0.0, duration, len(path))
     minima = np.asarray(landscape.minima)
     axes.plot(time, path, ".", markersize=2, color="0.55", label="SGD")
-    near = np.abs(path[:, None] - minima[None, wide])
-    is_near = near < 0.5 * landscape.widths[list(wide)]
-    label, labels = int(near[0].argmin()), []
-    for visits in is_near:
-        label = int(visits.argmax()) if visits.any() else label
-        labels.append(minima[wide[label]])
+    visits = last_visits(landscape, tuple(wide), path[:, None])[:, 0]
+    labels = minima[list(wide)][visits]
     axes.step(
         *(time, labels),
         where="post",
@@ -69,8 +67,10 @@ def _draw_path(
         label="last wide minimum visited",
     )
     axes.set_yticks([-1.5, -0.7, 0.5, 1.3])
+    axes.set_ylim(-1.68, 1.68)
+    axes.set_xlim(0.0, duration)
     axes.set_ylabel("x")
-    axes.set_xlabel("time of the limit chain, steps x lambda(eta)")
+    axes.set_xlabel("time of the limit chain: steps times lambda(eta)")
     axes.set_title("The chain that jumps most often", loc="left", fontsize=10)
     axes.legend(loc="center right", frameon=True, fontsize=9)
 
@@ -99,6 +99,9 @@ def _draw_rates(axes: Axes, rates: Sequence[JumpRate]) -> None:
     axes.set_xticks(places, [f"{jump.origin} to {jump.target}" for jump in rates])
     axes.set_xlim(-0.5, len(rates) - 0.5)
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: format_number(y, 2)))
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_title("Rates between wide minima", loc="left", fontsize=10)
     axes.grid(axis="y", alpha=0.25, linewidth=0.6)
     axes.legend(frameon=False, fontsize=9)
