@@ -69,7 +69,10 @@ def test_slices_and_native_agree(images_shape, kernel_shape, padding, dtype):
 @pytest.mark.parametrize("function", [convolve, convolve_by_slices, convolve_natively])
 @pytest.mark.parametrize(("padding", "mode"), [("SAME", "same"), ("VALID", "valid")])
 def test_convolution_is_that_of_scipy(function, padding, mode):
-    images, kernel = normal(0, (2, 6, 5, 3), "float32"), normal(1, (3, 3, 2, 4), "float32")
+    images, kernel = (
+        normal(0, (2, 6, 5, 3), "float32"),
+        normal(1, (3, 3, 2, 4), "float32"),
+    )
     result = function(images, kernel, padding)
     for out in range(4):
         for n in range(3):
