@@ -124,9 +124,7 @@ def test_the_law_of_the_number_of_big_jumps():
         np.testing.assert_allclose(mixture * ratios, natural, rtol=1e-7, atol=1e-15)
         assert laws[2, jumps - 1] == 0.0
         at_least = scipy.stats.binom.sf(jumps - 1, steps, probability)
-        np.testing.assert_allclose(
-            laws[2, jumps], natural[jumps] / at_least, rtol=1e-6
-        )
+        np.testing.assert_allclose(laws[2, jumps], natural[jumps] / at_least, rtol=1e-6)
     assert big_jump_law(0.01, 1e6, 1) is None
 
 
