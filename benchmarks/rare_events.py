@@ -140,7 +140,7 @@ def measure(row: dict[str, Any], longest: float) -> dict[str, Any]:
     )
     seconds = time.process_time() - begin
     relative = result.standard_error / result.rate
-    ratio = result.mean_exit_time / theory
+    ratio = 1.0 / result.rate / theory
     is_short = result.mean_exit_time * 500 < longest
     exits, error, nanoseconds = direct(
         row, 500 * result.mean_exit_time if is_short else 1.0

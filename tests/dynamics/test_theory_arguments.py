@@ -162,7 +162,7 @@ PUBLIC = (
             },
             "num_samples": {
                 TypeError: ("x", 1.5, None, True),
-                ValueError: (0, -1, 1),
+                ValueError: (0, -1, 9),
             },
             "method": {TypeError: (None, 1), ValueError: ("x", "")},
             "jumps_per_relaxation": BAD_POSITIVE,
