@@ -29,11 +29,11 @@ def _flat(leaf: jax.Array) -> jax.Array:
     largest = float(jnp.finfo(jnp.float32).max)
     wide = leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
     wide = jnp.clip(wide, -largest, largest).astype(jnp.float32)
-    flat = wide.reshape(leaf.shape[0], -1)
-    # Where shardings are explicit, neither `top_k` nor a product reduces a sharded axis.
-    if any(jax.typeof(flat).sharding.spec):
-        flat = jax.sharding.reshard(flat, jax.P())
-    return flat
+    # Where shardings are explicit, neither a reshape, nor `top_k`, nor a product takes a
+    # sharded axis.
+    if any(jax.typeof(wide).sharding.spec):
+        wide = jax.sharding.reshard(wide, jax.P())
+    return wide.reshape(leaf.shape[0], -1)
 
 
 def _norm(leaf: jax.Array) -> jax.Array:

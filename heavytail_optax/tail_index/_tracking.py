@@ -170,7 +170,7 @@ def track_tail_index(
         rows = 1 + len(jax.tree.leaves(params))
         previous = ()
         if source == "differences":
-            previous = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), params)
+            previous = jax.tree.map(jnp.zeros_like, params)
         return TrackTailIndexState(
             tail_count=jnp.zeros((), jnp.int32),
             tail_seen=jnp.zeros(rows, jnp.int32),
