@@ -130,6 +130,7 @@ def _train(command: TrainCommand, arguments: Sequence[str], program: str) -> int
     from rich.console import Console
 
     from heavytail_optax.experiments import job
+    from heavytail_optax.experiments.parallel import connect
     from heavytail_optax.experiments.processes import differs_from_first, in_all_or_none
     from heavytail_optax.experiments.run_lock import RunLock
     from heavytail_optax.experiments.session import open_session
@@ -164,6 +165,7 @@ def _train(command: TrainCommand, arguments: Sequence[str], program: str) -> int
                     "The settings or the data of this process are not those of the "
                     "first one. Start all with the same options, on the same data."
                 )
+        connect(options.mesh)
         progress.note(_opening(command.preset, data, directory))
         results = job.run_job(
             directory, settings, dataset, progress, session.stop.is_set, options
