@@ -1,6 +1,6 @@
 """Truncated heavy-tailed SGD as composable Optax transformations."""
 
-from heavytail_optax import flatness, tails
+from heavytail_optax import dynamics, flatness, tail_index, tails
 from heavytail_optax._inflated_grad import tail_inflated_grad
 from heavytail_optax._inflation import InflateGradientNoiseState, inflate_gradient_noise
 from heavytail_optax._inflation_weights import (
@@ -18,9 +18,11 @@ __all__ = (
     "InflateGradientNoiseState",
     "TruncateUpdateNormState",
     "add_heavy_tailed_noise",
+    "dynamics",
     "flatness",
     "group_inflation_factors",
     "inflate_gradient_noise",
+    "tail_index",
     "tail_inflated_grad",
     "tail_inflation_weights",
     "tails",

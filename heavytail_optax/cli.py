@@ -37,6 +37,8 @@ _EXPERIMENTS = (
     "tyro",
 )
 
+_LABORATORY = ("matplotlib", "rich", "scipy", "tyro")
+
 SUBCOMMANDS: Mapping[str, Subcommand] = MappingProxyType(
     {
         "train": Subcommand(
@@ -55,6 +57,24 @@ SUBCOMMANDS: Mapping[str, Subcommand] = MappingProxyType(
             summary="show the table of reproduce again, finished or not",
             module="heavytail_optax.experiments.report_command",
             needs=_EXPERIMENTS,
+            extra="experiments",
+        ),
+        "simulate": Subcommand(
+            summary="show which noise empties sharp minima, on a landscape of four",
+            module="heavytail_optax.laboratory.simulate_command",
+            needs=_LABORATORY,
+            extra="experiments",
+        ),
+        "exit-times": Subcommand(
+            summary="measure exit times against the learning rate, beside the theory",
+            module="heavytail_optax.laboratory.exit_times_command",
+            needs=_LABORATORY,
+            extra="experiments",
+        ),
+        "markov-chain": Subcommand(
+            summary="measure jumps between wide minima, beside the limiting chain",
+            module="heavytail_optax.laboratory.markov_chain_command",
+            needs=_LABORATORY,
             extra="experiments",
         ),
     }
@@ -109,10 +129,10 @@ def _help(program: str) -> str:
     lines = [
         f"usage: {program} [-h] [--version] SUBCOMMAND [OPTIONS]",
         "",
-        "Truncated heavy-tailed SGD: experiments on real data.",
+        "Truncated heavy-tailed SGD: experiments on real data, and the theory's laboratory.",
         "",
         "subcommands:",
-        *(f"  {name:<12}{each.summary}" for name, each in SUBCOMMANDS.items()),
+        *(f"  {name:<14}{each.summary}" for name, each in SUBCOMMANDS.items()),
         "",
         f"{program} SUBCOMMAND --help tells all about one.",
     ]

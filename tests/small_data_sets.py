@@ -13,6 +13,7 @@ from scipy.io import savemat
 from heavytail_optax.experiments.data._arrays import Arrays
 from heavytail_optax.experiments.data._catalogue import CATALOGUE
 
+NAMES = tuple(CATALOGUE)
 IMAGES_OF_A_CLASS = {"train": 2, "test": 1}
 
 
@@ -94,6 +95,14 @@ def write_files(folder, contents, *, compressed=False):
         if compressed:
             name, content = f"{name}.gz", gzip.compress(content, mtime=0)
         (folder / name).write_bytes(content)
+
+
+def write_random_files(data, folder, **options):
+    """Random splits, and the content of their files, which are written to a folder."""
+    train, test = random_splits(data)
+    contents = original_files(data, train, test)
+    write_files(folder, contents, **options)
+    return train, test, contents
 
 
 def _idx_files(data, arrays, number):

@@ -311,6 +311,16 @@ BAD_ARGS = (
 BAD_FLAG = (types(None, 1, "x", np.bool_(True)),)
 BAD_AT_ONCE = (types("x", 1.5, True), values(0, -1))
 BAD_FLOOR = (BAD_NUMBER, values(-1.0, NAN, INF, *VECTORS))
+BAD_VECTOR = (
+    types(3, "x", True, {"w": jnp.ones(3, int)}),
+    values(None, {}, {"w": jnp.ones(2)}, {"v": jnp.ones(3)}),
+)
+BAD_COEFFICIENTS = (
+    types(None, 1.0, "x", True, ["x"], jnp.ones(2, bool), jnp.ones(2, complex)),
+    values(jnp.ones(()), jnp.ones((2, 2)), [], [NAN, 1.0], [INF]),
+)
+BAD_RESULT = (types(None, 1.0, "x", np.ones(2), (np.ones(2), np.ones(2))),)
+BAD_AXES = (types(1.0, "x", True),)
 BAD_SEARCH = {
     "target": BAD_POSITIVE_NUMBER,
     "lower": BAD_POSITIVE_NUMBER,
@@ -424,9 +434,328 @@ FLATNESS = (
         {"loss_fn": sum_of_squares, "batch_size": 2},
         {"loss_fn": (types(None, 1.0, "x"),), "batch_size": BAD_COUNT},
     ),
+    Public(
+        "gradient_noise_direction",
+        hto.flatness.gradient_noise_direction,
+        {"loss_fn": sum_of_squares, "batch_size": 2},
+        {"loss_fn": (types(None, 1.0, "x"),), "batch_size": BAD_COUNT},
+    ),
+    Public(
+        "escape_profile",
+        hto.flatness.escape_profile,
+        FLAT
+        | {"loss_fn": sum_of_squares, "key": 0, "jump_norm": 0.5}
+        | {"learning_rate": 0.1, "max_jumps": 1, "num_samples": 1}
+        | {"flow_steps": 1, "descent_steps": 2},
+        {
+            **BAD_MEASURED,
+            "jump_norm": BAD_POSITIVE_NUMBER,
+            "learning_rate": BAD_POSITIVE_NUMBER,
+            "direction": (
+                types(3, True, {"w": jnp.ones(3, int)}),
+                values(None, "x", {"w": jnp.ones(2)}, {"v": jnp.ones(3)}),
+                values(lambda key, params, data: data),
+            ),
+            "repeat_direction": BAD_FLAG,
+            "max_jumps": BAD_COUNT,
+            "num_samples": BAD_COUNT,
+            "flow_steps": (types("x", 1.5, None, True), values(-1)),
+            "descent_steps": (types("x", 1.5, None, True), values(0, -1)),
+            "barrier_threshold": (
+                types(*NOT_NUMBERS_NOR_NONE),
+                values(None, -1.0, NAN, INF, *VECTORS),  # None: no criterion is left
+            ),
+            "return_tolerance": (
+                types(*NOT_NUMBERS_NOR_NONE),
+                values(-1.0, NAN, INF, *VECTORS),
+            ),
+            "num_points": (*BAD_COUNT, values(1)),
+            "project": (types(1.0, "x", True),),
+            "confidence": (BAD_NUMBER, values(0.0, 1.0, -1.0, NAN, INF, *VECTORS)),
+            "samples_at_once": BAD_AT_ONCE,
+        },
+    ),
+    Public(
+        "loss_line",
+        hto.flatness.loss_line,
+        FLAT
+        | {"loss_fn": sum_of_squares, "direction": {"w": jnp.ones(3)}}
+        | {"coefficients": [0.0, 1.0]},
+        {
+            "loss_fn": BAD_LOSS,
+            "params": BAD_PARAMS,
+            "args": BAD_ARGS,
+            "direction": BAD_VECTOR,
+            "coefficients": BAD_COEFFICIENTS,
+        },
+    ),
+    Public(
+        "loss_plane",
+        hto.flatness.loss_plane,
+        FLAT
+        | {"loss_fn": sum_of_squares, "directions": ({"w": jnp.ones(3)},) * 2}
+        | {"first": [0.0], "second": [0.0, 1.0]},
+        {
+            "loss_fn": BAD_LOSS,
+            "params": BAD_PARAMS,
+            "args": BAD_ARGS,
+            "directions": (
+                types(None, 3, {"w": jnp.ones(3)}, ({"w": jnp.ones(3)}, 3)),
+                values((), ({"w": jnp.ones(3)},), ({"w": jnp.ones(2)},) * 2),
+            ),
+            "first": BAD_COEFFICIENTS,
+            "second": BAD_COEFFICIENTS,
+        },
+    ),
+    Public(
+        "linear_barrier",
+        hto.flatness.linear_barrier,
+        {"loss_fn": sum_of_squares, "start": FLAT["params"], "args": (VECTOR,)}
+        | {"end": {"w": jnp.zeros(3)}},
+        {
+            "loss_fn": BAD_FINITE_LOSS,
+            "start": BAD_PARAMS,
+            "end": BAD_VECTOR,
+            "args": BAD_ARGS,
+            "num_points": (*BAD_COUNT, values(1)),
+        },
+    ),
+    Public(
+        "filter_normalise",
+        hto.flatness.filter_normalise,
+        {"direction": {"w": jnp.ones(3)}, "params": FLAT["params"]},
+        {
+            "direction": BAD_VECTOR,
+            "params": BAD_PARAMS,
+            "filter_axis": (types(None, 1.5, "x", True), values(1, -2)),
+        },
+    ),
+    Public(
+        "plot_line",
+        hto.flatness.plot_line,
+        {"line": hto.flatness.LossLine(np.arange(2.0), np.arange(2.0))},
+        {"line": BAD_RESULT, "axes": BAD_AXES},
+    ),
+    Public(
+        "plot_plane",
+        hto.flatness.plot_plane,
+        {"plane": hto.flatness.LossPlane(np.arange(2), np.arange(3), np.eye(2, 3))},
+        {
+            "plane": (
+                *BAD_RESULT,
+                values(hto.flatness.LossPlane(np.ones(1), np.ones(2), np.ones((1, 2)))),
+            ),
+            "num_levels": BAD_COUNT,
+            "axes": BAD_AXES,
+        },
+    ),
+    Public(
+        "plot_density",
+        hto.flatness.plot_density,
+        {"density": hto.flatness.HessianDensity(*(np.ones(2) for _ in range(6)))},
+        {"density": BAD_RESULT, "axes": BAD_AXES},
+    ),
+    Public(
+        "plot_escape_profile",
+        hto.flatness.plot_escape_profile,
+        {"profile": hto.flatness.EscapeProfile(*(np.ones(1) for _ in range(14)))},
+        {"profile": BAD_RESULT, "axes": BAD_AXES},
+    ),
 )
 
-PUBLIC = (*TAIL_FACTORIES, *FACTORIES, *INFLATION, *FLATNESS)
+DRAWS = jnp.linspace(1.0, 3.0, 60) ** 2
+BAD_SAMPLES = (
+    types(None, 1.0, "x", True, ["x"], jnp.ones(60, int), jnp.ones(60, complex)),
+    values(jnp.ones(()), jnp.ones(1), jnp.ones((60, 0))),
+)
+BAD_AXIS = (types(1.0, "x", True, (0,)), values(1, -2))
+BAD_CONFIDENCE = (BAD_NUMBER, values(0.0, 1.0, -1.0, NAN, INF, *VECTORS))
+NO_COUNT = types("x", 1.5, True, [1], VECTOR)
+BAD_TOP = (NO_COUNT, types(None), values(0, -1, 60))
+OF_SAMPLES = {
+    "samples": BAD_SAMPLES,
+    "axis": BAD_AXIS,
+    "confidence": BAD_CONFIDENCE,
+}
+WITHOUT_CONFIDENCE = {"samples": BAD_SAMPLES, "axis": BAD_AXIS}
+
+
+def of_top(function, least, most=59, **others):
+    """An estimator that takes the k largest draws."""
+    return Public(
+        function.__name__,
+        function,
+        {"samples": DRAWS, "k": 20},
+        {
+            **(WITHOUT_CONFIDENCE if others.pop("plain", False) else OF_SAMPLES),
+            "k": (NO_COUNT, types(None), values(least - 1, -1, most + 1)),
+            **others,
+        },
+    )
+
+
+TAIL_INDEX = (
+    of_top(hto.tail_index.hill, 1),
+    # Of the batch, or a scalar.
+    Public(
+        "hill",
+        hto.tail_index.hill,
+        {"samples": jnp.ones((2, 60)), "k": jnp.asarray([1, 2])},
+        {"k": (types(jnp.ones(2)), values(jnp.ones(3, int), jnp.ones((2, 1), int)))},
+    ),
+    of_top(hto.tail_index.moment, 2),
+    of_top(hto.tail_index.pickands, 4, 60),
+    of_top(
+        hto.tail_index.kernel,
+        1,
+        kernel=(types(None, 1, ("uniform",)), values("x", "")),
+    ),
+    of_top(hto.tail_index.generalised_pareto, 5),
+    of_top(hto.tail_index.hill_drift, 8, plain=True),
+    of_top(
+        hto.tail_index.compare_fits,
+        5,
+        plain=True,
+        alternatives=(types(None, "lognormal", 1), values(("x",), (None,))),
+    ),
+    Public(
+        "hill_path",
+        hto.tail_index.hill_path,
+        {"samples": DRAWS, "max_k": 20},
+        {**WITHOUT_CONFIDENCE, "max_k": BAD_TOP},
+    ),
+    Public(
+        "log_moment",
+        hto.tail_index.log_moment,
+        {"samples": DRAWS},
+        {**OF_SAMPLES, "block_size": (NO_COUNT, values(1, -1, 31))},
+    ),
+    Public(
+        "characteristic_function",
+        hto.tail_index.characteristic_function,
+        {"samples": DRAWS},
+        OF_SAMPLES,
+    ),
+    Public(
+        "choose_k_by_bootstrap",
+        hto.tail_index.choose_k_by_bootstrap,
+        {"samples": DRAWS, "key": 0, "num_resamples": 2},
+        {
+            **WITHOUT_CONFIDENCE,
+            "key": BAD_KEY,
+            "num_resamples": BAD_COUNT,
+            "max_k": (NO_COUNT, values(19, -1, 60)),
+        },
+    ),
+    Public(
+        "choose_k_by_distance",
+        hto.tail_index.choose_k_by_distance,
+        {"samples": DRAWS},
+        {
+            **WITHOUT_CONFIDENCE,
+            "min_k": (NO_COUNT, types(None), values(1, -1, 60)),
+            "max_k": (NO_COUNT, values(1, -1, 60)),
+            "num_candidates": BAD_COUNT,
+            "num_points": (*BAD_COUNT, values(1)),
+        },
+    ),
+    Public(
+        "goodness_of_fit",
+        hto.tail_index.goodness_of_fit,
+        {"samples": DRAWS, "k": 20, "key": 0, "num_simulations": 2},
+        {
+            **WITHOUT_CONFIDENCE,
+            "k": (NO_COUNT, types(None), values(1, -1, 60)),
+            "key": BAD_KEY,
+            "num_simulations": BAD_COUNT,
+        },
+    ),
+    Public(
+        "assess_tail",
+        hto.tail_index.assess_tail,
+        {"samples": DRAWS},
+        {
+            "samples": BAD_SAMPLES,
+            "k": (NO_COUNT, values(4, -1, 60)),
+            "num_draws": (NO_COUNT, values(59, -1)),
+        },
+    ),
+    Public(
+        "propose_settings",
+        hto.tail_index.propose_settings,
+        {"noise_norms": DRAWS, "gradient_norms": DRAWS, "learning_rate": 0.1},
+        {
+            "noise_norms": BAD_SAMPLES,
+            "gradient_norms": (*BAD_SAMPLES, values(jnp.ones(61), jnp.ones((2, 60)))),
+            "learning_rate": BAD_POSITIVE_NUMBER,
+            "alpha": BAD_POSITIVE_NUMBER,
+            "relative_noise": BAD_POSITIVE_NUMBER,
+            "truncated_share": (BAD_NUMBER, values(*BAD_POSITIVE, 1.0)),
+        },
+    ),
+    Public(
+        "track_tail_index",
+        hto.tail_index.track_tail_index,
+        {"measure": "projection", "key": 0},
+        {
+            "k": BAD_COUNT,
+            "source": (types(None, 1), values("x", "")),
+            "measure": (types(None, 1), values("x", "")),
+            "key": BAD_KEY,
+        },
+    ),
+    Public(
+        "track_tail_index",
+        hto.tail_index.track_tail_index,
+        {"measure": "norm"},
+        {"key": (values(0),)},  # for "projection" only
+    ),
+    Public(
+        "tracked_tail_index",
+        hto.tail_index.tracked_tail_index,
+        {
+            "state": hto.tail_index.track_tail_index(5).init(UPDATES),
+            "params": UPDATES,
+        },
+        {
+            "state": (
+                types(None, (), 1.0),
+                values((hto.tail_index.track_tail_index(5).init(UPDATES),) * 2),
+            ),
+            "params": (values(None, {"w": VECTOR}),),
+            "k": (NO_COUNT, values(0, -1, 6)),
+            "confidence": BAD_CONFIDENCE,
+        },
+    ),
+    Public(
+        "plot_hill",
+        hto.tail_index.plot_hill,
+        {"samples": DRAWS},
+        {
+            "samples": BAD_SAMPLES,
+            "max_k": (NO_COUNT, values(1, -1, 60)),
+            "axes": BAD_AXES,
+        },
+    ),
+    Public(
+        "plot_pareto_qq",
+        hto.tail_index.plot_pareto_qq,
+        {"samples": DRAWS},
+        {"samples": BAD_SAMPLES, "k": (NO_COUNT, values(1, -1, 60)), "axes": BAD_AXES},
+    ),
+    Public(
+        "plot_mean_excess",
+        hto.tail_index.plot_mean_excess,
+        {"samples": DRAWS},
+        {
+            "samples": BAD_SAMPLES,
+            "max_k": (NO_COUNT, values(1, -1, 60)),
+            "axes": BAD_AXES,
+        },
+    ),
+)
+
+PUBLIC = (*TAIL_FACTORIES, *FACTORIES, *INFLATION, *FLATNESS, *TAIL_INDEX)
 
 
 def bad_calls():
@@ -486,17 +815,34 @@ def test_every_public_argument_is_fed_bad_values():
         "InflateGradientNoiseState",
         "TruncateUpdateNormState",
         "Tail",
+        "EscapeProfile",
+        "EscapeSettings",
         "ExpectedSharpness",
         "HessianDensity",
         "HessianEigenvalues",
         "HessianTrace",
+        "LinearBarrier",
+        "LossLine",
+        "LossPlane",
         "MaximalSettings",
         "MaximalSharpness",
         "PacBayesSettings",
         "PacBayesSharpness",
+        "ChosenK",
+        "GeneralisedPareto",
+        "GoodnessOfFit",
+        "HillDrift",
+        "HillPath",
+        "LogMoment",
+        "ProposedSettings",
+        "StableFit",
+        "TailAssessment",
+        "TailFit",
+        "TailIndex",
+        "TrackTailIndexState",
     }
     missing = []
-    for module in (hto, hto.tails, hto.flatness):
+    for module in (hto, hto.tails, hto.flatness, hto.tail_index):
         for name in module.__all__:
             value = getattr(module, name)
             if inspect.ismodule(value) or name in values_only:

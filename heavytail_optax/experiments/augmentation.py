@@ -15,7 +15,8 @@ def augment(key: jax.Array, images: jax.Array) -> jax.Array:
     with probability 1/2. Images are independent of each other.
 
     Args:
-      key: a typed key; another one for each step.
+      key: a typed key, another one for each step; or n of them, one for each image,
+        such as `jax.random.split(key, n)` of that one.
       images: shape (n, height, width, channels), any dtype in which 0 is black: before
         `normalise`, not after it.
 
@@ -38,5 +39,5 @@ def augment(key: jax.Array, images: jax.Array) -> jax.Array:
         image = dm_pix.random_crop(crop_key, image, images.shape[1:])
         return dm_pix.random_flip_left_right(flip_key, image)
 
-    keys = jax.random.split(key, images.shape[0])
+    keys = key if key.ndim else jax.random.split(key, images.shape[0])
     return jax.vmap(crop_and_flip)(keys, padded)

@@ -1,8 +1,10 @@
 """The batches of a step: which ones, how large, and their drawing."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from heavytail_optax.experiments.augmentation import augment
 from heavytail_optax.experiments.data import Split
@@ -11,24 +13,48 @@ from heavytail_optax.experiments.random_streams import RandomStreams
 from heavytail_optax.experiments.settings import Settings
 
 
-def draw_batch(key: jax.Array, step: jax.Array, split: Split, size: int) -> Split:
-    """A batch without replacement, a function of the key and the step alone.
+class Batch(NamedTuple):
+    """Which images, not yet the images: those are fetched where they are needed."""
+
+    places: jax.Array  # shape=(n,), dtype=int32, in the split drawn from
+    keys: jax.Array | None  # shape=(n,), typed, of each image's augmentation
+
+
+def draw_places(
+    key: jax.Array, step: jax.Array, num_examples: int, size: int
+) -> jax.Array:
+    """Places without replacement, a function of the key and the step alone.
 
     Args:
       key: a typed key, the same in all steps.
       step: number of the step, an integer scalar.
-      split: the images to draw from.
-      size: number of images, at most those of `split`.
+      num_examples: number of images to draw from.
+      size: number of images, at most `num_examples`.
 
     Returns:
-      `size` different images and their labels; `split` itself if that is all of them.
+      `size` different integers from 0 to `num_examples - 1`; in order if that is all
+      of them.
     """
-    num_examples = split.labels.shape[0]
     if size == num_examples:
-        return split
+        return jnp.arange(num_examples)
     permutation = jax.random.permutation(jax.random.fold_in(key, step), num_examples)
-    chosen = permutation[:size]
-    return Split(split.images[chosen], split.labels[chosen])
+    return permutation[:size]
+
+
+def fetch(train: Split, batch: Batch) -> Split:
+    """The images of a batch, augmented where it has keys, with their labels.
+
+    Args:
+      train: the images that were drawn from.
+      batch: n of them.
+
+    Returns:
+      n images and their labels.
+    """
+    images, labels = train.images[batch.places], train.labels[batch.places]
+    if batch.keys is not None:
+        images = augment(batch.keys, images)
+    return Split(images, labels)
 
 
 def draw_batches(
@@ -36,8 +62,8 @@ def draw_batches(
     settings: Settings,
     keys: RandomStreams,
     step: jax.Array,
-    train: Split,
-) -> list[Split]:
+    num_examples: int,
+) -> list[Batch]:
     """The batches of a step, drawn independently of each other.
 
     Args:
@@ -45,27 +71,26 @@ def draw_batches(
       settings: `batch_size`, `large_batch_size` and `augmentation` count.
       keys: of the run; each batch has its own.
       step: number of the step, an integer scalar.
-      train: the images to draw from.
+      num_examples: number of images to draw from.
 
     Returns:
-      One batch for each name, augmented where the settings say so.
+      One batch for each name, with keys where the settings ask for augmentation.
     """
     streams = {
         "small": keys.batches,
         "second-small": keys.second_batches,
         "large": keys.large_batches,
     }
-    batches = [
-        draw_batch(streams[name], step, train, batch_size(name, settings))
-        for name in names
-    ]
-    if settings.augmentation == "none":
-        return batches
     key = jax.random.fold_in(keys.augmentation, step)
-    return [
-        batch._replace(images=augment(jax.random.fold_in(key, number), batch.images))
-        for number, batch in enumerate(batches)
-    ]
+
+    def draw(number: int, name: BatchName) -> Batch:
+        size = batch_size(name, settings)
+        places = draw_places(streams[name], step, num_examples, size)
+        if settings.augmentation == "none":
+            return Batch(places, None)
+        return Batch(places, jax.random.split(jax.random.fold_in(key, number), size))
+
+    return [draw(number, name) for number, name in enumerate(names)]
 
 
 def batch_size(name: BatchName, settings: Settings) -> int:

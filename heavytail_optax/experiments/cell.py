@@ -1,12 +1,15 @@
 """One cell of a grid: trained, then measured."""
 
+import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable
+from typing import Protocol
 
 from heavytail_optax.experiments import run_directory
 from heavytail_optax.experiments.data import Dataset
 from heavytail_optax.experiments.grid import Cell
-from heavytail_optax.experiments.job import load_job_data, record_job, reload_job_data
+from heavytail_optax.experiments.job import check_job_data, load_job_data, record_job
 from heavytail_optax.experiments.presets import PresetName
 from heavytail_optax.experiments.results import MethodResult
 from heavytail_optax.experiments.run import (
@@ -15,18 +18,48 @@ from heavytail_optax.experiments.run import (
     RunOptions,
     run_method,
 )
+from heavytail_optax.experiments.run_directory import RunDirectoryError
 from heavytail_optax.experiments.run_lock import RunLock
-from heavytail_optax.experiments.sharpness import measure_sharpness, write_sharpness
+from heavytail_optax.experiments.settings import Settings, changed_settings
+from heavytail_optax.experiments.sharpness import (
+    measure_sharpness,
+    read_sharpness,
+    write_sharpness,
+)
 from heavytail_optax.experiments.training import TrainState
+
+
+class CellObserver(Observer, Protocol):
+    """Is told what happens, to show it."""
+
+    def measuring(self, label: str, done: int, total: int) -> None:
+        """So many of the samples for the sharpness are done."""
+
+
+def data_loader(data_dir: pathlib.Path | None) -> Callable[[Settings], Dataset]:
+    """Loads the data of a cell, and has them at hand for the next one of its seed.
+
+    Args:
+      data_dir: where to look for the data's files first.
+
+    Returns:
+      A function, which raises `DataError` if the data are not there.
+    """
+
+    @functools.lru_cache(maxsize=1)
+    def load(settings: Settings) -> Dataset:
+        return load_job_data(settings, data_dir)
+
+    return lambda settings: load(dataclasses.replace(settings, methods=("sgd",)))
 
 
 def run_cell(
     cell: Cell,
     preset: PresetName,
     command: str,
-    observer: Observer,
+    observer: CellObserver,
+    load: Callable[[Settings], Dataset],
     should_stop: Callable[[], bool] = lambda: False,
-    data_dir: pathlib.Path | None = None,
     options: RunOptions = ON_ONE_DEVICE,
 ) -> MethodResult:
     """Trains from where the cell is to the last step, and measures the sharpness.
@@ -36,33 +69,48 @@ def run_cell(
       preset: that its settings come from.
       command: as typed.
       observer: is told what happens.
-      should_stop: asked after each chunk; what is done is then saved.
-      data_dir: where to look for the data's files first.
+      load: of `data_loader`.
+      should_stop: asked after each chunk, and while measuring; the steps that are done
+        are then saved.
       options: that do not change the numbers.
 
     Returns:
-      "interrupted" if steps are left because `should_stop()` was true.
+      "interrupted" if anything is left to do because `should_stop()` was true.
 
     Raises:
       DataError: if the data are not there.
-      RunDirectoryError: if another process is at work on this cell, or the directory
-        cannot be used.
+      RunBusyError: if another process is at work on this cell.
+      RunDirectoryError: if the directory cannot be used.
     """
-    cell.directory.mkdir(parents=True, exist_ok=True)
+    try:
+        cell.directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunDirectoryError(
+            f"The run directory {cell.directory} cannot be made: {error.strerror}."
+        ) from error
     with RunLock(cell.directory):
-        dataset = _dataset(cell, preset, command, observer, data_dir)
+        dataset = load(cell.settings)
+        _check_or_record(cell, preset, command, observer, dataset)
         path = run_directory.sharpness_path(cell.directory, cell.method)
 
         def measure(state: TrainState) -> None:
-            if path.exists():
+            if read_sharpness(path):
                 return
-            observer.note(f"{cell.label}: measuring the sharpness")
             sharpness = measure_sharpness(
-                cell.settings, state.params, dataset.train, dataset.num_classes
+                cell.settings,
+                state.params,
+                dataset.train,
+                dataset.num_classes,
+                lambda done: observer.measuring(
+                    cell.label, done, cell.settings.sharpness_samples
+                ),
+                should_stop,
+                options.mesh,
             )
-            write_sharpness(path, sharpness)
+            if sharpness is not None:
+                write_sharpness(path, sharpness)
 
-        return run_method(
+        result = run_method(
             cell.directory,
             cell.method,
             cell.settings,
@@ -73,17 +121,28 @@ def run_cell(
             cell.label,
             measure,
         )
+        if result.status == "finished" and not read_sharpness(path):
+            return result._replace(status="interrupted")
+        return result
 
 
-def _dataset(
+def _check_or_record(
     cell: Cell,
     preset: PresetName,
     command: str,
     observer: Observer,
-    data_dir: pathlib.Path | None,
-) -> Dataset:
-    if run_directory.config_path(cell.directory).exists():
-        return reload_job_data(cell.directory, observer, data_dir)
-    dataset = load_job_data(cell.settings, data_dir)
-    record_job(cell.directory, preset, cell.settings, dataset, command)
-    return dataset
+    dataset: Dataset,
+) -> None:
+    """The run in the directory must be this one; a new one is written down."""
+    directory = cell.directory
+    if not run_directory.config_path(directory).exists():
+        record_job(directory, preset, cell.settings, dataset, command)
+        return
+    stored = run_directory.read_config(directory)["settings"]
+    changed = changed_settings(stored, cell.settings)
+    if changed:
+        raise RunDirectoryError(
+            f"The run in {directory} has other settings: {'; '.join(changed)}. Remove "
+            "it, or choose another directory."
+        )
+    check_job_data(directory, dataset, observer)

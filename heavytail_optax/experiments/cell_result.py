@@ -47,6 +47,12 @@ class CellResult(NamedTuple):
     classes: int | None = None
 
     @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to do: diverged, or trained and measured."""
+        is_measured = bool(self.sharpness)
+        return self.status == "diverged" or (self.status == "finished" and is_measured)
+
+    @property
     def outcome(self) -> str:
         """In words: "finished", "missing" or "diverged at step 1,204"."""
         if self.status in ("finished", "missing"):

@@ -119,7 +119,7 @@ def check_room(
     else:
         return
     raise RunDirectoryError(
-        f"The run in {directory} needs {problem}. Make room, or choose another --run-dir."
+        f"The run in {directory} needs {problem}. Make room, or choose another directory."
     )
 
 

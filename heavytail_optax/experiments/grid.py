@@ -4,6 +4,7 @@ grid.json                 preset and settings, which all cells share
 <method>/seed-<n>/        the cell: a run directory, as `heavytail train` makes it
 """
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -19,6 +20,7 @@ from heavytail_optax.experiments.methods import METHOD_NAMES, METHODS, MethodNam
 from heavytail_optax.experiments.metrics_log import read_metrics
 from heavytail_optax.experiments.presets import PRESETS, PresetName
 from heavytail_optax.experiments.run_directory import RunDirectoryError
+from heavytail_optax.experiments.run_lock import RunLock
 from heavytail_optax.experiments.settings import Settings, changed_settings, from_dict
 from heavytail_optax.experiments.sharpness import read_sharpness
 from heavytail_optax.experiments.summary import truncated_share
@@ -63,54 +65,93 @@ class Grid(NamedTuple):
                 yield Cell(self.directory / method / f"seed-{seed}", settings)
 
 
-def open_grid(
+def new_grid(
     directory: pathlib.Path, preset: PresetName, settings: Settings, seeds: int
 ) -> Grid:
-    """Makes a grid, or takes the one that is there and adds methods and seeds to it.
+    """The grid of what is asked for; nothing is read or written.
 
     Args:
-      directory: of the grid, new or empty or with the grid.
+      directory: of the grid.
       preset: that the settings come from.
       settings: with the methods, and the first seed.
       seeds: how many seeds.
+    """
+    numbers = tuple(range(settings.seed, settings.seed + seeds))
+    return Grid(directory, preset, settings, settings.methods, numbers)
+
+
+def check_grid(asked: Grid) -> Grid:
+    """Compares a grid with what is in its directory, and changes nothing.
+
+    Args:
+      asked: the grid that is asked for.
 
     Returns:
-      The grid of the methods and seeds asked for now; the directory remembers all.
+      The grid with the methods and seeds asked for now or earlier.
 
     Raises:
-      RunDirectoryError: if there is another grid or anything else in the directory, or
-        it cannot be written to.
+      RunDirectoryError: if there is another grid or anything else in the directory.
     """
-    path = _path(directory)
-    asked = Grid(
-        directory,
-        preset,
-        settings,
-        settings.methods,
-        tuple(range(settings.seed, settings.seed + seeds)),
-    )
-    if not path.exists():
-        run_directory.claim(directory)
-        _write(asked)
+    directory = asked.directory
+    if not _path(directory).exists():
+        _check_is_free(directory)
         return asked
     there = read_grid(directory)
     shared = {name: getattr(there.settings, name) for name in _OF_THE_CELL}
-    changed = changed_settings(there.settings, dataclasses.replace(settings, **shared))
-    if there.preset != preset:
-        changed.insert(0, f"`preset` is {there.preset!r} there and {preset!r} here")
+    changed = changed_settings(
+        there.settings, dataclasses.replace(asked.settings, **shared)
+    )
+    if there.preset != asked.preset:
+        changed.insert(
+            0, f"`preset` is {there.preset!r} there and {asked.preset!r} here"
+        )
     if changed:
         raise RunDirectoryError(
             f"The grid in {directory} has other settings: {'; '.join(changed)}. Choose "
             "another --directory."
         )
     together = {*there.methods, *asked.methods}
-    _write(
-        there._replace(
-            methods=tuple(name for name in METHOD_NAMES if name in together),
-            seeds=tuple(sorted({*there.seeds, *asked.seeds})),
-        )
+    return there._replace(
+        methods=tuple(name for name in METHOD_NAMES if name in together),
+        seeds=tuple(sorted({*there.seeds, *asked.seeds})),
     )
-    return asked
+
+
+def record_grid(asked: Grid) -> None:
+    """Makes a grid, or adds methods and seeds to the one that is there.
+
+    Args:
+      asked: the grid that is asked for.
+
+    Raises:
+      RunDirectoryError: if there is another grid or anything else in the directory, or
+        it cannot be written to.
+    """
+    directory = asked.directory
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        # Another process may add to it at this moment.
+        with RunLock(directory, wait_seconds=10.0):
+            _write(check_grid(asked))
+    except OSError as error:
+        raise RunDirectoryError(
+            f"The grid cannot be written to {directory}: {error.strerror}. Choose "
+            "another --directory."
+        ) from error
+
+
+def _check_is_free(directory: pathlib.Path) -> None:
+    lock_files = {
+        run_directory.lock_path(directory),
+        run_directory.holder_path(directory),
+    }
+    problem = None
+    if directory.exists() and not directory.is_dir():
+        problem = "is a file"
+    elif directory.is_dir() and set(directory.iterdir()) - lock_files:
+        problem = "is not empty, and holds no grid"
+    if problem is not None:
+        raise RunDirectoryError(f"{directory} {problem}. Choose another --directory.")
 
 
 def read_grid(directory: pathlib.Path) -> Grid:
@@ -126,15 +167,22 @@ def read_grid(directory: pathlib.Path) -> Grid:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         settings = from_dict(values["settings"])
-        seeds = tuple(int(seed) for seed in values["seeds"])
+        seeds = tuple(values["seeds"])
+        for seed in seeds:
+            dataclasses.replace(settings, seed=seed)
         grid = Grid(directory, values["preset"], settings, settings.methods, seeds)
+        if grid.preset not in PRESETS:
+            raise ValueError(f"There is no preset {grid.preset!r}.")
     except FileNotFoundError as error:
         problem = f"There is no grid in {directory}: {path} is missing."
         raise RunDirectoryError(problem) from error
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise RunDirectoryError(f"{path} is not understood: {error}") from error
-    if grid.preset not in PRESETS:
-        raise RunDirectoryError(f"{path} has an unknown preset, {grid.preset!r}.")
+    except OSError as error:
+        raise RunDirectoryError(f"{path} cannot be read: {error.strerror}.") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise RunDirectoryError(
+            f"{path} is not understood: {error}. Choose another directory, or put the "
+            "file back."
+        ) from error
     return grid
 
 
@@ -158,7 +206,8 @@ def read_cell(cell: Cell) -> CellResult:
     """What a run has come to."""
     history = read_metrics(run_directory.metrics_path(cell.directory, cell.method))
     data: dict[str, Any] = {}
-    if run_directory.config_path(cell.directory).exists():
+    # One that is missing or damaged says nothing about the metrics.
+    with contextlib.suppress(RunDirectoryError):
         data = run_directory.read_config(cell.directory)["data"]
     settings = cell.settings
     result = CellResult(
@@ -185,24 +234,19 @@ def read_cell(cell: Cell) -> CellResult:
     )
 
 
-def is_done(cell: Cell) -> bool:
-    """Whether nothing is left to do: diverged, or trained and measured."""
-    result = read_cell(cell)
-    measured = run_directory.sharpness_path(cell.directory, cell.method).exists()
-    return result.status == "diverged" or (result.status == "finished" and measured)
+def unfinished(grid: Grid) -> list[Cell]:
+    """The cells where something is left to do."""
+    return [cell for cell in grid.cells() if not read_cell(cell).is_done]
 
 
 def _status(history: Sequence[Metrics], settings: Settings) -> CellStatus:
     if not history:
         return "missing"
-    if not is_finite(history[-1]):
+    last = history[-1]
+    # As in `training`, which stops at the first of these that is not finite.
+    if not (math.isfinite(last.batch_loss) and math.isfinite(last.train_loss)):
         return "diverged"
-    return "finished" if history[-1].step == settings.steps else "interrupted"
-
-
-def is_finite(metrics: Metrics) -> bool:
-    """Whether the run had not diverged."""
-    return all(math.isfinite(value) for value in metrics)
+    return "finished" if last.step == settings.steps else "interrupted"
 
 
 def _path(directory: pathlib.Path) -> pathlib.Path:

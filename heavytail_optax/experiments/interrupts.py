@@ -2,7 +2,7 @@
 
 import contextlib
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any, Self
 
@@ -15,15 +15,21 @@ class StopRequest:
 
     Args:
       notify: called at the first signal.
+      signals: numbers of those to note.
     """
 
-    def __init__(self, notify: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        notify: Callable[[], None],
+        signals: Sequence[int] = (signal.SIGINT, signal.SIGTERM),
+    ) -> None:
         self._notify = notify
+        self._signals = signals
         self._signal: int | None = None
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in self._signals:
             self._before[number] = signal.signal(number, self._handle)
         return self
 
@@ -44,6 +50,11 @@ class StopRequest:
     def is_set(self) -> bool:
         """Whether a signal has come."""
         return self._signal is not None
+
+    @property
+    def signal(self) -> int | None:
+        """The number of the signal that has come."""
+        return self._signal
 
     @property
     def exit_status(self) -> int:

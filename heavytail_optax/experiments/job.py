@@ -85,8 +85,26 @@ def reload_job_data(
       DataError: if they are no longer there.
       RunDirectoryError: if there is no such job, or its data are others than then.
     """
+    settings = run_directory.read_config(directory)["settings"]
+    dataset = load_job_data(settings, data_dir)
+    check_job_data(directory, dataset, observer)
+    return dataset
+
+
+def check_job_data(
+    directory: pathlib.Path, dataset: Dataset, observer: Observer
+) -> None:
+    """Compares the data with those that an earlier job started with.
+
+    Args:
+      directory: of the job.
+      dataset: loaded now.
+      observer: is told if versions or the device are others than then.
+
+    Raises:
+      RunDirectoryError: if there is no such job, or its data are others than then.
+    """
     config = run_directory.read_config(directory)
-    dataset = load_job_data(config["settings"], data_dir)
     if not is_same_data(describe_dataset(dataset), config["data"]):
         raise RunDirectoryError(
             f"The images or labels are not those that the run in {directory} started "
@@ -100,7 +118,6 @@ def reload_job_data(
             "Going on with other versions than before, so the last digits may differ: "
             + ", ".join(changed)
         )
-    return dataset
 
 
 def run_job(

@@ -44,8 +44,8 @@ def drop_metrics_after(
     Args:
       path: of the file; it need not be there.
       step: the last one to keep.
-      note: is told if metrics are lost: a line was damaged that is not the last one,
-        which a kill may cut, or there is none of `step`.
+      note: is told if a line was damaged that is not the last one, which a kill may
+        cut: its metrics are lost.
 
     Returns:
       The metrics that are left.
@@ -54,15 +54,8 @@ def drop_metrics_after(
     kept = _up_to(step, metrics)
     if path.exists():
         replace_file(path, "".join(_line(row) + "\n" for row in kept))
-    if note is not None:
-        if damaged:
-            note(f"{damaged} damaged lines of {path} are left out.")
-        last = kept[-1].step if kept else 0
-        if last != step:
-            note(
-                f"The metrics of the steps after {last:,} up to {step:,} are missing "
-                f"in {path}. The training goes on all the same."
-            )
+    if damaged and note is not None:
+        note(f"{damaged} damaged lines of {path} are left out.")
     return kept
 
 

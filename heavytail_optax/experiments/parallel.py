@@ -1,15 +1,14 @@
 """Data parallelism: a batch is spread over the devices, all else is on each of them."""
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from heavytail_optax.experiments.errors import JobError
-from heavytail_optax.experiments.models import Predict
 
 _AXIS = "data"
 
@@ -32,16 +31,18 @@ def data_mesh(devices: int | Literal["all"]) -> Mesh | None:
     """
     found = jax.devices()
     number = len(found) if devices == "all" else devices
+    there = f"JAX sees {len(found)} {found[0].platform.upper()} "
+    there += "device" if len(found) == 1 else "devices"
     if not 1 <= number <= len(found):
+        some = "1" if len(found) == 1 else f"an integer from 1 to {len(found)}"
         raise DevicesError(
-            f"The `devices` option must be all or an integer from 1 to {len(found)}, "
-            f"the number of {found[0].platform.upper()} devices here. Got {devices} "
+            f"The `devices` option must be all or {some}: {there}. Got {devices} "
             "instead."
         )
     if jax.process_count() > 1 and number < len(found):
         raise DevicesError(
             "The `devices` option must be all where there are several processes. "
-            f"Got {devices} instead."
+            f"{there} in all of them. Got {devices} instead."
         )
     if number == 1:
         return None
@@ -73,43 +74,40 @@ def replicate(mesh: Mesh | None, tree: Any) -> Any:
     return jax.tree.map(put, tree)
 
 
-def of_first_process(number: int) -> int:
-    """The number that the first process has, in all of them."""
-    if jax.process_count() == 1:
-        return number
-    return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
+def spread(
+    mesh: Mesh | None, function: Callable[[Any, Any], jax.Array]
+) -> Callable[[Any, Any], jax.Array]:
+    """A function that computes on all devices, each with a part of the batch.
 
-
-def in_any_process(is_true: bool) -> bool:
-    """Whether it is true in one of the processes at least."""
-    if jax.process_count() == 1:
-        return is_true
-    return bool(multihost_utils.process_allgather(np.bool_(is_true)).any())
-
-
-def spread(mesh: Mesh | None, predict: Predict) -> Predict:
-    """A network that computes on all devices, each with a part of the images.
-
-    The number of images need not be a multiple of the number of devices: the last ones
-    are joined by black images, whose logits are dropped.
+    Differentiated with respect to its first argument, it has one all-reduce of the
+    gradient. The batch need not be a multiple of the number of devices: it is filled up
+    with copies of its last example, whose values are dropped.
 
     Args:
       mesh: of `data_mesh`.
-      predict: gives logits of shape (n, classes) for parameters and images.
+      function: `(whole, batch) -> values`, with one value (or row) for each example of
+        the batch, a pytree with a leading axis over the examples. The value of an
+        example must not depend on the others.
 
     Returns:
-      The same function; `predict` itself without a mesh.
+      The same function; `function` itself without a mesh.
     """
     if mesh is None:
-        return predict
-    on_each = NamedSharding(mesh, PartitionSpec())
-    by_image = NamedSharding(mesh, PartitionSpec(_AXIS))
+        return function
+    on_each, by_example = PartitionSpec(), PartitionSpec(_AXIS)
+    on_part = jax.shard_map(
+        function, mesh=mesh, in_specs=(on_each, by_example), out_specs=by_example
+    )
 
-    def spread_predict(params: Any, images: jax.Array) -> jax.Array:
-        number = images.shape[0]
-        padding = [(0, -number % mesh.size)] + [(0, 0)] * (images.ndim - 1)
-        padded = jax.lax.with_sharding_constraint(jnp.pad(images, padding), by_image)
-        logits = jax.lax.with_sharding_constraint(predict(params, padded), on_each)
-        return logits[:number]
+    def spread_function(whole: Any, batch: Any) -> jax.Array:
+        number = jax.tree.leaves(batch)[0].shape[0]
+        filled = np.minimum(np.arange(number + -number % mesh.size), number - 1)
+        batch = jax.tree.map(lambda leaf: leaf[filled], batch)
+        # Else the compiler shares out the work before and after too, which is little,
+        # and moves the numbers between the devices.
+        batch = jax.lax.with_sharding_constraint(batch, NamedSharding(mesh, on_each))
+        values = on_part(whole, batch)
+        values = jax.lax.with_sharding_constraint(values, NamedSharding(mesh, on_each))
+        return values[:number]
 
-    return spread_predict
+    return spread_function

@@ -4,7 +4,7 @@ import time
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn
 
 from heavytail_optax.experiments.training import Chunk, Metrics
 
@@ -19,13 +19,17 @@ class LiveProgress:
     Args:
       console: a terminal.
       steps: of each run.
+      keep_bars: whether the bar of a run stays when it is done; otherwise one line about
+        it goes up and out of sight, as is best for many runs.
     """
 
-    def __init__(self, console: Console, steps: int) -> None:
+    def __init__(self, console: Console, steps: int, keep_bars: bool = True) -> None:
         self._steps = steps
+        self._keep_bars = keep_bars
         self._first: Metrics | None = None
         self._progress = Progress(*_columns(console.width), console=console)
-        self._task = None
+        self._task: TaskID | None = None
+        self._overall: TaskID | None = None
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -38,28 +42,67 @@ class LiveProgress:
         """Adds a bar, which pulses while the steps are compiled."""
         self._first = metrics
         done = metrics.step if metrics else 0
-        finished = done == self._steps
-        self._task = self._progress.add_task(
-            label,
-            total=self._steps if finished else None,
-            completed=done,
-            report="already done" if finished else "compiling",
-        )
+        if done == self._steps:
+            self._add(label, "already done", done, done)
+        else:
+            self._add(label, "compiling", done, None)
 
     def advance(self, label: str, chunk: Chunk, metrics: Metrics | None) -> None:
         """Moves the bar to the step of the chunk."""
-        del label
+        report = describe(chunk, metrics, self._first, self._steps)
+        if chunk.step == self._steps and not self._keep_bars:
+            self._remove()
+            self.note(f"{label}  {report}")
+            return
         assert self._task is not None
         self._progress.update(
-            self._task,
-            total=self._steps,
-            completed=chunk.step,
-            report=describe(chunk, metrics, self._first, self._steps),
+            self._task, total=self._steps, completed=chunk.step, report=report
         )
+
+    def measuring(self, label: str, done: int, total: int) -> None:
+        """Shows a bar of its own while the sharpness is measured."""
+        if done == 0:
+            self._add(label, "", 0, total)
+        if done == total and not self._keep_bars:
+            self._remove()
+            return
+        assert self._task is not None
+        report = f"sharpness: {done}/{total} perturbations"
+        self._progress.update(self._task, completed=done, report=report)
+
+    def overall(self, done: int, total: int, time_left: str) -> None:
+        """Shows a bar of all runs, the lowest."""
+        if self._overall is None:
+            self._overall = self._progress.add_task("all runs", total=total, report="")
+        report = ", ".join(filter(None, [f"{done} of {total} done", time_left]))
+        self._progress.update(self._overall, completed=done, report=report)
 
     def note(self, text: str) -> None:
         """Shows a line above the bars."""
         self._progress.console.print(text, highlight=False)
+
+    def _add(self, label: str, report: str, done: int, total: int | None) -> None:
+        if not self._keep_bars:
+            self._remove()
+        overall = None
+        if self._overall is not None:
+            overall = self._progress.tasks[-1]
+            self._progress.remove_task(self._overall)
+        self._task = self._progress.add_task(
+            label, total=total, completed=done, report=report
+        )
+        if overall is not None:
+            self._overall = self._progress.add_task(
+                overall.description,
+                total=overall.total,
+                completed=int(overall.completed),
+                **overall.fields,
+            )
+
+    def _remove(self) -> None:
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+            self._task = None
 
 
 class PlainProgress:
@@ -68,14 +111,17 @@ class PlainProgress:
     Args:
       console: a file or a pipe.
       steps: of each run.
+      keep_bars: for a terminal.
     """
 
-    def __init__(self, console: Console, steps: int) -> None:
+    def __init__(self, console: Console, steps: int, keep_bars: bool = True) -> None:
+        del keep_bars
         self._console = console
         self._steps = steps
         self._first: Metrics | None = None
         self._shown_step = 0
         self._shown_at = 0.0
+        self._runs_done: int | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -93,16 +139,33 @@ class PlainProgress:
 
     def advance(self, label: str, chunk: Chunk, metrics: Metrics | None) -> None:
         """Writes a line if there is enough news."""
-        now = time.monotonic()
         is_due = (
             chunk.step == self._steps
             or chunk.step - self._shown_step >= self._steps / _LINES
-            or now - self._shown_at >= _SECONDS_BETWEEN_LINES
+            or time.monotonic() - self._shown_at >= _SECONDS_BETWEEN_LINES
         )
         if is_due:
-            self._shown_step, self._shown_at = chunk.step, now
+            self._shown_step, self._shown_at = chunk.step, time.monotonic()
             report = describe(chunk, metrics, self._first, self._steps)
             self.note(f"{label}: {report}")
+
+    def measuring(self, label: str, done: int, total: int) -> None:
+        """Writes a line at first, and then now and again."""
+        now = time.monotonic()
+        if done == 0:
+            self.note(f"{label}: measuring the sharpness")
+        elif now - self._shown_at >= _SECONDS_BETWEEN_LINES:
+            self.note(f"{label}: sharpness: {done}/{total} perturbations")
+        else:
+            return
+        self._shown_at = now
+
+    def overall(self, done: int, total: int, time_left: str) -> None:
+        """Writes a line when a run is done."""
+        if done != self._runs_done:
+            self._runs_done = done
+            report = [f"{done} of {total} runs are done", time_left]
+            self.note(", ".join(filter(None, report)))
 
     def note(self, text: str) -> None:
         """Writes a line."""

@@ -20,6 +20,10 @@ from heavytail_optax.experiments.run_directory import (
 )
 
 
+class RunBusyError(RunDirectoryError):
+    """Another process is at work in the directory."""
+
+
 class RunLock:
     """Holds a run directory for this process; use as a context manager.
 
@@ -30,10 +34,12 @@ class RunLock:
 
     Args:
       directory: of the job; it is there.
+      wait_seconds: how long to wait for a process that holds it.
 
     Raises:
-      RunDirectoryError: on entering, if another process, or another lock of this one,
-        holds the directory, or if no lock can be had there.
+      RunBusyError: on entering, if another process, or another lock of this one, holds
+        the directory.
+      RunDirectoryError: likewise, if no lock can be had there.
 
     Example:
       >>> import pathlib, tempfile
@@ -44,8 +50,9 @@ class RunLock:
       2
     """
 
-    def __init__(self, directory: pathlib.Path) -> None:
+    def __init__(self, directory: pathlib.Path, wait_seconds: float = 0.0) -> None:
         self._directory = directory
+        self._wait_seconds = wait_seconds
         self._lock = filelock.FileLock(lock_path(directory.absolute()))
 
     def __enter__(self) -> Self:
@@ -55,9 +62,9 @@ class RunLock:
             with warnings.catch_warnings():
                 # That it falls back on a lock which outlives a killed process.
                 warnings.simplefilter("ignore")
-                self._lock.acquire(blocking=False)
+                self._lock.acquire(timeout=self._wait_seconds)
         except filelock.Timeout as error:
-            raise RunDirectoryError(self._refusal()) from error
+            raise RunBusyError(self._refusal()) from error
         except (OSError, NotImplementedError) as error:
             raise RunDirectoryError(self._problem(error)) from error
         if isinstance(self._lock, filelock.SoftFileLock):
@@ -85,7 +92,7 @@ class RunLock:
             who = "another process"
         return (
             f"The run directory {self._directory} is in use by {who}. Wait until it is "
-            "done or stop it, or choose another --run-dir."
+            "done or stop it, or choose another directory."
         )
 
     def _problem(self, error: Exception) -> str:
@@ -93,7 +100,7 @@ class RunLock:
         if code in _NO_LOCKS:
             return (
                 f"The file system of {self._directory} has no file locks, which keep a "
-                "second process from the same run. Choose a --run-dir on another one."
+                "second process from the same run. Choose a directory on another one."
             )
         reason = os.strerror(code) if code else str(error)
         return f"The run directory {self._directory} cannot be locked: {reason}."

@@ -19,12 +19,19 @@ class Session(NamedTuple):
 
 
 @contextlib.contextmanager
-def open_session(console: Console, steps: int) -> Iterator[Session]:
+def open_session(
+    console: Console,
+    steps: int,
+    keep_bars: bool = True,
+    on_stop: str = "Stopping after these steps.",
+) -> Iterator[Session]:
     """Notes Ctrl-C and SIGTERM, and shows progress on the console.
 
     Args:
       console: a terminal, a pipe or a file.
       steps: of each run.
+      keep_bars: whether the bars of runs that are done stay in sight.
+      on_stop: what to say at Ctrl-C.
 
     Yields:
       The session.
@@ -32,8 +39,11 @@ def open_session(console: Console, steps: int) -> Iterator[Session]:
 
     def notify() -> None:
         console.show_cursor()
-        console.print("Stopping after these steps. Ctrl-C again quits at once.")
+        console.print(f"{on_stop} Ctrl-C again quits at once.")
 
     progress_type = LiveProgress if console.is_terminal else PlainProgress
-    with StopRequest(notify) as stop, progress_type(console, steps) as progress:
+    with (
+        StopRequest(notify) as stop,
+        progress_type(console, steps, keep_bars) as progress,
+    ):
         yield Session(console, progress, stop)

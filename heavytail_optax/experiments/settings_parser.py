@@ -1,13 +1,12 @@
 """What the commands with settings share: the preset, and the text of --help."""
 
 import argparse
+import difflib
 import inspect
 from collections.abc import Sequence
 
 from heavytail_optax.experiments.methods import METHODS
 from heavytail_optax.experiments.presets import PRESETS, PresetName
-
-DIVERGED = 3  # exit status
 
 
 def options_ahead(
@@ -40,12 +39,35 @@ def preset_of(arguments: Sequence[str], default: PresetName) -> PresetName:
     return next((known for known in PRESETS if known == name), default)
 
 
-def description(command: type, unit: str) -> str:
+def suggestions(arguments: Sequence[str]) -> list[str]:
+    """One line for each misspelt preset or method that is like one there is.
+
+    Args:
+      arguments: of the command.
+
+    Example:
+      >>> suggestions(["--methods", "sgd", "balancd", "--seeds", "balancd"])
+      ["'balancd': did you mean 'balanced'?"]
+    """
+    known = {"--preset": list(PRESETS), "--methods": list(METHODS)}
+    found, option = [], ""
+    for word in arguments:
+        if word.startswith("--"):
+            option, _, word = word.partition("=")
+        names = known.get(option, [])
+        if word and names and word not in names:
+            close = difflib.get_close_matches(word, names, n=1)
+            found += [f"{word!r}: did you mean {name!r}?" for name in close]
+    return found
+
+
+def description(command: type, unit: str, exit_status: str) -> str:
     """The docstring, presets, methods with the paper's names, and the exit status.
 
     Args:
       command: the command's dataclass.
       unit: what can diverge: "method" or "run".
+      exit_status: what the numbers mean.
     """
     about = inspect.getdoc(command) or ""
     start = about.partition("Attributes:")[0].rstrip()
@@ -57,8 +79,7 @@ def description(command: type, unit: str) -> str:
         f"A {unit} whose loss is no longer finite has diverged: it is stopped, and the "
         "others have their turn. Without truncation a jump may also leave all ReLUs "
         "off: the loss stays finite, the accuracy that of chance.\n\n"
-        f"Exit status: 0 if every {unit} came to its last step, 1 if the job could not "
-        f"start, 2 for bad options, {DIVERGED} if a {unit} diverged, 130 after Ctrl-C."
+        f"Exit status: {exit_status}, 130 after Ctrl-C."
     )
     return "\n".join(
         [

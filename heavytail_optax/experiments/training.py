@@ -23,7 +23,8 @@ from heavytail_optax.experiments.gradients import build_gradient
 from heavytail_optax.experiments.methods import METHODS, MethodName
 from heavytail_optax.experiments.models import build_model
 from heavytail_optax.experiments.optimizers import build_optimizer
-from heavytail_optax.experiments.parallel import of_first_process, spread
+from heavytail_optax.experiments.parallel import spread
+from heavytail_optax.experiments.processes import of_first_process
 from heavytail_optax.experiments.random_streams import RandomStreams
 from heavytail_optax.experiments.settings import Settings
 
@@ -110,8 +111,7 @@ def build_trainer(
       steps and donates the state it is given; `evaluate(params, split)`.
     """
     predict, init_params = build_model(settings, image_shape, classes)
-    predict = spread(mesh, predict)
-    gradient = build_gradient(METHODS[method], settings, predict)
+    gradient = build_gradient(METHODS[method], settings, predict, mesh)
     init_optimizer, update = build_optimizer(METHODS[method], settings)
     capacity = settings.eval_every
 
@@ -145,7 +145,7 @@ def build_trainer(
         return jax.lax.fori_loop(0, number, body, state)
 
     def evaluate_params(params: Any, split: Split) -> Scores:
-        return evaluate(predict, params, split)
+        return evaluate(spread(mesh, predict), params, split)
 
     return Trainer(jax.jit(init), take_steps, jax.jit(evaluate_params))
 

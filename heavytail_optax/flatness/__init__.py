@@ -1,5 +1,6 @@
 """How flat a minimum is: measures of sharpness, each with its error bar."""
 
+from heavytail_optax.flatness._barrier import LinearBarrier, linear_barrier
 from heavytail_optax.flatness._batches import mean_over_batches
 from heavytail_optax.flatness._curvature import (
     HessianEigenvalues,
@@ -8,8 +9,21 @@ from heavytail_optax.flatness._curvature import (
     hessian_trace,
 )
 from heavytail_optax.flatness._density import HessianDensity, hessian_density
+from heavytail_optax.flatness._directions import gradient_noise_direction
+from heavytail_optax.flatness._escape import (
+    EscapeProfile,
+    EscapeSettings,
+    escape_profile,
+)
 from heavytail_optax.flatness._expected import ExpectedSharpness, expected_sharpness
+from heavytail_optax.flatness._filters import filter_normalise
 from heavytail_optax.flatness._gauss_newton import gauss_newton_loss
+from heavytail_optax.flatness._landscape import (
+    LossLine,
+    LossPlane,
+    loss_line,
+    loss_plane,
+)
 from heavytail_optax.flatness._maximal import (
     MaximalSettings,
     MaximalSharpness,
@@ -20,22 +34,43 @@ from heavytail_optax.flatness._pac_bayes import (
     PacBayesSharpness,
     pac_bayes_sharpness,
 )
+from heavytail_optax.flatness._plots import (
+    plot_density,
+    plot_escape_profile,
+    plot_line,
+    plot_plane,
+)
 
 __all__ = (
+    "EscapeProfile",
+    "EscapeSettings",
     "ExpectedSharpness",
     "HessianDensity",
     "HessianEigenvalues",
     "HessianTrace",
+    "LinearBarrier",
+    "LossLine",
+    "LossPlane",
     "MaximalSettings",
     "MaximalSharpness",
     "PacBayesSettings",
     "PacBayesSharpness",
+    "escape_profile",
     "expected_sharpness",
+    "filter_normalise",
     "gauss_newton_loss",
+    "gradient_noise_direction",
     "hessian_density",
     "hessian_eigenvalues",
     "hessian_trace",
+    "linear_barrier",
+    "loss_line",
+    "loss_plane",
     "maximal_sharpness",
     "mean_over_batches",
     "pac_bayes_sharpness",
+    "plot_density",
+    "plot_escape_profile",
+    "plot_line",
+    "plot_plane",
 )

@@ -110,8 +110,9 @@ def hessian_density(
     standard deviation `width`, and, for each of m random vectors of signs, the nodes
     and weights of the Gauss quadrature that Lanczos' algorithm gives. The standard
     error is that of the mean over the m vectors. One eigenvalue of a million has weight
-    1e-6: for the extreme ones take `hessian_eigenvalues`. The Gauss-Newton matrix instead of the
-    Hessian: `gauss_newton_loss`. Data that do not fit at once: `mean_over_batches`.
+    1e-6: for the extreme ones take `hessian_eigenvalues`. The Gauss-Newton matrix
+    instead of the Hessian: `gauss_newton_loss`. Data that do not fit at once:
+    `mean_over_batches`.
 
     Cost: `num_samples * num_matvecs` Hessian-vector products, each about two gradients;
     memory for `num_matvecs` vectors of the size of the parameters.

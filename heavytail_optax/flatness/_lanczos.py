@@ -53,9 +53,8 @@ def hessian_operator(loss_fn: Loss, params: Any, args: tuple[Any, ...]) -> Opera
         own = jax.tree.map(lambda x, dtype: x.astype(dtype), unravel(vector), dtypes)
         return loss_fn(own, *args).astype(origin.dtype)
 
-    def matvec(vector: jax.Array) -> jax.Array:
-        return jax.jvp(jax.grad(flat_loss), (origin,), (vector,))[1]
-
+    # What depends on the parameters only is computed once, and kept for all vectors.
+    _, matvec = jax.linearize(jax.grad(flat_loss), origin)
     return Operator(matvec, origin, unravel)
 
 

@@ -5,7 +5,9 @@ import dataclasses
 import jax
 import pytest
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
+from small_data_sets import small_catalogue
 
+from heavytail_optax.experiments.data import _loading as loading
 from heavytail_optax.experiments.data import load_dataset
 from heavytail_optax.experiments.presets import PRESETS
 from heavytail_optax.experiments.random_streams import random_streams
@@ -70,3 +72,29 @@ def tiny_options():
         for name in names
         for part in (f"--{name.replace('_', '-')}", str(values[name]))
     ]
+
+
+@pytest.fixture
+def catalogue(tmp_path, monkeypatch):
+    """Data sets of a few images in place of the published ones.
+
+    The folder of the system's package is `tmp_path / "package"`, and the repository of
+    the hub is `tmp_path / "hub"`; neither is there.
+    """
+    small = small_catalogue(tmp_path)
+    monkeypatch.setattr(loading, "CATALOGUE", small)
+    return small
+
+
+@pytest.fixture
+def load_small(catalogue):
+    """Loads twenty training images of a small data set by its name."""
+
+    def load_small(name, data_dir=None, **changes):
+        height, _, _ = catalogue[name].image_shape
+        sizes = {"clean_examples": 12, "corrupted_examples": 8, "image_size": height}
+        changes = {"data": name, **sizes, **changes}
+        settings = dataclasses.replace(TINY, **changes)
+        return load_dataset(settings, jax.random.key(0), data_dir)
+
+    return load_small

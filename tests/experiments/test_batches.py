@@ -1,67 +1,77 @@
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from heavytail_optax.experiments.augmentation import augment
 from heavytail_optax.experiments.batches import (
-    draw_batch,
     draw_batches,
+    draw_places,
     examples_per_step,
+    fetch,
 )
-from heavytail_optax.experiments.data import Split
 from heavytail_optax.experiments.methods import METHODS
 from heavytail_optax.experiments.random_streams import random_streams
 
 
 def test_batches_are_without_replacement_and_cover_the_split():
-    n = 50
-    split = Split(jnp.arange(n, dtype=jnp.float32).reshape(n, 1, 1, 1), jnp.arange(n))
-    draw = jax.jit(draw_batch, static_argnums=3)
-    key = jax.random.key(0)
-    batches = [draw(key, step, split, 10) for step in range(200)]
-    for batch in batches:
-        assert len(set(batch.labels.tolist())) == 10
-        np.testing.assert_array_equal(batch.images.ravel(), batch.labels)
-    counts = np.bincount(np.concatenate([batch.labels for batch in batches]))
+    draw = jax.jit(draw_places, static_argnums=(2, 3))
+    key, n = jax.random.key(0), 50
+    batches = [draw(key, step, n, 10) for step in range(200)]
+    assert all(len(set(batch.tolist())) == 10 for batch in batches)
+    counts = np.bincount(np.concatenate(batches))
     # Binomial with mean 40 and standard deviation 5.7, for each of 50 images.
     assert counts.size == n and counts.min() > 10 and counts.max() < 70
 
 
-def test_the_whole_split_is_taken_as_it_is(tiny_dataset):
+def test_the_whole_split_is_taken_in_order():
+    assert draw_places(jax.random.key(0), 0, 7, 7).tolist() == list(range(7))
+
+
+def test_batch_is_a_function_of_key_and_step():
+    def places(key, step):
+        return draw_places(jax.random.key(key), step, 100, 20).tolist()
+
+    assert places(0, 5) == places(0, 5)
+    assert places(0, 5) != places(0, 6)
+    assert places(0, 5) != places(1, 5)
+
+
+def test_images_come_with_their_labels(tiny, tiny_dataset):
     train = tiny_dataset.train
-    assert draw_batch(jax.random.key(0), 0, train, train.labels.size) is train
+    (batch,) = draw_batches(("small",), tiny, random_streams(0), 3, 100)
+    assert batch.keys is None
+    images, labels = fetch(train, batch)
+    places = batch.places.tolist()
+    np.testing.assert_array_equal(images, np.asarray(train.images)[places])
+    np.testing.assert_array_equal(labels, np.asarray(train.labels)[places])
 
 
-def test_batch_is_a_function_of_key_and_step(tiny_dataset):
-    def labels(key, step):
-        batch = draw_batch(jax.random.key(key), step, tiny_dataset.train, 20)
-        return batch.images.tolist()
-
-    assert labels(0, 5) == labels(0, 5)
-    assert labels(0, 5) != labels(0, 6)
-    assert labels(0, 5) != labels(1, 5)
+def test_augmented_batches_are_the_augmented_images(tiny, tiny_dataset):
+    settings = dataclasses.replace(tiny, augmentation="crop-flip")
+    keys, train = random_streams(0), tiny_dataset.train
+    _, batch = draw_batches(("small", "large"), settings, keys, 3, 100)
+    key = jax.random.fold_in(jax.random.fold_in(keys.augmentation, 3), 1)
+    plain = fetch(train, batch._replace(keys=None))
+    images, labels = fetch(train, batch)
+    np.testing.assert_array_equal(images, augment(key, plain.images))
+    np.testing.assert_array_equal(labels, plain.labels)
+    assert (images != plain.images).any()
 
 
 def test_batches_of_a_step_are_drawn_independently(tiny):
     settings = dataclasses.replace(tiny, large_batch_size=40)
-    n = settings.training_examples
-    train = Split(jnp.arange(n, dtype=jnp.float32), jnp.arange(n))
-    keys = random_streams(0)
-    names = METHODS["independent"].batches
+    keys, names = random_streams(0), METHODS["independent"].batches
     overlaps = []
     for step in range(200):
-        small, second, large = draw_batches(names, settings, keys, step, train)
-        assert (small.labels.size, second.labels.size, large.labels.size) == (
-            10,
-            10,
-            40,
-        )
+        batches = draw_batches(names, settings, keys, step, settings.training_examples)
+        small, second, large = (batch.places for batch in batches)
+        assert (small.size, second.size, large.size) == (10, 10, 40)
         overlaps.append(
             (
-                np.intersect1d(small.labels, second.labels).size,
-                np.intersect1d(small.labels, large.labels).size,
-                np.intersect1d(second.labels, large.labels).size,
+                np.intersect1d(small, second).size,
+                np.intersect1d(small, large).size,
+                np.intersect1d(second, large).size,
             )
         )
     # Hypergeometric: means 1, 4 and 4, standard deviations 0.9, 1.5 and 1.5; these are
@@ -70,15 +80,15 @@ def test_batches_of_a_step_are_drawn_independently(tiny):
     assert (abs(means - [1, 4, 4]) < [0.32, 0.53, 0.53]).all()
 
 
-def test_methods_have_the_same_small_batches(tiny, tiny_dataset):
+def test_methods_have_the_same_small_batches(tiny):
     keys = random_streams(0)
     first = [
-        draw_batches(method.batches, tiny, keys, 3, tiny_dataset.train)[0]
+        draw_batches(method.batches, tiny, keys, 3, 100)[0].places
         for method in METHODS.values()
         if method.batches[0] == "small"
     ]
-    for batch in first[1:]:
-        np.testing.assert_array_equal(batch.images, first[0].images)
+    for places in first[1:]:
+        np.testing.assert_array_equal(places, first[0])
 
 
 def test_cost_of_a_step(tiny):
@@ -93,6 +103,7 @@ def test_cost_of_a_step(tiny):
         "inflated": 60,
         "independent": 60,
         "shared": 50,
+        "balanced-untruncated": 10,
         "balanced": 10,
         "truncated-heavy-tailed-sgd": 10,
     }

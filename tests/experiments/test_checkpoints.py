@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from heavytail_optax.experiments.checkpoints import Checkpoints
+from heavytail_optax.experiments.random_streams import random_streams
 from heavytail_optax.experiments.run_directory import RunDirectoryError
 from heavytail_optax.experiments.training import build_trainer
 
@@ -20,7 +21,7 @@ def test_nothing_saved_is_none(tmp_path):
 
 def test_state_comes_back_with_its_structure(tiny, tmp_path):
     for method in ("sgd", "balanced", "truncated-heavy-tailed-sgd"):
-        state = build_trainer(tiny, method, (16, 16, 1), 10).init()
+        state = build_trainer(tiny, method, (16, 16, 1), 10).init(random_streams(0))
         blank = jax.tree.map(jnp.zeros_like, state)
         with Checkpoints(tmp_path / method) as checkpoints:
             checkpoints.save(3, blank)

@@ -4,34 +4,21 @@ import dataclasses
 import io
 import sys
 
-import jax
+import datasets
 import numpy as np
 import pytest
 from PIL import Image
 from small_data_sets import (
+    NAMES,
     hub_columns,
     png,
     random_splits,
-    small_catalogue,
     write_parquet,
     write_repository,
 )
 
-from heavytail_optax.experiments.data import DataError, load_dataset
-from heavytail_optax.experiments.data import _loading as loading
-
-NAMES = ("fashion-mnist", "svhn", "cifar10", "cifar100")
-
-
-@pytest.fixture
-def catalogue(tmp_path, monkeypatch):
-    """The small data sets in place of the published ones, until the test is over."""
-    import datasets
-
-    small = small_catalogue(tmp_path)
-    monkeypatch.setattr(loading, "CATALOGUE", small)
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    return small
+from heavytail_optax.experiments.data import DataError
+from heavytail_optax.experiments.data._catalogue import CATALOGUE
 
 
 @pytest.fixture(params=NAMES)
@@ -39,15 +26,10 @@ def name(request):
     return request.param
 
 
-@pytest.fixture
-def load(tiny):
-    def load(name, data_dir=None):
-        size = 28 if name == "fashion-mnist" else 32
-        sizes = {"clean_examples": 12, "corrupted_examples": 8, "image_size": size}
-        settings = dataclasses.replace(tiny, data=name, batch_size=5, **sizes)
-        return load_dataset(settings, jax.random.key(0), data_dir)
-
-    return load
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    """What `datasets` prepares goes to a folder of the test."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
 def assert_read(dataset, train, test):
@@ -57,25 +39,27 @@ def assert_read(dataset, train, test):
     np.testing.assert_array_equal(dataset.test.labels, test.labels)
 
 
-def test_a_repository_of_the_hub_is_read(catalogue, load, tmp_path, name):
+def test_a_repository_of_the_hub_is_read(catalogue, load_small, tmp_path, name):
     """By the name of the configuration, as on the hub; it lies in a local folder."""
     data = catalogue[name]
     train, test = random_splits(data)
     write_repository(tmp_path / "hub", data, train, test)
-    dataset = load(name)
+    dataset = load_small(name)
     assert_read(dataset, train, test)
     assert dataset.source == f"Hugging Face hub, {data.hub.name}"
     assert dataset.files == ()
 
 
 @pytest.mark.parametrize("folder", [".", "{config}"])
-def test_parquet_files_of_the_hub_are_read(catalogue, load, tmp_path, name, folder):
+def test_parquet_files_of_the_hub_are_read(
+    catalogue, load_small, tmp_path, name, folder
+):
     data, data_dir = catalogue[name], tmp_path / "data"
     train, test = random_splits(data)
     place = data_dir / folder.format(config=data.hub.config)
     write_parquet(place, "train", hub_columns(data, train))
     write_parquet(place, "test", hub_columns(data, test))
-    dataset = load(name, data_dir)
+    dataset = load_small(name, data_dir)
     assert_read(dataset, train, test)
     assert dataset.source == "data directory"
     names = ("train-00000-of-00001.parquet", "test-00000-of-00001.parquet")
@@ -83,7 +67,7 @@ def test_parquet_files_of_the_hub_are_read(catalogue, load, tmp_path, name, fold
     assert not (tmp_path / "cache").exists()
 
 
-def test_parquet_files_in_pieces_are_read_in_order(catalogue, load, tmp_path):
+def test_parquet_files_in_pieces_are_read_in_order(catalogue, load_small, tmp_path):
     data = catalogue["cifar10"]
     train, test = random_splits(data)
     columns = hub_columns(data, train)
@@ -92,7 +76,7 @@ def test_parquet_files_in_pieces_are_read_in_order(catalogue, load, tmp_path):
         path = write_parquet(tmp_path, "train", some)
         path.rename(tmp_path / f"train-0000{i}-of-00002.parquet")
     write_parquet(tmp_path, "test", hub_columns(data, test))
-    assert_read(load("cifar10", tmp_path), train, test)
+    assert_read(load_small("cifar10", tmp_path), train, test)
 
 
 @pytest.fixture
@@ -132,23 +116,25 @@ COLOUR = Image.new("RGB", (32, 32))
     ],
 )
 def test_a_bad_cell_is_told_with_its_row(
-    columns_of_cifar10, load, tmp_path, column, cell, message
+    columns_of_cifar10, load_small, tmp_path, column, cell, message
 ):
     columns_of_cifar10[column][3] = cell
     path = write_parquet(tmp_path, "train", columns_of_cifar10)
     with pytest.raises(DataError, match=message) as error:
-        load("cifar10", tmp_path)
+        load_small("cifar10", tmp_path)
     assert str(path) in str(error.value)
     assert ": row 3: " in str(error.value) or "labels must be" in str(error.value)
 
 
-def test_a_path_in_the_image_column_is_not_followed(columns_of_cifar10, load, tmp_path):
+def test_a_path_in_the_image_column_is_not_followed(
+    columns_of_cifar10, load_small, tmp_path
+):
     secret = tmp_path / "secret.png"
     COLOUR.save(secret)
     columns_of_cifar10["img"][0] = {"bytes": None, "path": str(secret)}
     write_parquet(tmp_path, "train", columns_of_cifar10)
     with pytest.raises(DataError, match="row 0: the image must be stored as the bytes"):
-        load("cifar10", tmp_path)
+        load_small("cifar10", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -183,35 +169,35 @@ def test_a_path_in_the_image_column_is_not_followed(columns_of_cifar10, load, tm
     ],
 )
 def test_a_foreign_parquet_file_is_named(
-    columns_of_cifar10, load, tmp_path, change, message
+    columns_of_cifar10, load_small, tmp_path, change, message
 ):
     change(columns_of_cifar10)
     path = write_parquet(tmp_path, "train", columns_of_cifar10)
     with pytest.raises(DataError, match=message) as error:
-        load("cifar10", tmp_path)
+        load_small("cifar10", tmp_path)
     assert str(path) in str(error.value)
 
 
-def test_a_damaged_parquet_file_is_named(columns_of_cifar10, load, tmp_path):
+def test_a_damaged_parquet_file_is_named(columns_of_cifar10, load_small, tmp_path):
     path = write_parquet(tmp_path, "train", columns_of_cifar10)
     content = path.read_bytes()
     rng = np.random.default_rng(0)
     for length in (0, 1, 4, len(content) // 2, len(content) - 1):
         path.write_bytes(content[:length])
         with pytest.raises(DataError, match=path.name):
-            load("cifar10", tmp_path)
+            load_small("cifar10", tmp_path)
     for noise in (b"PAR1", b"PAR1" + rng.bytes(1000) + b"PAR1"):
         path.write_bytes(noise)
         with pytest.raises(DataError, match=path.name):
-            load("cifar10", tmp_path)
+            load_small("cifar10", tmp_path)
     path.unlink()
     path.mkdir()
     with pytest.raises(DataError, match=path.name):
-        load("cifar10", tmp_path)
+        load_small("cifar10", tmp_path)
 
 
 def test_changed_bytes_of_a_parquet_file_never_crash(
-    columns_of_cifar10, load, tmp_path
+    columns_of_cifar10, load_small, tmp_path
 ):
     path = write_parquet(tmp_path, "train", columns_of_cifar10)
     content = path.read_bytes()
@@ -221,24 +207,26 @@ def test_changed_bytes_of_a_parquet_file_never_crash(
         changed[place] ^= 0x55
         path.write_bytes(changed)
         try:
-            assert load("cifar10", tmp_path).train.images.shape == (20, 32, 32, 3)
+            assert load_small("cifar10", tmp_path).train.images.shape == (20, 32, 32, 3)
         except DataError as error:
             assert path.name in str(error)
 
 
-def test_one_split_without_the_other(catalogue, load, tmp_path):
+def test_one_split_without_the_other(catalogue, load_small, tmp_path):
     data = catalogue["cifar10"]
     write_parquet(tmp_path, "train", hub_columns(data, random_splits(data)[0]))
     with pytest.raises(DataError, match=r"beside it, test\*.parquet is missing"):
-        load("cifar10", tmp_path)
+        load_small("cifar10", tmp_path)
 
 
-def test_without_a_source_all_three_ways_are_named(catalogue, load, tmp_path, name):
+def test_without_a_source_all_three_ways_are_named(
+    catalogue, load_small, tmp_path, name
+):
     data = catalogue[name]
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(DataError) as error:
-        load(name, empty)
+        load_small(name, empty)
     opening, first, second, third = str(error.value).split("\n")
     assert data.title in opening
     for file in (*data.train.files, *data.test.files):
@@ -252,32 +240,30 @@ def test_without_a_source_all_three_ways_are_named(catalogue, load, tmp_path, na
     assert 'pip install "heavytail-optax[hub]"' in third
     assert f"{data.hub.name} could not be loaded: " in third
     with pytest.raises(DataError, match="1. .* Failed: no directory was given"):
-        load(name)
+        load_small(name)
 
 
-def test_without_the_package_of_the_hub(catalogue, load, tmp_path, monkeypatch):
+def test_without_the_package_of_the_hub(catalogue, load_small, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(DataError, match="3. .* Failed: datasets is not installed"):
-        load("svhn")
+        load_small("svhn")
     (tmp_path / "train.parquet").touch()
     (tmp_path / "test.parquet").touch()
     with pytest.raises(DataError, match="1. .* Failed: .*datasets is not installed"):
-        load("svhn", tmp_path)
+        load_small("svhn", tmp_path)
 
 
-def test_a_foreign_repository_is_named(catalogue, load, tmp_path):
+def test_a_foreign_repository_is_named(catalogue, load_small, tmp_path):
     data = catalogue["svhn"]
     train, test = random_splits(data)
     train.labels[:] = 0
     write_repository(tmp_path / "hub", data, train, test)
     with pytest.raises(DataError, match="split train: 2 images must have the label 0"):
-        load("svhn")
+        load_small("svhn")
 
 
 def test_the_names_on_the_hub():
     """As its pages state them."""
-    from heavytail_optax.experiments.data._catalogue import CATALOGUE
-
     assert {
         name: dataclasses.astuple(data.hub) for name, data in CATALOGUE.items()
     } == {

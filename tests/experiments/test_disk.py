@@ -11,6 +11,7 @@ from small_file_systems import make_read_only, mounted_tmpfs
 from heavytail_optax.experiments.checkpoints import Checkpoints
 from heavytail_optax.experiments.disk import bytes_of_run, check_room, disk_errors
 from heavytail_optax.experiments.metrics_log import append_metrics, read_metrics
+from heavytail_optax.experiments.random_streams import random_streams
 from heavytail_optax.experiments.run_directory import (
     RunDirectoryError,
     claim,
@@ -27,7 +28,7 @@ def size_on_disk(directory):
 
 @pytest.mark.parametrize("method", ["sgd", "truncated-heavy-tailed-sgd"])
 def test_a_run_needs_no_more_than_is_asked_for(tiny, method, tmp_path):
-    state = build_trainer(tiny, method, (16, 16, 1), 10).init()
+    state = build_trainer(tiny, method, (16, 16, 1), 10).init(random_streams(0))
     largest = 0
     with Checkpoints(tmp_path) as checkpoints:
         for step in range(3):

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from heavytail_optax.experiments.batches import draw_batches
+from heavytail_optax.experiments.batches import draw_batches, fetch
 from heavytail_optax.experiments.data import Split, load_dataset
 from heavytail_optax.experiments.evaluation import loss_per_example
 from heavytail_optax.experiments.gradients import build_gradient
@@ -57,8 +57,8 @@ def plain_of(predict):
 def plain_gradients(name, settings, lenet, train, step=0):
     """One (loss, flat gradient) for each batch of a method."""
     predict, params = lenet
-    batches = draw_batches(METHODS[name].batches, settings, KEYS, step, train)
-    found = [plain_of(predict)(params, batch) for batch in batches]
+    drawn = draw_batches(METHODS[name].batches, settings, KEYS, step, train.labels.size)
+    found = [plain_of(predict)(params, fetch(train, batch)) for batch in drawn]
     return [(loss, flat(gradient)) for loss, gradient in found]
 
 
@@ -104,7 +104,8 @@ def test_one_weighted_pass_is_the_three_gradient_formula(
 
 
 def test_balanced_sees_its_small_batch_only(settings, lenet, train):
-    (small,) = draw_batches(("small",), settings, KEYS, 0, train)
+    (drawn,) = draw_batches(("small",), settings, KEYS, 0, train.labels.size)
+    small = fetch(train, drawn)
     is_drawn = (train.images[:, None] == small.images[None]).all((2, 3, 4)).any(1)
     assert is_drawn.sum() == settings.batch_size
     others_blank = Split(train.images * is_drawn[:, None, None, None], train.labels)

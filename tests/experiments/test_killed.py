@@ -16,6 +16,7 @@ import pytest
 from heavytail_optax import cli
 from heavytail_optax.experiments.checkpoints import Checkpoints
 from heavytail_optax.experiments.metrics_log import read_metrics
+from heavytail_optax.experiments.random_streams import random_streams
 from heavytail_optax.experiments.run_directory import (
     checkpoints_path,
     metrics_path,
@@ -25,7 +26,7 @@ from heavytail_optax.experiments.training import build_trainer
 
 METHOD = "truncated-heavy-tailed-sgd"
 STEPS = 24
-OPTIONS = ["--method", METHOD, "--steps", str(STEPS), "--eval-every", "1"]
+OPTIONS = ["--methods", METHOD, "--steps", str(STEPS), "--eval-every", "1"]
 
 # Python tells its audit hooks of all that it is about to do with files.
 KILL_AT_EVENT = """
@@ -64,7 +65,9 @@ def whole(tmp_path_factory, tiny_options):
 def initial_state(directory):
     settings = read_config(directory)["settings"]
     shape = (settings.image_size, settings.image_size, 1)
-    return build_trainer(settings, METHOD, shape, 10).init()
+    return build_trainer(settings, METHOD, shape, 10).init(
+        random_streams(settings.seed)
+    )
 
 
 def outcome(directory):

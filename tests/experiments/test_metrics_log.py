@@ -55,7 +55,9 @@ def test_steps_that_will_come_again_are_dropped(tmp_path):
     assert [each.name for each in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
-def test_a_line_may_be_cut_anywhere(tmp_path):
+def test_a_line_may_be_cut_anywhere(tmp_path, monkeypatch):
+    # Thousands of times, which takes minutes on a busy disk.
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     path = tmp_path / "metrics.jsonl"
     write(path)
     data = path.read_bytes()
@@ -116,17 +118,6 @@ def test_of_a_step_that_came_twice_the_later_line_counts(tmp_path):
     assert read_metrics(path) == [ROWS[0], again, ROWS[2]]
     drop_metrics_after(path, 4)
     assert len(path.read_text("utf-8").splitlines()) == 2
-
-
-def test_metrics_that_a_checkpoint_is_ahead_of_are_told(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    notes = []
-    drop_metrics_after(path, 0, notes.append)
-    write(path)
-    drop_metrics_after(path, 6, notes.append)
-    assert notes == []
-    drop_metrics_after(path, 8, notes.append)
-    assert "of the steps after 6 up to 8 are missing" in notes.pop()
 
 
 def test_a_kill_while_lines_are_dropped_leaves_the_old_or_the_new(

@@ -1,7 +1,7 @@
 """What is known of each published data set, as data.
 
-The numbers of images and classes are those of the data sets' own pages. SVHN's images
-of each digit add up to its 73,257 and 26,032. The checksums of FashionMNIST, of the
+The numbers of images and classes are those of the data sets' own pages; SVHN's images
+of each digit, from public code, add up to its 73,257 and 26,032. The checksums of FashionMNIST, of the
 uncompressed files, were computed from Debian's package and agree with those in public
 code for the original files; those of SVHN and CIFAR10 are the ones that public code
 checks downloads against. For the files of CIFAR100 none was found.

@@ -1,0 +1,152 @@
+"""The numbers that a rare-event estimate needs, in float64 before it runs."""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from heavytail_optax.dynamics._landscape import Landscape
+
+_LINEAR = 0.05  # relative change of f'' that passes for linear
+_NUM_CELLS = 1024
+_MOST_BIG = 128
+
+
+class Plan(NamedTuple):
+    """What `sample_path` reads; every entry a float64 number or array.
+
+    Attributes:
+      start: where paths start, the minimum.
+      left_ends: the end of the field on the left, then the ends further left that one
+        jump can reach from within the field.
+      right_ends: the same on the right.
+      projection: shape=(2,).
+      learning_rate: eta.
+      max_norm: b.
+      scale: s = c eta, the smallest size of a jump.
+      alpha: the tail index.
+      burn_in_steps: n1, the last step that is not scored.
+      last_step: n, the end of the window.
+      big_tail: H_g, the probability of a big jump, |w| > gamma.
+      individual_tail: H_d, the probability of an individual one, |w| > delta.
+      smallest: the smallest size of an individual jump.
+      gap_rate: of the exponential whose ceiling is the gap to the next medium jump;
+        infinite where every step is individual.
+      small_variance: v, the variance of a small jump.
+      count_laws: distribution functions of the number of big jumps under the three
+        components of the mixture. shape=(3, n_big + 1).
+      component_shares: their distribution function. shape=(3,).
+      likelihood_ratios: L for each number of big jumps. shape=(n_big + 1,).
+      table_start: position of the first cell of the two tables below.
+      table_step: their spacing.
+      curvature_bound: largest |f''| near each cell.
+      linear_reach: distance from each cell in which f'' hardly changes.
+    """
+
+    start: Any
+    left_ends: Any
+    right_ends: Any
+    projection: Any
+    learning_rate: Any
+    max_norm: Any
+    scale: Any
+    alpha: Any
+    burn_in_steps: Any
+    last_step: Any
+    big_tail: Any
+    individual_tail: Any
+    smallest: Any
+    gap_rate: Any
+    small_variance: Any
+    count_laws: Any
+    component_shares: Any
+    likelihood_ratios: Any
+    table_start: Any
+    table_step: Any
+    curvature_bound: Any
+    linear_reach: Any
+
+
+def pareto_tail(x: float, scale: float, alpha: float) -> float:
+    """`P(|w| > x) = (s / x)^alpha` for x >= s, and 1 below."""
+    return 1.0 if x <= scale else (scale / x) ** alpha
+
+
+def small_variance(delta: float, scale: float, alpha: float) -> float:
+    """Variance of w given |w| <= delta, for a symmetric Pareto w with |w| >= s."""
+    if delta <= scale:
+        return 0.0
+    # (delta^(2 - alpha) - s^(2 - alpha)) / (2 - alpha), also where alpha is 2.
+    log_range, exponent = math.log(delta / scale), 2.0 - alpha
+    integral = math.expm1(exponent * log_range) / exponent if exponent else log_range
+    mass = -math.expm1(-alpha * log_range)
+    return alpha * scale**2 * integral / mass
+
+
+def big_jump_law(
+    probability: float, num_steps: float, jumps: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """The three-component defensive mixture on the number of big jumps.
+
+    Components: the binomial law itself; conditioned on at least `jumps - 1`; on at
+    least `jumps`. For one jump the middle one is the first and is left out.
+
+    Returns:
+      Distribution functions, shape (3, n_big + 1); that of the component, shape (3,);
+      likelihood ratios, shape (n_big + 1,). None if there are too many big jumps for
+      anything to be rare.
+    """
+    mean = num_steps * probability
+    most = 16
+    while most < mean + 9.0 * math.sqrt(mean) + jumps + 12.0:
+        most *= 2
+    if most > _MOST_BIG:
+        return None
+    # By ratios: differences of log-gamma lose all digits for 1e12 steps.
+    counts = np.arange(most)
+    ratios = (num_steps - counts) / (counts + 1.0) * probability / (1.0 - probability)
+    first = math.exp(num_steps * math.log1p(-probability))
+    law = first * np.concatenate([np.ones(1), np.cumprod(np.maximum(ratios, 0.0))])
+    tails = np.cumsum(law[::-1])[::-1]  # small terms first
+    weights = np.asarray([0.5, 0.0, 0.5] if jumps == 1 else [0.2, 0.4, 0.4])
+    counts = np.arange(most + 1)
+    inverse = np.zeros(most + 1)
+    laws = []
+    for weight, least in zip(weights, (0, jumps - 1, jumps), strict=True):
+        inverse += weight * (counts >= least) / tails[least]
+        laws.append(np.cumsum(np.where(counts >= least, law, 0.0)) / tails[least])
+    return np.stack(laws), np.cumsum(weights), 1.0 / inverse
+
+
+def flow_tables(
+    landscape: Landscape, field: int, margin: float
+) -> tuple[float, float, np.ndarray, np.ndarray]:
+    """Largest |f''| near, and the reach of the linear approximation of f', by cell.
+
+    Args:
+      landscape: on the line.
+      field: its field.
+      margin: how far the tables reach where the field has no end.
+
+    Returns:
+      Position of the first cell, spacing, and the two tables.
+    """
+    minimum = landscape.minima[field]
+    low, high = landscape.ends[field : field + 2]
+    if landscape.projection is not None:
+        low, high = (
+            max(low, landscape.projection[0]),
+            min(high, landscape.projection[1]),
+        )
+    low = max(low, minimum - margin)
+    high = min(high, minimum + margin)
+    cells = np.linspace(low, high, _NUM_CELLS + 1)
+    curvature = landscape.curvatures_at(cells)
+    # Sub-steps move by less than a tenth of the distance to the minimum.
+    near = max(1, _NUM_CELLS // 16)
+    padded = np.pad(np.abs(curvature), near, mode="edge")
+    bound = np.lib.stride_tricks.sliding_window_view(padded, 2 * near + 1).max(axis=-1)
+    differs = np.abs(curvature[:, None] - curvature[None]) > _LINEAR * np.abs(curvature)
+    distance = np.abs(cells[:, None] - cells[None])
+    reach = np.where(differs.T, distance, np.inf).min(axis=-1)
+    return low, (high - low) / _NUM_CELLS, bound, reach

@@ -1,0 +1,89 @@
+"""What the jobs of `heavytail reproduce --launcher submitit` ask for."""
+
+import dataclasses
+import importlib.util
+from typing import Literal
+
+from heavytail_optax.experiments.errors import JobError
+
+ClusterName = Literal["slurm", "local"]
+
+
+def check_count(name: str, value: int, at_least: int) -> None:
+    """Checks an option.
+
+    Args:
+      name: of the option.
+      value: of the option.
+      at_least: the smallest that is accepted.
+
+    Raises:
+      ValueError: if the value is smaller.
+    """
+    if value < at_least:
+        raise ValueError(
+            f"The `{name}` option must be an integer of at least {at_least}. Got "
+            f"{value!r} instead."
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class JobOptions:
+    """For --launcher submitit: each run is a job, with its logs in DIRECTORY/submitit.
+
+    Attributes:
+      cluster: slurm, or local for processes of this host. By default slurm where it is
+        found. The grid's directory must be one that all hosts see.
+      jobs_at_once: Number of jobs at the same time.
+      job_minutes: Time limit of a job. Ahead of it the job saves and goes back into the
+        queue, three times at most.
+      partition: Partition of SLURM.
+      gpus_per_job: Number of GPUs of a job. With 0 it uses the CPU.
+      cpus_per_job: Number of CPU cores of a job, on SLURM.
+    """
+
+    cluster: ClusterName | None = None
+    jobs_at_once: int = 4
+    job_minutes: int = 240
+    partition: str | None = None
+    gpus_per_job: int = 0
+    cpus_per_job: int = 2
+
+    def __post_init__(self) -> None:
+        check_count("jobs_at_once", self.jobs_at_once, at_least=1)
+        check_count("job_minutes", self.job_minutes, at_least=1)
+        check_count("gpus_per_job", self.gpus_per_job, at_least=0)
+        check_count("cpus_per_job", self.cpus_per_job, at_least=1)
+
+
+DEFAULT_JOBS = JobOptions()
+
+
+class LauncherError(JobError):
+    """The jobs cannot be submitted; the message says what to do."""
+
+
+def find_cluster(asked: ClusterName | None) -> ClusterName:
+    """The cluster that jobs go to.
+
+    Args:
+      asked: on the command line.
+
+    Raises:
+      LauncherError: if submitit is not installed, or SLURM is asked for and not there.
+    """
+    if importlib.util.find_spec("submitit") is None:
+        raise LauncherError(
+            "The `launcher` option needs submitit. Install with: "
+            'pip install "heavytail-optax[cluster]"'
+        )
+    import submitit
+
+    has_slurm = submitit.SlurmExecutor.affinity() > 0
+    if asked == "slurm" and not has_slurm:
+        raise LauncherError(
+            "The `cluster` option is slurm, but SLURM's commands (srun, sbatch, sacct) "
+            "are not found on this host. Go to a host that has them, or say "
+            "--cluster local."
+        )
+    return asked or ("slurm" if has_slurm else "local")

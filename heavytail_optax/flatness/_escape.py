@@ -1,0 +1,366 @@
+"""How many jumps out of a minimum: the measure of flatness that the theory names."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from heavytail_optax._keys import check_key, tagged_key
+from heavytail_optax._validation import check_scalar, type_error, value_error
+from heavytail_optax.flatness._arguments import (
+    Loss,
+    check_args,
+    check_count,
+    check_finite,
+    check_flag,
+    check_loss,
+    check_not_negative,
+    check_params,
+    check_positive,
+)
+from heavytail_optax.flatness._directions import along, check_direction
+from heavytail_optax.flatness._escape_path import (
+    Outcome,
+    Walk,
+    descend,
+    judge,
+    walk_out,
+)
+from heavytail_optax.flatness._loss_changes import check_samples_at_once, loss_at
+from heavytail_optax.flatness._perturbation import in_float
+from heavytail_optax.flatness._wilson import wilson_interval
+
+_NAME = "escape_profile"
+
+
+class EscapeSettings(NamedTuple):
+    """What an escape profile was computed with: the arguments of that name."""
+
+    jump_norm: Any
+    learning_rate: Any
+    max_jumps: int
+    num_samples: int
+    repeat_direction: bool
+    flow_steps: int
+    descent_steps: int
+    barrier_threshold: Any
+    return_tolerance: Any
+    num_points: int
+    confidence: float
+
+
+class EscapeProfile(NamedTuple):
+    """Result of `escape_profile`; floats are float32 at least.
+
+    Attributes:
+      jumps: j = 1, 2, ..., `max_jumps`. shape=(max_jumps,), dtype=int32.
+      probability: share of the paths that have escaped after j jumps.
+        shape=(max_jumps,).
+      lower: end of Wilson's interval for each probability by itself. Same shape.
+      upper: its other end. Same shape.
+      fewest_jumps: the smallest j after which any path has escaped; `max_jumps + 1` if
+        none has. shape=(), dtype=int32.
+      escaped: whether each path has. shape=(num_samples, max_jumps), dtype=bool.
+      distances: from the reference to the solution reached. Same shape.
+      barriers: the loss on the straight way between the two, at its highest, above the
+        higher end. Same shape.
+      losses: at the solution reached. Same shape; not finite where descent diverged.
+      gradient_norms: there; not small where descent has not come to its end. Same
+        shape.
+      reference: the solution that descent reaches from the parameters without a jump;
+        a pytree like them.
+      reference_loss: the loss there. shape=().
+      reference_gradient_norm: the norm of the gradient there. shape=().
+      settings: the `EscapeSettings`.
+    """
+
+    jumps: jax.Array
+    probability: jax.Array
+    lower: jax.Array
+    upper: jax.Array
+    fewest_jumps: jax.Array
+    escaped: jax.Array
+    distances: jax.Array
+    barriers: jax.Array
+    losses: jax.Array
+    gradient_norms: jax.Array
+    reference: Any
+    reference_loss: jax.Array
+    reference_gradient_norm: jax.Array
+    settings: EscapeSettings
+
+
+def _wide_loss(loss_fn: Loss, dtypes: Any) -> Loss:
+    """The loss of wide parameters, which it sees in their own dtypes."""
+
+    def loss(point: Any, *args: Any) -> jax.Array:
+        own = jax.tree.map(lambda x, dtype: x.astype(dtype), point, dtypes)
+        return loss_fn(own, *args)
+
+    return loss
+
+
+@functools.partial(
+    jax.jit,
+    static_argnames=(
+        *("loss_fn", "draw", "project", "max_jumps", "num_samples"),
+        *("repeat_direction", "flow_steps", "descent_steps", "num_points", "at_once"),
+    ),
+)
+def _walks(
+    loss_fn: Loss,
+    draw: Any,
+    project: Any,
+    params: Any,
+    vector: Any,
+    args: tuple[Any, ...],
+    key: jax.Array,
+    jump_norm: jax.Array,
+    learning_rate: jax.Array,
+    *,
+    max_jumps: int,
+    num_samples: int,
+    repeat_direction: bool,
+    flow_steps: int,
+    descent_steps: int,
+    num_points: int,
+    at_once: int,
+) -> tuple[Any, Outcome, Outcome]:
+    """The reference, what it is like, and the outcomes of all paths."""
+    loss = _wide_loss(loss_fn, jax.tree.map(lambda x: x.dtype, params))
+    walk = Walk(
+        loss,
+        args,
+        (lambda key, params, *args: along(vector, key)) if draw is None else draw,
+        (lambda point: point) if project is None else project,
+        jump_norm,
+        learning_rate,
+        flow_steps,
+        descent_steps,
+        num_points,
+        repeat_direction,
+    )
+    reference = descend(walk, in_float(params), descent_steps)
+
+    def path(index: jax.Array) -> Outcome:
+        return walk_out(walk, reference, jax.random.fold_in(key, index), max_jumps)
+
+    outcomes = jax.lax.map(path, jnp.arange(num_samples), batch_size=at_once)
+    return reference, judge(walk, reference, reference), outcomes
+
+
+def _is_escaped(outcome: Outcome, threshold: Any, tolerance: Any) -> jax.Array:
+    """Of any shape; a loss that is not finite has escaped."""
+    escaped = ~(jnp.isfinite(outcome.loss) & jnp.isfinite(outcome.distance))
+    if threshold is not None:
+        escaped |= outcome.barrier > threshold
+    if tolerance is not None:
+        escaped |= outcome.distance > tolerance
+    return escaped
+
+
+def _check_criteria(threshold: Any, tolerance: Any) -> None:
+    if threshold is not None:
+        check_not_negative(_NAME, "barrier_threshold", threshold)
+    if tolerance is not None:
+        check_not_negative(_NAME, "return_tolerance", tolerance)
+    elif threshold is None:
+        accepted = "given if `return_tolerance` is not"
+        raise value_error(_NAME, "barrier_threshold", accepted, threshold)
+
+
+def _check_numbers_of_steps(flow_steps: Any, descent_steps: Any) -> tuple[int, int]:
+    flow_steps = check_count(_NAME, "flow_steps", flow_steps, least=0)
+    return flow_steps, check_count(_NAME, "descent_steps", descent_steps, flow_steps)
+
+
+def escape_profile(
+    loss_fn: Loss,
+    params: Any,
+    key: Any,
+    *,
+    jump_norm: Any,
+    learning_rate: Any,
+    args: tuple[Any, ...] = (),
+    direction: Any = "isotropic",
+    repeat_direction: bool = False,
+    max_jumps: int = 5,
+    num_samples: int = 100,
+    flow_steps: int = 10,
+    descent_steps: int = 1000,
+    barrier_threshold: Any = 0.1,
+    return_tolerance: Any = None,
+    num_points: int = 21,
+    project: Callable[[Any], Any] | None = None,
+    confidence: float = 0.95,
+    samples_at_once: int | None = None,
+) -> EscapeProfile:
+    r"""Probability of leaving a minimum against the number of jumps.
+
+    The theory of truncated heavy-tailed SGD says that what counts of a minimum is the
+    number of jumps of norm b that it takes to leave its field of attraction,
+    :math:`l^* = \lceil r / b \rceil` on the line: minima that take fewer jumps than
+    others are left so much sooner that hardly any time is spent there. This measures
+    it. From the minimum m that gradient descent from the parameters reaches, a path is
+
+    .. math::
+      y_1 = m + b\, u_1, \qquad
+      y_{j+1} = \phi(y_j) + b\, u_{j+1}, \qquad |u_j| = 1,
+
+    with :math:`\phi` a short gradient flow: `flow_steps` steps of gradient descent on
+    the loss of all data. After j jumps, descent goes on to `descent_steps` steps in
+    all, and the solution so reached is compared with m. The path has escaped if the
+    loss on the straight way between the two rises above the higher of them by more than
+    `barrier_threshold`, or if the distance of the two is above `return_tolerance`, each
+    where given, or if descent has diverged.
+
+    What it can show: an escape is one. `fewest_jumps` is an upper bound on the jumps
+    needed, and the true l* where the directions and the flow are those of the quickest
+    way out, as on the line. What it cannot show: that there is no quicker way. No
+    escape among n paths bounds the probability along *these* directions (by `upper`);
+    the least number over all directions may be smaller, and one path in 1e6 decides the
+    theory's count but not this one. Independent directions in many dimensions add up
+    like a random walk, to `sqrt(j) b`; `repeat_direction` makes them add up to `j b`. A
+    barrier on the straight way does not exclude a curved way without one, and one that
+    is narrower than the distance over `num_points` is missed. The theory proves its
+    count on the line; in more dimensions it is a heuristic.
+
+    Check the result: `gradient_norms` and `reference_gradient_norm` must be small, else
+    descent has not come to its end; and the learning rate must be below two over the
+    largest eigenvalue of the Hessian, else descent is unstable at m itself.
+
+    Cost: `(num_samples * max_jumps + 1) * (descent_steps + 1)` gradients and
+    `num_points` evaluations of the loss for each path and jump, and what the directions
+    cost. For a network, take a part of the data.
+
+    Args:
+      loss_fn: L, called as `loss_fn(params, *args)`, that returns one floating number,
+        differentiable.
+      params: a pytree of floating arrays, at or near a minimum.
+      key: an integer seed, a typed key or a legacy key.
+      jump_norm: b, positive, in units of the weights: the `max_norm` of the truncation.
+      learning_rate: of the descent, positive. `learning_rate * flow_steps` is the time
+        between two jumps in units of the gradient flow.
+      args: the data, and whatever else the loss takes behind the parameters.
+      direction: where the jumps go, brought to norm one; a direction of zero makes no
+        jump. `"isotropic"`: every direction is equally likely. A pytree like `params`,
+        such as the top one of `hessian_eigenvalues`: along it or against it, with equal
+        probabilities. Or a function, called as `direction(key, params, *args)`, that
+        returns such a pytree, such as `gradient_noise_direction`.
+      repeat_direction: whether all jumps of a path take the direction of its first.
+      max_jumps: the largest j, at least one.
+      num_samples: paths, at least one. All j are read off the same paths.
+      flow_steps: of descent between two jumps, at least 0. The fewer, the easier are
+        escapes: the theory takes all waiting times into account, short ones included.
+      descent_steps: of descent to a solution, at least `flow_steps`.
+      barrier_threshold: in units of the loss, at least 0; or None.
+      return_tolerance: in units of the weights, at least 0; or None. In a flat valley
+        descent comes back to another point of the same valley: there, only a barrier
+        tells.
+      num_points: of the straight way, both ends included; at least 2.
+      project: put behind every jump and every step: a function from parameters (in
+        float32 or wider) to parameters, for landscapes with walls.
+      confidence: of Wilson's intervals, between 0 and 1.
+      samples_at_once: how many paths are walked side by side; by default as many as fit
+        in 512 MiB, by an estimate from one gradient.
+
+    Returns:
+      An `EscapeProfile`; `plot_escape_profile` draws it. Under `jit`, the settings in
+      it are arrays, too.
+
+    Raises:
+      TypeError: if an argument has the wrong type, a leaf of `params` is not floating,
+        or the loss not a floating number.
+      ValueError: if `params` or an array of `args` is empty, the loss is not a scalar
+        or not finite at `params`, descent from there diverges, a setting is out of its
+        range, or neither criterion of an escape is given.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import heavytail_optax as hto
+      >>> def two_wells(x):  # minima at -1 and 1, half a width of 1
+      ...     return (x**2 - 1.0) ** 2
+      >>> profile = hto.flatness.escape_profile(
+      ...     two_wells, -1.0, 0, jump_norm=0.4, learning_rate=0.01, flow_steps=1
+      ... )
+      >>> print(profile.fewest_jumps)
+      3
+
+    References:
+      Wang, Oh, Rhee, ICLR 2022 (arXiv 2102.04297), section 2, for l*; Wang and Rhee
+      (arXiv 2510.20905) for more dimensions.
+    """
+    params = check_params(_NAME, params)
+    check_key(_NAME, key)
+    args = check_args(_NAME, args)
+    check_positive(_NAME, "jump_norm", jump_norm)
+    check_positive(_NAME, "learning_rate", learning_rate)
+    repeat_direction = check_flag(_NAME, "repeat_direction", repeat_direction)
+    max_jumps = check_count(_NAME, "max_jumps", max_jumps)
+    num_samples = check_count(_NAME, "num_samples", num_samples)
+    flow_steps, descent_steps = _check_numbers_of_steps(flow_steps, descent_steps)
+    _check_criteria(barrier_threshold, return_tolerance)
+    num_points = check_count(_NAME, "num_points", num_points, least=2)
+    if project is not None and not callable(project):
+        raise type_error(_NAME, "project", "a function of the parameters", project)
+    check_scalar(
+        *(_NAME, "confidence", confidence, "a number between 0 and 1"),
+        lambda value: 0.0 < value < 1.0,
+    )
+    loss_fn = check_loss(_NAME, loss_fn, params, args)
+    key = tagged_key(key, _NAME)
+    direction = check_direction(_NAME, direction, key, params, args)
+    at_once = check_samples_at_once(
+        _NAME, samples_at_once, num_samples, jax.value_and_grad(loss_fn), params, args
+    )
+    loss = check_finite(_NAME, loss_at(loss_fn, params, args))
+    is_function = callable(direction)
+    reference, at_reference, outcomes = _walks(
+        loss_fn,
+        direction if is_function else None,
+        project,
+        params,
+        None if is_function else direction,
+        args,
+        key,
+        jnp.asarray(jump_norm, loss.dtype),
+        jnp.asarray(learning_rate, loss.dtype),
+        max_jumps=max_jumps,
+        num_samples=num_samples,
+        repeat_direction=repeat_direction,
+        flow_steps=flow_steps,
+        descent_steps=descent_steps,
+        num_points=num_points,
+        at_once=at_once,
+    )
+    end = at_reference.loss
+    if not isinstance(end, jax.core.Tracer) and not bool(jnp.isfinite(end)):
+        accepted = "one at which descent from `params` stays finite"
+        raise value_error(_NAME, "learning_rate", accepted, learning_rate)
+    escaped = _is_escaped(outcomes, barrier_threshold, return_tolerance)
+    counts = jnp.sum(escaped, axis=0)
+    lower, upper = wilson_interval(counts, num_samples, confidence)
+    any_escaped = counts > 0
+    fewest = jnp.where(any_escaped.any(), jnp.argmax(any_escaped), max_jumps) + 1
+    return EscapeProfile(
+        jumps=jnp.arange(1, max_jumps + 1, dtype=jnp.int32),
+        probability=counts / num_samples,
+        lower=lower,
+        upper=upper,
+        fewest_jumps=fewest.astype(jnp.int32),
+        escaped=escaped,
+        distances=outcomes.distance,
+        barriers=outcomes.barrier,
+        losses=outcomes.loss,
+        gradient_norms=outcomes.gradient_norm,
+        reference=reference,
+        reference_loss=at_reference.loss,
+        reference_gradient_norm=at_reference.gradient_norm,
+        settings=EscapeSettings(
+            *(jump_norm, learning_rate, max_jumps, num_samples, repeat_direction),
+            *(flow_steps, descent_steps, barrier_threshold, return_tolerance),
+            *(num_points, confidence),
+        ),
+    )

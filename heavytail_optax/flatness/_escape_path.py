@@ -1,0 +1,113 @@
+"""One path out of a minimum: jumps, gradient flow between them, and where it ends."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from heavytail_optax.flatness._arguments import Loss
+from heavytail_optax.flatness._barrier import heights
+from heavytail_optax.flatness._directions import Draw
+from heavytail_optax.flatness._perturbation import norm_of, unit
+from heavytail_optax.flatness._slices import losses_at
+
+
+class Outcome(NamedTuple):
+    """Where descent ends after some jumps; scalars, of any batch shape.
+
+    Attributes:
+      distance: from the reference solution.
+      barrier: height of the loss on the straight way to it, above the higher end.
+      loss: at the end.
+      gradient_norm: at the end: small if it is a solution.
+    """
+
+    distance: jax.Array
+    barrier: jax.Array
+    loss: jax.Array
+    gradient_norm: jax.Array
+
+
+class Walk(NamedTuple):
+    """How to move, all of it on wide parameters.
+
+    Attributes:
+      loss_fn: of wide parameters and args.
+      args: of the loss.
+      draw: from (key, params, *args) to a direction.
+      project: put behind every move.
+      jump_norm: b, shape=().
+      learning_rate: of the descent, shape=().
+      flow_steps: of the descent between two jumps.
+      descent_steps: of the descent to a solution, at least `flow_steps`.
+      num_points: of the straight way back.
+      repeat_direction: whether all jumps of a path take its first direction.
+    """
+
+    loss_fn: Loss
+    args: tuple[Any, ...]
+    draw: Draw
+    project: Callable[[Any], Any]
+    jump_norm: jax.Array
+    learning_rate: jax.Array
+    flow_steps: int
+    descent_steps: int
+    num_points: int
+    repeat_direction: bool
+
+
+def descend(walk: Walk, point: Any, num_steps: int) -> Any:
+    """Gradient descent on the loss of all data."""
+
+    def step(_, point):
+        gradient = jax.grad(walk.loss_fn)(point, *walk.args)
+        return walk.project(
+            jax.tree.map(
+                lambda x, g: x - walk.learning_rate.astype(x.dtype) * g, point, gradient
+            )
+        )
+
+    return jax.lax.fori_loop(0, num_steps, step, point)
+
+
+def _norm(tree: Any) -> jax.Array:
+    norm = norm_of(tree)
+    return norm.scaled_norm / norm.scale
+
+
+def judge(walk: Walk, reference: Any, end: Any) -> Outcome:
+    """How the end of a descent compares with the reference."""
+    loss, gradient = jax.value_and_grad(walk.loss_fn)(end, *walk.args)
+    change = jax.tree.map(jnp.subtract, end, reference)
+    coefficients = jnp.linspace(0.0, 1.0, walk.num_points)
+    losses = losses_at(
+        walk.loss_fn, reference, (change,), coefficients[:, None], walk.args, 1
+    )
+    losses = jnp.where(jnp.isnan(losses), jnp.inf, losses)
+    _, barrier = heights(coefficients, losses)
+    return Outcome(_norm(change), barrier, loss.astype(losses.dtype), _norm(gradient))
+
+
+def walk_out(walk: Walk, reference: Any, key: jax.Array, max_jumps: int) -> Outcome:
+    """Outcomes after 1, 2, ..., `max_jumps` jumps of one path, shape=(max_jumps,)."""
+    first = walk.draw(jax.random.fold_in(key, 0), reference, *walk.args)
+
+    def jump(point: Any, index: jax.Array) -> tuple[Any, Outcome]:
+        if walk.repeat_direction:
+            direction = first
+        else:
+            direction = walk.draw(jax.random.fold_in(key, index), point, *walk.args)
+        landed = walk.project(
+            jax.tree.map(
+                lambda x, u: x + walk.jump_norm.astype(x.dtype) * u.astype(x.dtype),
+                point,
+                unit(direction),
+            )
+        )
+        flowed = descend(walk, landed, walk.flow_steps)
+        settled = descend(walk, flowed, walk.descent_steps - walk.flow_steps)
+        return flowed, judge(walk, reference, settled)
+
+    _, outcomes = jax.lax.scan(jump, reference, jnp.arange(max_jumps))
+    return outcomes

@@ -1,0 +1,172 @@
+"""Pictures of slices, densities and escape profiles, by matplotlib."""
+
+from typing import Any
+
+import numpy as np
+
+from heavytail_optax._validation import type_error, value_error
+from heavytail_optax.flatness._arguments import check_count
+from heavytail_optax.flatness._barrier import LinearBarrier
+from heavytail_optax.flatness._density import HessianDensity
+from heavytail_optax.flatness._escape import EscapeProfile
+from heavytail_optax.flatness._landscape import LossLine, LossPlane
+
+
+def _axes(function: str, axes: Any) -> Any:
+    """The given axes, or new ones.
+
+    Raises:
+      TypeError: if they are not axes of matplotlib.
+      ImportError: if matplotlib is missing.
+    """
+    try:
+        from matplotlib import axes as matplotlib_axes
+        from matplotlib import figure
+    except ImportError as error:
+        raise ImportError(
+            f"`{function}` needs matplotlib: pip install matplotlib"
+        ) from error
+    if axes is None:
+        # Not through pyplot, which keeps every figure until it is closed.
+        return figure.Figure(figsize=(5.0, 3.5), layout="constrained").subplots()
+    if not isinstance(axes, matplotlib_axes.Axes):
+        raise type_error(function, "axes", "axes of matplotlib, or None", axes)
+    return axes
+
+
+def _check_result(function: str, argument: str, value: Any, *kinds: type) -> None:
+    if not isinstance(value, kinds):
+        names = " or ".join(f"`{kind.__name__}`" for kind in kinds)
+        raise type_error(function, argument, f"a {names}", value)
+
+
+def plot_line(line: LossLine | LinearBarrier, *, axes: Any = None) -> Any:
+    """Draws the loss along a line.
+
+    Args:
+      line: result of `loss_line` or `linear_barrier`.
+      axes: of matplotlib; by default those of a new figure.
+
+    Returns:
+      The axes. Save the figure by `axes.figure.savefig(path)`.
+
+    Raises:
+      TypeError: if an argument is of another kind.
+      ImportError: if matplotlib is missing.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import heavytail_optax as hto
+      >>> line = hto.flatness.loss_line(
+      ...     lambda w: w**2, 0.0, 1.0, jnp.linspace(-1.0, 1.0, 11)
+      ... )
+      >>> hto.flatness.plot_line(line).get_ylabel()
+      'loss'
+    """
+    _check_result("plot_line", "line", line, LossLine, LinearBarrier)
+    axes = _axes("plot_line", axes)
+    axes.plot(np.asarray(line.coefficients), np.asarray(line.losses))
+    axes.set_xlabel("coefficient")
+    axes.set_ylabel("loss")
+    return axes
+
+
+def plot_plane(plane: LossPlane, *, num_levels: int = 20, axes: Any = None) -> Any:
+    """Draws the contours of the loss over a plane.
+
+    Args:
+      plane: result of `loss_plane`, at least two points each way.
+      num_levels: how many contours, spaced evenly in the loss, at least one.
+      axes: of matplotlib; by default those of a new figure.
+
+    Returns:
+      The axes. Save the figure by `axes.figure.savefig(path)`.
+
+    Raises:
+      TypeError: if an argument is of another kind.
+      ValueError: if there are fewer than two points each way, or no level.
+      ImportError: if matplotlib is missing.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import heavytail_optax as hto
+      >>> grid, d, e = jnp.linspace(-1.0, 1.0, 11), jnp.eye(2)[0], jnp.eye(2)[1]
+      >>> plane = hto.flatness.loss_plane(
+      ...     lambda w: jnp.sum(w**2), jnp.zeros(2), (d, e), grid, grid
+      ... )
+      >>> hto.flatness.plot_plane(plane).get_xlabel()
+      'first direction'
+    """
+    _check_result("plot_plane", "plane", plane, LossPlane)
+    if min(np.shape(plane.losses)) < 2:
+        accepted = "of at least two points each way"
+        raise value_error("plot_plane", "plane", accepted, plane.losses)
+    num_levels = check_count("plot_plane", "num_levels", num_levels)
+    axes = _axes("plot_plane", axes)
+    losses = np.ma.masked_invalid(np.asarray(plane.losses))
+    contours = axes.contour(
+        np.asarray(plane.first), np.asarray(plane.second), losses.T, levels=num_levels
+    )
+    axes.clabel(contours, fontsize=7)
+    axes.set_xlabel("first direction")
+    axes.set_ylabel("second direction")
+    return axes
+
+
+def plot_density(density: HessianDensity, *, axes: Any = None) -> Any:
+    """Draws the spectral density, on a logarithmic scale, with its standard error.
+
+    Args:
+      density: result of `hessian_density`.
+      axes: of matplotlib; by default those of a new figure.
+
+    Returns:
+      The axes. Save the figure by `axes.figure.savefig(path)`.
+
+    Raises:
+      TypeError: if an argument is of another kind.
+      ImportError: if matplotlib is missing.
+    """
+    _check_result("plot_density", "density", density, HessianDensity)
+    axes = _axes("plot_density", axes)
+    points, values = np.asarray(density.eigenvalues), np.asarray(density.density)
+    error = np.nan_to_num(np.asarray(density.standard_error))
+    # Below this, the Gaussians that the density is made of are all that is seen.
+    floor = 1e-6 * values.max()
+    axes.semilogy(points, np.maximum(values, floor))
+    axes.fill_between(
+        points,
+        np.maximum(values - error, floor),
+        np.maximum(values + error, floor),
+        alpha=0.3,
+    )
+    axes.set_xlabel("eigenvalue")
+    axes.set_ylabel("density")
+    return axes
+
+
+def plot_escape_profile(profile: EscapeProfile, *, axes: Any = None) -> Any:
+    """Draws the probability of escape against the number of jumps, with its interval.
+
+    Args:
+      profile: result of `escape_profile`.
+      axes: of matplotlib; by default those of a new figure.
+
+    Returns:
+      The axes. Save the figure by `axes.figure.savefig(path)`.
+
+    Raises:
+      TypeError: if an argument is of another kind.
+      ImportError: if matplotlib is missing.
+    """
+    _check_result("plot_escape_profile", "profile", profile, EscapeProfile)
+    axes = _axes("plot_escape_profile", axes)
+    jumps, middle = np.asarray(profile.jumps), np.asarray(profile.probability)
+    below = np.maximum(middle - np.asarray(profile.lower), 0.0)
+    above = np.maximum(np.asarray(profile.upper) - middle, 0.0)
+    axes.errorbar(jumps, middle, yerr=np.stack([below, above]), fmt="o-", capsize=3)
+    axes.set_ylim(-0.05, 1.05)
+    axes.set_xticks(jumps)
+    axes.set_xlabel("jumps")
+    axes.set_ylabel("probability of escape")
+    return axes

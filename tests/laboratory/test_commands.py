@@ -1,0 +1,95 @@
+"""The laboratory's commands, at small sizes."""
+
+import subprocess
+import sys
+import time
+
+import matplotlib.image
+import pytest
+
+from heavytail_optax import cli
+
+SMALL = {
+    "simulate": ["--steps", "1500", "--chains", "8", "--scale", "5"],
+    "exit-times": [
+        *("--fields", "2", "--learning-rates", "4e-3", "2e-3", "--exits", "20"),
+        *("--rare-learning-rates", "1e-4", "--samples", "256", "--scale", "1"),
+    ],
+    "markov-chain": [
+        *("--steps", "5000", "--chains", "32", "--samples", "256", "--scale", "0.2"),
+    ],
+}
+
+
+@pytest.fixture(autouse=True)
+def _called_as_heavytail(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["heavytail"])
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:.*skewed.*")
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        (
+            "simulate",
+            ["heavy tails, truncated", "gradient descent", "h = H(1/eta)/eta"],
+        ),
+        ("exit-times", ["20 exits", "paths", "theory -1.200"]),
+        ("markov-chain", ["1 to 3", "3 to 1", "2 to 1", "Chi-square"]),
+    ],
+)
+def test_command_ends_with_a_table_and_a_picture(command, expected, capsys, tmp_path):
+    options = [*SMALL[command], "--directory", str(tmp_path / "new")]
+    assert cli.main([command, *options]) == 0
+    printed = capsys.readouterr().out
+    for text in expected:
+        assert text in printed
+    assert "…" not in printed  # the tables fit
+    (path,) = (tmp_path / "new").iterdir()
+    assert str(path) in printed
+    pixels = matplotlib.image.imread(path)
+    assert min(pixels.shape[:2]) > 400
+    assert pixels.std() > 0.02
+
+
+@pytest.mark.parametrize("command", SMALL)
+def test_help_is_quick_and_loads_no_plots(command):
+    program = (
+        "import sys; from heavytail_optax import cli; "
+        f"status = cli.main([{command!r}, '--help']); "
+        "assert status == 0 and 'matplotlib' not in sys.modules"
+    )
+    start = time.perf_counter()
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert "--learning-rate" in result.stdout
+    assert "default takes about a minute" in " ".join(result.stdout.split())
+    assert time.perf_counter() - start < 60.0  # 1 s on a machine of one's own
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "named"),
+    [
+        ("simulate", ["--learning-rate", "0.01"], "learning_rate"),
+        ("simulate", ["--chains", "2"], "chains"),
+        ("simulate", ["--alpha", "2.5"], "alpha"),
+        ("exit-times", ["--fields", "7"], "fields"),
+        ("exit-times", ["--learning-rates", "0"], "learning_rates"),
+        ("exit-times", ["--exits", "1"], "exits"),
+        ("markov-chain", ["--max-norm", "-1"], "max_norm"),
+        ("markov-chain", ["--samples", "0"], "samples"),
+        ("markov-chain", ["--scale", "nan"], "scale"),
+    ],
+)
+def test_bad_settings_are_refused_by_name(command, options, named, capsys):
+    assert cli.main([command, *options]) == 2
+    printed = capsys.readouterr()
+    assert f"`{named}`" in " ".join((printed.out + printed.err).split())
+
+
+def test_a_bound_without_two_wide_minima_is_refused(capsys):
+    assert cli.main(["markov-chain", "--max-norm", "0.44", "--steps", "1000"]) == 1
+    assert "between 0.4497 and 0.6007" in capsys.readouterr().err
