@@ -59,6 +59,12 @@ SUBCOMMANDS: Mapping[str, Subcommand] = MappingProxyType(
             needs=_EXPERIMENTS,
             extra="experiments",
         ),
+        "flatness": Subcommand(
+            summary="measure how flat the solutions of finished runs are",
+            module="heavytail_optax.experiments.flatness_command",
+            needs=(*_EXPERIMENTS, "matfree"),
+            extra="experiments,flatness",
+        ),
         "simulate": Subcommand(
             summary="show which noise empties sharp minima, on a landscape of four",
             module="heavytail_optax.laboratory.simulate_command",

@@ -8,8 +8,11 @@ from typing import Protocol
 
 from heavytail_optax.experiments import run_directory
 from heavytail_optax.experiments.data import Dataset
-from heavytail_optax.experiments.grid import Cell
+from heavytail_optax.experiments.grid import Cell, read_cell
 from heavytail_optax.experiments.job import check_job_data, load_job_data, record_job
+from heavytail_optax.experiments.measure_search import Search
+from heavytail_optax.experiments.measures import new_problem
+from heavytail_optax.experiments.measuring import MeasureObserver, measure_run
 from heavytail_optax.experiments.presets import PresetName
 from heavytail_optax.experiments.results import MethodResult
 from heavytail_optax.experiments.run import (
@@ -21,19 +24,11 @@ from heavytail_optax.experiments.run import (
 from heavytail_optax.experiments.run_directory import RunDirectoryError
 from heavytail_optax.experiments.run_lock import RunLock
 from heavytail_optax.experiments.settings import Settings, changed_settings
-from heavytail_optax.experiments.sharpness import (
-    measure_sharpness,
-    read_sharpness,
-    write_sharpness,
-)
 from heavytail_optax.experiments.training import TrainState
 
 
-class CellObserver(Observer, Protocol):
+class CellObserver(Observer, MeasureObserver, Protocol):
     """Is told what happens, to show it."""
-
-    def measuring(self, label: str, done: int, total: int) -> None:
-        """So many of the samples for the sharpness are done."""
 
 
 def data_loader(data_dir: pathlib.Path | None) -> Callable[[Settings], Dataset]:
@@ -62,7 +57,7 @@ def run_cell(
     should_stop: Callable[[], bool] = lambda: False,
     options: RunOptions = ON_ONE_DEVICE,
 ) -> MethodResult:
-    """Trains from where the cell is to the last step, and measures the sharpness.
+    """Trains from where the cell is to the last step, and measures how flat it is.
 
     Args:
       cell: of a grid.
@@ -91,24 +86,24 @@ def run_cell(
     with RunLock(cell.directory):
         dataset = load(cell.settings)
         _check_or_record(cell, preset, command, observer, dataset)
-        path = run_directory.sharpness_path(cell.directory, cell.method)
 
         def measure(state: TrainState) -> None:
-            if read_sharpness(path):
-                return
-            sharpness = measure_sharpness(
+            problem = new_problem(
                 cell.settings,
                 state.params,
                 dataset.train,
                 dataset.num_classes,
-                lambda done: observer.measuring(
-                    cell.label, done, cell.settings.sharpness_samples
-                ),
-                should_stop,
                 options.mesh,
             )
-            if sharpness is not None:
-                write_sharpness(path, sharpness)
+            measure_run(
+                cell.directory,
+                cell.label,
+                problem,
+                Search(),
+                cell.settings.measures,
+                observer,
+                should_stop,
+            )
 
         result = run_method(
             cell.directory,
@@ -121,7 +116,7 @@ def run_cell(
             cell.label,
             measure,
         )
-        if result.status == "finished" and not read_sharpness(path):
+        if result.status == "finished" and not read_cell(cell).is_done:
             return result._replace(status="interrupted")
         return result
 

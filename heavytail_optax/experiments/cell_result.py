@@ -27,6 +27,7 @@ class CellResult(NamedTuple):
       examples_per_step: images that a step processes.
       sharpness: measure -> (value, standard error of its own sampling, None if it has
         none), such as "expected_sharpness", "pac_bayes_sharpness", "maximal_sharpness".
+      asked_measures: those of `sharpness` that the run is not done without.
       test_images: number of images behind `test_accuracy`.
       classes: number of classes of the data.
     """
@@ -43,13 +44,14 @@ class CellResult(NamedTuple):
     seconds: float | None = None
     examples_per_step: float | None = None
     sharpness: Mapping[str, tuple[float, float | None]] = MappingProxyType({})
+    asked_measures: tuple[str, ...] = ("expected_sharpness",)
     test_images: int | None = None
     classes: int | None = None
 
     @property
     def is_done(self) -> bool:
         """Whether nothing is left to do: diverged, or trained and measured."""
-        is_measured = bool(self.sharpness)
+        is_measured = set(self.asked_measures) <= set(self.sharpness)
         return self.status == "diverged" or (self.status == "finished" and is_measured)
 
     @property

@@ -16,6 +16,7 @@ from heavytail_optax.experiments import run_directory
 from heavytail_optax.experiments.batches import examples_per_step
 from heavytail_optax.experiments.cell_result import CellResult, CellStatus
 from heavytail_optax.experiments.durable_files import replace_file
+from heavytail_optax.experiments.measure_names import SCALARS
 from heavytail_optax.experiments.methods import METHOD_NAMES, METHODS, MethodName
 from heavytail_optax.experiments.metrics_log import read_metrics
 from heavytail_optax.experiments.presets import PRESETS, PresetName
@@ -93,7 +94,7 @@ def check_grid(asked: Grid) -> Grid:
       RunDirectoryError: if there is another grid or anything else in the directory.
     """
     directory = asked.directory
-    if not _path(directory).exists():
+    if not grid_path(directory).exists():
         _check_is_free(directory)
         return asked
     there = read_grid(directory)
@@ -163,7 +164,7 @@ def read_grid(directory: pathlib.Path) -> Grid:
     Raises:
       RunDirectoryError: if there is none, or it is not understood.
     """
-    path = _path(directory)
+    path = grid_path(directory)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         settings = from_dict(values["settings"])
@@ -217,6 +218,9 @@ def read_cell(cell: Cell) -> CellResult:
         step=history[-1].step if history else 0,
         steps=settings.steps,
         examples_per_step=examples_per_step(METHODS[cell.method], settings),
+        asked_measures=tuple(
+            scalar for name in settings.measures for scalar in SCALARS[name]
+        ),
         test_images=data.get("test_images"),
         classes=data.get("classes"),
     )
@@ -249,7 +253,8 @@ def _status(history: Sequence[Metrics], settings: Settings) -> CellStatus:
     return "finished" if last.step == settings.steps else "interrupted"
 
 
-def _path(directory: pathlib.Path) -> pathlib.Path:
+def grid_path(directory: pathlib.Path) -> pathlib.Path:
+    """Where a grid says what it is."""
     return directory / "grid.json"
 
 
@@ -257,4 +262,4 @@ def _write(grid: Grid) -> None:
     settings = dataclasses.asdict(grid.settings)
     settings["methods"] = list(cast(Sequence[str], grid.methods))
     values = {"preset": grid.preset, "settings": settings, "seeds": list(grid.seeds)}
-    replace_file(_path(grid.directory), json.dumps(values, indent=2) + "\n")
+    replace_file(grid_path(grid.directory), json.dumps(values, indent=2) + "\n")

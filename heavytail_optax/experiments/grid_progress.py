@@ -58,9 +58,9 @@ class GridProgress:
             )
             self._show_overall()
 
-    def measuring(self, label: str, done: int, total: int) -> None:
-        """See `cell.CellObserver`."""
-        self._progress.measuring(self._numbered(label), done, total)
+    def measuring(self, label: str, measure: str, done: int, total: int) -> None:
+        """See `measuring.MeasureObserver`."""
+        self._progress.measuring(self._numbered(label), measure, done, total)
 
     def note(self, text: str) -> None:
         """See `run.Observer`."""

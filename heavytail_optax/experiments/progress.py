@@ -59,16 +59,19 @@ class LiveProgress:
             self._task, total=self._steps, completed=chunk.step, report=report
         )
 
-    def measuring(self, label: str, done: int, total: int) -> None:
-        """Shows a bar of its own while the sharpness is measured."""
+    def measuring(self, label: str, measure: str, done: int, total: int) -> None:
+        """Shows a bar for each measure, which pulses if it has no parts."""
         if done == 0:
-            self._add(label, "", 0, total)
+            self._add(label, "", 0, None)
         if done == total and not self._keep_bars:
             self._remove()
             return
         assert self._task is not None
-        report = f"sharpness: {done}/{total} perturbations"
-        self._progress.update(self._task, completed=done, report=report)
+        report = f"measuring {_parts(measure, done, total)}"
+        shown_total = None if (done, total) == (0, 1) else total
+        self._progress.update(
+            self._task, total=shown_total, completed=done, report=report
+        )
 
     def overall(self, done: int, total: int, time_left: str) -> None:
         """Shows a bar of all runs, the lowest."""
@@ -149,13 +152,13 @@ class PlainProgress:
             report = describe(chunk, metrics, self._first, self._steps)
             self.note(f"{label}: {report}")
 
-    def measuring(self, label: str, done: int, total: int) -> None:
+    def measuring(self, label: str, measure: str, done: int, total: int) -> None:
         """Writes a line at first, and then now and again."""
         now = time.monotonic()
         if done == 0:
-            self.note(f"{label}: measuring the sharpness")
-        elif now - self._shown_at >= _SECONDS_BETWEEN_LINES:
-            self.note(f"{label}: sharpness: {done}/{total} perturbations")
+            self.note(f"{label}: measuring {measure}")
+        elif done < total and now - self._shown_at >= _SECONDS_BETWEEN_LINES:
+            self.note(f"{label}: measuring {_parts(measure, done, total)}")
         else:
             return
         self._shown_at = now
@@ -170,6 +173,10 @@ class PlainProgress:
     def note(self, text: str) -> None:
         """Writes a line."""
         self._console.print(text, highlight=False, soft_wrap=True)
+
+
+def _parts(measure: str, done: int, total: int) -> str:
+    return measure if total == 1 else f"{measure}: {done} of {total}"
 
 
 def _columns(width: int) -> tuple[ProgressColumn, ...]:

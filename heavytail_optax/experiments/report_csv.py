@@ -13,7 +13,9 @@ from heavytail_optax.experiments.methods import METHODS
 from heavytail_optax.experiments.report_rows import MethodRow, Report
 
 _RUN_FIELDS = [
-    name for name in CellResult._fields if name not in ("sharpness", "method")
+    name
+    for name in CellResult._fields
+    if name not in ("sharpness", "asked_measures", "method")
 ]
 
 

@@ -21,6 +21,7 @@ from heavytail_optax.experiments.report_rows import MethodRow, Report
 
 _WIDTH = 8.0  # inches
 _DPI = 150
+_MOST_IN_A_COLUMN = 3
 _FAR_BELOW = 10.0  # percentage points
 _LABEL_WIDTH = 0.12  # share of the panel's width
 
@@ -81,11 +82,16 @@ def draw_report(report: Report) -> Figure | None:
     if not drawn:
         return None
     legend_lines = (len(report.rows) + 1) // 2
-    height = 0.7 + 3.9 * len(drawn) + 0.25 * legend_lines
-    figure = Figure(figsize=(_WIDTH, height), dpi=_DPI, layout="constrained")
-    panels = figure.subplots(len(drawn), 1, squeeze=False)[:, 0]
+    columns = 1 if len(drawn) <= _MOST_IN_A_COLUMN else 2
+    rows = -(-len(drawn) // columns)
+    height = 0.7 + 3.9 * rows + 0.25 * legend_lines
+    size = (_WIDTH * columns, height)
+    figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for unused in panels[len(drawn) :]:
+        unused.remove()
     occurring: set[str] = set()
-    for axes, (measure, by_method) in zip(panels, drawn.items(), strict=True):
+    for axes, (measure, by_method) in zip(panels, drawn.items(), strict=False):
         occurring |= _draw_panel(axes, by_method)
         axes.set_xlabel(f"{' '.join(measure_heading(measure))} (flatter to the left)")
     key = "; ".join(text for name, text in _KEY.items() if name in occurring)

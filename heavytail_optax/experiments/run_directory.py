@@ -5,6 +5,8 @@ training.png                 loss and accuracy of all methods
 run.lock, run.holder         who is at work here (run_lock.py)
 <method>/metrics.jsonl       one line an evaluation
 <method>/checkpoints/<step>  the newest two states
+<method>/sharpness.json      scalar measures of the result
+<method>/flatness.json       all measures of it, and how they were computed
 <method>/tensorboard         the metrics again, if asked for (tensorboard_log.py)
 """
 
@@ -64,8 +66,13 @@ def checkpoints_path(directory: pathlib.Path, method: str) -> pathlib.Path:
 
 
 def sharpness_path(directory: pathlib.Path, method: str) -> pathlib.Path:
-    """Where the sharpness of a method's result is."""
+    """Where the scalar measures of a method's result are."""
     return directory / method / "sharpness.json"
+
+
+def flatness_path(directory: pathlib.Path, method: str) -> pathlib.Path:
+    """Where all measures of a method's result are, with their arguments."""
+    return directory / method / "flatness.json"
 
 
 def tensorboard_path(directory: pathlib.Path, method: str) -> pathlib.Path:

@@ -9,6 +9,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from heavytail_optax.experiments.measure_names import TABLE_MEASURES, TableMeasure
 from heavytail_optax.experiments.methods import METHOD_NAMES, MethodName
 from heavytail_optax.experiments.setting_rules import (
     RULES,
@@ -74,6 +75,8 @@ class Settings:
       sharpness_stddev: Standard deviation of the normal perturbations of the weights
         whose mean effect on the loss is the expected sharpness.
       sharpness_samples: Number of these perturbations.
+      measures: What heavytail reproduce measures after the last step, as the paper's
+        tables: expected (sharpness), pac-bayes or maximal. heavytail flatness has more.
       seed: Sets the random labels, the initial weights, the batches and all noise.
       eval_every: Steps from one evaluation to the next; each saves a checkpoint.
 
@@ -117,6 +120,7 @@ class Settings:
     cooldown: float
     sharpness_stddev: float
     sharpness_samples: int
+    measures: tuple[TableMeasure, ...]
     seed: int
     eval_every: int
 
@@ -131,6 +135,7 @@ class Settings:
                 choices = typing.get_args(field.type)
                 check_choice(field.name, getattr(self, field.name), choices)
         check_names("methods", self.methods, METHOD_NAMES)
+        check_names("measures", self.measures, TABLE_MEASURES)
         check_truth("swap_train_and_test", self.swap_train_and_test)
         for name in ("batch_size", "large_batch_size"):
             size = getattr(self, name)
@@ -168,9 +173,12 @@ def from_dict(values: Mapping[str, Any]) -> Settings:
     for name in sorted(names ^ set(values)):
         problem = "is missing" if name in names else "is not known to this version"
         raise ValueError(f"The `{name}` setting {problem}.")
-    methods = values["methods"]
-    methods = tuple(methods) if isinstance(methods, list) else methods
-    return Settings(**{**values, "methods": methods})
+    return Settings(
+        **{
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+    )
 
 
 def changed_settings(old: Settings, new: Settings) -> list[str]:

@@ -5,6 +5,7 @@ import difflib
 import inspect
 from collections.abc import Sequence
 
+from heavytail_optax.experiments.measure_names import MEASURE_NAMES
 from heavytail_optax.experiments.methods import METHODS
 from heavytail_optax.experiments.presets import PRESETS, PresetName
 
@@ -40,7 +41,7 @@ def preset_of(arguments: Sequence[str], default: PresetName) -> PresetName:
 
 
 def suggestions(arguments: Sequence[str]) -> list[str]:
-    """One line for each misspelt preset or method that is like one there is.
+    """One line for each misspelt preset, method or measure that is like one there is.
 
     Args:
       arguments: of the command.
@@ -49,7 +50,11 @@ def suggestions(arguments: Sequence[str]) -> list[str]:
       >>> suggestions(["--methods", "sgd", "balancd", "--seeds", "balancd"])
       ["'balancd': did you mean 'balanced'?"]
     """
-    known = {"--preset": list(PRESETS), "--methods": list(METHODS)}
+    known = {
+        "--preset": list(PRESETS),
+        "--methods": list(METHODS),
+        "--measures": list(MEASURE_NAMES),
+    }
     found, option = [], ""
     for word in arguments:
         if word.startswith("--"):

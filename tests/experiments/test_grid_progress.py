@@ -26,8 +26,8 @@ def carry_out(cell, progress, steps):
         path.parent.mkdir(parents=True, exist_ok=True)
         append_metrics(path, metrics)
         progress.advance(cell.label, chunk, metrics)
-    for done in (0, 10, 20):
-        progress.measuring(cell.label, done, 20)
+    for part in ((0, 20), (10, 20), (1, 1)):
+        progress.measuring(cell.label, "expected", *part)
     path = run_directory.sharpness_path(cell.directory, cell.method)
     write_sharpness(path, {"expected_sharpness": (0.5, 0.25)})
     progress.end()
@@ -47,7 +47,7 @@ def test_lines_say_which_run_it_is_and_how_long_all_will_take(tiny, cells):
     lines = file.getvalue().splitlines()
     assert lines[0] == "0 of 24 runs are done"
     assert lines[1] == "run 1 of 24: sgd (SB), seed 0: compiling"
-    assert "run 1 of 24: sgd (SB), seed 0: measuring the sharpness" in lines
+    assert "run 1 of 24: sgd (SB), seed 0: measuring expected" in lines
     # 23 runs of 20 seconds, or a little more.
     (first,) = [line for line in lines if line.startswith("1 of 24 runs are done")]
     assert re.search(r"about [78] min left$", first)

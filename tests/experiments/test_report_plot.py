@@ -186,6 +186,15 @@ def test_one_panel_a_measure():
     ]
 
 
+def test_many_measures_are_in_two_columns():
+    names = ("expected_sharpness", "top_eigenvalue", "hessian_trace", "a", "b")
+    cells = [cell._replace(sharpness=dict.fromkeys(names, (2.0, None))) for cell in SGD]
+    figure = drawn(OURS, cells)
+    assert len(figure.axes) == 5
+    assert figure.get_size_inches()[0] == 16
+    assert len({round(axes.get_position().x0, 2) for axes in figure.axes}) == 2
+
+
 @pytest.mark.parametrize(
     "cells",
     [

@@ -26,6 +26,8 @@ BAD = [
     ("learning_rate_schedule", "linear", "'constant' or 'cosine'"),
     ("sharpness_stddev", 0.0, "a positive number"),
     ("sharpness_samples", 1, "an integer of at least 2"),
+    ("measures", (), "a tuple of one or more names"),
+    ("measures", ("expected", "expected"), "without repetition"),
     ("image_size", 15, "an integer of at least 16"),
     ("clean_examples", -1, "an integer of at least 0"),
     ("corrupted_examples", 2.5, "an integer of at least 0"),
@@ -84,7 +86,8 @@ def test_the_large_batch_is_the_whole_training_set_unless_given(tiny):
 
 def test_settings_survive_json(tiny):
     values = dataclasses.asdict(tiny)
-    assert from_dict({**values, "methods": list(tiny.methods)}) == tiny
+    lists = {name: list(values[name]) for name in ("methods", "measures")}
+    assert from_dict({**values, **lists}) == tiny
     with pytest.raises(ValueError, match="`seed` setting is missing"):
         from_dict({name: v for name, v in values.items() if name != "seed"})
     with pytest.raises(ValueError, match="`sed` setting is not known"):

@@ -8,15 +8,16 @@ import pytest
 from heavytail_optax.experiments.cell import data_loader, run_cell
 from heavytail_optax.experiments.evaluation import evaluate
 from heavytail_optax.experiments.grid import new_grid, read_cell
+from heavytail_optax.experiments.measure_search import Search
+from heavytail_optax.experiments.measures import (
+    MEASURES,
+    Part,
+    new_problem,
+    pooled,
+)
 from heavytail_optax.experiments.models import build_model
 from heavytail_optax.experiments.random_streams import random_streams
-from heavytail_optax.experiments.sharpness import (
-    Part,
-    measure_sharpness,
-    pooled,
-    read_sharpness,
-    write_sharpness,
-)
+from heavytail_optax.experiments.sharpness import read_sharpness, write_sharpness
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +30,13 @@ def network(settings, tiny_dataset):
     shape = tiny_dataset.train.images.shape[1:]
     predict, init = build_model(settings, shape, 10)
     return predict, jax.jit(init)(random_streams(0).weights)
+
+
+def measure_expected(settings, params, train, tick=lambda done, total: False):
+    problem = new_problem(settings, params, train, 10)
+    arguments = MEASURES["expected"].arguments(settings, Search())
+    outcome = MEASURES["expected"].measure(problem, arguments, tick)
+    return None if outcome is None else outcome.scalars["expected_sharpness"]
 
 
 def test_parts_are_pooled_as_if_they_were_never_parted():
@@ -61,8 +69,7 @@ def test_it_is_the_mean_change_of_the_training_loss(settings, tiny_dataset, netw
 
     def measured(**values):
         asked = dataclasses.replace(settings, sharpness_samples=100, **values)
-        train = tiny_dataset.train
-        return measure_sharpness(asked, params, train, 10)["expected_sharpness"]
+        return measure_expected(asked, params, tiny_dataset.train)
 
     def is_far(one, other):
         return abs(one[0] - other[0]) > 5 * math.hypot(one[1], other[1])
@@ -78,12 +85,16 @@ def test_it_shows_that_it_is_at_work_and_can_be_stopped(
 ):
     _, params = network
     seen = []
+
+    def tick(done, total):
+        seen.append((done, total))
+        return len(seen) == 4
+
     train = tiny_dataset.train
-    assert measure_sharpness(settings, params, train, 10, seen.append) is not None
-    assert seen == [0, 10, 20]
-    stop = iter([False, True]).__next__
-    assert measure_sharpness(settings, params, train, 10, seen.append, stop) is None
-    assert seen == [0, 10, 20, 0, 10]
+    assert measure_expected(settings, params, train, tick) is not None
+    assert seen == [(0, 20), (10, 20)]
+    assert measure_expected(settings, params, train, tick) is None
+    assert seen == [(0, 20), (10, 20)] * 2
 
 
 def test_a_loss_that_is_not_finite_has_no_sharpness(
@@ -91,10 +102,10 @@ def test_a_loss_that_is_not_finite_has_no_sharpness(
 ):
     _, params = network
     params = jax.tree.map(lambda x: x * np.float32(np.nan), params)
-    found = measure_sharpness(settings, params, tiny_dataset.train, 10)
-    assert math.isnan(found["expected_sharpness"][0])
+    found = measure_expected(settings, params, tiny_dataset.train)
+    assert math.isnan(found[0])
     path = tmp_path / "sharpness.json"
-    write_sharpness(path, found)
+    write_sharpness(path, {"expected_sharpness": found})
     assert "NaN" not in path.read_text("utf-8")
     assert math.isnan(read_sharpness(path)["expected_sharpness"][0])
 
@@ -102,7 +113,7 @@ def test_a_loss_that_is_not_finite_has_no_sharpness(
 def test_what_is_written_comes_back_and_damage_counts_as_nothing(tmp_path):
     path = tmp_path / "sharpness.json"
     assert read_sharpness(path) == {}
-    sharpness = {"expected_sharpness": (0.1, 1e-17), "other": (2.0, 0.5)}
+    sharpness = {"expected_sharpness": (0.1, 1e-17), "other": (2.0, None)}
     write_sharpness(path, sharpness)
     assert read_sharpness(path) == sharpness
     for text in ("", "{", "[1]", '{"a": 1}', '{"a": {"value": "x"}}', "null"):
@@ -122,8 +133,8 @@ class Recorder:
     def advance(self, label, chunk, metrics):
         self.steps.append(chunk.step)
 
-    def measuring(self, label, done, total):
-        self.parts.append((label, done, total))
+    def measuring(self, label, measure, done, total):
+        self.parts.append((label, measure, done, total))
         self.stops = done > 0
 
     def note(self, text):
@@ -141,11 +152,12 @@ def test_a_run_that_was_stopped_while_measured_is_measured_again(settings, tmp_p
 
     assert go(first, lambda: first.stops) == "interrupted"
     assert first.steps[-1] == settings.steps
-    assert [done for _, done, _ in first.parts] == [0, 10]
+    assert [done for *_, done, _ in first.parts] == [0, 10]
     assert not read_cell(cell).is_done
     assert go(second, lambda: False) == "finished"
     assert second.steps == []
-    assert second.parts == [("sgd (SB), seed 0", done, 20) for done in (0, 10, 20)]
+    parts = [(0, 20), (10, 20), (1, 1)]
+    assert second.parts == [("sgd (SB), seed 0", "expected", *part) for part in parts]
     assert read_cell(cell).is_done
     before = read_cell(cell)
     assert go(third, lambda: False) == "finished"

@@ -1,0 +1,125 @@
+"""What a measure is given, and what it gives back."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from heavytail_optax.experiments.data import Split
+from heavytail_optax.experiments.evaluation import loss_per_example
+from heavytail_optax.experiments.models import build_model
+from heavytail_optax.experiments.parallel import replicate, spread
+from heavytail_optax.experiments.random_streams import random_streams
+from heavytail_optax.experiments.settings import Settings
+from heavytail_optax.flatness import HessianEigenvalues, hessian_eigenvalues
+from heavytail_optax.flatness import mean_over_batches as in_batches
+
+_IMAGES_AT_ONCE = 256
+
+Loss = Callable[[Any, Split], jax.Array]
+Arguments = Mapping[str, Any]
+Scalars = Mapping[str, tuple[float, float | None]]
+Curve = Mapping[str, list[float]]
+Tick = Callable[[int, int], bool]
+"""Told how many parts of a measure are done, of how many, first that none is; says
+whether to stop."""
+
+
+class Outcome(NamedTuple):
+    """Result of a measure, as plain numbers.
+
+    Attributes:
+      scalars: name -> (value, standard error or None).
+      curves: name -> columns of numbers, equally long.
+      remark: what a reader of the scalars must know, such as that a search hit its
+        bound; empty if nothing.
+    """
+
+    scalars: Scalars = MappingProxyType({})
+    curves: Mapping[str, Curve] = MappingProxyType({})
+    remark: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """A trained network on its training images.
+
+    Attributes:
+      loss: mean cross-entropy of parameters and images; equal for the runs of a grid,
+        which so share what is compiled.
+      error: share of the images that are not classified as labelled.
+      params: after the last step.
+      train: the training images with the labels that were trained on.
+      settings: of the run.
+      key: of all sampling; the measures of the library are independent for one key.
+    """
+
+    loss: Loss
+    error: Loss
+    params: Any
+    train: Split
+    settings: Settings
+    key: jax.Array
+
+    def top_eigenvalues(self, **arguments: Any) -> HessianEigenvalues:
+        """Of the Hessian; computed once for the same arguments."""
+        known = self._known_eigenvalues
+        asked = tuple(sorted(arguments.items()))
+        if asked not in known:
+            known[asked] = hessian_eigenvalues(
+                self.loss, self.params, self.key, args=(self.train,), **arguments
+            )
+        return known[asked]
+
+    @functools.cached_property
+    def _known_eigenvalues(self) -> dict[tuple[Any, ...], HessianEigenvalues]:
+        return {}
+
+
+def new_problem(
+    settings: Settings,
+    params: Any,
+    train: Split,
+    num_classes: int,
+    mesh: Mesh | None = None,
+) -> Problem:
+    """The problem of a run.
+
+    Args:
+      settings: of the run.
+      params: after the last step.
+      train: the training images with the labels that were trained on.
+      num_classes: number of classes.
+      mesh: of the devices that the images are spread over, with `params` on each of
+        them; None for one device.
+    """
+    shared = dataclasses.replace(settings, methods=("sgd",), seed=0)
+    loss, error = _losses(shared, train.images.shape[1:], num_classes, mesh)
+    key = random_streams(settings.seed).sharpness
+    train = replicate(mesh, jax.tree.map(jnp.asarray, train))
+    return Problem(loss, error, params, train, settings, replicate(mesh, key))
+
+
+@functools.lru_cache(maxsize=4)
+def _losses(
+    settings: Settings,
+    image_shape: tuple[int, ...],
+    num_classes: int,
+    mesh: Mesh | None,
+) -> tuple[Loss, Loss]:
+    predict, _ = build_model(settings, image_shape, num_classes)
+    predict = spread(mesh, predict)
+
+    def loss(params: Any, split: Split) -> jax.Array:
+        return loss_per_example(predict, params, split).mean()
+
+    def error(params: Any, split: Split) -> jax.Array:
+        classes = predict(params, split.images).argmax(-1)
+        return (classes != split.labels).astype(jnp.float32).mean()
+
+    return in_batches(loss, _IMAGES_AT_ONCE), in_batches(error, _IMAGES_AT_ONCE)

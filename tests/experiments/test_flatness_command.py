@@ -1,0 +1,363 @@
+import csv
+import dataclasses
+import json
+import math
+import pathlib
+import shutil
+import signal
+import sys
+
+import pytest
+
+from heavytail_optax import cli, flatness
+from heavytail_optax.experiments import measuring
+from heavytail_optax.experiments.cell import data_loader
+from heavytail_optax.experiments.finished_runs import final_params, runs_in
+from heavytail_optax.experiments.flatness_record import read_record
+from heavytail_optax.experiments.grid import new_grid, read_cells, record_grid
+from heavytail_optax.experiments.job import record_job
+from heavytail_optax.experiments.measure_names import MEASURE_NAMES, SCALARS
+from heavytail_optax.experiments.measures import Measure, Outcome, new_problem
+from heavytail_optax.experiments.metrics_log import read_metrics
+from heavytail_optax.experiments.run_lock import RunLock
+from heavytail_optax.experiments.sharpness import read_sharpness
+
+METHODS = ("sgd", "balanced")
+CURVES = {
+    "density": ("density",),
+    "line": ("line_eigenvector", "line_random"),
+    "escape": ("escape_noise", "escape_eigenvector", "escape_isotropic"),
+}
+COLUMNS = {
+    "density": ("eigenvalue", "density", "standard_error"),
+    "line": ("coefficient", "loss"),
+    "escape": ("jumps", "probability", "lower", "upper"),
+}
+
+
+@pytest.fixture(autouse=True)
+def _called_as_heavytail(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["heavytail"])
+    monkeypatch.chdir(tmp_path)
+    # So that no line of the table is broken.
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, tiny_options):
+    """A run of two methods."""
+    directory = tmp_path_factory.mktemp("runs") / "whole"
+    options = [*tiny_options, "--methods", *METHODS, "--run-dir", str(directory)]
+    assert cli.main(["train", *options]) == 0
+    return directory
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """A copy of it, to change."""
+    return pathlib.Path(shutil.copytree(finished, tmp_path / "a run"))
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """What is measured, by quick stand-ins, each with what it then does."""
+    turns, actions = [], {}
+
+    def stand_in(name):
+        def measure(problem, arguments, tick):
+            if tick(0, 2):
+                return None
+            turns.append((problem.settings.methods[0], name))
+            actions.get(turns[-1], lambda: None)()
+            if tick(1, 2):
+                return None
+            number = float(len(turns))
+            columns = {column: [1.0, number] for column in COLUMNS.get(name, ())}
+            return Outcome(
+                {scalar: (number, 0.5) for scalar in SCALARS[name]},
+                {curve: columns for curve in CURVES.get(name, ())},
+                f"remark {number:g}" if name == "trace" else "",
+            )
+
+        return Measure(measuring_arguments[name], measure)
+
+    measuring_arguments = {k: m.arguments for k, m in measuring.MEASURES.items()}
+    stand_ins = {name: stand_in(name) for name in MEASURE_NAMES}
+    monkeypatch.setattr(measuring, "MEASURES", stand_ins)
+    return turns, actions
+
+
+def flat(directory, *options):
+    return cli.main(["flatness", str(directory), *map(str, options)])
+
+
+def rows_of(directory):
+    with (directory / "flatness.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def words(text):
+    return " ".join(text.split())
+
+
+def test_a_run_leaves_table_figure_and_numbers(copied, measured, capsys):
+    turns, _ = measured
+    assert flat(copied) == 0
+    assert turns == [(method, name) for method in METHODS for name in MEASURE_NAMES]
+    output = words(capsys.readouterr().out)
+    assert "sgd (SB), seed 0: measuring trace (5 of 8)" in output
+    assert "* sgd (SB), seed 0, trace: remark 5." in output
+    assert "5.0 ± .5 *" in output
+    assert f"Written: {copied / 'flatness.png'}" in output
+    assert (copied / "flatness.png").read_bytes()[:4] == b"\x89PNG"
+    for method, row in zip(METHODS, rows_of(copied), strict=True):
+        last = read_metrics(copied / method / "metrics.jsonl")[-1]
+        assert row["method"] == method and row["seed"] == "0"
+        # What fails to train may look flat, so the accuracies stand beside.
+        assert float(row["train_accuracy"]) == last.train_accuracy
+        assert float(row["test_accuracy"]) == last.test_accuracy
+        sharpness = read_sharpness(copied / method / "sharpness.json")
+        scalars = [scalar for name in MEASURE_NAMES for scalar in SCALARS[name]]
+        assert list(sharpness) == scalars
+        for scalar, (value, error) in sharpness.items():
+            assert float(row[scalar]) == value
+            assert float(row[f"{scalar}_standard_error"]) == error
+
+
+def test_what_is_measured_is_skipped_unless_asked_for_again(copied, measured, capsys):
+    turns, _ = measured
+    options = ["--measures", "trace", "density"]
+    assert flat(copied, *options, "--methods", "sgd") == 0
+    assert flat(copied, *options) == 0
+    assert turns == [(method, name) for method in METHODS for name in options[1:]]
+    assert "sgd (SB), seed 0: already measured" in capsys.readouterr().out
+    assert [row["hessian_trace"] for row in rows_of(copied)] == ["1.0", "3.0"]
+    assert flat(copied, *options, "--methods", "sgd", "--again") == 0
+    assert turns[4:] == [("sgd", "trace"), ("sgd", "density")]
+    assert rows_of(copied)[0]["hessian_trace"] == "5.0"
+
+
+def test_other_search_settings_measure_anew_and_say_so(copied, measured, capsys):
+    turns, _ = measured
+    names = ("expected", "maximal", "trace")
+    assert flat(copied, "--measures", *names) == 0
+    del turns[:]
+    assert (
+        flat(copied, "--measures", *names, "--target", "0.2", "--methods", "sgd") == 0
+    )
+    assert turns == [("sgd", "maximal")]
+    output = words(capsys.readouterr().out)
+    assert (
+        "maximal is measured anew, as it was measured with target 0.1 instead of"
+        in (output)
+    )
+    # All runs are in the next table, which are not comparable now.
+    assert flat(copied, "--measures", "expected") == 0
+    assert (
+        "maximal: the runs were not measured alike, and should not be compared: "
+        in (output := words(capsys.readouterr().out))
+    )
+    assert "target 0.1 or 0.2" in output
+
+
+def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(copied, measured, capsys):
+    turns, actions = measured
+    actions["sgd", "maximal"] = lambda: signal.raise_signal(signal.SIGINT)
+    options = ["--measures", "expected", "maximal", "trace"]
+    assert flat(copied, *options) == 128 + signal.SIGINT
+    assert turns == [("sgd", "expected"), ("sgd", "maximal")]
+    go_on = f"To go on: heavytail flatness '{copied}' {' '.join(options)}"
+    output = capsys.readouterr().out
+    assert go_on in output and "Stopping after this measure." in output
+    assert set(read_record(copied / "sgd" / "flatness.json")) == {"expected"}
+    actions.clear()
+    del turns[:]
+    assert flat(copied, *options) == 0
+    assert turns[:2] == [("sgd", "maximal"), ("sgd", "trace")]
+    assert turns[2:] == [("balanced", name) for name in options[1:]]
+
+
+def test_a_sharpness_file_that_was_not_written_is_made_up_for(copied, measured):
+    turns, _ = measured
+    assert flat(copied, "--measures", "trace") == 0
+    path = copied / "sgd" / "sharpness.json"
+    before = path.read_bytes()
+    path.unlink()
+    assert flat(copied, "--measures", "trace") == 0
+    assert path.read_bytes() == before
+    assert len(turns) == 2
+
+
+def drop_last_evaluation(directory, method):
+    path = directory / method / "metrics.jsonl"
+    lines = path.read_text("utf-8").splitlines(keepends=True)
+    path.write_text("".join(lines[:-1]), encoding="utf-8")
+
+
+def test_unfinished_runs_are_named_and_skipped(copied, measured, capsys):
+    turns, _ = measured
+    drop_last_evaluation(copied, "sgd")
+    assert flat(copied, "--measures", "trace") == 0
+    assert turns == [("balanced", "trace")]
+    assert "sgd (SB), seed 0: interrupted at step 4: skipped" in capsys.readouterr().out
+    shutil.rmtree(copied / "balanced")
+    assert flat(copied) == 1
+    error = capsys.readouterr().err
+    assert f"No run in {copied} is finished: sgd (SB), seed 0: interrupted" in error
+    assert "balanced, seed 0: missing" in error
+
+
+def test_a_diverged_run_is_named_and_skipped(copied, measured, capsys):
+    path = copied / "sgd" / "metrics.jsonl"
+    lines = path.read_text("utf-8").splitlines()
+    last = json.loads(lines[-1])
+    last["train_loss"] = math.nan
+    path.write_text("\n".join([*lines[:-1], json.dumps(last)]) + "\n", "utf-8")
+    assert flat(copied, "--measures", "trace") == 0
+    assert "sgd (SB), seed 0: diverged at step 6: skipped" in capsys.readouterr().out
+
+
+def test_a_run_that_cannot_be_measured_does_not_cost_the_others(
+    copied, measured, capsys
+):
+    turns, _ = measured
+    shutil.rmtree(copied / "sgd" / "checkpoints")
+    assert flat(copied, "--measures", "trace") == 1
+    assert turns == [("balanced", "trace")]
+    error = capsys.readouterr().err
+    assert "sgd (SB), seed 0: The checkpoint of the last step, 6, is not in" in error
+
+
+def test_a_run_that_another_process_holds_is_told(copied, measured, capsys):
+    turns, _ = measured
+    with RunLock(copied):
+        assert flat(copied, "--measures", "trace") == 1
+    assert turns == []
+    assert f"The run directory {copied} is in use by process" in capsys.readouterr().err
+
+
+def test_a_grid_has_a_row_a_run_and_its_report_the_columns(
+    finished, tmp_path, tiny, measured, capsys
+):
+    turns, _ = measured
+    settings = dataclasses.replace(tiny, methods=METHODS)
+    grid = new_grid(tmp_path / "grid", "corrupted-digits-short", settings, 3)
+    record_grid(grid)
+    load = data_loader(None)
+    cells = [cell for cell in grid.cells() if cell.settings.seed < 2]
+    for cell in cells:
+        shutil.copytree(finished, cell.directory)
+        record_job(cell.directory, grid.preset, cell.settings, load(cell.settings), "")
+    assert flat(grid.directory, "--measures", "trace", "line", "--seeds", 0, 1, 2) == 0
+    assert len(turns) == 8
+    output = words(capsys.readouterr().out)
+    assert "sgd (SB), seed 2: missing: skipped" in output
+    assert "The picture has the first seed of each method." in output
+    rows = rows_of(grid.directory)
+    assert [(row["method"], row["seed"]) for row in rows] == [
+        (cell.method, str(cell.settings.seed)) for cell in cells
+    ]
+    _, results = read_cells(grid.directory)
+    assert [r.sharpness["hessian_trace"][0] for r in results if r.sharpness] == [
+        float(row["hessian_trace"]) for row in rows
+    ]
+    # What was asked for by reproduce is still to be measured there.
+    assert not any(result.is_done for result in results)
+    assert cli.main(["report", str(grid.directory)]) == 0
+    assert "Hessian" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--measures", "trce"], "'trce': did you mean 'trace'?"),
+        (["--measures", "trace", "trace"], "must be without repetition"),
+        (["--samples", "1"], "The `samples` option must be an integer of at least 2."),
+        (["--target", "1"], "The `target` option must be a number above 0 and below 1"),
+        (["--paths", "0"], "The `paths` option must be an integer of at least 1."),
+        (["--jumps", "0"], "The `jumps` option must be an integer of at least 1."),
+        (["--methods", "balancd"], "did you mean 'balanced'?"),
+        (["--tagret", "0.1"], "--target"),
+    ],
+)
+def test_bad_options_are_refused_before_any_work(options, message, tmp_path, capsys):
+    assert flat(tmp_path, *options) == 2
+    error = capsys.readouterr().err.replace("│\n│ ", "")
+    assert message in words(error)
+
+
+def test_a_directory_without_runs_is_told(finished, tmp_path, capsys):
+    assert flat(tmp_path / "none") == 1
+    assert f"There is no directory {tmp_path / 'none'}." in capsys.readouterr().err
+    assert flat(tmp_path) == 1
+    assert "holds neither a run of heavytail train (no config.json) nor a grid" in (
+        capsys.readouterr().err
+    )
+    assert list(tmp_path.iterdir()) == []
+    assert flat(finished, "--seeds", 3) == 1
+    assert "No such run in" in capsys.readouterr().err
+
+
+def test_missing_extra_is_told(finished, monkeypatch, capsys):
+    monkeypatch.setattr(cli, "_is_installed", lambda module: module != "matfree")
+    assert flat(finished) == 1
+    assert 'needs matfree. Install with: pip install "heavytail-optax[exp' in (
+        capsys.readouterr().err
+    )
+
+
+def test_help_names_every_measure_and_option(capsys):
+    assert cli.main(["flatness", "--help"]) == 0
+    output = capsys.readouterr().out
+    options = ("measures", "methods", "seeds", "samples", "target", "paths", "jumps")
+    for name in (*options, "again", "data-dir"):
+        assert f"--{name}" in output
+    for name in MEASURE_NAMES:
+        assert f"  {name} " in output
+
+
+@pytest.mark.slow  # Half a minute or more of compilation.
+def test_numbers_are_those_of_the_library(copied):
+    options = ["--methods", "sgd", "--samples", "4", "--paths", "2", "--jumps", "1"]
+    assert flat(copied, *options) == 0
+    record = read_record(copied / "sgd" / "flatness.json")
+    assert set(record) == set(MEASURE_NAMES)
+    (cell, _) = runs_in(copied)
+    dataset = data_loader(None)(cell.settings)
+    params = final_params(cell, dataset, print)
+    problem = new_problem(cell.settings, params, dataset.train, dataset.num_classes)
+    whole = {"params": params, "key": problem.key, "args": (problem.train,)}
+
+    def scalar(name):
+        return record[name].outcome.scalars[SCALARS[name][0]]
+
+    found = flatness.pac_bayes_sharpness(problem.error, **whole, num_samples=4)
+    assert scalar("pac-bayes")[0] == pytest.approx(float(found.sharpness), rel=1e-5)
+    found = flatness.maximal_sharpness(
+        problem.loss, **whole, deviation_fn=problem.error
+    )
+    assert scalar("maximal")[0] == pytest.approx(float(found.sharpness), rel=1e-5)
+    found = flatness.hessian_eigenvalues(problem.loss, **whole)
+    assert scalar("eigenvalues")[0] == pytest.approx(float(found.values[0]), rel=1e-3)
+    found = flatness.hessian_trace(problem.loss, **whole, num_samples=4)
+    assert scalar("trace")[0] == pytest.approx(float(found.mean), rel=1e-4)
+    found = flatness.hessian_density(problem.loss, **whole, num_samples=3)
+    density = record["density"].outcome.curves["density"]
+    assert density["eigenvalue"][-1] == pytest.approx(
+        float(found.eigenvalues[-1]), rel=1e-2
+    )
+    settings = cell.settings
+    found = flatness.escape_profile(
+        problem.loss,
+        **whole,
+        jump_norm=settings.max_norm,
+        learning_rate=settings.learning_rate,
+        max_jumps=1,
+        num_samples=2,
+        descent_steps=100,
+        num_points=11,
+    )
+    escape = record["escape"].outcome.curves["escape_isotropic"]
+    assert escape["median_distance"] == pytest.approx(
+        [float(found.distances.mean())], rel=1e-3
+    )

@@ -1,0 +1,186 @@
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from heavytail_optax.experiments.data import Split
+from heavytail_optax.experiments.evaluation import evaluate
+from heavytail_optax.experiments.flatness_record import (
+    Measured,
+    read_record,
+    same_arguments,
+    write_record,
+)
+from heavytail_optax.experiments.measure_names import MEASURE_NAMES, SCALARS, SUMMARIES
+from heavytail_optax.experiments.measure_search import Search
+from heavytail_optax.experiments.measures import MEASURES, Outcome, Problem, new_problem
+from heavytail_optax.experiments.models import build_model
+from heavytail_optax.experiments.parallel import data_mesh, replicate
+from heavytail_optax.experiments.random_streams import random_streams
+
+CURVATURE = jnp.array([1.0, 2.0, 8.0, 0.5, 0.25, 0.25])
+
+
+def quadratic(params, split):
+    del split
+    return 0.5 * jnp.sum(CURVATURE * params**2)
+
+
+def never_wrong(params, split):
+    del split
+    return 0.0 * params[0]
+
+
+def always_worse(params, split):
+    del split
+    return jnp.where(jnp.any(params != 0.0), 1.0, 0.0)
+
+
+def measured(name, tiny, loss=quadratic, error=quadratic, **search):
+    """A measure of a quadratic bowl at its minimum."""
+    split = Split(jnp.zeros((200, 1)), jnp.zeros(200, jnp.int32))
+    key = random_streams(0).sharpness
+    problem = Problem(loss, error, jnp.zeros(6), split, tiny, key)
+    arguments = MEASURES[name].arguments(tiny, Search(**search))
+    return MEASURES[name].measure(problem, arguments, lambda done, total: False)
+
+
+def test_every_measure_has_a_name_a_summary_and_scalars():
+    assert tuple(MEASURES) == tuple(SUMMARIES) == tuple(SCALARS) == MEASURE_NAMES
+
+
+def test_measures_of_a_bowl_are_those_of_its_curvature(tiny):
+    # 1/alpha^2 = h_max / (2 target); the search ends within 1% of alpha.
+    found = measured("maximal", tiny, target=0.2)
+    assert found.scalars["maximal_sharpness"][0] == pytest.approx(20.0, rel=0.03)
+    assert found.scalars["maximal_sharpness"][1] is None
+    # 1/sigma^2 = tr H / (2 target), from 400 samples: five standard errors.
+    found = measured("pac-bayes", tiny, target=0.2, samples=400)
+    value, error = found.scalars["pac_bayes_sharpness"]
+    assert abs(value - 30.0) < 5 * error < 10.0
+    assert found.remark == ""
+
+
+def test_curvature_of_a_bowl(tiny):
+    found = measured("eigenvalues", tiny)
+    assert found.scalars["top_eigenvalue"] == (pytest.approx(8.0, rel=1e-5), None)
+    # The one that occurs twice is found once.
+    values = found.curves["eigenvalues"]["value"]
+    assert values == pytest.approx([8.0, 2.0, 1.0, 0.5, 0.25], rel=1e-4)
+    # No sampling error, as the Hessian is diagonal.
+    value, error = measured("trace", tiny, samples=2).scalars["hessian_trace"]
+    assert value == pytest.approx(12.0) and error < 1e-5
+    density = measured("density", tiny).curves["density"]
+    share = np.trapezoid(density["density"], density["eigenvalue"])
+    assert share == pytest.approx(1.0, rel=1e-3)
+    lines = measured("line", tiny).curves
+    reach = 2 * tiny.max_norm
+    t = np.linspace(-reach, reach, 41)
+    assert lines["line_eigenvector"]["coefficient"] == pytest.approx(t, rel=1e-6)
+    expected = 4 * t**2
+    assert lines["line_eigenvector"]["loss"] == pytest.approx(expected, abs=1e-6)
+    # Vectors do not move in a filter-normalised direction.
+    assert not np.any(lines["line_random"]["loss"])
+
+
+@pytest.mark.parametrize(
+    ("error", "remark"),
+    [
+        (never_wrong, "less than shown: even {} 10 is borne"),
+        (always_worse, "more than shown: even {} 1e-05 is not borne"),
+    ],
+)
+def test_a_search_that_hits_its_bound_says_so(tiny, error, remark):
+    found = measured("pac-bayes", tiny, error=error, samples=2)
+    assert found.remark == remark.format("noise of standard deviation")
+    found = measured("maximal", tiny, error=error)
+    assert found.remark == remark.format("a ball of radius")
+
+
+def test_escape_says_when_descent_is_no_good(tiny):
+    search = {"paths": 2, "jumps": 1}
+    calm = dataclasses.replace(tiny, learning_rate=0.1)
+    found = measured("escape", calm, **search)
+    # A bowl has no way out. The error of a share of none is that of Wilson's interval.
+    share, error = found.scalars["escape_isotropic"]
+    assert share == 0.0 and error == pytest.approx(1 / 4 / 1.5)
+    assert found.curves["escape_eigenvector"]["jumps"] == [1]
+    assert found.remark == ""
+    slow = dataclasses.replace(tiny, learning_rate=1e-4)
+    assert "has not come to its end" in measured("escape", slow, **search).remark
+    wild = dataclasses.replace(tiny, learning_rate=0.3)
+    assert "8, is above 2 / learning rate = 6.67" in (
+        measured("escape", wild, **search).remark
+    )
+
+
+def test_a_descent_that_diverges_is_a_remark(tiny):
+    def no_minimum(params, split):
+        return quadratic(params - 1.0, split)
+
+    wild = dataclasses.replace(tiny, learning_rate=30.0)
+    found = measured("escape", wild, loss=no_minimum, paths=1, jumps=1)
+    assert all(math.isnan(value) for value, _ in found.scalars.values())
+    assert found.remark == "descent at the learning rate of the run diverges"
+
+
+def test_losses_are_those_of_the_evaluation_on_any_number_of_devices(
+    tiny, tiny_dataset
+):
+    train = tiny_dataset.train
+    predict, init = build_model(tiny, train.images.shape[1:], 10)
+    params = jax.jit(init)(random_streams(0).weights)
+    loss, accuracy = jax.jit(lambda params: evaluate(predict, params, train))(params)
+    gradients = []
+    for mesh in (None, data_mesh(3)):
+        problem = new_problem(tiny, replicate(mesh, params), train, 10, mesh)
+
+        @jax.jit
+        def both(problem_params, split, problem=problem):
+            found = jax.value_and_grad(problem.loss)(problem_params, split)
+            return *found, problem.error(problem_params, split)
+
+        value, gradient, error = both(problem.params, problem.train)
+        np.testing.assert_allclose(value, loss, rtol=1e-5)
+        np.testing.assert_allclose(error, 1 - accuracy, atol=1e-6)
+        gradients.append(gradient)
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-6), *gradients
+    )
+
+
+def test_runs_of_other_seeds_share_what_is_compiled(tiny, tiny_dataset):
+    train = tiny_dataset.train
+    other = dataclasses.replace(tiny, seed=5, methods=("balanced",))
+    one, two = (new_problem(each, None, train, 10) for each in (tiny, other))
+    assert one.loss == two.loss and one.error == two.error
+    assert (jax.random.key_data(one.key) != jax.random.key_data(two.key)).any()
+
+
+def test_a_record_comes_back_and_damage_counts_as_nothing(tmp_path):
+    path = tmp_path / "flatness.json"
+    assert read_record(path) == {}
+    curve = {"jumps": [1, 2], "loss": [0.5, math.inf]}
+    outcome = Outcome({"a": (1e-9, 2.0), "b": (math.nan, None)}, {"c": curve}, "why")
+    record = {"trace": Measured({"num_samples": 3}, outcome, 2.04)}
+    write_record(path, record)
+    assert "NaN" not in path.read_text("utf-8")
+    found = read_record(path)["trace"]
+    assert found.arguments == {"num_samples": 3} and found.seconds == 2.0
+    assert found.outcome.scalars["a"] == (1e-9, 2.0)
+    assert math.isnan(found.outcome.scalars["b"][0])
+    assert found.outcome.curves["c"]["jumps"] == [1.0, 2.0]
+    assert math.isnan(found.outcome.curves["c"]["loss"][1])
+    assert found.outcome.remark == "why"
+    for text in ("", "{", "[1]", '{"trace": 1}', '{"trace": {"scalars": []}}', "null"):
+        path.write_text(text, encoding="utf-8")
+        assert read_record(path) == {}
+
+
+def test_arguments_are_compared_as_they_are_written():
+    assert same_arguments({"a": (1, 0.1)}, {"a": [1, 0.1]})
+    assert not same_arguments({"a": 1}, {"a": 2})
+    assert not same_arguments({"a": 1}, {"a": 1, "b": None})
