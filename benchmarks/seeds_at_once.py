@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 import result_file
 
+from heavytail_optax.experiments.configuration.presets import PRESETS
 from heavytail_optax.experiments.data import Split, load_dataset
-from heavytail_optax.experiments.presets import PRESETS
-from heavytail_optax.experiments.random_streams import random_streams
-from heavytail_optax.experiments.training import build_trainer
+from heavytail_optax.experiments.training.random_streams import random_streams
+from heavytail_optax.experiments.training.trainer import build_trainer
 
 
 def measure(method: str, seeds: int, steps: int, rounds: int) -> dict[str, str]:

@@ -1,9 +1,9 @@
-"""The networks of `heavytail_optax.experiments.models` in PyTorch."""
+"""The networks of `heavytail_optax.experiments.models.networks` in PyTorch."""
 
 from torch import nn
 
-from heavytail_optax.experiments.layers import scaled
-from heavytail_optax.experiments.vgg import CONFIGURATIONS
+from heavytail_optax.experiments.models.layers import scaled
+from heavytail_optax.experiments.models.vgg import CONFIGURATIONS
 
 
 def build(model: str, width: float, num_classes: int = 10) -> nn.Sequential:

@@ -43,25 +43,25 @@ SUBCOMMANDS: Mapping[str, Subcommand] = MappingProxyType(
     {
         "train": Subcommand(
             summary="train a network on real images with each method",
-            module="heavytail_optax.experiments.train_command",
+            module="heavytail_optax.experiments.commands.train",
             needs=_EXPERIMENTS,
             extra="experiments",
         ),
         "reproduce": Subcommand(
             summary="train with all methods and several seeds, make the paper's table",
-            module="heavytail_optax.experiments.reproduce_command",
+            module="heavytail_optax.experiments.commands.reproduce",
             needs=_EXPERIMENTS,
             extra="experiments",
         ),
         "report": Subcommand(
             summary="show the table of reproduce again, finished or not",
-            module="heavytail_optax.experiments.report_command",
+            module="heavytail_optax.experiments.commands.report",
             needs=_EXPERIMENTS,
             extra="experiments",
         ),
         "flatness": Subcommand(
             summary="measure how flat the solutions of finished runs are",
-            module="heavytail_optax.experiments.flatness_command",
+            module="heavytail_optax.experiments.commands.flatness",
             needs=(*_EXPERIMENTS, "matfree"),
             extra="experiments,flatness",
         ),

@@ -1,6 +1,6 @@
 """Grids with what may happen in one, for the tests of the report."""
 
-from heavytail_optax.experiments.cell_result import CellResult
+from heavytail_optax.experiments.runs.cell_result import CellResult
 
 
 def finished(method, seed, test_accuracy, sharpness, train_accuracy=1.0, **changes):

@@ -131,7 +131,7 @@ def _measure(command: ExitTimesCommand) -> None:
 def _report(
     console: "Console", rates: "ExitRates", points: Sequence["ExitPoint"]
 ) -> None:
-    from heavytail_optax.experiments.number_format import format_number
+    from heavytail_optax.experiments.report.number_format import format_number
     from heavytail_optax.laboratory.exit_points import measured_slope
 
     rows = []

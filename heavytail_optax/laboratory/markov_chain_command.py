@@ -161,7 +161,7 @@ def _measure(command: MarkovChainCommand) -> None:
 def _report(
     console: "Console", jumps: list["JumpRate"], shares: list["JumpShare"]
 ) -> None:
-    from heavytail_optax.experiments.number_format import format_number
+    from heavytail_optax.experiments.report.number_format import format_number
     from heavytail_optax.laboratory.jump_chain import poisson_p_value, share_p_value
 
     rows = []

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from heavytail_optax.dynamics import Landscape
-from heavytail_optax.experiments.number_format import format_number
+from heavytail_optax.experiments.report.number_format import format_number
 from heavytail_optax.laboratory.jump_chain import JumpRate, JumpShare, last_visits
 
 _MEASURED, _LIMIT, _FINITE = "#0072B2", "#D55E00", "#009E73"

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from heavytail_optax.experiments.setting_rules import message
+from heavytail_optax.experiments.configuration.setting_rules import message
 
 _Command = TypeVar("_Command")
 
@@ -90,7 +90,7 @@ def save_figure(directory: pathlib.Path, name: str, figure: Any) -> pathlib.Path
     Returns:
       The path.
     """
-    from heavytail_optax.experiments.atomic_files import replacing
+    from heavytail_optax.experiments.storage.durable_files import replacing
 
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / name

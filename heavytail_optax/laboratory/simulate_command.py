@@ -81,7 +81,10 @@ def _simulate(command: SimulateCommand) -> None:
     from rich.console import Console
 
     from heavytail_optax import dynamics, tails
-    from heavytail_optax.experiments.number_format import format_number, format_percent
+    from heavytail_optax.experiments.report.number_format import (
+        format_number,
+        format_percent,
+    )
     from heavytail_optax.laboratory.regimes import regimes, run_regimes
     from heavytail_optax.laboratory.simulate_figure import draw_regimes
 

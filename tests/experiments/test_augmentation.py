@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from heavytail_optax.experiments.augmentation import PADDING, augment
+from heavytail_optax.experiments.training.augmentation import PADDING, augment
 
 PLACES = 2 * PADDING + 1
 

@@ -3,15 +3,15 @@ import dataclasses
 import jax
 import numpy as np
 
-from heavytail_optax.experiments.augmentation import augment
-from heavytail_optax.experiments.batches import (
+from heavytail_optax.experiments.configuration.methods import METHODS
+from heavytail_optax.experiments.training.augmentation import augment
+from heavytail_optax.experiments.training.batches import (
     draw_batches,
     draw_places,
     examples_per_step,
     fetch,
 )
-from heavytail_optax.experiments.methods import METHODS
-from heavytail_optax.experiments.random_streams import random_streams
+from heavytail_optax.experiments.training.random_streams import random_streams
 
 
 def test_batches_are_without_replacement_and_cover_the_split():

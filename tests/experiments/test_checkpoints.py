@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from heavytail_optax.experiments.checkpoints import Checkpoints
-from heavytail_optax.experiments.random_streams import random_streams
-from heavytail_optax.experiments.run_directory import RunDirectoryError
-from heavytail_optax.experiments.training import build_trainer
+from heavytail_optax.experiments.storage.checkpoints import Checkpoints
+from heavytail_optax.experiments.storage.run_directory import RunDirectoryError
+from heavytail_optax.experiments.training.random_streams import random_streams
+from heavytail_optax.experiments.training.trainer import build_trainer
 
 
 def test_nothing_saved_is_none(tmp_path):

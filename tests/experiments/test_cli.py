@@ -11,9 +11,9 @@ import pytest
 
 import heavytail_optax
 from heavytail_optax import cli
-from heavytail_optax.experiments.methods import METHODS
-from heavytail_optax.experiments.metrics_log import read_metrics
-from heavytail_optax.experiments.presets import PRESETS
+from heavytail_optax.experiments.configuration.methods import METHODS
+from heavytail_optax.experiments.configuration.presets import PRESETS
+from heavytail_optax.experiments.storage.metrics_log import read_metrics
 
 HEAVY = "truncated-heavy-tailed-sgd"
 DEFAULT = PRESETS["corrupted-digits"].settings.methods
@@ -97,7 +97,7 @@ def interrupt(directory, options):
     """Sends Ctrl-C to a run in its first chunk; returns its exit status and output."""
     # Slowed down, so as to be caught. Named like `python -m heavytail_optax`.
     program = (
-        "import sys, time; import heavytail_optax.experiments.run as run; "
+        "import sys, time; import heavytail_optax.experiments.runs.run as run; "
         "append = run.append_metrics; "
         "run.append_metrics = lambda *args: (append(*args), time.sleep(1)); "
         "sys.argv[0] = '__main__.py'; "
@@ -135,7 +135,7 @@ def test_a_killed_run_goes_on_to_the_same_end(finished, tmp_path, tiny_options):
     directory = tmp_path / "killed"
     # Dies between the metrics and the checkpoint of the second chunk.
     program = (
-        "import os, sys; from heavytail_optax.experiments.checkpoints import Checkpoints; "
+        "import os, sys; from heavytail_optax.experiments.storage.checkpoints import Checkpoints; "
         "save = Checkpoints.save; "
         "Checkpoints.save = lambda self, step, state: "
         "save(self, step, state) if step < 4 else os.kill(os.getpid(), 9); "

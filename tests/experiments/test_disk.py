@@ -8,16 +8,20 @@ import jax.numpy as jnp
 import pytest
 from small_file_systems import make_read_only, mounted_tmpfs
 
-from heavytail_optax.experiments.checkpoints import Checkpoints
-from heavytail_optax.experiments.disk import bytes_of_run, check_room, disk_errors
-from heavytail_optax.experiments.metrics_log import append_metrics, read_metrics
-from heavytail_optax.experiments.random_streams import random_streams
-from heavytail_optax.experiments.run_directory import (
+from heavytail_optax.experiments.storage.checkpoints import Checkpoints
+from heavytail_optax.experiments.storage.disk import (
+    bytes_of_run,
+    check_room,
+    disk_errors,
+)
+from heavytail_optax.experiments.storage.metrics_log import append_metrics, read_metrics
+from heavytail_optax.experiments.storage.run_directory import (
     RunDirectoryError,
     claim,
     probe_path,
 )
-from heavytail_optax.experiments.training import Metrics, build_trainer
+from heavytail_optax.experiments.training.random_streams import random_streams
+from heavytail_optax.experiments.training.trainer import Metrics, build_trainer
 
 MIB = 2**20
 
@@ -123,7 +127,7 @@ def test_a_limit_on_the_size_of_files_is_told(tmp_path):
     program = (
         "import pathlib, resource, sys; "
         "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2); "
-        "from heavytail_optax.experiments.disk import check_room; "
+        "from heavytail_optax.experiments.storage.disk import check_room; "
         "check_room(pathlib.Path(sys.argv[1]), 4 * 2**20, 3 * 2**20)"
     )
     for limit, message in (

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from heavytail_optax import cli
-from heavytail_optax.experiments.cluster import (
+from heavytail_optax.experiments.devices.cluster import (
     Cluster,
     ClusterError,
     check_cluster,
     join_cluster,
 )
-from heavytail_optax.experiments.metrics_log import read_metrics
+from heavytail_optax.experiments.storage.metrics_log import read_metrics
 
 METHOD = "truncated-heavy-tailed-sgd"
 SECONDS = 900
@@ -26,7 +26,7 @@ ARGUMENTS = ("--methods", METHOD, "--batch-size", "11")
 # In the process of this number, after its first checkpoint.
 INTERRUPTED = """
 import os, signal, sys, jax
-from heavytail_optax.experiments.checkpoints import Checkpoints
+from heavytail_optax.experiments.storage.checkpoints import Checkpoints
 save = Checkpoints.save
 def save_and_stop(self, step, state):
     save(self, step, state)
@@ -164,7 +164,7 @@ def test_other_settings_in_another_process_are_refused(tiny_options, tmp_path):
 def join_alone(*fields):
     """Exit status and messages of a process that waits for two seconds."""
     program = (
-        "from heavytail_optax.experiments.cluster import *\n"
+        "from heavytail_optax.experiments.devices.cluster import *\n"
         f"with join_cluster(Cluster(True, {', '.join(map(repr, fields))}, 2)):\n"
         "    print('joined')"
     )

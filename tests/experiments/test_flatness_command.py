@@ -10,17 +10,24 @@ import sys
 import pytest
 
 from heavytail_optax import cli, flatness
-from heavytail_optax.experiments import measuring
-from heavytail_optax.experiments.cell import data_loader
-from heavytail_optax.experiments.finished_runs import final_params, runs_in
-from heavytail_optax.experiments.flatness_record import read_record
-from heavytail_optax.experiments.grid import new_grid, read_cells, record_grid
-from heavytail_optax.experiments.job import record_job
-from heavytail_optax.experiments.measure_names import MEASURE_NAMES, SCALARS
-from heavytail_optax.experiments.measures import Measure, Outcome, new_problem
-from heavytail_optax.experiments.metrics_log import read_metrics
-from heavytail_optax.experiments.run_lock import RunLock
-from heavytail_optax.experiments.sharpness import read_sharpness
+from heavytail_optax.experiments.configuration.measure_names import (
+    MEASURE_NAMES,
+    SCALARS,
+)
+from heavytail_optax.experiments.measures import (
+    Measure,
+    Outcome,
+    measuring,
+    new_problem,
+)
+from heavytail_optax.experiments.measures.record import read_record
+from heavytail_optax.experiments.runs.cell import data_loader
+from heavytail_optax.experiments.runs.finished_runs import final_params, runs_in
+from heavytail_optax.experiments.runs.grid import new_grid, read_cells, record_grid
+from heavytail_optax.experiments.runs.job import record_job
+from heavytail_optax.experiments.storage.metrics_log import read_metrics
+from heavytail_optax.experiments.storage.run_lock import RunLock
+from heavytail_optax.experiments.storage.sharpness_file import read_sharpness
 
 METHODS = ("sgd", "balanced")
 CURVES = {

@@ -7,13 +7,13 @@ import jax
 import numpy as np
 import pytest
 
-from heavytail_optax.experiments.batches import draw_batches, fetch
+from heavytail_optax.experiments.configuration.methods import METHODS
 from heavytail_optax.experiments.data import Split, load_dataset
-from heavytail_optax.experiments.evaluation import loss_per_example
-from heavytail_optax.experiments.gradients import build_gradient
-from heavytail_optax.experiments.methods import METHODS
-from heavytail_optax.experiments.models import build_model
-from heavytail_optax.experiments.random_streams import random_streams
+from heavytail_optax.experiments.models.networks import build_model
+from heavytail_optax.experiments.training.batches import draw_batches, fetch
+from heavytail_optax.experiments.training.evaluation import loss_per_example
+from heavytail_optax.experiments.training.gradients import build_gradient
+from heavytail_optax.experiments.training.random_streams import random_streams
 
 KEYS = random_streams(0)
 

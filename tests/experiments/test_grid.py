@@ -4,8 +4,7 @@ import math
 
 import pytest
 
-from heavytail_optax.experiments import run_directory
-from heavytail_optax.experiments.grid import (
+from heavytail_optax.experiments.runs.grid import (
     check_grid,
     new_grid,
     read_cell,
@@ -14,10 +13,11 @@ from heavytail_optax.experiments.grid import (
     record_grid,
     unfinished,
 )
-from heavytail_optax.experiments.metrics_log import append_metrics
-from heavytail_optax.experiments.run_directory import RunDirectoryError
-from heavytail_optax.experiments.sharpness import write_sharpness
-from heavytail_optax.experiments.training import Metrics
+from heavytail_optax.experiments.storage import run_directory
+from heavytail_optax.experiments.storage.metrics_log import append_metrics
+from heavytail_optax.experiments.storage.run_directory import RunDirectoryError
+from heavytail_optax.experiments.storage.sharpness_file import write_sharpness
+from heavytail_optax.experiments.training.trainer import Metrics
 
 PRESET = "corrupted-digits-short"
 

@@ -4,15 +4,15 @@ import re
 import pytest
 from rich.console import Console
 
-from heavytail_optax.experiments import run_directory
-from heavytail_optax.experiments.cell_result import CellResult
-from heavytail_optax.experiments.grid import new_grid
-from heavytail_optax.experiments.grid_progress import GridProgress
-from heavytail_optax.experiments.metrics_log import append_metrics
-from heavytail_optax.experiments.progress import LiveProgress, PlainProgress
-from heavytail_optax.experiments.sharpness import write_sharpness
-from heavytail_optax.experiments.time_left import training_seconds_left
-from heavytail_optax.experiments.training import Chunk, Metrics
+from heavytail_optax.experiments.runs.cell_result import CellResult
+from heavytail_optax.experiments.runs.grid import new_grid
+from heavytail_optax.experiments.runs.grid_progress import GridProgress
+from heavytail_optax.experiments.runs.time_left import training_seconds_left
+from heavytail_optax.experiments.storage import run_directory
+from heavytail_optax.experiments.storage.metrics_log import append_metrics
+from heavytail_optax.experiments.storage.sharpness_file import write_sharpness
+from heavytail_optax.experiments.terminal.progress import LiveProgress, PlainProgress
+from heavytail_optax.experiments.training.trainer import Chunk, Metrics
 
 
 def carry_out(cell, progress, steps):

@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 
 from heavytail_optax import cli
-from heavytail_optax.experiments.checkpoints import Checkpoints
-from heavytail_optax.experiments.metrics_log import read_metrics
-from heavytail_optax.experiments.random_streams import random_streams
-from heavytail_optax.experiments.run_directory import (
+from heavytail_optax.experiments.storage.checkpoints import Checkpoints
+from heavytail_optax.experiments.storage.metrics_log import read_metrics
+from heavytail_optax.experiments.storage.run_directory import (
     checkpoints_path,
     metrics_path,
     read_config,
 )
-from heavytail_optax.experiments.training import build_trainer
+from heavytail_optax.experiments.training.random_streams import random_streams
+from heavytail_optax.experiments.training.trainer import build_trainer
 
 METHOD = "truncated-heavy-tailed-sgd"
 STEPS = 24

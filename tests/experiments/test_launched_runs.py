@@ -12,9 +12,9 @@ import time
 import pytest
 
 from heavytail_optax import cli
-from heavytail_optax.experiments.metrics_log import read_metrics
-from heavytail_optax.experiments.run_directory import holder_path, metrics_path
-from heavytail_optax.experiments.run_lock import RunLock
+from heavytail_optax.experiments.storage.metrics_log import read_metrics
+from heavytail_optax.experiments.storage.run_directory import holder_path, metrics_path
+from heavytail_optax.experiments.storage.run_lock import RunLock
 
 pytestmark = pytest.mark.slow
 

@@ -13,19 +13,19 @@ import stat
 import pytest
 from rich.console import Console
 
-from heavytail_optax.experiments import launcher
-from heavytail_optax.experiments.cell_job import CellJob
 from heavytail_optax.experiments.errors import JobError
-from heavytail_optax.experiments.grid import new_grid
-from heavytail_optax.experiments.job_options import (
+from heavytail_optax.experiments.runs import launcher
+from heavytail_optax.experiments.runs.cell_job import CellJob
+from heavytail_optax.experiments.runs.grid import new_grid
+from heavytail_optax.experiments.runs.job_options import (
     JobOptions,
     LauncherError,
     find_cluster,
 )
-from heavytail_optax.experiments.job_queues import LocalQueue, SlurmQueue
-from heavytail_optax.experiments.machine import THIS_MACHINE
-from heavytail_optax.experiments.run_lock import RunBusyError
-from heavytail_optax.experiments.session import open_session
+from heavytail_optax.experiments.runs.job_queues import LocalQueue, SlurmQueue
+from heavytail_optax.experiments.runs.machine import THIS_MACHINE
+from heavytail_optax.experiments.storage.run_lock import RunBusyError
+from heavytail_optax.experiments.terminal.session import open_session
 
 PRESET = "corrupted-digits-short"
 

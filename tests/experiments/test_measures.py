@@ -6,20 +6,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from heavytail_optax.experiments.configuration.measure_names import (
+    MEASURE_NAMES,
+    SCALARS,
+    SUMMARIES,
+)
 from heavytail_optax.experiments.data import Split
-from heavytail_optax.experiments.evaluation import evaluate
-from heavytail_optax.experiments.flatness_record import (
+from heavytail_optax.experiments.devices.parallel import data_mesh, replicate
+from heavytail_optax.experiments.measures import MEASURES, Outcome, Problem, new_problem
+from heavytail_optax.experiments.measures.record import (
     Measured,
     read_record,
     same_arguments,
     write_record,
 )
-from heavytail_optax.experiments.measure_names import MEASURE_NAMES, SCALARS, SUMMARIES
-from heavytail_optax.experiments.measure_search import Search
-from heavytail_optax.experiments.measures import MEASURES, Outcome, Problem, new_problem
-from heavytail_optax.experiments.models import build_model
-from heavytail_optax.experiments.parallel import data_mesh, replicate
-from heavytail_optax.experiments.random_streams import random_streams
+from heavytail_optax.experiments.measures.search import Search
+from heavytail_optax.experiments.models.networks import build_model
+from heavytail_optax.experiments.training.evaluation import evaluate
+from heavytail_optax.experiments.training.random_streams import random_streams
 
 CURVATURE = jnp.array([1.0, 2.0, 8.0, 0.5, 0.25, 0.25])
 

@@ -4,12 +4,12 @@ import os
 
 import pytest
 
-from heavytail_optax.experiments.metrics_log import (
+from heavytail_optax.experiments.storage.metrics_log import (
     append_metrics,
     drop_metrics_after,
     read_metrics,
 )
-from heavytail_optax.experiments.training import Metrics
+from heavytail_optax.experiments.training.trainer import Metrics
 
 ROWS = [Metrics(step, *(step + i / 7 for i in range(9))) for step in (2, 4, 6)]
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from heavytail_optax.experiments.models import build_model
+from heavytail_optax.experiments.models.networks import build_model
 
 LENET_SHAPE, VGG_SHAPE = (28, 28, 1), (32, 32, 3)
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from heavytail_optax.experiments.models import build_model
+from heavytail_optax.experiments.models.networks import build_model
 
 pytestmark = pytest.mark.slow
 torch = pytest.importorskip("torch")

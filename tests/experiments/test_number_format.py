@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from heavytail_optax.experiments.number_format import (
+from heavytail_optax.experiments.report.number_format import (
     format_number,
     format_percent,
     format_with_error,

@@ -5,8 +5,8 @@ import numpy as np
 import optax
 import pytest
 
-from heavytail_optax.experiments.methods import METHODS
-from heavytail_optax.experiments.optimizers import build_optimizer
+from heavytail_optax.experiments.configuration.methods import METHODS
+from heavytail_optax.experiments.training.optimizers import build_optimizer
 
 GRADIENT = {"weight": np.array([30.0, -40.0], np.float32)}
 

@@ -9,18 +9,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from heavytail_optax.experiments.methods import METHOD_NAMES
-from heavytail_optax.experiments.models import build_model
-from heavytail_optax.experiments.parallel import (
+from heavytail_optax.experiments.configuration.methods import METHOD_NAMES
+from heavytail_optax.experiments.devices.parallel import (
     DevicesError,
     data_mesh,
     replicate,
     spread,
 )
-from heavytail_optax.experiments.random_streams import random_streams
-from heavytail_optax.experiments.run import RunOptions, run_method
-from heavytail_optax.experiments.sharpness import measure_sharpness
-from heavytail_optax.experiments.training import build_trainer
+from heavytail_optax.experiments.models.networks import build_model
+from heavytail_optax.experiments.runs.run import RunOptions, run_method
+from heavytail_optax.experiments.storage.sharpness_file import measure_sharpness
+from heavytail_optax.experiments.training.random_streams import random_streams
+from heavytail_optax.experiments.training.trainer import build_trainer
 
 METHOD = "independent"
 MESH = data_mesh("all")

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from heavytail_optax.experiments.presets import PRESETS
+from heavytail_optax.experiments.configuration.presets import PRESETS
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -2,8 +2,12 @@ import io
 
 from rich.console import Console
 
-from heavytail_optax.experiments.progress import LiveProgress, PlainProgress, describe
-from heavytail_optax.experiments.training import Chunk, Metrics
+from heavytail_optax.experiments.terminal.progress import (
+    LiveProgress,
+    PlainProgress,
+    describe,
+)
+from heavytail_optax.experiments.training.trainer import Chunk, Metrics
 
 
 def metrics_at(step, seconds, **values):

@@ -4,8 +4,8 @@ import types
 import pytest
 from report_examples import GRID, unfinished
 
-from heavytail_optax.experiments import report_command
-from heavytail_optax.experiments.run_directory import RunDirectoryError
+from heavytail_optax.experiments.commands import report as report_command
+from heavytail_optax.experiments.storage.run_directory import RunDirectoryError
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def grid(monkeypatch):
             raise RunDirectoryError(f"There is no grid in {directory}.")
         return "corrupted-fashion-mnist", module.cells
 
-    name = "heavytail_optax.experiments.grid"
+    name = "heavytail_optax.experiments.runs.grid"
     module = types.ModuleType(name)
     module.cells, module.read_cells = GRID, read_cells
     monkeypatch.setitem(sys.modules, name, module)
@@ -80,10 +80,12 @@ def test_file_that_cannot_be_replaced_is_told(grid, tmp_path, capsys):
 
 
 def test_full_disk_is_told(grid, tmp_path, capsys, monkeypatch):
-    def write_text(path, text):
+    def replace_file(path, text):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("heavytail_optax.experiments.report.write_text", write_text)
+    monkeypatch.setattr(
+        "heavytail_optax.experiments.report.report.replace_file", replace_file
+    )
     assert report(tmp_path) == 1
     error = capsys.readouterr().err
     assert f"cannot be written to {tmp_path}: No space left on device." in error

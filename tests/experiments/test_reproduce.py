@@ -11,11 +11,11 @@ import sys
 import pytest
 
 from heavytail_optax import cli
-from heavytail_optax.experiments import grid_runner
-from heavytail_optax.experiments.grid import read_grid
-from heavytail_optax.experiments.methods import METHODS
-from heavytail_optax.experiments.presets import PRESETS
-from heavytail_optax.experiments.run_lock import RunLock
+from heavytail_optax.experiments.configuration.methods import METHODS
+from heavytail_optax.experiments.configuration.presets import PRESETS
+from heavytail_optax.experiments.runs import grid_runner
+from heavytail_optax.experiments.runs.grid import read_grid
+from heavytail_optax.experiments.storage.run_lock import RunLock
 
 CELLS = [("sgd", 0), ("balanced", 0), ("sgd", 1), ("balanced", 1)]
 
@@ -99,7 +99,7 @@ def test_a_killed_grid_goes_on_to_the_same_end(finished, tmp_path, options):
     directory = tmp_path / "killed"
     # Dies between the metrics and the checkpoint of the third run's second chunk.
     program = (
-        "import os, sys; from heavytail_optax.experiments.checkpoints import Checkpoints; "
+        "import os, sys; from heavytail_optax.experiments.storage.checkpoints import Checkpoints; "
         "save = Checkpoints.save; "
         "Checkpoints.save = lambda self, step, state: save(self, step, state) "
         "if step < 4 or 'seed-1' not in str(self._directory) "

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from heavytail_optax.experiments.run_directory import (
+from heavytail_optax.experiments.storage.run_directory import (
     RunDirectoryError,
     claim,
     claim_next,

@@ -5,8 +5,8 @@ import pytest
 from report_examples import GRID, finished, unfinished
 from scipy import stats
 
-from heavytail_optax.experiments.failed_runs import failed_runs
-from heavytail_optax.experiments.seed_statistics import (
+from heavytail_optax.experiments.report.failed_runs import failed_runs
+from heavytail_optax.experiments.report.seed_statistics import (
     SeedValues,
     mean_over_seeds,
     paired_difference,

@@ -2,8 +2,8 @@ import dataclasses
 
 import pytest
 
-from heavytail_optax.experiments.methods import METHOD_NAMES
-from heavytail_optax.experiments.settings import (
+from heavytail_optax.experiments.configuration.methods import METHOD_NAMES
+from heavytail_optax.experiments.configuration.settings import (
     Settings,
     changed_settings,
     from_dict,

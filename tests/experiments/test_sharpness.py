@@ -5,19 +5,22 @@ import jax
 import numpy as np
 import pytest
 
-from heavytail_optax.experiments.cell import data_loader, run_cell
-from heavytail_optax.experiments.evaluation import evaluate
-from heavytail_optax.experiments.grid import new_grid, read_cell
-from heavytail_optax.experiments.measure_search import Search
 from heavytail_optax.experiments.measures import (
     MEASURES,
     Part,
     new_problem,
     pooled,
 )
-from heavytail_optax.experiments.models import build_model
-from heavytail_optax.experiments.random_streams import random_streams
-from heavytail_optax.experiments.sharpness import read_sharpness, write_sharpness
+from heavytail_optax.experiments.measures.search import Search
+from heavytail_optax.experiments.models.networks import build_model
+from heavytail_optax.experiments.runs.cell import data_loader, run_cell
+from heavytail_optax.experiments.runs.grid import new_grid, read_cell
+from heavytail_optax.experiments.storage.sharpness_file import (
+    read_sharpness,
+    write_sharpness,
+)
+from heavytail_optax.experiments.training.evaluation import evaluate
+from heavytail_optax.experiments.training.random_streams import random_streams
 
 
 @pytest.fixture(scope="module")

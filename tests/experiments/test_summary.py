@@ -4,10 +4,10 @@ import math
 import pytest
 from rich.console import Console
 
-from heavytail_optax.experiments.plot import plot_training
-from heavytail_optax.experiments.results import MethodResult
-from heavytail_optax.experiments.summary import summary_table, truncated_share
-from heavytail_optax.experiments.training import Metrics
+from heavytail_optax.experiments.runs.job_figure import plot_training
+from heavytail_optax.experiments.runs.results import MethodResult
+from heavytail_optax.experiments.runs.summary import summary_table, truncated_share
+from heavytail_optax.experiments.training.trainer import Metrics
 
 HISTORY = tuple(
     Metrics(

@@ -8,11 +8,11 @@ import pytest
 from tensorboardX.crc32c import crc32c
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from heavytail_optax.experiments.tensorboard_log import (
+from heavytail_optax.experiments.storage.tensorboard_log import (
     TensorBoardLog,
     TensorBoardMissingError,
 )
-from heavytail_optax.experiments.training import Metrics
+from heavytail_optax.experiments.training.trainer import Metrics
 
 ROWS = [Metrics(step, *(step + i / 7 for i in range(9))) for step in (2, 4, 6)]
 TAGS = {
@@ -137,7 +137,7 @@ def test_a_missing_library_is_told_before_anything_is_written(tmp_path, monkeypa
 
 def test_the_library_is_loaded_when_it_is_used():
     program = (
-        "import sys; import heavytail_optax.experiments.tensorboard_log; "
+        "import sys; import heavytail_optax.experiments.storage.tensorboard_log; "
         "sys.exit('tensorboardX' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -8,14 +8,14 @@ import numpy as np
 import optax
 import pytest
 
-from heavytail_optax.experiments.batches import draw_places
+from heavytail_optax.experiments.configuration.methods import METHOD_NAMES, METHODS
 from heavytail_optax.experiments.data import Split, load_dataset
-from heavytail_optax.experiments.evaluation import evaluate, loss_per_example
-from heavytail_optax.experiments.methods import METHOD_NAMES, METHODS
-from heavytail_optax.experiments.models import build_model
-from heavytail_optax.experiments.optimizers import build_optimizer
-from heavytail_optax.experiments.random_streams import random_streams
-from heavytail_optax.experiments.training import build_trainer, train
+from heavytail_optax.experiments.models.networks import build_model
+from heavytail_optax.experiments.training.batches import draw_places
+from heavytail_optax.experiments.training.evaluation import evaluate, loss_per_example
+from heavytail_optax.experiments.training.optimizers import build_optimizer
+from heavytail_optax.experiments.training.random_streams import random_streams
+from heavytail_optax.experiments.training.trainer import build_trainer, train
 
 IMAGE_SHAPE = (16, 16, 1)
 HEAVY = "truncated-heavy-tailed-sgd"

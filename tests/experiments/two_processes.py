@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from heavytail_optax.experiments.checkpoints import Checkpoints
+from heavytail_optax.experiments.storage.checkpoints import Checkpoints
 
 
 def main(port, process, task, directory):

@@ -5,6 +5,7 @@ import pathlib
 import jax
 import jax.numpy as jnp
 
+from heavytail_optax.experiments.configuration.settings import Settings
 from heavytail_optax.experiments.data._arrays import Arrays
 from heavytail_optax.experiments.data._catalogue import CATALOGUE, PublishedData
 from heavytail_optax.experiments.data._corruption import corrupt_labels
@@ -13,7 +14,6 @@ from heavytail_optax.experiments.data._digits import load_digits
 from heavytail_optax.experiments.data._errors import DataError
 from heavytail_optax.experiments.data._pixels import pad_to_size
 from heavytail_optax.experiments.data._sources import Loaded, read_published_data
-from heavytail_optax.experiments.settings import Settings
 
 
 def load_dataset(

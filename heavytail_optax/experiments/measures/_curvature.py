@@ -4,14 +4,14 @@ import jax
 import jax.numpy as jnp
 
 from heavytail_optax._keys import tagged_key
-from heavytail_optax.experiments.measure_search import Search
+from heavytail_optax.experiments.configuration.settings import Settings
 from heavytail_optax.experiments.measures._problem import (
     Arguments,
     Outcome,
     Problem,
     Tick,
 )
-from heavytail_optax.experiments.settings import Settings
+from heavytail_optax.experiments.measures.search import Search
 from heavytail_optax.flatness import (
     filter_normalise,
     hessian_density,

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from heavytail_optax.experiments.measure_names import SCALARS
-from heavytail_optax.experiments.measure_search import Search
+from heavytail_optax.experiments.configuration.measure_names import SCALARS
+from heavytail_optax.experiments.configuration.settings import Settings
 from heavytail_optax.experiments.measures._curvature import eigenvalues_arguments
 from heavytail_optax.experiments.measures._problem import (
     Arguments,
@@ -16,7 +16,7 @@ from heavytail_optax.experiments.measures._problem import (
     Problem,
     Tick,
 )
-from heavytail_optax.experiments.settings import Settings
+from heavytail_optax.experiments.measures.search import Search
 from heavytail_optax.flatness import (
     EscapeProfile,
     escape_profile,

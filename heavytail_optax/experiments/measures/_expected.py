@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import jax
 
+from heavytail_optax.experiments.configuration.settings import Settings
 from heavytail_optax.experiments.data import Split
-from heavytail_optax.experiments.measure_search import Search
 from heavytail_optax.experiments.measures._problem import (
     Arguments,
     Loss,
@@ -16,7 +16,7 @@ from heavytail_optax.experiments.measures._problem import (
     Problem,
     Tick,
 )
-from heavytail_optax.experiments.settings import Settings
+from heavytail_optax.experiments.measures.search import Search
 from heavytail_optax.flatness import ExpectedSharpness, expected_sharpness
 
 # The loss without perturbation is computed again in each part: a tenth more work.

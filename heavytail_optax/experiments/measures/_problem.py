@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from heavytail_optax.experiments.configuration.settings import Settings
 from heavytail_optax.experiments.data import Split
-from heavytail_optax.experiments.evaluation import loss_per_example
-from heavytail_optax.experiments.models import build_model
-from heavytail_optax.experiments.parallel import replicate, spread
-from heavytail_optax.experiments.random_streams import random_streams
-from heavytail_optax.experiments.settings import Settings
+from heavytail_optax.experiments.devices.parallel import replicate, spread
+from heavytail_optax.experiments.models.networks import build_model
+from heavytail_optax.experiments.training.evaluation import loss_per_example
+from heavytail_optax.experiments.training.random_streams import random_streams
 from heavytail_optax.flatness import HessianEigenvalues, hessian_eigenvalues
 from heavytail_optax.flatness import mean_over_batches as in_batches
 

@@ -1,0 +1,1 @@
+"""The commands of `heavytail` that train, measure and report."""

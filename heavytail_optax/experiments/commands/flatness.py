@@ -1,0 +1,279 @@
+"""The command `heavytail flatness`."""
+
+import dataclasses
+import inspect
+import pathlib
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from heavytail_optax.experiments.commands.settings_parser import suggestions
+from heavytail_optax.experiments.configuration.measure_names import (
+    MEASURE_NAMES,
+    SUMMARIES,
+    MeasureName,
+)
+from heavytail_optax.experiments.configuration.methods import MethodName
+from heavytail_optax.experiments.configuration.setting_rules import check_names
+from heavytail_optax.experiments.errors import JobError
+from heavytail_optax.experiments.measures.search import Search
+from heavytail_optax.experiments.storage.run_directory import RunDirectoryError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from heavytail_optax.experiments.runs.grid import Cell
+    from heavytail_optax.experiments.terminal.session import Session
+
+_DEFAULT_SEARCH = Search()
+
+
+@dataclasses.dataclass(frozen=True)
+class FlatnessCommand:
+    """Measure how flat the solutions of finished runs are.
+
+    Prints a table with a row a run, and writes it to flatness.csv in the directory, with
+    a picture, flatness.png. What is measured is kept at once, with all arguments, in the
+    flatness.json of each run: the same command goes on after Ctrl-C. heavytail report
+    has the measures of a grid as columns.
+
+    Attributes:
+      directory: Directory of a run of heavytail train, or of a grid of heavytail
+        reproduce.
+      measures: What to measure; by default everything.
+      methods: The runs of these methods only.
+      seeds: The runs with these seeds only.
+      again: Also measure what has been measured in the same way.
+      data_dir: Directory with the files of the data set, looked into first.
+    """
+
+    directory: pathlib.Path
+    measures: tuple[MeasureName, ...] = MEASURE_NAMES
+    methods: tuple[MethodName, ...] | None = None
+    seeds: tuple[int, ...] | None = None
+    search: Search = _DEFAULT_SEARCH
+    again: bool = False
+    data_dir: pathlib.Path | None = None
+
+    def __post_init__(self) -> None:
+        check_names("measures", self.measures, MEASURE_NAMES)
+
+
+def run(arguments: Sequence[str], program: str) -> int:
+    """Parses the arguments of `heavytail flatness` and runs it.
+
+    Args:
+      arguments: what follows `heavytail flatness`.
+      program: how the command was called, for messages: "heavytail".
+
+    Returns:
+      The exit status: 0 if all finished runs are measured, 1 if there is none or one
+      could not be measured, 128 + the signal's number if it was interrupted.
+
+    Raises:
+      SystemExit: for --help, and for arguments that are not understood.
+    """
+    command = _parse(arguments, f"{program} flatness")
+    typed = shlex.join([*program.split(), "flatness", *arguments])
+    try:
+        return _flatness(command, typed)
+    except JobError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(
+            f"{command.directory} cannot be read or written to: {error.strerror}.",
+            file=sys.stderr,
+        )
+        return 1
+
+
+def _parse(arguments: Sequence[str], program: str) -> FlatnessCommand:
+    import tyro
+
+    try:
+        return tyro.cli(
+            FlatnessCommand,
+            prog=program,
+            args=arguments,
+            description=_description(),
+            config=(
+                tyro.conf.PositionalRequiredArgs,
+                tyro.conf.OmitArgPrefixes,
+                tyro.conf.DisallowNone,
+                tyro.conf.FlagCreatePairsOff,
+            ),
+        )
+    except SystemExit as stop:
+        if stop.code and (hints := suggestions(arguments)):
+            print(*hints, sep="\n", file=sys.stderr)
+        raise
+
+
+def _description() -> str:
+    about = inspect.getdoc(FlatnessCommand) or ""
+    width = max(map(len, MEASURE_NAMES))
+    return "\n".join(
+        [
+            about.partition("Attributes:")[0].rstrip(),
+            "",
+            "Measures:",
+            *(f"  {name:<{width}}  {text}" for name, text in SUMMARIES.items()),
+            "",
+            (
+                "Cost for the LeNet on 1,200 images, on two cores: two to three minutes for all "
+                "but escape, and two more for escape, whose cost is in proportion to --paths "
+                "times --jumps and which takes 200 of the training images only. The cost "
+                "of the others is in proportion to the training images; pac-bayes computes "
+                "13 times --samples losses."
+            ),
+            "",
+            (
+                "Exit status: 0 if all finished runs are measured, 1 if there is none or one "
+                "could not be measured, 2 for bad options, 130 after Ctrl-C."
+            ),
+        ]
+    )
+
+
+def _flatness(command: FlatnessCommand, typed: str) -> int:
+    # These load JAX, Flax, Orbax and Matplotlib, which takes seconds.
+    from rich.console import Console
+
+    from heavytail_optax.experiments.terminal.session import open_session
+
+    console = Console()
+    cells, skipped = _finished_and_others(command)
+    problems: list[str] = []
+    with open_session(
+        console, cells[0].settings.steps, False, "Stopping after this measure."
+    ) as session:
+        for line in skipped:
+            session.progress.note(f"{line}: skipped")
+        is_complete = _measure_all(command, cells, session, problems)
+        stop = session.stop
+    _show(command.directory, cells, console)
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    if not is_complete:
+        console.print(f"To go on: {typed}", highlight=False, soft_wrap=True)
+        return stop.exit_status
+    return 1 if problems else 0
+
+
+def _finished_and_others(command: FlatnessCommand) -> tuple[list["Cell"], list[str]]:
+    """The finished runs that are asked for, and what to say about the others."""
+    from heavytail_optax.experiments.runs.finished_runs import runs_in
+    from heavytail_optax.experiments.runs.grid import read_cell
+
+    directory = command.directory
+    runs = runs_in(directory)
+    asked = [
+        cell
+        for cell in runs
+        if (command.methods is None or cell.method in command.methods)
+        and (command.seeds is None or cell.settings.seed in command.seeds)
+    ]
+    if not asked:
+        there = ", ".join(cell.label for cell in runs) or "no run"
+        raise RunDirectoryError(f"No such run in {directory}. There is: {there}.")
+    outcomes = [(cell, read_cell(cell)) for cell in asked]
+    finished = [cell for cell, result in outcomes if result.status == "finished"]
+    others = [
+        f"{cell.label}: {result.outcome}"
+        for cell, result in outcomes
+        if result.status != "finished"
+    ]
+    if not finished:
+        raise RunDirectoryError(
+            f"No run in {directory} is finished: {'; '.join(others)}."
+        )
+    return finished, others
+
+
+def _measure_all(
+    command: FlatnessCommand,
+    cells: Sequence["Cell"],
+    session: "Session",
+    problems: list[str],
+) -> bool:
+    """Measures run after run; False if it was stopped before the last was done."""
+    from heavytail_optax.experiments.data import DataError
+    from heavytail_optax.experiments.measures.measuring import is_measured
+    from heavytail_optax.experiments.runs.cell import data_loader
+
+    progress, should_stop = session.progress, session.stop.is_set
+    load = data_loader(command.data_dir)
+    for number, cell in enumerate(cells):
+        progress.overall(number, len(cells), "")
+        if not command.again and is_measured(
+            cell.directory, cell.settings, command.search, command.measures
+        ):
+            progress.note(f"{cell.label}: already measured")
+            continue
+        if should_stop():
+            return False
+        try:
+            if not _measure(command, cell, load, session):
+                return False
+        except DataError:  # The others have the same data.
+            raise
+        except JobError as error:
+            problems.append(f"{cell.label}: {error}")
+    progress.overall(len(cells), len(cells), "")
+    return True
+
+
+def _measure(command: FlatnessCommand, cell: "Cell", load, session: "Session") -> bool:
+    from heavytail_optax.experiments.measures import new_problem
+    from heavytail_optax.experiments.measures.measuring import measure_run
+    from heavytail_optax.experiments.runs.finished_runs import final_params
+    from heavytail_optax.experiments.runs.job import check_job_data
+    from heavytail_optax.experiments.storage.run_lock import RunLock
+
+    progress = session.progress
+    with RunLock(cell.directory):
+        dataset = load(cell.settings)
+        check_job_data(cell.directory, dataset, progress)
+        params = final_params(cell, dataset, progress.note)
+        problem = new_problem(cell.settings, params, dataset.train, dataset.num_classes)
+        return measure_run(
+            cell.directory,
+            cell.label,
+            problem,
+            command.search,
+            command.measures,
+            progress,
+            session.stop.is_set,
+            command.again,
+        )
+
+
+def _show(directory: pathlib.Path, cells: Sequence["Cell"], console: "Console") -> None:
+    """The table and the picture of what is measured, now or earlier."""
+    from heavytail_optax.experiments.report.flatness_figure import (
+        first_seeds,
+        plot_flatness,
+    )
+    from heavytail_optax.experiments.report.flatness_runs import measured_runs
+    from heavytail_optax.experiments.report.flatness_table import (
+        flatness_csv,
+        flatness_table,
+    )
+    from heavytail_optax.experiments.storage.durable_files import replace_file
+
+    runs = measured_runs(cells)
+    if not runs:
+        return
+    console.print(flatness_table(runs, console.width))
+    table, picture = directory / "flatness.csv", directory / "flatness.png"
+    replace_file(table, flatness_csv(runs))
+    written = [table]
+    drawn = first_seeds(runs)
+    if plot_flatness(picture, drawn):
+        written.append(picture)
+        if len(drawn) < len(runs):
+            console.print("The picture has the first seed of each method.")
+    for path in written:
+        console.print(f"Written: {path}", highlight=False, soft_wrap=True)

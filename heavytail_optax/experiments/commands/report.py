@@ -1,0 +1,113 @@
+"""The command `heavytail report`."""
+
+import dataclasses
+import inspect
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from heavytail_optax.experiments.errors import JobError
+from heavytail_optax.experiments.storage.run_directory import RunDirectoryError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportCommand:
+    """Show the results of a grid of methods and seeds, finished or not.
+
+    Prints the table, and writes it into the grid's directory as Markdown (report.md) and
+    CSV (summary.csv with a row a method, runs.csv with a row a run), with a picture of
+    test accuracy against sharpness (accuracy_against_sharpness.png). Figures of the
+    paper's tables stand beside ours where there are some.
+
+    Attributes:
+      directory: Directory of a grid, as `heavytail reproduce` made it.
+    """
+
+    directory: pathlib.Path
+
+
+def run(arguments: Sequence[str], program: str) -> int:
+    """Parses the arguments of `heavytail report` and runs it.
+
+    Args:
+      arguments: what follows `heavytail report`.
+      program: how the command was called, for messages: "heavytail".
+
+    Returns:
+      The exit status: 0 if the report was written, also of a grid that is not done; 1
+      if there is no grid, or its directory cannot be written to.
+
+    Raises:
+      SystemExit: for --help, and for arguments that are not understood.
+    """
+    command = _parse(arguments, f"{program} report")
+    try:
+        show_report(command.directory, program=program)
+    except JobError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(
+            f"The report cannot be written to {command.directory}: {error.strerror}.",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+def _parse(arguments: Sequence[str], program: str) -> ReportCommand:
+    import tyro
+
+    about = inspect.getdoc(ReportCommand) or ""
+    return tyro.cli(
+        ReportCommand,
+        prog=program,
+        args=arguments,
+        description=about.partition("Attributes:")[0].rstrip(),
+        config=(tyro.conf.PositionalRequiredArgs,),
+    )
+
+
+def show_report(
+    directory: pathlib.Path,
+    console: "Console | None" = None,
+    program: str = "heavytail",
+) -> None:
+    """Prints the table of a grid and writes its report.
+
+    Args:
+      directory: of the grid.
+      console: to print on; by default the standard output.
+      program: how the command was called, for messages.
+
+    Raises:
+      RunDirectoryError: if there is no grid.
+    """
+    # These load JAX, SciPy and Matplotlib, which takes seconds.
+    from rich.console import Console
+
+    from heavytail_optax.experiments.report.report import write_report
+    from heavytail_optax.experiments.report.table import report_table
+    from heavytail_optax.experiments.runs.grid import read_cells
+
+    if not directory.is_dir():
+        raise RunDirectoryError(f"There is no directory {directory}.")
+    preset, cells = read_cells(directory)
+    if not cells:
+        raise RunDirectoryError(
+            f"The grid in {directory} has no runs. Start some: {program} reproduce."
+        )
+    files = write_report(directory, preset, cells)
+    console = console or Console()
+    console.print(report_table(preset, cells, console.width))
+    finished = sum(cell.status == "finished" for cell in cells)
+    if finished < len(cells):
+        counted = f"{finished} of {len(cells)} runs are finished."
+        console.print(counted if finished else "No run is finished yet.")
+    for path in files:
+        if path is not None:
+            console.print(f"Written: {path}", highlight=False, soft_wrap=True)

@@ -1,0 +1,1 @@
+"""What a run is, as data: settings, presets, methods and measures."""

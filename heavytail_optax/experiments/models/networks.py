@@ -1,0 +1,64 @@
+"""The network of a job, as two pure functions."""
+
+from collections.abc import Callable
+
+import jax
+from flax import nnx
+
+from heavytail_optax.experiments.configuration.setting_rules import message
+from heavytail_optax.experiments.configuration.settings import Settings
+from heavytail_optax.experiments.data import normalise
+from heavytail_optax.experiments.models.layers import INITIALISATIONS
+from heavytail_optax.experiments.models.lenet import LeNet
+from heavytail_optax.experiments.models.vgg import CONFIGURATIONS, VGG
+
+Predict = Callable[[nnx.State, jax.Array], jax.Array]
+InitParams = Callable[[jax.Array], nnx.State]
+
+
+def build_model(
+    settings: Settings, image_shape: tuple[int, ...], num_classes: int
+) -> tuple[Predict, InitParams]:
+    """A network as two pure functions.
+
+    Args:
+      settings: `model`, `width`, `initialisation` and `pixel_range` count.
+      image_shape: (height, width, channels).
+      num_classes: number of logits.
+
+    Returns:
+      `predict(params, images)`, which gives logits of shape (n, num_classes) for images
+      as bytes, and `init(key)`, which gives initial parameters, a pytree of arrays, for
+      a typed key.
+
+    Raises:
+      ValueError: if the images are too small for the network.
+    """
+    height, columns, channels = image_shape
+    shape = (height, columns, channels)
+    network = LeNet if settings.model == "lenet" else VGG
+    if min(height, columns) < network.min_image_size:
+        accepted = f"at least {network.min_image_size} for {settings.model}"
+        raise ValueError(message("image_size", accepted, min(height, columns)))
+    law, width = INITIALISATIONS[settings.initialisation], settings.width
+
+    def build(key: jax.Array) -> nnx.Module:
+        rngs = nnx.Rngs(key)
+        if settings.model == "lenet":
+            return LeNet(shape, num_classes, law, width, rngs=rngs)
+        blocks = CONFIGURATIONS[settings.model]
+        return VGG(blocks, shape, num_classes, law, width, rngs=rngs)
+
+    # Everything in these networks is a parameter. Training then needs nothing of NNX:
+    # plain jit on pytrees is several times quicker than nnx.jit.
+    graphdef, _ = nnx.split(nnx.eval_shape(lambda: build(jax.random.key(0))))
+
+    def predict(params: nnx.State, images: jax.Array) -> jax.Array:
+        pixels = normalise(images, settings.pixel_range)
+        return nnx.merge(graphdef, params)(pixels)
+
+    def init(key: jax.Array) -> nnx.State:
+        _, params = nnx.split(build(key))
+        return nnx.as_pure(params)
+
+    return predict, init

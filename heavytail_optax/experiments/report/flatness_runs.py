@@ -1,0 +1,64 @@
+"""The measured runs of a directory, as the table, the CSV and the figure show them."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from heavytail_optax.experiments.configuration.measure_names import (
+    MEASURE_NAMES,
+    SCALARS,
+)
+from heavytail_optax.experiments.measures.record import Measured, read_record
+from heavytail_optax.experiments.runs.cell_result import CellResult
+from heavytail_optax.experiments.runs.grid import Cell, read_cell
+from heavytail_optax.experiments.storage.run_directory import flatness_path
+
+
+class MeasuredRun(NamedTuple):
+    """A finished run with what has been measured of it, now or earlier."""
+
+    result: CellResult
+    record: Mapping[str, Measured]
+
+    @property
+    def label(self) -> str:
+        """Method and seed."""
+        return f"{self.result.label}, seed {self.result.seed}"
+
+    def scalar(self, name: str) -> tuple[float, float | None] | None:
+        """A value with its standard error; None if it was not measured."""
+        for measured in self.record.values():
+            if name in measured.outcome.scalars:
+                return measured.outcome.scalars[name]
+        return None
+
+    def curve(self, name: str) -> Mapping[str, list[float]] | None:
+        """The columns of a curve; None if it was not measured."""
+        for measured in self.record.values():
+            if name in measured.outcome.curves:
+                return measured.outcome.curves[name]
+        return None
+
+
+def measured_runs(cells: Sequence[Cell]) -> list[MeasuredRun]:
+    """Those with a measure, in the order of the cells.
+
+    Args:
+      cells: finished runs.
+    """
+    runs = [
+        MeasuredRun(
+            read_cell(cell), read_record(flatness_path(cell.directory, cell.method))
+        )
+        for cell in cells
+    ]
+    return [run for run in runs if run.record]
+
+
+def scalars_of(runs: Sequence[MeasuredRun]) -> list[str]:
+    """Names of all scalars that any of the runs has."""
+    return [
+        scalar
+        for name in MEASURE_NAMES
+        if any(name in run.record for run in runs)
+        for scalar in SCALARS[name]
+    ]

@@ -1,0 +1,54 @@
+"""The table of a report in the terminal."""
+
+import textwrap
+from collections.abc import Sequence
+
+from rich.console import Group
+from rich.text import Text
+
+from heavytail_optax.experiments.report.columns import (
+    Column,
+    accuracy_column,
+    accuracy_columns,
+    method_column,
+    sharpness_columns,
+)
+from heavytail_optax.experiments.report.notes import report_notes
+from heavytail_optax.experiments.report.rows import build_report
+from heavytail_optax.experiments.report.text_table import text_tables
+from heavytail_optax.experiments.runs.cell_result import CellResult
+
+_NAME_WIDTH = 23
+
+
+def report_table(preset: str, cells: Sequence[CellResult], width: int = 100) -> Group:
+    """One row a method: accuracy, cost and sharpness, notes below.
+
+    What does not fit beside it is in further tables, where each measure of sharpness
+    has the accuracy beside it again: a run that failed can look flat.
+
+    Args:
+      preset: name of the preset, which the paper's figures are looked up by.
+      cells: of all methods and seeds, in any order.
+      width: columns of the terminal; 80 or more for the numbers to be whole.
+
+    Returns:
+      Something for `rich.console.Console.print`.
+    """
+    report = build_report(preset, cells)
+    name = _wrapped(method_column(report))
+    tables = text_tables(
+        [name, *accuracy_columns(report, with_interval=False)],
+        [name, accuracy_column(report)],
+        [sharpness_columns(report, measure) for measure in report.measures],
+        width,
+    )
+    notes = [Text(note, style="dim") for note in report_notes(report)]
+    return Group(*tables, *notes)
+
+
+def _wrapped(names: Column) -> Column:
+    texts = [
+        textwrap.fill(text, _NAME_WIDTH, subsequent_indent="  ") for text in names.texts
+    ]
+    return names._replace(texts=tuple(texts))

@@ -1,0 +1,65 @@
+"""The runs in a directory of `heavytail train` or `heavytail reproduce`."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from heavytail_optax.experiments.data import Dataset
+from heavytail_optax.experiments.runs.grid import Cell, grid_path, read_grid
+from heavytail_optax.experiments.storage import run_directory
+from heavytail_optax.experiments.storage.checkpoints import Checkpoints
+from heavytail_optax.experiments.storage.run_directory import RunDirectoryError
+from heavytail_optax.experiments.training.random_streams import random_streams
+from heavytail_optax.experiments.training.trainer import build_trainer
+
+
+def runs_in(directory: pathlib.Path) -> list[Cell]:
+    """All runs of a directory, finished or not, one for each method and seed.
+
+    Args:
+      directory: that `heavytail train` or `heavytail reproduce` made.
+
+    Raises:
+      RunDirectoryError: if it is neither, or not understood.
+    """
+    if not directory.is_dir():
+        raise RunDirectoryError(f"There is no directory {directory}.")
+    if grid_path(directory).exists():
+        return list(read_grid(directory).cells())
+    if not run_directory.config_path(directory).exists():
+        raise RunDirectoryError(
+            f"{directory} holds neither a run of heavytail train (no config.json) nor a "
+            "grid of heavytail reproduce (no grid.json)."
+        )
+    settings = run_directory.read_config(directory)["settings"]
+    return [
+        Cell(directory, dataclasses.replace(settings, methods=(method,)))
+        for method in settings.methods
+    ]
+
+
+def final_params(cell: Cell, dataset: Dataset, note: Callable[[str], None]) -> Any:
+    """The parameters after the last step of a finished run.
+
+    Args:
+      cell: the run, locked by this process.
+      dataset: of the run.
+      note: is told if a checkpoint is damaged.
+
+    Raises:
+      RunDirectoryError: if they are not there.
+    """
+    settings = cell.settings
+    shared = dataclasses.replace(settings, seed=0)
+    shape = dataset.train.images.shape[1:]
+    trainer = build_trainer(shared, cell.method, shape, dataset.num_classes)
+    path = run_directory.checkpoints_path(cell.directory, cell.method)
+    with Checkpoints(path, note) as checkpoints:
+        state = checkpoints.restore_latest(trainer.init(random_streams(settings.seed)))
+    if state is None or int(state.step) != settings.steps:
+        raise RunDirectoryError(
+            f"The checkpoint of the last step, {settings.steps:,}, is not in {path}. Go "
+            "on with the run, which makes it again."
+        )
+    return state.params

@@ -1,0 +1,99 @@
+"""Files that are whole, and on the disk, or not there."""
+
+import contextlib
+import errno
+import os
+import pathlib
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Gives a file beside `path` to write, which takes its place when the block is done.
+
+    Args:
+      path: of the file; an earlier one stays if the block fails.
+
+    Yields:
+      The path to write to.
+
+    Example:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as directory:
+      ...     path = pathlib.Path(directory) / "table.csv"
+      ...     with replacing(path) as partial:
+      ...         _ = partial.write_text("seed,accuracy")
+      ...     path.read_text()
+      'seed,accuracy'
+    """
+    partial = partial_path(path)
+    try:
+        yield partial
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def replace_file(path: pathlib.Path, text: str) -> None:
+    """Writes a file all at once: after a kill or a power cut it is the old or the new.
+
+    Args:
+      path: of the file; its directory is there.
+      text: the new content in UTF-8, with the line ends it shall have.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> with tempfile.TemporaryDirectory() as directory:
+      ...     path = pathlib.Path(directory) / "config.json"
+      ...     replace_file(path, "{}")
+      ...     path.read_text(), len(list(path.parent.iterdir()))
+      ('{}', 1)
+    """
+    with (
+        replacing(path) as partial,
+        partial.open("w", encoding="utf-8", newline="") as file,
+    ):
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def partial_path(path: pathlib.Path) -> pathlib.Path:
+    """Where `replacing` has a file written before it renames it; a kill may leave it."""
+    return path.with_name(path.name + ".partial")
+
+
+def append_line(path: pathlib.Path, line: str) -> None:
+    """Adds a line to a file, on the disk when this returns.
+
+    Args:
+      path: of the file; made if it is not there.
+      line: without its end.
+    """
+    is_new = not path.exists()
+    with path.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    if is_new:
+        sync_directory(path.parent)
+
+
+def sync_directory(directory: pathlib.Path) -> None:
+    """Puts the names in a directory on the disk, where its file system can do that.
+
+    Args:
+      directory: whose names have changed.
+    """
+    if os.name == "nt":  # A directory cannot be opened there.
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+            raise
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,118 @@
+"""One process at a time in a run directory."""
+
+import contextlib
+import datetime
+import errno
+import json
+import os
+import pathlib
+import socket
+import warnings
+from typing import Self
+
+import filelock
+
+from heavytail_optax.experiments.storage.durable_files import replace_file
+from heavytail_optax.experiments.storage.run_directory import (
+    RunDirectoryError,
+    holder_path,
+    lock_path,
+)
+
+
+class RunBusyError(RunDirectoryError):
+    """Another process is at work in the directory."""
+
+
+class RunLock:
+    """Holds a run directory for this process; use as a context manager.
+
+    The lock belongs to an open file, so that the system releases it when the process
+    ends, however that comes about: there is no stale lock to remove. It holds between
+    machines if the directory's file system passes locks on, as NFS and Lustre do unless
+    they are mounted otherwise.
+
+    Args:
+      directory: of the job; it is there.
+      wait_seconds: how long to wait for a process that holds it.
+
+    Raises:
+      RunBusyError: on entering, if another process, or another lock of this one, holds
+        the directory.
+      RunDirectoryError: likewise, if no lock can be had there.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> with tempfile.TemporaryDirectory() as name:
+      ...     directory = pathlib.Path(name)
+      ...     with RunLock(directory):
+      ...         print(len(list(directory.iterdir())))
+      2
+    """
+
+    def __init__(self, directory: pathlib.Path, wait_seconds: float = 0.0) -> None:
+        self._directory = directory
+        self._wait_seconds = wait_seconds
+        self._lock = filelock.FileLock(lock_path(directory.absolute()))
+
+    def __enter__(self) -> Self:
+        if not self._directory.is_dir():
+            raise RunDirectoryError(f"There is no run directory {self._directory}.")
+        try:
+            with warnings.catch_warnings():
+                # That it falls back on a lock which outlives a killed process.
+                warnings.simplefilter("ignore")
+                self._lock.acquire(timeout=self._wait_seconds)
+        except filelock.Timeout as error:
+            raise RunBusyError(self._refusal()) from error
+        except (OSError, NotImplementedError) as error:
+            raise RunDirectoryError(self._problem(error)) from error
+        if isinstance(self._lock, filelock.SoftFileLock):
+            self._lock.release()
+            raise RunDirectoryError(self._problem(NotImplementedError()))
+        try:
+            replace_file(holder_path(self._directory), json.dumps(_this_process()))
+        except OSError as error:
+            self._lock.release()
+            raise RunDirectoryError(self._problem(error)) from error
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        # A full disk lets files be removed; whatever else is wrong is told elsewhere.
+        with contextlib.suppress(OSError):
+            holder_path(self._directory).unlink(missing_ok=True)
+        self._lock.release()
+
+    def _refusal(self) -> str:
+        try:
+            holder = json.loads(holder_path(self._directory).read_text("utf-8"))
+            who = "process {pid} on {host} since {since}".format(**holder)
+        # It may just be writing, or of another version.
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            who = "another process"
+        return (
+            f"The run directory {self._directory} is in use by {who}. Wait until it is "
+            "done or stop it, or choose another directory."
+        )
+
+    def _problem(self, error: Exception) -> str:
+        code = getattr(error, "errno", errno.ENOSYS)
+        if code in _NO_LOCKS:
+            return (
+                f"The file system of {self._directory} has no file locks, which keep a "
+                "second process from the same run. Choose a directory on another one."
+            )
+        reason = os.strerror(code) if code else str(error)
+        return f"The run directory {self._directory} cannot be locked: {reason}."
+
+
+_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
+
+
+def _this_process() -> dict[str, int | str]:
+    now = datetime.datetime.now().astimezone()
+    return {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "since": now.isoformat(" ", "seconds"),
+    }

@@ -1,0 +1,49 @@
+"""What a command opens before it works and closes after: devices, progress, signals."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from rich.console import Console
+
+from heavytail_optax.experiments.terminal.interrupts import StopRequest
+from heavytail_optax.experiments.terminal.progress import LiveProgress, PlainProgress
+
+
+class Session(NamedTuple):
+    """Open while a command works."""
+
+    console: Console
+    progress: LiveProgress | PlainProgress
+    stop: StopRequest
+
+
+@contextlib.contextmanager
+def open_session(
+    console: Console,
+    steps: int,
+    keep_bars: bool = True,
+    on_stop: str = "Stopping after these steps.",
+) -> Iterator[Session]:
+    """Notes Ctrl-C and SIGTERM, and shows progress on the console.
+
+    Args:
+      console: a terminal, a pipe or a file.
+      steps: of each run.
+      keep_bars: whether the bars of runs that are done stay in sight.
+      on_stop: what to say at Ctrl-C.
+
+    Yields:
+      The session.
+    """
+
+    def notify() -> None:
+        console.show_cursor()
+        console.print(f"{on_stop} Ctrl-C again quits at once.")
+
+    progress_type = LiveProgress if console.is_terminal else PlainProgress
+    with (
+        StopRequest(notify) as stop,
+        progress_type(console, steps, keep_bars) as progress,
+    ):
+        yield Session(console, progress, stop)

@@ -1,0 +1,114 @@
+"""The gradient of each method: plain or tail-inflated."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+from jax.sharding import Mesh
+
+import heavytail_optax as hto
+from heavytail_optax.experiments.configuration.methods import Method
+from heavytail_optax.experiments.configuration.settings import Settings
+from heavytail_optax.experiments.data import Split
+from heavytail_optax.experiments.devices.parallel import spread
+from heavytail_optax.experiments.models.networks import Predict
+from heavytail_optax.experiments.training.batches import (
+    Batch,
+    batch_size,
+    draw_batches,
+    fetch,
+)
+from heavytail_optax.experiments.training.cooldown import until_cooldown
+from heavytail_optax.experiments.training.evaluation import loss_per_example
+from heavytail_optax.experiments.training.random_streams import RandomStreams
+
+Gradient = Callable[[Any, Split, jax.Array, RandomStreams], tuple[jax.Array, Any]]
+
+
+def build_gradient(
+    method: Method, settings: Settings, predict: Predict, mesh: Mesh | None = None
+) -> Gradient:
+    """The loss and the gradient of a step, on batches drawn for it.
+
+    Args:
+      method: whose `batches` and `scheme` count.
+      settings: of the job.
+      predict: gives logits of shape (n, classes) for parameters and images.
+      mesh: of the devices that each batch is spread over, None for one device.
+
+    Returns:
+      A function of the parameters, the training images, the number of the step and the
+      keys of the run, to the plain mean loss over the first batch and the gradient.
+    """
+
+    # Each device fetches its images by itself: only their places are passed on.
+    @functools.partial(spread, mesh)
+    def losses_of(params_and_train: tuple[Any, Split], batch: Batch) -> jax.Array:
+        params, train = params_and_train
+        return loss_per_example(predict, params, fetch(train, batch))
+
+    part = _microbatch_size(method, settings, 1 if mesh is None else mesh.size)
+
+    def gradient(
+        params: Any, train: Split, step: jax.Array, keys: RandomStreams
+    ) -> tuple[jax.Array, Any]:
+        num_examples = train.labels.shape[0]
+        batches = draw_batches(method.batches, settings, keys, step, num_examples)
+
+        def losses(params: Any, batch: Batch) -> jax.Array:
+            return losses_of((params, train), batch)
+
+        if method.scheme is None:
+            return _plain(losses, part, params, *batches)
+        of_batches = _inflated(losses, method.scheme, settings, part)
+        key = jax.random.fold_in(keys.inflation, step)
+        return of_batches(key, params, *batches, step=step)
+
+    return gradient
+
+
+_Losses = Callable[[Any, Batch], jax.Array]
+
+
+def _microbatch_size(method: Method, settings: Settings, devices: int) -> int | None:
+    """How many images to pass through at a time, on all devices together.
+
+    On a CPU about those of a small batch on each device, in parts of one size, as more
+    of them take longer an image: `benchmarks/tail_inflation.py`. Elsewhere all.
+    """
+    if jax.default_backend() != "cpu":
+        return None
+    images = sum(batch_size(name, settings) for name in method.batches)
+    return math.ceil(images / math.ceil(images / (settings.batch_size * devices)))
+
+
+def _plain(
+    losses: _Losses, part: int | None, params: Any, batch: Batch
+) -> tuple[jax.Array, Any]:
+    mean_and_gradient = jax.value_and_grad(
+        lambda params, batch: losses(params, batch).mean()
+    )
+    number = batch.places.shape[0]
+    is_split = part is not None and number > part and number % part == 0
+    return optax.microbatch(
+        mean_and_gradient,
+        argnums=1,
+        microbatch_size=part if is_split else None,
+        accumulator=optax.microbatching.AccumulationType.MEAN,
+    )(params, batch)
+
+
+def _inflated(
+    losses: _Losses, scheme: str, settings: Settings, part: int | None
+) -> Callable[..., tuple[jax.Array, Any]]:
+    return hto.tail_inflated_grad(
+        losses,
+        hto.tails.pareto(settings.alpha),
+        until_cooldown(settings.inflation_scale, settings),
+        scheme=scheme,
+        inflate_above=settings.inflate_above,
+        microbatch_size=part,
+    )

@@ -1,0 +1,57 @@
+"""The optimiser of each method: what happens to the gradient."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+
+import heavytail_optax as hto
+from heavytail_optax.experiments.configuration.methods import Method
+from heavytail_optax.experiments.configuration.settings import Settings
+from heavytail_optax.experiments.training.cooldown import until_cooldown
+
+InitOptimizer = Callable[[Any, jax.Array], optax.OptState]
+
+
+def build_optimizer(
+    method: Method, settings: Settings
+) -> tuple[InitOptimizer, optax.TransformUpdateFn]:
+    """Noise, learning rate and truncation, as far as the method has them.
+
+    Args:
+      method: whose `draws_noise` and `truncates` count.
+      settings: of the job.
+
+    Returns:
+      `init(params, key)`, whose key, typed, is that of the noise, and `update`, in the
+      order of the paper's update rule.
+    """
+
+    def chain(key: jax.Array) -> optax.GradientTransformation:
+        links: list[optax.GradientTransformation] = [
+            optax.sgd(_learning_rate(settings))
+        ]
+        if method.draws_noise:
+            noise = hto.add_heavy_tailed_noise(
+                hto.tails.symmetric_pareto(settings.alpha),
+                until_cooldown(settings.noise_scale, settings),
+                key=key,
+                direction=settings.direction,
+            )
+            links.insert(0, noise)
+        if method.truncates:
+            links.append(hto.truncate_update_norm(settings.max_norm))
+        return optax.chain(*links)
+
+    def init(params: Any, key: jax.Array) -> optax.OptState:
+        return chain(key).init(params)
+
+    # The key is in the state: whatever it is here, it is not used.
+    return init, chain(jax.random.key(0)).update
+
+
+def _learning_rate(settings: Settings) -> float | optax.Schedule:
+    if settings.learning_rate_schedule == "constant":
+        return settings.learning_rate
+    return optax.cosine_decay_schedule(settings.learning_rate, settings.steps)

@@ -1,0 +1,253 @@
+"""Training on pytrees: chunks of steps in one compiled loop, metrics between them.
+
+The batches and the noise of a step are functions of a key and the number of the step, and
+the state holds all else, so that a run which goes on from a saved state equals the
+uninterrupted one bit for bit. One program takes any number of steps, so that it does not
+matter how they are cut into chunks either.
+"""
+
+import functools
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from heavytail_optax.experiments.configuration.methods import METHODS, MethodName
+from heavytail_optax.experiments.configuration.settings import Settings
+from heavytail_optax.experiments.data import Dataset, Split
+from heavytail_optax.experiments.devices.parallel import spread
+from heavytail_optax.experiments.devices.processes import of_first_process
+from heavytail_optax.experiments.models.networks import build_model
+from heavytail_optax.experiments.training.evaluation import Scores, evaluate
+from heavytail_optax.experiments.training.gradients import build_gradient
+from heavytail_optax.experiments.training.optimizers import build_optimizer
+from heavytail_optax.experiments.training.random_streams import RandomStreams
+
+_SECONDS_A_CHUNK = 1.0
+
+
+class StepMetrics(NamedTuple):
+    """What the steps since the last evaluation report, one entry a step."""
+
+    loss: jax.Array  # dtype=float32, plain mean over a batch, before the update
+    update_norm: jax.Array  # dtype=float32, before truncation
+    truncated: jax.Array  # dtype=int32, 1 where the update was truncated
+
+
+class TrainState(NamedTuple):
+    """All that a step reads and writes."""
+
+    step: jax.Array  # shape=(), dtype=int32, number of steps done
+    params: Any  # a pytree of arrays
+    opt_state: optax.OptState
+    recent: StepMetrics  # shape=(eval_every,); step t is at t modulo eval_every
+
+
+class Metrics(NamedTuple):
+    """What is recorded at an evaluation; losses are plain means in nats."""
+
+    step: int  # number of steps done
+    batch_loss: float  # mean over the steps since the last evaluation
+    train_loss: float  # on all training images, with the labels trained on
+    train_accuracy: float  # share of those labels that are matched
+    test_loss: float
+    test_accuracy: float
+    update_norm: float  # median over these steps of the norm before truncation
+    largest_update_norm: float  # largest one of these steps
+    truncated: float  # share of these steps that were truncated
+    seconds: float  # time taken so far, without compilation
+
+
+class Chunk(NamedTuple):
+    """The outcome of a chunk of steps."""
+
+    state: TrainState
+    step: int  # number of steps done
+    batch_loss: float  # mean over the chunk
+    seconds: float  # time taken so far, without compilation
+    metrics: Metrics | None  # at an evaluation
+    non_finite: tuple[int, float] | None  # step and value of the first bad loss
+
+
+TakeSteps = Callable[
+    [TrainState, RandomStreams, Split, int | np.integer | jax.Array], TrainState
+]
+
+
+class Trainer(NamedTuple):
+    """The functions that a run is made of; they depend on no seed."""
+
+    init: Callable[[RandomStreams], TrainState]
+    take_steps: TakeSteps  # compiled for any number of steps; donates the state
+    evaluate: Callable[[Any, Split], Scores]
+
+
+@functools.lru_cache(maxsize=16)
+def build_trainer(
+    settings: Settings,
+    method: MethodName,
+    image_shape: tuple[int, ...],
+    classes: int,
+    mesh: Mesh | None = None,
+) -> Trainer:
+    """The initial state, the compiled steps and the compiled evaluation of a run.
+
+    Args:
+      settings: of the job. All but the seed counts; with the same one, the functions
+        of an earlier call come back, which are compiled already.
+      method: whose gradient and optimiser are used.
+      image_shape: (height, width, channels).
+      classes: number of classes.
+      mesh: of the devices that a batch is spread over, None for one device. All
+        arguments of the functions must then be on each of them: `parallel.replicate`.
+
+    Returns:
+      `init(keys)`; `take_steps(state, keys, train_split, number)`, which takes that many
+      steps and donates the state it is given; `evaluate(params, split)`.
+    """
+    predict, init_params = build_model(settings, image_shape, classes)
+    gradient = build_gradient(METHODS[method], settings, predict, mesh)
+    init_optimizer, update = build_optimizer(METHODS[method], settings)
+    capacity = settings.eval_every
+
+    def init(keys: RandomStreams) -> TrainState:
+        params = init_params(keys.weights)
+        recent = StepMetrics(
+            jnp.zeros(capacity), jnp.zeros(capacity), jnp.zeros(capacity, jnp.int32)
+        )
+        opt_state = init_optimizer(params, keys.noise)
+        return TrainState(jnp.zeros((), jnp.int32), params, opt_state, recent)
+
+    def take_step(state: TrainState, keys: RandomStreams, train: Split) -> TrainState:
+        loss, grads = gradient(state.params, train, state.step, keys)
+        updates, opt_state = update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        metrics = _step_metrics(loss, updates, state.opt_state, opt_state)
+        recent = jax.tree.map(
+            lambda values, value: values.at[state.step % capacity].set(value),
+            state.recent,
+            metrics,
+        )
+        return TrainState(state.step + 1, params, opt_state, recent)
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def take_steps(
+        state: TrainState, keys: RandomStreams, train: Split, number: jax.Array
+    ) -> TrainState:
+        def body(_: jax.Array, state: TrainState) -> TrainState:
+            return take_step(state, keys, train)
+
+        return jax.lax.fori_loop(0, number, body, state)
+
+    def evaluate_params(params: Any, split: Split) -> Scores:
+        return evaluate(spread(mesh, predict), params, split)
+
+    return Trainer(jax.jit(init), take_steps, jax.jit(evaluate_params))
+
+
+def train(
+    settings: Settings,
+    dataset: Dataset,
+    trainer: Trainer,
+    state: TrainState,
+    keys: RandomStreams,
+    seconds: float = 0.0,
+) -> Iterator[Chunk]:
+    """Trains from a state to the last step, a chunk at a time.
+
+    Args:
+      settings: `steps` and `eval_every` count.
+      dataset: trained and evaluated on.
+      trainer: of the same settings.
+      state: `trainer.init(keys)`, or the state of an earlier chunk, to go on from there.
+        It is donated: do not use it again.
+      keys: of the run.
+      seconds: time taken before `state` was reached.
+
+    Yields:
+      A `Chunk` about every second, with metrics after every `eval_every` steps and after
+      the last. Its state is donated when the next one is asked for. Ends early after a
+      loss that is not finite.
+    """
+    done = int(state.step)
+    if done >= settings.steps:
+        return
+    # Compiled now, so as not to count as time of the first chunk.
+    state = trainer.take_steps(state, keys, dataset.train, np.int32(0))
+    trainer.evaluate(state.params, dataset.train)
+    trainer.evaluate(state.params, dataset.test)
+    number = 1
+    while done < settings.steps:
+        last = done - done % settings.eval_every
+        end = min(last + settings.eval_every, settings.steps)
+        number = of_first_process(min(number, end - done))
+        started = time.perf_counter()
+        state = trainer.take_steps(state, keys, dataset.train, np.int32(number))
+        recent = _first(done + number - last, jax.device_get(state.recent))
+        taken = time.perf_counter() - started
+        metrics = None
+        non_finite = _first_non_finite(last, recent.loss)
+        if done + number == end or non_finite is not None:
+            scores = jax.device_get(
+                [
+                    trainer.evaluate(state.params, split)
+                    for split in (dataset.train, dataset.test)
+                ]
+            )
+            total = seconds + time.perf_counter() - started
+            metrics = _summary(done + number, recent, *scores, total)
+            if non_finite is None and not np.isfinite(metrics.train_loss):
+                non_finite = (metrics.step, metrics.train_loss)
+        seconds += time.perf_counter() - started
+        loss = float(np.mean(recent.loss[done - last :]))
+        done += number
+        yield Chunk(state, done, loss, seconds, metrics, non_finite)
+        if non_finite is not None:
+            return
+        speed = number / max(taken, 1e-9)
+        number = max(1, min(round(speed * _SECONDS_A_CHUNK), 4 * number))
+
+
+def _first(number: int, steps: StepMetrics) -> StepMetrics:
+    return jax.tree.map(lambda values: values[:number], steps)
+
+
+def _step_metrics(
+    loss: jax.Array, updates: Any, before: optax.OptState, after: optax.OptState
+) -> StepMetrics:
+    """The norm before truncation, from the optimiser's state where it truncates."""
+    norm = optax.tree.get(after, "update_norm", None)
+    if norm is None:
+        return StepMetrics(loss, optax.tree.norm(updates), jnp.zeros((), jnp.int32))
+    truncated = optax.tree.get(after, "num_truncated") - optax.tree.get(
+        before, "num_truncated"
+    )
+    return StepMetrics(loss, norm, truncated)
+
+
+def _summary(
+    step: int, steps: StepMetrics, train: Scores, test: Scores, seconds: float
+) -> Metrics:
+    return Metrics(
+        step=step,
+        batch_loss=float(np.mean(steps.loss)),
+        train_loss=float(train.loss),
+        train_accuracy=float(train.accuracy),
+        test_loss=float(test.loss),
+        test_accuracy=float(test.accuracy),
+        update_norm=float(np.median(steps.update_norm)),
+        largest_update_norm=float(np.max(steps.update_norm)),
+        truncated=float(np.mean(steps.truncated)),
+        seconds=seconds,
+    )
+
+
+def _first_non_finite(last: int, losses: np.ndarray) -> tuple[int, float] | None:
+    """Step (counted from 1) and value of the first loss that is not finite."""
+    bad = np.flatnonzero(~np.isfinite(losses))
+    return (last + int(bad[0]) + 1, float(losses[bad[0]])) if bad.size else None
