@@ -45,6 +45,7 @@ NAMESPACES = {
         "exponential_p_value",
         "first_exit_times",
         "four_minima",
+        "jumps_to_leave",
         "line",
         "markov_chain",
         "occupation",

@@ -5,6 +5,7 @@ from heavytail_optax.dynamics._exit_times import (
     exponential_p_value,
     first_exit_times,
 )
+from heavytail_optax.dynamics._jump_counts import jumps_to_leave
 from heavytail_optax.dynamics._landscape import Landscape
 from heavytail_optax.dynamics._landscapes import four_minima, line, quadratic, wells
 from heavytail_optax.dynamics._landscapes_in_space import product, random_mixture
@@ -36,6 +37,7 @@ __all__ = (
     "exponential_p_value",
     "first_exit_times",
     "four_minima",
+    "jumps_to_leave",
     "line",
     "markov_chain",
     "occupation",

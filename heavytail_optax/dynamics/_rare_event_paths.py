@@ -57,6 +57,16 @@ def _exponential(key: Any, lane: jax.Array, draw: Any) -> jax.Array:
     return exponential_from_words(*_words(key, lane, draw), jnp.float64)
 
 
+def component_of(plan: Plan, lane: jax.Array) -> jax.Array:
+    """The component of the mixture that a path draws from, by turns of ten.
+
+    Drawn at random, it would add its own variance: where exits take one jump, most of
+    it. The weights are those of the mixture all the same, so nothing is biased.
+    """
+    turn = (lane % jnp.uint32(10)).astype(jnp.float64)
+    return jnp.searchsorted(plan.component_shares, (turn + 0.5) / 10.0)
+
+
 def _big_positions(
     plan: Plan, key: Any, lane: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -65,16 +75,15 @@ def _big_positions(
     The draw is the number of the first random pair that is free.
     """
     most = plan.count_laws.shape[1] - 1
-    which = jnp.searchsorted(plan.component_shares, _uniform(key, lane, 0))
-    law = plan.count_laws[jnp.minimum(which, 2)]
-    count = jnp.minimum(jnp.searchsorted(law, _uniform(key, lane, 1)), most)
+    law = plan.count_laws[component_of(plan, lane)]
+    count = jnp.minimum(jnp.searchsorted(law, _uniform(key, lane, 0)), most)
     # Order statistics of uniforms, without sorting, as shares of sums of exponentials.
     index = jnp.arange(most + 1)
-    gaps = jax.vmap(lambda i: _exponential(key, lane, 2 + i))(index)
+    gaps = jax.vmap(lambda i: _exponential(key, lane, 1 + i))(index)
     sums = jnp.cumsum(gaps)
     steps = jnp.ceil(plan.last_step * sums / sums[count])
     steps = jnp.where(index < count, steps, jnp.inf)
-    return steps, plan.likelihood_ratios[count], jnp.uint32(2 + most + 1)
+    return steps, plan.likelihood_ratios[count], jnp.uint32(most + 2)
 
 
 def _small_steps(
@@ -214,22 +223,22 @@ def sample_path(plan: Plan, gradient: Function, key: Any, lane: jax.Array):
 
 
 class Sums(NamedTuple):
-    """Sums over paths of weighted scores; the last axis of some is the destinations.
+    """Sums over the paths of each component of the mixture; axis 0 the components.
 
-    Destinations are those beyond each end on the left, nearest first, then on the
-    right. A score is `L S`, a loss `L D / (n - n1)`.
+    Attributes:
+      number: paths. shape=(3,).
+      values: of the weighted values of a path: its scores for the destinations beyond
+        each end on the left, nearest first, then on the right; the share of the window
+        that it has lost; whether it left in the burn-in, and the share of that lost.
+        shape=(3, m).
+      products: of the products of each two of them. shape=(3, m, m).
+      largest_score: the largest sum of the scores of one path. shape=().
     """
 
-    score: jax.Array
-    score_squared: jax.Array
-    score_times_loss: jax.Array
-    total_squared: jax.Array
-    total_times_loss: jax.Array
-    largest_total: jax.Array
-    loss: jax.Array
-    loss_squared: jax.Array
-    early_exit: jax.Array
-    early_steps: jax.Array
+    number: jax.Array
+    values: jax.Array
+    products: jax.Array
+    largest_score: jax.Array
 
 
 def _between(beyond: jax.Array) -> jax.Array:
@@ -246,26 +255,22 @@ def sum_over_batch(
     lanes = jnp.uint32(batch) * jnp.uint32(at_once)
     lanes = lanes + jnp.arange(at_once, dtype=jnp.uint32)
     ratio, path = jax.vmap(lambda lane: sample_path(plan, gradient, key, lane))(lanes)
-    score = ratio[:, None] * jnp.concatenate(
-        [jax.vmap(_between)(path.left), jax.vmap(_between)(path.right)], axis=-1
-    )
-    has_left = jnp.isfinite(path.exit_step)
-    lost = jnp.where(has_left, n - jnp.maximum(path.exit_step, n1), 0.0)
-    loss = ratio * lost / (n - n1)
-    is_early = path.exit_step <= n1
-    early_steps = jnp.where(is_early, n1 - path.exit_step, 0.0)
-    total = score.sum(axis=-1)
+    left, right = jax.vmap(_between)(path.left), jax.vmap(_between)(path.right)
+    end = jnp.minimum(path.exit_step, n)
+    others = [
+        (n - jnp.maximum(end, n1)) / (n - n1),
+        (end <= n1).astype(end.dtype),
+        jnp.maximum(n1 - end, 0.0) / n1,
+    ]
+    values = jnp.concatenate([left, right, jnp.stack(others, axis=-1)], axis=-1)
+    values = ratio[:, None] * values
+    components = jax.vmap(lambda lane: component_of(plan, lane))(lanes)
+    of_component = jax.nn.one_hot(components, 3, axis=0, dtype=ratio.dtype)
     return Sums(
-        score=score.sum(axis=0),
-        score_squared=(score**2).sum(axis=0),
-        score_times_loss=(score * loss[:, None]).sum(axis=0),
-        total_squared=(total**2).sum(),
-        total_times_loss=(total * loss).sum(),
-        largest_total=total.max(),
-        loss=loss.sum(),
-        loss_squared=(loss**2).sum(),
-        early_exit=(ratio * is_early).sum(),
-        early_steps=(ratio * early_steps).sum(),
+        number=of_component.sum(axis=-1),
+        values=of_component @ values,
+        products=jnp.einsum("kn,ni,nj->kij", of_component, values, values),
+        largest_score=values[:, : -len(others)].sum(axis=-1).max(),
     )
 
 
@@ -281,4 +286,4 @@ def sum_over_paths(
         ]
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
     sums = Sums(*(leaf.sum(axis=0) for leaf in stacked))
-    return sums._replace(largest_total=stacked.largest_total.max())
+    return sums._replace(largest_score=stacked.largest_score.max())

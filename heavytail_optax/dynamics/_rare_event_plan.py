@@ -9,7 +9,7 @@ from heavytail_optax.dynamics._landscape import Landscape
 
 _LINEAR = 0.05  # relative change of f'' that passes for linear
 _NUM_CELLS = 1024
-_MOST_BIG = 256
+_MOST_BIG = 128
 
 
 class Plan(NamedTuple):

@@ -41,6 +41,7 @@ class RareExitRate(NamedTuple):
       lower: end of the confidence interval of `rate`, at least 0.
       upper: its other end.
       mean_exit_time: in steps, of a chain that starts at the minimum.
+      mean_exit_time_error: its standard error.
       destinations: exits per step by where they land: outside on the left, the K
         fields, outside on the right. Their sum is `rate`. shape=(K + 2,).
       destination_errors: standard errors of `destinations`. shape=(K + 2,).
@@ -57,6 +58,7 @@ class RareExitRate(NamedTuple):
     lower: float
     upper: float
     mean_exit_time: float
+    mean_exit_time_error: float
     destinations: np.ndarray
     destination_errors: np.ndarray
     num_samples: int
@@ -150,21 +152,17 @@ def _plan(
     return plan, method
 
 
-def _error(
-    scores: np.ndarray,
-    squares: np.ndarray,
-    times_loss: np.ndarray,
-    loss: float,
-    loss_squared: float,
-    number: int,
-) -> np.ndarray:
-    """Standard errors of `mean(score) / (1 - mean(loss))` by the delta method."""
-    kept = 1.0 - loss / number
-    ratio = scores / number / kept
-    # Residuals score + ratio * loss, whose mean is `ratio`.
-    second = (squares + 2.0 * ratio * times_loss + ratio**2 * loss_squared) / number
-    variance = np.maximum(second - ratio**2, 0.0)
-    return np.sqrt(variance / number) / kept
+def _moments(plan: Plan, sums: Sums) -> tuple[np.ndarray, np.ndarray]:
+    """Means under the mixture, and their covariances.
+
+    The covariance is that within the components, which have fixed shares of the paths.
+    """
+    shares = np.diff(np.asarray(plan.component_shares), prepend=0.0)
+    number = np.maximum(sums.number, 1.0)
+    means = sums.values / number[:, None]
+    covariances = sums.products / number[:, None, None]
+    covariances = covariances - means[:, :, None] * means[:, None, :]
+    return shares @ means, np.tensordot(shares**2 / number, covariances, axes=1)
 
 
 def _result(
@@ -172,51 +170,55 @@ def _result(
     sums: Sums,
     landscape: Landscape,
     field: int,
-    number: int,
     confidence: float,
     method: str,
 ) -> RareExitRate:
-    window = plan.last_step - plan.burn_in_steps
-    total = float(sums.score.sum())
-    kept = 1.0 - float(sums.loss) / number
-    common = (float(sums.loss), float(sums.loss_squared), number)
-    rate = total / number / kept / window
-    error = float(
-        _error(
-            np.asarray(total),
-            np.asarray(sums.total_squared),
-            np.asarray(sums.total_times_loss),
-            *common,
-        )
-        / window
-    )
-    errors = _error(sums.score, sums.score_squared, sums.score_times_loss, *common)
-    num_left = len(plan.left_ends)
+    """Estimates, with errors by the delta method."""
+    means, covariance = _moments(plan, sums)
+    scores, (lost, early, early_share) = means[:-3], means[-3:]
+    window = (plan.last_step - plan.burn_in_steps) * (1.0 - lost)
+    rates = scores / window
+    slopes = np.zeros((len(scores), len(means)))
+    np.fill_diagonal(slopes, 1.0 / window)
+    slopes[:, -3] = rates / (1.0 - lost)
+    errors = np.sqrt(np.maximum(np.diag(slopes @ covariance @ slopes.T), 0.0))
+    rate, slope = float(rates.sum()), slopes.sum(axis=0)
+    error = math.sqrt(max(slope @ covariance @ slope, 0.0))
+    mean, mean_error = math.inf, math.inf
+    if rate > 0.0:
+        burn_in = plan.burn_in_steps
+        mean = float(burn_in * (1.0 - early_share) + (1.0 - early) / rate)
+        slope = -(1.0 - early) / rate**2 * slope
+        slope[-2], slope[-1] = -1.0 / rate, -burn_in
+        mean_error = math.sqrt(max(slope @ covariance @ slope, 0.0))
     columns = (
         field
         + 1
         + np.concatenate(
-            [-np.arange(1, num_left + 1), np.arange(1, len(plan.right_ends) + 1)]
+            [
+                -np.arange(1, len(plan.left_ends) + 1),
+                np.arange(1, len(plan.right_ends) + 1),
+            ]
         )
     )
     destinations = np.zeros(landscape.num_fields + 2)
     destination_errors = np.zeros(landscape.num_fields + 2)
-    destinations[columns] = sums.score / number / kept / window
-    destination_errors[columns] = errors / window
-    effective = total**2 / float(sums.total_squared) if total > 0.0 else 0.0
-    largest = float(sums.largest_total) / total if total > 0.0 else 1.0
-    early = float(sums.early_exit) / number
-    mean_early = plan.burn_in_steps - float(sums.early_steps) / number
+    destinations[columns], destination_errors[columns] = rates, errors
+    total = float(sums.values[:, :-3].sum())
+    squared = float(sums.products[:, :-3, :-3].sum())
+    effective = total**2 / squared if total > 0.0 else 0.0
+    largest = float(sums.largest_score) / total if total > 0.0 else 1.0
     half = statistics.NormalDist().inv_cdf(0.5 + 0.5 * confidence) * error
     return RareExitRate(
         rate=rate,
         standard_error=error,
         lower=max(rate - half, 0.0),
         upper=rate + half,
-        mean_exit_time=mean_early + (1.0 - early) / rate if rate > 0.0 else math.inf,
+        mean_exit_time=mean,
+        mean_exit_time_error=mean_error,
         destinations=destinations,
         destination_errors=destination_errors,
-        num_samples=number,
+        num_samples=int(sums.number.sum()),
         effective_samples=effective,
         largest_share=largest,
         is_skewed=effective < _FEWEST_EFFECTIVE or largest > _LARGEST_SHARE,
@@ -253,7 +255,8 @@ def rare_exit_rate(
 
     - The number of big jumps, larger than a share of the slack, is drawn from a mixture
       of its own law and of that law given at least `l* - 1`, or `l*`, of them; the
-      likelihood ratio weights each path.
+      likelihood ratio weights each path. Each component has a fixed share of the
+      paths, which takes the choice between them out of the variance.
     - The last jump is not drawn for scoring: at every individual jump the path scores
       the probability that it leaves.
     - Jumps below a size, chosen so that `jumps_per_relaxation` larger ones come in the
@@ -261,7 +264,7 @@ def rare_exit_rate(
       does not grow with `1 / eta`. The method `"exact"` lumps nothing and makes
       `(burn_in + window) t / eta` steps a path: unbiased but for the burn-in.
 
-    All in float64. At a relative error of 1 % expect 1e4 paths for `l* = 1` and 1e5 for
+    All in float64. For a relative error of 1 % expect 1e3 paths for `l* = 1` and 1e5 for
     `l* = 2`. The weights are skewed: read `is_skewed`, on which there is a warning, too.
 
     Args:
@@ -273,7 +276,7 @@ def rare_exit_rate(
       scale: the noise is this positive number times a draw of the tail.
       learning_rate: eta, positive and below `2 / f''` at the minimum.
       max_norm: b, positive; infinite for no truncation.
-      num_samples: paths, at least 2; rounded up to whole batches.
+      num_samples: paths, at least 10; rounded up to whole batches.
       method: `"lumped"`, `"exact"`, or `"auto"`: lumped wherever there are small steps
         to lump.
       jumps_per_relaxation: how many jumps in a relaxation time are drawn one by one.
@@ -320,7 +323,7 @@ def rare_exit_rate(
         raise value_error(_NAME, "learning_rate", accepted, learning_rate)
     if not np.isfinite(landscape.widths[field]):
         raise value_error(_NAME, "field", "a field with an end", field)
-    num_samples = check_count(_NAME, "num_samples", num_samples, least=2)
+    num_samples = check_count(_NAME, "num_samples", num_samples, least=10)
     check_choice(_NAME, "method", method, ("auto", "lumped", "exact"))
     check_positive(_NAME, "jumps_per_relaxation", jumps_per_relaxation)
     check_positive(_NAME, "burn_in", burn_in)
@@ -338,9 +341,7 @@ def rare_exit_rate(
     num_batches = -(-num_samples // at_once)
     words = jax.random.bits(tagged_key(key, _NAME), (2,), jnp.uint32)
     sums = sum_over_paths(landscape.gradient, plan, words, num_batches, at_once)
-    result = _result(
-        plan, sums, landscape, field, num_batches * at_once, confidence, method
-    )
+    result = _result(plan, sums, landscape, field, confidence, method)
     if result.is_skewed:
         warnings.warn(
             f"The weights of `{_NAME}` are skewed: {result.effective_samples:.0f} of "

@@ -42,10 +42,10 @@ def estimate(landscape, field, alpha, scale, eta, number, **changes):
 
 
 def ratio(landscape, field, alpha, scale, eta, number, **changes):
-    """Mean exit time over that of the theory, and its standard error."""
+    """`1 / rate` over the mean exit time of the theory, and its standard error."""
     result = estimate(landscape, field, alpha, scale, eta, number, **changes)
     rates = DYNAMICS.exit_rates(landscape, **noise(alpha, scale))
-    value = result.mean_exit_time / rates.mean_exit_times(eta)[field]
+    value = 1.0 / result.rate / rates.mean_exit_times(eta)[field]
     return value, value * result.standard_error / result.rate, result
 
 
@@ -58,9 +58,12 @@ def test_one_jump_at_a_rate_of_1e_14():
     value, error, result = ratio(ONE_JUMP, 0, 1.2, 0.1, 1e-11, 8192)
     # The table of the theory's notes has .998 here.
     assert deviation(value, error, 0.998) < STANDARD_ERRORS
-    assert error < 0.02
+    assert error < 0.012
     assert result.method == "lumped"
     assert not result.is_skewed
+    # From the minimum it takes as long, but for the burn-in.
+    difference = result.mean_exit_time * result.rate - 1.0
+    assert abs(difference) < STANDARD_ERRORS * 1e-3
     # Where to: shares of d^-alpha on either side, and nowhere else.
     share = result.destinations[0] / result.rate
     expected = 0.3**-1.2 / (0.3**-1.2 + 0.4**-1.2)
@@ -86,29 +89,28 @@ def test_two_jumps_far_out():
 
 def test_one_jump_where_direct_simulation_runs():
     """alpha 1.5, scale 1, eta 1e-3: 3.01e-4 (2.9 %) and 2.879e-4 (.7 %) in the notes."""
-    result = estimate(ONE_JUMP, 0, 1.5, 1.0, 1e-3, 16384)
+    result = estimate(ONE_JUMP, 0, 1.5, 1.0, 1e-3, 8192)
     error = result.standard_error
     assert deviation(result.rate, error, 3.01e-4, 0.029 * 3.01e-4) < STANDARD_ERRORS
     # 2 % allowed for what lumping costs at this large rate.
     bias = 0.02 * 2.879e-4
     exact_error = math.hypot(0.007 * 2.879e-4, bias)
     assert deviation(result.rate, error, 2.879e-4, exact_error) < STANDARD_ERRORS
-    again = estimate(ONE_JUMP, 0, 1.5, 1.0, 1e-3, 16384)
-    assert again.rate == result.rate
 
 
 def test_the_exact_chain_agrees_with_the_lumped_one():
     """Short relaxation, so that a path of the exact chain takes few steps."""
     stiff = DYNAMICS.quadratic(20.0, 0.3, 0.4)
-    exact = estimate(stiff, 0, 1.5, 0.3, 1e-3, 4096, method="exact")
-    lumped = estimate(stiff, 0, 1.5, 0.3, 1e-3, 16384, jumps_per_relaxation=40)
+    exact = estimate(stiff, 0, 1.5, 0.3, 1e-3, 2048, method="exact")
+    lumped = estimate(stiff, 0, 1.5, 0.3, 1e-3, 8192, jumps_per_relaxation=40)
     assert (exact.method, lumped.method) == ("exact", "lumped")
     assert (
         deviation(exact.rate, exact.standard_error, lumped.rate, lumped.standard_error)
         < STANDARD_ERRORS
     )
     # So few steps to a relaxation time that there is nothing to lump.
-    assert estimate(stiff, 0, 1.5, 0.3, 1e-3, 64).method == "exact"
+    with pytest.warns(UserWarning, match="are skewed"):
+        assert estimate(stiff, 0, 1.5, 0.3, 1e-3, 64).method == "exact"
 
 
 def test_the_law_of_the_number_of_big_jumps():
@@ -122,7 +124,7 @@ def test_the_law_of_the_number_of_big_jumps():
         mixture = weights @ np.diff(laws, prepend=0.0, axis=-1)
         natural = scipy.stats.binom.pmf(counts, steps, probability)
         # The ratio takes the mixture back to the binomial law, so E L = 1.
-        np.testing.assert_allclose(mixture * ratios, natural, rtol=1e-7)
+        np.testing.assert_allclose(mixture * ratios, natural, rtol=1e-7, atol=1e-15)
         assert laws[2, jumps - 1] == 0.0
         assert laws[2, jumps] > 0.9
     assert big_jump_law(0.01, 1e6, 1) is None
@@ -131,9 +133,8 @@ def test_the_law_of_the_number_of_big_jumps():
 @pytest.mark.parametrize("alpha", [1.2, 1.9, 2.0, 2.5])
 def test_the_variance_of_small_jumps(alpha):
     scale, delta = 1e-3, 0.05
-    density = lambda w: alpha * scale**alpha * w ** (-alpha - 1.0)  # noqa: E731
     second, _ = scipy.integrate.quad(
-        lambda w: w**2 * density(w), scale, delta, limit=200
+        lambda w: alpha * scale**alpha * w ** (1.0 - alpha), scale, delta, limit=200
     )
     mass = 1.0 - pareto_tail(delta, scale, alpha)
     np.testing.assert_allclose(
@@ -146,7 +147,7 @@ def test_tables_of_the_flow():
     np.testing.assert_allclose([low, low + 1024 * step], [-1.3, 0.2])
     cells = low + step * np.arange(1025)
     curvature = FOUR.curvatures_at(cells)
-    assert (bound >= np.abs(curvature)).all()
+    assert (bound >= np.abs(curvature) * (1.0 - 1e-12)).all()
     for cell in (0, 300, 410, 900):
         near = np.abs(cells - cells[cell]) < reach[cell] - 1e-9
         change = np.abs(curvature[near] / curvature[cell] - 1.0)
@@ -159,12 +160,15 @@ def test_skewed_weights_are_told():
         result = estimate(TWO_JUMPS, 0, 1.2, 0.1, 1e-9, 128)
     assert result.is_skewed
     assert result.effective_samples < 100
+    with pytest.warns(UserWarning, match="are skewed"):
+        again = estimate(TWO_JUMPS, 0, 1.2, 0.1, 1e-9, 128)
+    assert again.rate == result.rate
 
 
 @pytest.mark.parametrize(
     ("changes", "argument"),
     [
-        ({"eta": 0.02, "scale": 1.0}, "learning_rate"),  # nothing is rare
+        ({"eta": 0.02, "scale": 10.0}, "learning_rate"),  # nothing is rare
         ({"eta": 2.5}, "learning_rate"),  # diverges
         ({"eta": 1e-2, "method": "lumped", "jumps_per_relaxation": 1e3}, "method"),
     ],
@@ -237,7 +241,7 @@ def test_the_four_minima_against_direct_simulation(
 ):
     """Direct mean exit times of the theory's notes, alpha 1.2, scale .1, eta 1e-3."""
     result = estimate(FOUR, field, 1.2, 0.1, 1e-3, number)
-    error = result.mean_exit_time * result.standard_error / result.rate
+    error = result.mean_exit_time_error
     assert (
         deviation(result.mean_exit_time, error, direct, relative_error * direct)
         < STANDARD_ERRORS

@@ -1,0 +1,164 @@
+"""J_b: the fewest truncated jumps that leave a field, in any dimension."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from heavytail_optax._keys import check_key, tagged_key
+from heavytail_optax._validation import check_choice
+from heavytail_optax.dynamics._jump_integrals import jumps_needed
+from heavytail_optax.dynamics._landscape import Landscape, check_landscape
+from heavytail_optax.flatness._arguments import check_count, check_positive
+
+_NAME = "jumps_to_leave"
+_FLOW_STEPS = 400
+_FLOW_STEP = 0.1  # of the time that the largest curvature at a minimum takes
+
+
+@functools.partial(jax.jit, static_argnames=("landscape", "direction"))
+def _jump(
+    landscape: Landscape,
+    direction: str,
+    key: jax.Array,
+    points: jax.Array,
+    last: jax.Array,
+    bound: Any,
+    step: Any,
+) -> tuple[jax.Array, jax.Array]:
+    """Flow for a random time, then a jump of at most b; half keep their last direction."""
+    wait_key, turn_key, fresh_key, size_key = jax.random.split(key, 4)
+    number, dimension = points.shape
+    # A quarter jumps on at once; the others wait, for short times and long ones alike.
+    share = jax.random.uniform(wait_key, (number,))
+    waits = jnp.where(share < 0.25, 0.0, float(_FLOW_STEPS) ** (4 / 3 * (share - 0.25)))
+    gradient = jax.vmap(landscape.gradient)
+
+    def flow(index: Any, x: jax.Array) -> jax.Array:
+        moves = (index < waits).astype(x.dtype)[:, None]
+        return x - step * moves * gradient(x)
+
+    points = jax.lax.fori_loop(0, _FLOW_STEPS, flow, points)
+    if direction == "isotropic":
+        fresh = jax.random.normal(fresh_key, points.shape)
+        fresh /= jnp.linalg.norm(fresh, axis=-1, keepdims=True)
+    else:
+        axis, sign = jax.random.split(fresh_key)
+        axis = jax.random.randint(axis, (number,), 0, dimension)
+        fresh = jax.nn.one_hot(axis, dimension)
+        fresh *= jax.random.rademacher(sign, (number, 1), jnp.float32)
+    turns = jax.random.bernoulli(turn_key, 0.5, (number, 1))
+    way = jnp.where(turns | (last == 0.0).all(axis=-1, keepdims=True), fresh, last)
+    # Most jumps are as long as they may be: the theory's large jumps are.
+    size = jnp.minimum(2.0 * jax.random.uniform(size_key, (number, 1)), 1.0)
+    points = points + bound * size * way
+    if landscape.projection is not None:
+        low, high = (jnp.asarray(side, points.dtype) for side in landscape.projection)
+        points = jnp.clip(points, low[None], high[None])
+    return points, way
+
+
+def _search(
+    landscape: Landscape,
+    field: int,
+    key: jax.Array,
+    bound: float,
+    direction: str,
+    num_samples: int,
+    most: int,
+) -> int:
+    """The fewest jumps by which one of many random paths leaves; 0 if none does."""
+    minima = np.asarray(landscape.minima)
+    stiffest = np.abs(np.linalg.eigvalsh(landscape.curvatures_at(minima))).max()
+    points = jnp.tile(jnp.asarray(minima[field])[None], (num_samples, 1))
+    ways = jnp.zeros_like(points)
+    for jumps in range(1, most + 1):
+        key, jump_key, pick_key = jax.random.split(key, 3)
+        points, ways = _jump(
+            *(landscape, direction, jump_key, points, ways, bound),
+            _FLOW_STEP / stiffest,
+        )
+        is_inside = np.asarray(landscape.field_of(points) == field)
+        if not is_inside.all():
+            return jumps
+        # Paths that came far go on in greater number.
+        far = jnp.linalg.norm(points - jnp.asarray(minima[field])[None], axis=-1)
+        picked = jax.random.categorical(
+            pick_key, 4.0 * far / bound, shape=(num_samples,)
+        )
+        points, ways = points[picked], ways[picked]
+    return 0
+
+
+def jumps_to_leave(
+    landscape: Landscape,
+    key: Any,
+    *,
+    max_norm: float,
+    direction: str = "isotropic",
+    num_samples: int = 4096,
+    max_jumps: int = 8,
+) -> np.ndarray:
+    r"""The fewest jumps of norm at most b that leave each field, with gradient flow between.
+
+    .. math::
+      J_b(i) = \min \{k : \text{some path } y_1 = m_i + u_1,\;
+      y_{j+1} = \phi_{t_j}(y_j) + u_{j+1},\; |u_j| \le b,\; \text{has } y_k \notin
+      \Omega_i\},
+
+    with :math:`\phi_t` gradient flow for any time :math:`t \ge 0`. Exits then take of
+    the order of :math:`\eta^{-(\alpha + (J_b - 1)(\alpha - 1))}` steps. On the line it
+    is :math:`l^*_i = \lceil r_i / b \rceil`, here exactly. In R^d the direction of jumps
+    matters, too, and flow may help. There this is the better one of two bounds: jumps
+    on the straight way to the nearest outside, for isotropic jumps, and the best of
+    many random paths, of which half keep the direction of their last jump. So it is an
+    upper bound: a way out that it finds is one, and there may be a shorter one.
+
+    Args:
+      landscape: on the line or in R^d.
+      key: an integer seed, a typed key or a legacy key. Not used on the line.
+      max_norm: b, positive.
+      direction: `"isotropic"`, jumps in any direction; or `"elementwise"`, jumps along
+        one coordinate axis, the large ones of noise with independent entries.
+      num_samples: random paths for each field.
+      max_jumps: where the search by random paths ends.
+
+    Returns:
+      Integers of shape (K,); 0 where no way out was found.
+
+    Raises:
+      TypeError: if an argument has the wrong type.
+      ValueError: if it is out of its range.
+
+    Example:
+      >>> import heavytail_optax as hto
+      >>> double = hto.dynamics.wells([-0.3, 0.8], [0.0])
+      >>> print(hto.dynamics.jumps_to_leave(double, 0, max_norm=0.5))
+      [1 2]
+
+    References:
+      Wang and Rhee (arXiv 2510.20905) for the count in R^d.
+    """
+    check_landscape(_NAME, landscape, on_the_line=False)
+    check_key(_NAME, key)
+    check_positive(_NAME, "max_norm", max_norm)
+    check_choice(_NAME, "direction", direction, ("isotropic", "elementwise"))
+    num_samples = check_count(_NAME, "num_samples", num_samples)
+    max_jumps = check_count(_NAME, "max_jumps", max_jumps)
+    bound = float(max_norm)
+    if landscape.ends:
+        return np.asarray([jumps_needed(width, bound) for width in landscape.widths])
+    counts = []
+    for field in range(landscape.num_fields):
+        field_key = jax.random.fold_in(tagged_key(key, _NAME), field)
+        straight = 0
+        if direction == "isotropic":
+            straight = jumps_needed(landscape.widths[field], bound)
+        most = min(straight - 1, max_jumps) if straight else max_jumps
+        found = _search(
+            *(landscape, field, field_key, bound, direction, num_samples, most)
+        )
+        counts.append(found or straight)
+    return np.asarray(counts)
