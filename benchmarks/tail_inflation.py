@@ -24,54 +24,22 @@ from flax import nnx
 
 import heavytail_optax as hto
 from heavytail_optax._keys import tagged_key
-from heavytail_optax.experiments.convolution import convolve, max_pool
-from heavytail_optax.experiments.models import INITIALISERS, LeNet
+from heavytail_optax.experiments.layers import INITIALISATIONS
+from heavytail_optax.experiments.lenet import LeNet
+from heavytail_optax.experiments.vgg import CONFIGURATIONS, VGG
 
 TAIL, SCALE, SMALL = hto.tails.pareto(1.4), 0.5, 100
-VGG11 = (64, "pool", 128, "pool", 256, 256, "pool", 512, 512, "pool", 512, 512, "pool")
-
-
-class ReducedVGG11(nnx.Module):
-    """VGG11 (configuration A, no batch norm) with `width` times its channels."""
-
-    def __init__(self, width: float, *, rngs: nnx.Rngs) -> None:
-        channels, self.layers = 3, nnx.List()
-        for entry in VGG11:
-            if entry != "pool":
-                out = int(width * entry)
-                self.layers.append(
-                    nnx.Conv(
-                        channels,
-                        out,
-                        (3, 3),
-                        padding="VALID",
-                        conv_general_dilated=convolve,
-                        rngs=rngs,
-                    )
-                )
-                channels = out
-        self.dense = nnx.Linear(channels, 10, rngs=rngs)
-
-    def __call__(self, images: jax.Array) -> jax.Array:
-        hidden, layers = images, iter(self.layers)
-        for entry in VGG11:
-            if entry == "pool":
-                hidden = max_pool(hidden)
-            else:
-                padded = jnp.pad(hidden, ((0, 0), (1, 1), (1, 1), (0, 0)))
-                hidden = nnx.relu(next(layers)(padded))
-        return self.dense(hidden.reshape(hidden.shape[0], -1))
 
 
 def problem(name: str) -> tuple[Callable, Any, Callable]:
     """Per-example loss, parameters, and a function to a batch of some size."""
-    rngs = nnx.Rngs(0)
+    rngs, law = nnx.Rngs(0), INITIALISATIONS["he"]
     if name == "lenet":
         shape = (28, 28, 1)
-        model = LeNet(shape, 10, INITIALISERS["he"], rngs=rngs)
+        model = LeNet(shape, 10, law, rngs=rngs)
     else:
         shape = (32, 32, 3)
-        model = ReducedVGG11(0.125, rngs=rngs)
+        model = VGG(CONFIGURATIONS["vgg11"], shape, 10, law, width=0.125, rngs=rngs)
     graphdef, params = nnx.split(model)
 
     def loss_per_example(params, batch):

@@ -1,6 +1,6 @@
 """Truncated heavy-tailed SGD as composable Optax transformations."""
 
-from heavytail_optax import dynamics, flatness, tails
+from heavytail_optax import dynamics, flatness, tail_index, tails
 from heavytail_optax._inflated_grad import tail_inflated_grad
 from heavytail_optax._inflation import InflateGradientNoiseState, inflate_gradient_noise
 from heavytail_optax._inflation_weights import (
@@ -22,6 +22,7 @@ __all__ = (
     "flatness",
     "group_inflation_factors",
     "inflate_gradient_noise",
+    "tail_index",
     "tail_inflated_grad",
     "tail_inflation_weights",
     "tails",

@@ -18,7 +18,7 @@ EACH = pytest.mark.parametrize("case", TRANSFORMATIONS, ids=lambda case: case.na
 EACH_DISTINCT = pytest.mark.parametrize("case", DISTINCT, ids=lambda case: case.name)
 EACH_FACTORY = pytest.mark.parametrize(
     "case",
-    {case.factory: case for case in reversed(TRANSFORMATIONS)}.values(),
+    {case.factory: case for case in reversed(TRANSFORMATIONS) if case.numbers}.values(),
     ids=lambda case: case.factory.__name__,
 )
 EACH_RANDOM_FACTORY = pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_every_dtype_is_computed(case):
         got, _ = run(case, updates)
         assert types(got) == types(updates)
         assert is_finite(got)
-        assert differ(got, updates)
+        assert differ(got, updates) == case.changes_updates
 
 
 @EACH
@@ -687,7 +687,7 @@ def test_masked_leaves_pass_untouched(case):
     got, _ = jax.jit(
         lambda: case.update(wrapped, updates, wrapped.init(updates), updates)
     )()
-    assert changed(got, updates) == {"w": True, "b": False}
+    assert changed(got, updates) == {"w": case.changes_updates, "b": False}
 
 
 @EACH_DISTINCT
@@ -701,7 +701,7 @@ def test_partition_by_label(case):
     got, _ = jax.jit(
         lambda: case.update(wrapped, updates, wrapped.init(updates), updates)
     )()
-    assert changed(got, updates) == {"w": False, "b": True}
+    assert changed(got, updates) == {"w": False, "b": case.changes_updates}
 
 
 @EACH_DISTINCT

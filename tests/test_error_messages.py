@@ -563,7 +563,199 @@ FLATNESS = (
     ),
 )
 
-PUBLIC = (*TAIL_FACTORIES, *FACTORIES, *INFLATION, *FLATNESS)
+DRAWS = jnp.linspace(1.0, 3.0, 60) ** 2
+BAD_SAMPLES = (
+    types(None, 1.0, "x", True, ["x"], jnp.ones(60, int), jnp.ones(60, complex)),
+    values(jnp.ones(()), jnp.ones(1), jnp.ones((60, 0))),
+)
+BAD_AXIS = (types(1.0, "x", True, (0,)), values(1, -2))
+BAD_CONFIDENCE = (BAD_NUMBER, values(0.0, 1.0, -1.0, NAN, INF, *VECTORS))
+NO_COUNT = types("x", 1.5, True, [1], VECTOR)
+BAD_TOP = (NO_COUNT, types(None), values(0, -1, 60))
+OF_SAMPLES = {
+    "samples": BAD_SAMPLES,
+    "axis": BAD_AXIS,
+    "confidence": BAD_CONFIDENCE,
+}
+WITHOUT_CONFIDENCE = {"samples": BAD_SAMPLES, "axis": BAD_AXIS}
+
+
+def of_top(function, least, most=59, **others):
+    """An estimator that takes the k largest draws."""
+    return Public(
+        function.__name__,
+        function,
+        {"samples": DRAWS, "k": 20},
+        {
+            **(WITHOUT_CONFIDENCE if others.pop("plain", False) else OF_SAMPLES),
+            "k": (NO_COUNT, types(None), values(least - 1, -1, most + 1)),
+            **others,
+        },
+    )
+
+
+TAIL_INDEX = (
+    of_top(hto.tail_index.hill, 1),
+    # Of the batch, or a scalar.
+    Public(
+        "hill",
+        hto.tail_index.hill,
+        {"samples": jnp.ones((2, 60)), "k": jnp.asarray([1, 2])},
+        {"k": (types(jnp.ones(2)), values(jnp.ones(3, int), jnp.ones((2, 1), int)))},
+    ),
+    of_top(hto.tail_index.moment, 2),
+    of_top(hto.tail_index.pickands, 4, 60),
+    of_top(
+        hto.tail_index.kernel,
+        1,
+        kernel=(types(None, 1, ("uniform",)), values("x", "")),
+    ),
+    of_top(hto.tail_index.generalised_pareto, 5),
+    of_top(hto.tail_index.hill_drift, 8, plain=True),
+    of_top(
+        hto.tail_index.compare_fits,
+        5,
+        plain=True,
+        alternatives=(types(None, "lognormal", 1), values(("x",), (None,))),
+    ),
+    Public(
+        "hill_path",
+        hto.tail_index.hill_path,
+        {"samples": DRAWS, "max_k": 20},
+        {**WITHOUT_CONFIDENCE, "max_k": BAD_TOP},
+    ),
+    Public(
+        "log_moment",
+        hto.tail_index.log_moment,
+        {"samples": DRAWS},
+        {**OF_SAMPLES, "block_size": (NO_COUNT, values(1, -1, 31))},
+    ),
+    Public(
+        "characteristic_function",
+        hto.tail_index.characteristic_function,
+        {"samples": DRAWS},
+        OF_SAMPLES,
+    ),
+    Public(
+        "choose_k_by_bootstrap",
+        hto.tail_index.choose_k_by_bootstrap,
+        {"samples": DRAWS, "key": 0, "num_resamples": 2},
+        {
+            **WITHOUT_CONFIDENCE,
+            "key": BAD_KEY,
+            "num_resamples": BAD_COUNT,
+            "max_k": (NO_COUNT, values(19, -1, 60)),
+        },
+    ),
+    Public(
+        "choose_k_by_distance",
+        hto.tail_index.choose_k_by_distance,
+        {"samples": DRAWS},
+        {
+            **WITHOUT_CONFIDENCE,
+            "min_k": (NO_COUNT, types(None), values(1, -1, 60)),
+            "max_k": (NO_COUNT, values(1, -1, 60)),
+            "num_candidates": BAD_COUNT,
+            "num_points": (*BAD_COUNT, values(1)),
+        },
+    ),
+    Public(
+        "goodness_of_fit",
+        hto.tail_index.goodness_of_fit,
+        {"samples": DRAWS, "k": 20, "key": 0, "num_simulations": 2},
+        {
+            **WITHOUT_CONFIDENCE,
+            "k": (NO_COUNT, types(None), values(1, -1, 60)),
+            "key": BAD_KEY,
+            "num_simulations": BAD_COUNT,
+        },
+    ),
+    Public(
+        "assess_tail",
+        hto.tail_index.assess_tail,
+        {"samples": DRAWS},
+        {
+            "samples": BAD_SAMPLES,
+            "k": (NO_COUNT, values(4, -1, 60)),
+            "num_draws": (NO_COUNT, values(59, -1)),
+        },
+    ),
+    Public(
+        "propose_settings",
+        hto.tail_index.propose_settings,
+        {"noise_norms": DRAWS, "gradient_norms": DRAWS, "learning_rate": 0.1},
+        {
+            "noise_norms": BAD_SAMPLES,
+            "gradient_norms": (*BAD_SAMPLES, values(jnp.ones(61), jnp.ones((2, 60)))),
+            "learning_rate": BAD_POSITIVE_NUMBER,
+            "alpha": BAD_POSITIVE_NUMBER,
+            "relative_noise": BAD_POSITIVE_NUMBER,
+            "truncated_share": (BAD_NUMBER, values(*BAD_POSITIVE, 1.0)),
+        },
+    ),
+    Public(
+        "track_tail_index",
+        hto.tail_index.track_tail_index,
+        {"measure": "projection", "key": 0},
+        {
+            "k": BAD_COUNT,
+            "source": (types(None, 1), values("x", "")),
+            "measure": (types(None, 1), values("x", "")),
+            "key": BAD_KEY,
+        },
+    ),
+    Public(
+        "track_tail_index",
+        hto.tail_index.track_tail_index,
+        {"measure": "norm"},
+        {"key": (values(0),)},  # for "projection" only
+    ),
+    Public(
+        "tracked_tail_index",
+        hto.tail_index.tracked_tail_index,
+        {
+            "state": hto.tail_index.track_tail_index(5).init(UPDATES),
+            "params": UPDATES,
+        },
+        {
+            "state": (
+                types(None, (), 1.0),
+                values((hto.tail_index.track_tail_index(5).init(UPDATES),) * 2),
+            ),
+            "params": (values(None, {"w": VECTOR}),),
+            "k": (NO_COUNT, values(0, -1, 6)),
+            "confidence": BAD_CONFIDENCE,
+        },
+    ),
+    Public(
+        "plot_hill",
+        hto.tail_index.plot_hill,
+        {"samples": DRAWS},
+        {
+            "samples": BAD_SAMPLES,
+            "max_k": (NO_COUNT, values(1, -1, 60)),
+            "axes": BAD_AXES,
+        },
+    ),
+    Public(
+        "plot_pareto_qq",
+        hto.tail_index.plot_pareto_qq,
+        {"samples": DRAWS},
+        {"samples": BAD_SAMPLES, "k": (NO_COUNT, values(1, -1, 60)), "axes": BAD_AXES},
+    ),
+    Public(
+        "plot_mean_excess",
+        hto.tail_index.plot_mean_excess,
+        {"samples": DRAWS},
+        {
+            "samples": BAD_SAMPLES,
+            "max_k": (NO_COUNT, values(1, -1, 60)),
+            "axes": BAD_AXES,
+        },
+    ),
+)
+
+PUBLIC = (*TAIL_FACTORIES, *FACTORIES, *INFLATION, *FLATNESS, *TAIL_INDEX)
 
 
 def bad_calls():
@@ -636,9 +828,21 @@ def test_every_public_argument_is_fed_bad_values():
         "MaximalSharpness",
         "PacBayesSettings",
         "PacBayesSharpness",
+        "ChosenK",
+        "GeneralisedPareto",
+        "GoodnessOfFit",
+        "HillDrift",
+        "HillPath",
+        "LogMoment",
+        "ProposedSettings",
+        "StableFit",
+        "TailAssessment",
+        "TailFit",
+        "TailIndex",
+        "TrackTailIndexState",
     }
     missing = []
-    for module in (hto, hto.tails, hto.flatness):
+    for module in (hto, hto.tails, hto.flatness, hto.tail_index):
         for name in module.__all__:
             value = getattr(module, name)
             if inspect.ismodule(value) or name in values_only:

@@ -28,6 +28,7 @@ class Transformation:
       extra_args: from the updates to the extra arguments that `update` needs.
       is_random: whether the factory takes a key.
       accepts_complex: whether complex leaves are accepted.
+      changes_updates: whether the updates come out other than they went in.
       is_variant: whether it differs from another entry by settings that the long tests
         need not go through again.
     """
@@ -40,6 +41,7 @@ class Transformation:
     extra_args: Callable[[Any], dict[str, Any]] = lambda updates: {}
     is_random: bool = True
     accepts_complex: bool = False
+    changes_updates: bool = True
     is_variant: bool = False
 
     def make(self, **changes):
@@ -115,6 +117,26 @@ TRANSFORMATIONS = (
         ("count", *_TRUNCATION_FIELDS),
         is_random=False,
         accepts_complex=True,
+    ),
+    Transformation(
+        "track_tail_index",
+        hto.tail_index.track_tail_index,
+        {"k": 3},
+        (),
+        ("tail_count", "tail_seen", "tail_largest", "tail_log_mean"),
+        extra_args=_gradient_noise,
+        is_random=False,
+        changes_updates=False,
+    ),
+    Transformation(
+        "track_tail_index_of_differences",
+        hto.tail_index.track_tail_index,
+        {"k": 3, "source": "differences", "measure": "coordinates"},
+        (),
+        ("tail_count", "tail_seen", "tail_largest", "tail_log_mean"),
+        is_random=False,
+        changes_updates=False,
+        is_variant=True,
     ),
     Transformation(
         "truncated_heavy_tailed_sgd",

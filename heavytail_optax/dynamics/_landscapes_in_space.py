@@ -36,7 +36,7 @@ def product(factors: Sequence[Landscape]) -> Landscape:
       A `Landscape`; a point that is outside in one coordinate is outside.
 
     Raises:
-      TypeError: if `factors` is not a sequence of `Landscape`s.
+      TypeError: if `factors` is not a sequence of landscapes.
       ValueError: if there are fewer than two, or one is not on the line.
 
     Example:

@@ -105,6 +105,7 @@ def run_cell(
                     cell.label, done, cell.settings.sharpness_samples
                 ),
                 should_stop,
+                options.mesh,
             )
             if sharpness is not None:
                 write_sharpness(path, sharpness)

@@ -41,7 +41,7 @@ class GridProgress:
         """The turn of the run is over."""
         self._results[self._number] = read_cell(self._cells[self._number])
         trained = (self._result.seconds or 0.0) - self._trained_before
-        self._besides.append(time.monotonic() - self._started_at - trained)
+        self._besides.append(max(0.0, time.monotonic() - self._started_at - trained))
         self._show_overall()
 
     def start(self, label: str, metrics: Metrics | None) -> None:

@@ -6,7 +6,6 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from heavytail_optax.experiments.errors import JobError
@@ -32,16 +31,18 @@ def data_mesh(devices: int | Literal["all"]) -> Mesh | None:
     """
     found = jax.devices()
     number = len(found) if devices == "all" else devices
+    there = f"JAX sees {len(found)} {found[0].platform.upper()} "
+    there += "device" if len(found) == 1 else "devices"
     if not 1 <= number <= len(found):
+        some = "1" if len(found) == 1 else f"an integer from 1 to {len(found)}"
         raise DevicesError(
-            f"The `devices` option must be all or an integer from 1 to {len(found)}, "
-            f"the number of {found[0].platform.upper()} devices here. Got {devices} "
+            f"The `devices` option must be all or {some}: {there}. Got {devices} "
             "instead."
         )
     if jax.process_count() > 1 and number < len(found):
         raise DevicesError(
             "The `devices` option must be all where there are several processes. "
-            f"Got {devices} instead."
+            f"{there} in all of them. Got {devices} instead."
         )
     if number == 1:
         return None
@@ -71,20 +72,6 @@ def replicate(mesh: Mesh | None, tree: Any) -> Any:
         )
 
     return jax.tree.map(put, tree)
-
-
-def of_first_process(number: int) -> int:
-    """The number that the first process has, in all of them."""
-    if jax.process_count() == 1:
-        return number
-    return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
-
-
-def in_any_process(is_true: bool) -> bool:
-    """Whether it is true in one of the processes at least."""
-    if jax.process_count() == 1:
-        return is_true
-    return bool(multihost_utils.process_allgather(np.bool_(is_true)).any())
 
 
 def spread(

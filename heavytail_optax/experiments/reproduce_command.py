@@ -18,7 +18,6 @@ from heavytail_optax.experiments.machine import THIS_MACHINE, Machine, run_optio
 from heavytail_optax.experiments.presets import PRESETS, PresetName
 from heavytail_optax.experiments.settings import Settings
 from heavytail_optax.experiments.settings_parser import (
-    DIVERGED,
     description,
     preset_of,
     suggestions,
@@ -31,6 +30,10 @@ if TYPE_CHECKING:
 
 _GRIDS = pathlib.Path("grids")
 _DEFAULT: PresetName = "corrupted-digits-short"
+_EXIT_STATUS = (
+    "0 if every run is done (one that diverged is, and stands in the table), 1 if the "
+    "grid could not start or a run failed, 2 for bad options"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,9 +80,9 @@ def run(arguments: Sequence[str], program: str) -> int:
       program: how the command was called, for messages: "heavytail".
 
     Returns:
-      The exit status: 0 if every run came to its last step, 1 if the grid could not
-      start or a job failed, 3 if all is done but a run diverged, 128 + the signal's
-      number if it was interrupted.
+      The exit status: 0 if every run is done, 1 if the grid could not start or a run
+      failed, 128 + the signal's number if it was interrupted. A run that diverged is a
+      result, and done.
 
     Raises:
       SystemExit: for --help, and for arguments that are not understood.
@@ -109,7 +112,7 @@ def _parse(arguments: Sequence[str], program: str) -> ReproduceCommand:
             prog=program,
             args=arguments,
             default=ReproduceCommand(settings=PRESETS[preset].settings, preset=preset),
-            description=description(ReproduceCommand, "run"),
+            description=description(ReproduceCommand, "run", _EXIT_STATUS),
             config=(tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone),
         )
     except SystemExit as stop:
@@ -150,7 +153,9 @@ def _reproduce(
     load = data_loader(command.machine.data_dir)
     if cells:
         load(cells[0].settings)
-    options = run_options(THIS_MACHINE if by_submitit else command.machine)
+    # The devices are those of the jobs' hosts.
+    here = dataclasses.replace(command.machine, devices=None)
+    options = run_options(here if by_submitit else command.machine)
     record_grid(grid)
     on_stop = "Stopping." if by_submitit else "Stopping after these steps."
     with open_session(console, settings.steps, False, on_stop) as session:
@@ -178,10 +183,7 @@ def _reproduce(
         console.print(f"To go on: {typed}", highlight=False, soft_wrap=True)
     if is_stopped:
         return stop.exit_status
-    results = [read_cell(cell) for cell in grid.cells()]
-    if not all(result.is_done for result in results):
-        return 1
-    return DIVERGED if any(result.status == "diverged" for result in results) else 0
+    return 0 if all(read_cell(cell).is_done for cell in grid.cells()) else 1
 
 
 def _counted(number: int, noun: str) -> str:

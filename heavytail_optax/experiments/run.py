@@ -25,7 +25,8 @@ from heavytail_optax.experiments.metrics_log import (
     metrics_up_to,
     read_metrics,
 )
-from heavytail_optax.experiments.parallel import in_any_process, replicate
+from heavytail_optax.experiments.parallel import replicate
+from heavytail_optax.experiments.processes import in_all_or_none, in_any_process
 from heavytail_optax.experiments.random_streams import random_streams
 from heavytail_optax.experiments.results import MethodResult
 from heavytail_optax.experiments.settings import Settings
@@ -99,7 +100,7 @@ def run_method(
     """
     log = run_directory.metrics_path(directory, method)
     label = label or METHODS[method].label
-    if should_stop():
+    if in_any_process(should_stop()):
         return _as_left(method, settings, read_metrics(log))
     shape = dataset.train.images.shape[1:]
     mesh = options.mesh
@@ -110,31 +111,34 @@ def run_method(
     train_split, test_split = replicate(mesh, (dataset.train, dataset.test))
     dataset = dataset._replace(train=train_split, test=test_split)
     state = trainer.init(keys)
-    check_room(
-        directory,
-        bytes_of_run(state, len(settings.methods)),
-        bytes_of_checkpoint(state),
-    )
+    with in_all_or_none():
+        check_room(
+            directory,
+            bytes_of_run(state, len(settings.methods)),
+            bytes_of_checkpoint(state),
+        )
     with contextlib.ExitStack() as stack:
         stack.enter_context(disk_errors(directory))
         path = run_directory.checkpoints_path(directory, method)
         checkpoints = stack.enter_context(Checkpoints(path, observer.note))
         saved = checkpoints.restore_latest(state)
         state = state if saved is None else saved
-        keep = drop_metrics_after if options.writes else metrics_up_to
-        history = keep(log, int(state.step))
         board = None
-        if options.tensorboard and options.writes:
-            events = run_directory.tensorboard_path(directory, method)
-            board = stack.enter_context(TensorBoardLog(events, history))
+        with in_all_or_none():
+            keep = drop_metrics_after if options.writes else metrics_up_to
+            history = keep(log, int(state.step))
+            if options.tensorboard and options.writes:
+                events = run_directory.tensorboard_path(directory, method)
+                board = stack.enter_context(TensorBoardLog(events, history))
         observer.start(label, history[-1] if history else None)
         seconds = history[-1].seconds if history else 0.0
         for chunk in train(settings, dataset, trainer, state, keys, seconds):
             if chunk.metrics is not None:
-                if options.writes:
-                    append_metrics(log, chunk.metrics)
-                if board is not None:
-                    board.write(chunk.metrics)
+                with in_all_or_none():
+                    if options.writes:
+                        append_metrics(log, chunk.metrics)
+                    if board is not None:
+                        board.write(chunk.metrics)
                 history.append(chunk.metrics)
             if chunk.non_finite is not None:
                 step, value = chunk.non_finite

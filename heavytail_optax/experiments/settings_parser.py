@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from heavytail_optax.experiments.methods import METHODS
 from heavytail_optax.experiments.presets import PRESETS, PresetName
 
-DIVERGED = 3  # exit status
-
 
 def options_ahead(
     arguments: Sequence[str], names: Sequence[str]
@@ -63,12 +61,13 @@ def suggestions(arguments: Sequence[str]) -> list[str]:
     return found
 
 
-def description(command: type, unit: str) -> str:
+def description(command: type, unit: str, exit_status: str) -> str:
     """The docstring, presets, methods with the paper's names, and the exit status.
 
     Args:
       command: the command's dataclass.
       unit: what can diverge: "method" or "run".
+      exit_status: what the numbers mean.
     """
     about = inspect.getdoc(command) or ""
     start = about.partition("Attributes:")[0].rstrip()
@@ -80,9 +79,7 @@ def description(command: type, unit: str) -> str:
         f"A {unit} whose loss is no longer finite has diverged: it is stopped, and the "
         "others have their turn. Without truncation a jump may also leave all ReLUs "
         "off: the loss stays finite, the accuracy that of chance.\n\n"
-        f"Exit status: 0 if every {unit} came to its last step, 1 if the job could not "
-        f"start or a {unit} failed, 2 for bad options, {DIVERGED} if a {unit} diverged, "
-        "130 after Ctrl-C."
+        f"Exit status: {exit_status}, 130 after Ctrl-C."
     )
     return "\n".join(
         [

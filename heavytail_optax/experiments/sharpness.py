@@ -9,11 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+from jax.sharding import Mesh
 
 from heavytail_optax.experiments.data import Split
 from heavytail_optax.experiments.durable_files import replace_file
 from heavytail_optax.experiments.evaluation import evaluate
 from heavytail_optax.experiments.models import build_model
+from heavytail_optax.experiments.parallel import replicate, spread
 from heavytail_optax.experiments.random_streams import random_streams
 from heavytail_optax.experiments.settings import Settings
 from heavytail_optax.flatness import ExpectedSharpness, expected_sharpness
@@ -40,6 +42,7 @@ def measure_sharpness(
     num_classes: int,
     report: Callable[[int], None] = lambda samples: None,
     should_stop: Callable[[], bool] = lambda: False,
+    mesh: Mesh | None = None,
 ) -> Sharpness | None:
     """The measures of the paper's tables, on the whole training set.
 
@@ -51,12 +54,15 @@ def measure_sharpness(
       report: is told how many of the `sharpness_samples` perturbations are done, before
         the first and after every ten.
       should_stop: asked as often.
+      mesh: of the devices that the images are spread over, with `params` on each of
+        them; None for one device.
 
     Returns:
       Name of the measure -> its value and the standard error of its own sampling. NaN
       where the loss is not finite. None if `should_stop()` was true.
     """
     shared = dataclasses.replace(settings, methods=("sgd",), seed=0)
+    train = replicate(mesh, train)
     key = random_streams(settings.seed).sharpness
     parts: list[Part] = []
     total = settings.sharpness_samples
@@ -65,7 +71,7 @@ def measure_sharpness(
         if should_stop():
             return None
         samples = min(_SAMPLES_A_PART, total - done)
-        measure = _compiled(shared, samples, train.images.shape[1:], num_classes)
+        measure = _compiled(shared, samples, train.images.shape[1:], num_classes, mesh)
         mean, error = measure(params, train, jax.random.fold_in(key, done))
         parts.append(Part(samples, float(mean), float(error)))
     report(total)
@@ -96,10 +102,15 @@ def pooled(parts: Sequence[Part]) -> tuple[float, float]:
 
 @functools.lru_cache(maxsize=4)
 def _compiled(
-    settings: Settings, samples: int, image_shape: tuple[int, ...], num_classes: int
+    settings: Settings,
+    samples: int,
+    image_shape: tuple[int, ...],
+    num_classes: int,
+    mesh: Mesh | None,
 ) -> Callable[[Any, Split, jax.Array], ExpectedSharpness]:
     """A part of the expected sharpness, shared by the runs of a grid."""
     predict, _ = build_model(settings, image_shape, num_classes)
+    predict = spread(mesh, predict)
 
     def loss(params: Any, train: Split) -> jax.Array:
         return evaluate(predict, params, train).loss

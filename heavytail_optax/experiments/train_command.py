@@ -4,19 +4,14 @@ import contextlib
 import dataclasses
 import pathlib
 import shlex
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 
+from heavytail_optax.experiments.cluster import ALONE, Cluster, join_cluster
 from heavytail_optax.experiments.data import describe_dataset
 from heavytail_optax.experiments.errors import JobError
-from heavytail_optax.experiments.machine import (
-    ALONE,
-    THIS_MACHINE,
-    Cluster,
-    Machine,
-    join_cluster,
-    run_options,
-)
+from heavytail_optax.experiments.machine import THIS_MACHINE, Machine, run_options
 from heavytail_optax.experiments.presets import PRESETS, PresetName
 from heavytail_optax.experiments.run_directory import (
     RunDirectoryError,
@@ -27,13 +22,17 @@ from heavytail_optax.experiments.run_directory import (
 )
 from heavytail_optax.experiments.settings import Settings, changed_settings
 from heavytail_optax.experiments.settings_parser import (
-    DIVERGED,
     description,
     options_ahead,
     preset_of,
 )
 
 _RUNS = pathlib.Path("runs")
+_DIVERGED = 3
+_EXIT_STATUS = (
+    "0 if every method came to its last step, 1 if the job could not start, 2 for bad "
+    f"options, {_DIVERGED} if a method diverged"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +76,9 @@ def run(arguments: Sequence[str], program: str) -> int:
     """
     try:
         command = _parse(arguments, f"{program} train")
-        return _train(command, arguments, program)
+        _check_shared_directory(command)
+        with join_cluster(command.cluster):
+            return _train(command, arguments, program)
     except JobError as error:
         print(error, file=sys.stderr)
         return 1
@@ -97,7 +98,7 @@ def _parse(arguments: Sequence[str], program: str) -> TrainCommand:
         prog=program,
         args=arguments,
         default=TrainCommand(settings=settings, preset=preset),
-        description=description(TrainCommand, "method"),
+        description=description(TrainCommand, "method", _EXIT_STATUS),
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone),
     )
     if stored is None:
@@ -115,13 +116,21 @@ def _parse(arguments: Sequence[str], program: str) -> TrainCommand:
     return command
 
 
+def _check_shared_directory(command: TrainCommand) -> None:
+    if command.cluster.distributed and not (command.run_dir or command.resume):
+        raise RunDirectoryError(
+            "With --distributed a --run-dir (or --resume) is needed, which all "
+            "processes share."
+        )
+
+
 def _train(command: TrainCommand, arguments: Sequence[str], program: str) -> int:
-    join_cluster(command.cluster)
     # These load JAX, Flax, Orbax and Matplotlib, which takes seconds.
     import jax
     from rich.console import Console
 
     from heavytail_optax.experiments import job
+    from heavytail_optax.experiments.processes import differs_from_first, in_all_or_none
     from heavytail_optax.experiments.run_lock import RunLock
     from heavytail_optax.experiments.session import open_session
     from heavytail_optax.experiments.summary import summary_table
@@ -133,20 +142,29 @@ def _train(command: TrainCommand, arguments: Sequence[str], program: str) -> int
         open_session(console, settings.steps) as session,
         contextlib.ExitStack() as stack,
     ):
-        options = run_options(command.machine)
         progress = session.progress
-        if command.resume is not None:
-            directory = command.resume
-            dataset = job.reload_job_data(directory, progress, data_dir)
-        else:
-            dataset = job.load_job_data(settings, data_dir)
-            directory = _new_directory(command)
-        if is_first:
-            stack.enter_context(RunLock(directory))
-        if is_first and command.resume is None:
-            typed = shlex.join([*program.split(), "train", *arguments])
-            job.record_job(directory, command.preset, settings, dataset, typed)
-        progress.note(_opening(command.preset, describe_dataset(dataset), directory))
+        with in_all_or_none():
+            options = run_options(command.machine)
+            if command.resume is not None:
+                directory = command.resume
+                dataset = job.reload_job_data(directory, progress, data_dir)
+            else:
+                dataset = job.load_job_data(settings, data_dir)
+                directory = _new_directory(command, is_first)
+            if is_first:
+                stack.enter_context(RunLock(directory))
+            if is_first and command.resume is None:
+                typed = shlex.join([*program.split(), "train", *arguments])
+                job.record_job(directory, command.preset, settings, dataset, typed)
+        data = describe_dataset(dataset)
+        is_other = differs_from_first(f"{settings} {data}")
+        with in_all_or_none():
+            if is_other:
+                raise JobError(
+                    "The settings or the data of this process are not those of the "
+                    "first one. Start all with the same options, on the same data."
+                )
+        progress.note(_opening(command.preset, data, directory))
         results = job.run_job(
             directory, settings, dataset, progress, session.stop.is_set, options
         )
@@ -158,37 +176,17 @@ def _train(command: TrainCommand, arguments: Sequence[str], program: str) -> int
     if any(result.status == "interrupted" for result in results):
         go_on = f"{program} train --resume {shlex.quote(str(directory))}"
         console.print(f"To go on: {go_on}", highlight=False, soft_wrap=True)
-        return stop.exit_status
-    return DIVERGED if any(result.status == "diverged" for result in results) else 0
+        # Another process may have had the signal.
+        return stop.exit_status or 128 + signal.SIGINT
+    return _DIVERGED if any(result.status == "diverged" for result in results) else 0
 
 
-def _new_directory(command: TrainCommand) -> pathlib.Path:
-    if command.cluster.distributed:
-        return _shared_directory(command)
+def _new_directory(command: TrainCommand, is_first: bool) -> pathlib.Path:
     if command.run_dir is None:
         return claim_next(_RUNS, command.preset)
-    claim(command.run_dir)
-    return command.run_dir
-
-
-def _shared_directory(command: TrainCommand) -> pathlib.Path:
-    """The directory of all processes, which the first one makes."""
-    import jax
-    from jax.experimental import multihost_utils
-
-    if command.run_dir is None:
-        raise RunDirectoryError(
-            "With --distributed a --run-dir is needed that all processes share."
-        )
-    problem = None
-    if jax.process_index() == 0:
-        try:
-            claim(command.run_dir)
-        except RunDirectoryError as error:
-            problem = error
-    failed = multihost_utils.broadcast_one_to_all(jax.numpy.array(problem is not None))
-    if failed:
-        raise problem or RunDirectoryError("The first process cannot use its run-dir.")
+    # The others do not look into it before the first one is done here.
+    if is_first:
+        claim(command.run_dir)
     return command.run_dir
 
 

@@ -23,7 +23,8 @@ from heavytail_optax.experiments.gradients import build_gradient
 from heavytail_optax.experiments.methods import METHODS, MethodName
 from heavytail_optax.experiments.models import build_model
 from heavytail_optax.experiments.optimizers import build_optimizer
-from heavytail_optax.experiments.parallel import of_first_process, spread
+from heavytail_optax.experiments.parallel import spread
+from heavytail_optax.experiments.processes import of_first_process
 from heavytail_optax.experiments.random_streams import RandomStreams
 from heavytail_optax.experiments.settings import Settings
 

@@ -1,5 +1,6 @@
 import json
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -96,9 +97,9 @@ def interrupt(directory, options):
     """Sends Ctrl-C to a run in its first chunk; returns its exit status and output."""
     # Slowed down, so as to be caught. Named like `python -m heavytail_optax`.
     program = (
-        "import sys, time; import heavytail_optax.experiments.job as job; "
-        "append = job.append_metrics; "
-        "job.append_metrics = lambda *args: (append(*args), time.sleep(1)); "
+        "import sys, time; import heavytail_optax.experiments.run as run; "
+        "append = run.append_metrics; "
+        "run.append_metrics = lambda *args: (append(*args), time.sleep(1)); "
         "sys.argv[0] = '__main__.py'; "
         "from heavytail_optax.cli import main; sys.exit(main())"
     )
@@ -200,7 +201,7 @@ def test_help_names_every_setting(tiny, capsys):
     assert cli.main(["train", "--help"]) == 0
     output = capsys.readouterr().out
     for name in (*tiny.__dataclass_fields__, "run_dir", "resume", "preset"):
-        assert f"--{name.replace('_', '-')} " in output
+        assert re.search(rf"--{name.replace('_', '-')}[ ,]", output)
     for method in METHODS.values():
         assert f"{method.label} " in output and method.summary in output
     for arguments in ([], ["--help"], ["-h"]):

@@ -24,8 +24,8 @@ CASES = [
     ((4, 1, 1, 3), (3, 3, 4, 2), "SAME"),
 ]
 
-# Sums of up to 1,152 products of standard normals, in units of their standard deviation.
-TOLERANCE = {"float32": 3e-6, "float64": 1e-14}
+# In units of the standard deviation of the sums, which are of up to 1,152 products.
+TOLERANCE = {"float32": 3e-5, "float64": 1e-13}
 
 
 @pytest.fixture(params=["float32", "float64"])
@@ -41,7 +41,7 @@ def normal(seed, shape, dtype):
 def assert_close(ours, theirs, dtype):
     assert ours.dtype == theirs.dtype == dtype
     scale = np.std(theirs)
-    np.testing.assert_allclose(ours / scale, theirs / scale, atol=TOLERANCE[dtype] * 10)
+    np.testing.assert_allclose(ours / scale, theirs / scale, atol=TOLERANCE[dtype])
 
 
 def values_and_gradients(function, images, kernel, padding):
@@ -51,9 +51,8 @@ def values_and_gradients(function, images, kernel, padding):
         result = function(images, kernel, padding)
         return (weights * result).sum(), result
 
-    gradients, values = jax.grad(weighted_sum, argnums=(0, 1), has_aux=True)(
-        images, kernel
-    )
+    gradient = jax.jit(jax.grad(weighted_sum, argnums=(0, 1), has_aux=True))
+    gradients, values = gradient(images, kernel)
     return values, *gradients
 
 
@@ -89,11 +88,11 @@ def test_convolution_is_that_of_scipy(function, padding, mode):
 
 def test_the_cpu_uses_slices_and_other_devices_the_native_convolution(monkeypatch):
     images, kernel = jnp.ones((2, 5, 5, 3)), jnp.ones((3, 3, 2, 4))
-    arguments = (images, kernel, "SAME")
     programs = {}
     for backend in ("cpu", "gpu", "tpu"):
         monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
-        program = jax.make_jaxpr(convolve, static_argnums=2)(*arguments)
+        # A new function each time: JAX remembers those that it has seen.
+        program = jax.make_jaxpr(lambda *pair: convolve(*pair, "SAME"))(images, kernel)
         programs[backend] = "conv_general_dilated" in str(program)
     assert programs == {"cpu": False, "gpu": True, "tpu": True}
 

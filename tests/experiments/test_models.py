@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -10,32 +11,40 @@ from heavytail_optax.experiments.models import build_model
 LENET_SHAPE, VGG_SHAPE = (28, 28, 1), (32, 32, 3)
 
 
-def model_of(tiny, image_shape, num_classes=10, seed=0, **changes):
+def model_of(tiny, image_shape, num_classes=10, **changes):
     settings = dataclasses.replace(tiny, **changes)
-    return build_model(settings, jax.random.key(seed), image_shape, num_classes)
+    predict, init = build_model(settings, image_shape, num_classes)
+    return jax.jit(predict), jax.jit(init)
+
+
+def shapes_of(tiny, image_shape, num_classes=10, **changes):
+    _, init = model_of(tiny, image_shape, num_classes, **changes)
+    return jax.eval_shape(init, jax.random.key(0))
 
 
 def size_of(params):
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
+def random_images(number, image_shape):
+    draws = np.random.default_rng(0).integers(0, 256, (number, *image_shape))
+    return jnp.asarray(draws, jnp.uint8)
+
+
 def convolutions(size, channels):
     """Parameters of convolutions, from the images' channels to the last layer's."""
     return sum(
         size * size * before * after + after
-        for before, after in zip(channels[:-1], channels[1:], strict=True)
+        for before, after in itertools.pairwise(channels)
     )
 
 
 def dense(units):
-    return sum(
-        before * after + after
-        for before, after in zip(units[:-1], units[1:], strict=True)
-    )
+    return sum(before * after + after for before, after in itertools.pairwise(units))
 
 
 def test_lenet_has_the_parameters_of_zhu(tiny):
-    _, params = model_of(tiny, LENET_SHAPE)
+    params = shapes_of(tiny, LENET_SHAPE)
     sizes = sorted(leaf.size for leaf in jax.tree.leaves(params))
     assert sizes == sorted([250, 10, 2500, 10, 160 * 50, 50, 500, 10])
     assert sum(sizes) == 11_330
@@ -44,7 +53,7 @@ def test_lenet_has_the_parameters_of_zhu(tiny):
 
 def test_lenet_may_be_narrower(tiny):
     # 0.25 times 10 and 50 are 2.5 and 12.5, halves rounded to even.
-    _, params = model_of(tiny, LENET_SHAPE, width=0.25)
+    params = shapes_of(tiny, LENET_SHAPE, width=0.25)
     assert size_of(params) == 680
     assert size_of(params) == convolutions(5, [1, 2, 2]) + dense([4 * 4 * 2, 12, 10])
 
@@ -65,7 +74,7 @@ VGG16 = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
 def test_vgg_has_the_parameters_of_its_configuration(
     tiny, model, channels, width, parameters
 ):
-    _, params = model_of(tiny, VGG_SHAPE, model=model, width=width)
+    params = shapes_of(tiny, VGG_SHAPE, model=model, width=width)
     scaled = [int(width * size) for size in channels]
     units = int(width * 512)
     by_hand = convolutions(3, [3, *scaled]) + dense([scaled[-1], units, units, 10])
@@ -73,16 +82,17 @@ def test_vgg_has_the_parameters_of_its_configuration(
 
 
 def test_larger_images_have_a_larger_first_dense_layer(tiny):
-    small = model_of(tiny, VGG_SHAPE, model="vgg11", width=0.125)[1]
-    large = model_of(tiny, (64, 40, 3), model="vgg11", width=0.125)[1]
+    small = shapes_of(tiny, VGG_SHAPE, model="vgg11", width=0.125)
+    large = shapes_of(tiny, (64, 40, 3), model="vgg11", width=0.125)
     assert small["dense1"]["kernel"].shape == (64, 64)
     assert large["dense1"]["kernel"].shape == (64 * 2 * 1, 64)
 
 
 def test_the_smallest_width_leaves_one_channel_and_all_classes(tiny):
-    predict, params = model_of(tiny, VGG_SHAPE, 100, model="vgg11", width=1e-9)
+    predict, init = model_of(tiny, VGG_SHAPE, 100, model="vgg11", width=1e-9)
+    params = init(jax.random.key(0))
     assert size_of(params) == convolutions(3, [3] + [1] * 8) + dense([1, 1, 1, 100])
-    assert predict(params, jnp.ones((2, *VGG_SHAPE))).shape == (2, 100)
+    assert predict(params, random_images(2, VGG_SHAPE)).shape == (2, 100)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +110,8 @@ def test_too_small_images_are_refused(tiny, model, image_shape, message):
 
 @pytest.mark.parametrize("initialisation", ["he", "truncated-normal"])
 def test_initial_weights_have_the_standard_deviation_asked_for(tiny, initialisation):
-    _, params = model_of(tiny, LENET_SHAPE, initialisation=initialisation)
+    _, init = model_of(tiny, LENET_SHAPE, initialisation=initialisation)
+    params = init(jax.random.key(0))
     kernel = params["dense1"]["kernel"]
     # A standard normal cut at -2 and 2 has the standard deviation 0.87963.
     expected = np.sqrt(2 / 160) if initialisation == "he" else 0.02 * 0.87963
@@ -110,9 +121,10 @@ def test_initial_weights_have_the_standard_deviation_asked_for(tiny, initialisat
 
 
 def test_fan_out_is_the_initialisation_of_zhus_vgg(tiny):
-    _, params = model_of(
+    _, init = model_of(
         tiny, VGG_SHAPE, model="vgg11", width=0.25, initialisation="fan-out"
     )
+    params = init(jax.random.key(0))
     for block, layer, channels_out in ((0, 0, 16), (2, 1, 64), (4, 1, 128)):
         convolution = params["blocks"][block][layer]
         draws = convolution["kernel"].size
@@ -131,13 +143,13 @@ def test_fan_out_is_the_initialisation_of_zhus_vgg(tiny):
 
 
 def test_prediction_is_a_pure_function_of_parameters(tiny):
-    predict, params = model_of(tiny, (16, 16, 1))
-    images = jnp.ones((3, 16, 16, 1))
+    predict, init = model_of(tiny, (16, 16, 1))
+    params, others = init(jax.random.key(0)), init(jax.random.key(1))
+    images = random_images(3, (16, 16, 1))
     logits = predict(params, images)
     assert logits.shape == (3, 10)
     np.testing.assert_array_equal(predict(params, images), logits)
     assert not predict(jax.tree.map(jnp.zeros_like, params), images).any()
-    _, others = model_of(tiny, (16, 16, 1), seed=1)
     assert (predict(others, images) != logits).any()
 
 
@@ -146,8 +158,8 @@ def test_prediction_is_a_pure_function_of_parameters(tiny):
     [("lenet", (20, 17, 2), 1.0), ("vgg11", (33, 40, 3), 0.05)],
 )
 def test_each_image_has_its_own_logits(tiny, model, image_shape, width):
-    predict, params = model_of(tiny, image_shape, model=model, width=width)
-    images = jax.random.normal(jax.random.key(1), (4, *image_shape))
+    predict, init = model_of(tiny, image_shape, model=model, width=width)
+    params, images = init(jax.random.key(0)), random_images(4, image_shape)
     together = predict(params, images)
     alone = jnp.concatenate([predict(params, image[None]) for image in images])
     np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
@@ -157,19 +169,26 @@ def test_each_image_has_its_own_logits(tiny, model, image_shape, width):
 @pytest.mark.parametrize(
     ("model", "image_shape"), [("lenet", LENET_SHAPE), ("vgg11", VGG_SHAPE)]
 )
-def test_native_convolutions_give_the_same_loss_gradient(
+def test_native_convolutions_give_the_same_gradient(
     tiny, model, image_shape, monkeypatch
 ):
     width = 0.1 if model == "vgg11" else 1.0
-    predict, params = model_of(tiny, image_shape, model=model, width=width)
-    images = jax.random.normal(jax.random.key(1), (3, *image_shape))
+    settings = dataclasses.replace(tiny, model=model, width=width)
+    predict, init = build_model(settings, image_shape, 10)
+    params = jax.jit(init)(jax.random.key(0))
+    images = random_images(3, image_shape)
 
-    def gradient():
-        return jax.jit(jax.grad(lambda p: jnp.sin(predict(p, images)).sum()))(params)
+    def gradient(uses_native):
+        def loss(params):
+            return jnp.sin(predict(params, images)).sum()
 
-    ours = gradient()
+        program = jax.jit(jax.grad(loss)).lower(params)
+        assert ("stablehlo.convolution" in program.as_text()) == uses_native
+        return program.compile()(params)
+
+    ours = gradient(uses_native=False)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    native = gradient()
+    native = gradient(uses_native=True)
     jax.tree.map(
         lambda one, other: np.testing.assert_allclose(
             one, other, atol=2e-5 * max(1, float(abs(other).max()))

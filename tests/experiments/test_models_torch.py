@@ -10,7 +10,6 @@ from heavytail_optax.experiments.models import build_model
 
 pytestmark = pytest.mark.slow
 torch = pytest.importorskip("torch")
-networks = pytest.importorskip("torch_networks")
 
 CASES = [
     ("lenet", (28, 28, 1), 1.0),
@@ -43,14 +42,22 @@ def carry_over(params, network):
 
 @pytest.mark.parametrize(("model", "image_shape", "width"), CASES)
 def test_logits_are_those_of_pytorch(tiny, model, image_shape, width):
+    import torch_networks
+
     settings = dataclasses.replace(
-        tiny, model=model, width=width, initialisation="fan-out"
+        tiny,
+        model=model,
+        width=width,
+        initialisation="fan-out",
+        pixel_range="zero-to-one",
     )
-    predict, params = build_model(settings, jax.random.key(0), image_shape, 10)
-    network = networks.build(model, width)
+    predict, init = build_model(settings, image_shape, 10)
+    params = jax.jit(init)(jax.random.key(0))
+    network = torch_networks.build(model, width)
     carry_over(params, network)
-    images = np.random.default_rng(0).normal(size=(5, *image_shape)).astype("float32")
+    images = np.random.default_rng(0).integers(0, 256, (5, *image_shape), np.uint8)
     with torch.no_grad():
-        theirs = network(torch.tensor(images.transpose(0, 3, 1, 2))).numpy()
+        pixels = torch.tensor(images.transpose(0, 3, 1, 2)) / 255
+        theirs = network(pixels).numpy()
     assert theirs.std() > 0.01
     np.testing.assert_allclose(predict(params, images), theirs, atol=1e-4)

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from heavytail_optax.experiments.batches import draw_places
-from heavytail_optax.experiments.data import Split
+from heavytail_optax.experiments.data import Split, load_dataset
 from heavytail_optax.experiments.evaluation import evaluate, loss_per_example
 from heavytail_optax.experiments.methods import METHOD_NAMES, METHODS
 from heavytail_optax.experiments.models import build_model
@@ -204,7 +204,15 @@ def test_evaluation_is_the_mean_over_all_images(tiny, tiny_dataset):
     assert float(scores.loss) == pytest.approx(float(expected), rel=1e-5)
 
 
-def test_learns_the_digits(tiny, tiny_dataset):
-    settings = dataclasses.replace(tiny, steps=400, eval_every=400)
-    (chunk,) = evaluations_of(settings, tiny_dataset, "sgd")
-    assert chunk.metrics.train_accuracy > 0.4  # by chance: 0.1
+def test_learns_the_digits(tiny):
+    settings = dataclasses.replace(
+        tiny,
+        steps=200,
+        eval_every=200,
+        clean_examples=100,
+        corrupted_examples=0,
+        seed=1,
+    )
+    dataset = load_dataset(settings, random_streams(settings.seed).labels)
+    (chunk,) = evaluations_of(settings, dataset, "sgd")
+    assert chunk.metrics.train_accuracy > 0.6  # by chance: 0.1

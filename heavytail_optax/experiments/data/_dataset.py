@@ -37,6 +37,7 @@ def describe_dataset(dataset: Dataset) -> dict[str, int | str]:
     return {
         "train_images": int(train.labels.size),
         "test_images": int(test.labels.size),
+        "classes": dataset.num_classes,
         "wrong_train_labels": int(wrong.sum()),
         "labels_sha256": _sha256(train.labels, dataset.true_train_labels, test.labels),
         "images_sha256": _sha256(train.images, test.images),

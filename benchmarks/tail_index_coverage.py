@@ -1,0 +1,128 @@
+"""Bias of the estimators of the tail index, and how often their intervals cover it.
+
+Of each law, replications of a sample are drawn, and every estimator is given the absolute
+values (those of a stable law the draws themselves), at two fixed k and at the k that the
+automatic choices take. Covered is the tail index of the law; for the light-tailed laws,
+which have none, gamma = 0, by the estimators that can say so.
+
+    python benchmarks/tail_index_coverage.py --out benchmarks/results/tail_index_coverage.csv
+"""
+
+import argparse
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import result_file
+
+import heavytail_optax as hto
+
+TI = hto.tail_index
+SIZE = 10_000
+FIXED_K = (100, 500)
+
+
+def exponential(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    return jax.random.exponential(key, shape)
+
+
+LAWS = {
+    "Pareto, alpha 1.5": (1.5, hto.tails.pareto(1.5).sample),
+    "Student t, df 3": (3.0, hto.tails.student_t(3.0).sample),
+    "stable, alpha 1.5": (1.5, hto.tails.alpha_stable(1.5).sample),
+    "exponential": (np.inf, exponential),
+    "Gaussian": (np.inf, hto.tails.gaussian().sample),
+}
+
+
+def estimates(draws: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
+    """Estimate, standard error and interval of alpha by each estimator, stacked.
+
+    Args:
+      draws: one sample.
+      key: for the bootstrap.
+    """
+    sizes = jnp.abs(draws)
+    results = {}
+    for k in FIXED_K:
+        results |= {
+            f"hill, k = {k}": TI.hill(sizes, k),
+            f"kernel, k = {k}": TI.kernel(sizes, k),
+            f"moment, k = {k}": TI.moment(sizes, k),
+            f"pickands, k = {k}": TI.pickands(sizes, k),
+            f"generalised_pareto, k = {k}": TI.generalised_pareto(sizes, k),
+        }
+    bootstrap = TI.choose_k_by_bootstrap(sizes, key, num_resamples=100)
+    distance = TI.choose_k_by_distance(sizes, num_candidates=100, num_points=400)
+    results["hill, k by bootstrap"] = bootstrap.index
+    results["hill, k by distance"] = distance.index
+    results["log_moment"] = TI.log_moment(draws)
+    results["characteristic_function"] = TI.characteristic_function(draws)
+    rows = {}
+    for name, result in results.items():
+        k = getattr(result, "k", jnp.zeros((), jnp.int32))
+        gamma = getattr(result, "gamma", 1.0 / result.estimate)
+        rows[name] = jnp.stack([*result[:4], gamma, k.astype(gamma.dtype)])
+    return rows
+
+
+def replicate(sample, num: int, seed: int) -> dict[str, np.ndarray]:
+    """The estimates of each replication: name -> shape (num, 6)."""
+
+    def one(key):
+        draw_key, bootstrap_key = jax.random.split(key)
+        return estimates(sample(draw_key, (SIZE,)), bootstrap_key)
+
+    keys = jax.random.split(jax.random.key(seed), num)
+    run = jax.jit(lambda keys: jax.lax.map(one, keys, batch_size=50))
+    return jax.tree.map(np.asarray, run(keys))
+
+
+def row(law: str, truth: float, name: str, values: np.ndarray) -> dict[str, str]:
+    """One line of the table."""
+    estimate, error, lower, upper, gamma, k = values.T
+    covers = (lower <= truth) & (truth <= upper)
+    is_light = np.isinf(truth)
+    if is_light and not name.startswith(("moment", "pickands", "generalised")):
+        covers = None  # an interval of alpha that is always finite covers nothing
+    median = np.median(estimate)
+    return {
+        "law": law,
+        "estimator": name,
+        "median_k": "" if not k.any() else f"{np.median(k):.0f}",
+        "tail_index": f"{truth:g}",
+        "median_estimate": f"{median:.3f}",
+        "bias_of_median": "" if is_light else f"{median - truth:+.3f}",
+        "mean_gamma": f"{np.mean(gamma):.3f}",
+        "spread_of_estimate": "" if is_light else f"{_spread(estimate):.3f}",
+        "median_standard_error": "" if is_light else f"{np.median(error):.3f}",
+        "coverage": "" if covers is None else f"{100 * np.mean(covers):.1f} %",
+    }
+
+
+def _spread(values: np.ndarray) -> float:
+    """The standard deviation that a normal law of these quartiles has."""
+    low, high = np.quantile(values, [0.25, 0.75])
+    return float((high - low) / 1.349)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--replications", type=int, default=1000)
+    parser.add_argument("--out", help="CSV file to write")
+    arguments = parser.parse_args()
+    rows = []
+    for seed, (law, (truth, sample)) in enumerate(LAWS.items()):
+        start = time.perf_counter(), time.process_time()
+        for name, values in replicate(sample, arguments.replications, seed).items():
+            line = row(law, truth, name, values)
+            print("  ".join(f"{value:>12}" for value in line.values()), flush=True)
+            rows.append(line)
+        wall, cpu = time.perf_counter() - start[0], time.process_time() - start[1]
+        print(f"{law}: {wall:.0f} s, {cpu:.0f} s of CPU", flush=True)
+    result_file.write(arguments.out, rows, arguments.replications)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""How heavy a tail is: estimators of the tail index, each with its error bar."""
+
+from heavytail_optax.tail_index._characteristic_function import (
+    StableFit,
+    characteristic_function,
+)
+from heavytail_optax.tail_index._choice_of_k import (
+    ChosenK,
+    choose_k_by_bootstrap,
+    choose_k_by_distance,
+)
+from heavytail_optax.tail_index._comparison import (
+    TailFit,
+    compare_fits,
+)
+from heavytail_optax.tail_index._generalised_pareto import (
+    GeneralisedPareto,
+    generalised_pareto,
+)
+from heavytail_optax.tail_index._goodness import (
+    GoodnessOfFit,
+    HillDrift,
+    goodness_of_fit,
+    hill_drift,
+)
+from heavytail_optax.tail_index._hill import (
+    HillPath,
+    hill,
+    hill_path,
+)
+from heavytail_optax.tail_index._kernel import (
+    kernel,
+)
+from heavytail_optax.tail_index._log_moment import (
+    LogMoment,
+    log_moment,
+)
+from heavytail_optax.tail_index._moment import (
+    moment,
+)
+from heavytail_optax.tail_index._pickands import (
+    pickands,
+)
+from heavytail_optax.tail_index._plots import (
+    plot_hill,
+    plot_mean_excess,
+    plot_pareto_qq,
+)
+from heavytail_optax.tail_index._result import (
+    TailIndex,
+)
+from heavytail_optax.tail_index._settings import (
+    ProposedSettings,
+    propose_settings,
+)
+from heavytail_optax.tail_index._tracking import (
+    TrackTailIndexState,
+    track_tail_index,
+    tracked_tail_index,
+)
+from heavytail_optax.tail_index._verdict import (
+    TailAssessment,
+    assess_tail,
+)
+
+__all__ = (
+    "ChosenK",
+    "GeneralisedPareto",
+    "GoodnessOfFit",
+    "HillDrift",
+    "HillPath",
+    "LogMoment",
+    "ProposedSettings",
+    "StableFit",
+    "TailAssessment",
+    "TailFit",
+    "TailIndex",
+    "TrackTailIndexState",
+    "assess_tail",
+    "characteristic_function",
+    "choose_k_by_bootstrap",
+    "choose_k_by_distance",
+    "compare_fits",
+    "generalised_pareto",
+    "goodness_of_fit",
+    "hill",
+    "hill_drift",
+    "hill_path",
+    "kernel",
+    "log_moment",
+    "moment",
+    "pickands",
+    "plot_hill",
+    "plot_mean_excess",
+    "plot_pareto_qq",
+    "propose_settings",
+    "track_tail_index",
+    "tracked_tail_index",
+)

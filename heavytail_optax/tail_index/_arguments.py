@@ -1,0 +1,139 @@
+"""Checks of what every estimator takes: samples, an axis, a count, a confidence."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from heavytail_optax._validation import (
+    check_scalar,
+    is_integer,
+    type_error,
+    value_error,
+)
+
+_SAMPLES = "an array of real floating numbers"
+
+
+def check_samples(
+    function: str,
+    samples: Any,
+    axis: Any = -1,
+    least: int = 2,
+    argument: str = "samples",
+) -> jax.Array:
+    """The samples with the axis of the draws last, float32 at least.
+
+    Args:
+      function: name of the public function, for the message.
+      samples: what the user passed.
+      axis: the axis of the draws, or None for all of them together.
+      least: how many draws there must be.
+      argument: its name, for the message.
+
+    Raises:
+      TypeError: if the samples are not real floating numbers, or the axis no integer.
+      ValueError: if there is no such axis, or it holds too few draws.
+    """
+    if isinstance(samples, (list, tuple)):
+        try:
+            samples = np.asarray(samples)
+        except ValueError:
+            raise type_error(function, argument, _SAMPLES, samples) from None
+    dtype = getattr(samples, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+        raise type_error(function, argument, _SAMPLES, samples)
+    samples = jnp.asarray(samples)
+    samples = samples.astype(jnp.promote_types(samples.dtype, jnp.float32))
+    accepted = f"None or an axis of the samples, of shape {samples.shape}"
+    if axis is None:
+        samples = samples.reshape(-1)
+    elif not is_integer(axis):
+        raise type_error(function, "axis", accepted, axis)
+    elif not -samples.ndim <= axis < samples.ndim:
+        if samples.ndim:
+            raise value_error(function, "axis", accepted, axis)
+    else:
+        samples = jnp.moveaxis(samples, axis, -1)
+    if samples.ndim == 0 or samples.shape[-1] < least:
+        accepted = f"of at least {least} draws along the axis"
+        raise value_error(function, argument, accepted, samples)
+    return samples
+
+
+def check_integer(
+    function: str, argument: str, value: Any, least: int, most: int | None = None
+) -> int:
+    """A Python integer between two bounds, both included.
+
+    Raises:
+      TypeError: if it is not an integer.
+      ValueError: if it is out of bounds.
+    """
+    accepted = f"an integer of at least {least}"
+    if most is not None:
+        accepted += f" and at most {most}"
+    if not is_integer(value):
+        raise type_error(function, argument, accepted, value)
+    if value < least or (most is not None and value > most):
+        raise value_error(function, argument, accepted, value)
+    return int(value)
+
+
+def check_traced_integer(
+    function: str, argument: str, value: Any, most: int, batch: tuple[int, ...]
+) -> jax.Array:
+    """An integer from 1 to `most`, or an array of them, which is not checked by value.
+
+    Returns:
+      An int32 array that broadcasts against the batch.
+
+    Raises:
+      TypeError: if it is not of integers.
+      ValueError: if a Python integer is out of bounds, or the shape is neither () nor
+        that of the batch.
+    """
+    dtype = getattr(value, "dtype", None)
+    if dtype is None or is_integer(value):
+        return jnp.asarray(check_integer(function, argument, value, 1, most), jnp.int32)
+    accepted = (
+        f"an integer from 1 to {most}, or an array of them of shape () or {batch}"
+    )
+    if not jnp.issubdtype(dtype, jnp.integer):
+        raise type_error(function, argument, accepted, value)
+    if value.shape not in ((), batch):
+        raise value_error(function, argument, accepted, value)
+    return jnp.asarray(value, jnp.int32)
+
+
+def check_confidence(function: str, confidence: Any) -> None:
+    """A probability between 0 and 1, both excluded.
+
+    Raises:
+      TypeError: if it is not a real number.
+      ValueError: if it is out of bounds, or not a scalar.
+    """
+    check_scalar(
+        function,
+        "confidence",
+        confidence,
+        "a number between 0 and 1, both excluded",
+        lambda value: 0.0 < value < 1.0,
+    )
+
+
+def check_positive(function: str, argument: str, value: Any) -> None:
+    """A positive, finite number; of an array, only shape and dtype are checked.
+
+    Raises:
+      TypeError: if it is not a real number.
+      ValueError: if it is not positive and finite, or not a scalar.
+    """
+    check_scalar(
+        function,
+        argument,
+        value,
+        "a positive, finite number",
+        lambda number: 0.0 < number < float("inf"),
+    )

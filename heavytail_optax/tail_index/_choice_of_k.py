@@ -1,0 +1,259 @@
+"""How many of the largest draws to use: two automatic choices."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from heavytail_optax._keys import check_key, tagged_key
+from heavytail_optax.tail_index._arguments import check_integer, check_samples
+from heavytail_optax.tail_index._hill import hill
+from heavytail_optax.tail_index._order_statistics import largest
+from heavytail_optax.tail_index._result import TailIndex
+
+_BOOTSTRAP, _DISTANCE = "choose_k_by_bootstrap", "choose_k_by_distance"
+
+
+class ChosenK(NamedTuple):
+    """A choice of k, and Hill's estimate with it.
+
+    Attributes:
+      k: how many of the largest draws to use; shape of the batch, dtype=int32.
+      index: Hill's estimate with that k. Its error bar takes k as given: that k was
+        chosen by looking at the draws makes it a little too narrow.
+      criterion: what was made small: the Kolmogorov-Smirnov distance, or the bootstrap
+        mean square of the auxiliary statistic in the larger resample, in units of
+        gamma^4.
+    """
+
+    k: jax.Array
+    index: TailIndex
+    criterion: jax.Array
+
+
+def _centred_logs(descending: jax.Array) -> jax.Array:
+    """Logs of the draws over the last of them; NaN where a draw is not positive."""
+    positive = jnp.where(descending > 0.0, descending, jnp.nan)
+    return jnp.log(positive / positive[..., -1:])
+
+
+def _resampled(key: jax.Array, size: int, drawn: int, ranks: int) -> jax.Array:
+    """Indices of the largest `ranks` of `drawn` draws with replacement from `size`.
+
+    The ranks of a resample are order statistics of uniforms, which are normalised sums
+    of exponentials. So the top of a resample costs as much as its length, and neither
+    the resample nor its sort is ever made.
+    """
+    steps_key, rest_key = jax.random.split(key)
+    sums = jnp.cumsum(jax.random.exponential(steps_key, (ranks,)))
+    rest = jax.random.gamma(rest_key, float(drawn + 1 - ranks))
+    return jnp.floor(sums / (sums[-1] + rest) * size).astype(jnp.int32)
+
+
+def _auxiliary(logs: jax.Array) -> jax.Array:
+    """`(M_2 - 2 M_1^2)^2` for k = 1, 2, ...: zero on average for an exact power law."""
+    count = jnp.arange(1, logs.shape[0], dtype=logs.dtype)
+    first = jnp.cumsum(logs)[:-1] / count
+    second = jnp.cumsum(logs**2)[:-1] / count
+    at = logs[1:]
+    gamma = first - at
+    return (second - 2.0 * at * first + at**2 - 2.0 * gamma**2) ** 2
+
+
+def _best_k(logs: jax.Array, key: jax.Array, size: int, drawn: int, num: int):
+    """The k that makes the mean square smallest in resamples of `drawn` draws."""
+    most = int(0.9 * logs.shape[0] * drawn / size)
+
+    def add(total, key):
+        index = jnp.minimum(_resampled(key, size, drawn, most), logs.shape[0] - 1)
+        return total + _auxiliary(logs[index]), None
+
+    keys = jax.random.split(key, num)
+    total, _ = jax.lax.scan(add, jnp.zeros(most - 1, logs.dtype), keys)
+    total = jnp.where(jnp.isnan(total), jnp.inf, total).at[0].set(jnp.inf)
+    return jnp.argmin(total) + 1, jnp.min(total) / num
+
+
+# Compiled once for all calls, like the choice below: an eager loop would be compiled
+# anew in each.
+@functools.partial(jax.jit, static_argnames=("size", "num_resamples"))
+def _by_bootstrap(logs: jax.Array, key: jax.Array, size: int, num_resamples: int):
+    """The k of each row of logs, and the criterion."""
+    max_k = logs.shape[-1] - 1
+    first_size = round(size**0.9)
+    second_size = round(first_size**2 / size)
+    first_key, second_key = jax.random.split(key)
+
+    def choose(logs):
+        first, criterion = _best_k(logs, first_key, size, first_size, num_resamples)
+        second, _ = _best_k(logs, second_key, size, second_size, num_resamples)
+        log_first = jnp.log(1.0 * first)
+        log_size = jnp.log(1.0 * first_size)
+        ratio = log_first / (2.0 * log_size - log_first)
+        factor = ratio ** (2.0 * (log_size - log_first) / log_size)
+        k = jnp.round(first**2 / second * factor)
+        return jnp.clip(k, 2, max_k).astype(jnp.int32), criterion
+
+    return jax.vmap(choose)(logs)
+
+
+def choose_k_by_bootstrap(
+    samples: Any,
+    key: Any,
+    *,
+    num_resamples: int = 200,
+    max_k: int | None = None,
+    axis: int | None = -1,
+) -> ChosenK:
+    r"""The k of least mean square error of Hill's estimate, by a double bootstrap.
+
+    .. math::
+      \hat k = \frac{k_1^2}{k_2} \Bigl(
+        \frac{\log k_1}{2 \log n_1 - \log k_1}
+      \Bigr)^{2 (\log n_1 - \log k_1) / \log n_1},
+
+    with k1 and k2 the values at which the bootstrap mean of `(M_2 - 2 M_1^2)^2` is
+    smallest in resamples of n1 = n^0.9 and n2 = n1^2 / n draws. It balances bias against
+    variance, so that at the k it chooses the interval of `hill` covers less than it
+    says: see `docs/tail_index.md`.
+
+    Args:
+      samples: floating array, at least 50 draws.
+      key: an integer seed, a typed key or a legacy key. All of a batch share the
+        resampled ranks.
+      num_resamples: of each size, at least one.
+      max_k: the largest k to consider; by default half the draws, 50,000 at most.
+      axis: the axis of the draws; None takes all axes together.
+
+    Returns:
+      A `ChosenK`.
+
+    Raises:
+      TypeError: if an argument has the wrong type.
+      ValueError: if an argument is out of range.
+
+    Example:
+      >>> import jax
+      >>> import heavytail_optax as hto
+      >>> draws = hto.tails.student_t(2.0).sample(jax.random.key(0), (5000,))
+      >>> choice = hto.tail_index.choose_k_by_bootstrap(draws, 0)
+      >>> bool(20 < choice.k < 500)
+      True
+
+    References:
+      Danielsson, de Haan, Peng, de Vries, "Using a bootstrap method to choose the sample
+      fraction in tail index estimation", Journal of Multivariate Analysis 76 (2001).
+    """
+    samples = check_samples(_BOOTSTRAP, samples, axis, least=50)
+    check_key(_BOOTSTRAP, key)
+    num_resamples = check_integer(_BOOTSTRAP, "num_resamples", num_resamples, 1)
+    size = samples.shape[-1]
+    if max_k is None:
+        max_k = min(size // 2, 50_000)
+    max_k = check_integer(_BOOTSTRAP, "max_k", max_k, 20, size - 1)
+    logs = _centred_logs(largest(samples, max_k + 1))
+    flat_k, criterion = _by_bootstrap(
+        logs.reshape(-1, max_k + 1), tagged_key(key, _BOOTSTRAP), size, num_resamples
+    )
+    shape = samples.shape[:-1]
+    k = flat_k.reshape(shape)
+    index = hill(samples, k)
+    return ChosenK(k, index, criterion.reshape(shape) * index.estimate**4)
+
+
+def _candidates(min_k: int, max_k: int, num_candidates: int) -> np.ndarray:
+    if max_k - min_k < num_candidates:
+        return np.arange(min_k, max_k + 1)
+    return np.unique(np.round(np.geomspace(min_k, max_k, num_candidates)).astype(int))
+
+
+@functools.partial(jax.jit, static_argnames="num_points")
+def _by_distance(logs: jax.Array, candidates: jax.Array, num_points: int):
+    """The best candidate of each row of logs, and its distance."""
+    place = jnp.linspace(0.0, 1.0, num_points, dtype=logs.dtype)
+
+    def choose(logs):
+        sums = jnp.cumsum(logs)
+
+        def distance(k):
+            # The draws of rank 1 to k, or evenly chosen ones among them.
+            index = jnp.round(place * (k - 1)).astype(jnp.int32)
+            gamma = sums[k - 1] / k - logs[k]
+            model = jnp.exp(-(logs[index] - logs[k]) / gamma)
+            above, below = model - index / k, (index + 1) / k - model
+            return jnp.max(jnp.maximum(above, below))
+
+        distances = jax.lax.map(distance, candidates)
+        distances = jnp.where(jnp.isnan(distances), jnp.inf, distances)
+        best = jnp.argmin(distances)
+        return candidates[best], distances[best]
+
+    return jax.vmap(choose)(logs)
+
+
+def choose_k_by_distance(
+    samples: Any,
+    *,
+    min_k: int = 10,
+    max_k: int | None = None,
+    num_candidates: int = 200,
+    num_points: int = 1000,
+    axis: int | None = -1,
+) -> ChosenK:
+    r"""The k whose power law is nearest to the draws above the threshold.
+
+    .. math::
+      \hat k = \arg\min_k \max_{i \le k} \Bigl|
+        \frac{i}{k} - \Bigl(\frac{X_{(i)}}{X_{(k+1)}}\Bigr)^{-\hat\alpha_k}
+      \Bigr|,
+
+    the choice of the `powerlaw` package. It is fast and uses no random numbers, and
+    tends to take too large a k for smooth laws such as Student's. A light tail is
+    approximated, too: it says which power law is nearest, not that it is near.
+
+    Args:
+      samples: floating array.
+      min_k: the smallest k to consider.
+      max_k: the largest; by default n - 1, 100,000 at most.
+      num_candidates: how many values of k are compared, evenly in log k; all of them
+        where there are no more.
+      num_points: at how many ranks a distance is computed, evenly among the k; all of
+        them where there are no more. What the ranks between add to a distance is of
+        the order of `1 / sqrt(num_points)` of it.
+      axis: the axis of the draws; None takes all axes together.
+
+    Returns:
+      A `ChosenK`.
+
+    Raises:
+      TypeError: if an argument has the wrong type.
+      ValueError: if an argument is out of range.
+
+    Example:
+      >>> import jax
+      >>> import heavytail_optax as hto
+      >>> draws = hto.tails.pareto(1.5).sample(jax.random.key(0), (5000,))
+      >>> index = hto.tail_index.choose_k_by_distance(draws).index
+      >>> bool(index.lower < 1.5 < index.upper)
+      True
+
+    References:
+      Clauset, Shalizi, Newman, "Power-law distributions in empirical data", SIAM Review
+      51 (2009), section 3.3.
+    """
+    samples = check_samples(_DISTANCE, samples, axis, least=12)
+    size = samples.shape[-1]
+    if max_k is None:
+        max_k = min(size - 1, 100_000)
+    max_k = check_integer(_DISTANCE, "max_k", max_k, 2, size - 1)
+    min_k = check_integer(_DISTANCE, "min_k", min_k, 2, max_k)
+    num_candidates = check_integer(_DISTANCE, "num_candidates", num_candidates, 1)
+    num_points = check_integer(_DISTANCE, "num_points", num_points, 2)
+    candidates = jnp.asarray(_candidates(min_k, max_k, num_candidates), jnp.int32)
+    logs = _centred_logs(largest(samples, max_k + 1))
+    num_points = min(num_points, max_k)
+    k, criterion = _by_distance(logs.reshape(-1, max_k + 1), candidates, num_points)
+    k = k.reshape(samples.shape[:-1])
+    return ChosenK(k, hill(samples, k), criterion.reshape(k.shape))

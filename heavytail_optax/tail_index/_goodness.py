@@ -1,0 +1,180 @@
+"""Is the tail a power law at all? Two tests of Hill's assumption."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from heavytail_optax._keys import check_key, tagged_key
+from heavytail_optax.tail_index._arguments import check_integer, check_samples
+from heavytail_optax.tail_index._hill import log_spacings
+from heavytail_optax.tail_index._order_statistics import largest
+
+_DRIFT, _GOODNESS = "hill_drift", "goodness_of_fit"
+
+
+class HillDrift(NamedTuple):
+    """How Hill's estimate moves with k; each field has the shape of the batch.
+
+    Attributes:
+      estimate: alpha from the k largest draws.
+      outer_estimate: alpha from the k // 4 largest.
+      z: the trend in standard errors; positive if the tail is lighter farther out.
+      p_value: of a trend as strong, on either side, if the tail is a power law.
+    """
+
+    estimate: jax.Array
+    outer_estimate: jax.Array
+    z: jax.Array
+    p_value: jax.Array
+
+
+class GoodnessOfFit(NamedTuple):
+    """How well a power law fits the k largest draws; fields have the batch's shape.
+
+    Attributes:
+      distance: Kolmogorov-Smirnov, between the draws above the threshold and the power
+        law that fits them best.
+      p_value: share of samples from a power law that are as far from their own best
+        fit, among `num_simulations`.
+    """
+
+    distance: jax.Array
+    p_value: jax.Array
+
+
+def hill_drift(samples: Any, k: int, *, axis: int | None = -1) -> HillDrift:
+    r"""Tests whether Hill's estimate moves with k more than chance allows.
+
+    Under a power law the scaled log-spacings `V_j = j log(X_(j) / X_(j+1))` are
+    independent exponentials of one mean. The trend
+
+    .. math::
+      z = \sqrt{\frac{12}{k}} \sum_{j=1}^{k}
+        \Bigl(\frac{j}{k} - \frac{k + 1}{2k}\Bigr) \frac{V_j}{\bar V}
+
+    is then standard normal. A light tail makes it positive: alpha grows the farther out
+    one looks. So does, in a smaller measure, a threshold in the body of a law whose far
+    tail is a power law: take a smaller k before you conclude.
+
+    Args:
+      samples: floating array; the k + 1 largest along the axis must be positive, or the
+        result is NaN.
+      k: how many of the largest draws to use, from 8 to n - 1.
+      axis: the axis of the draws; None takes all axes together.
+
+    Returns:
+      A `HillDrift`.
+
+    Raises:
+      TypeError: if an argument has the wrong type.
+      ValueError: if k or the axis is out of range.
+
+    Example:
+      >>> import jax
+      >>> import heavytail_optax as hto
+      >>> draws = abs(hto.tails.gaussian().sample(jax.random.key(0), (10_000,)))
+      >>> drift = hto.tail_index.hill_drift(draws, 1000)
+      >>> bool(drift.p_value < 0.01), bool(drift.outer_estimate > drift.estimate)
+      (True, True)
+    """
+    samples = check_samples(_DRIFT, samples, axis, least=9)
+    k = check_integer(_DRIFT, "k", k, 8, samples.shape[-1] - 1)
+    spacings = log_spacings(largest(samples, k + 1))
+    gamma = jnp.mean(spacings, axis=-1)
+    outer = jnp.mean(spacings[..., : k // 4], axis=-1)
+    place = jnp.arange(1, k + 1, dtype=samples.dtype) / k
+    trend = spacings @ (place - jnp.mean(place)) / gamma
+    z = trend * jnp.sqrt(12.0 / k)
+    p_value = 2.0 * jax.scipy.stats.norm.sf(jnp.abs(z))
+    return HillDrift(1.0 / gamma, 1.0 / outer, z, p_value)
+
+
+def _distance(exponentials: jax.Array) -> jax.Array:
+    """Kolmogorov-Smirnov distance from an exponential law of their own mean.
+
+    Args:
+      exponentials: in descending order along the last axis.
+    """
+    k = exponentials.shape[-1]
+    mean = jnp.mean(exponentials, axis=-1, keepdims=True)
+    survival = jnp.exp(-exponentials / mean)
+    rank = jnp.arange(k, dtype=exponentials.dtype)
+    rank = rank.reshape((1,) * (exponentials.ndim - 1) + (-1,))
+    apart = jnp.maximum(survival - rank / k, (rank + 1.0) / k - survival)
+    return jnp.max(apart, axis=-1)
+
+
+# Compiled once for all calls: an eager loop would be compiled anew in each.
+@functools.partial(jax.jit, static_argnames=("k", "num", "dtype"))
+def _simulated_distances(key: jax.Array, k: int, num: int, dtype) -> jax.Array:
+    """Distances of `num` samples of k exponentials."""
+    ranks = jnp.arange(1, k + 1, dtype=dtype)
+
+    def simulate(key):
+        # In descending order by Rényi's sums, without a sort.
+        steps = jax.random.exponential(key, (k,), dtype) / ranks
+        return _distance(jnp.flip(jnp.cumsum(jnp.flip(steps))))
+
+    return jax.lax.map(simulate, jax.random.split(key, num))
+
+
+def goodness_of_fit(
+    samples: Any,
+    k: int,
+    key: Any,
+    *,
+    num_simulations: int = 1000,
+    axis: int | None = -1,
+) -> GoodnessOfFit:
+    r"""Tests whether a power law fits the k largest draws.
+
+    The distance between the draws above the threshold and their best power law is
+    compared with that of simulated power laws, each from its own best fit. The p-value
+    is exact for k given in advance; where k was chosen to make the distance small, a
+    large p-value says less. A small p-value says that the tail is no power law from
+    this threshold on; a large one that so few draws cannot tell.
+
+    Args:
+      samples: floating array; the k + 1 largest along the axis must be positive, or the
+        result is NaN.
+      k: how many of the largest draws to use, from 2 to n - 1.
+      key: an integer seed, a typed key or a legacy key.
+      num_simulations: the smallest p-value is one over one more than that.
+      axis: the axis of the draws; None takes all axes together.
+
+    Returns:
+      A `GoodnessOfFit`.
+
+    Raises:
+      TypeError: if an argument has the wrong type.
+      ValueError: if an argument is out of range.
+
+    Example:
+      >>> import jax
+      >>> import heavytail_optax as hto
+      >>> draws = abs(hto.tails.gaussian().sample(jax.random.key(0), (10_000,)))
+      >>> bool(hto.tail_index.goodness_of_fit(draws, 2000, 0).p_value < 0.01)
+      True
+
+    References:
+      Clauset, Shalizi, Newman, "Power-law distributions in empirical data", SIAM Review
+      51 (2009), section 4.1, for one given threshold.
+    """
+    samples = check_samples(_GOODNESS, samples, axis, least=3)
+    k = check_integer(_GOODNESS, "k", k, 2, samples.shape[-1] - 1)
+    check_key(_GOODNESS, key)
+    num_simulations = check_integer(_GOODNESS, "num_simulations", num_simulations, 1)
+    descending = largest(samples, k + 1)
+    threshold = descending[..., -1:]
+    safe = jnp.where(threshold > 0.0, threshold, jnp.nan)
+    distance = _distance(jnp.log(descending[..., :-1] / safe))
+
+    key = tagged_key(key, _GOODNESS)
+    simulated = _simulated_distances(key, k, num_simulations, samples.dtype)
+    # In ascending order; those from the first that is no smaller are as far.
+    below = jnp.searchsorted(jnp.sort(simulated), distance)
+    as_far = num_simulations - below
+    p_value = (1.0 + as_far) / (1.0 + num_simulations)
+    return GoodnessOfFit(distance, jnp.where(jnp.isnan(distance), jnp.nan, p_value))

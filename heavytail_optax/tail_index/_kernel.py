@@ -1,0 +1,78 @@
+"""The kernel estimator: Hill's, with smooth weights."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from heavytail_optax._validation import check_choice
+from heavytail_optax.tail_index._arguments import (
+    check_confidence,
+    check_integer,
+    check_samples,
+)
+from heavytail_optax.tail_index._hill import log_spacings
+from heavytail_optax.tail_index._order_statistics import largest
+from heavytail_optax.tail_index._result import TailIndex, from_mean_of_exponentials
+
+_POWERS = {"biweight": 2, "triweight": 3, "uniform": 0}
+
+
+def kernel(
+    samples: Any,
+    k: int,
+    *,
+    kernel: str = "biweight",
+    axis: int | None = -1,
+    confidence: float = 0.95,
+) -> TailIndex:
+    r"""The kernel estimator of Csörgő, Deheuvels and Mason.
+
+    .. math::
+      \hat\gamma = \frac{\sum_{j=1}^{k} w_j V_j}{\sum_j w_j}, \qquad
+      V_j = j \log \frac{X_{(j)}}{X_{(j+1)}}, \qquad
+      w_j = \Bigl(1 - \bigl(\tfrac{j}{k+1}\bigr)^2\Bigr)^p,
+
+    with p = 2 for the biweight and 3 for the triweight kernel; p = 0 is Hill's estimator.
+    Weights that fall to zero towards the threshold make the estimate move smoothly with
+    k, and lessen the bias that the draws next to it bring in, for a variance that is
+    larger by some 40 to 60 %.
+
+    Args:
+      samples: floating array; the k + 1 largest along the axis must be positive, or the
+        result is NaN.
+      k: how many of the largest draws to use, from 1 to n - 1.
+      kernel: "biweight", "triweight" or "uniform".
+      axis: the axis of the draws; None takes all axes together.
+      confidence: of the interval, between 0 and 1.
+
+    Returns:
+      A `TailIndex`; each field has the shape of the samples without the axis.
+
+    Raises:
+      TypeError: if an argument has the wrong type.
+      ValueError: if an argument is out of range.
+
+    Example:
+      >>> import jax
+      >>> import heavytail_optax as hto
+      >>> draws = hto.tails.pareto(1.5).sample(jax.random.key(0), (10_000,))
+      >>> result = hto.tail_index.kernel(draws, 1000)
+      >>> bool(result.lower < 1.5 < result.upper)
+      True
+
+    References:
+      Csörgő, Deheuvels, Mason, "Kernel estimates of the tail index of a distribution",
+      Annals of Statistics 13 (1985).
+    """
+    samples = check_samples("kernel", samples, axis)
+    k = check_integer("kernel", "k", k, 1, samples.shape[-1] - 1)
+    check_choice("kernel", "kernel", kernel, tuple(_POWERS))
+    check_confidence("kernel", confidence)
+    descending = largest(samples, k + 1)
+    place = jnp.arange(1, k + 1, dtype=samples.dtype) / (k + 1)
+    weights = (1.0 - place**2) ** _POWERS[kernel]
+    gamma = log_spacings(descending) @ (weights / jnp.sum(weights))
+    equivalent = jnp.sum(weights) ** 2 / jnp.sum(weights**2)
+    return from_mean_of_exponentials(
+        gamma, equivalent, k, descending[..., -1], confidence
+    )

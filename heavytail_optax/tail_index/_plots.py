@@ -1,0 +1,145 @@
+"""Pictures of a tail, by matplotlib: Hill plot, Pareto quantiles, mean excess."""
+
+from typing import Any
+
+import numpy as np
+
+from heavytail_optax._validation import type_error
+from heavytail_optax.tail_index._arguments import check_integer, check_samples
+from heavytail_optax.tail_index._hill import hill_path
+
+
+def _axes(function: str, axes: Any) -> Any:
+    """The given axes, or new ones.
+
+    Raises:
+      TypeError: if they are not axes of matplotlib.
+      ImportError: if matplotlib is missing.
+    """
+    try:
+        from matplotlib import axes as matplotlib_axes
+        from matplotlib import figure
+    except ImportError as error:
+        raise ImportError(
+            f"`{function}` needs matplotlib: pip install matplotlib"
+        ) from error
+    if axes is None:
+        # Not through pyplot, which keeps every figure until it is closed.
+        return figure.Figure(figsize=(5.0, 3.5), layout="constrained").subplots()
+    if not isinstance(axes, matplotlib_axes.Axes):
+        raise type_error(function, "axes", "axes of matplotlib, or None", axes)
+    return axes
+
+
+def _descending(
+    function: str, samples: Any, argument: str, k: Any
+) -> tuple[np.ndarray, int]:
+    """All draws in descending order, in float64, and the k that was asked for."""
+    draws = check_samples(function, samples, None, least=4)
+    if k is None:
+        k = max(2, draws.size // 10)
+    k = check_integer(function, argument, k, 2, draws.size - 1)
+    return np.sort(np.asarray(draws, np.float64))[::-1], k
+
+
+def plot_hill(samples: Any, max_k: int | None = None, *, axes: Any = None) -> Any:
+    """Draws Hill's estimate against k, with its interval of 95 %.
+
+    A power law has a level stretch. Where there is none, there is no index to read off.
+
+    Args:
+      samples: floating array, all of it one sample: norms, or absolute values.
+      max_k: the largest k; by default a tenth of the draws.
+      axes: of matplotlib; by default those of a new figure.
+
+    Returns:
+      The axes. Save the figure by `axes.figure.savefig(path)`.
+
+    Raises:
+      TypeError: if an argument has the wrong type.
+      ValueError: if `max_k` is out of range, or there are fewer than four draws.
+      ImportError: if matplotlib is missing.
+
+    Example:
+      >>> import jax
+      >>> import heavytail_optax as hto
+      >>> draws = hto.tails.pareto(1.5).sample(jax.random.key(0), (1000,))
+      >>> hto.tail_index.plot_hill(draws).get_ylabel()
+      'tail index'
+    """
+    descending, max_k = _descending("plot_hill", samples, "max_k", max_k)
+    axes = _axes("plot_hill", axes)
+    path = hill_path(descending, max_k)
+    k, alpha, error = (np.asarray(x) for x in path[:3])
+    few = k < 5  # the interval of so few is off every scale
+    axes.plot(k[~few], alpha[~few])
+    half = 1.96 * error[~few]
+    axes.fill_between(k[~few], alpha[~few] - half, alpha[~few] + half, alpha=0.3)
+    axes.set_xlabel("k, the number of largest draws")
+    axes.set_ylabel("tail index")
+    return axes
+
+
+def plot_pareto_qq(samples: Any, k: int | None = None, *, axes: Any = None) -> Any:
+    """Draws the logs of the k largest draws against the quantiles of a power law.
+
+    A power law is a straight line, whose slope is 1 / alpha, here drawn with Hill's. A
+    light tail bends downwards at the right end.
+
+    Args:
+      samples: floating array, all of it one sample: norms, or absolute values, the k + 1
+        largest positive.
+      k: how many of the largest draws; by default a tenth of the draws.
+      axes: of matplotlib; by default those of a new figure.
+
+    Returns:
+      The axes. Save the figure by `axes.figure.savefig(path)`.
+
+    Raises:
+      TypeError: if an argument has the wrong type.
+      ValueError: if k is out of range, or there are fewer than four draws.
+      ImportError: if matplotlib is missing.
+    """
+    descending, k = _descending("plot_pareto_qq", samples, "k", k)
+    axes = _axes("plot_pareto_qq", axes)
+    logs = np.log(descending[:k] / descending[k])
+    quantiles = -np.log(np.arange(1, k + 1) / (k + 1))
+    axes.plot(quantiles, logs, ".", markersize=3)
+    axes.plot(quantiles, logs.mean() * quantiles)
+    axes.set_xlabel("quantile of the exponential law")
+    axes.set_ylabel("log of draw over threshold")
+    return axes
+
+
+def plot_mean_excess(
+    samples: Any, max_k: int | None = None, *, axes: Any = None
+) -> Any:
+    """Draws the mean excess over a threshold against the threshold.
+
+    It rises in a straight line for a power law of index above 1, is level for an
+    exponential tail and falls for a lighter one.
+
+    Args:
+      samples: floating array, all of it one sample.
+      max_k: how many of the largest draws are taken for thresholds, but for the five
+        largest; by default a tenth of the draws.
+      axes: of matplotlib; by default those of a new figure.
+
+    Returns:
+      The axes. Save the figure by `axes.figure.savefig(path)`.
+
+    Raises:
+      TypeError: if an argument has the wrong type.
+      ValueError: if `max_k` is out of range, or there are fewer than four draws.
+      ImportError: if matplotlib is missing.
+    """
+    descending, max_k = _descending("plot_mean_excess", samples, "max_k", max_k)
+    axes = _axes("plot_mean_excess", axes)
+    count = np.arange(1, max_k + 1)
+    thresholds = descending[1 : max_k + 1]
+    excess = np.cumsum(descending[:max_k]) / count - thresholds
+    shown = slice(min(5, max_k - 1), None)
+    axes.plot(thresholds[shown], excess[shown], ".", markersize=3)
+    axes.set_xlabel("threshold")
+    axes.set_ylabel("mean excess")
+    return axes

@@ -1,0 +1,144 @@
+"""From the measured noise to the settings of tail inflation."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from heavytail_optax._validation import check_scalar, value_error
+from heavytail_optax.tail_index._arguments import check_positive, check_samples
+
+_NAME = "propose_settings"
+
+
+class ProposedSettings(NamedTuple):
+    """Settings of tail inflation and what they do; each field of shape ().
+
+    Attributes:
+      alpha: for `tails.pareto(alpha)`.
+      scale: c, for `inflate_gradient_noise` or `tail_inflated_grad`; without a unit.
+      max_norm: b, for `truncate_update_norm` behind the learning rate; in units of the
+        parameters.
+      typical_update_norm: median of the plain step, learning rate times gradient norm.
+      typical_noise_norm: median of learning rate times noise norm, not inflated.
+      truncated_share: of the steps, as asked for.
+    """
+
+    alpha: jax.Array
+    scale: jax.Array
+    max_norm: jax.Array
+    typical_update_norm: jax.Array
+    typical_noise_norm: jax.Array
+    truncated_share: jax.Array
+
+
+def _share_beyond(bound, gradient, noise, alpha, scale) -> jax.Array:
+    """The share of steps whose norm `sqrt(g^2 + Z^2 v^2)` is beyond the bound."""
+    room = jnp.sqrt(jnp.maximum(bound**2 - gradient**2, 0.0))
+    ratio = scale * noise / jnp.where(room > 0.0, room, 1.0)
+    probability = jnp.where(room > scale * noise, jnp.minimum(ratio, 1.0) ** alpha, 1.0)
+    return jnp.mean(probability)
+
+
+@jax.jit
+def _bound(gradient, noise, alpha, scale, share) -> jax.Array:
+    """The bound that this share of the steps is beyond, by bisection of its logarithm."""
+    low = jnp.log(jnp.maximum(jnp.min(gradient), jnp.finfo(noise.dtype).tiny))
+    largest = jnp.max(gradient) + jnp.max(noise) * scale * share ** (-1.0 / alpha)
+    high = jnp.log(2.0 * largest)
+
+    def halve(_, bracket):
+        low, high = bracket
+        middle = 0.5 * (low + high)
+        beyond = _share_beyond(jnp.exp(middle), gradient, noise, alpha, scale)
+        is_small = beyond > share
+        return jnp.where(is_small, middle, low), jnp.where(is_small, high, middle)
+
+    low, high = jax.lax.fori_loop(0, 60, halve, (low, high))
+    return jnp.exp(high)
+
+
+def propose_settings(
+    noise_norms: Any,
+    gradient_norms: Any,
+    learning_rate: Any,
+    *,
+    alpha: float = 1.4,
+    relative_noise: float = 1.0,
+    truncated_share: float = 0.01,
+) -> ProposedSettings:
+    r"""Proposes alpha, scale and max_norm for tail inflation from measured noise.
+
+    A step is `eta (g + Z V)` with Z = c W and `P(W > w) = w^-alpha`. The proposal is
+
+    - c such that the median of Z is `relative_noise`: half of all steps have the noise
+      that SGD has anyway, times that or more. `c = relative_noise 2^(-1/alpha)`.
+    - b such that `truncated_share` of the steps are truncated, with the measured pairs
+      of norms and V taken at right angles to g, which it nearly is in many dimensions:
+
+    .. math::
+      \frac1n \sum_i P\Bigl(\eta \sqrt{|g_i|^2 + Z^2 |V_i|^2} > b\Bigr) = s.
+
+    alpha is not estimated from the noise: the point of inflation is that it is *set*. If
+    the noise itself has a tail index below alpha, the product has that index, and the
+    inflation adds little; ask `assess_tail` first.
+
+    It is a place to start a search from, not the result of one: which b eliminates which
+    minima depends on their width, which norms do not show. `flatness.escape_profile`
+    measures it.
+
+    Args:
+      noise_norms: `|V_i|`, shape (n,), at least ten: norms of the noise that will be
+        inflated, such as half the difference of the gradients of two halves of a batch.
+      gradient_norms: `|g_i|` of the same steps, shape (n,).
+      learning_rate: eta, positive.
+      alpha: tail index of W, above 1 and below 2 for the theory; positive.
+      relative_noise: the median of Z, positive.
+      truncated_share: s, between 0 and 1.
+
+    Returns:
+      A `ProposedSettings`.
+
+    Raises:
+      TypeError: if an argument has the wrong type.
+      ValueError: if an argument is out of range, or the norms differ in number.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import heavytail_optax as hto
+      >>> settings = hto.tail_index.propose_settings(
+      ...     jnp.ones(100), jnp.zeros(100), 0.1, relative_noise=2.0
+      ... )
+      >>> print(f"{settings.scale:.3f} {settings.max_norm:.2f}")
+      1.219 3.27
+    """
+    noise = check_samples(_NAME, noise_norms, least=10, argument="noise_norms")
+    gradient = check_samples(_NAME, gradient_norms, least=10, argument="gradient_norms")
+    for argument, norms in (("noise_norms", noise), ("gradient_norms", gradient)):
+        if norms.ndim != 1 or norms.shape != noise.shape:
+            accepted = "of shape (n,), one norm a step, as many as of the other"
+            raise value_error(_NAME, argument, accepted, norms)
+    check_positive(_NAME, "learning_rate", learning_rate)
+    check_positive(_NAME, "alpha", alpha)
+    check_positive(_NAME, "relative_noise", relative_noise)
+    check_scalar(
+        _NAME,
+        "truncated_share",
+        truncated_share,
+        "a number between 0 and 1, both excluded",
+        lambda value: 0.0 < value < 1.0,
+    )
+    dtype = jnp.promote_types(noise.dtype, gradient.dtype)
+    noise, gradient = (learning_rate * x.astype(dtype) for x in (noise, gradient))
+    alpha, relative_noise, truncated_share = (
+        jnp.asarray(x, dtype) for x in (alpha, relative_noise, truncated_share)
+    )
+    scale = relative_noise * 2.0 ** (-1.0 / alpha)
+    return ProposedSettings(
+        alpha=alpha,
+        scale=scale,
+        max_norm=_bound(gradient, noise, alpha, scale, truncated_share),
+        typical_update_norm=jnp.median(gradient),
+        typical_noise_norm=jnp.median(noise),
+        truncated_share=truncated_share,
+    )

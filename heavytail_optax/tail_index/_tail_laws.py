@@ -1,0 +1,125 @@
+"""Laws of the draws above a threshold, as densities of `y = log(X / threshold)`.
+
+Each takes its parameters and the y >= 0 of the draws and returns the log-density of each,
+given that the draw is above the threshold.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from heavytail_optax.tails._stable_integral import stable_upper_tail
+
+_STABLE_POINTS = 48
+
+
+def _excess_of_hazard(w: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """`h = hazard(w) - w` of the standard normal law, and `(1 - w h) / h^2`.
+
+    The second is the mean square over the squared mean of a normal law cut off at w
+    standard deviations: it grows from 1 to 2. For large w both come from the continued
+    fraction `h = 1 / (w + 2 / (w + 3 / (w + ...)))`, in which nothing cancels.
+    """
+    is_large = w > 2.0
+    far = jnp.where(is_large, w, 2.0)
+    tail = far
+    for n in range(60, 2, -1):
+        tail = far + n / tail
+    tail = 2.0 / tail
+    near = jnp.where(is_large, 0.0, w)
+    log_density = -0.5 * near**2 - 0.5 * jnp.log(2.0 * jnp.pi)
+    h = jnp.exp(log_density - jax.scipy.special.log_ndtr(-near)) - near
+    return (
+        jnp.where(is_large, 1.0 / (far + tail), h),
+        jnp.where(is_large, tail * (far + tail), (1.0 - near * h) / h**2),
+    )
+
+
+def lognormal_fit(y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The lognormal law of most likelihood: mu, sigma and the log-densities.
+
+    Given that it is above the threshold, y is normal and cut off at zero, so that the
+    fit has the mean and the mean square of the y. Their ratio gives the place of the
+    cut, by bisection. A ratio of 2 or above has no such law: the limit, which is the
+    power law, is the best.
+    """
+    unit = jnp.mean(y)
+    scaled = y / unit
+    target = jnp.mean(scaled**2)
+
+    def halve(_, bracket):
+        low, high = bracket
+        middle = 0.5 * (low + high)
+        is_below = _excess_of_hazard(middle)[1] < target
+        return jnp.where(is_below, middle, low), jnp.where(is_below, high, middle)
+
+    ends = jnp.asarray(-20.0, y.dtype), jnp.asarray(60.0, y.dtype)
+    w, _ = jax.lax.fori_loop(0, 50, halve, ends)
+    h, _ = _excess_of_hazard(w)
+    each = jnp.log(h * (w + h)) - h * scaled * (w + 0.5 * h * scaled) - jnp.log(unit)
+    return -w / h * unit, unit / h, each
+
+
+def _student_log_tail(df: jax.Array, x: jax.Array) -> jax.Array:
+    """`log P(T > x)` for one positive x, by the integral of `tails.student_t`.
+
+    Its logarithm, because the probability itself underflows where a search comes by.
+    """
+    reach = -jnp.log(jnp.finfo(x.dtype).eps)
+    w = jnp.linspace(-reach, reach, 512, dtype=x.dtype)
+    log_ratio = 2.0 * jnp.log(x) - jnp.log(df) + jnp.logaddexp(0.0, 2.0 * w)
+    log_terms = -0.5 * df * jnp.logaddexp(0.0, log_ratio) - jnp.log(jnp.cosh(w))
+    step = w[1] - w[0]
+    return jax.nn.logsumexp(log_terms) + jnp.log(0.5 * step / jnp.pi)
+
+
+def student_log_density(df: jax.Array, log_scale: jax.Array, y: jax.Array):
+    """Student's t of a scale, in units of the threshold, two-sided."""
+    start = jnp.exp(-log_scale)
+    x = start * jnp.exp(y)
+    log_constant = (
+        jax.scipy.special.gammaln(0.5 * (df + 1.0))
+        - jax.scipy.special.gammaln(0.5 * df)
+        - 0.5 * jnp.log(df * jnp.pi)
+    )
+    # log(1 + x^2 / df) without overflow.
+    log_ratio = 2.0 * jnp.log(x) - jnp.log(df)
+    density = log_constant - 0.5 * (df + 1.0) * jnp.logaddexp(0.0, log_ratio)
+    return density + jnp.log(x) - _student_log_tail(df, start)
+
+
+def _catmull_rom(values: jax.Array, place: jax.Array) -> jax.Array:
+    """Cubic interpolation of values at 0, 1, 2, ... at the given places."""
+    last = values.shape[0] - 1
+    index = jnp.clip(jnp.floor(place).astype(jnp.int32), 1, last - 2)
+    u = place - index
+    before, left, right, after = (values[index + step] for step in (-1, 0, 1, 2))
+    slope = 0.5 * (right - before)
+    next_slope = 0.5 * (after - left)
+    rise = right - left
+    quadratic = 3.0 * rise - 2.0 * slope - next_slope
+    cubic = slope + next_slope - 2.0 * rise
+    return left + u * (slope + u * (quadratic + u * cubic))
+
+
+def stable_log_density(alpha: jax.Array, log_scale: jax.Array, y: jax.Array):
+    """A symmetric stable law of a scale, in units of the threshold.
+
+    The density is the derivative of the tail's integral, computed at some fifty places
+    evenly in log x and interpolated between.
+    """
+    reach = jnp.max(y)
+    reach = jnp.where(reach > 0.0, reach, 1.0)
+    # One place beyond each end, so that the cubic is centred everywhere.
+    inner = _STABLE_POINTS - 3
+    place = (jnp.arange(_STABLE_POINTS, dtype=y.dtype) - 1.0) / inner
+    log_x = reach * place - log_scale
+    beta = jnp.zeros((), y.dtype)
+    _, slope = jax.jvp(
+        lambda at: stable_upper_tail(jnp.exp(at), alpha, beta),
+        (log_x,),
+        (jnp.ones_like(log_x),),
+    )
+    mass = stable_upper_tail(jnp.exp(-log_scale), alpha, beta)
+    tiny = jnp.finfo(y.dtype).tiny
+    log_density = jnp.log(jnp.maximum(-slope, tiny)) - jnp.log(jnp.maximum(mass, tiny))
+    return _catmull_rom(log_density, y / reach * inner + 1.0)

@@ -1,0 +1,269 @@
+"""The tail of the gradient's noise, followed during training."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from heavytail_optax._keys import as_typed_key, check_key, tagged_key
+from heavytail_optax._leaves import check_leaves
+from heavytail_optax._validation import check_choice, type_error, value_error
+from heavytail_optax.tail_index._arguments import check_confidence, check_integer
+from heavytail_optax.tail_index._hill import hill
+from heavytail_optax.tail_index._noise_size import noise_sizes
+from heavytail_optax.tail_index._result import TailIndex
+
+_NAME, _READ = "track_tail_index", "tracked_tail_index"
+_SOURCES = ("gradient_noise", "differences")
+_MEASURES = ("norm", "coordinates", "projection")
+
+
+class TrackTailIndexState(NamedTuple):
+    """State of `track_tail_index`; every field stays finite.
+
+    The first row of a field is for all parameters together, the others are for the
+    leaves in the order of `jax.tree.leaves`.
+
+    Attributes:
+      tail_count: updates so far. shape=(), dtype=int32.
+      tail_seen: noise vectors seen so far, those with a NaN left out. shape=(rows,),
+        dtype=int32.
+      tail_largest: the largest sizes so far in descending order, zeros where there are
+        not yet so many. shape=(rows, k + 1), dtype=float32.
+      tail_log_mean: running mean of the logarithm of the size: its exponential is a
+        typical size. shape=(rows,), dtype=float32.
+      tail_previous: the last update, for differences; else an empty tuple.
+    """
+
+    tail_count: jax.Array
+    tail_seen: jax.Array
+    tail_largest: jax.Array
+    tail_log_mean: jax.Array
+    tail_previous: Any
+
+
+def _insert(largest: jax.Array, new: jax.Array) -> jax.Array:
+    """The largest of old and new, in descending order, as many as the old.
+
+    Args:
+      largest: shape (rows, k + 1), in descending order.
+      new: shape (rows, m), in any order.
+    """
+    if new.shape[-1] > 1:
+        joined = jnp.concatenate([largest, new], axis=-1)
+        return jax.lax.top_k(joined, largest.shape[-1])[0]
+    place = jnp.sum(largest >= new, axis=-1, keepdims=True)
+    index = jnp.arange(largest.shape[-1])[None]
+    shifted = jnp.concatenate([new, largest[:, :-1]], axis=-1)
+    return jnp.where(index < place, largest, jnp.where(index == place, new, shifted))
+
+
+def _check_noise(updates: list[jax.Array], structure: Any, noise: Any):
+    """The leaves of the noise with an axis of micro-batches first."""
+    function = f"{_NAME}.update"
+    accepted = (
+        "passed to `update(..., gradient_noise=...)`: a pytree of floating arrays, of the "
+        "structure and shapes of the updates, or all with one axis more in front, for "
+        f"several noise vectors. The updates are {structure}"
+    )
+    if noise is None and updates:
+        raise value_error(function, "gradient_noise", accepted, None)
+    got = jax.tree.structure(noise)
+    if got != structure:
+        raise value_error(function, "gradient_noise", accepted, got)
+    leaves = check_leaves(
+        _NAME, jax.tree.leaves(noise), allow_complex=False, argument="gradient_noise"
+    )
+    if all(x.shape == u.shape for x, u in zip(leaves, updates, strict=True)):
+        return [x[None] for x in leaves]
+    sizes = {x.shape[0] if x.ndim else 0 for x in leaves}
+    for leaf, update in zip(leaves, updates, strict=True):
+        if leaf.shape[1:] != update.shape or len(sizes) > 1 or 0 in sizes:
+            raise value_error(function, "gradient_noise", accepted, leaf)
+    return leaves
+
+
+def track_tail_index(
+    k: int = 200,
+    *,
+    source: str = "gradient_noise",
+    measure: str = "norm",
+    key: Any = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Follows the tail of the gradient's noise; the updates pass untouched.
+
+    Of every noise vector it takes the size, for all parameters and for each leaf, and
+    keeps the k + 1 largest sizes of the whole run: all that `hill` needs, so
+    that its estimate is exactly that of all sizes seen, in memory that does not grow.
+    Read it by `tracked_tail_index`.
+
+    What a noise vector is, by `source`:
+
+    - "gradient_noise": what you pass to `update(..., gradient_noise=tree)`. Right are
+      differences `g_i - g` of a micro-batch's gradient and the mean over micro-batches
+      (then all of them at once, with one axis more in front), or half the difference of
+      the gradients on the two halves of a batch: `inflate_gradient_noise` takes the
+      same.
+    - "differences": `(u_t - u_(t-1)) / sqrt(2)` of successive updates, which needs
+      nothing from the training step but memory for one update. Of two independent noise
+      vectors this has the tail index of one and, if that is finite, the covariance; the
+      movement of the mean gradient is in it too. Put it first in the chain: behind
+      momentum or Adam the differences are not those of the noise.
+
+    What its size is, by `measure`:
+
+    - "norm": the Euclidean norm. For d coordinates of finite variance norms concentrate:
+      thin tails here do not rule out heavy-tailed coordinates.
+    - "coordinates": the absolute value of each coordinate, all of them draws of one law.
+      Layers of different scale make a mixture, and look heavy-tailed together: read the
+      rows of the leaves.
+    - "projection": the absolute value along one random direction, drawn once.
+
+    The draws of a training run are neither independent nor of one law: the noise shrinks
+    as the loss does. That alone makes the sizes of a long run look heavier-tailed than
+    those of any one moment. Reset the state (by `init`) to look at a shorter stretch.
+
+    Args:
+      k: how many of the largest sizes are kept, beside one more; at least 1.
+      source: "gradient_noise" or "differences".
+      measure: "norm", "coordinates" or "projection".
+      key: for "projection" only: an integer seed, a typed key or a legacy key.
+
+    Returns:
+      A transformation whose state is a `TrackTailIndexState`.
+
+    Raises:
+      TypeError: if an argument has the wrong type; in `update`, if a leaf is not a real
+        floating array.
+      ValueError: if an argument is out of range, a key is missing or of no use; in
+        `update`, if `gradient_noise` is missing or does not match the updates.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax
+      >>> import heavytail_optax as hto
+      >>> optimizer = optax.chain(hto.tail_index.track_tail_index(50), optax.sgd(0.1))
+      >>> params = {"w": jnp.zeros(3), "b": jnp.zeros(())}
+      >>> noise = hto.tails.pareto(1.5).sample(jax.random.key(0), (1000,))
+      >>> def step(state, size):
+      ...     noise = {"w": jnp.array([size, 0.0, 0.0]), "b": size}
+      ...     return optimizer.update(params, state, params, gradient_noise=noise)[1], None
+      >>> state, _ = jax.lax.scan(step, optimizer.init(params), noise)
+      >>> by_layer = hto.tail_index.tracked_tail_index(state, params)
+      >>> list(by_layer)
+      ['all', 'b', 'w']
+      >>> bool(jnp.allclose(by_layer["w"].estimate, hto.tail_index.hill(noise, 50)[0]))
+      True
+    """
+    k = check_integer(_NAME, "k", k, 1)
+    check_choice(_NAME, "source", source, _SOURCES)
+    check_choice(_NAME, "measure", measure, _MEASURES)
+    if measure == "projection" or key is not None:
+        check_key(_NAME, key)
+        if measure != "projection":
+            raise value_error(
+                _NAME, "key", "None unless `measure` is 'projection'", key
+            )
+        key = tagged_key(as_typed_key(key), _NAME)
+
+    def init_fn(params):
+        rows = 1 + len(jax.tree.leaves(params))
+        previous = ()
+        if source == "differences":
+            previous = jax.tree.map(jnp.zeros_like, params)
+        return TrackTailIndexState(
+            tail_count=jnp.zeros((), jnp.int32),
+            tail_seen=jnp.zeros(rows, jnp.int32),
+            tail_largest=jnp.zeros((rows, k + 1), jnp.float32),
+            tail_log_mean=jnp.zeros(rows, jnp.float32),
+            tail_previous=previous,
+        )
+
+    def update_fn(updates, state, params=None, *, gradient_noise=None, **extra_args):
+        del params, extra_args
+        leaves, structure = jax.tree.flatten(updates)
+        leaves = check_leaves(_NAME, leaves, allow_complex=False)
+        previous = state.tail_previous
+        if source == "differences":
+            before = jax.tree.leaves(previous)
+            noise = [
+                ((x - y.astype(x.dtype)) * 0.5**0.5)[None]
+                for x, y in zip(leaves, before, strict=True)
+            ]
+            current = [x.astype(y.dtype) for x, y in zip(leaves, before, strict=True)]
+            previous = jax.tree.unflatten(structure, current)
+            is_noise = state.tail_count > 0
+        else:
+            noise = _check_noise(leaves, structure, gradient_noise)
+            is_noise = jnp.asarray(True)
+        sizes = noise_sizes(noise, measure, k + 1, key)
+        is_seen = sizes.is_known & is_noise
+        new = jnp.where(is_seen[..., None], sizes.largest, 0.0)
+        seen = jnp.sum(is_seen, axis=1, dtype=jnp.int32)
+        count = state.tail_seen + seen
+        gained = jnp.sum(jnp.where(is_seen, sizes.log_mean, 0.0), axis=1)
+        mean = state.tail_log_mean
+        new_mean = mean + (gained - seen * mean) / jnp.maximum(count, 1)
+        new_state = TrackTailIndexState(
+            tail_count=optax.safe_increment(state.tail_count),
+            tail_seen=count,
+            tail_largest=_insert(state.tail_largest, new.reshape(new.shape[0], -1)),
+            tail_log_mean=new_mean,
+            tail_previous=previous,
+        )
+        return updates, new_state
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def tracked_tail_index(
+    state: Any, params: Any, k: int | None = None, *, confidence: float = 0.95
+) -> dict[str, TailIndex]:
+    """Hill's estimate from the state of an optimiser with `track_tail_index` in it.
+
+    Args:
+      state: of the whole optimiser, or a `TrackTailIndexState`.
+      params: the parameters, or any pytree of their structure, for the names.
+      k: how many of the largest sizes to use, at most the k that was tracked, which is
+        the default.
+      confidence: of the interval, between 0 and 1.
+
+    Returns:
+      A `TailIndex` of shape () under "all", and one under the path of each leaf. NaN
+      until more than k noise vectors have been seen.
+
+    Raises:
+      TypeError: if an argument has the wrong type.
+      ValueError: if the state has no such part, does not match `params`, or k is out of
+        range.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import heavytail_optax as hto
+      >>> params = {"w": jnp.zeros(3)}
+      >>> state = hto.tail_index.track_tail_index(50).init(params)
+      >>> print(hto.tail_index.tracked_tail_index(state, params)["w"].estimate)
+      nan
+    """
+    check_confidence(_READ, confidence)
+    try:
+        largest = optax.tree.get(state, "tail_largest")
+    except KeyError:
+        accepted = "the state of an optimiser with one `track_tail_index` in it"
+        raise value_error(_READ, "state", accepted, "several of them") from None
+    if largest is None:
+        accepted = "the state of an optimiser with `track_tail_index` in it"
+        raise type_error(_READ, "state", accepted, state)
+    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    names = ["all"] + [
+        jax.tree_util.keystr(path, simple=True, separator="/") for path in paths
+    ]
+    if len(names) != largest.shape[0]:
+        accepted = f"a pytree of the {largest.shape[0] - 1} leaves that were tracked"
+        raise value_error(_READ, "params", accepted, jax.tree.structure(params))
+    most = largest.shape[1] - 1
+    k = most if k is None else check_integer(_READ, "k", k, 1, most)
+    index = hill(largest, k, confidence=confidence)
+    return {
+        name: jax.tree.map(lambda x, i=i: x[i], index) for i, name in enumerate(names)
+    }

@@ -1,0 +1,244 @@
+"""`heavytail train` in two processes of this host that share a run directory."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from heavytail_optax import cli
+from heavytail_optax.experiments.cluster import (
+    Cluster,
+    ClusterError,
+    check_cluster,
+    join_cluster,
+)
+from heavytail_optax.experiments.metrics_log import read_metrics
+
+METHOD = "truncated-heavy-tailed-sgd"
+SECONDS = 900
+ARGUMENTS = ("--methods", METHOD, "--batch-size", "11")
+# In the process of this number, after its first checkpoint.
+INTERRUPTED = """
+import os, signal, sys, jax
+from heavytail_optax.experiments.checkpoints import Checkpoints
+save = Checkpoints.save
+def save_and_stop(self, step, state):
+    save(self, step, state)
+    if step == 2 and str(jax.process_index()) in {whom!r}:
+        os.kill(os.getpid(), signal.{signal})
+Checkpoints.save = save_and_stop
+from heavytail_optax.cli import main
+sys.exit(main())
+"""
+WHOLE = "import sys; from heavytail_optax.cli import main; sys.exit(main())"
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("localhost", 0))
+        return listener.getsockname()[1]
+
+
+def train_in_two(*options, program=WHOLE, devices=1, second=()):
+    """Exit status and both outputs of each of two processes."""
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    common = ["--distributed", "--coordinator", f"localhost:{free_port()}"]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, "train", *common, *options]
+            + ["--num-processes", "2", "--process-id", str(number)]
+            + (list(second) if number == 1 else []),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=os.environ | {"XLA_FLAGS": flags},
+        )
+        for number in range(2)
+    ]
+    try:
+        outputs = [process.communicate(timeout=SECONDS)[0] for process in processes]
+    finally:
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+    return [
+        (process.returncode, output)
+        for process, output in zip(processes, outputs, strict=True)
+    ]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, tiny_options):
+    """The metrics of the run in one process on one device."""
+    directory = tmp_path_factory.mktemp("alone") / "run"
+    options = [*tiny_options, *ARGUMENTS, "--run-dir", str(directory)]
+    assert cli.main(["train", *options]) == 0
+    return metrics_of(directory)
+
+
+def metrics_of(directory):
+    return read_metrics(directory / METHOD / "metrics.jsonl")
+
+
+def assert_same_run(directory, alone):
+    rows = metrics_of(directory)
+    assert [row.step for row in rows] == [2, 4, 6]
+    for ours, theirs in zip(rows, alone, strict=True):
+        np.testing.assert_allclose(ours[:-1], theirs[:-1], rtol=1e-5, atol=2e-6)
+    # A line for each evaluation: only one process writes them.
+    assert (directory / METHOD / "metrics.jsonl").read_text().count("\n") == 3
+    assert (directory / "training.png").exists()
+
+
+def test_ctrl_c_in_one_process_stops_both_and_one_goes_on(
+    alone, tiny_options, tmp_path
+):
+    directory = tmp_path / "run"
+    options = (*tiny_options, *ARGUMENTS, "--run-dir", str(directory))
+    program = INTERRUPTED.format(whom="1", signal="SIGINT")
+    (status, output), (other_status, other) = train_in_two(*options, program=program)
+    assert (status, other_status) == (130, 130), output + other
+    assert "To go on: " in output and "interrupted" in output
+    # Only the first one says how it goes.
+    assert "test" not in other and "To go on" not in other
+    assert [row.step for row in metrics_of(directory)] == [2, 4]
+    assert cli.main(["train", "--resume", str(directory)]) == 0
+    assert_same_run(directory, alone)
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_both_processes_and_both_go_on(alone, tiny_options, tmp_path):
+    directory = tmp_path / "run"
+    options = (*tiny_options, *ARGUMENTS, "--run-dir", str(directory))
+    program = INTERRUPTED.format(whom="01", signal="SIGINT")
+    results = train_in_two(*options, program=program, devices=2)
+    assert [status for status, _ in results] == [130, 130], results
+    results = train_in_two("--resume", str(directory), devices=2)
+    assert [status for status, _ in results] == [0, 0], results
+    assert_same_run(directory, alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [1, 2])
+def test_two_processes_do_the_run_of_one(alone, tiny_options, tmp_path, devices):
+    directory = tmp_path / "run"
+    options = (*tiny_options, *ARGUMENTS, "--run-dir", str(directory))
+    results = train_in_two(*options, devices=devices)
+    assert [status for status, _ in results] == [0, 0], results
+    assert_same_run(directory, alone)
+    # Used already: the first process refuses it, and the other one does not wait.
+    results = train_in_two(*options)
+    assert [status for status, _ in results] == [1, 1]
+    assert "is not empty" in results[0][1]
+    assert "Another process cannot go on" in results[1][1]
+
+
+@pytest.mark.slow
+def test_when_a_process_is_killed_the_first_one_says_so(alone, tiny_options, tmp_path):
+    directory = tmp_path / "run"
+    options = (*tiny_options, *ARGUMENTS, "--run-dir", str(directory))
+    program = INTERRUPTED.format(whom="1", signal="SIGKILL")
+    (status, output), (killed, _) = train_in_two(*options, program=program)
+    assert (status, killed) == (1, -signal.SIGKILL), output
+    assert "Another process is gone" in output
+    assert cli.main(["train", "--resume", str(directory)]) == 0
+    assert_same_run(directory, alone)
+
+
+@pytest.mark.slow
+def test_other_settings_in_another_process_are_refused(tiny_options, tmp_path):
+    directory = tmp_path / "run"
+    options = (*tiny_options, *ARGUMENTS, "--run-dir", str(directory))
+    results = train_in_two(*options, second=("--seed", "1"))
+    assert [status for status, _ in results] == [1, 1]
+    assert "are not those of the first one" in results[1][1]
+    assert "Another process cannot go on" in results[0][1]
+
+
+def join_alone(*fields):
+    """Exit status and messages of a process that waits for two seconds."""
+    program = (
+        "from heavytail_optax.experiments.cluster import *\n"
+        f"with join_cluster(Cluster(True, {', '.join(map(repr, fields))}, 2)):\n"
+        "    print('joined')"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert not process.stdout
+    return process.returncode, process.stderr
+
+
+def test_peers_that_do_not_come_are_told():
+    status, message = join_alone(f"localhost:{free_port()}", 3, 0)
+    assert status == 1
+    assert "After 2 seconds (--join-seconds) not all 3 processes have come" in message
+    assert "Check failure" not in message
+
+
+@pytest.mark.slow
+def test_a_coordinator_that_is_not_there_is_told():
+    address = f"localhost:{free_port()}"
+    status, message = join_alone(address, 2, 1)
+    assert status == 1
+    assert f"there is no coordinator at {address}, which process 0" in message
+
+
+@pytest.mark.parametrize(
+    ("cluster", "message"),
+    [
+        (Cluster(coordinator="here:1"), "need --distributed"),
+        (Cluster(process_id=0), "need --distributed"),
+        (Cluster(True, "here:1", 2), "must be given together"),
+        (Cluster(True, None, 2, 0), "must be given together"),
+        (Cluster(True, "here", 2, 0), "`coordinator` option must be HOST:PORT"),
+        (Cluster(True, "here:0", 2, 0), "Got 'here:0' instead"),
+        (Cluster(True, "here:x", 2, 0), "`coordinator` option must be HOST:PORT"),
+        (Cluster(True, "here:1", 0, 0), "`num_processes` option must be a positive"),
+        (Cluster(True, "here:1", 2, 2), "an integer from 0 to 1. Got 2 instead"),
+        (Cluster(True, "here:1", 2, -1), "an integer from 0 to 1. Got -1 instead"),
+        (Cluster(True, join_seconds=0), "`join_seconds` option must be a positive"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(cluster, message):
+    with pytest.raises(ClusterError, match=re.escape(message)):
+        check_cluster(cluster)
+
+
+def test_a_run_directory_is_needed(capsys):
+    assert cli.main(["train", "--distributed"]) == 1
+    assert "With --distributed a --run-dir (or --resume)" in capsys.readouterr().err
+
+
+def test_a_host_that_does_not_exist_is_told_at_once():
+    cluster = Cluster(True, "no-such-host.invalid:1", 2, 1)
+    with pytest.raises(ClusterError, match=re.escape("no host no-such-host.invalid")):
+        join_cluster(cluster).__enter__()
+
+
+def test_a_port_in_use_is_told_at_once():
+    with socket.create_server(("", 0)) as server:
+        address = f"localhost:{server.getsockname()[1]}"
+        with pytest.raises(ClusterError, match="Address already in use"):
+            join_cluster(Cluster(True, address, 2, 0)).__enter__()
+
+
+def test_where_jax_finds_no_others_it_is_told():
+    # Asked for too late here, which is refused by the same way.
+    with pytest.raises(ClusterError, match="did not find together"):
+        join_cluster(Cluster(True)).__enter__()
+
+
+def test_a_process_on_its_own_joins_nothing():
+    with join_cluster(Cluster()):
+        pass

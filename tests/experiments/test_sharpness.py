@@ -1,0 +1,152 @@
+import dataclasses
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from heavytail_optax.experiments.cell import data_loader, run_cell
+from heavytail_optax.experiments.evaluation import evaluate
+from heavytail_optax.experiments.grid import new_grid, read_cell
+from heavytail_optax.experiments.models import build_model
+from heavytail_optax.experiments.random_streams import random_streams
+from heavytail_optax.experiments.sharpness import (
+    Part,
+    measure_sharpness,
+    pooled,
+    read_sharpness,
+    write_sharpness,
+)
+
+
+@pytest.fixture(scope="module")
+def settings(tiny):
+    return dataclasses.replace(tiny, methods=("sgd",), sharpness_samples=20)
+
+
+@pytest.fixture(scope="module")
+def network(settings, tiny_dataset):
+    shape = tiny_dataset.train.images.shape[1:]
+    predict, init = build_model(settings, shape, 10)
+    return predict, jax.jit(init)(random_streams(0).weights)
+
+
+def test_parts_are_pooled_as_if_they_were_never_parted():
+    values = np.random.default_rng(0).pareto(3.0, 47)
+    parts = [
+        Part(len(part), part.mean(), np.std(part, ddof=1) / len(part) ** 0.5)
+        for part in np.split(values, [10, 20, 33])
+    ]
+    mean, error = pooled(parts)
+    np.testing.assert_allclose(mean, values.mean(), rtol=1e-12)
+    np.testing.assert_allclose(error, np.std(values, ddof=1) / 47**0.5, rtol=1e-12)
+
+
+def test_it_is_the_mean_change_of_the_training_loss(settings, tiny_dataset, network):
+    # Two estimates with independent noise: more than five standard errors of their
+    # difference apart once in 1.7 million keys.
+    predict, params = network
+    loss = jax.jit(lambda params: evaluate(predict, params, tiny_dataset.train).loss)
+    rng = np.random.default_rng(1)
+    start = float(loss(params))
+
+    def reference(stddev):
+        changes = []
+        for _ in range(200):
+            moved = jax.tree.map(
+                lambda x: np.float32(x + rng.normal(0.0, stddev, x.shape)), params
+            )
+            changes.append(abs(float(loss(moved)) - start))
+        return np.mean(changes), np.std(changes, ddof=1) / 200**0.5
+
+    def measured(**values):
+        asked = dataclasses.replace(settings, sharpness_samples=100, **values)
+        train = tiny_dataset.train
+        return measure_sharpness(asked, params, train, 10)["expected_sharpness"]
+
+    def is_far(one, other):
+        return abs(one[0] - other[0]) > 5 * math.hypot(one[1], other[1])
+
+    assert not is_far(measured(), reference(0.01))
+    assert is_far(measured(), reference(0.02))
+    # Another seed, other noise; the same one, the same.
+    assert measured(seed=1) != measured() == measured()
+
+
+def test_it_shows_that_it_is_at_work_and_can_be_stopped(
+    settings, tiny_dataset, network
+):
+    _, params = network
+    seen = []
+    train = tiny_dataset.train
+    assert measure_sharpness(settings, params, train, 10, seen.append) is not None
+    assert seen == [0, 10, 20]
+    stop = iter([False, True]).__next__
+    assert measure_sharpness(settings, params, train, 10, seen.append, stop) is None
+    assert seen == [0, 10, 20, 0, 10]
+
+
+def test_a_loss_that_is_not_finite_has_no_sharpness(
+    settings, tiny_dataset, network, tmp_path
+):
+    _, params = network
+    params = jax.tree.map(lambda x: x * np.float32(np.nan), params)
+    found = measure_sharpness(settings, params, tiny_dataset.train, 10)
+    assert math.isnan(found["expected_sharpness"][0])
+    path = tmp_path / "sharpness.json"
+    write_sharpness(path, found)
+    assert "NaN" not in path.read_text("utf-8")
+    assert math.isnan(read_sharpness(path)["expected_sharpness"][0])
+
+
+def test_what_is_written_comes_back_and_damage_counts_as_nothing(tmp_path):
+    path = tmp_path / "sharpness.json"
+    assert read_sharpness(path) == {}
+    sharpness = {"expected_sharpness": (0.1, 1e-17), "other": (2.0, 0.5)}
+    write_sharpness(path, sharpness)
+    assert read_sharpness(path) == sharpness
+    for text in ("", "{", "[1]", '{"a": 1}', '{"a": {"value": "x"}}', "null"):
+        path.write_text(text, encoding="utf-8")
+        assert read_sharpness(path) == {}
+
+
+class Recorder:
+    """What a run reports; wants it to stop once it is being measured."""
+
+    def __init__(self):
+        self.steps, self.parts, self.stops = [], [], False
+
+    def start(self, label, metrics):
+        pass
+
+    def advance(self, label, chunk, metrics):
+        self.steps.append(chunk.step)
+
+    def measuring(self, label, done, total):
+        self.parts.append((label, done, total))
+        self.stops = done > 0
+
+    def note(self, text):
+        raise AssertionError(text)
+
+
+def test_a_run_that_was_stopped_while_measured_is_measured_again(settings, tmp_path):
+    grid = new_grid(tmp_path, "corrupted-digits-short", settings, 1)
+    (cell,) = grid.cells()
+    first, second, third = Recorder(), Recorder(), Recorder()
+
+    def go(recorder, should_stop):
+        load = data_loader(None)
+        return run_cell(cell, grid.preset, "", recorder, load, should_stop).status
+
+    assert go(first, lambda: first.stops) == "interrupted"
+    assert first.steps[-1] == settings.steps
+    assert [done for _, done, _ in first.parts] == [0, 10]
+    assert not read_cell(cell).is_done
+    assert go(second, lambda: False) == "finished"
+    assert second.steps == []
+    assert second.parts == [("sgd (SB), seed 0", done, 20) for done in (0, 10, 20)]
+    assert read_cell(cell).is_done
+    before = read_cell(cell)
+    assert go(third, lambda: False) == "finished"
+    assert third.parts == [] and read_cell(cell) == before
