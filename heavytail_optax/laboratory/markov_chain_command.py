@@ -136,7 +136,7 @@ def _measure(command: MarkovChainCommand) -> None:
                 num_chains=command.chains,
                 burn_in=100_000,
                 landmarks=landmarks,
-                snapshot_every=max(1, steps // _SNAPSHOTS),
+                snapshot_every=max(100, steps // _SNAPSHOTS),
                 num_paths=command.chains,
             )
         )

@@ -8,15 +8,16 @@ import matplotlib.image
 import pytest
 
 from heavytail_optax import cli
+from heavytail_optax.laboratory import markov_chain_command, simulate_command
 
 SMALL = {
-    "simulate": ["--steps", "1500", "--chains", "8", "--scale", "5"],
+    "simulate": ["--steps", "600", "--chains", "8", "--scale", "5"],
     "exit-times": [
         *("--fields", "2", "--learning-rates", "4e-3", "2e-3", "--exits", "20"),
         *("--rare-learning-rates", "1e-4", "--samples", "256", "--scale", "1"),
     ],
     "markov-chain": [
-        *("--steps", "5000", "--chains", "32", "--samples", "256", "--scale", "0.2"),
+        *("--steps", "20000", "--chains", "32", "--samples", "256", "--scale", "0.2"),
     ],
 }
 
@@ -26,6 +27,9 @@ def _called_as_heavytail(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", ["heavytail"])
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.chdir(tmp_path)
+    # Each snapshot is a visit of the host, which takes a millisecond.
+    monkeypatch.setattr(simulate_command, "_SNAPSHOTS", 20)
+    monkeypatch.setattr(markov_chain_command, "_SNAPSHOTS", 2)
 
 
 @pytest.mark.filterwarnings("ignore:.*skewed.*")
