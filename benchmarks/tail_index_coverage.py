@@ -1,7 +1,7 @@
 """Bias of the estimators of the tail index, and how often their intervals cover it.
 
 Of each law, replications of a sample are drawn, and every estimator is given the absolute
-values (those of a stable law the draws themselves), at two fixed k and at the k that the
+values (those of a stable law the draws themselves), at three fixed k and at the k that the
 automatic choices take. Covered is the tail index of the law; for the light-tailed laws,
 which have none, gamma = 0, by the estimators that can say so.
 
@@ -20,7 +20,7 @@ import heavytail_optax as hto
 
 TI = hto.tail_index
 SIZE = 10_000
-FIXED_K = (100, 500)
+FIXED_K = (50, 100, 500)
 
 
 def exponential(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:

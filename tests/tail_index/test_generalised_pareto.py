@@ -21,7 +21,9 @@ def test_the_published_fit_of_the_danish_fires():
     got = fit(losses, 109)
     assert got.threshold == 10.0
     assert f"{got.gamma:.3f} {got.scale:.2f}" == "0.497 6.98"
-    assert f"{got.gamma_standard_error:.2f} {got.scale_standard_error:.1f}" == "0.14 1.2"
+    assert (
+        f"{got.gamma_standard_error:.2f} {got.scale_standard_error:.1f}" == "0.14 1.2"
+    )
 
 
 @pytest.mark.parametrize("shape", [-0.3, 0.0, 0.3, 1.0, 3.0])
@@ -56,8 +58,12 @@ def test_the_standard_errors_are_the_spread():
     draws = hto.tails.lomax(2.0).sample(jax.random.key(1), (500, 400))
     got = fit(draws, 399)
     np.testing.assert_allclose(got.gamma.mean(), 0.5, atol=0.02)
-    np.testing.assert_allclose(got.gamma.std(), got.gamma_standard_error.mean(), rtol=0.1)
-    np.testing.assert_allclose(got.scale.std(), got.scale_standard_error.mean(), rtol=0.1)
+    np.testing.assert_allclose(
+        got.gamma.std(), got.gamma_standard_error.mean(), rtol=0.1
+    )
+    np.testing.assert_allclose(
+        got.scale.std(), got.scale_standard_error.mean(), rtol=0.1
+    )
 
 
 def test_light_tails_have_no_index():
@@ -65,7 +71,7 @@ def test_light_tails_have_no_index():
     assert abs(exponential.gamma) < 4 * exponential.gamma_standard_error
     assert jnp.isinf(exponential.upper)
     uniform = fit(jax.random.uniform(jax.random.key(3), (400,)), 399)
-    assert uniform.gamma == -0.5  # the least that it gives
+    assert -0.5 <= uniform.gamma < -0.49  # the least that it gives is -1/2
     assert jnp.isinf(uniform.estimate)
 
 

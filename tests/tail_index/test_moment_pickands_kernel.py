@@ -42,7 +42,9 @@ def test_pickands_formula():
     gamma = np.log2((first - second) / (second - fourth))
     np.testing.assert_allclose(TI.pickands(DRAWS, 60).gamma, gamma, rtol=1e-4)
     # Rounded down to a multiple of four.
-    np.testing.assert_array_equal(TI.pickands(DRAWS, 63).gamma, TI.pickands(DRAWS, 60)[4])
+    np.testing.assert_array_equal(
+        TI.pickands(DRAWS, 63).gamma, TI.pickands(DRAWS, 60)[4]
+    )
     shifted = TI.pickands(DRAWS - 3.0, 60).gamma
     np.testing.assert_allclose(shifted, gamma, rtol=1e-3)
 
@@ -71,14 +73,18 @@ def test_pickands_variance(gamma, variance):
 def test_kernel_formula():
     k = 60
     place = np.arange(1, k + 1) / (k + 1)
-    spacings = np.arange(1, k + 1) * np.log(DESCENDING[:, :k] / DESCENDING[:, 1 : k + 1])
+    spacings = np.arange(1, k + 1) * np.log(
+        DESCENDING[:, :k] / DESCENDING[:, 1 : k + 1]
+    )
     for name, power in (("biweight", 2), ("triweight", 3)):
         weights = (1 - place**2) ** power
         expected = spacings @ weights / weights.sum()
         got = TI.kernel(DRAWS, k, kernel=name)
         np.testing.assert_allclose(got.gamma, expected, rtol=1e-4)
         factor = np.sqrt((weights**2).sum()) / weights.sum()
-        np.testing.assert_allclose(got.gamma_standard_error, expected * factor, rtol=1e-4)
+        np.testing.assert_allclose(
+            got.gamma_standard_error, expected * factor, rtol=1e-4
+        )
 
 
 def test_the_uniform_kernel_is_hill():
