@@ -11,7 +11,7 @@ SIZE = 5000
 
 
 def lognormal(key, shape):
-    return jnp.exp(2.0 * jax.random.normal(key, shape))
+    return jnp.exp(jax.random.normal(key, shape))
 
 
 LAWS = {
