@@ -58,13 +58,13 @@ def main() -> None:
 
     def theirs_at_k():
         fit = powerlaw.Fit(numbers, xmin=descending[k], verbose=False)
-        return fit.alpha - 1.0
+        return fit.power_law.alpha - 1.0
 
     def theirs_at_best():
         # The upper end is left out, and so is the last of the draws in between.
         ends = descending[k], descending[k - thresholds - 1]
         fit = powerlaw.Fit(numbers, xmin=ends, verbose=False)
-        return fit.alpha - 1.0
+        return fit.power_law.alpha - 1.0
 
     rows = []
     for task, ours, theirs in (

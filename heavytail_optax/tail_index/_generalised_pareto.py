@@ -12,7 +12,7 @@ from heavytail_optax.tail_index._arguments import (
     check_samples,
 )
 from heavytail_optax.tail_index._order_statistics import largest
-from heavytail_optax.tail_index._result import from_gamma
+from heavytail_optax.tail_index._result import from_gamma, normal_quantile
 
 _STEPS = 30
 _NEAR_ZERO = 1e-2  # below this a series of eight terms is exact in float64
@@ -131,9 +131,11 @@ def _fit(samples: jax.Array, k: int, confidence) -> GeneralisedPareto:
     log_likelihood = -jnp.sum(terms, axis=-1) - k * (log_scale + jnp.log(unit))
     gamma = jnp.where(is_valid, gamma, jnp.nan)
     scale = jnp.where(is_valid, jnp.exp(log_scale) * unit, jnp.nan)
-    index = from_gamma(
-        gamma, (1.0 + gamma) / jnp.sqrt(1.0 * k), k, threshold, confidence
-    )
+    root = jnp.sqrt(1.0 * k)
+    # The logarithm of 1 + gamma has the same variance whatever gamma is.
+    factor = jnp.exp(normal_quantile(confidence, gamma.dtype) / root)
+    interval = (1.0 + gamma) / factor - 1.0, (1.0 + gamma) * factor - 1.0
+    index = from_gamma(gamma, (1.0 + gamma) / root, interval, k, threshold)
     return GeneralisedPareto(
         *index,
         scale=scale,

@@ -11,7 +11,11 @@ from heavytail_optax.tail_index._arguments import (
     check_samples,
 )
 from heavytail_optax.tail_index._order_statistics import largest
-from heavytail_optax.tail_index._result import TailIndex, from_gamma
+from heavytail_optax.tail_index._result import (
+    TailIndex,
+    from_gamma,
+    normal_quantile,
+)
 
 
 def _variance(gamma: jax.Array) -> jax.Array:
@@ -77,4 +81,10 @@ def moment(
     first, second = jnp.mean(logs, axis=-1), jnp.mean(logs**2, axis=-1)
     gamma = first + 1.0 - 0.5 / (1.0 - first**2 / second)
     error = jnp.sqrt(_variance(gamma) / k)
-    return from_gamma(gamma, error, k, threshold, confidence)
+    half = normal_quantile(confidence, gamma.dtype)
+    # For positive gamma, asinh(gamma) has the same variance whatever gamma is.
+    place, step = jnp.arcsinh(gamma), half / jnp.sqrt(1.0 * k)
+    is_heavy = gamma >= 0.0
+    low = jnp.where(is_heavy, jnp.sinh(place - step), gamma - half * error)
+    high = jnp.where(is_heavy, jnp.sinh(place + step), gamma + half * error)
+    return from_gamma(gamma, error, (low, high), k, threshold)

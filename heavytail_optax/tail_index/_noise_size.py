@@ -43,9 +43,10 @@ def _norm(leaf: jax.Array) -> jax.Array:
     wide = leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
     wide = jnp.clip(wide, -limit, limit).astype(jnp.float32)
     largest = jnp.max(jnp.abs(wide), axis=axes, initial=0.0, keepdims=True)
-    unit = jnp.where(largest > 0.0, largest, 1.0)
+    # The inverse of a unit beyond would be denormal, which most devices take for zero.
+    unit = jnp.clip(largest, 1e-37, 1e37)
     root = jnp.sqrt(jnp.sum((wide / unit) ** 2, axis=axes))
-    return jnp.minimum(root * largest.reshape(root.shape), limit)
+    return jnp.minimum(root * unit.reshape(root.shape), limit)
 
 
 def _of_norms(noise: Sequence[jax.Array]) -> jax.Array:

@@ -11,7 +11,11 @@ from heavytail_optax.tail_index._arguments import (
     check_samples,
 )
 from heavytail_optax.tail_index._order_statistics import largest
-from heavytail_optax.tail_index._result import TailIndex, from_gamma
+from heavytail_optax.tail_index._result import (
+    TailIndex,
+    from_gamma,
+    normal_quantile,
+)
 
 
 def _variance(gamma: jax.Array) -> jax.Array:
@@ -78,4 +82,6 @@ def pickands(
     ratio = jnp.where(is_valid, upper, 1.0) / jnp.where(is_valid, lower, 1.0)
     gamma = jnp.where(is_valid, jnp.log2(ratio), jnp.nan)
     error = jnp.sqrt(_variance(gamma) / quarter)
-    return from_gamma(gamma, error, 4 * quarter, fourth, confidence)
+    half = normal_quantile(confidence, gamma.dtype) * error
+    interval = gamma - half, gamma + half
+    return from_gamma(gamma, error, interval, 4 * quarter, fourth)

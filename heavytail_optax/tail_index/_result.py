@@ -65,12 +65,23 @@ def _result(gamma, gamma_error, lower, upper, k, threshold) -> TailIndex:
 
 
 def from_gamma(
-    gamma: jax.Array, gamma_error: jax.Array, k, threshold: jax.Array, confidence
+    gamma: jax.Array,
+    gamma_error: jax.Array,
+    gamma_interval: tuple[jax.Array, jax.Array],
+    k,
+    threshold: jax.Array,
 ) -> TailIndex:
-    """The result of an estimator of gamma that is nearly normal."""
-    half = normal_quantile(confidence, gamma.dtype) * gamma_error
-    lower = inverse_or_infinity(gamma + half)
-    upper = inverse_or_infinity(gamma - half)
+    """The result of an estimator of gamma, which may be negative.
+
+    Args:
+      gamma: the estimate.
+      gamma_error: its standard error.
+      gamma_interval: lower and upper ends of the interval of gamma.
+      k: how many of the largest draws were used.
+      threshold: the draw next to them.
+    """
+    low, high = gamma_interval
+    lower, upper = inverse_or_infinity(high), inverse_or_infinity(low)
     return _result(gamma, gamma_error, lower, upper, k, threshold)
 
 

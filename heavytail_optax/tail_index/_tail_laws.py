@@ -12,8 +12,8 @@ from heavytail_optax.tails._stable_integral import stable_upper_tail
 _STABLE_POINTS = 48
 
 
-def _excess_of_hazard(w: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """`h = hazard(w) - w` of the standard normal law, and `(1 - w h) / h^2`.
+def _excess_of_hazard(w: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """`h = hazard(w) - w` of the normal law, `(1 - w h) / h^2`, and the log of the hazard.
 
     The second is the mean square over the squared mean of a normal law cut off at w
     standard deviations: it grows from 1 to 2. For large w both come from the continued
@@ -27,10 +27,12 @@ def _excess_of_hazard(w: jax.Array) -> tuple[jax.Array, jax.Array]:
     tail = 2.0 / tail
     near = jnp.where(is_large, 0.0, w)
     log_density = -0.5 * near**2 - 0.5 * jnp.log(2.0 * jnp.pi)
-    h = jnp.exp(log_density - jax.scipy.special.log_ndtr(-near)) - near
+    log_hazard = log_density - jax.scipy.special.log_ndtr(-near)
+    h = jnp.exp(log_hazard) - near
     return (
         jnp.where(is_large, 1.0 / (far + tail), h),
         jnp.where(is_large, tail * (far + tail), (1.0 - near * h) / h**2),
+        jnp.where(is_large, jnp.log(far + 1.0 / (far + tail)), log_hazard),
     )
 
 
@@ -54,8 +56,9 @@ def lognormal_fit(y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
 
     ends = jnp.asarray(-20.0, y.dtype), jnp.asarray(60.0, y.dtype)
     w, _ = jax.lax.fori_loop(0, 50, halve, ends)
-    h, _ = _excess_of_hazard(w)
-    each = jnp.log(h * (w + h)) - h * scaled * (w + 0.5 * h * scaled) - jnp.log(unit)
+    h, _, log_hazard = _excess_of_hazard(w)
+    exponent = h * scaled * (w + 0.5 * h * scaled)
+    each = jnp.log(h) + log_hazard - exponent - jnp.log(unit)
     return -w / h * unit, unit / h, each
 
 

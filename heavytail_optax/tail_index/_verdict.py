@@ -14,9 +14,17 @@ from heavytail_optax.tail_index._result import TailIndex
 
 _NAME = "assess_tail"
 _FEWEST = 30  # of the largest draws; with fewer, no test has any power
-_LEVEL = 0.01  # of each test
-_CHI_SQUARE = 5.41  # exceeded with this level by half a chi-square at a boundary
-_NORMAL = 2.33  # by a standard normal
+
+
+class _Level(NamedTuple):
+    """A level of significance, and what exceeds it."""
+
+    p_value: float
+    chi_square: float  # of half a chi-square, the other half at the boundary
+    normal: float
+
+
+_REJECTED, _DOUBTFUL = _Level(0.01, 5.41, 2.33), _Level(0.1, 1.64, 1.28)
 
 
 class TailAssessment(NamedTuple):
@@ -48,21 +56,23 @@ def _default_k(num_draws: int, most: int) -> int:
     return max(5, min(round(2.0 * num_draws ** (4 / 7)), num_draws // 5, most))
 
 
-def _reasons_against(drift: HillDrift, fits: dict[str, TailFit]) -> list[str]:
-    """What rejects a power law from this threshold on, at the level of 1 %."""
+def _reasons_against(
+    drift: HillDrift, fits: dict[str, TailFit], level: _Level
+) -> list[str]:
+    """What speaks against a power law from this threshold on."""
     reasons = []
-    if drift.p_value < _LEVEL and drift.z > 0:
+    if drift.p_value < level.p_value and drift.z > 0:
         reasons.append(
             f"The estimate moves with k: {float(drift.estimate):.2f} from all of them, "
             f"{float(drift.outer_estimate):.2f} from a quarter."
         )
     exponential, lognormal = fits["exponential"], fits["lognormal"]
-    if exponential.normalised_ratio < -_NORMAL:
+    if exponential.normalised_ratio < -level.normal:
         reasons.append(
             "An exponential tail fits better (normalised log-likelihood ratio "
             f"{float(exponential.normalised_ratio):.1f})."
         )
-    if -2.0 * lognormal.ratio > _CHI_SQUARE:
+    if -2.0 * lognormal.ratio > level.chi_square:
         reasons.append(
             "A lognormal tail fits better (log-likelihood ratio "
             f"{float(lognormal.ratio):.1f})."
@@ -102,7 +112,7 @@ def _decide(
         + ("above" if is_heavier else "not clearly above")
         + " 0, the value of an exponential tail."
     )
-    against = _reasons_against(drift, fits)
+    against = _reasons_against(drift, fits, _REJECTED)
     if against and is_heavier:
         sentence = (
             f"Not a power law: {of_draws} have a tail heavier than exponential, but an "
@@ -115,13 +125,20 @@ def _decide(
             f"them; the index of {interval} that Hill's estimator gives means nothing."
         )
         return "not heavy-tailed", sentence, (*against, gamma_reason)
-    if drift.p_value < _LEVEL:
+    if drift.p_value < _REJECTED.p_value:
         reason = (
             f"The estimate moves with k: {float(drift.estimate):.2f} from all of them, "
             f"{float(drift.outer_estimate):.2f} from a quarter; take a smaller k."
         )
         sentence = f"Cannot tell: {of_draws} get heavier-tailed farther out."
         return "cannot tell", sentence, (reason, gamma_reason)
+    doubts = _reasons_against(drift, fits, _DOUBTFUL)
+    if doubts and is_heavier:
+        sentence = (
+            f"Cannot tell: {of_draws} do not reject a power law of index {interval}, but "
+            "there are doubts."
+        )
+        return "cannot tell", sentence, (*doubts, gamma_reason)
     if is_heavier and fits["exponential"].ratio > 0:
         sentence = (
             f"Heavy-tailed: a power law of index {interval} describes {of_draws}; if it "
@@ -140,15 +157,15 @@ def assess_tail(
 ) -> TailAssessment:
     """Says in plain words whether the draws are heavy-tailed, or that one cannot tell.
 
-    At the threshold of the k largest draws, each test at the level of 1 %:
+    At the threshold of the k largest draws, with each test at the level of 1 %:
 
     - a power law is rejected if Hill's estimate moves with k (`hill_drift`), or if an
       exponential or a lognormal tail fits better (`compare_fits`);
     - the tail is heavier than exponential if the shape of the generalised Pareto fit is
       above zero.
 
-    The verdict is "heavy-tailed" if a power law is not rejected and the tail is heavier
-    than exponential; "not heavy-tailed" if it is rejected and the tail not heavier;
+    The verdict is "heavy-tailed" if a power law is not rejected, not even at 10 %, and
+    the tail is heavier than exponential; "not heavy-tailed" if it is rejected and the tail not heavier;
     "not a power law" if it is rejected and the tail is heavier, as a lognormal one is;
     "cannot tell" in all other cases, and for k below 30.
 
@@ -189,7 +206,7 @@ def assess_tail(
     k = check_integer(_NAME, "k", k, 5, size - 1)
     index = hill(samples, k)
     drift = hill_drift(samples, max(k, 8))
-    pareto = generalised_pareto(samples, k, confidence=1.0 - 2.0 * _LEVEL)
+    pareto = generalised_pareto(samples, k, confidence=1.0 - 2.0 * _REJECTED.p_value)
     fits = compare_fits(samples, k, alternatives=("exponential", "lognormal"))
     verdict = _decide(index, drift, pareto, fits, k, num_draws)
     return TailAssessment(*verdict, k, index, drift, pareto, fits)

@@ -22,7 +22,7 @@ def test_parameters_and_their_errors(alpha, beta):
         ("estimate", alpha),
         ("beta", beta),
         ("scale", 3.0),
-        ("location", 7.0 - 3.0 * away * -1.0),
+        ("location", 7.0 + 3.0 * away),
     ):
         values = np.asarray(getattr(got, name), np.float64)
         prefix = "" if name == "estimate" else f"{name}_"

@@ -1,0 +1,119 @@
+"""The automatic choices of k against brute force, and against a published one."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from public_samples import BLACKOUTS
+from statistical_checks import FALSE_ALARM_RATE, means_p_value
+
+import heavytail_optax as hto
+from heavytail_optax.tail_index._choice_of_k import _resampled
+
+TI = hto.tail_index
+
+
+def distances(draws, candidates):
+    """Kolmogorov-Smirnov distance of the k largest from their best power law."""
+    descending = -np.sort(-np.asarray(draws, np.float64))
+    found = []
+    for k in candidates:
+        ratio = descending[:k] / descending[k]
+        model = ratio ** (-1.0 / np.log(ratio).mean())
+        rank = np.arange(k)
+        found.append(max(np.max(model - rank / k), np.max((rank + 1) / k - model)))
+    return np.asarray(found)
+
+
+def test_the_published_threshold_of_the_blackouts():
+    """Clauset, Shalizi, Newman (2009), table 6.1: xmin 230 (thousand), 2.3, n_tail 59.
+
+    Their exponent is that of the density, one more than ours, and counts the draw at the
+    threshold: 1 + alpha (k + 1) / k.
+    """
+    choice = TI.choose_k_by_distance(
+        jnp.asarray(BLACKOUTS), min_k=2, num_candidates=300
+    )
+    assert choice.index.threshold == 230_000.0
+    assert choice.k == 58
+    density = 1 + choice.index.estimate * 59 / 58
+    assert f"{density:.1f}" == "2.3"
+    # The package `powerlaw`, version 2.0.0, gives 2.27264 and 0.15.
+    np.testing.assert_allclose(density, 2.27264, atol=1e-4)
+
+
+def test_distance_against_brute_force():
+    draws = np.random.default_rng(0).standard_t(3, (2, 400))
+    draws = np.abs(draws)
+    got = TI.choose_k_by_distance(jnp.asarray(draws, jnp.float32), num_candidates=400)
+    for row in range(2):
+        expected = distances(draws[row], range(10, 400))
+        np.testing.assert_allclose(got.criterion[row], expected.min(), atol=1e-4)
+        assert expected[int(got.k[row]) - 10] < expected.min() + 1e-4
+
+
+def test_few_candidates_and_points_come_close():
+    draws = jnp.abs(hto.tails.student_t(3.0).sample(jax.random.key(0), (5000,)))
+    every = TI.choose_k_by_distance(draws, num_candidates=5000, num_points=5000)
+    some = TI.choose_k_by_distance(draws, num_candidates=60, num_points=300)
+    assert some.criterion < 1.3 * every.criterion
+
+
+def test_the_top_of_a_resample():
+    """Ranks without a sort have the means of ranks from a resample that is sorted."""
+    keys = jax.random.split(jax.random.key(1), 4000)
+    got = jax.vmap(lambda key: _resampled(key, 200, 50, 10))(keys)
+    plain = np.random.default_rng(2).integers(0, 200, (4000, 50))
+    plain = np.sort(plain, axis=-1)[:, :10]
+    expected = plain.mean(axis=0)
+    tolerance = 4 * plain.std(axis=0).max() / 4000**0.5
+    assert means_p_value(got, expected, tolerance) > FALSE_ALARM_RATE
+    assert means_p_value(got, expected + 2.0, tolerance) < FALSE_ALARM_RATE
+    np.testing.assert_allclose(np.std(got, axis=0), plain.std(axis=0), rtol=0.15)
+
+
+@pytest.fixture(scope="module")
+def choices():
+    laws = {
+        "pareto": hto.tails.pareto(1.5),
+        "student": hto.tails.student_t(2.0),
+        "gaussian": hto.tails.gaussian(),
+    }
+    draws = jnp.stack(
+        [jnp.abs(law.sample(jax.random.key(2), (30, 4000))) for law in laws.values()]
+    )
+    return dict(
+        zip(laws, np.asarray(TI.choose_k_by_bootstrap(draws, 0).k), strict=True)
+    ), draws  # fmt: skip
+
+
+def test_bootstrap_balances_bias_against_variance(choices):
+    k, _ = choices
+    # Without bias as many as there may be; for Student's law a few per cent.
+    assert np.median(k["pareto"]) > 1000
+    assert 40 < np.median(k["student"]) < 600
+    assert np.median(k["gaussian"]) < 100
+    assert k["pareto"].max() <= 2000
+
+
+def test_bootstrap_does_better_than_a_tenth_or_a_thousandth(choices):
+    k, draws = choices
+    errors = {}
+    for name, use in (
+        ("chosen", jnp.asarray(k["student"])),
+        ("many", 1600),
+        ("few", 4),
+    ):
+        estimate = np.asarray(TI.hill(draws[1], use).estimate, np.float64)
+        errors[name] = np.sqrt(np.mean((1 / estimate - 0.5) ** 2))
+    assert errors["chosen"] < 0.7 * min(errors["many"], errors["few"])
+
+
+def test_bootstrap_is_a_function_of_draws_and_key(choices):
+    _, draws = choices
+    one = TI.choose_k_by_bootstrap(draws[1, :3], 5, num_resamples=20)
+    two = TI.choose_k_by_bootstrap(draws[1, :3] * 8.0, 5, num_resamples=20)
+    np.testing.assert_array_equal(one.k, two.k)
+    np.testing.assert_allclose(one.criterion, two.criterion, rtol=1e-3)
+    other = TI.choose_k_by_bootstrap(draws[1, :3], 6, num_resamples=20)
+    assert (other.k != one.k).any()

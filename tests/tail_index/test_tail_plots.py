@@ -1,0 +1,47 @@
+import jax
+import numpy as np
+import pytest
+
+import heavytail_optax as hto
+
+pytest.importorskip("matplotlib")
+TI = hto.tail_index
+DRAWS = hto.tails.pareto(1.5).sample(jax.random.key(0), (500,))
+
+
+def saved(axes, path):
+    """The bytes of the figure: it can be drawn."""
+    axes.figure.savefig(path)
+    return path.stat().st_size
+
+
+def test_hill_plot(tmp_path):
+    axes = TI.plot_hill(DRAWS, 100)
+    (line,) = axes.lines
+    k = np.arange(5, 101)
+    np.testing.assert_array_equal(line.get_xdata(), k)
+    expected = TI.hill_path(DRAWS, 100).estimate[4:]
+    np.testing.assert_allclose(line.get_ydata(), expected, rtol=1e-4)
+    assert TI.plot_hill(DRAWS, axes=axes) is axes
+    assert saved(axes, tmp_path / "hill.png") > 1000
+
+
+def test_pareto_quantiles(tmp_path):
+    axes = TI.plot_pareto_qq(DRAWS, 100)
+    points, line = axes.lines
+    descending = np.sort(np.asarray(DRAWS, np.float64))[::-1]
+    logs = np.log(descending[:100] / descending[100])
+    np.testing.assert_allclose(points.get_ydata(), logs)
+    slope = line.get_ydata()[0] / line.get_xdata()[0]
+    np.testing.assert_allclose(slope, TI.hill(DRAWS, 100).gamma, rtol=1e-4)
+    assert saved(axes, tmp_path / "quantiles.png") > 1000
+
+
+def test_mean_excess(tmp_path):
+    axes = TI.plot_mean_excess(DRAWS, 100)
+    (points,) = axes.lines
+    threshold, excess = points.get_xdata()[-1], points.get_ydata()[-1]
+    draws = np.asarray(DRAWS, np.float64)
+    expected = draws[draws > threshold].mean() - threshold
+    np.testing.assert_allclose(excess, expected)
+    assert saved(axes, tmp_path / "excess.png") > 1000

@@ -1,0 +1,71 @@
+"""The verdict: heavy, light, neither, and that it says when it cannot tell."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import heavytail_optax as hto
+
+assess = hto.tail_index.assess_tail
+SIZE = 5000
+
+
+def lognormal(key, shape):
+    return jnp.exp(jax.random.normal(key, shape))
+
+
+LAWS = {
+    "pareto": (hto.tails.pareto(1.5).sample, "heavy-tailed"),
+    "stable": (hto.tails.alpha_stable(1.5).sample, "heavy-tailed"),
+    "gaussian": (hto.tails.gaussian().sample, "not heavy-tailed"),
+    "exponential": (jax.random.exponential, "not heavy-tailed"),
+    "lognormal": (lognormal, "not a power law"),
+}
+
+
+def verdicts(sample, k, num):
+    return [
+        assess(jnp.abs(sample(jax.random.key(seed), (SIZE,))), k=k)
+        for seed in range(num)
+    ]
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_verdicts(name):
+    sample, expected = LAWS[name]
+    found = verdicts(sample, 400, 8)
+    words = [each.verdict for each in found]
+    assert words.count(expected) >= 6, words
+    # The opposite is never said.
+    opposite = {"heavy-tailed": "not heavy-tailed"}.get(expected, "heavy-tailed")
+    assert opposite not in words
+    for each in found:
+        assert each.sentence.endswith(".")
+        assert each.reasons
+        assert all(reason.endswith(".") for reason in each.reasons)
+
+
+def test_the_sentence_says_what_was_found():
+    (found,) = verdicts(hto.tails.pareto(1.5).sample, 400, 1)
+    assert found.sentence.startswith("Heavy-tailed: a power law of index 1.")
+    assert "the 400 largest of 5000 draws" in found.sentence
+    assert found.sentence.endswith("its variance is infinite.")
+    (found,) = verdicts(hto.tails.gaussian().sample, 400, 1)
+    assert "means nothing" in found.sentence
+    assert any("moves with k" in reason for reason in found.reasons)
+    assert any("exponential tail fits better" in reason for reason in found.reasons)
+
+
+def test_too_few_draws_cannot_tell():
+    draws = hto.tails.pareto(1.5).sample(jax.random.key(0), (100,))
+    found = assess(draws)
+    assert found.verdict == "cannot tell"
+    assert found.k == 20
+
+
+def test_the_largest_draws_suffice():
+    draws = hto.tails.pareto(1.5).sample(jax.random.key(0), (SIZE,))
+    largest = jnp.sort(draws)[-500:]
+    whole, part = assess(draws), assess(largest, num_draws=SIZE)
+    assert part.sentence == whole.sentence
+    assert part.k == whole.k == 260
