@@ -4,6 +4,7 @@ import functools
 from typing import Any, NamedTuple
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 
 from heavytail_optax._keys import check_key, tagged_key
@@ -16,8 +17,14 @@ from heavytail_optax.flatness._arguments import (
     check_loss,
     check_params,
 )
-from heavytail_optax.flatness._lanczos import hessian_operator, import_matfree, krylov
+from heavytail_optax.flatness._lanczos import (
+    Krylov,
+    hessian_operator,
+    import_matfree,
+    krylov,
+)
 from heavytail_optax.flatness._loss_changes import loss_at, mean_and_standard_error
+from heavytail_optax.flatness._perturbation import in_float
 
 _EIGENVALUES = "hessian_eigenvalues"
 _TRACE = "hessian_trace"
@@ -50,31 +57,34 @@ class HessianTrace(NamedTuple):
     standard_error: jax.Array
 
 
-@functools.partial(
-    jax.jit, static_argnames=("loss_fn", "num_eigenvalues", "which", "num_matvecs")
-)
-def _eigenvalues(
+@functools.partial(jax.jit, static_argnames=("loss_fn", "num_matvecs"))
+def _krylov(
     loss_fn: Loss,
     params: Any,
     args: tuple[Any, ...],
     key: jax.Array,
     *,
-    num_eigenvalues: int,
-    which: str,
     num_matvecs: int,
-) -> HessianEigenvalues:
+) -> Krylov:
     decomp, _ = import_matfree(_EIGENVALUES)
-    operator = hessian_operator(loss_fn, params, args)
-    start = jax.random.normal(key, operator.origin.shape, operator.origin.dtype)
-    space = krylov(decomp, operator.matvec, start, num_matvecs)
+    matvec, origin = hessian_operator(loss_fn, params, args)
+    start = jax.random.normal(key, origin.shape, origin.dtype)
+    return krylov(decomp, matvec, start, num_matvecs)
+
+
+@functools.partial(jax.jit, static_argnames=("num_eigenvalues", "which"))
+def _chosen(
+    space: Krylov, params: Any, *, num_eigenvalues: int, which: str
+) -> HessianEigenvalues:
     rank = {"largest": -space.values, "smallest": space.values}
     rank["magnitude"] = -jnp.abs(space.values)
     # NaN, of values that the space does not have, is sorted last.
     chosen = jnp.argsort(rank[which])[:num_eigenvalues]
     vectors = space.coefficients[:, chosen].T @ space.basis
+    _, unravel = jax.flatten_util.ravel_pytree(in_float(params))
     return HessianEigenvalues(
         values=space.values[chosen],
-        vectors=jax.vmap(operator.unravel)(vectors),
+        vectors=jax.vmap(unravel)(vectors),
         residuals=space.residuals[chosen],
     )
 
@@ -152,15 +162,10 @@ def hessian_eigenvalues(
     loss_fn = check_loss(name, loss_fn, params, args)
     import_matfree(name)
     check_finite(name, loss_at(loss_fn, params, args))
-    return _eigenvalues(
-        loss_fn,
-        params,
-        args,
-        tagged_key(key, name),
-        num_eigenvalues=num_eigenvalues,
-        which=which,
-        num_matvecs=num_matvecs,
+    space = _krylov(
+        loss_fn, params, args, tagged_key(key, name), num_matvecs=num_matvecs
     )
+    return _chosen(space, params, num_eigenvalues=num_eigenvalues, which=which)
 
 
 @functools.partial(jax.jit, static_argnames=("loss_fn", "num_samples"))
@@ -174,13 +179,13 @@ def _quadratic_forms(
 ) -> jax.Array:
     """`v H v` for vectors of random signs, shape=(num_samples,)."""
     _, stochtrace = import_matfree(_TRACE)
-    operator = hessian_operator(loss_fn, params, args)
+    matvec, origin = hessian_operator(loss_fn, params, args)
     integrand = stochtrace.monte_carlo_trace()
-    sample = stochtrace.sampler_signs(operator.origin, num=1)
+    sample = stochtrace.sampler_signs(origin, num=1)
 
     def form(index: jax.Array) -> jax.Array:
         signs = sample(jax.random.fold_in(key, index))[0]
-        return integrand(operator.matvec, signs)
+        return integrand(matvec, signs)
 
     return jax.lax.map(form, jnp.arange(num_samples))
 

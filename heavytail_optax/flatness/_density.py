@@ -55,12 +55,12 @@ def _quadrature(
 ) -> tuple[jax.Array, jax.Array]:
     """Nodes and weights of each sample, shape=(num_samples, num_matvecs)."""
     decomp, stochtrace = import_matfree(_NAME)
-    operator = hessian_operator(loss_fn, params, args)
-    sample = stochtrace.sampler_signs(operator.origin, num=1)
+    matvec, origin = hessian_operator(loss_fn, params, args)
+    sample = stochtrace.sampler_signs(origin, num=1)
 
     def of_sample(index: jax.Array) -> tuple[jax.Array, jax.Array]:
         start = sample(jax.random.fold_in(key, index))[0]
-        space = krylov(decomp, operator.matvec, start, num_matvecs)
+        space = krylov(decomp, matvec, start, num_matvecs)
         weights = space.coefficients[0] ** 2
         return space.values, jnp.where(jnp.isnan(space.values), 0.0, weights)
 

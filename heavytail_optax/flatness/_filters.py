@@ -1,5 +1,6 @@
 """Directions scaled filter by filter to the weights."""
 
+import functools
 from typing import Any
 
 import jax
@@ -9,6 +10,20 @@ from heavytail_optax._validation import is_integer, type_error, value_error
 from heavytail_optax.flatness._arguments import check_params
 from heavytail_optax.flatness._perturbation import in_float
 from heavytail_optax.flatness._slices import check_vector
+
+
+@functools.partial(jax.jit, static_argnames="filter_axis")
+def _normalised(direction: Any, params: Any, *, filter_axis: int) -> Any:
+    def of_leaf(d: jax.Array, w: jax.Array) -> jax.Array:
+        if d.ndim < 2:
+            return jnp.zeros_like(d)
+        own_axis = filter_axis % d.ndim
+        axes = tuple(axis for axis in range(d.ndim) if axis != own_axis)
+        size = jnp.sqrt(jnp.sum(d**2, axis=axes, keepdims=True))
+        wanted = jnp.sqrt(jnp.sum(w**2, axis=axes, keepdims=True))
+        return d * jnp.where(size > 0.0, wanted / jnp.where(size > 0.0, size, 1.0), 0.0)
+
+    return jax.tree.map(of_leaf, direction, params)
 
 
 def filter_normalise(direction: Any, params: Any, *, filter_axis: int = -1) -> Any:
@@ -56,13 +71,4 @@ def filter_normalise(direction: Any, params: Any, *, filter_axis: int = -1) -> A
     if filter_axis not in (-1, 0):
         raise value_error(name, "filter_axis", accepted, filter_axis)
 
-    def of_leaf(d: jax.Array, w: jax.Array) -> jax.Array:
-        if d.ndim < 2:
-            return jnp.zeros_like(d)
-        own_axis = filter_axis % d.ndim
-        axes = tuple(axis for axis in range(d.ndim) if axis != own_axis)
-        size = jnp.sqrt(jnp.sum(d**2, axis=axes, keepdims=True))
-        wanted = jnp.sqrt(jnp.sum(w**2, axis=axes, keepdims=True))
-        return d * jnp.where(size > 0.0, wanted / jnp.where(size > 0.0, size, 1.0), 0.0)
-
-    return jax.tree.map(of_leaf, direction, params)
+    return _normalised(direction, params, filter_axis=filter_axis)

@@ -30,22 +30,16 @@ def import_matfree(function: str) -> tuple[Any, Any]:
     return decomp, stochtrace
 
 
-class Operator(NamedTuple):
-    """The Hessian of a loss, on flat vectors.
+def hessian_operator(
+    loss_fn: Loss, params: Any, args: tuple[Any, ...]
+) -> tuple[Callable[[jax.Array], jax.Array], jax.Array]:
+    """The Hessian at the parameters, on flat vectors.
 
-    Attributes:
-      matvec: from a vector to its product with the Hessian, both of shape (n,).
-      origin: the parameters as a vector, shape=(n,), float32 or wider.
-      unravel: from such a vector to a pytree like the parameters.
+    Returns:
+      From a vector to its product with the Hessian, both of shape (n,); and the
+      parameters as such a vector. Vectors are float32 or wider; the loss sees the
+      parameters in their own dtypes.
     """
-
-    matvec: Callable[[jax.Array], jax.Array]
-    origin: jax.Array
-    unravel: Callable[[jax.Array], Any]
-
-
-def hessian_operator(loss_fn: Loss, params: Any, args: tuple[Any, ...]) -> Operator:
-    """The Hessian at the parameters; vectors are wide, the loss sees its own dtypes."""
     dtypes = jax.tree.map(lambda x: x.dtype, params)
     origin, unravel = jax.flatten_util.ravel_pytree(in_float(params))
 
@@ -55,7 +49,7 @@ def hessian_operator(loss_fn: Loss, params: Any, args: tuple[Any, ...]) -> Opera
 
     # What depends on the parameters only is computed once, and kept for all vectors.
     _, matvec = jax.linearize(jax.grad(flat_loss), origin)
-    return Operator(matvec, origin, unravel)
+    return matvec, origin
 
 
 class Krylov(NamedTuple):

@@ -67,6 +67,7 @@ def check_samples_at_once(
     return min(wanted, num_samples)
 
 
+@jax.jit
 def mean_and_standard_error(values: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Mean over samples, shape=(n,), and its standard error; NaN for one sample."""
     n = values.shape[0]

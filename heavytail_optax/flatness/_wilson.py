@@ -2,10 +2,12 @@
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 
+@jax.jit
 def wilson_interval(
-    successes: jax.Array, trials: int, confidence: float
+    successes: jax.Array, trials: ArrayLike, confidence: ArrayLike
 ) -> tuple[jax.Array, jax.Array]:
     """Wilson's score interval, which keeps its width where the share is 0 or 1.
 

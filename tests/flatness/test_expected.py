@@ -117,24 +117,30 @@ def test_samples_at_once_and_the_order_of_them_change_nothing():
         )
 
 
+def few_draws(params, key, stddev=0.01):
+    return expected_sharpness(
+        quadratic, params, key, args=DATA, stddev=stddev, num_samples=10
+    )
+
+
+compiled = jax.jit(few_draws)
+
+
 def test_under_jit_and_vmap():
-    measure = functools.partial(expected_sharpness, quadratic, num_samples=10)
-    eager = measure(point(0.5), jax.random.key(6), args=DATA, stddev=0.1)
-    compiled = jax.jit(measure)(point(0.5), jax.random.key(6), args=DATA, stddev=0.1)
-    np.testing.assert_allclose(eager, compiled, rtol=1e-4)
     keys = jax.random.split(jax.random.key(6), 3)
-    many = jax.vmap(lambda key: measure(point(0.5), key, args=DATA))(keys)
-    one = measure(point(0.5), keys[1], args=DATA)
-    np.testing.assert_allclose(many.mean[1], one.mean, rtol=1e-4)
+    eager = few_draws(point(0.5), keys[1], 0.1)
+    np.testing.assert_allclose(eager, compiled(point(0.5), keys[1], 0.1), rtol=1e-4)
+    many = jax.jit(jax.vmap(few_draws, (None, 0, None)))(point(0.5), keys, 0.1)
+    np.testing.assert_allclose(many.mean[1], eager.mean, rtol=1e-4)
 
 
 def test_traced_values_that_are_bad_give_nan():
-    measure = jax.jit(functools.partial(expected_sharpness, quadratic, num_samples=4))
+    key = jax.random.key(0)
     for stddev in (0.0, -1.0, jnp.nan):
-        assert np.isnan(measure(point(), 0, args=DATA, stddev=stddev).mean)
+        assert np.isnan(compiled(point(), key, stddev).mean)
     bad = point() | {"b": jnp.full(20, jnp.nan)}
-    assert np.isnan(measure(bad, 0, args=DATA).mean)
-    assert np.isfinite(measure(point(), 0, args=DATA, stddev=0.1).mean)
+    assert np.isnan(compiled(bad, key, 0.1).mean)
+    assert np.isfinite(compiled(point(), key, 0.1).mean)
 
 
 def test_the_same_program_serves_every_call():

@@ -7,16 +7,15 @@ import pytest
 import small_network
 
 from heavytail_optax.flatness import (
-    expected_sharpness,
     gauss_newton_loss,
-    hessian_eigenvalues,
+    loss_line,
     mean_over_batches,
 )
 
 PARAMS, ARGS = small_network.make()
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 25, 50, 1000])
+@pytest.mark.parametrize("batch_size", [7, 25, 1000])
 def test_loss_and_gradient_are_those_of_all_data(batch_size):
     batched = mean_over_batches(small_network.loss, batch_size)
     for function in (lambda f: f, jax.grad):
@@ -29,22 +28,25 @@ def test_loss_and_gradient_are_those_of_all_data(batch_size):
         )
 
 
-def test_measures_take_it_for_the_loss():
-    for loss in (
-        small_network.loss,
-        gauss_newton_loss(small_network.predict, small_network.loss_of_outputs),
-    ):
-        batched = mean_over_batches(loss, 16)
-        one, many = [
-            hessian_eigenvalues(f, PARAMS, 0, args=ARGS, num_matvecs=20)
-            for f in (loss, batched)
-        ]
-        np.testing.assert_allclose(one.values, many.values, rtol=1e-4)
+def test_hessian_products_and_measures_take_it_for_the_loss():
+    loss = gauss_newton_loss(small_network.predict, small_network.loss_of_outputs)
+    vector = jax.tree.map(jnp.ones_like, PARAMS)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def product(loss, params):
+        gradient = jax.grad(lambda params: loss(params, *ARGS))
+        return jax.jvp(gradient, (params,), (vector,))[1]
+
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6),
+        product(mean_over_batches(loss, 16), PARAMS),
+        product(loss, PARAMS),
+    )
     one, many = [
-        expected_sharpness(f, PARAMS, 0, args=ARGS, num_samples=5)
+        loss_line(f, PARAMS, vector, [-1.0, 1.0], args=ARGS).losses
         for f in (small_network.loss, mean_over_batches(small_network.loss, 16))
     ]
-    np.testing.assert_allclose(one.mean, many.mean, rtol=1e-3)
+    np.testing.assert_allclose(one, many, rtol=1e-5)
 
 
 def test_equal_arguments_make_equal_losses():
