@@ -172,6 +172,13 @@ def measure(row: dict[str, Any], longest: float) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out")
+    parser.add_argument(
+        "--rows",
+        type=int,
+        nargs=2,
+        default=(0, None),
+        help="first, and behind the last",
+    )
     parser.add_argument("--quick", action="store_true", help="two rows, few samples")
     parser.add_argument(
         *("--longest", "-l"),
@@ -181,7 +188,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     rows = []
-    for case in cases(options.quick):
+    for case in cases(options.quick)[slice(*options.rows)]:
         rows.append(measure(case, options.longest))
         print(" ".join(str(value) for value in rows[-1].values()), flush=True)
         result_file.write(options.out, rows, rounds=1)

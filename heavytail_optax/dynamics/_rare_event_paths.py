@@ -67,23 +67,49 @@ def component_of(plan: Plan, lane: jax.Array) -> jax.Array:
     return jnp.searchsorted(plan.component_shares, (turn + 0.5) / 10.0)
 
 
-def _big_positions(
-    plan: Plan, key: Any, lane: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Steps of the big jumps in order, infinite behind the last; the ratio L; a draw.
+class BigJumps(NamedTuple):
+    """The big jumps of a path, drawn before it starts.
 
-    The draw is the number of the first random pair that is free.
+    Attributes:
+      steps: when, in order; infinite behind the last.
+      tails: `P(|w| > size)` of the first l* of them.
+      ratio: the likelihood ratio of the path.
+      first_draw: number of the first pair of random words that is free.
     """
-    most = plan.count_laws.shape[1] - 1
-    law = plan.count_laws[component_of(plan, lane)]
+
+    steps: jax.Array
+    tails: jax.Array
+    ratio: jax.Array
+    first_draw: jax.Array
+
+
+def _draw_big_jumps(plan: Plan, key: Any, lane: jax.Array) -> BigJumps:
+    """Number, steps and sizes.
+
+    Where their number is forced, half of the first l* jumps are drawn above the slack:
+    no way out has a smaller one.
+    """
+    most, jumps = plan.count_laws.shape[1] - 1, plan.tilts.shape[0]
+    component = component_of(plan, lane)
+    law = plan.count_laws[component]
     count = jnp.minimum(jnp.searchsorted(law, _uniform(key, lane, 0)), most)
     # Order statistics of uniforms, without sorting, as shares of sums of exponentials.
     index = jnp.arange(most + 1)
     gaps = jax.vmap(lambda i: _exponential(key, lane, 1 + i))(index)
     sums = jnp.cumsum(gaps)
     steps = jnp.ceil(plan.last_step * sums / sums[count])
-    steps = jnp.where(index < count, steps, jnp.inf)
-    return steps, plan.likelihood_ratios[count], jnp.uint32(most + 2)
+    first = jnp.arange(jumps)
+    draw = jax.vmap(lambda i: _uniform(key, lane, most + 2 + i))
+    is_tilted = (component > 0) & (draw(first) < 0.5)
+    shares = draw(first + jumps) * jnp.where(is_tilted, plan.tilts, 1.0)
+    tilt = jnp.where(shares <= plan.tilts, 0.5 + 0.5 / plan.tilts, 0.5)
+    tilt = jnp.prod(jnp.where(first < count, tilt, 1.0))
+    return BigJumps(
+        steps=jnp.where(index < count, steps, jnp.inf),
+        tails=shares * plan.big_tail,
+        ratio=1.0 / (plan.natural_share + plan.forced_ratios[count] * tilt),
+        first_draw=jnp.uint32(most + 2 + 2 * jumps),
+    )
 
 
 def _small_steps(
@@ -150,7 +176,8 @@ def _next_target(
 
 def sample_path(plan: Plan, gradient: Function, key: Any, lane: jax.Array):
     """One path from the minimum: its likelihood ratio, scores and exit step."""
-    steps, ratio, first_draw = _big_positions(plan, key, lane)
+    steps, tails, ratio, first_draw = _draw_big_jumps(plan, key, lane)
+    jumps_drawn = plan.tilts.shape[0]
     n1, n = plan.burn_in_steps, plan.last_step
 
     def turn(path: Path) -> Path:
@@ -178,6 +205,9 @@ def sample_path(plan: Plan, gradient: Function, key: Any, lane: jax.Array):
         lower = jnp.where(path.is_big, 0.0, plan.big_tail)
         upper = jnp.where(path.is_big, plan.big_tail, plan.individual_tail)
         tail = lower + (upper - lower) * _uniform(key, lane, draw + jnp.uint32(1))
+        is_drawn = path.is_big & (path.num_big < jumps_drawn)
+        drawn = tails[jnp.minimum(path.num_big, jumps_drawn - 1)]
+        tail = jnp.where(is_drawn, drawn, tail)
         size = plan.scale * jnp.exp(-jnp.log(tail) / plan.alpha)
         sign_word, _ = _words(key, lane, draw + jnp.uint32(2))
         w = jnp.where(sign_word < jnp.uint32(2**31), size, -size)

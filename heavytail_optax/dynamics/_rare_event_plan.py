@@ -36,7 +36,11 @@ class Plan(NamedTuple):
       count_laws: distribution functions of the number of big jumps under the three
         components of the mixture. shape=(3, n_big + 1).
       component_shares: their distribution function. shape=(3,).
-      likelihood_ratios: L for each number of big jumps. shape=(n_big + 1,).
+      natural_share: of the paths, that of the first component.
+      forced_ratios: for each number of big jumps, the probability of it under the other
+        components, times their shares, over its own. shape=(n_big + 1,).
+      tilts: for each of the first l* big jumps, the probability that a big jump is
+        larger than the slack. shape=(l*,).
       table_start: position of the first cell of the two tables below.
       table_step: their spacing.
       curvature_bound: largest |f''| near each cell.
@@ -60,7 +64,9 @@ class Plan(NamedTuple):
     small_variance: Any
     count_laws: Any
     component_shares: Any
-    likelihood_ratios: Any
+    natural_share: Any
+    forced_ratios: Any
+    tilts: Any
     table_start: Any
     table_step: Any
     curvature_bound: Any
@@ -92,9 +98,8 @@ def big_jump_law(
     least `jumps`. For one jump the middle one is the first and is left out.
 
     Returns:
-      Distribution functions, shape (3, n_big + 1); that of the component, shape (3,);
-      likelihood ratios, shape (n_big + 1,). None if there are too many big jumps for
-      anything to be rare.
+      `count_laws`, `component_shares` and `forced_ratios` of `Plan`; None if there are
+      too many big jumps for anything to be rare.
     """
     mean = num_steps * probability
     most = 16
@@ -108,14 +113,14 @@ def big_jump_law(
     first = math.exp(num_steps * math.log1p(-probability))
     law = first * np.concatenate([np.ones(1), np.cumprod(np.maximum(ratios, 0.0))])
     tails = np.cumsum(law[::-1])[::-1]  # small terms first
-    weights = np.asarray([0.5, 0.0, 0.5] if jumps == 1 else [0.2, 0.4, 0.4])
+    weights = np.asarray([0.5, 0.0, 0.5] if jumps == 1 else [0.1, 0.6, 0.3])
     counts = np.arange(most + 1)
-    inverse = np.zeros(most + 1)
+    forced = np.zeros(most + 1)
     laws = []
     for weight, least in zip(weights, (0, jumps - 1, jumps), strict=True):
-        inverse += weight * (counts >= least) / tails[least]
+        forced += weight * (counts >= least) / tails[least]
         laws.append(np.cumsum(np.where(counts >= least, law, 0.0)) / tails[least])
-    return np.stack(laws), np.cumsum(weights), 1.0 / inverse
+    return np.stack(laws), np.cumsum(weights), forced - weights[0]
 
 
 def flow_tables(

@@ -140,7 +140,9 @@ def _plan(
         small_variance=small_variance(delta, size, alpha),
         count_laws=law[0],
         component_shares=law[1],
-        likelihood_ratios=law[2],
+        natural_share=law[1][0],
+        forced_ratios=law[2],
+        tilts=np.full(jumps, pareto_tail(slack, size, alpha) / big),
         **dict(
             zip(
                 ("table_start", "table_step", "curvature_bound", "linear_reach"),
@@ -238,8 +240,8 @@ def rare_exit_rate(
     num_samples: int = 20_000,
     method: str = "auto",
     jumps_per_relaxation: float = 150.0,
-    burn_in: float = 3.0,
-    window: float = 4.0,
+    burn_in: float = 1.5,
+    window: float = 2.0,
     confidence: float = 0.95,
     samples_at_once: int = 1024,
 ) -> RareExitRate:
@@ -257,6 +259,8 @@ def rare_exit_rate(
       of its own law and of that law given at least `l* - 1`, or `l*`, of them; the
       likelihood ratio weights each path. Each component has a fixed share of the
       paths, which takes the choice between them out of the variance.
+      Half of the first `l*` jumps are drawn above the slack, where all of them are on a
+      way out.
     - The last jump is not drawn for scoring: at every individual jump the path scores
       the probability that it leaves.
     - Jumps below a size, chosen so that `jumps_per_relaxation` larger ones come in the

@@ -58,7 +58,7 @@ def test_one_jump_at_a_rate_of_1e_14():
     value, error, result = ratio(ONE_JUMP, 0, 1.2, 0.1, 1e-11, 8192)
     # The table of the theory's notes has .998 here.
     assert deviation(value, error, 0.998) < STANDARD_ERRORS
-    assert error < 0.012
+    assert error < 0.01
     assert result.method == "lumped"
     assert not result.is_skewed
     # From the minimum it takes as long, but for the burn-in.
@@ -82,7 +82,7 @@ def test_one_jump_at_a_rate_of_1e_14():
 def test_two_jumps_far_out():
     value, error, result = ratio(TWO_JUMPS, 0, 1.5, 0.1, 1e-9, 8192)
     assert deviation(value, error, 1.0) < STANDARD_ERRORS
-    assert error < 0.08
+    assert error < 0.05
     assert result.rate < 1e-16
     assert deviation(1.5 * value, error, 1.0) > STANDARD_ERRORS
 
@@ -115,7 +115,7 @@ def test_the_exact_chain_agrees_with_the_lumped_one():
 
 def test_the_law_of_the_number_of_big_jumps():
     for probability, steps, jumps in ((1e-4, 2e4, 2), (1e-9, 1e7, 1), (1e-13, 1e8, 3)):
-        laws, shares, ratios = big_jump_law(probability, steps, jumps)
+        laws, shares, forced = big_jump_law(probability, steps, jumps)
         counts = np.arange(laws.shape[1])
         np.testing.assert_allclose(
             laws[0], scipy.stats.binom.cdf(counts, steps, probability), rtol=1e-8
@@ -124,6 +124,7 @@ def test_the_law_of_the_number_of_big_jumps():
         mixture = weights @ np.diff(laws, prepend=0.0, axis=-1)
         natural = scipy.stats.binom.pmf(counts, steps, probability)
         # The ratio takes the mixture back to the binomial law, so E L = 1.
+        ratios = 1.0 / (weights[0] + forced)
         np.testing.assert_allclose(mixture * ratios, natural, rtol=1e-7, atol=1e-15)
         assert laws[2, jumps - 1] == 0.0
         at_least = scipy.stats.binom.sf(jumps - 1, steps, probability)
