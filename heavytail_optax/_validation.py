@@ -86,6 +86,68 @@ def check_scalar(
         raise type_error(function, argument, accepted, value)
 
 
+def check_count(
+    function: str, argument: str, value: Any, least: int = 1, most: int | None = None
+) -> int:
+    """A Python integer between two bounds, both included.
+
+    Raises:
+      TypeError: if it is not an integer.
+      ValueError: if it is out of bounds.
+    """
+    accepted = f"an integer of at least {least}"
+    if most is not None:
+        accepted += f" and at most {most}"
+    if not is_integer(value):
+        raise type_error(function, argument, accepted, value)
+    if value < least or (most is not None and value > most):
+        raise value_error(function, argument, accepted, value)
+    return int(value)
+
+
+def check_positive(function: str, argument: str, value: Any) -> None:
+    """A positive, finite number; of an array, only shape and dtype are checked.
+
+    Raises:
+      TypeError: if it is not a real number.
+      ValueError: if it is not positive and finite, or not a scalar.
+    """
+    check_scalar(
+        function,
+        argument,
+        value,
+        "a positive, finite number",
+        lambda number: 0.0 < number < float("inf"),
+    )
+
+
+def check_not_negative(function: str, argument: str, value: Any) -> None:
+    """A finite number of at least zero; of an array, only shape and dtype.
+
+    Raises:
+      TypeError: if it is not a real number.
+      ValueError: if it is negative or not finite, or not a scalar.
+    """
+    check_scalar(
+        function,
+        argument,
+        value,
+        "a finite number of at least 0",
+        lambda number: 0.0 <= number < float("inf"),
+    )
+
+
+def check_flag(function: str, argument: str, value: Any) -> bool:
+    """True or False, and nothing that is merely true.
+
+    Raises:
+      TypeError: if it is not a bool.
+    """
+    if not isinstance(value, bool):
+        raise type_error(function, argument, "True or False", value)
+    return value
+
+
 def check_choice(
     function: str, argument: str, value: Any, choices: tuple[str, ...]
 ) -> None:

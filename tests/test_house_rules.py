@@ -141,3 +141,37 @@ def test_public_names_are_documented_once():
     assert {name: n for name, n in counts.items() if n > 1} == {}
     public = {name for name in public_objects() if not name.endswith("__")}
     assert set(counts) == public
+
+
+# Each folder of the experiments imports from those before it only.
+ROOMS = (
+    "errors",
+    "configuration",
+    "data",
+    "models",
+    "devices",
+    "training",
+    "storage",
+    "measures",
+    "terminal",
+    "runs",
+    "report",
+    "commands",
+)
+
+
+def test_dependencies_point_one_way():
+    folder = PACKAGE / "experiments"
+    found = {path.stem for path in folder.iterdir()} - {"__init__", "__pycache__"}
+    assert found == set(ROOMS)
+    upwards = [
+        f"{path.relative_to(folder)} imports from {room}"
+        for path in folder.glob("*/**/*.py")
+        for room in re.findall(
+            r"^\s*from heavytail_optax\.experiments\.(\w+)",
+            path.read_text(),
+            re.MULTILINE,
+        )
+        if ROOMS.index(room) > ROOMS.index(path.relative_to(folder).parts[0])
+    ]
+    assert upwards == []

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from heavytail_optax._keys import check_key, tagged_key
-from heavytail_optax._validation import type_error, value_error
+from heavytail_optax._validation import check_count, type_error, value_error
 from heavytail_optax.dynamics._chains import (
     MAX_STEPS,
     check_numbers,
@@ -21,7 +21,6 @@ from heavytail_optax.dynamics._landscape import (
     check_landscape,
 )
 from heavytail_optax.dynamics._process import Process
-from heavytail_optax.flatness._arguments import check_count
 
 _FIRST_CHUNK = 256
 _LAST_CHUNK = 2**16

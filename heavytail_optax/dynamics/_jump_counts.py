@@ -8,10 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from heavytail_optax._keys import check_key, tagged_key
-from heavytail_optax._validation import check_choice
+from heavytail_optax._validation import check_choice, check_count, check_positive
 from heavytail_optax.dynamics._jump_integrals import jumps_needed
 from heavytail_optax.dynamics._landscape import Landscape, check_landscape
-from heavytail_optax.flatness._arguments import check_count, check_positive
 
 _NAME = "jumps_to_leave"
 _FLOW_STEPS = 400

@@ -9,9 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from heavytail_optax._validation import check_scalar, type_error, value_error
+from heavytail_optax._validation import (
+    check_positive,
+    check_scalar,
+    type_error,
+    value_error,
+)
 from heavytail_optax.dynamics._landscape import Function, Landscape
-from heavytail_optax.flatness._arguments import check_positive
 
 _INF = float("inf")
 

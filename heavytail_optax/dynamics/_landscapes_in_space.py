@@ -9,12 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from heavytail_optax._keys import check_key, tagged_key
-from heavytail_optax._validation import type_error, value_error
+from heavytail_optax._validation import (
+    check_count,
+    check_positive,
+    type_error,
+    value_error,
+)
 from heavytail_optax.dynamics._landscape import (
     Landscape,
     in_float64,
 )
-from heavytail_optax.flatness._arguments import check_count, check_positive
 
 _INF = float("inf")
 

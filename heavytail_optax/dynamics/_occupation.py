@@ -4,8 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from heavytail_optax._validation import value_error
-from heavytail_optax.flatness._arguments import check_count
+from heavytail_optax._validation import check_count, value_error
 
 
 class Occupation(NamedTuple):

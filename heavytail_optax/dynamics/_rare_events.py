@@ -10,7 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from heavytail_optax._keys import check_key, tagged_key
-from heavytail_optax._validation import check_choice, check_scalar, value_error
+from heavytail_optax._validation import (
+    check_choice,
+    check_count,
+    check_positive,
+    check_scalar,
+    value_error,
+)
 from heavytail_optax.dynamics._jump_integrals import jumps_needed
 from heavytail_optax.dynamics._landscape import Landscape, check_field
 from heavytail_optax.dynamics._rare_event_paths import Sums, sum_over_paths
@@ -23,7 +29,6 @@ from heavytail_optax.dynamics._rare_event_plan import (
 )
 from heavytail_optax.dynamics._relaxation import relaxation_time
 from heavytail_optax.dynamics._theory import check_theory
-from heavytail_optax.flatness._arguments import check_count, check_positive
 from heavytail_optax.tails._pareto import SymmetricPareto
 from heavytail_optax.tails._tail import Tail
 

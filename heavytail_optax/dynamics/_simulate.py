@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from heavytail_optax._keys import check_key, tagged_key
-from heavytail_optax._validation import is_integer, type_error, value_error
+from heavytail_optax._validation import check_count, is_integer, type_error, value_error
 from heavytail_optax.dynamics._chains import (
     MAX_STEPS,
     Regions,
@@ -20,7 +20,6 @@ from heavytail_optax.dynamics._chains import (
 )
 from heavytail_optax.dynamics._landscape import Landscape, check_landscape
 from heavytail_optax.dynamics._process import Process
-from heavytail_optax.flatness._arguments import check_count
 
 _CHUNK = 2**24  # chain-steps between two visits of the host
 

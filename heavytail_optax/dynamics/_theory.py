@@ -7,11 +7,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from heavytail_optax._validation import check_scalar, value_error
+from heavytail_optax._validation import check_positive, check_scalar, value_error
 from heavytail_optax.dynamics._jump_integrals import jumps_needed, way_out
 from heavytail_optax.dynamics._landscape import Landscape, check_landscape
 from heavytail_optax.dynamics._relaxation import folding_time
-from heavytail_optax.flatness._arguments import check_positive
 from heavytail_optax.tails._tail import Tail, check_tail
 
 _NEAR_INTEGER = 0.02

@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from heavytail_optax._validation import (
-    check_scalar,
-    is_integer,
+    check_not_negative,
     type_error,
     value_error,
 )
@@ -100,64 +99,6 @@ def check_finite(
     if not isinstance(loss, jax.core.Tracer) and not bool(jnp.isfinite(loss)):
         raise value_error(function, argument, _FINITE_LOSS, loss)
     return loss
-
-
-def check_count(function: str, argument: str, value: Any, least: int = 1) -> int:
-    """A Python integer of at least `least`.
-
-    Raises:
-      TypeError: if it is not an integer.
-      ValueError: if it is smaller.
-    """
-    accepted = f"an integer of at least {least}"
-    if not is_integer(value):
-        raise type_error(function, argument, accepted, value)
-    if value < least:
-        raise value_error(function, argument, accepted, value)
-    return int(value)
-
-
-def check_positive(function: str, argument: str, value: Any) -> None:
-    """A positive, finite number; of an array, only shape and dtype are checked.
-
-    Raises:
-      TypeError: if it is not a real number.
-      ValueError: if it is not positive and finite, or not a scalar.
-    """
-    check_scalar(
-        function,
-        argument,
-        value,
-        "a positive, finite number",
-        lambda number: 0.0 < number < float("inf"),
-    )
-
-
-def check_not_negative(function: str, argument: str, value: Any) -> None:
-    """A finite number of at least zero; of an array, only shape and dtype.
-
-    Raises:
-      TypeError: if it is not a real number.
-      ValueError: if it is negative or not finite, or not a scalar.
-    """
-    check_scalar(
-        function,
-        argument,
-        value,
-        "a finite number of at least 0",
-        lambda number: 0.0 <= number < float("inf"),
-    )
-
-
-def check_flag(function: str, argument: str, value: Any) -> bool:
-    """True or False, and nothing that is merely true.
-
-    Raises:
-      TypeError: if it is not a bool.
-    """
-    if not isinstance(value, bool):
-        raise type_error(function, argument, "True or False", value)
-    return value
 
 
 def check_floor(function: str, floor: Any, adaptive: bool) -> None:

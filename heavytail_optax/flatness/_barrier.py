@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from heavytail_optax._validation import check_count
 from heavytail_optax.flatness._arguments import (
     Loss,
     check_args,
-    check_count,
     check_finite,
     check_loss,
     check_params,

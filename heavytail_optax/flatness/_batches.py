@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax._validation import type_error, value_error
-from heavytail_optax.flatness._arguments import Loss, check_count
+from heavytail_optax._validation import check_count, type_error, value_error
+from heavytail_optax.flatness._arguments import Loss
 
 _NAME = "mean_over_batches"
 

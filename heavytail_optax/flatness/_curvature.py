@@ -8,11 +8,10 @@ import jax.flatten_util
 import jax.numpy as jnp
 
 from heavytail_optax._keys import check_key, tagged_key
-from heavytail_optax._validation import check_choice, value_error
+from heavytail_optax._validation import check_choice, check_count, value_error
 from heavytail_optax.flatness._arguments import (
     Loss,
     check_args,
-    check_count,
     check_finite,
     check_loss,
     check_params,

@@ -7,14 +7,13 @@ import jax
 import jax.numpy as jnp
 
 from heavytail_optax._keys import check_key, tagged_key
+from heavytail_optax._validation import check_count, check_positive
 from heavytail_optax.flatness._arguments import (
     Loss,
     check_args,
-    check_count,
     check_finite,
     check_loss,
     check_params,
-    check_positive,
 )
 from heavytail_optax.flatness._lanczos import hessian_operator, import_matfree, krylov
 from heavytail_optax.flatness._loss_changes import loss_at

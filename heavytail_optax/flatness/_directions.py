@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax._validation import type_error, value_error
-from heavytail_optax.flatness._arguments import Loss, check_count, check_params
+from heavytail_optax._validation import check_count, type_error, value_error
+from heavytail_optax.flatness._arguments import Loss, check_params
 from heavytail_optax.flatness._perturbation import in_float, normals
 
 _NOISE = "gradient_noise_direction"

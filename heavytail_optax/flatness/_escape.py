@@ -8,17 +8,21 @@ import jax
 import jax.numpy as jnp
 
 from heavytail_optax._keys import check_key, tagged_key
-from heavytail_optax._validation import check_scalar, type_error, value_error
+from heavytail_optax._validation import (
+    check_count,
+    check_flag,
+    check_not_negative,
+    check_positive,
+    check_scalar,
+    type_error,
+    value_error,
+)
 from heavytail_optax.flatness._arguments import (
     Loss,
     check_args,
-    check_count,
     check_finite,
-    check_flag,
     check_loss,
-    check_not_negative,
     check_params,
-    check_positive,
 )
 from heavytail_optax.flatness._directions import along, check_direction
 from heavytail_optax.flatness._escape_path import (

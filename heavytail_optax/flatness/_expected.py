@@ -6,16 +6,14 @@ import jax
 import jax.numpy as jnp
 
 from heavytail_optax._keys import check_key, tagged_key
+from heavytail_optax._validation import check_count, check_flag, check_positive
 from heavytail_optax.flatness._arguments import (
     Loss,
     check_args,
-    check_count,
     check_finite,
-    check_flag,
     check_floor,
     check_loss,
     check_params,
-    check_positive,
 )
 from heavytail_optax.flatness._loss_changes import (
     check_samples_at_once,

@@ -6,7 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax.flatness._arguments import Loss, check_count
+from heavytail_optax._validation import check_count
+from heavytail_optax.flatness._arguments import Loss
 from heavytail_optax.flatness._memory import evaluations_at_once
 from heavytail_optax.flatness._perturbation import add, deviations, normals
 

@@ -4,8 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from heavytail_optax._validation import type_error, value_error
-from heavytail_optax.flatness._arguments import check_count
+from heavytail_optax._validation import check_count, type_error, value_error
 from heavytail_optax.flatness._barrier import LinearBarrier
 from heavytail_optax.flatness._density import HessianDensity
 from heavytail_optax.flatness._escape import EscapeProfile

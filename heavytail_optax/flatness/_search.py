@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax._validation import check_scalar, value_error
-from heavytail_optax.flatness._arguments import check_positive
+from heavytail_optax._validation import check_positive, check_scalar, value_error
 
 
 class Search(NamedTuple):

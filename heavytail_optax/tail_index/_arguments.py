@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from heavytail_optax._validation import (
+    check_count,
     check_scalar,
     is_integer,
     type_error,
@@ -62,25 +63,6 @@ def check_samples(
     return samples
 
 
-def check_integer(
-    function: str, argument: str, value: Any, least: int, most: int | None = None
-) -> int:
-    """A Python integer between two bounds, both included.
-
-    Raises:
-      TypeError: if it is not an integer.
-      ValueError: if it is out of bounds.
-    """
-    accepted = f"an integer of at least {least}"
-    if most is not None:
-        accepted += f" and at most {most}"
-    if not is_integer(value):
-        raise type_error(function, argument, accepted, value)
-    if value < least or (most is not None and value > most):
-        raise value_error(function, argument, accepted, value)
-    return int(value)
-
-
 def check_traced_integer(
     function: str, argument: str, value: Any, most: int, batch: tuple[int, ...]
 ) -> jax.Array:
@@ -96,7 +78,7 @@ def check_traced_integer(
     """
     dtype = getattr(value, "dtype", None)
     if dtype is None or is_integer(value):
-        return jnp.asarray(check_integer(function, argument, value, 1, most), jnp.int32)
+        return jnp.asarray(check_count(function, argument, value, 1, most), jnp.int32)
     accepted = (
         f"an integer from 1 to {most}, or an array of them of shape () or {batch}"
     )
@@ -120,20 +102,4 @@ def check_confidence(function: str, confidence: Any) -> None:
         confidence,
         "a number between 0 and 1, both excluded",
         lambda value: 0.0 < value < 1.0,
-    )
-
-
-def check_positive(function: str, argument: str, value: Any) -> None:
-    """A positive, finite number; of an array, only shape and dtype are checked.
-
-    Raises:
-      TypeError: if it is not a real number.
-      ValueError: if it is not positive and finite, or not a scalar.
-    """
-    check_scalar(
-        function,
-        argument,
-        value,
-        "a positive, finite number",
-        lambda number: 0.0 < number < float("inf"),
     )

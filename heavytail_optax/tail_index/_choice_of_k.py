@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from heavytail_optax._keys import check_key, tagged_key
-from heavytail_optax.tail_index._arguments import check_integer, check_samples
+from heavytail_optax._validation import check_count
+from heavytail_optax.tail_index._arguments import check_samples
 from heavytail_optax.tail_index._hill import hill
 from heavytail_optax.tail_index._order_statistics import largest
 from heavytail_optax.tail_index._result import TailIndex
@@ -148,11 +149,11 @@ def choose_k_by_bootstrap(
     """
     samples = check_samples(_BOOTSTRAP, samples, axis, least=50)
     check_key(_BOOTSTRAP, key)
-    num_resamples = check_integer(_BOOTSTRAP, "num_resamples", num_resamples, 1)
+    num_resamples = check_count(_BOOTSTRAP, "num_resamples", num_resamples, 1)
     size = samples.shape[-1]
     if max_k is None:
         max_k = min(size // 2, 50_000)
-    max_k = check_integer(_BOOTSTRAP, "max_k", max_k, 20, size - 1)
+    max_k = check_count(_BOOTSTRAP, "max_k", max_k, 20, size - 1)
     logs = _centred_logs(largest(samples, max_k + 1))
     flat_k, criterion = _by_bootstrap(
         logs.reshape(-1, max_k + 1), tagged_key(key, _BOOTSTRAP), size, num_resamples
@@ -247,10 +248,10 @@ def choose_k_by_distance(
     size = samples.shape[-1]
     if max_k is None:
         max_k = min(size - 1, 100_000)
-    max_k = check_integer(_DISTANCE, "max_k", max_k, 2, size - 1)
-    min_k = check_integer(_DISTANCE, "min_k", min_k, 2, max_k)
-    num_candidates = check_integer(_DISTANCE, "num_candidates", num_candidates, 1)
-    num_points = check_integer(_DISTANCE, "num_points", num_points, 2)
+    max_k = check_count(_DISTANCE, "max_k", max_k, 2, size - 1)
+    min_k = check_count(_DISTANCE, "min_k", min_k, 2, max_k)
+    num_candidates = check_count(_DISTANCE, "num_candidates", num_candidates, 1)
+    num_points = check_count(_DISTANCE, "num_points", num_points, 2)
     candidates = jnp.asarray(_candidates(min_k, max_k, num_candidates), jnp.int32)
     logs = _centred_logs(largest(samples, max_k + 1))
     num_points = min(num_points, max_k)

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax._validation import type_error, value_error
-from heavytail_optax.tail_index._arguments import check_integer, check_samples
+from heavytail_optax._validation import check_count, type_error, value_error
+from heavytail_optax.tail_index._arguments import check_samples
 from heavytail_optax.tail_index._order_statistics import largest
 from heavytail_optax.tail_index._tail_laws import (
     lognormal_fit,
@@ -181,7 +181,7 @@ def compare_fits(
       empirical data", SIAM Review 51 (2009), section 5.
     """
     samples = check_samples(_NAME, samples, axis, least=6)
-    k = check_integer(_NAME, "k", k, 5, samples.shape[-1] - 1)
+    k = check_count(_NAME, "k", k, 5, samples.shape[-1] - 1)
     accepted = f"a tuple of some of {', '.join(map(repr, _ALTERNATIVES))}"
     if not isinstance(alternatives, (tuple, list)):
         raise type_error(_NAME, "alternatives", accepted, alternatives)

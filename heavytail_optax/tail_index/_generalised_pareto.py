@@ -6,11 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax.tail_index._arguments import (
-    check_confidence,
-    check_integer,
-    check_samples,
-)
+from heavytail_optax._validation import check_count
+from heavytail_optax.tail_index._arguments import check_confidence, check_samples
 from heavytail_optax.tail_index._order_statistics import largest
 from heavytail_optax.tail_index._result import from_gamma, normal_quantile
 
@@ -188,6 +185,6 @@ def generalised_pareto(
       52 (1990).
     """
     samples = check_samples("generalised_pareto", samples, axis, least=6)
-    k = check_integer("generalised_pareto", "k", k, 5, samples.shape[-1] - 1)
+    k = check_count("generalised_pareto", "k", k, 5, samples.shape[-1] - 1)
     check_confidence("generalised_pareto", confidence)
     return _fit(samples, k, confidence)

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from heavytail_optax._keys import check_key, tagged_key
-from heavytail_optax.tail_index._arguments import check_integer, check_samples
+from heavytail_optax._validation import check_count
+from heavytail_optax.tail_index._arguments import check_samples
 from heavytail_optax.tail_index._hill import log_spacings
 from heavytail_optax.tail_index._order_statistics import largest
 
@@ -80,7 +81,7 @@ def hill_drift(samples: Any, k: int, *, axis: int | None = -1) -> HillDrift:
       (True, True)
     """
     samples = check_samples(_DRIFT, samples, axis, least=9)
-    k = check_integer(_DRIFT, "k", k, 8, samples.shape[-1] - 1)
+    k = check_count(_DRIFT, "k", k, 8, samples.shape[-1] - 1)
     spacings = log_spacings(largest(samples, k + 1))
     gamma = jnp.mean(spacings, axis=-1)
     outer = jnp.mean(spacings[..., : k // 4], axis=-1)
@@ -163,9 +164,9 @@ def goodness_of_fit(
       51 (2009), section 4.1, for one given threshold.
     """
     samples = check_samples(_GOODNESS, samples, axis, least=3)
-    k = check_integer(_GOODNESS, "k", k, 2, samples.shape[-1] - 1)
+    k = check_count(_GOODNESS, "k", k, 2, samples.shape[-1] - 1)
     check_key(_GOODNESS, key)
-    num_simulations = check_integer(_GOODNESS, "num_simulations", num_simulations, 1)
+    num_simulations = check_count(_GOODNESS, "num_simulations", num_simulations, 1)
     descending = largest(samples, k + 1)
     threshold = descending[..., -1:]
     safe = jnp.where(threshold > 0.0, threshold, jnp.nan)

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from heavytail_optax._validation import check_count
 from heavytail_optax.tail_index._arguments import (
     check_confidence,
-    check_integer,
     check_samples,
     check_traced_integer,
 )
@@ -146,7 +146,7 @@ def hill_path(samples: Any, max_k: int, *, axis: int | None = -1) -> HillPath:
       Drees, de Haan, Resnick, "How to make a Hill plot", Annals of Statistics 28 (2000).
     """
     samples = check_samples("hill_path", samples, axis)
-    max_k = check_integer("hill_path", "max_k", max_k, 1, samples.shape[-1] - 1)
+    max_k = check_count("hill_path", "max_k", max_k, 1, samples.shape[-1] - 1)
     descending = largest(samples, max_k + 1)
     ranks = jnp.arange(1, max_k + 1, dtype=samples.dtype)
     ranks = ranks.reshape((1,) * (samples.ndim - 1) + (-1,))

@@ -4,12 +4,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from heavytail_optax._validation import check_choice
-from heavytail_optax.tail_index._arguments import (
-    check_confidence,
-    check_integer,
-    check_samples,
-)
+from heavytail_optax._validation import check_choice, check_count
+from heavytail_optax.tail_index._arguments import check_confidence, check_samples
 from heavytail_optax.tail_index._hill import log_spacings
 from heavytail_optax.tail_index._order_statistics import largest
 from heavytail_optax.tail_index._result import TailIndex, from_mean_of_exponentials
@@ -65,7 +61,7 @@ def kernel(
       Annals of Statistics 13 (1985).
     """
     samples = check_samples("kernel", samples, axis)
-    k = check_integer("kernel", "k", k, 1, samples.shape[-1] - 1)
+    k = check_count("kernel", "k", k, 1, samples.shape[-1] - 1)
     check_choice("kernel", "kernel", kernel, tuple(_POWERS))
     check_confidence("kernel", confidence)
     descending = largest(samples, k + 1)

@@ -5,12 +5,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax._validation import is_integer
-from heavytail_optax.tail_index._arguments import (
-    check_confidence,
-    check_integer,
-    check_samples,
-)
+from heavytail_optax._validation import check_count, is_integer
+from heavytail_optax.tail_index._arguments import check_confidence, check_samples
 from heavytail_optax.tail_index._result import inverse_or_infinity, normal_quantile
 
 _NAME = "log_moment"
@@ -103,9 +99,9 @@ def log_moment(
     if block_size is None:
         block_size = int(size**0.5)
     elif is_integer(block_size):
-        block_size = check_integer(_NAME, "block_size", block_size, 2, size // 2)
+        block_size = check_count(_NAME, "block_size", block_size, 2, size // 2)
     else:
-        check_integer(_NAME, "block_size", block_size, 2)
+        check_count(_NAME, "block_size", block_size, 2)
     check_confidence(_NAME, confidence)
     num_blocks = size // block_size
     used = samples[..., : num_blocks * block_size]

@@ -5,11 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax.tail_index._arguments import (
-    check_confidence,
-    check_integer,
-    check_samples,
-)
+from heavytail_optax._validation import check_count
+from heavytail_optax.tail_index._arguments import check_confidence, check_samples
 from heavytail_optax.tail_index._order_statistics import largest
 from heavytail_optax.tail_index._result import (
     TailIndex,
@@ -72,7 +69,7 @@ def moment(
       distribution", Annals of Statistics 17 (1989), theorem 3.1 and corollary 3.2.
     """
     samples = check_samples("moment", samples, axis, least=3)
-    k = check_integer("moment", "k", k, 2, samples.shape[-1] - 1)
+    k = check_count("moment", "k", k, 2, samples.shape[-1] - 1)
     check_confidence("moment", confidence)
     descending = largest(samples, k + 1)
     threshold = descending[..., -1]

@@ -5,11 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax.tail_index._arguments import (
-    check_confidence,
-    check_integer,
-    check_samples,
-)
+from heavytail_optax._validation import check_count
+from heavytail_optax.tail_index._arguments import check_confidence, check_samples
 from heavytail_optax.tail_index._order_statistics import largest
 from heavytail_optax.tail_index._result import (
     TailIndex,
@@ -70,7 +67,7 @@ def pickands(
       for the variance.
     """
     samples = check_samples("pickands", samples, axis, least=4)
-    k = check_integer("pickands", "k", k, 4, samples.shape[-1])
+    k = check_count("pickands", "k", k, 4, samples.shape[-1])
     check_confidence("pickands", confidence)
     quarter = k // 4
     descending = largest(samples, 4 * quarter)

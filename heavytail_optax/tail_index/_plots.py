@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from heavytail_optax._validation import type_error
-from heavytail_optax.tail_index._arguments import check_integer, check_samples
+from heavytail_optax._validation import check_count, type_error
+from heavytail_optax.tail_index._arguments import check_samples
 from heavytail_optax.tail_index._hill import hill_path
 
 
@@ -38,7 +38,7 @@ def _descending(
     draws = check_samples(function, samples, None, least=4)
     if k is None:
         k = max(2, draws.size // 10)
-    k = check_integer(function, argument, k, 2, draws.size - 1)
+    k = check_count(function, argument, k, 2, draws.size - 1)
     return np.sort(np.asarray(draws, np.float64))[::-1], k
 
 

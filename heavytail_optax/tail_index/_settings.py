@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax._validation import check_scalar, value_error
-from heavytail_optax.tail_index._arguments import check_positive, check_samples
+from heavytail_optax._validation import check_positive, check_scalar, value_error
+from heavytail_optax.tail_index._arguments import check_samples
 
 _NAME = "propose_settings"
 

@@ -8,8 +8,13 @@ import optax
 
 from heavytail_optax._keys import as_typed_key, check_key, tagged_key
 from heavytail_optax._leaves import check_leaves
-from heavytail_optax._validation import check_choice, type_error, value_error
-from heavytail_optax.tail_index._arguments import check_confidence, check_integer
+from heavytail_optax._validation import (
+    check_choice,
+    check_count,
+    type_error,
+    value_error,
+)
+from heavytail_optax.tail_index._arguments import check_confidence
 from heavytail_optax.tail_index._hill import hill
 from heavytail_optax.tail_index._noise_size import noise_sizes
 from heavytail_optax.tail_index._result import TailIndex
@@ -155,7 +160,7 @@ def track_tail_index(
       >>> bool(jnp.allclose(by_layer["w"].estimate, hto.tail_index.hill(noise, 50)[0]))
       True
     """
-    k = check_integer(_NAME, "k", k, 1)
+    k = check_count(_NAME, "k", k, 1)
     check_choice(_NAME, "source", source, _SOURCES)
     check_choice(_NAME, "measure", measure, _MEASURES)
     if measure == "projection" or key is not None:
@@ -262,7 +267,7 @@ def tracked_tail_index(
         accepted = f"a pytree of the {largest.shape[0] - 1} leaves that were tracked"
         raise value_error(_READ, "params", accepted, jax.tree.structure(params))
     most = largest.shape[1] - 1
-    k = most if k is None else check_integer(_READ, "k", k, 1, most)
+    k = most if k is None else check_count(_READ, "k", k, 1, most)
     index = hill(largest, k, confidence=confidence)
     return {
         name: jax.tree.map(lambda x, i=i: x[i], index) for i, name in enumerate(names)

@@ -2,7 +2,8 @@
 
 from typing import Any, NamedTuple
 
-from heavytail_optax.tail_index._arguments import check_integer, check_samples
+from heavytail_optax._validation import check_count
+from heavytail_optax.tail_index._arguments import check_samples
 from heavytail_optax.tail_index._comparison import TailFit, compare_fits
 from heavytail_optax.tail_index._generalised_pareto import (
     GeneralisedPareto,
@@ -200,10 +201,10 @@ def assess_tail(
     size = samples.shape[-1]
     if num_draws is None:
         num_draws = size
-    num_draws = check_integer(_NAME, "num_draws", num_draws, size)
+    num_draws = check_count(_NAME, "num_draws", num_draws, size)
     if k is None:
         k = _default_k(num_draws, size - 1)
-    k = check_integer(_NAME, "k", k, 5, size - 1)
+    k = check_count(_NAME, "k", k, 5, size - 1)
     index = hill(samples, k)
     drift = hill_drift(samples, max(k, 8))
     pareto = generalised_pareto(samples, k, confidence=1.0 - 2.0 * _REJECTED.p_value)

@@ -16,9 +16,10 @@ from heavytail_optax.experiments.devices.parallel import (
     replicate,
     spread,
 )
+from heavytail_optax.experiments.measures import MEASURES, new_problem
+from heavytail_optax.experiments.measures.search import Search
 from heavytail_optax.experiments.models.networks import build_model
 from heavytail_optax.experiments.runs.run import RunOptions, run_method
-from heavytail_optax.experiments.storage.sharpness_file import measure_sharpness
 from heavytail_optax.experiments.training.random_streams import random_streams
 from heavytail_optax.experiments.training.trainer import build_trainer
 
@@ -204,13 +205,16 @@ def test_a_run_goes_on_with_another_number_of_devices(settings, tiny_dataset, tm
 def test_sharpness_is_the_same_on_eight_devices(settings, tiny_dataset):
     _, init = build_model(settings, SHAPE, 10)
     params, train = init(jax.random.key(0)), tiny_dataset.train
-    on_each = replicate(MESH, params)
-    ours = measure_sharpness(settings, on_each, train, 10, mesh=MESH)
-    theirs = measure_sharpness(settings, params, train, 10)
-    assert ours["expected_sharpness"] == pytest.approx(
-        theirs["expected_sharpness"], rel=1e-3
-    )
-    assert theirs["expected_sharpness"][0] > 0
+    arguments = MEASURES["expected"].arguments(settings, Search())
+
+    def measure(params, mesh=None):
+        problem = new_problem(settings, params, train, 10, mesh)
+        outcome = MEASURES["expected"].measure(problem, arguments, lambda *_: False)
+        return outcome.scalars["expected_sharpness"]
+
+    ours, theirs = measure(replicate(MESH, params), MESH), measure(params)
+    assert ours == pytest.approx(theirs, rel=1e-3)
+    assert theirs[0] > 0
 
 
 @pytest.mark.parametrize("devices", [0, -1, 9])

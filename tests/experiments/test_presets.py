@@ -27,7 +27,12 @@ def test_a_changed_value_is_the_users():
 
 @pytest.mark.parametrize(
     "module",
-    ["cli", "experiments.presets", "experiments.settings", "experiments.train_command"],
+    [
+        "cli",
+        "experiments.configuration.presets",
+        "experiments.configuration.settings",
+        "experiments.commands.train",
+    ],
 )
 def test_schema_loads_no_heavy_package(module):
     heavy = ["flax", "orbax", "sklearn", "matplotlib", "scipy.stats"]

@@ -13,12 +13,12 @@ from heavytail_optax.experiments.commands.settings_parser import (
     suggestions,
 )
 from heavytail_optax.experiments.configuration.presets import PRESETS, PresetName
+from heavytail_optax.experiments.configuration.setting_rules import check_option
 from heavytail_optax.experiments.configuration.settings import Settings
 from heavytail_optax.experiments.errors import JobError
 from heavytail_optax.experiments.runs.job_options import (
     DEFAULT_JOBS,
     JobOptions,
-    check_count,
     find_cluster,
 )
 from heavytail_optax.experiments.runs.machine import THIS_MACHINE, Machine, run_options
@@ -62,7 +62,7 @@ class ReproduceCommand:
     jobs: JobOptions = DEFAULT_JOBS
 
     def __post_init__(self) -> None:
-        check_count("seeds", self.seeds, at_least=1)
+        check_option("seeds", self.seeds, at_least=1)
         # Every seed must be one, and the last may be too large.
         dataclasses.replace(self.settings, seed=self.settings.seed + self.seeds - 1)
 

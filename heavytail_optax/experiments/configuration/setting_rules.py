@@ -29,6 +29,24 @@ def check_number(name: str, value: Any) -> None:
         raise ValueError(message(name, accepted, value))
 
 
+def check_option(name: str, value: int, at_least: int) -> None:
+    """Checks an option of a command that is a count.
+
+    Args:
+      name: of the option.
+      value: of the option.
+      at_least: the smallest that is accepted.
+
+    Raises:
+      ValueError: if the value is smaller.
+    """
+    if value < at_least:
+        raise ValueError(
+            f"The `{name}` option must be an integer of at least {at_least}. Got "
+            f"{value!r} instead."
+        )
+
+
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
     """Checks a setting that is one of a few words.
 

@@ -2,8 +2,8 @@
 
 import dataclasses
 
+from heavytail_optax.experiments.configuration.setting_rules import check_option
 from heavytail_optax.experiments.configuration.settings import Settings
-from heavytail_optax.experiments.runs.job_options import check_count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Search:
 
     def __post_init__(self) -> None:
         if self.samples is not None:
-            check_count("samples", self.samples, at_least=2)
-        check_count("paths", self.paths, at_least=1)
-        check_count("jumps", self.jumps, at_least=1)
+            check_option("samples", self.samples, at_least=2)
+        check_option("paths", self.paths, at_least=1)
+        check_option("jumps", self.jumps, at_least=1)
         if not 0 < self.target < 1:
             raise ValueError(
                 "The `target` option must be a number above 0 and below 1. Got "

@@ -4,27 +4,10 @@ import dataclasses
 import importlib.util
 from typing import Literal
 
+from heavytail_optax.experiments.configuration.setting_rules import check_option
 from heavytail_optax.experiments.errors import JobError
 
 ClusterName = Literal["slurm", "local"]
-
-
-def check_count(name: str, value: int, at_least: int) -> None:
-    """Checks an option.
-
-    Args:
-      name: of the option.
-      value: of the option.
-      at_least: the smallest that is accepted.
-
-    Raises:
-      ValueError: if the value is smaller.
-    """
-    if value < at_least:
-        raise ValueError(
-            f"The `{name}` option must be an integer of at least {at_least}. Got "
-            f"{value!r} instead."
-        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,10 +33,10 @@ class JobOptions:
     cpus_per_job: int = 2
 
     def __post_init__(self) -> None:
-        check_count("jobs_at_once", self.jobs_at_once, at_least=1)
-        check_count("job_minutes", self.job_minutes, at_least=1)
-        check_count("gpus_per_job", self.gpus_per_job, at_least=0)
-        check_count("cpus_per_job", self.cpus_per_job, at_least=1)
+        check_option("jobs_at_once", self.jobs_at_once, at_least=1)
+        check_option("job_minutes", self.job_minutes, at_least=1)
+        check_option("gpus_per_job", self.gpus_per_job, at_least=0)
+        check_option("cpus_per_job", self.cpus_per_job, at_least=1)
 
 
 DEFAULT_JOBS = JobOptions()
