@@ -17,9 +17,9 @@ class Plan(NamedTuple):
 
     Attributes:
       start: where paths start, the minimum.
-      left_ends: the end of the field on the left, then the ends further left that one
-        jump can reach from within the field.
-      right_ends: the same on the right.
+      left_ends: the end of the field on the left, then the ends further left, filled
+        up by minus infinity. shape=(K,).
+      right_ends: the same on the right, by infinity.
       projection: shape=(2,).
       learning_rate: eta.
       max_norm: b.
@@ -40,7 +40,7 @@ class Plan(NamedTuple):
       forced_ratios: for each number of big jumps, the probability of it under the other
         components, times their shares, over its own. shape=(n_big + 1,).
       tilts: for each of the first l* big jumps, the probability that a big jump is
-        larger than the slack. shape=(l*,).
+        larger than the slack; filled up by ones, which tilt nothing. shape=(max l*,).
       table_start: position of the first cell of the two tables below.
       table_step: their spacing.
       curvature_bound: largest |f''| near each cell.
