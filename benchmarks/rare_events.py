@@ -13,6 +13,7 @@ import argparse
 import functools
 import math
 import time
+import warnings
 from typing import Any
 
 import jax
@@ -126,7 +127,7 @@ def direct(row: dict[str, Any], num_steps: float) -> tuple[float, float, float]:
     return steps / exits, exits**-0.5, 1e9 * seconds / steps
 
 
-def measure(row: dict[str, Any], longest: float) -> dict[str, Any]:
+def measure(row: dict[str, Any], key: int, longest: float) -> dict[str, Any]:
     noise = {
         "tail": hto.tails.symmetric_pareto(row["alpha"]),
         "scale": row["scale"],
@@ -136,10 +137,12 @@ def measure(row: dict[str, Any], longest: float) -> dict[str, Any]:
     theory = rates.mean_exit_times(row["eta"])[row["field"]]
     arguments = dict(learning_rate=row["eta"], **noise, **row.get("times", {}))
     place = (row["landscape"], row["field"])
-    hto.dynamics.rare_exit_rate(*place, 1, num_samples=1024, **arguments)  # compiles
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # this one compiles
+        hto.dynamics.rare_exit_rate(*place, 0, num_samples=1024, **arguments)
     begin = time.process_time()
     result = hto.dynamics.rare_exit_rate(
-        *place, 0, num_samples=row["number"], **arguments
+        *place, key, num_samples=row["number"], **arguments
     )
     seconds = time.process_time() - begin
     relative = result.standard_error / result.rate
@@ -188,8 +191,8 @@ def main() -> None:
     )
     options = parser.parse_args()
     rows = []
-    for row in cases(options.quick):
-        rows.append(measure(row, options.longest))
+    for key, row in enumerate(cases(options.quick)):
+        rows.append(measure(row, key, options.longest))
         print(" ".join(str(value) for value in rows[-1].values()), flush=True)
         result_file.write(options.out, rows, rounds=1)
 

@@ -13,12 +13,15 @@ _MOST_BIG = 128
 
 
 class Plan(NamedTuple):
-    """What `sample_path` reads; every entry a float64 number or array.
+    """What `sample_path` reads; every entry of float64 numbers or arrays.
+
+    Entries have the same shapes for all fields of a landscape, so that these share one
+    compiled program.
 
     Attributes:
       start: where paths start, the minimum.
-      left_ends: the end of the field on the left, then the ends further left, filled
-        up by minus infinity. shape=(K,).
+      left_ends: the end of the field on the left, then the ends further left that one
+        jump can reach from within the field, filled up by minus infinity.
       right_ends: the same on the right, by infinity.
       projection: shape=(2,).
       learning_rate: eta.
@@ -121,6 +124,27 @@ def big_jump_law(
         forced += weight * (counts >= least) / tails[least]
         laws.append(np.cumsum(np.where(counts >= least, law, 0.0)) / tails[least])
     return np.stack(laws), np.cumsum(weights), forced - weights[0]
+
+
+def reachable_ends(
+    landscape: Landscape, field: int, bound: float
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """`left_ends` and `right_ends` of `Plan`."""
+
+    def within_reach(of: int) -> tuple[list[float], list[float]]:
+        left, right = landscape.ends[of::-1], landscape.ends[of + 1 :]
+        return (
+            [left[0], *(end for end in left[1:] if left[0] - end < bound)],
+            [right[0], *(end for end in right[1:] if end - right[0] < bound)],
+        )
+
+    sides = [within_reach(other) for other in range(landscape.num_fields)]
+    most = max(len(side) for both in sides for side in both)
+    left, right = sides[field]
+    return (
+        (*left, *[-math.inf] * (most - len(left))),
+        (*right, *[math.inf] * (most - len(right))),
+    )
 
 
 def flow_tables(

@@ -3,7 +3,6 @@
 import math
 import statistics
 import warnings
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -26,6 +25,7 @@ from heavytail_optax.dynamics._rare_event_plan import (
     big_jump_law,
     flow_tables,
     pareto_tail,
+    reachable_ends,
     small_variance,
 )
 from heavytail_optax.dynamics._relaxation import relaxation_time
@@ -74,11 +74,6 @@ class RareExitRate(NamedTuple):
     method: str
 
 
-def _padded(values: Sequence[float], length: int, filler: float) -> np.ndarray:
-    """All fields of a landscape share one compiled program: their plans have one shape."""
-    return np.asarray([*values, *[filler] * (length - len(values))])
-
-
 def _plan(
     landscape: Landscape,
     field: int,
@@ -92,7 +87,7 @@ def _plan(
     window: float,
 ) -> tuple[Plan, str]:
     """The plan, and the method that it is for."""
-    width, num_fields = landscape.widths[field], landscape.num_fields
+    width = landscape.widths[field]
     jumps = jumps_needed(width, bound)
     most_jumps = max(jumps_needed(each, bound) for each in landscape.widths)
     slack = width - ((jumps - 1) * bound if jumps > 1 else 0.0)
@@ -127,10 +122,11 @@ def _plan(
         raise value_error(_NAME, "learning_rate", accepted, eta)
     medium = (individual - big) / (1.0 - big)
     margin = 2.0 * width if math.isinf(bound) else 2.0 * jumps * bound
+    left_ends, right_ends = reachable_ends(landscape, field, bound)
     plan = Plan(
         start=landscape.minima[field],
-        left_ends=_padded(landscape.ends[field::-1], num_fields, -math.inf),
-        right_ends=_padded(landscape.ends[field + 1 :], num_fields, math.inf),
+        left_ends=left_ends,
+        right_ends=right_ends,
         projection=landscape.projection or (-math.inf, math.inf),
         learning_rate=eta,
         max_norm=bound,
@@ -147,7 +143,9 @@ def _plan(
         component_shares=law[1],
         natural_share=law[1][0],
         forced_ratios=law[2],
-        tilts=_padded([pareto_tail(slack, size, alpha) / big] * jumps, most_jumps, 1.0),
+        tilts=np.where(
+            np.arange(most_jumps) < jumps, pareto_tail(slack, size, alpha) / big, 1.0
+        ),
         **dict(
             zip(
                 ("table_start", "table_step", "curvature_bound", "linear_reach"),
@@ -198,16 +196,14 @@ def _result(
         slope = -(1.0 - early) / rate**2 * slope
         slope[-2], slope[-1] = -1.0 / rate, -burn_in
         mean_error = math.sqrt(max(slope @ covariance @ slope, 0.0))
-    # Scores by end, nearest first, to columns: the outside and fields on either side.
-    num_fields = landscape.num_fields
-    chosen = np.concatenate(
-        [np.arange(field, -1, -1), num_fields + np.arange(num_fields - field)]
-    )
-    columns = np.delete(np.arange(num_fields + 2), field + 1)
-    destinations = np.zeros(num_fields + 2)
-    destination_errors = np.zeros(num_fields + 2)
-    destinations[columns] = rates[chosen]
-    destination_errors[columns] = errors[chosen]
+    # Scores are by end, nearest first; those of a filled-up end are 0.
+    ends = np.arange(len(plan.left_ends))
+    columns = np.concatenate([field - ends, field + 2 + ends])
+    is_real = (columns >= 0) & (columns < landscape.num_fields + 2)
+    destinations = np.zeros(landscape.num_fields + 2)
+    destination_errors = np.zeros(landscape.num_fields + 2)
+    destinations[columns[is_real]] = rates[is_real]
+    destination_errors[columns[is_real]] = errors[is_real]
     total = float(sums.values[:, :-3].sum())
     squared = float(sums.products[:, :-3, :-3].sum())
     effective = total**2 / squared if total > 0.0 else 0.0
