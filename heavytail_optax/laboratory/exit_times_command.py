@@ -13,6 +13,7 @@ from heavytail_optax.laboratory.options import (
     parse,
     save_figure,
     table,
+    warnings_told,
 )
 
 if TYPE_CHECKING:
@@ -113,11 +114,11 @@ def _measure(command: ExitTimesCommand) -> None:
             )
         for eta in command.rare_learning_rates:
             console.print(f"Estimating field {field} at eta = {eta:g}")
-            points.append(
-                rare_point(
+            with warnings_told(lambda text: console.print(text, highlight=False)):
+                point = rare_point(
                     *(rates, field, eta), seed=command.seed, num_samples=command.samples
                 )
-            )
+            points.append(point)
     _report(console, rates, points)
     title = (
         f"alpha = {noise.alpha:g}, scale = {noise.scale:g}, b = {noise.max_norm:g}; "
@@ -178,5 +179,5 @@ def _report(
                 slope, error = measured_slope(chosen)
                 console.print(
                     f"Field {field}: slope on log scales, {name}: "
-                    f"{slope:.3f} ± {error:.3f}; theory {theory:.3f}."
+                    f"{slope:.3f} ± {format_number(error, 2)}; theory {theory:.3f}."
                 )

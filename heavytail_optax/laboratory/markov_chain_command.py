@@ -13,6 +13,7 @@ from heavytail_optax.laboratory.options import (
     parse,
     save_figure,
     table,
+    warnings_told,
 )
 
 if TYPE_CHECKING:
@@ -112,9 +113,11 @@ def _measure(command: MarkovChainCommand) -> None:
     for note in (*limit.notes, *rates.conditions(eta)):
         console.print(note, highlight=False)
     console.print(f"Estimating the rates at eta = {eta:g}")
-    finite = dynamics.markov_chain(
-        finite_rates(rates, eta, seed=command.seed, num_samples=command.samples)
-    )
+    with warnings_told(lambda text: console.print(text, highlight=False)):
+        estimated = finite_rates(
+            rates, eta, seed=command.seed, num_samples=command.samples
+        )
+    finite = dynamics.markov_chain(estimated)
     landscape, steps = rates.landscape, 1000 * -(-command.steps // 1000)
     process = dynamics.sgd_process(eta, noise.max_norm, rates.tail, noise.scale)
     # Evenly spaced over the stationary law; what is narrow fills up in the burn-in.

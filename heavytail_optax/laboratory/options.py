@@ -1,9 +1,11 @@
 """Options that the laboratory's commands share."""
 
+import contextlib
 import dataclasses
 import inspect
 import pathlib
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from heavytail_optax.experiments.configuration.setting_rules import message
@@ -77,6 +79,25 @@ def parse(command: type[_Command], arguments: Sequence[str], program: str) -> _C
         description=about.partition("Attributes:")[0].rstrip(),
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone),
     )
+
+
+@contextlib.contextmanager
+def warnings_told(note: Callable[[str], None]) -> Iterator[None]:
+    """Tells warnings as sentences, without the line of code that they come from.
+
+    Args:
+      note: called with each of them, once.
+
+    Example:
+      >>> with warnings_told(print):
+      ...     warnings.warn("Take more samples.")
+      Take more samples.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for text in dict.fromkeys(str(each.message) for each in caught):
+        note(text)
 
 
 def save_figure(directory: pathlib.Path, name: str, figure: Any) -> pathlib.Path:

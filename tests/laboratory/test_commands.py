@@ -32,7 +32,6 @@ def _called_as_heavytail(monkeypatch, tmp_path):
     monkeypatch.setattr(markov_chain_command, "_SNAPSHOTS", 2)
 
 
-@pytest.mark.filterwarnings("ignore:.*skewed.*")
 @pytest.mark.parametrize(
     ("command", "expected"),
     [
