@@ -11,6 +11,7 @@ from heavytail_optax.laboratory.options import (
     NoiseOptions,
     check_range,
     parse,
+    prepare_directory,
     save_figure,
     table,
     warnings_told,
@@ -81,6 +82,7 @@ def run(arguments: Sequence[str], program: str) -> int:
     """
     command = parse(ExitTimesCommand, arguments, f"{program} exit-times")
     try:
+        prepare_directory(command.directory)
         _measure(command)
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)

@@ -11,6 +11,7 @@ from heavytail_optax.laboratory.options import (
     NoiseOptions,
     check_range,
     parse,
+    prepare_directory,
     save_figure,
     table,
     warnings_told,
@@ -50,7 +51,7 @@ class MarkovChainCommand:
     learning_rate: float = 1e-3
     steps: int = 4_000_000
     chains: int = 256
-    samples: int = 10_000
+    samples: int = 30_000
     seed: int = 0
     directory: pathlib.Path = pathlib.Path("laboratory")
 
@@ -80,6 +81,7 @@ def run(arguments: Sequence[str], program: str) -> int:
     """
     command = parse(MarkovChainCommand, arguments, f"{program} markov-chain")
     try:
+        prepare_directory(command.directory)
         _measure(command)
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)

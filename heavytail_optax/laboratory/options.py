@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import inspect
 import pathlib
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -100,11 +101,31 @@ def warnings_told(note: Callable[[str], None]) -> Iterator[None]:
         note(text)
 
 
+def prepare_directory(directory: pathlib.Path) -> None:
+    """Makes the directory of the picture, before the work that the picture is of.
+
+    Args:
+      directory: made if it is not there.
+
+    Raises:
+      OSError: if it cannot be made or written to.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise OSError(
+            f"No picture can be written to {directory}: {error.strerror}. "
+            "Give another --directory."
+        ) from None
+
+
 def save_figure(directory: pathlib.Path, name: str, figure: Any) -> pathlib.Path:
     """Writes a figure as a PNG.
 
     Args:
-      directory: made if it is not there.
+      directory: from `prepare_directory`.
       name: of the file.
       figure: a Matplotlib figure.
 
@@ -113,7 +134,6 @@ def save_figure(directory: pathlib.Path, name: str, figure: Any) -> pathlib.Path
     """
     from heavytail_optax.experiments.storage.durable_files import replacing
 
-    directory.mkdir(parents=True, exist_ok=True)
     path = directory / name
     with replacing(path) as partial:
         figure.savefig(partial, format="png")

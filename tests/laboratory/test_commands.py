@@ -96,3 +96,22 @@ def test_bad_settings_are_refused_by_name(command, options, named, capsys):
 def test_a_bound_without_two_wide_minima_is_refused(capsys):
     assert cli.main(["markov-chain", "--max-norm", "0.44", "--steps", "1000"]) == 1
     assert "between 0.4497 and 0.6007" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", SMALL)
+def test_a_directory_that_cannot_be_is_told_before_the_work(command, capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert cli.main([command, "--directory", str(tmp_path / "file")]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert str(tmp_path / "file") in printed.err
+    assert "Give another --directory." in printed.err
+
+
+def test_skewed_weights_are_told_in_a_sentence(capsys):
+    options = ["--fields", "1", "--learning-rates", "--rare-learning-rates", "1e-4"]
+    options += ["--samples", "64"]
+    assert cli.main(["exit-times", *options]) == 0
+    printed = capsys.readouterr()
+    assert "Take more samples." in " ".join(printed.out.split())
+    assert "Warning" not in printed.out + printed.err
