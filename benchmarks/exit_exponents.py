@@ -92,7 +92,7 @@ def measure(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dimensions", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--exits", type=int, default=400)
+    parser.add_argument("--exits", type=int, default=100)
     parser.add_argument("--out", help="CSV file to write")
     arguments = parser.parse_args()
     etas = {1: [1.6e-2, 4e-3, 1e-3], 2: [1.6e-2, 8e-3, 4e-3]}
@@ -104,6 +104,7 @@ def main() -> None:
             )
     isotropic = math.ceil(arguments.exits / 2)
     rows += measure(2, 1, "isotropic", etas[1][:2], isotropic)
+    rows += measure(2, 2, "isotropic", [3.2e-2, 1.6e-2], isotropic)
     result_file.write(arguments.out, rows, rounds=1)
     assert np.all([int(row["censored"]) == 0 for row in rows])
 

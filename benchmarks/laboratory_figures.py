@@ -70,7 +70,7 @@ def draw_rare_events(rows: list[dict[str, str]]) -> Figure:
     ratio_axes.legend(frameon=False, fontsize=9)
     cost_axes.set_yscale("log")
     cost_axes.text(
-        *(0.03, 0.55, "dotted: direct simulation, extrapolated"),
+        *(0.4, 0.94, "dotted: direct simulation, extrapolated"),
         transform=cost_axes.transAxes,
         fontsize=9,
     )
