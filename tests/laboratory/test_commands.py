@@ -40,13 +40,16 @@ def _called_as_heavytail(monkeypatch, tmp_path):
             ["heavy tails, truncated", "gradient descent", "h = H(1/eta)/eta"],
         ),
         ("exit-times", ["20 exits", "paths", "theory -1.200"]),
-        ("markov-chain", ["1 to 3", "3 to 1", "2 to 1", "Chi-square"]),
+        # 256 paths are few, which is told in a sentence, not by Python's warning.
+        ("markov-chain", ["1 to 3", "2 to 1", "Chi-square", "are skewed"]),
     ],
 )
 def test_command_ends_with_a_table_and_a_picture(command, expected, capsys, tmp_path):
     options = [*SMALL[command], "--directory", str(tmp_path / "new")]
     assert cli.main([command, *options]) == 0
-    printed = capsys.readouterr().out
+    captured = capsys.readouterr()
+    printed = captured.out
+    assert "Warning" not in printed + captured.err
     for text in expected:
         assert text in printed
     assert "…" not in printed  # the tables fit
@@ -106,12 +109,3 @@ def test_a_directory_that_cannot_be_is_told_before_the_work(command, capsys, tmp
     assert printed.out == ""
     assert str(tmp_path / "file") in printed.err
     assert "Give another --directory." in printed.err
-
-
-def test_skewed_weights_are_told_in_a_sentence(capsys):
-    options = ["--fields", "1", "--learning-rates", "--rare-learning-rates", "1e-4"]
-    options += ["--samples", "64"]
-    assert cli.main(["exit-times", *options]) == 0
-    printed = capsys.readouterr()
-    assert "Take more samples." in " ".join(printed.out.split())
-    assert "Warning" not in printed.out + printed.err
