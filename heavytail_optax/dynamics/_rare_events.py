@@ -267,8 +267,8 @@ def rare_exit_rate(
       `(burn_in + window) t / eta` steps a path: unbiased but for the burn-in.
 
     All in float64. For a relative error of 1 % expect 3e3 paths for `l* = 1` and 1e5 for
-    `l* = 2`. For `l* = 3` it is 1e7, and less with a short `burn_in` and `window`, say
-    0.6 and 0.5: most paths have their jumps too far apart. The weights are skewed: read
+    `l* = 2`. For `l* = 3` it is 2e7, since most paths have their jumps too far apart, and
+    7e6 with a `burn_in` of 0.6 and a `window` of 0.5. The weights are skewed: read
     `is_skewed`, on which there is a warning, too.
 
     Args:

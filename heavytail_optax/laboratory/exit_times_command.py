@@ -62,7 +62,7 @@ class ExitTimesCommand:
             check_range("learning_rates", eta, "between 0 and .00448", 0.0, 4.48e-3)
         check_range("fields", len(self.fields), "at least one field", 0)
         check_range("exits", self.exits, "at least 10", 9)
-        check_range("samples", self.samples, "at least 2", 1)
+        check_range("samples", self.samples, "at least 10", 9)
         check_range("seed", self.seed, "at least 0", -1)
 
 

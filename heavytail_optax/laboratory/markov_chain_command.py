@@ -61,7 +61,7 @@ class MarkovChainCommand:
         )
         check_range("steps", self.steps, "at least 1", 0, 2**31 - 200_000)
         check_range("chains", self.chains, "at least 2", 1)
-        check_range("samples", self.samples, "at least 2", 1)
+        check_range("samples", self.samples, "at least 10", 9)
         check_range("seed", self.seed, "at least 0", -1)
 
 

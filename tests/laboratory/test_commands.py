@@ -86,7 +86,8 @@ def test_help_is_quick_and_loads_no_plots(command):
         ("exit-times", ["--learning-rates", "0"], "learning_rates"),
         ("exit-times", ["--exits", "1"], "exits"),
         ("markov-chain", ["--max-norm", "-1"], "max_norm"),
-        ("markov-chain", ["--samples", "0"], "samples"),
+        ("markov-chain", ["--samples", "9"], "samples"),
+        ("exit-times", ["--samples", "9"], "samples"),
         ("markov-chain", ["--scale", "nan"], "scale"),
     ],
 )
