@@ -47,13 +47,11 @@ ROTATED = Landscape(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("direction", "expected"),
     [
-        pytest.param(
-            *("isotropic", np.ceil(np.asarray([0.3, 0.8]) / 0.35)),
-            marks=pytest.mark.slow,
-        ),
+        ("isotropic", np.ceil(np.asarray([0.3, 0.8]) / 0.35)),
         # A jump along an axis gains 1/sqrt(2) of its length.
         ("elementwise", np.ceil(2**0.5 * np.asarray([0.3, 0.8]) / 0.35)),
     ],

@@ -89,6 +89,7 @@ def test_two_jumps_far_out():
     assert deviation(1.5 * value, error, 1.0) > STANDARD_ERRORS
 
 
+@pytest.mark.slow
 def test_one_jump_where_direct_simulation_runs():
     """alpha 1.5, scale 1, eta 1e-3: 3.01e-4 (2.9 %) and 2.879e-4 (.7 %) in the notes."""
     result = estimate(ONE_JUMP, 0, 1.5, 1.0, 1e-3, 8192)
