@@ -6,6 +6,11 @@ the noise. Theory: to first order the share of time in the two narrow fields is
 proportional to h under truncation, and a constant without it. Errors are from the
 differences between chains. Chains start in the stationary law of the theory's limit, and
 have time to enter and leave narrow fields several times before anything is counted.
+The column `estimator` has the rates of `rare_exit_rate` at this very h in place of those
+of the limit.
+
+Controls: gradient descent without noise, from around all minima alike, at that learning
+rate, and at 0.05, so far above `2 / f''` that it leaves narrow fields by itself.
 
     python benchmarks/narrow_minima.py --out benchmarks/results/narrow_minima.csv
 """
@@ -17,8 +22,10 @@ import numpy as np
 import result_file
 
 import heavytail_optax as hto
+from heavytail_optax.laboratory.jump_chain import finite_rates
 
 ETA, ALPHA, MAX_NORM = 1e-3, 1.2, 0.5
+STABLE_AND_NOT = (ETA, 0.05)
 LANDSCAPE = hto.dynamics.four_minima()
 NARROW = [0, 2]
 TAIL = hto.tails.symmetric_pareto(ALPHA)
@@ -29,7 +36,9 @@ def scale_of(h: float) -> float:
     return (h * ETA ** (1.0 - ALPHA)) ** (1.0 / ALPHA)
 
 
-def measure(h: float, max_norm: float, num_chains: int, chain_steps: float) -> dict:
+def measure(
+    h: float, max_norm: float, num_chains: int, chain_steps: float, num_samples: int
+) -> dict:
     """The share of time in narrow fields at one h."""
     scale = scale_of(h)
     rates = hto.dynamics.exit_rates(
@@ -37,6 +46,11 @@ def measure(h: float, max_norm: float, num_chains: int, chain_steps: float) -> d
     )
     chain = hto.dynamics.markov_chain(rates)
     theory = chain.occupation(ETA)
+    estimated = math.nan
+    if math.isfinite(max_norm):
+        finite = finite_rates(rates, ETA, seed=0, num_samples=num_samples)
+        occupation = hto.dynamics.markov_chain(finite).occupation(ETA)
+        estimated = float(occupation[NARROW].sum())
     start = np.asarray(LANDSCAPE.minima)[
         np.asarray(chain.wide)[
             np.searchsorted(
@@ -60,6 +74,7 @@ def measure(h: float, max_norm: float, num_chains: int, chain_steps: float) -> d
     narrow = result.field_counts[:, NARROW].sum(axis=1)
     share, error = hto.dynamics.occupation(narrow, result.num_records)
     return {
+        "noise": "heavy tails",
         "truncated_at": max_norm,
         "h": f"{h:.4g}",
         "learning_rate": ETA,
@@ -70,7 +85,41 @@ def measure(h: float, max_norm: float, num_chains: int, chain_steps: float) -> d
         "narrow_share": f"{float(share):.3g}",
         "standard_error": f"{float(error):.2g}",
         "theory": f"{float(theory[NARROW].sum()):.3g}",
+        "estimator": f"{estimated:.3g}" if math.isfinite(estimated) else "",
         "visits_to_narrow": int(result.visits[NARROW].sum()),
+    }
+
+
+def gradient_descent(eta: float, num_chains: int) -> dict:
+    """The same without noise, from around all minima alike."""
+    num_steps, burn_in = 20_000, 20_000
+    offsets = np.repeat(np.linspace(-0.02, 0.02, num_chains // 4), 4)
+    result = hto.dynamics.simulate(
+        LANDSCAPE,
+        hto.dynamics.sgd_process(eta, math.inf, TAIL, 0.0),
+        key=0,
+        start=np.resize(np.asarray(LANDSCAPE.minima), offsets.size) + offsets,
+        num_steps=num_steps,
+        num_chains=offsets.size,
+        burn_in=burn_in,
+    )
+    narrow = result.field_counts[:, NARROW].sum()
+    return {
+        "noise": "none",
+        "truncated_at": math.inf,
+        "h": "",
+        "learning_rate": eta,
+        "scale": 0,
+        "chains": num_chains,
+        "steps": num_steps,
+        "burn_in": burn_in,
+        "narrow_share": f"{narrow / result.num_chain_steps:.3g}",
+        "standard_error": "",
+        "theory": "",
+        "estimator": "",
+        "visits_to_narrow": int(result.visits[NARROW].sum()),
+        "exponent": "",
+        "exponent_error": "",
     }
 
 
@@ -91,13 +140,17 @@ def main() -> None:
     )
     parser.add_argument("--chains", type=int, default=512)
     parser.add_argument("--chain-steps", type=float, default=1e9)
+    parser.add_argument("--samples", type=int, default=20_000, help="of the estimator")
     parser.add_argument("--out", help="CSV file to write")
     arguments = parser.parse_args()
     rows = []
     for max_norm in (MAX_NORM, math.inf):
         own = []
         for h in arguments.h:
-            row = measure(h, max_norm, arguments.chains, arguments.chain_steps)
+            row = measure(
+                *(h, max_norm, arguments.chains, arguments.chain_steps),
+                arguments.samples,
+            )
             print(row, flush=True)
             own.append(row)
         slope, error = exponent(own)
@@ -106,6 +159,9 @@ def main() -> None:
             {**row, "exponent": f"{slope:.3f}", "exponent_error": f"{error:.3f}"}
             for row in own
         ]
+    for eta in STABLE_AND_NOT:
+        rows.append(gradient_descent(eta, arguments.chains))
+        print(rows[-1], flush=True)
     result_file.write(arguments.out, rows, rounds=1)
 
 

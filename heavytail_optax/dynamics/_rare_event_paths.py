@@ -1,6 +1,7 @@
 """One path of the rare-event estimator, and sums over many."""
 
 import functools
+import itertools
 from typing import Any, NamedTuple
 
 import jax
@@ -27,7 +28,7 @@ class Path(NamedTuple):
       target: the step of the next individual jump; above n for none.
       is_big: whether that jump is a big one.
       num_big: big jumps made.
-      left: score of each end on the left: exits beyond it.
+      left: for each end on the left a score: exits beyond it.
       right: the same on the right.
       exit_step: the step that left the field; infinite for none.
       is_over: whether the path has left or reached the end of the window.
@@ -39,8 +40,8 @@ class Path(NamedTuple):
     target: jax.Array
     is_big: jax.Array
     num_big: jax.Array
-    left: jax.Array
-    right: jax.Array
+    left: tuple[jax.Array, ...]
+    right: tuple[jax.Array, ...]
     exit_step: jax.Array
     is_over: jax.Array
 
@@ -196,12 +197,18 @@ def sample_path(plan: Plan, gradient: Function, key: Any, lane: jax.Array):
         # Score the chance that this jump leaves, whatever class it is of.
         drift = -plan.learning_rate * slope
         scored = (jumps & (path.target > n1)).astype(x.dtype)
-        left = path.left + scored * _beyond(plan, x - plan.left_ends, -drift)
-        right = path.right + scored * _beyond(plan, plan.right_ends - x, drift)
+        left = [
+            score + scored * _beyond(plan, x - end, -drift)
+            for score, end in zip(path.left, plan.left_ends, strict=True)
+        ]
+        right = [
+            score + scored * _beyond(plan, end - x, drift)
+            for score, end in zip(path.right, plan.right_ends, strict=True)
+        ]
         # Small steps that cross end beyond the nearest end.
         scored = (crossed & (step > n1)).astype(x.dtype)
-        left = left.at[0].add(scored * (x <= plan.left_ends[0]))
-        right = right.at[0].add(scored * (x >= plan.right_ends[0]))
+        left[0] += scored * (x <= plan.left_ends[0])
+        right[0] += scored * (x >= plan.right_ends[0])
         lower = jnp.where(path.is_big, 0.0, plan.big_tail)
         upper = jnp.where(path.is_big, plan.big_tail, plan.individual_tail)
         tail = lower + (upper - lower) * _uniform(key, lane, draw + jnp.uint32(1))
@@ -227,8 +234,8 @@ def sample_path(plan: Plan, gradient: Function, key: Any, lane: jax.Array):
             target=jnp.where(jumps, jnp.minimum(target, n + 1.0), path.target),
             is_big=jnp.where(jumps, is_big, path.is_big),
             num_big=num_big,
-            left=left,
-            right=right,
+            left=tuple(left),
+            right=tuple(right),
             exit_step=jnp.where(leaves, step, path.exit_step),
             is_over=leaves | ended,
         )
@@ -243,8 +250,8 @@ def sample_path(plan: Plan, gradient: Function, key: Any, lane: jax.Array):
         target=jnp.minimum(target, n + 1.0),
         is_big=is_big,
         num_big=jnp.int32(0),
-        left=jnp.zeros(plan.left_ends.shape),
-        right=jnp.zeros(plan.right_ends.shape),
+        left=(zero,) * len(plan.left_ends),
+        right=(zero,) * len(plan.right_ends),
         exit_step=jnp.asarray(jnp.inf),
         is_over=jnp.bool_(False),
     )
@@ -271,9 +278,12 @@ class Sums(NamedTuple):
     largest_score: jax.Array
 
 
-def _between(beyond: jax.Array) -> jax.Array:
+def _between(beyond: tuple[jax.Array, ...]) -> list[jax.Array]:
     """From exits beyond each end to exits that land between one end and the next."""
-    return beyond - jnp.concatenate([beyond[1:], jnp.zeros(1)])
+    return [
+        near - far
+        for near, far in itertools.pairwise([*beyond, jnp.zeros_like(beyond[0])])
+    ]
 
 
 @functools.partial(jax.jit, static_argnames=("gradient", "at_once"))
@@ -285,15 +295,14 @@ def sum_over_batch(
     lanes = jnp.uint32(batch) * jnp.uint32(at_once)
     lanes = lanes + jnp.arange(at_once, dtype=jnp.uint32)
     ratio, path = jax.vmap(lambda lane: sample_path(plan, gradient, key, lane))(lanes)
-    left, right = jax.vmap(_between)(path.left), jax.vmap(_between)(path.right)
+    scores = [*_between(path.left), *_between(path.right)]
     end = jnp.minimum(path.exit_step, n)
     others = [
         (n - jnp.maximum(end, n1)) / (n - n1),
         (end <= n1).astype(end.dtype),
         jnp.maximum(n1 - end, 0.0) / n1,
     ]
-    values = jnp.concatenate([left, right, jnp.stack(others, axis=-1)], axis=-1)
-    values = ratio[:, None] * values
+    values = ratio[:, None] * jnp.stack([*scores, *others], axis=-1)
     components = jax.vmap(lambda lane: component_of(plan, lane))(lanes)
     of_component = jax.nn.one_hot(components, 3, axis=0, dtype=ratio.dtype)
     return Sums(
@@ -309,7 +318,7 @@ def sum_over_paths(
 ) -> Sums:
     """Sums over `num_batches * at_once` paths, in NumPy float64."""
     with jax.enable_x64(True):
-        plan = Plan(*(jnp.asarray(leaf, jnp.float64) for leaf in plan))
+        plan = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), plan)
         batches = [
             sum_over_batch(gradient, plan, key, np.uint32(batch), at_once)
             for batch in range(num_batches)

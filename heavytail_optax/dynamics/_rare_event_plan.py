@@ -13,13 +13,16 @@ _MOST_BIG = 128
 
 
 class Plan(NamedTuple):
-    """What `sample_path` reads; every entry a float64 number or array.
+    """What `sample_path` reads; every entry of float64 numbers or arrays.
+
+    Entries have the same shapes for all fields of a landscape, so that these share one
+    compiled program.
 
     Attributes:
       start: where paths start, the minimum.
       left_ends: the end of the field on the left, then the ends further left that one
-        jump can reach from within the field.
-      right_ends: the same on the right.
+        jump can reach from within the field, filled up by minus infinity.
+      right_ends: the same on the right, by infinity.
       projection: shape=(2,).
       learning_rate: eta.
       max_norm: b.
@@ -40,7 +43,7 @@ class Plan(NamedTuple):
       forced_ratios: for each number of big jumps, the probability of it under the other
         components, times their shares, over its own. shape=(n_big + 1,).
       tilts: for each of the first l* big jumps, the probability that a big jump is
-        larger than the slack. shape=(l*,).
+        larger than the slack; filled up by ones, which tilt nothing. shape=(max l*,).
       table_start: position of the first cell of the two tables below.
       table_step: their spacing.
       curvature_bound: largest |f''| near each cell.
@@ -121,6 +124,27 @@ def big_jump_law(
         forced += weight * (counts >= least) / tails[least]
         laws.append(np.cumsum(np.where(counts >= least, law, 0.0)) / tails[least])
     return np.stack(laws), np.cumsum(weights), forced - weights[0]
+
+
+def reachable_ends(
+    landscape: Landscape, field: int, bound: float
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """`left_ends` and `right_ends` of `Plan`."""
+
+    def within_reach(of: int) -> tuple[list[float], list[float]]:
+        left, right = landscape.ends[of::-1], landscape.ends[of + 1 :]
+        return (
+            [left[0], *(end for end in left[1:] if left[0] - end < bound)],
+            [right[0], *(end for end in right[1:] if end - right[0] < bound)],
+        )
+
+    sides = [within_reach(other) for other in range(landscape.num_fields)]
+    most = max(len(side) for both in sides for side in both)
+    left, right = sides[field]
+    return (
+        (*left, *[-math.inf] * (most - len(left))),
+        (*right, *[math.inf] * (most - len(right))),
+    )
 
 
 def flow_tables(

@@ -11,8 +11,10 @@ from heavytail_optax.laboratory.options import (
     NoiseOptions,
     check_range,
     parse,
+    prepare_directory,
     save_figure,
     table,
+    warnings_told,
 )
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ class ExitTimesCommand:
             check_range("learning_rates", eta, "between 0 and .00448", 0.0, 4.48e-3)
         check_range("fields", len(self.fields), "at least one field", 0)
         check_range("exits", self.exits, "at least 10", 9)
-        check_range("samples", self.samples, "at least 2", 1)
+        check_range("samples", self.samples, "at least 10", 9)
         check_range("seed", self.seed, "at least 0", -1)
 
 
@@ -80,6 +82,7 @@ def run(arguments: Sequence[str], program: str) -> int:
     """
     command = parse(ExitTimesCommand, arguments, f"{program} exit-times")
     try:
+        prepare_directory(command.directory)
         _measure(command)
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
@@ -113,11 +116,11 @@ def _measure(command: ExitTimesCommand) -> None:
             )
         for eta in command.rare_learning_rates:
             console.print(f"Estimating field {field} at eta = {eta:g}")
-            points.append(
-                rare_point(
+            with warnings_told(lambda text: console.print(text, highlight=False)):
+                point = rare_point(
                     *(rates, field, eta), seed=command.seed, num_samples=command.samples
                 )
-            )
+            points.append(point)
     _report(console, rates, points)
     title = (
         f"alpha = {noise.alpha:g}, scale = {noise.scale:g}, b = {noise.max_norm:g}; "
@@ -178,5 +181,5 @@ def _report(
                 slope, error = measured_slope(chosen)
                 console.print(
                     f"Field {field}: slope on log scales, {name}: "
-                    f"{slope:.3f} ± {error:.3f}; theory {theory:.3f}."
+                    f"{slope:.3f} ± {format_number(error, 2)}; theory {theory:.3f}."
                 )

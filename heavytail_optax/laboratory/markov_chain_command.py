@@ -11,8 +11,10 @@ from heavytail_optax.laboratory.options import (
     NoiseOptions,
     check_range,
     parse,
+    prepare_directory,
     save_figure,
     table,
+    warnings_told,
 )
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ class MarkovChainCommand:
     learning_rate: float = 1e-3
     steps: int = 4_000_000
     chains: int = 256
-    samples: int = 10_000
+    samples: int = 30_000
     seed: int = 0
     directory: pathlib.Path = pathlib.Path("laboratory")
 
@@ -59,7 +61,7 @@ class MarkovChainCommand:
         )
         check_range("steps", self.steps, "at least 1", 0, 2**31 - 200_000)
         check_range("chains", self.chains, "at least 2", 1)
-        check_range("samples", self.samples, "at least 2", 1)
+        check_range("samples", self.samples, "at least 10", 9)
         check_range("seed", self.seed, "at least 0", -1)
 
 
@@ -79,6 +81,7 @@ def run(arguments: Sequence[str], program: str) -> int:
     """
     command = parse(MarkovChainCommand, arguments, f"{program} markov-chain")
     try:
+        prepare_directory(command.directory)
         _measure(command)
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
@@ -112,9 +115,11 @@ def _measure(command: MarkovChainCommand) -> None:
     for note in (*limit.notes, *rates.conditions(eta)):
         console.print(note, highlight=False)
     console.print(f"Estimating the rates at eta = {eta:g}")
-    finite = dynamics.markov_chain(
-        finite_rates(rates, eta, seed=command.seed, num_samples=command.samples)
-    )
+    with warnings_told(lambda text: console.print(text, highlight=False)):
+        estimated = finite_rates(
+            rates, eta, seed=command.seed, num_samples=command.samples
+        )
+    finite = dynamics.markov_chain(estimated)
     landscape, steps = rates.landscape, 1000 * -(-command.steps // 1000)
     process = dynamics.sgd_process(eta, noise.max_norm, rates.tail, noise.scale)
     # Evenly spaced over the stationary law; what is narrow fills up in the burn-in.

@@ -1,9 +1,12 @@
 """Options that the laboratory's commands share."""
 
+import contextlib
 import dataclasses
 import inspect
 import pathlib
-from collections.abc import Sequence
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from heavytail_optax.experiments.configuration.setting_rules import message
@@ -79,11 +82,50 @@ def parse(command: type[_Command], arguments: Sequence[str], program: str) -> _C
     )
 
 
+@contextlib.contextmanager
+def warnings_told(note: Callable[[str], None]) -> Iterator[None]:
+    """Tells warnings as sentences, without the line of code that they come from.
+
+    Args:
+      note: called with each of them, once.
+
+    Example:
+      >>> with warnings_told(print):
+      ...     warnings.warn("Take more samples.")
+      Take more samples.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for text in dict.fromkeys(str(each.message) for each in caught):
+        note(text)
+
+
+def prepare_directory(directory: pathlib.Path) -> None:
+    """Makes the directory of the picture, before the work that the picture is of.
+
+    Args:
+      directory: made if it is not there.
+
+    Raises:
+      OSError: if it cannot be made or written to.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise OSError(
+            f"No picture can be written to {directory}: {error.strerror}. "
+            "Give another --directory."
+        ) from None
+
+
 def save_figure(directory: pathlib.Path, name: str, figure: Any) -> pathlib.Path:
     """Writes a figure as a PNG.
 
     Args:
-      directory: made if it is not there.
+      directory: from `prepare_directory`.
       name: of the file.
       figure: a Matplotlib figure.
 
@@ -92,7 +134,6 @@ def save_figure(directory: pathlib.Path, name: str, figure: Any) -> pathlib.Path
     """
     from heavytail_optax.experiments.storage.durable_files import replacing
 
-    directory.mkdir(parents=True, exist_ok=True)
     path = directory / name
     with replacing(path) as partial:
         figure.savefig(partial, format="png")

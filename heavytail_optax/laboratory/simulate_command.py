@@ -10,6 +10,7 @@ from heavytail_optax.laboratory.options import (
     NoiseOptions,
     check_range,
     parse,
+    prepare_directory,
     save_figure,
     table,
 )
@@ -69,6 +70,7 @@ def run(arguments: Sequence[str], program: str) -> int:
     """
     command = parse(SimulateCommand, arguments, f"{program} simulate")
     try:
+        prepare_directory(command.directory)
         _simulate(command)
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)

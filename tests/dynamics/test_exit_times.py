@@ -115,6 +115,7 @@ def test_the_test_of_exponentiality_holds_its_level_and_has_power():
     assert hto.dynamics.exponential_p_value(gamma, num_draws=999) == 1e-3
 
 
+@pytest.mark.slow
 def test_narrow_fields_of_the_landscape_as_measured_before():
     """theory.md section 3: eta 1e-3, c .1, alpha 1.2, b .5, by another program."""
     landscape = hto.dynamics.four_minima()

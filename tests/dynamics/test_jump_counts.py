@@ -47,6 +47,7 @@ ROTATED = Landscape(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("direction", "expected"),
     [

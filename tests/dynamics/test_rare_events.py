@@ -10,6 +10,7 @@ from heavytail_optax.dynamics._rare_event_plan import (
     big_jump_law,
     flow_tables,
     pareto_tail,
+    reachable_ends,
     small_variance,
 )
 
@@ -79,6 +80,7 @@ def test_one_jump_at_a_rate_of_1e_14():
     assert deviation(1.1 * value, error, 0.998) > STANDARD_ERRORS
 
 
+@pytest.mark.slow
 def test_two_jumps_far_out():
     value, error, result = ratio(TWO_JUMPS, 0, 1.5, 0.1, 1e-9, 8192)
     assert deviation(value, error, 1.0) < STANDARD_ERRORS
@@ -87,6 +89,7 @@ def test_two_jumps_far_out():
     assert deviation(1.5 * value, error, 1.0) > STANDARD_ERRORS
 
 
+@pytest.mark.slow
 def test_one_jump_where_direct_simulation_runs():
     """alpha 1.5, scale 1, eta 1e-3: 3.01e-4 (2.9 %) and 2.879e-4 (.7 %) in the notes."""
     result = estimate(ONE_JUMP, 0, 1.5, 1.0, 1e-3, 8192)
@@ -98,6 +101,7 @@ def test_one_jump_where_direct_simulation_runs():
     assert deviation(result.rate, error, 2.879e-4, exact_error) < STANDARD_ERRORS
 
 
+@pytest.mark.slow
 def test_the_exact_chain_agrees_with_the_lumped_one():
     """Short relaxation, so that a path of the exact chain takes few steps."""
     stiff = DYNAMICS.quadratic(20.0, 0.3, 0.4)
@@ -155,6 +159,17 @@ def test_tables_of_the_flow():
         change = np.abs(curvature[near] / curvature[cell] - 1.0)
         assert change.max() <= 0.05 + 1e-12
     assert np.isinf(flow_tables(TWO_JUMPS, 0, 1.0)[3]).all()
+
+
+def test_all_fields_share_one_compiled_program():
+    """So their ends are filled up to the same number."""
+    ends = [reachable_ends(FOUR, field, 0.6) for field in range(4)]
+    assert ends[0] == ((-INF, -INF), (-1.3, INF))
+    assert ends[1] == ((-1.3, -INF), (0.2, 0.7))
+    assert ends[2] == ((0.2, -INF), (0.7, INF))
+    assert ends[3] == ((0.7, 0.2), (INF, INF))
+    assert reachable_ends(FOUR, 1, INF)[1] == (0.2, 0.7, INF)
+    assert reachable_ends(ONE_JUMP, 0, 0.5) == ((-0.3,), (0.4,))
 
 
 def test_skewed_weights_are_told():
@@ -227,9 +242,28 @@ def test_ratios_of_the_theory_table(case):
 @pytest.mark.slow
 def test_three_jumps():
     landscape = DYNAMICS.quadratic(1.0, INF, 1.2)
-    value, error, _ = ratio(landscape, 0, 1.5, 0.1, 1e-9, 60_000)
+    # The two waits of a way out take 1.3, of a relaxation time of 2.9, at most; fewer
+    # paths are lost to jumps too far apart where the window is short.
+    short = {"burn_in": 0.6, "window": 0.5}
+    value, error, _ = ratio(landscape, 0, 1.5, 0.1, 1e-9, 100_000, **short)
     assert deviation(value, error, 1.0) < STANDARD_ERRORS
     assert error < 0.1
+
+
+@pytest.mark.slow
+def test_destinations_without_truncation():
+    """One jump leaves, and may go over a neighbour."""
+    result = estimate(FOUR, 1, 1.5, 0.1, 1e-6, 20_000, max_norm=INF)
+    rates = DYNAMICS.exit_rates(FOUR, **(noise(1.5, 0.1) | {"max_norm": INF}))
+    expected = rates.rates[1] * rates.time_scales(1e-6)[1]
+    assert np.count_nonzero(expected) == 3
+    error = np.where(expected > 0.0, result.destination_errors, np.inf)
+    # Three comparisons; 3 standard errors each.
+    deviations = np.abs(result.destinations - expected) / error
+    assert deviations.max() < STANDARD_ERRORS
+    np.testing.assert_array_equal(result.destinations[expected == 0.0], 0.0)
+    shifted = np.abs(1.1 * result.destinations - expected) / error
+    assert shifted.max() > STANDARD_ERRORS
 
 
 @pytest.mark.slow
