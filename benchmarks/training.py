@@ -34,9 +34,6 @@ import numpy as np
 import result_file
 
 EXAMPLES, LEARNING_RATE = 2600, 0.05
-# PyTorch's threads go on spinning for up to 0.2 seconds after their work is done, on the
-# cores that the next candidate needs.
-SPIN_SECONDS = 0.5
 
 
 class Case(NamedTuple):
@@ -139,6 +136,8 @@ def serve(connection: Connection, name: str, case: Case, threads: int) -> None:
         run()
     connection.send("ready")
     while connection.recv():
+        # The threads of the one before spin on for up to 0.2 seconds after their work.
+        run()
         wall, cpu = time.perf_counter(), time.process_time()
         run()
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
@@ -160,7 +159,6 @@ def measure(case: Case, names: list[str], rounds: int, threads: int) -> dict[str
     order = random.Random(0)
     for _ in range(rounds):
         for name in order.sample(names, len(names)):
-            time.sleep(SPIN_SECONDS)
             connections[name].send(True)
             times[name].append(connections[name].recv())
     for name, worker in zip(names, workers, strict=True):

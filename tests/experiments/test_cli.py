@@ -135,7 +135,8 @@ def test_a_killed_run_goes_on_to_the_same_end(finished, tmp_path, tiny_options):
     directory = tmp_path / "killed"
     # Dies between the metrics and the checkpoint of the second chunk.
     program = (
-        "import os, sys; from heavytail_optax.experiments.storage.checkpoints import Checkpoints; "
+        "import os, sys; "
+        "from heavytail_optax.experiments.storage.checkpoints import Checkpoints; "
         "save = Checkpoints.save; "
         "Checkpoints.save = lambda self, step, state: "
         "save(self, step, state) if step < 4 else os.kill(os.getpid(), 9); "
@@ -174,6 +175,8 @@ def test_a_loss_that_is_not_finite_is_told(tmp_path, tiny_options, capsys):
         (["--batch-size", "0"], "The `batch_size` setting must be a positive integer."),
         (["--alpha", "-1"], "The `alpha` setting must be a positive number."),
         (["--batch-siz", "5"], "--batch-size"),
+        (["svnh"], "did you mean 'svhn'?"),
+        (["--methods", "balancd"], "did you mean 'balanced'?"),
         (["--steps", "many"], "--steps"),
         (["--methods", "balnced"], "'balanced'"),
         (["--method", "sgd"], "--methods"),

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Literal
 
 from heavytail_optax.experiments.commands.settings_parser import (
     description,
+    parse,
     preset_of,
-    suggestions,
+    with_preset_option,
 )
 from heavytail_optax.experiments.configuration.presets import PRESETS, PresetName
 from heavytail_optax.experiments.configuration.setting_rules import check_option
@@ -87,7 +88,7 @@ def run(arguments: Sequence[str], program: str) -> int:
     Raises:
       SystemExit: for --help, and for arguments that are not understood.
     """
-    command = _parse(_with_preset_option(arguments), f"{program} reproduce")
+    command = _parse(with_preset_option(arguments), f"{program} reproduce")
     try:
         return _reproduce(command, arguments, program)
     except JobError as error:
@@ -95,30 +96,14 @@ def run(arguments: Sequence[str], program: str) -> int:
         return 1
 
 
-def _with_preset_option(arguments: Sequence[str]) -> list[str]:
-    """Takes a first word that is no option for the preset."""
-    if arguments and not arguments[0].startswith("-"):
-        return ["--preset", *arguments]
-    return list(arguments)
-
-
 def _parse(arguments: Sequence[str], program: str) -> ReproduceCommand:
-    import tyro
-
     preset = preset_of(arguments, _DEFAULT)
-    try:
-        return tyro.cli(
-            ReproduceCommand,
-            prog=program,
-            args=arguments,
-            default=ReproduceCommand(settings=PRESETS[preset].settings, preset=preset),
-            description=description(ReproduceCommand, "run", _EXIT_STATUS),
-            config=(tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone),
-        )
-    except SystemExit as stop:
-        if stop.code and (hints := suggestions(arguments)):
-            print(*hints, sep="\n", file=sys.stderr)
-        raise
+    return parse(
+        ReproduceCommand(settings=PRESETS[preset].settings, preset=preset),
+        arguments,
+        program,
+        description(ReproduceCommand, "run", _EXIT_STATUS),
+    )
 
 
 def _reproduce(

@@ -3,11 +3,58 @@
 import argparse
 import difflib
 import inspect
+import sys
 from collections.abc import Sequence
+from typing import TypeVar
 
 from heavytail_optax.experiments.configuration.measure_names import MEASURE_NAMES
 from heavytail_optax.experiments.configuration.methods import METHODS
 from heavytail_optax.experiments.configuration.presets import PRESETS, PresetName
+
+Command = TypeVar("Command")
+
+
+def parse(
+    default: Command, arguments: Sequence[str], program: str, description: str
+) -> Command:
+    """The command that the arguments ask for.
+
+    Args:
+      default: the command's dataclass, with the settings of the preset.
+      arguments: of the command.
+      program: how it was called, for messages: "heavytail train".
+      description: for --help.
+
+    Raises:
+      SystemExit: for --help, and for arguments that are not understood.
+    """
+    import tyro
+
+    try:
+        return tyro.cli(
+            type(default),
+            prog=program,
+            args=arguments,
+            default=default,
+            description=description,
+            config=(tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone),
+        )
+    except SystemExit as stop:
+        if stop.code and (hints := suggestions(arguments)):
+            print(*hints, sep="\n", file=sys.stderr)
+        raise
+
+
+def with_preset_option(arguments: Sequence[str]) -> list[str]:
+    """The arguments with a first word that is no option taken for the preset.
+
+    Example:
+      >>> with_preset_option(["svhn", "--seeds", "3"])
+      ['--preset', 'svhn', '--seeds', '3']
+    """
+    if arguments and not arguments[0].startswith("-"):
+        return ["--preset", *arguments]
+    return list(arguments)
 
 
 def options_ahead(

@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from heavytail_optax.experiments.commands.settings_parser import (
     description,
     options_ahead,
+    parse,
     preset_of,
+    with_preset_option,
 )
 from heavytail_optax.experiments.configuration.presets import PRESETS, PresetName
 from heavytail_optax.experiments.configuration.settings import (
@@ -78,7 +80,7 @@ def run(arguments: Sequence[str], program: str) -> int:
       SystemExit: for --help, and for arguments that are not understood.
     """
     try:
-        command = _parse(arguments, f"{program} train")
+        command = _parse(with_preset_option(arguments), f"{program} train")
         _check_shared_directory(command)
         with join_cluster(command.cluster):
             return _train(command, arguments, program)
@@ -88,21 +90,17 @@ def run(arguments: Sequence[str], program: str) -> int:
 
 
 def _parse(arguments: Sequence[str], program: str) -> TrainCommand:
-    import tyro
-
     directory = options_ahead(arguments, ["resume"])["resume"]
     preset, stored = preset_of(arguments, "corrupted-digits"), None
     if directory is not None:
         config = read_config(pathlib.Path(directory))
         preset, stored = config["preset"], config["settings"]
     settings = stored or PRESETS[preset].settings
-    command = tyro.cli(
-        TrainCommand,
-        prog=program,
-        args=arguments,
-        default=TrainCommand(settings=settings, preset=preset),
-        description=description(TrainCommand, "method", _EXIT_STATUS),
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone),
+    command = parse(
+        TrainCommand(settings=settings, preset=preset),
+        arguments,
+        program,
+        description(TrainCommand, "method", _EXIT_STATUS),
     )
     if stored is None:
         return command

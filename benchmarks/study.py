@@ -1,0 +1,232 @@
+r"""The reproduction study on corrupted FashionMNIST: one row of a CSV file a run.
+
+Each variant is a method with some settings changed. A run trains the LeNet for 10,000
+steps and measures the minimum it has come to. Runs whose row is in the file are skipped,
+so that the study goes on where it was, on any machine; started twice, it takes two runs
+at a time.
+
+    python benchmarks/study.py --out docs/results/study_runs.csv
+    python benchmarks/study.py --out docs/results/study_runs.csv --only main --seeds 3
+
+`benchmarks/study_tables.py` makes the tables from the file.
+"""
+
+import argparse
+import csv
+import dataclasses
+import fcntl
+import pathlib
+import time
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import result_file
+
+from heavytail_optax.experiments.configuration.measure_names import (
+    SCALARS,
+    MeasureName,
+)
+from heavytail_optax.experiments.configuration.presets import PRESETS
+from heavytail_optax.experiments.configuration.settings import Settings
+from heavytail_optax.experiments.measures import new_problem
+from heavytail_optax.experiments.measures.measuring import measure_run
+from heavytail_optax.experiments.measures.search import Search
+from heavytail_optax.experiments.runs.cell import data_loader, run_cell
+from heavytail_optax.experiments.runs.cell_result import CellResult
+from heavytail_optax.experiments.runs.finished_runs import final_params
+from heavytail_optax.experiments.runs.grid import Cell, read_cell
+from heavytail_optax.experiments.storage.run_lock import RunBusyError, RunLock
+
+PRESET = "corrupted-fashion-mnist"
+MEASURES: tuple[MeasureName, ...] = (
+    "expected",
+    "pac-bayes",
+    "maximal",
+    "eigenvalues",
+    "escape",
+)
+# The escape profile takes as long as all else together.
+SEEDS_WITH_ESCAPE = 3
+SCALAR_NAMES = tuple(scalar for name in MEASURES for scalar in SCALARS[name])
+
+
+class Variant(NamedTuple):
+    """A method of the study.
+
+    Attributes:
+      method: its name.
+      seeds: how many.
+      changed: settings that differ from the preset's.
+    """
+
+    method: str
+    seeds: int = 3
+    changed: Mapping[str, Any] = MappingProxyType({})
+
+
+MAIN = {
+    "sgd": Variant("sgd", 10),
+    "sgd-truncated": Variant("sgd-truncated", 10),
+    "balanced": Variant("balanced", 10),
+    "balanced-untruncated": Variant("balanced-untruncated", 10),
+    "gated": Variant("independent", 10, {"inflate_above": 0.9}),
+    "sgd-large-batch": Variant("sgd-large-batch"),
+    "inflated": Variant("inflated"),
+    "independent": Variant("independent"),
+    "shared": Variant("shared"),
+}
+ABLATIONS = {
+    **{
+        f"balanced, {name} {value}": Variant("balanced", changed={name: value})
+        for name, values in {
+            "alpha": (1.1, 1.8, 5.0),
+            "inflation_scale": (0.125, 0.25, 1.0, 2.0),
+            "max_norm": (0.0625, 0.125, 0.5, 1.0, 2.0),
+            "cooldown": (0.0, 0.5),
+        }.items()
+        for value in values
+    },
+    **{
+        f"noise, {direction}, scale {scale}": Variant(
+            "truncated-heavy-tailed-sgd",
+            changed={"direction": direction, "noise_scale": scale},
+        )
+        for direction, scales in {
+            "elementwise": (1e-3, 3e-3),
+            "isotropic": (3e-2, 1e-1),
+        }.items()
+        for scale in scales
+    },
+}
+STUDIES = {"main": MAIN, "ablations": ABLATIONS}
+
+
+class Silent:
+    """Is told what happens, and shows a line a run."""
+
+    def __getattr__(self, name: str):
+        return self._ignore
+
+    def _ignore(self, *args: Any, **kwargs: Any) -> None:
+        del args, kwargs
+
+
+def cells(directory: pathlib.Path, only: str | None, seeds: int) -> Iterator:
+    """(study, variant, cell), all variants with the first seed, then with the next."""
+    for seed in range(seeds):
+        for study, variants in STUDIES.items():
+            for name, variant in variants.items():
+                if seed < variant.seeds and only in (None, study, name):
+                    folder = name.replace(", ", "-").replace(" ", "-")
+                    place = directory / folder / f"seed-{seed}"
+                    yield study, name, Cell(place, settings_of(variant, seed))
+
+
+def settings_of(variant: Variant, seed: int) -> Settings:
+    """Those of the preset, but for the variant's."""
+    return dataclasses.replace(
+        PRESETS[PRESET].settings,
+        methods=(variant.method,),
+        seed=seed,
+        measures=("expected",),
+        **variant.changed,
+    )
+
+
+def done(path: pathlib.Path) -> set[tuple[str, str]]:
+    """Variants and seeds that have a row."""
+    if not path.exists():
+        return set()
+    with path.open(newline="") as file:
+        return {(row["variant"], row["seed"]) for row in csv.DictReader(file)}
+
+
+def measure(cell: Cell, load: Any, result: CellResult) -> float:
+    """Measures a finished run; the seconds it takes."""
+    started = time.monotonic()
+    if result.status == "finished":
+        with RunLock(cell.directory):
+            dataset = load(cell.settings)
+            params = final_params(cell, dataset, print)
+            problem = new_problem(
+                cell.settings, params, dataset.train, dataset.num_classes
+            )
+            names = MEASURES
+            if cell.settings.seed >= SEEDS_WITH_ESCAPE:
+                names = tuple(name for name in names if name != "escape")
+            measure_run(cell.directory, cell.label, problem, Search(), names, Silent())
+    return time.monotonic() - started
+
+
+def row_of(study: str, name: str, result: CellResult, seconds: float) -> dict[str, Any]:
+    """All that is known of a run, unrounded."""
+    changed = STUDIES[study][name].changed
+    row: dict[str, Any] = {
+        "study": study,
+        "variant": name,
+        "method": result.method,
+        "changed": " ".join(f"{key}={value}" for key, value in changed.items()),
+    }
+    for field in (
+        *("seed", "status", "step", "train_accuracy", "test_accuracy", "train_loss"),
+        *("truncated", "examples_per_step", "seconds"),
+    ):
+        row[field] = getattr(result, field)
+    row["measuring_seconds"] = round(seconds, 1)
+    for scalar in SCALAR_NAMES:
+        value, error = result.sharpness.get(scalar, (None, None))
+        row |= {scalar: value, f"{scalar}_standard_error": error}
+    provenance = result_file.provenance(1)
+    del provenance["rounds"]
+    return row | provenance
+
+
+def append(path: pathlib.Path, row: Mapping[str, Any]) -> None:
+    """Adds a row, while other processes may do so too."""
+    with path.open("a", newline="") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        writer = csv.DictWriter(file, list(row))
+        if file.seek(0, 2) == 0:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser.add_argument("--directory", type=pathlib.Path, default="grids/study")
+    parser.add_argument("--data-dir", type=pathlib.Path)
+    parser.add_argument("--only", help="main, ablations or a variant")
+    parser.add_argument("--seeds", type=int, default=10, help="no more than these")
+    parser.add_argument("--runs", type=int, help="stop after so many")
+    arguments = parser.parse_args()
+    load = data_loader(arguments.data_dir)
+    number = 0
+    for study, name, cell in cells(
+        arguments.directory, arguments.only, arguments.seeds
+    ):
+        key = (name, str(cell.settings.seed))
+        if key in done(arguments.out) or number == arguments.runs:
+            continue
+        started = time.monotonic()
+        try:
+            run_cell(cell, PRESET, "benchmarks/study.py", Silent(), load)
+            seconds = measure(cell, load, read_cell(cell))
+        except RunBusyError:
+            continue
+        # Another process may have had this run while this one was waiting.
+        if key not in done(arguments.out):
+            result = read_cell(cell)
+            append(arguments.out, row_of(study, name, result, seconds))
+            number += 1
+            print(
+                f"{name}, seed {key[1]}: {result.outcome}, test {result.test_accuracy}, "
+                f"expected {result.sharpness.get('expected_sharpness')}, "
+                f"{time.monotonic() - started:.0f} s",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
