@@ -9,10 +9,10 @@ every round, in a random order.
 `first_s` is the first call, compilation included; `median_s` and `median_cpu_s` are of
 later ones, on the clock and on all processors together. `ours_over_it` is the median over
 rounds of our time over that of the same round, between `lowest` and `highest`.
-`first_peak_mib` and `peak_mib` are the resident memory at its peak, in the first call and
-in later ones, above what it was with network and data loaded.
+`first_peak_mib` and `peak_mib` are by how much resident memory rises in the first call,
+which loads and compiles what it needs, and in later ones.
 
-The top eigenvalue is by 12 Lanczos steps here and, in PyHessian, by power iteration
+The top eigenvalue is by 8 Lanczos steps here and, in PyHessian, by power iteration
 until two values agree to 1e-3, its default; `relative_error` is the distance of each to
 100 Lanczos steps. The `value` of a trace has a sampling error of some percent, and that
 of the density is its mean, one sample of trace over number of parameters. Two defects of
@@ -38,7 +38,7 @@ from typing import NamedTuple
 import result_file
 from process_timing import Call, limit_threads, serve
 
-COUNTS = {"eigenvalue": 12, "trace": 20, "density": 25}
+COUNTS = {"eigenvalue": 8, "trace": 20, "density": 25}
 """Measure -> Lanczos steps, or random vectors."""
 PRECISE_COUNT = 100
 OURS, THEIRS = "heavytail_optax", "PyHessian"
