@@ -1,55 +1,48 @@
-"""One measurement of the flatness benchmark, by this package: printed as JSON."""
+"""What the flatness benchmark measures, by this package."""
 
-import argparse
-import json
 import pathlib
+from collections.abc import Callable
 
+import flatness_networks
 import numpy as np
-from process_timing import limit_threads, timed
 
-STEPS = 12
-"""Of Lanczos' algorithm, for the top eigenvalue."""
+from heavytail_optax import flatness
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("network")
-    parser.add_argument("folder", type=pathlib.Path)
-    parser.add_argument("measure", choices=("eigenvalue", "trace", "density"))
-    parser.add_argument("--batch-size", type=int)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--precise", action="store_true")
-    arguments = parser.parse_args()
-    limit_threads(arguments.threads)
-    # Now that the number of processors is set: XLA starts its threads on import.
-    import flatness_networks
+def build(
+    network: str,
+    folder: pathlib.Path,
+    measure: str,
+    batch_size: int | None,
+    count: int,
+) -> Callable[[], float]:
+    """Measures, and waits for the value: the mean of the eigenvalues for a density.
 
-    from heavytail_optax import flatness
-
-    loss, params, args = flatness_networks.load(arguments.network, arguments.folder)
-    if arguments.batch_size is not None:
-        loss = flatness.mean_over_batches(loss, arguments.batch_size)
+    Args:
+      network: its name.
+      folder: where it is saved.
+      measure: "eigenvalue", "trace" or "density".
+      batch_size: images at a time; None for all.
+      count: of Lanczos steps, or of random vectors for the trace.
+    """
+    loss, params, args = flatness_networks.load(network, folder)
+    if batch_size is not None:
+        loss = flatness.mean_over_batches(loss, batch_size)
 
     def eigenvalue() -> float:
-        steps = 100 if arguments.precise else STEPS
         result = flatness.hessian_eigenvalues(
-            loss, params, 0, args=args, num_matvecs=steps
+            loss, params, 0, args=args, num_matvecs=count
         )
         return float(result.values[0])
 
     def trace() -> float:
-        return float(flatness.hessian_trace(loss, params, 0, args=args).mean)
+        result = flatness.hessian_trace(loss, params, 0, args=args, num_samples=count)
+        return float(result.mean)
 
     def density() -> float:
         result = flatness.hessian_density(
-            loss, params, 0, args=args, num_samples=1, num_matvecs=100
+            loss, params, 0, args=args, num_samples=1, num_matvecs=count
         )
         return float(np.nansum(np.asarray(result.weights * result.nodes)))
 
-    measures = {"eigenvalue": eigenvalue, "trace": trace, "density": density}
-    print(json.dumps(timed(measures[arguments.measure], arguments.rounds)))
-
-
-if __name__ == "__main__":
-    main()
+    return {"eigenvalue": eigenvalue, "trace": trace, "density": density}[measure]

@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from heavytail_optax.experiments.presets import PRESETS
-from heavytail_optax.experiments.vgg import CONFIGURATIONS
 
-from heavytail_optax.experiments.models import build_model
+from heavytail_optax.experiments.configuration.presets import PRESETS
+from heavytail_optax.experiments.models.networks import build_model
+from heavytail_optax.experiments.models.vgg import CONFIGURATIONS
 
 
 class Network(NamedTuple):

@@ -1,14 +1,14 @@
-"""One measurement of the flatness benchmark, by PyHessian: printed as JSON."""
+"""What the flatness benchmark measures, by PyHessian."""
 
-import argparse
 import json
 import math
 import pathlib
+import warnings
+from collections.abc import Callable
 
 import numpy as np
 import torch
 import torch_networks
-from process_timing import limit_threads, timed
 from pyhessian import hessian
 
 
@@ -40,27 +40,28 @@ def eig(matrix: torch.Tensor, eigenvectors: bool) -> tuple[torch.Tensor, torch.T
     return torch.stack([values, torch.zeros_like(values)], dim=1), vectors
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=pathlib.Path)
-    parser.add_argument("measure", choices=("eigenvalue", "trace", "density"))
-    parser.add_argument("--batch-size", type=int)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    limit_threads(arguments.threads)
-    torch.set_num_threads(arguments.threads)
+def build(
+    folder: pathlib.Path, measure: str, batch_size: int | None, count: int, threads: int
+) -> Callable[[], float]:
+    """Measures, and returns the value: the mean of the eigenvalues for a density.
+
+    Args:
+      folder: where the network is saved.
+      measure: "eigenvalue", "trace" or "density".
+      batch_size: images at a time; None for all.
+      count: of Lanczos steps, or of random vectors for the trace.
+      threads: of PyTorch.
+    """
+    # PyTorch's own, about how PyHessian calls it.
+    warnings.filterwarnings("ignore", "Using backward")
+    torch.set_num_threads(threads)
     torch.manual_seed(0)
     torch.eig = eig
-    network, images, labels = load(arguments.folder)
-    if arguments.batch_size is None:
+    network, images, labels = load(folder)
+    if batch_size is None:
         data = {"data": (images, labels)}
     else:
-        pieces = zip(
-            images.split(arguments.batch_size),
-            labels.split(arguments.batch_size),
-            strict=True,
-        )
+        pieces = zip(images.split(batch_size), labels.split(batch_size), strict=True)
         data = {"dataloader": list(pieces)}
     criterion = torch.nn.CrossEntropyLoss()
 
@@ -73,15 +74,10 @@ def main() -> None:
 
     def trace() -> float:
         # No early stop: two means that agree are no sign that either is right.
-        return float(np.mean(operator().trace(maxIter=100, tol=-math.inf)))
+        return float(np.mean(operator().trace(maxIter=count, tol=-math.inf)))
 
     def density() -> float:
-        values, weights = operator().density(iter=100, n_v=1)
+        values, weights = operator().density(iter=count, n_v=1)
         return float(np.sum(np.multiply(values, weights)))
 
-    measures = {"eigenvalue": eigenvalue, "trace": trace, "density": density}
-    print(json.dumps(timed(measures[arguments.measure], arguments.rounds)))
-
-
-if __name__ == "__main__":
-    main()
+    return {"eigenvalue": eigenvalue, "trace": trace, "density": density}[measure]

@@ -1,36 +1,56 @@
-"""Time and memory of something that runs in a process of its own."""
+"""Time and memory of something that runs in a process of its own, whenever asked to.
 
+Needs Linux, for the number of processors and for the memory of one call.
+"""
+
+import ctypes
 import os
-import resource
-import statistics
+import pathlib
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import NamedTuple
+
+
+class Call(NamedTuple):
+    """One call."""
+
+    value: float
+    wall: float  # seconds
+    processor: float  # seconds, all threads together
+    peak: float  # resident memory above that before the call, MiB
 
 
 def limit_threads(threads: int) -> None:
-    """Keeps this process on so many processors; before JAX or PyTorch is imported."""
+    """Keeps this process on so many processors; before JAX or PyTorch starts threads."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
 
 
-def _peak_mib() -> float:
-    """Largest resident memory of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0
+def _resident(field: str) -> float:
+    """VmRSS, the resident memory, or VmHWM, its peak; MiB."""
+    for line in pathlib.Path("/proc/self/status").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == field:
+            return int(value.split()[0]) / 1024.0
+    raise LookupError(field)
 
 
-def timed(measure: Callable[[], float], rounds: int) -> dict[str, float]:
-    """Times of the first call and of `rounds` later ones, memory, and the last value."""
-    before = _peak_mib()
-    wall, processor = [], []
-    value = float("nan")
-    for _ in range(1 + rounds):
-        start = time.perf_counter(), time.process_time()
+def serve(connection: Connection, measure: Callable[[], float]) -> None:
+    """Answers with the first `Call`, and with another one for each `True` received."""
+    libc = ctypes.CDLL(None)
+
+    def call() -> Call:
+        # Gives back what is free already, and forgets the peak so far.
+        libc.malloc_trim(0)
+        before = _resident("VmRSS")
+        pathlib.Path("/proc/self/clear_refs").write_text("5")
+        wall, processor = time.perf_counter(), time.process_time()
         value = measure()
-        wall.append(time.perf_counter() - start[0])
-        processor.append(time.process_time() - start[1])
-    return {
-        "value": value,
-        "first_processor_s": processor[0],
-        "processor_s": statistics.median(processor[1:] or processor),
-        "wall_s": statistics.median(wall[1:] or wall),
-        "peak_mib": _peak_mib() - before,
-    }
+        wall, processor = time.perf_counter() - wall, time.process_time() - processor
+        return Call(value, wall, processor, _resident("VmHWM") - before)
+
+    connection.send(call())
+    while connection.recv():
+        # Threads of the one before may spin on for a while after their work.
+        measure()
+        connection.send(call())

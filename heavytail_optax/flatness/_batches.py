@@ -66,7 +66,11 @@ def mean_over_batches(loss_fn: Loss, batch_size: int) -> Loss:
     with :math:`L_k` the given loss on the k-th batch of :math:`n_k` examples. It serves
     every measure in place of the loss itself. Its gradient and its Hessian-vector
     products are those of the loss on all data, in memory that does not grow with their
-    number. On a CPU, XLA is slow at convolutions inside such a loop.
+    number. On a CPU, small batches, which fit in the cache, may be quicker than all data
+    at once, unless the loss has XLA's own convolutions, which are slow in such a loop.
+
+    Cost: that of the loss on all data; one evaluation more for a gradient or a
+    Hessian-vector product, as what happens inside a batch is computed again.
 
     Args:
       loss_fn: called as `loss_fn(params, *args)`: a mean over the examples of `args`,

@@ -45,6 +45,8 @@ def gauss_newton_loss(
     `hessian_trace` or `hessian_density`, through `mean_over_batches` where the data are
     large.
 
+    Cost: about two evaluations of L for one of it, the outputs and their derivative.
+
     Args:
       predict_fn: f, called as `predict_fn(params, *args)`; returns a pytree of outputs.
       loss_fn: called as `loss_fn(outputs, *args)`; returns one floating number.

@@ -122,11 +122,11 @@ def _description() -> str:
             *(f"  {name:<{width}}  {text}" for name, text in SUMMARIES.items()),
             "",
             (
-                "Cost for the LeNet on 1,200 images, on two cores: two to three minutes for all "
-                "but escape, and two more for escape, whose cost is in proportion to --paths "
-                "times --jumps and which takes 200 of the training images only. The cost "
-                "of the others is in proportion to the training images; pac-bayes computes "
-                "13 times --samples losses."
+                "Cost for the LeNet on 1,200 images, on one core: a minute and a half for "
+                "all but escape, and as long again for escape, whose cost is in proportion "
+                "to --paths times --jumps and which takes 200 of the training images only. "
+                "The cost of the others is in proportion to the training images; pac-bayes "
+                "computes 13 times --samples losses."
             ),
             "",
             (

@@ -19,7 +19,10 @@ from heavytail_optax.experiments.training.random_streams import random_streams
 from heavytail_optax.flatness import HessianEigenvalues, hessian_eigenvalues
 from heavytail_optax.flatness import mean_over_batches as in_batches
 
+# On each device. On a CPU a loss or a product with the Hessian of more images takes up
+# to twice as long an image, as they are too large for the cache.
 _IMAGES_AT_ONCE = 256
+_IMAGES_AT_ONCE_ON_CPU = 50
 
 Loss = Callable[[Any, Split], jax.Array]
 Arguments = Mapping[str, Any]
@@ -122,4 +125,7 @@ def _losses(
         classes = predict(params, split.images).argmax(-1)
         return (classes != split.labels).astype(jnp.float32).mean()
 
-    return in_batches(loss, _IMAGES_AT_ONCE), in_batches(error, _IMAGES_AT_ONCE)
+    is_cpu = jax.default_backend() == "cpu"
+    devices = 1 if mesh is None else mesh.size
+    at_once = devices * (_IMAGES_AT_ONCE_ON_CPU if is_cpu else _IMAGES_AT_ONCE)
+    return in_batches(loss, at_once), in_batches(error, at_once)

@@ -122,8 +122,10 @@ def _compute(
     should_stop: Callable[[], bool],
 ) -> Measured | None:
     def tick(done: int, total: int) -> bool:
+        if should_stop():
+            return True
         show(done, total)
-        return should_stop()
+        return False
 
     started = time.monotonic()
     outcome = MEASURES[name].measure(problem, arguments, tick)

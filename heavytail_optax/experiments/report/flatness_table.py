@@ -120,10 +120,11 @@ def _search_notes(runs: Sequence[MeasuredRun]) -> list[str]:
         (
             "Value ± standard error of its own sampling, on the training images as they are "
             "labelled. All measures are larger where the minimum is sharper; a run that did "
-            "not learn may look flat. Escape: share of paths that have left after the last "
-            "jump."
+            "not learn may look flat."
         )
     ]
+    if any("escape" in run.record for run in runs):
+        notes[0] += " Escape: share of paths that have left after the last jump."
     for name in MEASURE_NAMES:
         found = [run.record[name].arguments for run in runs if name in run.record]
         if any(each != found[0] for each in found):
