@@ -1,4 +1,4 @@
-"""Standard normals for random directions, where 24 bits an element are enough."""
+"""Standard normals for random directions: two words an element, no inverse function."""
 
 import math
 from typing import Any
@@ -6,16 +6,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax._random_bits import is_threefry, random_words
+from heavytail_optax._elementary import log2, sin
+from heavytail_optax._random_bits import random_words
 
 
 def direction_normals(
     key: jax.Array, shape: tuple[int, ...], dtype: Any, out_sharding: Any = None
 ) -> jax.Array:
-    """Standard normals as `jax.random.normal` makes them, from unrolled random words.
+    """Standard normals by the map of Box and Muller, never zero, at most 6.8.
 
-    In float32 and with a threefry key: the inverse of the error function at a uniform
-    of 24 bits, symmetric about zero and never zero. Otherwise `jax.random.normal`.
+    One word makes the radius `sqrt(-2 log u)`, the other the angle, of which only the
+    cosine is used: a third of the time of inverting the error function.
 
     Args:
       key: a typed key.
@@ -25,10 +26,17 @@ def direction_normals(
 
     Returns:
       An array of that shape and dtype.
+
+    References:
+      Box, Muller, "A note on the generation of random normal deviates", Ann. Math.
+      Stat. 29 (1958).
     """
-    if dtype != jnp.float32 or not is_threefry(key):
-        return jax.random.normal(key, shape, dtype, out_sharding=out_sharding)
     high, low = random_words(key, shape, out_sharding)
-    signed = jax.lax.bitcast_convert_type(high ^ low, jnp.int32) >> jnp.int32(8)
-    uniform = (signed.astype(jnp.float32) + jnp.float32(0.5)) * jnp.float32(2.0**-23)
-    return jnp.float32(math.sqrt(2.0)) * jax.lax.erf_inv(uniform)
+    half = jnp.asarray(0.5, dtype)
+    share = (high.astype(dtype) + half) * jnp.asarray(2.0**-32, dtype)
+    largest = jnp.asarray(1.0 - 2.0**-24, dtype)
+    radius = jnp.sqrt(-2.0 * math.log(2.0) * log2(jnp.minimum(share, largest)))
+    # Turns in (-1/2, 1/2), at half-odd multiples of 2^-24: never a quarter.
+    signed = jax.lax.bitcast_convert_type(low, jnp.int32) >> jnp.int32(8)
+    turn = (signed.astype(dtype) + half) * jnp.asarray(2.0**-24, dtype)
+    return radius * sin(2.0 * math.pi * (0.25 - jnp.abs(turn)))

@@ -81,11 +81,6 @@ def _counters(shape: tuple[int, ...], out_sharding: Any) -> tuple[jax.Array, jax
     return (zeros if high is None else high, zeros if low is None else low)
 
 
-def is_threefry(key: jax.Array) -> bool:
-    """Whether a typed key is of the implementation that is unrolled here."""
-    return str(jax.random.key_impl(key)) == "threefry2x32"
-
-
 def random_words(
     key: jax.Array,
     shape: tuple[int, ...],
@@ -106,7 +101,7 @@ def random_words(
     Returns:
       The high and the low words, uint32 arrays of shape `shape`.
     """
-    if is_threefry(key):
+    if str(jax.random.key_impl(key)) == "threefry2x32":
         data = jax.random.key_data(key)
         high, low = _counters(shape, out_sharding)
         # A bit that no array in memory reaches: it would have 2^63 elements.
