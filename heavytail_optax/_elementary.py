@@ -1,9 +1,9 @@
 """`log2`, `exp2` and `sin` for the samplers: float32 polynomials without special cases.
 
 A sampler knows the range of its arguments, so nothing is spent on zeros, infinities and
-denormals, of which XLA's own functions take care: half the instructions. The polynomials
-are minimax ones, of relative error below 3e-8, which is half a unit in the last place.
-Other dtypes take JAX's functions.
+denormals, of which XLA's own functions take care. The polynomials are minimax ones, of
+relative error below 3e-8: half a unit in the last place. Other dtypes take JAX's
+functions.
 """
 
 from collections.abc import Sequence

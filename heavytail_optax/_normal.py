@@ -16,7 +16,7 @@ def direction_normals(
     """Standard normals by the map of Box and Muller, never zero, at most 6.8.
 
     One word makes the radius `sqrt(-2 log u)`, the other the angle, of which only the
-    cosine is used: a third of the time of inverting the error function.
+    cosine is used: half of the time of inverting the error function.
 
     Args:
       key: a typed key.
