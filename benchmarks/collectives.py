@@ -3,9 +3,9 @@
 import math
 import re
 
-# An instruction's result type, a tuple perhaps, and its name.
+# An instruction's result type, a tuple perhaps, and its name. Layouts have brackets.
 _COLLECTIVE = re.compile(
-    r"= (\([^=]*?\)|\S+) "
+    r"= (\((?:[^()]|\([^()]*\))*\)|\S+) "
     r"(all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute)"
     r"(?:-start)?\("
 )
