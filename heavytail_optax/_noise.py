@@ -10,6 +10,7 @@ from heavytail_optax._axes import axes_of_leaves, check_axis_name, fold_in_axes
 from heavytail_optax._keys import check_key, key_data_copy, step_key
 from heavytail_optax._leaves import add_noise, check_leaves
 from heavytail_optax._norm import accumulation_dtype, tree_norm
+from heavytail_optax._normal import direction_normals
 from heavytail_optax._schedules import check_scales, scales_at
 from heavytail_optax._uniform import computation_dtype
 from heavytail_optax._validation import check_choice
@@ -37,18 +38,24 @@ def _sharding(x: jax.Array) -> Any:
     return sharding if explicit in sharding.mesh.axis_types else None
 
 
+def _leaf_keys(key: jax.Array, axes: list[tuple[str, ...]]) -> list[jax.Array]:
+    """`fold_in(key, index)` for each leaf, all at once: one kernel to compile and run."""
+    indices = jnp.arange(len(axes), dtype=jnp.uint32)
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, indices)
+    return [fold_in_axes(keys[index], own) for index, own in enumerate(axes)]
+
+
 def _elementwise(
     key: jax.Array, tail: Tail, leaves: list[jax.Array], axes: list[tuple[str, ...]]
 ) -> list[jax.Array]:
     """An independent draw for every element."""
-    draws = []
-    for index, (x, own) in enumerate(zip(leaves, axes, strict=True)):
-        leaf_key = fold_in_axes(jax.random.fold_in(key, index), own)
-        dtype = computation_dtype(x.dtype)
-        draws.append(
-            tail.sample(leaf_key, x.shape, dtype, out_sharding=_sharding(x))
-        )  # fmt: skip
-    return draws
+    keys = _leaf_keys(key, axes)
+    return [
+        tail.sample(
+            leaf_key, x.shape, computation_dtype(x.dtype), out_sharding=_sharding(x)
+        )
+        for leaf_key, x in zip(keys, leaves, strict=True)
+    ]
 
 
 def _isotropic(
@@ -56,13 +63,11 @@ def _isotropic(
 ) -> list[jax.Array]:
     """One draw |Z|, times a uniform direction over all elements together."""
     size_key, direction_key = jax.random.split(key)
-    normals = []
-    for index, (x, own) in enumerate(zip(leaves, axes, strict=True)):
-        leaf_key = fold_in_axes(jax.random.fold_in(direction_key, index), own)
-        dtype = computation_dtype(x.dtype)
-        normals.append(
-            jax.random.normal(leaf_key, x.shape, dtype, out_sharding=_sharding(x))
-        )
+    keys = _leaf_keys(direction_key, axes)
+    normals = [
+        direction_normals(leaf_key, x.shape, computation_dtype(x.dtype), _sharding(x))
+        for leaf_key, x in zip(keys, leaves, strict=True)
+    ]
     norm = tree_norm(normals, axes)
     size = jnp.abs(tail.sample(size_key, (), accumulation_dtype(normals)))
     inverse = norm.scale / norm.scaled_norm

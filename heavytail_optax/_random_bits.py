@@ -82,7 +82,11 @@ def _counters(shape: tuple[int, ...], out_sharding: Any) -> tuple[jax.Array, jax
 
 
 def random_words(
-    key: jax.Array, shape: tuple[int, ...], out_sharding: Any = None
+    key: jax.Array,
+    shape: tuple[int, ...],
+    out_sharding: Any = None,
+    *,
+    pair: int = 0,
 ) -> tuple[jax.Array, jax.Array]:
     """Two independent uint32 words an element.
 
@@ -92,14 +96,18 @@ def random_words(
         `jax.random.bits`.
       shape: shape of each result.
       out_sharding: sharding of the results under explicit sharding, or None.
+      pair: 0 or 1: which of two independent pairs of words that an element has.
 
     Returns:
       The high and the low words, uint32 arrays of shape `shape`.
     """
     if str(jax.random.key_impl(key)) == "threefry2x32":
         data = jax.random.key_data(key)
-        return threefry_2x32((data[0], data[1]), _counters(shape, out_sharding))
-    high_key, low_key = jax.random.split(key)
+        high, low = _counters(shape, out_sharding)
+        # A bit that no array in memory reaches: it would have 2^63 elements.
+        high = high if pair == 0 else high | jnp.uint32(2**31)
+        return threefry_2x32((data[0], data[1]), (high, low))
+    high_key, low_key = jax.random.split(key, 4)[2 * pair : 2 * pair + 2]
     return (
         jax.random.bits(high_key, shape, jnp.uint32, out_sharding=out_sharding),
         jax.random.bits(low_key, shape, jnp.uint32, out_sharding=out_sharding),

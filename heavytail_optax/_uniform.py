@@ -8,6 +8,8 @@ precision however small they are, so 64 bits reach down to 2^-65.
 import jax
 import jax.numpy as jnp
 
+from heavytail_optax._elementary import negative_log
+
 RESOLUTION_BITS = 65
 """The smallest uniform drawn here is 2^-65: 64 bits, and a half."""
 
@@ -40,23 +42,17 @@ def signed_uniform_from_words(
     """
     is_positive = (low & jnp.uint32(1)) == jnp.uint32(1)
     coarse = high.astype(dtype) * jnp.asarray(2.0**-32, dtype)
-    fine = (low >> jnp.uint32(1)).astype(dtype) + jnp.asarray(0.5, dtype)
-    return is_positive, coarse + fine * jnp.asarray(2.0**-63, dtype)
+    # The odd number `low | 1` is twice the other 31 bits and a half.
+    fine = (low | jnp.uint32(1)).astype(dtype) * jnp.asarray(2.0**-64, dtype)
+    return is_positive, coarse + fine
 
 
 def exponential_from_words(high: jax.Array, low: jax.Array, dtype) -> jax.Array:
     """A standard exponential, at full relative precision near zero and far out.
 
     `-log(u)` alone has a step of 2^-24 near zero, where u is close to one. There the
-    uniform is measured from one instead: `-log1p(-(1 - u))`, `1 - u` from the
-    complement of the bits.
+    uniform is measured from one instead, `1 - u` being the complement of the bits.
     """
-    is_small = high >= jnp.uint32(2**31)
-    near_zero = uniform_from_words(~high, ~low, dtype)
-    far_out = uniform_from_words(high, low, dtype)
-    half = jnp.asarray(0.5, dtype)
-    return jnp.where(
-        is_small,
-        -jnp.log1p(-jnp.where(is_small, near_zero, half)),
-        -jnp.log(jnp.where(is_small, half, far_out)),
+    return negative_log(
+        uniform_from_words(high, low, dtype), uniform_from_words(~high, ~low, dtype)
     )

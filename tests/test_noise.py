@@ -17,6 +17,7 @@ from statistical_checks import (
 
 import heavytail_optax as hto
 from heavytail_optax._finite import saturate
+from heavytail_optax._noise import _leaf_keys
 
 PARETO = hto.tails.symmetric_pareto(1.4)
 
@@ -150,6 +151,22 @@ def test_independent_across_leaves_and_steps_and_keys():
     ]
     p_values = [independence_p_value(ranks(x), ranks(y)) for x, y in pairs]
     assert bonferroni(p_values) > FALSE_ALARM_RATE
+    # Negative control: one in twenty draws of the next step is that of this step.
+    repeated = np.where(np.arange(10**5) % 20 == 0, first["a"], second["a"])
+    p_value = independence_p_value(ranks(first["a"]), ranks(repeated))
+    assert p_value < FALSE_ALARM_RATE
+
+
+@pytest.mark.parametrize("implementation", ["threefry2x32", "rbg", "unsafe_rbg"])
+def test_key_of_a_leaf_is_a_function_of_its_index_alone(implementation):
+    key = jax.random.key(3, impl=implementation)
+    few, many = _leaf_keys(key, [()] * 2), _leaf_keys(key, [()] * 5)
+    data = [jax.random.key_data(leaf_key) for leaf_key in many]
+    np.testing.assert_array_equal(jax.random.key_data(few[1]), data[1])
+    assert len({np.asarray(x).tobytes() for x in data}) == 5
+    if implementation == "threefry2x32":
+        expected = jax.random.key_data(jax.random.fold_in(key, 4))
+        np.testing.assert_array_equal(data[4], expected)
 
 
 def test_independent_of_the_users_own_keys():

@@ -70,7 +70,8 @@ def test_words_do_not_depend_on_jit_or_on_vmap():
 def test_other_implementations_give_two_different_words(implementation):
     high, low = random_words(jax.random.key(0, impl=implementation), (1000,))
     assert high.dtype == low.dtype == jnp.uint32
-    assert len(np.unique(np.concatenate([high, low]))) > 1990
+    other = random_words(jax.random.key(0, impl=implementation), (1000,), pair=1)
+    assert len(np.unique(np.concatenate([high, low, *other]))) > 3990
     again = random_words(jax.random.key(0, impl=implementation), (1000,))
     np.testing.assert_array_equal(high, again[0])
 
@@ -102,6 +103,8 @@ def test_bytes_are_equidistributed(words):
 def test_words_are_independent(words):
     high, low = (word / 2.0**32 for word in words)
     bottom = (words[1] & np.uint32(0xFFFF)) / 2.0**16
+    other_pair = random_words(jax.random.key(11), high.shape, pair=1)
+    third, fourth = (np.asarray(word) / 2.0**32 for word in other_pair)
     after_other_key = random_words(jax.random.key(12), high.shape)[0] / 2.0**32
     pairs = [
         (high, low),
@@ -111,6 +114,13 @@ def test_words_are_independent(words):
         (high[1:], low[:-1]),
         (high[1024:], high[:-1024]),
         (high, after_other_key),
+        (high, third),
+        (low, third),
+        (high, fourth),
+        (low, fourth),
+        (third, fourth),
+        (third[1:], third[:-1]),
+        (high[1:], third[:-1]),
     ]
     p_values = [independence_p_value(u, v, num_cells=64) for u, v in pairs]
     assert bonferroni(p_values) > FALSE_ALARM_RATE

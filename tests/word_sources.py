@@ -25,8 +25,8 @@ def use_extreme_words(monkeypatch, module):
     shape = (NUM_EXTREMES, NUM_EXTREMES)
     axes = itertools.cycle([0, 1])
 
-    def words(key, got_shape, out_sharding=None):
-        del key, out_sharding
+    def words(key, got_shape, out_sharding=None, *, pair=0):
+        del key, out_sharding, pair
         assert got_shape == shape
         pairs = np.expand_dims(_PAIRS, 1 - next(axes))
         high, low = np.broadcast_to(pairs, (*shape, 2)).transpose(2, 0, 1)
@@ -40,8 +40,8 @@ def use_small_words(monkeypatch, module):
     """Makes `module` draw its first pair of words below `2^-32`: the high word zero."""
     is_first = itertools.cycle([True, False])
 
-    def words(key, shape, out_sharding=None):
-        high, low = random_words(key, shape, out_sharding)
+    def words(key, shape, out_sharding=None, *, pair=0):
+        high, low = random_words(key, shape, out_sharding, pair=pair)
         return (jnp.zeros_like(high) if next(is_first) else high), low
 
     monkeypatch.setattr(module, "random_words", words)

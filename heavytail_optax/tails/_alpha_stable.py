@@ -19,7 +19,11 @@ from heavytail_optax._uniform import (
 from heavytail_optax.tails._parameters import as_parameter
 from heavytail_optax.tails._registration import register_tail
 from heavytail_optax.tails._stable_integral import stable_upper_tail
-from heavytail_optax.tails._stable_map import stable_constants, stable_draw
+from heavytail_optax.tails._stable_map import (
+    stable_constants,
+    stable_draw,
+    symmetric_stable_draw,
+)
 from heavytail_optax.tails._tail import probability_beyond, sampling_arguments
 
 
@@ -64,17 +68,19 @@ class AlphaStable:
         """Draws by the Chambers-Mallows-Stuck map, in one pass without rejection."""
         key, shape, dtype = sampling_arguments("alpha_stable.sample", key, shape, dtype)
         wide = computation_dtype(dtype)
-        angle_key, exponential_key = jax.random.split(key)
-        is_right, uniform = signed_uniform_from_words(
-            *random_words(angle_key, shape, out_sharding), wide
-        )
-        exponential = exponential_from_words(
-            *random_words(exponential_key, shape, out_sharding), wide
-        )
-        law = stable_constants(*self._checked_parameters(wide))
+        angle_words = random_words(key, shape, out_sharding)
+        is_right, uniform = signed_uniform_from_words(*angle_words, wide)
+        other_words = random_words(key, shape, out_sharding, pair=1)
+        exponential = exponential_from_words(*other_words, wide)
+        alpha, beta = self._checked_parameters(wide)
         side = jnp.where(is_right, jnp.ones((), wide), -jnp.ones((), wide))
         edge = jnp.asarray(0.5 * math.pi, wide) * uniform
-        return saturate(stable_draw(law, side, edge, exponential), dtype)
+        if isinstance(self.beta, float) and self.beta == 0.0:
+            draw = symmetric_stable_draw(alpha, side, edge, exponential)
+        else:
+            law = stable_constants(alpha, beta)
+            draw = stable_draw(law, side, edge, exponential)
+        return saturate(draw, dtype)
 
     def tail_probability(self, x: ArrayLike) -> jax.Array:
         """`P(|Z| > x)` by quadrature of Nolan's integral, and 1 for x <= 0.

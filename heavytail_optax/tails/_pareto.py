@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from heavytail_optax._elementary import exp2, log2
 from heavytail_optax._finite import largest_finite, saturate
 from heavytail_optax._random_bits import random_words
 from heavytail_optax._uniform import (
@@ -31,17 +32,17 @@ def _log_quantile(alpha: ArrayLike, p: jax.Array) -> jax.Array:
     return -jnp.log1p(-p) / positive_or_nan(alpha, p.dtype)
 
 
-def _log_size(alpha: ArrayLike, survival: jax.Array) -> jax.Array:
-    """Log of the w with `P(W > w) = survival`, W Pareto."""
-    return -jnp.log(survival) / positive_or_nan(alpha, survival.dtype)
+def _size(alpha: ArrayLike, survival: jax.Array) -> jax.Array:
+    """The w with `P(W > w) = survival`, W Pareto."""
+    return exp2(log2(survival) * (-1.0 / positive_or_nan(alpha, survival.dtype)))
 
 
-def _draw_log_size(
-    alpha: ArrayLike, key: jax.Array, shape: tuple[int, ...], dtype: Any, sharding: Any
+def _draw_survival(
+    key: jax.Array, shape: tuple[int, ...], dtype: Any, sharding: Any
 ) -> jax.Array:
-    """Draws log W, W Pareto, in the dtype to compute in."""
+    """Uniforms in (0, 1], in the dtype to compute in."""
     words = random_words(key, shape, sharding)
-    return _log_size(alpha, uniform_from_words(*words, computation_dtype(dtype)))
+    return uniform_from_words(*words, computation_dtype(dtype))
 
 
 @register_tail
@@ -68,10 +69,10 @@ class Pareto:
         return min(power_of_two(RESOLUTION_BITS, self.alpha), largest_finite(dtype))
 
     def sample(self, key, shape=(), dtype=jnp.float32, *, out_sharding=None):
-        """Draws `W = exp(E / alpha)`, E a standard exponential."""
+        """Draws `W = u^(-1/alpha)` as `exp2(-log2(u) / alpha)`, u uniform."""
         key, shape, dtype = sampling_arguments("pareto.sample", key, shape, dtype)
-        log_size = _draw_log_size(self.alpha, key, shape, dtype, out_sharding)
-        return saturate(jnp.exp(log_size), dtype)
+        survival = _draw_survival(key, shape, dtype, out_sharding)
+        return saturate(_size(self.alpha, survival), dtype)
 
     def tail_probability(self, x: ArrayLike) -> jax.Array:
         """`P(W > x) = x^-alpha` for x >= 1, and 1 below."""
@@ -109,8 +110,9 @@ class Lomax:
     def sample(self, key, shape=(), dtype=jnp.float32, *, out_sharding=None):
         """Draws `Z = expm1(E / alpha)`, E a standard exponential."""
         key, shape, dtype = sampling_arguments("lomax.sample", key, shape, dtype)
-        log_size = _draw_log_size(self.alpha, key, shape, dtype, out_sharding)
-        return saturate(jnp.expm1(log_size), dtype)
+        survival = _draw_survival(key, shape, dtype, out_sharding)
+        alpha = positive_or_nan(self.alpha, survival.dtype)
+        return saturate(jnp.expm1(-jnp.log(survival) / alpha), dtype)
 
     def tail_probability(self, x: ArrayLike) -> jax.Array:
         """`P(Z > x) = (1 + x)^-alpha` for x >= 0, and 1 below."""
@@ -148,7 +150,7 @@ class SymmetricPareto:
         )
 
     def sample(self, key, shape=(), dtype=jnp.float32, *, out_sharding=None):
-        """Draws `+-exp(E / alpha)`, E a standard exponential, the sign one bit."""
+        """Draws `+-u^(-1/alpha)`, u uniform, the sign one bit of the same draw."""
         key, shape, dtype = sampling_arguments(
             "symmetric_pareto.sample", key, shape, dtype
         )
@@ -156,7 +158,7 @@ class SymmetricPareto:
         is_positive, uniform = signed_uniform_from_words(
             *random_words(key, shape, out_sharding), wide
         )
-        size = jnp.exp(_log_size(self.alpha, uniform))
+        size = _size(self.alpha, uniform)
         return saturate(jnp.where(is_positive, size, -size), dtype)
 
     def tail_probability(self, x: ArrayLike) -> jax.Array:
@@ -169,7 +171,7 @@ class SymmetricPareto:
         is_right = p > 0.5
         # Exact, however close p is to 0.
         two_sided = 2.0 * jnp.where(is_right, 1.0 - p, p)
-        size = jnp.exp(_log_size(self.alpha, two_sided))
+        size = jnp.exp(-jnp.log(two_sided) / positive_or_nan(self.alpha, p.dtype))
         return jnp.where(is_right, size, -size)
 
 

@@ -13,16 +13,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from heavytail_optax._elementary import exp2, log2, sin, sinc
+
 _HALF_PI = 0.5 * math.pi
-
-
-def _sinc(x: jax.Array) -> jax.Array:
-    """`sin(x) / x`, one at zero; its derivative too is exact for tiny x."""
-    is_small = jnp.abs(x) < 0.01
-    safe = jnp.where(is_small, 1.0, x)
-    return jnp.where(
-        is_small, 1.0 - x**2 / 6.0 * (1.0 - x**2 / 20.0), jnp.sin(safe) / safe
-    )
 
 
 class StableConstants(NamedTuple):
@@ -42,7 +35,7 @@ def stable_constants(alpha: jax.Array, beta: jax.Array) -> StableConstants:
     eps = 1.0 - alpha
     # Vanishes at alpha = 0 and 2: measured from there.
     scale = jnp.sin(_HALF_PI * jnp.minimum(alpha, 2.0 - alpha))
-    width = _HALF_PI * _sinc(_HALF_PI * eps)
+    width = _HALF_PI * sinc(_HALF_PI * eps)
     tau = beta * scale / width
     at_pole = eps == 0.0
     shift = jnp.where(at_pole, 0.0, tau / jnp.where(at_pole, 1.0, eps))
@@ -51,14 +44,14 @@ def stable_constants(alpha: jax.Array, beta: jax.Array) -> StableConstants:
 
 def _fraction(law: StableConstants, edge: jax.Array) -> jax.Array:
     """`sin(eps edge) / sin(eps pi/2)`."""
-    return edge * _sinc(law.eps * edge) / law.width
+    return edge * sinc(law.eps * edge) / law.width
 
 
 def angle_weight(law: StableConstants, side: jax.Array, edge: jax.Array) -> jax.Array:
     """`cos(eps V) + t sin(eps V)`, positive, at full relative precision."""
     opposite = _HALF_PI - edge
     skewed = (1.0 + side * law.beta) * law.scale
-    return _fraction(law, edge) + skewed * opposite * _sinc(
+    return _fraction(law, edge) + skewed * opposite * sinc(
         law.eps * opposite
     ) / law.width  # fmt: skip
 
@@ -70,8 +63,8 @@ def angle_slope(law: StableConstants, side: jax.Array, edge: jax.Array) -> jax.A
     mixed = (
         (0.5 * law.eps / law.width)
         * ((_HALF_PI + edge) * opposite)
-        * _sinc(0.5 * law.eps * (_HALF_PI + edge))
-        * _sinc(0.5 * law.eps * opposite)
+        * sinc(0.5 * law.eps * (_HALF_PI + edge))
+        * sinc(0.5 * law.eps * opposite)
     )
     cos_part = (1.0 - near) * jnp.cos(law.alpha * edge)
     skewed = (side + law.beta) * law.scale
@@ -119,3 +112,31 @@ def stable_draw(
         slope * power + law.tau * growth + law.shift,
         (slope + law.shift) * power,
     )
+
+
+def symmetric_stable_draw(
+    alpha: jax.Array, side: jax.Array, edge: jax.Array, exponential: jax.Array
+) -> jax.Array:
+    r"""The same map for beta = 0, with one power and three sines.
+
+    .. math::
+      |X| = \frac{\sin \alpha |V|}{(\cos V)^{1/\alpha}}
+            \Bigl(\frac{\cos \epsilon V}{W}\Bigr)^{\epsilon/\alpha}.
+
+    The angles are sums of terms of one sign: `cos V = sin(edge)`, `cos(eps V)` the sine
+    of `(1 - |eps|) pi/2 + |eps| edge`, and `sin(alpha |V|)` that of
+    `(2 - alpha) pi/2 + alpha edge`, or of its distance to pi.
+
+    Args and returns as in `stable_draw`; 0 < alpha <= 2.
+    """
+    half_pi = jnp.asarray(_HALF_PI, edge.dtype)
+    eps = 1.0 - alpha
+    size = jnp.abs(eps)
+    turn = jnp.minimum(
+        (2.0 - alpha) * half_pi + alpha * edge, alpha * jnp.maximum(half_pi - edge, 0.0)
+    )
+    slant = jnp.minimum(alpha, 2.0 - alpha) * half_pi + size * edge
+    log_power = (eps * log2(sin(slant) / exponential) - log2(sin(edge))) / alpha
+    # In two halves: their product may saturate where one of them does not.
+    root = exp2(0.5 * log_power)
+    return side * (sin(turn) * root) * root

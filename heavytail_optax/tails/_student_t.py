@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from heavytail_optax._elementary import exp2, sin
 from heavytail_optax._finite import largest_finite, saturate
 from heavytail_optax._random_bits import random_words
 from heavytail_optax._uniform import (
@@ -89,15 +90,16 @@ class StudentT:
         key, shape, dtype = sampling_arguments("student_t.sample", key, shape, dtype)
         wide = computation_dtype(dtype)
         df = positive_or_nan(self.df, wide)
-        radius_key, angle_key = jax.random.split(key)
-        exponential = exponential_from_words(
-            *random_words(radius_key, shape, out_sharding), wide
-        )
-        turn = uniform_from_words(*random_words(angle_key, shape, out_sharding), wide)
-        radius = jnp.exp(exponential / df) * jnp.sqrt(
+        radius_words = random_words(key, shape, out_sharding)
+        exponential = exponential_from_words(*radius_words, wide)
+        angle_words = random_words(key, shape, out_sharding, pair=1)
+        turn = uniform_from_words(*angle_words, wide)
+        radius = exp2(exponential * math.log2(math.e) / df) * jnp.sqrt(
             -df * jnp.expm1(-2.0 * exponential / df)
         )
-        return saturate(radius * jnp.cos(2.0 * math.pi * turn), dtype)
+        # cos(2 pi v), by a sine of at most a quarter turn.
+        cosine = sin(2.0 * math.pi * (jnp.abs(turn - 0.5) - 0.25))
+        return saturate(radius * cosine, dtype)
 
     def tail_probability(self, x: ArrayLike) -> jax.Array:
         """`P(|T| > x)` by quadrature, and 1 for x <= 0.

@@ -28,7 +28,11 @@ from word_sources import eager_sample, use_extreme_words
 import heavytail_optax as hto
 from heavytail_optax._uniform import exponential_from_words
 from heavytail_optax.tails import _alpha_stable
-from heavytail_optax.tails._stable_map import stable_constants, stable_draw
+from heavytail_optax.tails._stable_map import (
+    stable_constants,
+    stable_draw,
+    symmetric_stable_draw,
+)
 
 NUM_DRAWS = 10**6
 LEVELS = np.asarray([1e-1, 1e-2, 1e-3, 1e-4, 1e-5])
@@ -240,6 +244,30 @@ def test_map_is_that_of_the_textbook(dtype, rtol):
             scale = np.abs(expected) + 1.0 + np.abs(float(law.shift))
             error = np.abs(np.asarray(got) - expected) / scale
             assert np.max(error[representable]) < rtol * max(1.0, 1.0 / alpha)
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.5, 0.9, 1.0, 1.001, 1.4, 1.9, 1.9999, 2.0])
+def test_symmetric_map_is_the_general_one_at_both_edges(alpha):
+    """In float32, against the general map in float64."""
+    rng = np.random.default_rng(1)
+    size = 4000
+    edge = (np.pi / 2 * 10.0 ** -rng.uniform(0, 19, size)).astype(np.float32)
+    exponential = (10.0 ** rng.uniform(-19, 1.6, size)).astype(np.float32)
+    side = rng.choice([-1.0, 1.0], size).astype(np.float32)
+    alpha = np.float32(alpha)
+    got = symmetric_stable_draw(jnp.asarray(alpha), side, edge, exponential)
+    with jax.enable_x64(True):
+        law = stable_constants(jnp.float64(alpha), jnp.float64(0.0))
+        arguments = [jnp.asarray(x, float) for x in (side, edge, exponential)]
+        expected = np.asarray(stable_draw(law, *arguments))
+    assert np.array_equal(np.sign(got), side)
+    normal = (np.abs(expected) > 1e-36) & (np.abs(expected) < 1e36)
+    # Where the angle is near zero, as near as float32 holds pi/2 - edge.
+    normal &= edge < 1.5
+    got, expected = np.asarray(got, float)[normal], expected[normal]
+    terms = (np.abs(np.log(edge)) + np.abs(np.log(exponential)) + 1.0)[normal]
+    error = np.abs(got / expected - 1.0) / (terms / alpha)
+    assert normal.sum() > 100 and np.max(error) < 8 * np.finfo(np.float32).eps
 
 
 @pytest.mark.parametrize("beta", [-1.0, 0.0, 0.5, 1.0])
