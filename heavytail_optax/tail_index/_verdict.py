@@ -11,6 +11,7 @@ from heavytail_optax.tail_index._generalised_pareto import (
 )
 from heavytail_optax.tail_index._goodness import HillDrift, hill_drift
 from heavytail_optax.tail_index._hill import hill
+from heavytail_optax.tail_index._order_statistics import largest
 from heavytail_optax.tail_index._result import TailIndex
 
 _NAME = "assess_tail"
@@ -210,6 +211,8 @@ def assess_tail(
     if k is None:
         k = _default_k(num_draws, size - 1)
     k = check_count(_NAME, "k", k, 5, size - 1)
+    # All that counts, so that what is compiled depends on k alone.
+    samples = largest(samples, max(k, 8) + 1)
     index = hill(samples, k)
     drift = hill_drift(samples, max(k, 8))
     pareto = generalised_pareto(samples, k, confidence=1.0 - 2.0 * _REJECTED.p_value)

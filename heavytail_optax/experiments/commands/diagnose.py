@@ -138,8 +138,8 @@ def _description() -> str:
             about.partition("Attributes:")[0].rstrip(),
             "",
             (
-                "Cost for the LeNet on two cores: half a minute for a run, of which the "
-                "--draws gradients take about half. The verdict may be heavy-tailed, not "
+                "Cost for the LeNet on two cores: about a minute for the first run, of "
+                "which the --draws gradients take a third. The verdict may be heavy-tailed, not "
                 "heavy-tailed, not a power law, or cannot tell."
             ),
             "",

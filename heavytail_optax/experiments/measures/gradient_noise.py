@@ -80,7 +80,7 @@ def measure_gradient_noise(
     """Draws small batches, and takes the sizes of their gradients' noise.
 
     `g_i` is the gradient on the i-th batch, drawn without replacement and independently
-    of the others, `g` that on all training images, both without augmentation. The
+    of the others (batches of one image are different images), `g` that on all training images, both without augmentation. The
     projection is along a direction drawn once for each row; the coordinate is drawn anew
     for each batch, so that the draws are independent.
 
@@ -131,10 +131,13 @@ def noise_arguments(
 
     Args:
       settings: of the run.
-      draws: how many small batches.
+      draws: how many small batches; of single images at most all there are.
       batch_size: images in each; that of the run if None.
     """
-    return {"draws": draws, "batch_size": batch_size or settings.batch_size}
+    batch_size = batch_size or settings.batch_size
+    if batch_size == 1:
+        draws = min(draws, settings.clean_examples + settings.corrupted_examples)
+    return {"draws": draws, "batch_size": batch_size}
 
 
 def _direction(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -160,7 +163,7 @@ def _compiled(
         number = train.labels.shape[0]
 
         def one(step):
-            places = draw_places(batch_key, step, number, batch_size)
+            places = _places(batch_key, step, number, batch_size)
             batch = Split(train.images[places], train.labels[places])
             gradient = jax.grad(loss)(params, batch)
             noise = layer_vectors(jax.tree.map(jnp.subtract, gradient, mean))
@@ -180,6 +183,13 @@ def _compiled(
         return jax.lax.map(one, first + jnp.arange(_VECTORS_AT_ONCE))
 
     return jax.jit(jax.grad(mean_over_batches(loss, _IMAGES_AT_ONCE))), jax.jit(draw)
+
+
+def _places(key: jax.Array, step: jax.Array, number: int, batch_size: int):
+    """Of single images each comes once: no draw is there twice."""
+    if batch_size == 1:
+        return jax.random.permutation(key, number)[step % number][None]
+    return draw_places(key, step, number, batch_size)
 
 
 def _any_of(vector: jax.Array, key: jax.Array, step: jax.Array, row: int):

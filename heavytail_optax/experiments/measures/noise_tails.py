@@ -80,8 +80,9 @@ def _assess(
     if positive.size < _FEWEST or not np.isfinite(values).all():
         return None, {}
     assessment = assess_tail(jnp.asarray(positive), num_draws=values.size)
-    rivals = compare_fits(
-        jnp.asarray(positive), assessment.k, alternatives=alternatives
-    )
+    k = assessment.k
+    # All that counts, so that what is compiled depends on k alone.
+    top = jnp.asarray(np.sort(positive)[-k - 1 :])
+    rivals = compare_fits(top, k, alternatives=alternatives)
     del rivals["power_law"]
     return assessment, jax.tree.map(float, rivals)

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogFormatter
 
 from heavytail_optax.experiments.configuration.method_colours import METHOD_COLOURS
 from heavytail_optax.experiments.report.diagnosed_runs import DiagnosedRun
@@ -44,10 +45,12 @@ def draw_noise(runs: Sequence[DiagnosedRun]) -> Figure:
         _draw_tail(hill, quantiles, run, colour)
         shift = 0.6 * ((number + 0.5) / len(runs) - 0.5)
         _draw_layers(layers, run, colour, shift, 0.6 / len(runs))
+    layers.set_yscale("log")
     norms.set_xlabel("step")
     norms.set_ylabel(" / ".join(dict.fromkeys(run.history.what for run in runs)))
     for axis in (norms.yaxis, layers.yaxis):
-        axis.set_minor_formatter("{x:g}")
+        axis.set_major_formatter(LogFormatter(minor_thresholds=(2.0, 0.5)))
+        axis.set_minor_formatter(LogFormatter(minor_thresholds=(2.0, 0.5)))
     norms.set_title("Norms over training", loc="left", fontsize=10)
     hill.set_title("Hill plot of the noise's norm", loc="left", fontsize=10)
     quantiles.set_title("Its quantiles, and a power law's", loc="left", fontsize=10)
@@ -55,8 +58,6 @@ def draw_noise(runs: Sequence[DiagnosedRun]) -> Figure:
     names = runs[0].draws.layers
     layers.set_xticks(range(len(names)), names, rotation=20, ha="right", fontsize=8)
     layers.set_ylabel("Hill's estimate, 95% interval")
-    layers.set_yscale("log")
-    layers.yaxis.set_major_formatter("{x:g}")
     layers.axhline(2.0, color="black", linewidth=0.8, linestyle=":")
     for axes in (norms, hill, quantiles, layers):
         axes.grid(alpha=0.25, linewidth=0.6)
