@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from heavytail_optax import cli
-from heavytail_optax.experiments.measures import gradient_noise
+from heavytail_optax.experiments.measures import gradient_noise, noise_tails
 from heavytail_optax.experiments.measures.gradient_noise import SIZES, NoiseDraws
 from heavytail_optax.experiments.measures.noise_record import read_noise
 from heavytail_optax.experiments.storage.run_lock import RunLock
 from heavytail_optax.tail_index import hill, propose_settings
 
 METHODS = ("sgd", "balanced")
-LAYERS = ("all", "first", "second")
+LAYERS = ("all", "first")
 DRAWS = 200  # of which 40 are looked at
 
 
@@ -61,10 +61,17 @@ def drawn(monkeypatch):
             size=(len(SIZES), len(LAYERS), arguments["draws"])
         )
         sizes = uniform if method == "balanced" else uniform ** (-1 / 1.5)
-        return NoiseDraws(LAYERS, (9, 4, 5), sizes.astype(np.float32), sizes[0, 0])
+        return NoiseDraws(LAYERS, (9, 4), sizes.astype(np.float32), sizes[0, 0])
 
     monkeypatch.setattr(gradient_noise, "measure_gradient_noise", measure)
     return turns, actions
+
+
+@pytest.fixture
+def few_fits(monkeypatch):
+    """Without those that take a second each."""
+    for size in SIZES:
+        monkeypatch.setitem(noise_tails.ALTERNATIVES, size, ("exponential",))
 
 
 def diagnose(*options):
@@ -110,6 +117,7 @@ def test_a_run_leaves_verdicts_table_and_picture(copied, drawn, capsys):
     assert f"--max-norm {float(expected.max_norm):.3g}" in output
 
 
+@pytest.mark.usefixtures("few_fits")
 def test_what_is_measured_is_skipped_unless_asked_for_again(copied, drawn, capsys):
     turns, _ = drawn
     options = ["--methods", "sgd", "--draws", DRAWS]
@@ -126,6 +134,7 @@ def test_what_is_measured_is_skipped_unless_asked_for_again(copied, drawn, capsy
     assert rows_of(copied)[0]["batch_size"] == "5"
 
 
+@pytest.mark.usefixtures("few_fits")
 def test_ctrl_c_keeps_whole_runs_and_says_how_to_go_on(copied, drawn, capsys):
     turns, actions = drawn
     actions["balanced"] = lambda: signal.raise_signal(signal.SIGINT)
@@ -140,6 +149,7 @@ def test_ctrl_c_keeps_whole_runs_and_says_how_to_go_on(copied, drawn, capsys):
     assert turns == [("sgd", 200), ("balanced", 200), ("balanced", 200)]
 
 
+@pytest.mark.usefixtures("few_fits")
 def test_unfinished_runs_are_named_and_skipped(copied, drawn, capsys):
     turns, _ = drawn
     path = copied / "balanced" / "metrics.jsonl"
@@ -152,6 +162,7 @@ def test_unfinished_runs_are_named_and_skipped(copied, drawn, capsys):
     assert f"No run in {copied} is finished" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("few_fits")
 def test_a_run_that_cannot_be_measured_does_not_cost_the_others(copied, drawn, capsys):
     turns, _ = drawn
     shutil.rmtree(copied / "balanced" / "checkpoints")
@@ -176,6 +187,7 @@ def test_a_batch_is_no_larger_than_the_data(copied, drawn, capsys):
     )
 
 
+@pytest.mark.slow  # A quarter of a minute of compilation.
 def test_a_fresh_run_is_followed_during_training(tmp_path, capsys):
     assert diagnose("--steps", 100, "--draws", DRAWS) == 0
     output = words(capsys.readouterr().out)

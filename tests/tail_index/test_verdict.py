@@ -69,3 +69,10 @@ def test_the_largest_draws_suffice():
     whole, part = assess(draws), assess(largest, num_draws=SIZE)
     assert part.sentence == whole.sentence
     assert part.k == whole.k == 260
+
+
+def test_bounded_draws_are_lighter_than_exponential():
+    draws = jax.random.uniform(jax.random.key(0), (SIZE,))
+    found = assess(draws, k=400)
+    assert found.verdict == "not heavy-tailed"
+    assert "the draws are bounded." in found.reasons[-1]
