@@ -7,14 +7,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from heavytail_optax.experiments.configuration.method_colours import METHOD_COLOURS
 from heavytail_optax.experiments.report.diagnosed_runs import DiagnosedRun
 from heavytail_optax.experiments.storage.durable_files import replacing
 from heavytail_optax.tail_index import plot_hill, plot_pareto_qq
 
-_DPI = 130
+_DPI = 110
 _SIZE = (9.6, 7.4)  # inches
 _MARKERS = {"norm": "o", "projection": "s", "coordinate": "^"}
 
@@ -49,8 +49,9 @@ def draw_noise(runs: Sequence[DiagnosedRun]) -> Figure:
     norms.set_xlabel("step")
     norms.set_ylabel(" / ".join(dict.fromkeys(run.history.what for run in runs)))
     for axis in (norms.yaxis, layers.yaxis):
-        axis.set_major_formatter(LogFormatter(minor_thresholds=(2.0, 0.5)))
-        axis.set_minor_formatter(LogFormatter(minor_thresholds=(2.0, 0.5)))
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 3.0, 5.0)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())
     norms.set_title("Norms over training", loc="left", fontsize=10)
     hill.set_title("Hill plot of the noise's norm", loc="left", fontsize=10)
     quantiles.set_title("Its quantiles, and a power law's", loc="left", fontsize=10)
@@ -97,7 +98,15 @@ def _draw_norms(axes: Axes, run: DiagnosedRun, colour: str) -> None:
         last = history.steps[-1]
         for values, text in ((history.median, "median"), (history.largest, "largest")):
             place = (last, values[-1])
-            axes.annotate(text, place, fontsize=8, color=colour, ha="right")
+            axes.annotate(
+                text,
+                place,
+                (0, 6),
+                textcoords="offset points",
+                fontsize=8,
+                color=colour,
+                ha="right",
+            )
 
 
 def _draw_tail(hill: Axes, quantiles: Axes, run: DiagnosedRun, colour: str) -> None:
