@@ -39,6 +39,7 @@ def test_parameters_and_their_errors(alpha, beta):
         np.testing.assert_allclose(spread, errors.mean(), rtol=0.3, err_msg=name)
 
 
+@pytest.mark.slow
 def test_the_interval_stays_within_the_family():
     draws = hto.tails.gaussian().sample(jax.random.key(1), (50, 1000))
     got = fit(draws)

@@ -60,6 +60,7 @@ def test_few_candidates_and_points_come_close():
     assert some.criterion < 1.3 * every.criterion
 
 
+@pytest.mark.slow
 def test_the_top_of_a_resample():
     """Ranks without a sort have the means of ranks from a resample that is sorted."""
     keys = jax.random.split(jax.random.key(1), 4000)

@@ -63,6 +63,7 @@ def test_too_few_draws_cannot_tell():
     assert found.k == 20
 
 
+@pytest.mark.slow
 def test_the_largest_draws_suffice():
     draws = hto.tails.pareto(1.5).sample(jax.random.key(0), (SIZE,))
     largest = jnp.sort(draws)[-500:]
