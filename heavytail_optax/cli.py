@@ -65,6 +65,12 @@ SUBCOMMANDS: Mapping[str, Subcommand] = MappingProxyType(
             needs=(*_EXPERIMENTS, "matfree"),
             extra="experiments,flatness",
         ),
+        "diagnose": Subcommand(
+            summary="say whether the noise of finished runs is heavy-tailed",
+            module="heavytail_optax.experiments.commands.diagnose",
+            needs=_EXPERIMENTS,
+            extra="experiments",
+        ),
         "simulate": Subcommand(
             summary="show which noise empties sharp minima, on a landscape of four",
             module="heavytail_optax.laboratory.simulate_command",

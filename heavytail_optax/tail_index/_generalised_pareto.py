@@ -106,6 +106,15 @@ def _improve(excess: jax.Array, gamma: jax.Array, log_scale: jax.Array):
     return jnp.maximum(new_gamma, jnp.maximum(least, -0.5)), new_log_scale
 
 
+def _bias(gamma: jax.Array) -> jax.Array:
+    """How far gamma is estimated too low, times k.
+
+    The formula has a pole at -1/3, and is held from half way to it on.
+    """
+    held = jnp.maximum(gamma, -1.0 / 6.0)
+    return (1.0 + held) * (3.0 + held) / (1.0 + 3.0 * held)
+
+
 # Compiled once for all calls: an eager loop would be compiled anew in each.
 @functools.partial(jax.jit, static_argnames="k")
 def _fit(samples: jax.Array, k: int, confidence) -> GeneralisedPareto:
@@ -131,7 +140,8 @@ def _fit(samples: jax.Array, k: int, confidence) -> GeneralisedPareto:
     root = jnp.sqrt(1.0 * k)
     # The logarithm of 1 + gamma has the same variance whatever gamma is.
     factor = jnp.exp(normal_quantile(confidence, gamma.dtype) / root)
-    interval = (1.0 + gamma) / factor - 1.0, (1.0 + gamma) * factor - 1.0
+    middle = 1.0 + gamma + _bias(gamma) / k
+    interval = middle / factor - 1.0, middle * factor - 1.0
     index = from_gamma(gamma, (1.0 + gamma) / root, interval, k, threshold)
     return GeneralisedPareto(
         *index,
@@ -153,7 +163,9 @@ def generalised_pareto(
     the limit of every tail that has one: gamma > 0 is a power law of index 1/gamma,
     gamma = 0 an exponential tail, gamma < 0 a bounded law. So it can say "not
     heavy-tailed", and a shift of the samples changes nothing. The standard errors are
-    those of the theory, `(1 + gamma) / sqrt(k)` for gamma.
+    those of the theory, `(1 + gamma) / sqrt(k)` for gamma. The estimate is too low by
+    about 3 / k, by which the interval is moved; for k below 100 it still covers less
+    often than it says: 90 % at k = 50 for an exponential tail.
 
     Args:
       samples: floating array, of any sign.
@@ -182,7 +194,9 @@ def generalised_pareto(
     References:
       Smith, "Maximum likelihood estimation in a class of nonregular cases", Biometrika
       72 (1985); Davison, Smith, "Models for exceedances over high thresholds", JRSS B
-      52 (1990).
+      52 (1990); Giles, Feng, Godwin, "Bias-corrected maximum likelihood estimation of
+      the parameters of the generalized Pareto distribution", Communications in
+      Statistics 45 (2016), for the bias.
     """
     samples = check_samples("generalised_pareto", samples, axis, least=6)
     k = check_count("generalised_pareto", "k", k, 5, samples.shape[-1] - 1)

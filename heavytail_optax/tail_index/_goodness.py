@@ -45,6 +45,19 @@ class GoodnessOfFit(NamedTuple):
     p_value: jax.Array
 
 
+# One program a shape: the operations one by one take far longer to compile.
+@functools.partial(jax.jit, static_argnames="k")
+def _drift(samples: jax.Array, k: int) -> HillDrift:
+    spacings = log_spacings(largest(samples, k + 1))
+    gamma = jnp.mean(spacings, axis=-1)
+    outer = jnp.mean(spacings[..., : k // 4], axis=-1)
+    place = jnp.arange(1, k + 1, dtype=samples.dtype) / k
+    trend = spacings @ (place - jnp.mean(place)) / gamma
+    z = trend * jnp.sqrt(12.0 / k)
+    p_value = 2.0 * jax.scipy.stats.norm.sf(jnp.abs(z))
+    return HillDrift(1.0 / gamma, 1.0 / outer, z, p_value)
+
+
 def hill_drift(samples: Any, k: int, *, axis: int | None = -1) -> HillDrift:
     r"""Tests whether Hill's estimate moves with k more than chance allows.
 
@@ -82,14 +95,7 @@ def hill_drift(samples: Any, k: int, *, axis: int | None = -1) -> HillDrift:
     """
     samples = check_samples(_DRIFT, samples, axis, least=9)
     k = check_count(_DRIFT, "k", k, 8, samples.shape[-1] - 1)
-    spacings = log_spacings(largest(samples, k + 1))
-    gamma = jnp.mean(spacings, axis=-1)
-    outer = jnp.mean(spacings[..., : k // 4], axis=-1)
-    place = jnp.arange(1, k + 1, dtype=samples.dtype) / k
-    trend = spacings @ (place - jnp.mean(place)) / gamma
-    z = trend * jnp.sqrt(12.0 / k)
-    p_value = 2.0 * jax.scipy.stats.norm.sf(jnp.abs(z))
-    return HillDrift(1.0 / gamma, 1.0 / outer, z, p_value)
+    return _drift(samples, k)
 
 
 def _distance(exponentials: jax.Array) -> jax.Array:

@@ -1,5 +1,6 @@
 """Hill's estimator, for one k and for every k."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -119,6 +120,21 @@ def log_spacings(descending: jax.Array) -> jax.Array:
     return ranks * (logs[..., :-1] - logs[..., 1:])
 
 
+# One program a shape: the operations one by one take far longer to compile.
+@functools.partial(jax.jit, static_argnames="max_k")
+def _path(samples: jax.Array, max_k: int) -> HillPath:
+    descending = largest(samples, max_k + 1)
+    ranks = jnp.arange(1, max_k + 1, dtype=samples.dtype)
+    ranks = ranks.reshape((1,) * (samples.ndim - 1) + (-1,))
+    alpha = ranks / jnp.cumsum(log_spacings(descending), axis=-1)
+    return HillPath(
+        k=jnp.arange(1, max_k + 1, dtype=jnp.int32),
+        estimate=alpha,
+        standard_error=alpha / jnp.sqrt(ranks),
+        threshold=descending[..., 1:],
+    )
+
+
 def hill_path(samples: Any, max_k: int, *, axis: int | None = -1) -> HillPath:
     """Hill's estimate for every k up to `max_k`: the numbers behind a Hill plot.
 
@@ -147,13 +163,4 @@ def hill_path(samples: Any, max_k: int, *, axis: int | None = -1) -> HillPath:
     """
     samples = check_samples("hill_path", samples, axis)
     max_k = check_count("hill_path", "max_k", max_k, 1, samples.shape[-1] - 1)
-    descending = largest(samples, max_k + 1)
-    ranks = jnp.arange(1, max_k + 1, dtype=samples.dtype)
-    ranks = ranks.reshape((1,) * (samples.ndim - 1) + (-1,))
-    alpha = ranks / jnp.cumsum(log_spacings(descending), axis=-1)
-    return HillPath(
-        k=jnp.arange(1, max_k + 1, dtype=jnp.int32),
-        estimate=alpha,
-        standard_error=alpha / jnp.sqrt(ranks),
-        threshold=descending[..., 1:],
-    )
+    return _path(samples, max_k)

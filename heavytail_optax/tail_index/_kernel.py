@@ -1,7 +1,9 @@
 """The kernel estimator: Hill's, with smooth weights."""
 
+import functools
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from heavytail_optax._validation import check_choice, check_count
@@ -11,6 +13,19 @@ from heavytail_optax.tail_index._order_statistics import largest
 from heavytail_optax.tail_index._result import TailIndex, from_mean_of_exponentials
 
 _POWERS = {"biweight": 2, "triweight": 3, "uniform": 0}
+
+
+# One program a shape: the operations one by one take far longer to compile.
+@functools.partial(jax.jit, static_argnames=("k", "power"))
+def _kernel(samples: jax.Array, k: int, power: int, confidence) -> TailIndex:
+    descending = largest(samples, k + 1)
+    place = jnp.arange(1, k + 1, dtype=samples.dtype) / (k + 1)
+    weights = (1.0 - place**2) ** power
+    gamma = log_spacings(descending) @ (weights / jnp.sum(weights))
+    equivalent = jnp.sum(weights) ** 2 / jnp.sum(weights**2)
+    return from_mean_of_exponentials(
+        gamma, equivalent, k, descending[..., -1], confidence
+    )
 
 
 def kernel(
@@ -64,11 +79,4 @@ def kernel(
     k = check_count("kernel", "k", k, 1, samples.shape[-1] - 1)
     check_choice("kernel", "kernel", kernel, tuple(_POWERS))
     check_confidence("kernel", confidence)
-    descending = largest(samples, k + 1)
-    place = jnp.arange(1, k + 1, dtype=samples.dtype) / (k + 1)
-    weights = (1.0 - place**2) ** _POWERS[kernel]
-    gamma = log_spacings(descending) @ (weights / jnp.sum(weights))
-    equivalent = jnp.sum(weights) ** 2 / jnp.sum(weights**2)
-    return from_mean_of_exponentials(
-        gamma, equivalent, k, descending[..., -1], confidence
-    )
+    return _kernel(samples, k, _POWERS[kernel], confidence)

@@ -1,5 +1,6 @@
 """The log-moment estimator of the index of a stable law."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -30,6 +31,32 @@ class LogMoment(NamedTuple):
     upper: jax.Array
     block_size: jax.Array
     num_blocks: jax.Array
+
+
+# One program a shape: the operations one by one take far longer to compile.
+@functools.partial(jax.jit, static_argnames="block_size")
+def _log_moment(samples: jax.Array, block_size: int, confidence) -> LogMoment:
+    num_blocks = samples.shape[-1] // block_size
+    used = samples[..., : num_blocks * block_size]
+    blocks = used.reshape(*samples.shape[:-1], num_blocks, block_size)
+    growth = jnp.log(jnp.abs(jnp.sum(blocks, axis=-1))) - jnp.mean(
+        jnp.log(jnp.abs(blocks)), axis=-1
+    )
+    growth = growth / jnp.log(jnp.asarray(block_size, samples.dtype))
+    growth = jnp.where(jnp.isfinite(growth), growth, jnp.nan)
+    inverse = jnp.mean(growth, axis=-1)
+    error = jnp.std(growth, axis=-1, ddof=1) / jnp.sqrt(1.0 * num_blocks)
+    half = normal_quantile(confidence, samples.dtype) * error
+    alpha = inverse_or_infinity(inverse)
+    shape = alpha.shape
+    return LogMoment(
+        estimate=alpha,
+        standard_error=alpha**2 * error,
+        lower=inverse_or_infinity(inverse + half),
+        upper=inverse_or_infinity(inverse - half),
+        block_size=jnp.full(shape, block_size, jnp.int32),
+        num_blocks=jnp.full(shape, num_blocks, jnp.int32),
+    )
 
 
 def log_moment(
@@ -103,24 +130,4 @@ def log_moment(
     else:
         check_count(_NAME, "block_size", block_size, 2)
     check_confidence(_NAME, confidence)
-    num_blocks = size // block_size
-    used = samples[..., : num_blocks * block_size]
-    blocks = used.reshape(*samples.shape[:-1], num_blocks, block_size)
-    growth = jnp.log(jnp.abs(jnp.sum(blocks, axis=-1))) - jnp.mean(
-        jnp.log(jnp.abs(blocks)), axis=-1
-    )
-    growth = growth / jnp.log(jnp.asarray(block_size, samples.dtype))
-    growth = jnp.where(jnp.isfinite(growth), growth, jnp.nan)
-    inverse = jnp.mean(growth, axis=-1)
-    error = jnp.std(growth, axis=-1, ddof=1) / jnp.sqrt(1.0 * num_blocks)
-    half = normal_quantile(confidence, samples.dtype) * error
-    alpha = inverse_or_infinity(inverse)
-    shape = alpha.shape
-    return LogMoment(
-        estimate=alpha,
-        standard_error=alpha**2 * error,
-        lower=inverse_or_infinity(inverse + half),
-        upper=inverse_or_infinity(inverse - half),
-        block_size=jnp.full(shape, block_size, jnp.int32),
-        num_blocks=jnp.full(shape, num_blocks, jnp.int32),
-    )
+    return _log_moment(samples, block_size, confidence)

@@ -1,5 +1,6 @@
 """The moment estimator of Dekkers, Einmahl and de Haan."""
 
+import functools
 from typing import Any
 
 import jax
@@ -27,6 +28,25 @@ def _variance(gamma: jax.Array) -> jax.Array:
     )  # fmt: skip
     below = (1.0 - g) ** 2 * (1.0 - 2.0 * g) * bracket
     return jnp.where(gamma >= 0.0, 1.0 + gamma**2, below)
+
+
+# One program a shape: the operations one by one take far longer to compile.
+@functools.partial(jax.jit, static_argnames="k")
+def _moment(samples: jax.Array, k: int, confidence) -> TailIndex:
+    descending = largest(samples, k + 1)
+    threshold = descending[..., -1]
+    safe = jnp.where(threshold > 0.0, threshold, jnp.nan)
+    logs = jnp.log(descending[..., :-1] / safe[..., None])
+    first, second = jnp.mean(logs, axis=-1), jnp.mean(logs**2, axis=-1)
+    gamma = first + 1.0 - 0.5 / (1.0 - first**2 / second)
+    error = jnp.sqrt(_variance(gamma) / k)
+    half = normal_quantile(confidence, gamma.dtype)
+    # For positive gamma, asinh(gamma) has the same variance whatever gamma is.
+    place, step = jnp.arcsinh(gamma), half / jnp.sqrt(1.0 * k)
+    is_heavy = gamma >= 0.0
+    low = jnp.where(is_heavy, jnp.sinh(place - step), gamma - half * error)
+    high = jnp.where(is_heavy, jnp.sinh(place + step), gamma + half * error)
+    return from_gamma(gamma, error, (low, high), k, threshold)
 
 
 def moment(
@@ -71,17 +91,4 @@ def moment(
     samples = check_samples("moment", samples, axis, least=3)
     k = check_count("moment", "k", k, 2, samples.shape[-1] - 1)
     check_confidence("moment", confidence)
-    descending = largest(samples, k + 1)
-    threshold = descending[..., -1]
-    safe = jnp.where(threshold > 0.0, threshold, jnp.nan)
-    logs = jnp.log(descending[..., :-1] / safe[..., None])
-    first, second = jnp.mean(logs, axis=-1), jnp.mean(logs**2, axis=-1)
-    gamma = first + 1.0 - 0.5 / (1.0 - first**2 / second)
-    error = jnp.sqrt(_variance(gamma) / k)
-    half = normal_quantile(confidence, gamma.dtype)
-    # For positive gamma, asinh(gamma) has the same variance whatever gamma is.
-    place, step = jnp.arcsinh(gamma), half / jnp.sqrt(1.0 * k)
-    is_heavy = gamma >= 0.0
-    low = jnp.where(is_heavy, jnp.sinh(place - step), gamma - half * error)
-    high = jnp.where(is_heavy, jnp.sinh(place + step), gamma + half * error)
-    return from_gamma(gamma, error, (low, high), k, threshold)
+    return _moment(samples, k, confidence)

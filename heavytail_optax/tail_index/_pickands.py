@@ -1,5 +1,6 @@
 """Pickands' estimator: three order statistics."""
 
+import functools
 from typing import Any
 
 import jax
@@ -22,6 +23,23 @@ def _variance(gamma: jax.Array) -> jax.Array:
     safe = jnp.where(is_zero, 1.0, gamma)
     ratio = jnp.where(is_zero, 1.0 / log_two, safe / jnp.expm1(safe * log_two))
     return (2.0 * jnp.exp(2.0 * gamma * log_two) + 1.0) * (ratio / (2.0 * log_two)) ** 2
+
+
+# One program a shape: the operations one by one take far longer to compile.
+@functools.partial(jax.jit, static_argnames="quarter")
+def _pickands(samples: jax.Array, quarter: int, confidence) -> TailIndex:
+    descending = largest(samples, 4 * quarter)
+    first, second, fourth = (
+        descending[..., multiple * quarter - 1] for multiple in (1, 2, 4)
+    )
+    upper, lower = first - second, second - fourth
+    is_valid = (upper > 0.0) & (lower > 0.0)
+    ratio = jnp.where(is_valid, upper, 1.0) / jnp.where(is_valid, lower, 1.0)
+    gamma = jnp.where(is_valid, jnp.log2(ratio), jnp.nan)
+    error = jnp.sqrt(_variance(gamma) / quarter)
+    half = normal_quantile(confidence, gamma.dtype) * error
+    interval = gamma - half, gamma + half
+    return from_gamma(gamma, error, interval, 4 * quarter, fourth)
 
 
 def pickands(
@@ -69,16 +87,4 @@ def pickands(
     samples = check_samples("pickands", samples, axis, least=4)
     k = check_count("pickands", "k", k, 4, samples.shape[-1])
     check_confidence("pickands", confidence)
-    quarter = k // 4
-    descending = largest(samples, 4 * quarter)
-    first, second, fourth = (
-        descending[..., multiple * quarter - 1] for multiple in (1, 2, 4)
-    )
-    upper, lower = first - second, second - fourth
-    is_valid = (upper > 0.0) & (lower > 0.0)
-    ratio = jnp.where(is_valid, upper, 1.0) / jnp.where(is_valid, lower, 1.0)
-    gamma = jnp.where(is_valid, jnp.log2(ratio), jnp.nan)
-    error = jnp.sqrt(_variance(gamma) / quarter)
-    half = normal_quantile(confidence, gamma.dtype) * error
-    interval = gamma - half, gamma + half
-    return from_gamma(gamma, error, interval, 4 * quarter, fourth)
+    return _pickands(samples, k // 4, confidence)

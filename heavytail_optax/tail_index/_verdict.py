@@ -11,6 +11,7 @@ from heavytail_optax.tail_index._generalised_pareto import (
 )
 from heavytail_optax.tail_index._goodness import HillDrift, hill_drift
 from heavytail_optax.tail_index._hill import hill
+from heavytail_optax.tail_index._order_statistics import largest
 from heavytail_optax.tail_index._result import TailIndex
 
 _NAME = "assess_tail"
@@ -108,10 +109,14 @@ def _decide(
     interval += f"{float(index.upper):.2f})"
     is_heavier = bool(pareto.upper < float("inf"))
     gamma = f"{float(pareto.gamma):.2f} +- {float(pareto.gamma_standard_error):.2f}"
-    gamma_reason = (
-        f"The generalised Pareto fit has gamma = {gamma}, "
-        + ("above" if is_heavier else "not clearly above")
-        + " 0, the value of an exponential tail."
+    least = float(pareto.lower)  # infinite if all of gamma's interval is below zero
+    gamma_reason = f"The generalised Pareto fit has gamma = {gamma}, " + (
+        "above 0, the value of an exponential tail."
+        if is_heavier
+        else f"not clearly above 0, the value of an exponential tail; an index below "
+        f"{least:.1f} is excluded."
+        if least < float("inf")
+        else "below 0, the value of an exponential tail: the draws are bounded."
     )
     against = _reasons_against(drift, fits, _REJECTED)
     if against and is_heavier:
@@ -120,7 +125,7 @@ def _decide(
             f"index of {interval} does not describe it."
         )
         return "not a power law", sentence, (*against, gamma_reason)
-    if against:
+    if against or least == float("inf"):
         sentence = (
             f"Not heavy-tailed: {of_draws} are as an exponential or a lighter tail has "
             f"them; the index of {interval} that Hill's estimator gives means nothing."
@@ -163,12 +168,13 @@ def assess_tail(
     - a power law is rejected if Hill's estimate moves with k (`hill_drift`), or if an
       exponential or a lognormal tail fits better (`compare_fits`);
     - the tail is heavier than exponential if the shape of the generalised Pareto fit is
-      above zero.
+      above zero, and lighter if it is below.
 
     The verdict is "heavy-tailed" if a power law is not rejected, not even at 10 %, and
-    the tail is heavier than exponential; "not heavy-tailed" if it is rejected and the tail not heavier;
-    "not a power law" if it is rejected and the tail is heavier, as a lognormal one is;
-    "cannot tell" in all other cases, and for k below 30.
+    the tail is heavier than exponential; "not heavy-tailed" if it is rejected and the
+    tail not heavier, or the tail is lighter; "not a power law" if it is rejected and the
+    tail is heavier, as a lognormal one is; "cannot tell" in all other cases, and for k
+    below 30.
 
     The tests take the draws for independent and of one law. Not for use under `jit`.
 
@@ -205,6 +211,8 @@ def assess_tail(
     if k is None:
         k = _default_k(num_draws, size - 1)
     k = check_count(_NAME, "k", k, 5, size - 1)
+    # All that counts, so that what is compiled depends on k alone.
+    samples = largest(samples, max(k, 8) + 1)
     index = hill(samples, k)
     drift = hill_drift(samples, max(k, 8))
     pareto = generalised_pareto(samples, k, confidence=1.0 - 2.0 * _REJECTED.p_value)

@@ -11,7 +11,13 @@ fit = hto.tail_index.characteristic_function
 
 
 @pytest.mark.parametrize(
-    ("alpha", "beta"), [(0.8, 0.0), (1.0, 0.0), (1.5, 0.5), (1.9, 0.0)]
+    ("alpha", "beta"),
+    [
+        pytest.param(0.8, 0.0, marks=pytest.mark.slow),
+        pytest.param(1.0, 0.0, marks=pytest.mark.slow),
+        (1.5, 0.5),
+        pytest.param(1.9, 0.0, marks=pytest.mark.slow),
+    ],
 )
 def test_parameters_and_their_errors(alpha, beta):
     draws = hto.tails.alpha_stable(alpha, beta).sample(jax.random.key(0), (200, 2000))
@@ -33,6 +39,7 @@ def test_parameters_and_their_errors(alpha, beta):
         np.testing.assert_allclose(spread, errors.mean(), rtol=0.3, err_msg=name)
 
 
+@pytest.mark.slow
 def test_the_interval_stays_within_the_family():
     draws = hto.tails.gaussian().sample(jax.random.key(1), (50, 1000))
     got = fit(draws)
@@ -41,6 +48,7 @@ def test_the_interval_stays_within_the_family():
     np.testing.assert_allclose(got.scale, 0.5**0.5, rtol=0.15)
 
 
+@pytest.mark.slow
 def test_a_student_law_is_taken_for_a_stable_one():
     draws = hto.tails.student_t(3.0).sample(jax.random.key(2), (100_000,))
     got = fit(draws)

@@ -52,6 +52,7 @@ def test_distance_against_brute_force():
         assert expected[int(got.k[row]) - 10] < expected.min() + 1e-4
 
 
+@pytest.mark.slow
 def test_few_candidates_and_points_come_close():
     draws = jnp.abs(hto.tails.student_t(3.0).sample(jax.random.key(0), (5000,)))
     every = TI.choose_k_by_distance(draws, num_candidates=5000, num_points=5000)
@@ -59,6 +60,7 @@ def test_few_candidates_and_points_come_close():
     assert some.criterion < 1.3 * every.criterion
 
 
+@pytest.mark.slow
 def test_the_top_of_a_resample():
     """Ranks without a sort have the means of ranks from a resample that is sorted."""
     keys = jax.random.split(jax.random.key(1), 4000)
@@ -109,6 +111,7 @@ def test_bootstrap_does_better_than_a_tenth_or_a_thousandth(choices):
     assert errors["chosen"] < 0.7 * min(errors["many"], errors["few"])
 
 
+@pytest.mark.slow
 def test_bootstrap_is_a_function_of_draws_and_key(choices):
     _, draws = choices
     one = TI.choose_k_by_bootstrap(draws[1, :3], 5, num_resamples=20)

@@ -94,6 +94,7 @@ def test_student_density_does_not_underflow():
     np.testing.assert_allclose(got, np.log(50.0) - 50.0 * Y, rtol=1e-3, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_a_student_law_is_recovered():
     draws = jnp.abs(hto.tails.student_t(3.0).sample(jax.random.key(1), (20_000,)))
     fits = compare_fits(2.0 * draws, 5000, alternatives=("student_t", "exponential"))

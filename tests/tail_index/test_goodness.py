@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import scipy.stats
 from statistical_checks import FALSE_ALARM_RATE, law_p_value
 
@@ -34,6 +35,7 @@ def test_the_estimate_of_a_gaussian_moves():
     assert (drift.z > 0).all()
 
 
+@pytest.mark.slow
 def test_goodness_of_fit_has_its_level_and_power():
     fit = TI.goodness_of_fit(PARETO, 100, 0, num_simulations=499)
     rejected = int((fit.p_value <= 0.05).sum())

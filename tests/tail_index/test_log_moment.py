@@ -26,7 +26,14 @@ def test_the_formula():
     np.testing.assert_array_equal(again.estimate, got.estimate)
 
 
-@pytest.mark.parametrize("alpha", [0.8, 1.5, 2.0])
+@pytest.mark.parametrize(
+    "alpha",
+    [
+        pytest.param(0.8, marks=pytest.mark.slow),
+        1.5,
+        pytest.param(2.0, marks=pytest.mark.slow),
+    ],
+)
 def test_stable_laws(alpha):
     draws = hto.tails.alpha_stable(alpha).sample(jax.random.key(1), (400, 2500))
     got = log_moment(draws)
@@ -57,6 +64,7 @@ LIGHT = {
 }
 
 
+@pytest.mark.slow  # Four million draws each.
 @pytest.mark.parametrize("name", LIGHT)
 def test_the_answer_for_light_tails(name):
     sample, log_deviation, mean_log = LIGHT[name]

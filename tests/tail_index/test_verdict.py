@@ -63,9 +63,17 @@ def test_too_few_draws_cannot_tell():
     assert found.k == 20
 
 
+@pytest.mark.slow
 def test_the_largest_draws_suffice():
     draws = hto.tails.pareto(1.5).sample(jax.random.key(0), (SIZE,))
     largest = jnp.sort(draws)[-500:]
     whole, part = assess(draws), assess(largest, num_draws=SIZE)
     assert part.sentence == whole.sentence
     assert part.k == whole.k == 260
+
+
+def test_bounded_draws_are_lighter_than_exponential():
+    draws = jax.random.uniform(jax.random.key(0), (SIZE,))
+    found = assess(draws, k=400)
+    assert found.verdict == "not heavy-tailed"
+    assert "the draws are bounded." in found.reasons[-1]

@@ -18,7 +18,6 @@ from heavytail_optax.experiments.configuration.methods import MethodName
 from heavytail_optax.experiments.configuration.setting_rules import check_names
 from heavytail_optax.experiments.errors import JobError
 from heavytail_optax.experiments.measures.search import Search
-from heavytail_optax.experiments.storage.run_directory import RunDirectoryError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -141,10 +140,11 @@ def _flatness(command: FlatnessCommand, typed: str) -> int:
     # These load JAX, Flax, Orbax and Matplotlib, which takes seconds.
     from rich.console import Console
 
+    from heavytail_optax.experiments.runs.finished_runs import asked_runs
     from heavytail_optax.experiments.terminal.session import open_session
 
     console = Console()
-    cells, skipped = _finished_and_others(command)
+    cells, skipped = asked_runs(command.directory, command.methods, command.seeds)
     problems: list[str] = []
     with open_session(
         console, cells[0].settings.steps, False, "Stopping after this measure."
@@ -160,36 +160,6 @@ def _flatness(command: FlatnessCommand, typed: str) -> int:
         console.print(f"To go on: {typed}", highlight=False, soft_wrap=True)
         return stop.exit_status
     return 1 if problems else 0
-
-
-def _finished_and_others(command: FlatnessCommand) -> tuple[list["Cell"], list[str]]:
-    """The finished runs that are asked for, and what to say about the others."""
-    from heavytail_optax.experiments.runs.finished_runs import runs_in
-    from heavytail_optax.experiments.runs.grid import read_cell
-
-    directory = command.directory
-    runs = runs_in(directory)
-    asked = [
-        cell
-        for cell in runs
-        if (command.methods is None or cell.method in command.methods)
-        and (command.seeds is None or cell.settings.seed in command.seeds)
-    ]
-    if not asked:
-        there = ", ".join(cell.label for cell in runs) or "no run"
-        raise RunDirectoryError(f"No such run in {directory}. There is: {there}.")
-    outcomes = [(cell, read_cell(cell)) for cell in asked]
-    finished = [cell for cell, result in outcomes if result.status == "finished"]
-    others = [
-        f"{cell.label}: {result.outcome}"
-        for cell, result in outcomes
-        if result.status != "finished"
-    ]
-    if not finished:
-        raise RunDirectoryError(
-            f"No run in {directory} is finished: {'; '.join(others)}."
-        )
-    return finished, others
 
 
 def _measure_all(

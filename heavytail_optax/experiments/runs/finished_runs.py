@@ -2,11 +2,16 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from heavytail_optax.experiments.data import Dataset
-from heavytail_optax.experiments.runs.grid import Cell, grid_path, read_grid
+from heavytail_optax.experiments.runs.grid import (
+    Cell,
+    grid_path,
+    read_cell,
+    read_grid,
+)
 from heavytail_optax.experiments.storage import run_directory
 from heavytail_optax.experiments.storage.checkpoints import Checkpoints
 from heavytail_optax.experiments.storage.run_directory import RunDirectoryError
@@ -37,6 +42,45 @@ def runs_in(directory: pathlib.Path) -> list[Cell]:
         Cell(directory, dataclasses.replace(settings, methods=(method,)))
         for method in settings.methods
     ]
+
+
+def asked_runs(
+    directory: pathlib.Path,
+    methods: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+) -> tuple[list[Cell], list[str]]:
+    """The finished runs that are asked for, and what to say about the others.
+
+    Args:
+      directory: that `heavytail train` or `heavytail reproduce` made.
+      methods: of the runs; None for all.
+      seeds: of the runs; None for all.
+
+    Raises:
+      RunDirectoryError: if none is finished, or there is no such run.
+    """
+    runs = runs_in(directory)
+    asked = [
+        cell
+        for cell in runs
+        if (methods is None or cell.method in methods)
+        and (seeds is None or cell.settings.seed in seeds)
+    ]
+    if not asked:
+        there = ", ".join(cell.label for cell in runs) or "no run"
+        raise RunDirectoryError(f"No such run in {directory}. There is: {there}.")
+    outcomes = [(cell, read_cell(cell)) for cell in asked]
+    finished = [cell for cell, result in outcomes if result.status == "finished"]
+    others = [
+        f"{cell.label}: {result.outcome}"
+        for cell, result in outcomes
+        if result.status != "finished"
+    ]
+    if not finished:
+        raise RunDirectoryError(
+            f"No run in {directory} is finished: {'; '.join(others)}."
+        )
+    return finished, others
 
 
 def final_params(cell: Cell, dataset: Dataset, note: Callable[[str], None]) -> Any:

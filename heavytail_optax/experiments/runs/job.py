@@ -13,6 +13,7 @@ from heavytail_optax.experiments.data import (
     is_same_data,
     load_dataset,
 )
+from heavytail_optax.experiments.errors import JobError
 from heavytail_optax.experiments.runs.job_figure import plot_training
 from heavytail_optax.experiments.runs.results import MethodResult
 from heavytail_optax.experiments.runs.run import (
@@ -117,6 +118,24 @@ def check_job_data(
         observer.note(
             "Going on with other versions than before, so the last digits may differ: "
             + ", ".join(changed)
+        )
+
+
+def check_batch_size(batch_size: int, dataset: Dataset) -> None:
+    """A batch is drawn without replacement.
+
+    Args:
+      batch_size: images in it.
+      dataset: that it is drawn from.
+
+    Raises:
+      JobError: if there are not so many training images.
+    """
+    number = dataset.train.labels.size
+    if batch_size > number:
+        raise JobError(
+            f"The `batch_size` option must be at most {number}, the number of training "
+            f"images. Got {batch_size} instead."
         )
 
 

@@ -7,6 +7,7 @@ run.lock, run.holder         who is at work here (run_lock.py)
 <method>/checkpoints/<step>  the newest two states
 <method>/sharpness.json      scalar measures of the result
 <method>/flatness.json       all measures of it, and how they were computed
+<method>/gradient_noise.npz  sizes of the noise of small batches' gradients
 <method>/tensorboard         the metrics again, if asked for (tensorboard_log.py)
 """
 
@@ -73,6 +74,11 @@ def sharpness_path(directory: pathlib.Path, method: str) -> pathlib.Path:
 def flatness_path(directory: pathlib.Path, method: str) -> pathlib.Path:
     """Where all measures of a method's result are, with their arguments."""
     return directory / method / "flatness.json"
+
+
+def noise_path(directory: pathlib.Path, method: str) -> pathlib.Path:
+    """Where the sizes of the noise of a method's gradients are."""
+    return directory / method / "gradient_noise.npz"
 
 
 def tensorboard_path(directory: pathlib.Path, method: str) -> pathlib.Path:

@@ -1,0 +1,314 @@
+"""The command `heavytail diagnose`."""
+
+import dataclasses
+import inspect
+import pathlib
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import tyro
+
+from heavytail_optax.experiments.commands.settings_parser import suggestions
+from heavytail_optax.experiments.configuration.methods import MethodName
+from heavytail_optax.experiments.configuration.setting_rules import check_option
+from heavytail_optax.experiments.errors import JobError
+from heavytail_optax.experiments.storage.run_directory import claim_next
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from heavytail_optax.experiments.report.diagnosed_runs import DiagnosedRun
+    from heavytail_optax.experiments.runs.grid import Cell
+    from heavytail_optax.experiments.terminal.session import Session
+
+_RUNS = pathlib.Path("runs")
+_FRESH = "fresh run of SGD"
+
+
+@dataclasses.dataclass(frozen=True)
+class DiagnoseCommand:
+    """Say whether the noise of the gradients is heavy-tailed, or that one cannot tell.
+
+    Of finished runs, at their last step; without a directory, of a fresh run of SGD on
+    handwritten digits, during training and at its end. Prints for each layer the tail
+    index with its interval and a verdict, compares the fits of other laws, and proposes
+    alpha, scale and max_norm for tail inflation. All numbers go to diagnose.csv, and
+    pictures to diagnose.png, in the directory. The noise itself is kept in the
+    gradient_noise.npz of each run: the same command goes on after Ctrl-C.
+
+    Attributes:
+      run_dir: Directory of a run of heavytail train, or of a grid of heavytail
+        reproduce. By default a fresh run is made, and the results go to the next free of
+        runs/diagnose-001, runs/diagnose-002, ...
+      methods: The runs of these methods only.
+      seeds: The runs with these seeds only.
+      draws: Small batches whose gradient is looked at, each an independent draw.
+      batch_size: Images in each; 1 for the noise of single images. By default those of
+        the run.
+      truncated_share: Share of all updates that the proposed max_norm truncates.
+      steps: Of the fresh run.
+      again: Also measure what has been measured in the same way.
+      data_dir: Directory with the files of the data set, looked into first.
+    """
+
+    run_dir: tyro.conf.Positional[pathlib.Path | None] = None
+    methods: tuple[MethodName, ...] | None = None
+    seeds: tuple[int, ...] | None = None
+    draws: int = 4000
+    batch_size: int | None = None
+    truncated_share: float = 0.01
+    steps: int = 600
+    again: bool = False
+    data_dir: pathlib.Path | None = None
+
+    def __post_init__(self) -> None:
+        check_option("draws", self.draws, at_least=100)
+        check_option("steps", self.steps, at_least=100)
+        if self.batch_size is not None:
+            check_option("batch_size", self.batch_size, at_least=1)
+        if not 0 < self.truncated_share < 1:
+            raise ValueError(
+                "The `truncated_share` option must be a number above 0 and below 1. Got "
+                f"{self.truncated_share!r} instead."
+            )
+        if self.run_dir is None and (self.methods or self.seeds or self.again):
+            raise ValueError(
+                "The `methods`, `seeds` and `again` options choose among the runs of a "
+                "directory, and none is given."
+            )
+
+
+def run(arguments: Sequence[str], program: str) -> int:
+    """Parses the arguments of `heavytail diagnose` and runs it.
+
+    Args:
+      arguments: what follows `heavytail diagnose`.
+      program: how the command was called, for messages: "heavytail".
+
+    Returns:
+      The exit status: 0 if all finished runs are diagnosed, whatever the verdicts, 1 if
+      there is none or one could not be diagnosed, 128 + the signal's number if it was
+      interrupted.
+
+    Raises:
+      SystemExit: for --help, and for arguments that are not understood.
+    """
+    command = _parse(arguments, f"{program} diagnose")
+    typed = shlex.join([*program.split(), "diagnose", *arguments])
+    try:
+        if command.run_dir is None:
+            return _diagnose_fresh(command)
+        return _diagnose(command, command.run_dir, typed)
+    except JobError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        place = command.run_dir or _RUNS
+        print(
+            f"{place} cannot be read or written to: {error.strerror}.", file=sys.stderr
+        )
+        return 1
+
+
+def _parse(arguments: Sequence[str], program: str) -> DiagnoseCommand:
+    try:
+        return tyro.cli(
+            DiagnoseCommand,
+            prog=program,
+            args=arguments,
+            description=_description(),
+            config=(
+                tyro.conf.OmitArgPrefixes,
+                tyro.conf.DisallowNone,
+                tyro.conf.FlagCreatePairsOff,
+            ),
+        )
+    except SystemExit as stop:
+        if stop.code and (hints := suggestions(arguments)):
+            print(*hints, sep="\n", file=sys.stderr)
+        raise
+
+
+def _description() -> str:
+    about = inspect.getdoc(DiagnoseCommand) or ""
+    return "\n".join(
+        [
+            about.partition("Attributes:")[0].rstrip(),
+            "",
+            (
+                "Cost for the LeNet on two cores: about a minute for the first run, of "
+                "which the --draws gradients take a third. The verdict may be heavy-tailed, not "
+                "heavy-tailed, not a power law, or cannot tell."
+            ),
+            "",
+            (
+                "Exit status: 0 if all finished runs are diagnosed, whatever the verdicts, "
+                "1 if there is none or one could not be diagnosed, 2 for bad options, 130 "
+                "after Ctrl-C."
+            ),
+        ]
+    )
+
+
+def _diagnose(command: DiagnoseCommand, directory: pathlib.Path, typed: str) -> int:
+    # These load JAX, Flax, Orbax and Matplotlib, which takes seconds.
+    from rich.console import Console
+
+    from heavytail_optax.experiments.report.diagnosed_runs import diagnosed_runs
+    from heavytail_optax.experiments.runs.finished_runs import asked_runs
+    from heavytail_optax.experiments.terminal.session import open_session
+
+    console = Console()
+    cells, skipped = asked_runs(directory, command.methods, command.seeds)
+    problems: list[str] = []
+    with open_session(
+        console, cells[0].settings.steps, False, "Stopping after these batches."
+    ) as session:
+        for line in skipped:
+            session.progress.note(f"{line}: skipped")
+        is_complete = _measure_all(command, cells, session, problems)
+        stop = session.stop
+    _show(directory, diagnosed_runs(cells, command.truncated_share), console)
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    if not is_complete:
+        console.print(f"To go on: {typed}", highlight=False, soft_wrap=True)
+        return stop.exit_status
+    return 1 if problems else 0
+
+
+def _measure_all(
+    command: DiagnoseCommand,
+    cells: Sequence["Cell"],
+    session: "Session",
+    problems: list[str],
+) -> bool:
+    """Measures run after run; False if it was stopped before the last was done."""
+    from heavytail_optax.experiments.data import DataError
+    from heavytail_optax.experiments.runs.cell import data_loader
+
+    progress = session.progress
+    load = data_loader(command.data_dir)
+    for number, cell in enumerate(cells):
+        progress.overall(number, len(cells), "")
+        if session.stop.is_set():
+            return False
+        try:
+            if not _measure(command, cell, load, session):
+                return False
+        except DataError:  # The others have the same data.
+            raise
+        except JobError as error:
+            problems.append(f"{cell.label}: {error}")
+    progress.overall(len(cells), len(cells), "")
+    return True
+
+
+def _measure(command: DiagnoseCommand, cell: "Cell", load, session: "Session") -> bool:
+    from heavytail_optax.experiments.measures.gradient_noise import noise_arguments
+    from heavytail_optax.experiments.measures.noise_record import (
+        read_noise,
+        write_noise,
+    )
+    from heavytail_optax.experiments.runs.finished_runs import final_params
+    from heavytail_optax.experiments.runs.job import check_job_data
+    from heavytail_optax.experiments.storage.run_directory import noise_path
+    from heavytail_optax.experiments.storage.run_lock import RunLock
+
+    progress = session.progress
+    arguments = noise_arguments(cell.settings, command.draws, command.batch_size)
+    path = noise_path(cell.directory, cell.method)
+    kept = read_noise(path)
+    if kept is not None and kept[1] == arguments and not command.again:
+        progress.note(f"{cell.label}: already measured")
+        return True
+    with RunLock(cell.directory):
+        dataset = load(cell.settings)
+        check_job_data(cell.directory, dataset, progress)
+        params = final_params(cell, dataset, progress.note)
+        draws = _draw(cell.settings, params, dataset, arguments, cell.label, session)
+        if draws is None:
+            return False
+        write_noise(path, draws, arguments)
+    return True
+
+
+def _draw(settings, params, dataset, arguments, label: str, session: "Session"):
+    """The noise, with its progress; None if it was stopped."""
+    from heavytail_optax.experiments.measures.gradient_noise import (
+        measure_gradient_noise,
+    )
+    from heavytail_optax.experiments.runs.job import check_batch_size
+
+    check_batch_size(arguments["batch_size"], dataset)
+
+    def tick(done: int, total: int) -> bool:
+        session.progress.measuring(label, "gradient noise", done, total)
+        return session.stop.is_set()
+
+    draws = measure_gradient_noise(
+        settings, params, dataset.train, dataset.num_classes, arguments, tick
+    )
+    if draws is not None:
+        session.progress.measuring(label, "gradient noise", 1, 1)
+    return draws
+
+
+def _diagnose_fresh(command: DiagnoseCommand) -> int:
+    from rich.console import Console
+
+    from heavytail_optax.experiments.measures.gradient_noise import noise_arguments
+    from heavytail_optax.experiments.report.diagnosed_runs import diagnosed_fresh_run
+    from heavytail_optax.experiments.runs.fresh_run import fresh_settings, train_fresh
+    from heavytail_optax.experiments.runs.job import load_job_data
+    from heavytail_optax.experiments.terminal.session import open_session
+
+    console = Console()
+    settings = fresh_settings(command.steps)
+    dataset = load_job_data(settings, command.data_dir)
+    arguments = noise_arguments(settings, command.draws, command.batch_size)
+    draws = None
+    with open_session(
+        console, settings.steps, False, "Stopping after these steps."
+    ) as session:
+
+        def tick(done: int, total: int) -> bool:
+            session.progress.measuring(_FRESH, "noise in training", done, total)
+            return session.stop.is_set()
+
+        fresh = train_fresh(settings, dataset, tick)
+        if fresh is not None:
+            session.progress.measuring(_FRESH, "noise in training", 1, 1)
+            draws = _draw(settings, fresh.params, dataset, arguments, _FRESH, session)
+        stop = session.stop
+    if fresh is None or draws is None:
+        console.print("Nothing is kept of a fresh run that is not whole.")
+        return stop.exit_status
+    found = diagnosed_fresh_run(fresh, draws, command.truncated_share)
+    _show(claim_next(_RUNS, "diagnose"), [found], console)
+    return 0
+
+
+def _show(
+    directory: pathlib.Path, runs: Sequence["DiagnosedRun"], console: "Console"
+) -> None:
+    """The tables and the picture of what is measured, now or earlier."""
+    from heavytail_optax.experiments.report.diagnosed_runs import first_seeds
+    from heavytail_optax.experiments.report.noise_figure import plot_noise
+    from heavytail_optax.experiments.report.noise_table import noise_csv, noise_report
+    from heavytail_optax.experiments.storage.durable_files import replace_file
+
+    if not runs:
+        return
+    for run in runs:
+        console.print(noise_report(run, console.width))
+    table, picture = directory / "diagnose.csv", directory / "diagnose.png"
+    replace_file(table, noise_csv(runs))
+    drawn = first_seeds(runs)
+    plot_noise(picture, drawn)
+    if len(drawn) < len(runs):
+        console.print("The picture has the first seed of each method.")
+    for path in (table, picture):
+        console.print(f"Written: {path}", highlight=False, soft_wrap=True)

@@ -1,0 +1,197 @@
+"""The noise of small batches' gradients, of a network on its training images."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from heavytail_optax.experiments.configuration.settings import Settings
+from heavytail_optax.experiments.data import Split
+from heavytail_optax.experiments.models.networks import build_model
+from heavytail_optax.experiments.training.batches import draw_places
+from heavytail_optax.experiments.training.evaluation import loss_per_example
+from heavytail_optax.experiments.training.random_streams import random_streams
+from heavytail_optax.flatness import mean_over_batches
+
+Size = Literal["norm", "projection", "coordinate"]
+SIZES: tuple[Size, ...] = get_args(Size)
+ALL = "all"
+"""What all layers together are called."""
+
+_VECTORS_AT_ONCE = 50
+_IMAGES_AT_ONCE = 256
+
+
+class NoiseDraws(NamedTuple):
+    """Sizes of `g_i - g` for n small batches; the first row is all layers together.
+
+    Attributes:
+      layers: name of each row.
+      parameters: how many each has.
+      sizes: norm, projection and coordinate. shape=(3, rows, n), dtype=float32, at least
+        0.
+      gradient_norms: `|g_i|` over all parameters. shape=(n,), dtype=float32.
+    """
+
+    layers: tuple[str, ...]
+    parameters: tuple[int, ...]
+    sizes: np.ndarray
+    gradient_norms: np.ndarray
+
+    def of(self, size: Size, layer: str = ALL) -> np.ndarray:
+        """The draws of one size of one layer, shape (n,)."""
+        return self.sizes[SIZES.index(size), self.layers.index(layer)]
+
+
+def layer_vectors(tree: Any) -> dict[str, jax.Array]:
+    """The entries of all layers in one vector, and those of each layer in one.
+
+    A layer is what its weights and biases are in.
+
+    Args:
+      tree: a pytree of arrays, such as a gradient.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> layer = {"kernel": jnp.zeros((3, 2)), "bias": jnp.zeros(2)}
+      >>> {k: v.size for k, v in layer_vectors({"one": layer, "two": layer}).items()}
+      {'all': 16, 'one': 8, 'two': 8}
+    """
+    parts: dict[str, list[jax.Array]] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        name = jax.tree_util.keystr(path[:-1] or path, simple=True, separator="/")
+        parts.setdefault(name, []).append(leaf.reshape(-1).astype(jnp.float32))
+    layers = {name: jnp.concatenate(leaves) for name, leaves in parts.items()}
+    return {ALL: jnp.concatenate(list(layers.values())), **layers}
+
+
+def measure_gradient_noise(
+    settings: Settings,
+    params: Any,
+    train: Split,
+    num_classes: int,
+    arguments: Mapping[str, int],
+    tick: Callable[[int, int], bool],
+) -> NoiseDraws | None:
+    """Draws small batches, and takes the sizes of their gradients' noise.
+
+    `g_i` is the gradient on the i-th batch, drawn without replacement and independently
+    of the others (batches of one image are different images), `g` that on all training images, both without augmentation. The
+    projection is along a direction drawn once for each row; the coordinate is drawn anew
+    for each batch, so that the draws are independent.
+
+    Args:
+      settings: of the run; the seed sets what is drawn.
+      params: of the network.
+      train: the training images with the labels that were trained on.
+      num_classes: number of classes.
+      arguments: of `noise_arguments`.
+      tick: told how many batches are done, of how many; says whether to stop.
+
+    Returns:
+      None if it was stopped.
+    """
+    shared = dataclasses.replace(settings, methods=("sgd",), seed=0)
+    gradient, draw = _compiled(
+        shared, train.images.shape[1:], num_classes, arguments["batch_size"]
+    )
+    key = jax.random.fold_in(random_streams(settings.seed).sharpness, 7)
+    batch_key, direction_key, coordinate_key = jax.random.split(key, 3)
+    train = jax.tree.map(jnp.asarray, train)
+    vectors = layer_vectors(params)
+    directions = {
+        name: _direction(jax.random.fold_in(direction_key, row), vector.shape)
+        for row, (name, vector) in enumerate(vectors.items())
+    }
+    mean = gradient(params, train)
+    total = arguments["draws"]
+    parts = []
+    for done in range(0, total, _VECTORS_AT_ONCE):
+        if tick(done, total):
+            return None
+        part = draw(params, train, mean, directions, (batch_key, coordinate_key), done)
+        parts.append(jax.device_get(part))
+    sizes, norms = (np.concatenate(each)[:total] for each in zip(*parts, strict=True))
+    return NoiseDraws(
+        tuple(vectors),
+        tuple(vector.size for vector in vectors.values()),
+        np.ascontiguousarray(np.moveaxis(sizes, 0, -1)),
+        norms,
+    )
+
+
+def noise_arguments(
+    settings: Settings, draws: int, batch_size: int | None
+) -> dict[str, int]:
+    """All that the noise depends on besides the run.
+
+    Args:
+      settings: of the run.
+      draws: how many small batches; of single images at most all there are.
+      batch_size: images in each; that of the run if None.
+    """
+    batch_size = batch_size or settings.batch_size
+    if batch_size == 1:
+        draws = min(draws, settings.clean_examples + settings.corrupted_examples)
+    return {"draws": draws, "batch_size": batch_size}
+
+
+def _direction(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    direction = jax.random.normal(key, shape)
+    return direction / jnp.linalg.norm(direction)
+
+
+@functools.lru_cache(maxsize=4)
+def _compiled(
+    settings: Settings,
+    image_shape: tuple[int, ...],
+    num_classes: int,
+    batch_size: int,
+):
+    """The gradient on all images, and the sizes of a part of the noise vectors."""
+    predict, _ = build_model(settings, image_shape, num_classes)
+
+    def loss(params: Any, split: Split) -> jax.Array:
+        return loss_per_example(predict, params, split).mean()
+
+    def draw(params, train, mean, directions, keys, first):
+        batch_key, coordinate_key = keys
+        number = train.labels.shape[0]
+
+        def one(step):
+            places = _places(batch_key, step, number, batch_size)
+            batch = Split(train.images[places], train.labels[places])
+            gradient = jax.grad(loss)(params, batch)
+            noise = layer_vectors(jax.tree.map(jnp.subtract, gradient, mean))
+            sizes = [
+                jnp.stack(
+                    [
+                        jnp.linalg.norm(vector),
+                        jnp.abs(vector @ directions[name]),
+                        jnp.abs(_any_of(vector, coordinate_key, step, row)),
+                    ]
+                )
+                for row, (name, vector) in enumerate(noise.items())
+            ]
+            norm = jnp.linalg.norm(layer_vectors(gradient)[ALL])
+            return jnp.stack(sizes, axis=-1), norm
+
+        return jax.lax.map(one, first + jnp.arange(_VECTORS_AT_ONCE))
+
+    return jax.jit(jax.grad(mean_over_batches(loss, _IMAGES_AT_ONCE))), jax.jit(draw)
+
+
+def _places(key: jax.Array, step: jax.Array, number: int, batch_size: int):
+    """Of single images each comes once: no draw is there twice."""
+    if batch_size == 1:
+        return jax.random.permutation(key, number)[step % number][None]
+    return draw_places(key, step, number, batch_size)
+
+
+def _any_of(vector: jax.Array, key: jax.Array, step: jax.Array, row: int):
+    key = jax.random.fold_in(jax.random.fold_in(key, step), row)
+    return vector[jax.random.randint(key, (), 0, vector.size)]

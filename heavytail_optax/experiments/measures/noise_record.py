@@ -1,0 +1,57 @@
+"""The noise that has been measured of a run: gradient_noise.npz, beside its metrics."""
+
+import json
+import pathlib
+import zipfile
+from collections.abc import Mapping
+
+import numpy as np
+
+from heavytail_optax.experiments.measures.gradient_noise import SIZES, NoiseDraws
+from heavytail_optax.experiments.storage.durable_files import replacing
+
+
+def write_noise(
+    path: pathlib.Path, draws: NoiseDraws, arguments: Mapping[str, int]
+) -> None:
+    """Keeps what has been measured, all at once or not at all.
+
+    Args:
+      path: of the file.
+      draws: to keep.
+      arguments: that they were measured with.
+    """
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.savez(
+            file,
+            arguments=json.dumps(dict(arguments)),
+            layers=np.asarray(draws.layers),
+            parameters=np.asarray(draws.parameters),
+            sizes=draws.sizes,
+            gradient_norms=draws.gradient_norms,
+        )
+
+
+def read_noise(path: pathlib.Path) -> tuple[NoiseDraws, dict[str, int]] | None:
+    """What was kept, with its arguments; None if there is no such file, or a damaged one.
+
+    Args:
+      path: of the file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            draws = NoiseDraws(
+                tuple(map(str, kept["layers"])),
+                tuple(map(int, kept["parameters"])),
+                kept["sizes"],
+                kept["gradient_norms"],
+            )
+            arguments = json.loads(str(kept["arguments"]))
+    except (FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    rows, number = len(draws.layers), draws.gradient_norms.size
+    if draws.sizes.shape != (len(SIZES), rows, number) or not isinstance(
+        arguments, dict
+    ):
+        return None
+    return draws, arguments

@@ -1,0 +1,88 @@
+"""How heavy the tails of a run's gradient noise are, layer by layer."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from heavytail_optax.experiments.measures.gradient_noise import SIZES, NoiseDraws, Size
+from heavytail_optax.tail_index import (
+    TailAssessment,
+    TailFit,
+    assess_tail,
+    compare_fits,
+)
+
+# Student's and the stable law are two-sided laws of a number, which a norm is not.
+ALTERNATIVES: dict[Size, tuple[str, ...]] = {
+    "norm": ("exponential", "lognormal"),
+    "projection": ("exponential", "lognormal", "student_t", "stable"),
+    "coordinate": ("exponential", "lognormal", "student_t", "stable"),
+}
+_FEWEST = 10  # positive draws that `assess_tail` takes
+
+
+class LayerTail(NamedTuple):
+    """One size of one layer's noise.
+
+    Attributes:
+      layer: its name, or "all".
+      parameters: how many it has.
+      size: what was taken of each noise vector.
+      draws: of how many.
+      assessment: None if almost all draws are zero.
+      fits: the power law's rivals, by name; empty likewise.
+    """
+
+    layer: str
+    parameters: int
+    size: Size
+    draws: int
+    assessment: TailAssessment | None
+    fits: dict[str, TailFit]
+
+    @property
+    def verdict(self) -> str:
+        """In a few words."""
+        return self.assessment.verdict if self.assessment else "cannot tell"
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in a sentence, with numbers."""
+        if self.assessment:
+            return self.assessment.sentence
+        return f"Cannot tell: fewer than {_FEWEST} of {self.draws} draws are not zero."
+
+
+def assess_noise(draws: NoiseDraws) -> list[LayerTail]:
+    """The tails of every size, of all layers together and of each.
+
+    Args:
+      draws: of a run.
+    """
+    found = []
+    for size in SIZES:
+        for layer, parameters in zip(draws.layers, draws.parameters, strict=True):
+            values = draws.of(size, layer)
+            assessment, fits = _assess(values, ALTERNATIVES[size])
+            found.append(
+                LayerTail(layer, parameters, size, values.size, assessment, fits)
+            )
+    return found
+
+
+def _assess(
+    values: np.ndarray, alternatives: tuple[str, ...]
+) -> tuple[TailAssessment | None, dict[str, TailFit]]:
+    # Zeros, as of units that are off, are draws too, but have no logarithm.
+    positive = values[values > 0.0]
+    if positive.size < _FEWEST or not np.isfinite(values).all():
+        return None, {}
+    assessment = assess_tail(jnp.asarray(positive), num_draws=values.size)
+    k = assessment.k
+    # All that counts, so that what is compiled depends on k alone.
+    top = jnp.asarray(np.sort(positive)[-k - 1 :])
+    rivals = compare_fits(top, k, alternatives=alternatives)
+    del rivals["power_law"]
+    return assessment, jax.tree.map(float, rivals)

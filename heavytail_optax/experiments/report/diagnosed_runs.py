@@ -1,0 +1,152 @@
+"""What `heavytail diagnose` shows of a run: tails, norms over training, a proposal."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from heavytail_optax.experiments.configuration.methods import METHODS, MethodName
+from heavytail_optax.experiments.configuration.settings import Settings
+from heavytail_optax.experiments.measures.gradient_noise import ALL, NoiseDraws, Size
+from heavytail_optax.experiments.measures.noise_record import read_noise
+from heavytail_optax.experiments.measures.noise_tails import LayerTail, assess_noise
+from heavytail_optax.experiments.runs.fresh_run import FreshRun
+from heavytail_optax.experiments.runs.grid import Cell
+from heavytail_optax.experiments.storage.metrics_log import read_metrics
+from heavytail_optax.experiments.storage.run_directory import metrics_path, noise_path
+from heavytail_optax.tail_index import ProposedSettings, propose_settings
+
+_STEPS_A_POINT = 20
+
+
+class NormHistory(NamedTuple):
+    """Norms over training, each entry of the steps up to one step."""
+
+    what: str
+    steps: np.ndarray
+    median: np.ndarray
+    largest: np.ndarray
+
+
+class DiagnosedRun(NamedTuple):
+    """A run whose noise has been measured.
+
+    Attributes:
+      settings: of the run, which has one method.
+      label: for people to read.
+      batch_size: images of the batches whose noise was measured.
+      draws: of the noise at the end of the run.
+      tails: of these.
+      history: norms over the run.
+      proposal: of settings for tail inflation; None where the norms are of no use.
+      fresh: the run itself, if it was made for this.
+    """
+
+    settings: Settings
+    label: str
+    batch_size: int
+    draws: NoiseDraws
+    tails: list[LayerTail]
+    history: NormHistory
+    proposal: ProposedSettings | None
+    fresh: FreshRun | None = None
+
+    @property
+    def method(self) -> MethodName:
+        """The one method."""
+        return self.settings.methods[0]
+
+    def tail(self, size: Size, layer: str = ALL) -> LayerTail:
+        """The tail of one size of one layer."""
+        (found,) = (t for t in self.tails if (t.size, t.layer) == (size, layer))
+        return found
+
+
+def first_seeds(runs: Sequence[DiagnosedRun]) -> list[DiagnosedRun]:
+    """The first run of each method, which are few enough to be told apart."""
+    first: dict[str, DiagnosedRun] = {}
+    for run in runs:
+        first.setdefault(run.method, run)
+    return list(first.values())
+
+
+def diagnosed_runs(cells: list[Cell], truncated_share: float) -> list[DiagnosedRun]:
+    """The runs whose noise is kept, in the order of the cells.
+
+    Args:
+      cells: finished runs.
+      truncated_share: of the proposed settings.
+    """
+    found = []
+    for cell in cells:
+        kept = read_noise(noise_path(cell.directory, cell.method))
+        if kept is not None:
+            draws, arguments = kept
+            found.append(_of_cell(cell, draws, arguments, truncated_share))
+    return found
+
+
+def diagnosed_fresh_run(
+    fresh: FreshRun, draws: NoiseDraws, truncated_share: float
+) -> DiagnosedRun:
+    """The run that was made for this.
+
+    Args:
+      fresh: the run.
+      draws: of its noise after the last step.
+      truncated_share: of the proposed settings.
+    """
+    steps = np.arange(_STEPS_A_POINT, fresh.noise_norms.size + 1, _STEPS_A_POINT)
+    groups = fresh.noise_norms[: steps.size * _STEPS_A_POINT].reshape(steps.size, -1)
+    history = NormHistory(
+        "norm of the noise", steps, np.median(groups, axis=1), groups.max(axis=1)
+    )
+    return DiagnosedRun(
+        fresh.settings,
+        f"fresh run of {METHODS[fresh.settings.methods[0]].label}",
+        fresh.settings.batch_size,
+        draws,
+        assess_noise(draws),
+        history,
+        _propose(
+            fresh.noise_norms, fresh.gradient_norms, fresh.settings, truncated_share
+        ),
+        fresh,
+    )
+
+
+def _of_cell(
+    cell: Cell, draws: NoiseDraws, arguments: dict[str, int], share: float
+) -> DiagnosedRun:
+    metrics = read_metrics(metrics_path(cell.directory, cell.method))
+    history = NormHistory(
+        "norm of the update",
+        np.asarray([row.step for row in metrics]),
+        np.asarray([row.update_norm for row in metrics]),
+        np.asarray([row.largest_update_norm for row in metrics]),
+    )
+    return DiagnosedRun(
+        cell.settings,
+        cell.label,
+        arguments["batch_size"],
+        draws,
+        assess_noise(draws),
+        history,
+        _propose(draws.of("norm"), draws.gradient_norms, cell.settings, share),
+    )
+
+
+def _propose(
+    noise: np.ndarray, gradient: np.ndarray, settings: Settings, share: float
+) -> ProposedSettings | None:
+    is_of_use = np.isfinite(noise).all() and np.isfinite(gradient).all() and noise.any()
+    if not is_of_use or noise.size < 10:
+        return None
+    return propose_settings(
+        jnp.asarray(noise),
+        jnp.asarray(gradient),
+        settings.learning_rate,
+        alpha=settings.alpha,
+        truncated_share=share,
+    )

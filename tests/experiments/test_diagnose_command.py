@@ -1,0 +1,247 @@
+"""The command `heavytail diagnose`, its file, table and picture."""
+
+import csv
+import pathlib
+import shutil
+import signal
+import sys
+
+import numpy as np
+import pytest
+
+from heavytail_optax import cli
+from heavytail_optax.experiments.measures import gradient_noise, noise_tails
+from heavytail_optax.experiments.measures.gradient_noise import SIZES, NoiseDraws
+from heavytail_optax.experiments.measures.noise_record import read_noise
+from heavytail_optax.experiments.storage.run_lock import RunLock
+from heavytail_optax.tail_index import hill, propose_settings
+
+METHODS = ("sgd", "balanced")
+LAYERS = ("all", "first")
+DRAWS = 200  # of which 40 are looked at
+
+
+@pytest.fixture(autouse=True)
+def _called_as_heavytail(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["heavytail"])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, tiny_options):
+    """A run of two methods."""
+    directory = tmp_path_factory.mktemp("runs") / "whole"
+    options = [*tiny_options, "--methods", *METHODS, "--run-dir", str(directory)]
+    assert cli.main(["train", *options]) == 0
+    return directory
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """A copy of it, to change."""
+    return pathlib.Path(shutil.copytree(finished, tmp_path / "a run"))
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """In place of the noise, draws of a power law for SGD, and bounded ones."""
+    turns, actions = [], {}
+
+    def measure(settings, params, train, num_classes, arguments, tick):
+        del params, train, num_classes
+        if tick(0, 2):
+            return None
+        (method,) = settings.methods
+        turns.append((method, arguments["draws"]))
+        actions.get(method, lambda: None)()
+        if tick(1, 2):
+            return None
+        uniform = np.random.default_rng(len(turns)).uniform(
+            size=(len(SIZES), len(LAYERS), arguments["draws"])
+        )
+        sizes = uniform if method == "balanced" else uniform ** (-1 / 1.5)
+        return NoiseDraws(LAYERS, (9, 4), sizes.astype(np.float32), sizes[0, 0])
+
+    monkeypatch.setattr(gradient_noise, "measure_gradient_noise", measure)
+    return turns, actions
+
+
+@pytest.fixture
+def few_fits(monkeypatch):
+    """Without those that take a second each."""
+    for size in SIZES:
+        monkeypatch.setitem(noise_tails.ALTERNATIVES, size, ("exponential",))
+
+
+def diagnose(*options):
+    return cli.main(["diagnose", *map(str, options)])
+
+
+def rows_of(directory):
+    with (directory / "diagnose.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def words(text):
+    return " ".join(text.split())
+
+
+def test_a_run_leaves_verdicts_table_and_picture(copied, drawn, capsys):
+    assert diagnose(copied, "--draws", DRAWS) == 0
+    output = words(capsys.readouterr().out)
+    assert "sgd (SB), seed 0: measuring gradient noise" in output
+    assert "Verdict for balanced, seed 0: not heavy-tailed." in output
+    assert "Verdict for sgd (SB), seed 0: " in output
+    assert "Proposed for tail inflation, from the noise at the end of" in output
+    assert f"Written: {copied / 'diagnose.png'}" in output
+    assert (copied / "diagnose.png").read_bytes()[:4] == b"\x89PNG"
+    rows = rows_of(copied)
+    assert len(rows) == len(METHODS) * len(SIZES) * len(LAYERS)
+    kept, _ = read_noise(copied / "sgd" / "gradient_noise.npz")
+    for row in rows[: len(SIZES) * len(LAYERS)]:
+        assert row["method"] == "sgd" and row["draws"] == "200" and row["k"] == "40"
+        draws = kept.of(row["noise"], row["layer"])
+        expected = hill(draws, 40)
+        for name, value in (("hill", 0), ("standard_error", 1), ("lower", 2)):
+            assert float(row[name]) == pytest.approx(float(expected[value]), rel=1e-4)
+        assert row["sentence"].endswith(".")
+        assert bool(row["stable_ratio"]) == (row["noise"] != "norm")
+        assert row["verdict"] != "not heavy-tailed"
+    assert {row["verdict"] for row in rows if row["method"] == "balanced"} == {
+        "not heavy-tailed"
+    }
+    expected = propose_settings(
+        kept.of("norm"), kept.gradient_norms.astype(np.float32), 0.05
+    )
+    assert f"--max-norm {float(expected.max_norm):.3g}" in output
+
+
+@pytest.mark.usefixtures("few_fits")
+def test_what_is_measured_is_skipped_unless_asked_for_again(copied, drawn, capsys):
+    turns, _ = drawn
+    options = ["--methods", "sgd", "--draws", DRAWS]
+    assert diagnose(copied, *options) == 0
+    table = (copied / "diagnose.csv").read_text("utf-8")
+    assert diagnose(copied, *options) == 0
+    assert turns == [("sgd", 200)]
+    assert "sgd (SB), seed 0: already measured" in capsys.readouterr().out
+    assert (copied / "diagnose.csv").read_text("utf-8") == table
+    assert diagnose(copied, *options, "--again") == 0
+    assert turns == [("sgd", 200)] * 2
+    assert diagnose(copied, *options, "--batch-size", 5) == 0
+    assert len(turns) == 3
+    assert rows_of(copied)[0]["batch_size"] == "5"
+
+
+@pytest.mark.usefixtures("few_fits")
+def test_ctrl_c_keeps_whole_runs_and_says_how_to_go_on(copied, drawn, capsys):
+    turns, actions = drawn
+    actions["balanced"] = lambda: signal.raise_signal(signal.SIGINT)
+    assert diagnose(copied, "--draws", DRAWS) == 128 + signal.SIGINT
+    output = capsys.readouterr().out
+    assert f"To go on: heavytail diagnose '{copied}' --draws 200" in output
+    assert (copied / "sgd" / "gradient_noise.npz").exists()
+    assert not (copied / "balanced" / "gradient_noise.npz").exists()
+    assert not list(copied.rglob("*.partial"))
+    actions.clear()
+    assert diagnose(copied, "--draws", DRAWS) == 0
+    assert turns == [("sgd", 200), ("balanced", 200), ("balanced", 200)]
+
+
+@pytest.mark.usefixtures("few_fits")
+def test_unfinished_runs_are_named_and_skipped(copied, drawn, capsys):
+    turns, _ = drawn
+    path = copied / "balanced" / "metrics.jsonl"
+    lines = path.read_text("utf-8").splitlines(keepends=True)
+    path.write_text("".join(lines[:-1]), encoding="utf-8")
+    assert diagnose(copied, "--draws", DRAWS) == 0
+    assert turns == [("sgd", 200)]
+    assert "balanced, seed 0: interrupted at step 4: skipped" in capsys.readouterr().out
+    assert diagnose(copied, "--methods", "balanced") == 1
+    assert f"No run in {copied} is finished" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("few_fits")
+def test_a_run_that_cannot_be_measured_does_not_cost_the_others(copied, drawn, capsys):
+    turns, _ = drawn
+    shutil.rmtree(copied / "balanced" / "checkpoints")
+    assert diagnose(copied, "--draws", DRAWS) == 1
+    assert turns == [("sgd", 200)]
+    assert "The checkpoint of the last step, 6, is not in" in capsys.readouterr().err
+    assert {row["method"] for row in rows_of(copied)} == {"sgd"}
+
+
+def test_a_run_that_another_process_holds_is_told(copied, drawn, capsys):
+    turns, _ = drawn
+    with RunLock(copied):
+        assert diagnose(copied) == 1
+    assert turns == []
+    assert f"The run directory {copied} is in use by process" in capsys.readouterr().err
+
+
+def test_a_batch_is_no_larger_than_the_data(copied, drawn, capsys):
+    assert diagnose(copied, "--batch-size", 101) == 1
+    assert "must be at most 100, the number of training images" in (
+        capsys.readouterr().err
+    )
+
+
+@pytest.mark.slow  # A quarter of a minute of compilation.
+def test_a_fresh_run_is_followed_during_training(tmp_path, capsys):
+    assert diagnose("--steps", 100, "--draws", DRAWS) == 0
+    output = words(capsys.readouterr().out)
+    assert "During training, by track_tail_index in the chain: Hill's" in output
+    assert "Proposed for tail inflation, from the noise during training" in output
+    directory = tmp_path / "runs" / "diagnose-001"
+    assert {path.name for path in directory.iterdir()} == {
+        "diagnose.csv",
+        "diagnose.png",
+    }
+    layers = {row["layer"] for row in rows_of(directory)}
+    assert layers == {"all", "convolution1", "convolution2", "dense1", "dense2"}
+
+
+def test_a_fresh_run_that_is_stopped_leaves_nothing(tmp_path, drawn, capsys):
+    _, actions = drawn
+    actions["sgd"] = lambda: signal.raise_signal(signal.SIGINT)
+    assert diagnose("--steps", 100) == 130
+    assert "Nothing is kept of a fresh run" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--draws", "99"], "The `draws` option must be an integer of at least 100."),
+        (["--steps", "9"], "The `steps` option must be an integer of at least 100."),
+        (["--batch-size", "0"], "The `batch_size` option must be an integer of at"),
+        (["--truncated-share", "1"], "The `truncated_share` option must be a number"),
+        (["--methods", "balancd"], "did you mean 'balanced'?"),
+        (["--darws", "200"], "--draws"),
+    ],
+)
+def test_bad_options_are_refused_before_any_work(options, message, tmp_path, capsys):
+    assert diagnose(tmp_path, *options) == 2
+    assert message in words(capsys.readouterr().err.replace("│\n│ ", ""))
+
+
+def test_options_of_a_directory_need_one(tmp_path, capsys):
+    assert diagnose("--methods", "sgd") == 2
+    assert "choose among the runs of a directory" in words(
+        capsys.readouterr().err.replace("│\n│ ", "")
+    )
+    assert diagnose(tmp_path / "none") == 1
+    assert f"There is no directory {tmp_path / 'none'}." in capsys.readouterr().err
+    assert diagnose(tmp_path) == 1
+    assert "holds neither a run of heavytail train" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_names_every_option(capsys):
+    assert cli.main(["diagnose", "--help"]) == 0
+    output = capsys.readouterr().out
+    options = ("methods", "seeds", "draws", "batch-size", "truncated-share", "steps")
+    for name in (*options, "again", "data-dir"):
+        assert f"--{name}" in output
+    assert "cannot tell" in output
