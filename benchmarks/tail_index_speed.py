@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=10**7)
     parser.add_argument("--k", type=int, default=10_000)
     parser.add_argument("--thresholds", type=int, default=50)
-    parser.add_argument("--search", type=int, default=10_000)
+    parser.add_argument("--search", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", help="CSV file to write")
     arguments = parser.parse_args()
