@@ -35,9 +35,9 @@ class ChosenK(NamedTuple):
 
 
 def _centred_logs(descending: jax.Array) -> jax.Array:
-    """Logs of the draws over the last of them; NaN where a draw is not positive."""
+    """Logs of the draws over the last positive one; NaN from there on."""
     positive = jnp.where(descending > 0.0, descending, jnp.nan)
-    return jnp.log(positive / positive[..., -1:])
+    return jnp.log(positive / jnp.nanmin(positive, axis=-1, keepdims=True))
 
 
 def _resampled(key: jax.Array, size: int, drawn: int, ranks: int) -> jax.Array:
@@ -184,10 +184,12 @@ def _by_distance(logs: jax.Array, candidates: jax.Array, num_points: int):
             gamma = sums[k - 1] / k - logs[k]
             model = jnp.exp(-(logs[index] - logs[k]) / gamma)
             above, below = model - index / k, (index + 1) / k - model
-            return jnp.max(jnp.maximum(above, below))
+            furthest = jnp.max(jnp.maximum(above, below))
+            # Not of `furthest`: on a CPU, the maximum over one axis of several may pass
+            # over NaN.
+            return jnp.where(gamma > 0.0, furthest, jnp.inf)
 
         distances = jax.lax.map(distance, candidates)
-        distances = jnp.where(jnp.isnan(distances), jnp.inf, distances)
         best = jnp.argmin(distances)
         return candidates[best], distances[best]
 

@@ -1,5 +1,7 @@
 """The automatic choices of k against brute force, and against a published one."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -109,6 +111,18 @@ def test_bootstrap_does_better_than_a_tenth_or_a_thousandth(choices):
         estimate = np.asarray(TI.hill(draws[1], use).estimate, np.float64)
         errors[name] = np.sqrt(np.mean((1 / estimate - 0.5) ** 2))
     assert errors["chosen"] < 0.7 * min(errors["many"], errors["few"])
+
+
+def test_draws_of_both_signs_are_judged_by_the_positive_ones():
+    draws = hto.tails.student_t(2.0).sample(jax.random.key(4), (10, 4000))
+    # About half are positive, fewer than the largest k that is considered.
+    for choose in (
+        functools.partial(TI.choose_k_by_bootstrap, key=0, max_k=3000),
+        TI.choose_k_by_distance,
+    ):
+        k = np.asarray(choose(draws).k)
+        assert 20 < np.median(k) < 600
+        assert np.all(k <= np.sum(np.asarray(draws) > 0.0, axis=-1))
 
 
 @pytest.mark.slow
