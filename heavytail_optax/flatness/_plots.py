@@ -4,33 +4,12 @@ from typing import Any
 
 import numpy as np
 
+from heavytail_optax._plot_axes import plot_axes
 from heavytail_optax._validation import check_count, type_error, value_error
 from heavytail_optax.flatness._barrier import LinearBarrier
 from heavytail_optax.flatness._density import HessianDensity
 from heavytail_optax.flatness._escape import EscapeProfile
 from heavytail_optax.flatness._landscape import LossLine, LossPlane
-
-
-def _axes(function: str, axes: Any) -> Any:
-    """The given axes, or new ones.
-
-    Raises:
-      TypeError: if they are not axes of matplotlib.
-      ImportError: if matplotlib is missing.
-    """
-    try:
-        from matplotlib import axes as matplotlib_axes
-        from matplotlib import figure
-    except ImportError as error:
-        raise ImportError(
-            f"`{function}` needs matplotlib: pip install matplotlib"
-        ) from error
-    if axes is None:
-        # Not through pyplot, which keeps every figure until it is closed.
-        return figure.Figure(figsize=(5.0, 3.5), layout="constrained").subplots()
-    if not isinstance(axes, matplotlib_axes.Axes):
-        raise type_error(function, "axes", "axes of matplotlib, or None", axes)
-    return axes
 
 
 def _check_result(function: str, argument: str, value: Any, *kinds: type) -> None:
@@ -63,7 +42,7 @@ def plot_line(line: LossLine | LinearBarrier, *, axes: Any = None) -> Any:
       'loss'
     """
     _check_result("plot_line", "line", line, LossLine, LinearBarrier)
-    axes = _axes("plot_line", axes)
+    axes = plot_axes("plot_line", axes)
     axes.plot(np.asarray(line.coefficients), np.asarray(line.losses))
     axes.set_xlabel("coefficient")
     axes.set_ylabel("loss")
@@ -101,7 +80,7 @@ def plot_plane(plane: LossPlane, *, num_levels: int = 20, axes: Any = None) -> A
         accepted = "of at least two points each way"
         raise value_error("plot_plane", "plane", accepted, plane.losses)
     num_levels = check_count("plot_plane", "num_levels", num_levels)
-    axes = _axes("plot_plane", axes)
+    axes = plot_axes("plot_plane", axes)
     losses = np.ma.masked_invalid(np.asarray(plane.losses))
     contours = axes.contour(
         np.asarray(plane.first), np.asarray(plane.second), losses.T, levels=num_levels
@@ -127,7 +106,7 @@ def plot_density(density: HessianDensity, *, axes: Any = None) -> Any:
       ImportError: if matplotlib is missing.
     """
     _check_result("plot_density", "density", density, HessianDensity)
-    axes = _axes("plot_density", axes)
+    axes = plot_axes("plot_density", axes)
     points, values = np.asarray(density.eigenvalues), np.asarray(density.density)
     error = np.nan_to_num(np.asarray(density.standard_error))
     # Below this, the Gaussians that the density is made of are all that is seen.
@@ -159,7 +138,7 @@ def plot_escape_profile(profile: EscapeProfile, *, axes: Any = None) -> Any:
       ImportError: if matplotlib is missing.
     """
     _check_result("plot_escape_profile", "profile", profile, EscapeProfile)
-    axes = _axes("plot_escape_profile", axes)
+    axes = plot_axes("plot_escape_profile", axes)
     jumps, middle = np.asarray(profile.jumps), np.asarray(profile.probability)
     below = np.maximum(middle - np.asarray(profile.lower), 0.0)
     above = np.maximum(np.asarray(profile.upper) - middle, 0.0)

@@ -4,31 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from heavytail_optax._validation import check_count, type_error
+from heavytail_optax._plot_axes import plot_axes
+from heavytail_optax._validation import check_count
 from heavytail_optax.tail_index._arguments import check_samples
 from heavytail_optax.tail_index._hill import hill_path
-
-
-def _axes(function: str, axes: Any) -> Any:
-    """The given axes, or new ones.
-
-    Raises:
-      TypeError: if they are not axes of matplotlib.
-      ImportError: if matplotlib is missing.
-    """
-    try:
-        from matplotlib import axes as matplotlib_axes
-        from matplotlib import figure
-    except ImportError as error:
-        raise ImportError(
-            f"`{function}` needs matplotlib: pip install matplotlib"
-        ) from error
-    if axes is None:
-        # Not through pyplot, which keeps every figure until it is closed.
-        return figure.Figure(figsize=(5.0, 3.5), layout="constrained").subplots()
-    if not isinstance(axes, matplotlib_axes.Axes):
-        raise type_error(function, "axes", "axes of matplotlib, or None", axes)
-    return axes
 
 
 def _descending(
@@ -68,7 +47,7 @@ def plot_hill(samples: Any, max_k: int | None = None, *, axes: Any = None) -> An
       'tail index'
     """
     descending, max_k = _descending("plot_hill", samples, "max_k", max_k)
-    axes = _axes("plot_hill", axes)
+    axes = plot_axes("plot_hill", axes)
     path = hill_path(descending, max_k)
     k, alpha, error = (np.asarray(x) for x in path[:3])
     few = k < 5  # the interval of so few is off every scale
@@ -101,7 +80,7 @@ def plot_pareto_qq(samples: Any, k: int | None = None, *, axes: Any = None) -> A
       ImportError: if matplotlib is missing.
     """
     descending, k = _descending("plot_pareto_qq", samples, "k", k)
-    axes = _axes("plot_pareto_qq", axes)
+    axes = plot_axes("plot_pareto_qq", axes)
     logs = np.log(descending[:k] / descending[k])
     quantiles = -np.log(np.arange(1, k + 1) / (k + 1))
     axes.plot(quantiles, logs, ".", markersize=3)
@@ -134,7 +113,7 @@ def plot_mean_excess(
       ImportError: if matplotlib is missing.
     """
     descending, max_k = _descending("plot_mean_excess", samples, "max_k", max_k)
-    axes = _axes("plot_mean_excess", axes)
+    axes = plot_axes("plot_mean_excess", axes)
     count = np.arange(1, max_k + 1)
     thresholds = descending[1 : max_k + 1]
     excess = np.cumsum(descending[:max_k]) / count - thresholds

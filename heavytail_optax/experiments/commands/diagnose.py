@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from heavytail_optax.experiments.commands.settings_parser import suggestions
+from heavytail_optax.experiments.commands.settings_parser import parse
 from heavytail_optax.experiments.configuration.methods import MethodName
 from heavytail_optax.experiments.configuration.setting_rules import check_option
 from heavytail_optax.experiments.errors import JobError
@@ -113,22 +113,13 @@ def run(arguments: Sequence[str], program: str) -> int:
 
 
 def _parse(arguments: Sequence[str], program: str) -> DiagnoseCommand:
-    try:
-        return tyro.cli(
-            DiagnoseCommand,
-            prog=program,
-            args=arguments,
-            description=_description(),
-            config=(
-                tyro.conf.OmitArgPrefixes,
-                tyro.conf.DisallowNone,
-                tyro.conf.FlagCreatePairsOff,
-            ),
-        )
-    except SystemExit as stop:
-        if stop.code and (hints := suggestions(arguments)):
-            print(*hints, sep="\n", file=sys.stderr)
-        raise
+    return parse(
+        DiagnoseCommand,
+        arguments,
+        program,
+        _description(),
+        markers=(tyro.conf.FlagCreatePairsOff,),
+    )
 
 
 def _description() -> str:

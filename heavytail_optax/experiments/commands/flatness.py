@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from heavytail_optax.experiments.commands.settings_parser import suggestions
+from heavytail_optax.experiments.commands.settings_parser import parse
 from heavytail_optax.experiments.configuration.measure_names import (
     MEASURE_NAMES,
     SUMMARIES,
@@ -91,23 +91,13 @@ def run(arguments: Sequence[str], program: str) -> int:
 def _parse(arguments: Sequence[str], program: str) -> FlatnessCommand:
     import tyro
 
-    try:
-        return tyro.cli(
-            FlatnessCommand,
-            prog=program,
-            args=arguments,
-            description=_description(),
-            config=(
-                tyro.conf.PositionalRequiredArgs,
-                tyro.conf.OmitArgPrefixes,
-                tyro.conf.DisallowNone,
-                tyro.conf.FlagCreatePairsOff,
-            ),
-        )
-    except SystemExit as stop:
-        if stop.code and (hints := suggestions(arguments)):
-            print(*hints, sep="\n", file=sys.stderr)
-        raise
+    return parse(
+        FlatnessCommand,
+        arguments,
+        program,
+        _description(),
+        markers=(tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff),
+    )
 
 
 def _description() -> str:

@@ -99,10 +99,11 @@ def run(arguments: Sequence[str], program: str) -> int:
 def _parse(arguments: Sequence[str], program: str) -> ReproduceCommand:
     preset = preset_of(arguments, _DEFAULT)
     return parse(
-        ReproduceCommand(settings=PRESETS[preset].settings, preset=preset),
+        ReproduceCommand,
         arguments,
         program,
         description(ReproduceCommand, "run", _EXIT_STATUS),
+        default=ReproduceCommand(settings=PRESETS[preset].settings, preset=preset),
     )
 
 

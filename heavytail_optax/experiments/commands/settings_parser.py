@@ -5,7 +5,7 @@ import difflib
 import inspect
 import sys
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from heavytail_optax.experiments.configuration.measure_names import MEASURE_NAMES
 from heavytail_optax.experiments.configuration.methods import METHODS
@@ -15,29 +15,37 @@ Command = TypeVar("Command")
 
 
 def parse(
-    default: Command, arguments: Sequence[str], program: str, description: str
+    command: type[Command],
+    arguments: Sequence[str],
+    program: str,
+    description: str,
+    default: Command | None = None,
+    markers: Sequence[Any] = (),
 ) -> Command:
     """The command that the arguments ask for.
 
     Args:
-      default: the command's dataclass, with the settings of the preset.
+      command: the command's dataclass.
       arguments: of the command.
       program: how it was called, for messages: "heavytail train".
       description: for --help.
+      default: the command with the settings of its preset, where those decide.
+      markers: of `tyro.conf`, beside those of all commands.
 
     Raises:
       SystemExit: for --help, and for arguments that are not understood.
     """
     import tyro
 
+    options = {} if default is None else {"default": default}
     try:
         return tyro.cli(
-            type(default),
+            command,
             prog=program,
             args=arguments,
-            default=default,
             description=description,
-            config=(tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone),
+            config=(tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone, *markers),
+            **options,
         )
     except SystemExit as stop:
         if stop.code and (hints := suggestions(arguments)):

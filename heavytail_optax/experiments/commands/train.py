@@ -97,10 +97,11 @@ def _parse(arguments: Sequence[str], program: str) -> TrainCommand:
         preset, stored = config["preset"], config["settings"]
     settings = stored or PRESETS[preset].settings
     command = parse(
-        TrainCommand(settings=settings, preset=preset),
+        TrainCommand,
         arguments,
         program,
         description(TrainCommand, "method", _EXIT_STATUS),
+        default=TrainCommand(settings=settings, preset=preset),
     )
     if stored is None:
         return command
