@@ -113,7 +113,14 @@ def test_a_stable_law_is_recovered():
     threshold = float(jnp.sort(draws)[-5001])
     np.testing.assert_allclose(fit.first, 1.5, rtol=0.1)
     np.testing.assert_allclose(fit.second * threshold, 1.0, rtol=0.1)
-    assert fit.ratio < -20
+    assert fit.ratio < -5
+    truth = scipy.stats.levy_stable(1.5, 0.0)
+    y = np.log(np.sort(np.asarray(draws, np.float64))[-5000:] / threshold)
+    nodes = np.linspace(0.0, y.max(), 200)
+    log_density = truth.logpdf(threshold * np.exp(nodes))
+    each = np.interp(y, nodes, log_density) + np.log(threshold) + y
+    of_truth = each.sum() - 5000 * np.log(truth.sf(threshold))
+    assert fit.log_likelihood > of_truth - 0.5
     law = scipy.stats.levy_stable(1.5, 0.0, scale=0.7)
     got = stable_log_density(
         jnp.asarray(1.5), jnp.log(jnp.asarray(0.7)), jnp.asarray(Y, jnp.float32)
