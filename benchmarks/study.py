@@ -39,16 +39,11 @@ from heavytail_optax.experiments.runs.grid import Cell, read_cell
 from heavytail_optax.experiments.storage.run_lock import RunBusyError, RunLock
 
 PRESET = "corrupted-fashion-mnist"
-MEASURES: tuple[MeasureName, ...] = (
-    "expected",
-    "pac-bayes",
-    "maximal",
-    "eigenvalues",
-    "escape",
-)
 # The escape profile takes as long as all else together.
 SEEDS_WITH_ESCAPE = 3
-SCALAR_NAMES = tuple(scalar for name in MEASURES for scalar in SCALARS[name])
+SHORT: tuple[MeasureName, ...] = ("expected", "eigenvalues")
+FULL: tuple[MeasureName, ...] = ("expected", "pac-bayes", "maximal", "eigenvalues")
+SCALAR_NAMES = tuple(scalar for name in (*FULL, "escape") for scalar in SCALARS[name])
 
 
 class Variant(NamedTuple):
@@ -76,14 +71,25 @@ MAIN = {
     "independent": Variant("independent"),
     "shared": Variant("shared"),
 }
+# At equal work: a step of SAM costs two of SGD.
+COMPETITORS = {
+    "sam, radius 0.05": Variant("sam", changed={"steps": 5000}),
+    "sam, radius 0.2": Variant("sam", changed={"steps": 5000, "sam_radius": 0.2}),
+    "sgd, averaged": Variant("sgd-averaged"),
+}
+# Normal factors of the same scale c, and with the median of the Pareto law's.
 ABLATIONS = {
+    "balanced, normal": Variant("balanced", changed={"inflation_law": "normal"}),
+    "balanced, normal, c 1.22": Variant(
+        "balanced", changed={"inflation_law": "normal", "inflation_scale": 1.22}
+    ),
     **{
         f"balanced, {name} {value}": Variant("balanced", changed={name: value})
         for name, values in {
-            "alpha": (1.1, 1.8, 5.0),
-            "inflation_scale": (0.125, 0.25, 1.0, 2.0),
+            "alpha": (1.1, 1.8),
+            "inflation_scale": (0.25, 1.0, 2.0),
             "max_norm": (0.0625, 0.125, 0.5, 1.0, 2.0),
-            "cooldown": (0.0, 0.5),
+            "cooldown": (0.0,),
         }.items()
         for value in values
     },
@@ -99,7 +105,23 @@ ABLATIONS = {
         for scale in scales
     },
 }
-STUDIES = {"main": MAIN, "ablations": ABLATIONS}
+VGG_SETTINGS = {
+    "model": "vgg11",
+    "width": 0.25,
+    "image_size": 32,
+    "steps": 3000,
+    "large_batch_size": 256,
+}
+VGG = {
+    f"vgg11, {name}": Variant(name, changed=VGG_SETTINGS)
+    for name in ("sgd", "sgd-truncated", "balanced", "shared", "independent")
+}
+STUDIES = {
+    "main": MAIN,
+    "competitors": COMPETITORS,
+    "ablations": ABLATIONS,
+    "vgg11": VGG,
+}
 
 
 class Silent:
@@ -142,7 +164,16 @@ def done(path: pathlib.Path) -> set[tuple[str, str]]:
         return {(row["variant"], row["seed"]) for row in csv.DictReader(file)}
 
 
-def measure(cell: Cell, load: Any, result: CellResult) -> float:
+def measures_of(study: str, seed: int) -> tuple[MeasureName, ...]:
+    """What is measured of a run."""
+    if study not in ("main", "competitors"):
+        return SHORT
+    return (*FULL, "escape") if study == "main" and seed < SEEDS_WITH_ESCAPE else FULL
+
+
+def measure(
+    cell: Cell, load: Any, result: CellResult, names: tuple[MeasureName, ...]
+) -> float:
     """Measures a finished run; the seconds it takes."""
     started = time.monotonic()
     if result.status == "finished":
@@ -152,9 +183,6 @@ def measure(cell: Cell, load: Any, result: CellResult) -> float:
             problem = new_problem(
                 cell.settings, params, dataset.train, dataset.num_classes
             )
-            names = MEASURES
-            if cell.settings.seed >= SEEDS_WITH_ESCAPE:
-                names = tuple(name for name in names if name != "escape")
             measure_run(cell.directory, cell.label, problem, Search(), names, Silent())
     return time.monotonic() - started
 
@@ -197,7 +225,7 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--directory", type=pathlib.Path, default="grids/study")
     parser.add_argument("--data-dir", type=pathlib.Path)
-    parser.add_argument("--only", help="main, ablations or a variant")
+    parser.add_argument("--only", help="a study, such as main, or a variant")
     parser.add_argument("--seeds", type=int, default=10, help="no more than these")
     parser.add_argument("--runs", type=int, help="stop after so many")
     arguments = parser.parse_args()
@@ -212,7 +240,8 @@ def main() -> None:
         started = time.monotonic()
         try:
             run_cell(cell, PRESET, "benchmarks/study.py", Silent(), load)
-            seconds = measure(cell, load, read_cell(cell))
+            names = measures_of(study, cell.settings.seed)
+            seconds = measure(cell, load, read_cell(cell), names)
         except RunBusyError:
             continue
         # Another process may have had this run while this one was waiting.

@@ -6,6 +6,7 @@ import functools
 import jax
 import numpy as np
 import pytest
+import scipy.stats
 
 from heavytail_optax.experiments.configuration.methods import METHODS
 from heavytail_optax.experiments.data import Split, load_dataset
@@ -138,3 +139,19 @@ def test_below_the_gate_the_gradient_is_plain(settings, lenet, train):
     # Binomial with mean 8 and standard deviation 2.
     assert 1 <= inflated.sum() <= 15
     assert min(np.array(differences)[inflated]) > 0.01
+
+
+def test_a_normal_law_has_normal_factors(settings, lenet, train):
+    """Twenty factors: Kolmogorov-Smirnov at 1e-3 against the law, and a wrong scale."""
+    settings = dataclasses.replace(
+        settings, inflation_law="normal", steps=20, cooldown=0.0
+    )
+    factors = []
+    for step in range(settings.steps):
+        _, gradient = gradient_at("shared", settings, lenet, train, step)
+        (_, small), (_, large) = plain_gradients("shared", settings, lenet, train, step)
+        noise = small - large
+        factors.append((gradient - small) @ noise / (noise @ noise))
+    scaled = np.array(factors) / settings.inflation_scale
+    assert scipy.stats.kstest(scaled, "norm").pvalue > 1e-3
+    assert scipy.stats.kstest(5.0 * scaled, "norm").pvalue < 1e-3

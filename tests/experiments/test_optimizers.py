@@ -14,7 +14,7 @@ GRADIENT = {"weight": np.array([30.0, -40.0], np.float32)}
 def update_of(name, settings, state=None):
     init, update = build_optimizer(METHODS[name], settings)
     state = init(GRADIENT, jax.random.key(0)) if state is None else state
-    updates, state = update(GRADIENT, state, GRADIENT)
+    updates, state = update(GRADIENT, state, GRADIENT, grad_fn=lambda *_: GRADIENT)
     return np.asarray(updates["weight"]), state
 
 
@@ -54,3 +54,23 @@ def test_no_noise_and_no_truncation_is_sgd(tiny):
     for name in METHODS:
         update, _ = update_of(name, settings)
         np.testing.assert_allclose(update, expected, rtol=1e-6)
+
+
+def test_sam_takes_the_gradient_uphill(tiny):
+    """On x^T H x / 2: the gradient H (x + rho H x / |H x|)."""
+    settings = dataclasses.replace(tiny, sam_radius=0.3)
+    init, update = build_optimizer(METHODS["sam"], settings)
+    hessian = np.diag([1.0, 5.0])
+    x = np.array([2.0, -1.0])
+
+    def gradient(params, _):
+        return {"weight": hessian.astype(np.float32) @ params["weight"]}
+
+    params = {"weight": x.astype(np.float32)}
+    state = init(params, jax.random.key(0))
+    updates, _ = update(gradient(params, 0), state, params, grad_fn=gradient)
+    slope = hessian @ x
+    above = hessian @ (x + 0.3 * slope / np.linalg.norm(slope))
+    np.testing.assert_allclose(
+        updates["weight"], -tiny.learning_rate * above, rtol=1e-5
+    )

@@ -13,7 +13,7 @@ def test_every_number_has_a_source(name):
     assert preset.name == name
     fields = {field.name for field in dataclasses.fields(preset.settings)}
     assert set(preset.sources) == fields
-    known = {"slides", "zhu", "theta", "ours"}
+    known = {"slides", "zhu", "theta", "foret", "izmailov", "ours"}
     assert {source.split(":")[0] for source in preset.sources.values()} <= known
 
 

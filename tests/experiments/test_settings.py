@@ -39,6 +39,7 @@ BAD = [
     ("learning_rate", -0.1, "a positive number"),
     ("alpha", float("nan"), "a positive number"),
     ("inflation_scale", float("inf"), "a number of at least 0"),
+    ("inflation_law", "cauchy", "'pareto' or 'normal'"),
     ("inflate_above", 1.0, "a number from 0 to below 1"),
     ("large_batch_size", 0, "a positive integer"),
     ("large_batch_size", 101, "at most the 100 training images"),
@@ -46,6 +47,8 @@ BAD = [
     ("direction", "sideways", "'elementwise' or 'isotropic'"),
     ("max_norm", 0.0, "a positive number"),
     ("cooldown", 1.5, "a number from 0 to 1"),
+    ("sam_radius", 0.0, "a positive number"),
+    ("averaged_share", 0.0, "a number above 0, at most 1"),
     ("seed", 2**32, "an integer from 0 to 4294967295"),
     ("eval_every", -5, "a positive integer"),
 ]

@@ -17,5 +17,7 @@ METHOD_COLOURS: Mapping[MethodName, str] = MappingProxyType(
         "balanced-untruncated": "#F0C808",
         "balanced": "#D55E00",
         "truncated-heavy-tailed-sgd": "#009E73",
+        "sam": "#5B2A86",
+        "sgd-averaged": "#7A4B1E",
     }
 )

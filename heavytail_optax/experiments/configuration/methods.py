@@ -19,6 +19,8 @@ MethodName = Literal[
     "balanced-untruncated",
     "balanced",
     "truncated-heavy-tailed-sgd",
+    "sam",
+    "sgd-averaged",
 ]
 METHOD_NAMES: tuple[MethodName, ...] = typing.get_args(MethodName)
 
@@ -39,6 +41,9 @@ class Method:
       scheme: of the tail inflation, None for the plain gradient.
       draws_noise: whether noise from a random number generator is added.
       truncates: whether the norm of the update is bounded.
+      climbs: whether the gradient is that of the point of largest loss nearby, as SAM's
+        is, for which every batch is computed twice.
+      averages: whether the weights of the last steps are averaged.
     """
 
     name: MethodName
@@ -48,6 +53,8 @@ class Method:
     scheme: Scheme | None = None
     draws_noise: bool = False
     truncates: bool = False
+    climbs: bool = False
+    averages: bool = False
 
     @property
     def label(self) -> str:
@@ -118,6 +125,18 @@ _METHODS = (
         "SB + noise from a random number generator, updates cut at max-norm",
         draws_noise=True,
         truncates=True,
+    ),
+    Method(
+        "sam",
+        None,
+        "sharpness-aware minimisation: SB at sam-radius uphill; costs two SGD steps",
+        climbs=True,
+    ),
+    Method(
+        "sgd-averaged",
+        None,
+        "plain SGD, and in the last step to the mean of the last weights",
+        averages=True,
     ),
 )
 

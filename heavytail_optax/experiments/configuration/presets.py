@@ -2,8 +2,9 @@
 
 Sources: `slides` (the talk of the paper at ICLR 2022), `zhu` (Zhu et al. 2019, arXiv
 1803.00195, and its code uuujf/SGDNoise, from which the paper says it took its set-up),
-`theta` (the PyTorch implementation's CIFAR10 notebook), `ours`. What is reconstructed is
-not the paper's: no number here but those marked `slides` is.
+`theta` (the PyTorch implementation's CIFAR10 notebook), `foret` (Foret et al. 2021, arXiv
+2010.01412), `izmailov` (Izmailov et al. 2018, arXiv 1803.05407), `ours`. What is
+reconstructed is not the paper's: no number here but those marked `slides` is.
 """
 
 import dataclasses
@@ -89,12 +90,15 @@ _CORRUPTED_DIGITS = Preset(
         learning_rate_schedule="constant",
         alpha=1.4,
         inflation_scale=0.5,
+        inflation_law="pareto",
         inflate_above=0.0,
         large_batch_size=None,
         noise_scale=0.001,
         direction="elementwise",
         max_norm=0.25,
         cooldown=0.2,
+        sam_radius=0.05,
+        averaged_share=0.25,
         sharpness_stddev=0.01,
         sharpness_samples=100,
         measures=("expected", "pac-bayes", "maximal"),
@@ -121,12 +125,15 @@ _CORRUPTED_DIGITS = Preset(
             "learning_rate_schedule": "zhu",
             "alpha": "theta",
             "inflation_scale": "theta",
+            "inflation_law": "theta",
             "inflate_above": "ours: the paper inflates in every step",
             "large_batch_size": "ours: the whole training set",
             "noise_scale": "ours: about one update in ten is then truncated",
             "direction": "ours",
             "max_norm": "theta",
             "cooldown": "ours",
+            "sam_radius": "foret: their default",
+            "averaged_share": "izmailov: from three quarters of the budget on",
             "sharpness_stddev": "zhu",
             "sharpness_samples": "ours: zhu takes 1,000",
             "measures": "ours: those of either table of the paper",

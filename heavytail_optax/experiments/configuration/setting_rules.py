@@ -140,6 +140,11 @@ RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "noise_scale": ("a number of at least 0", _is_not_negative),
     "max_norm": ("a positive number", _is_positive),
     "cooldown": ("a number from 0 to 1", lambda share: 0 <= share <= 1),
+    "sam_radius": ("a positive number", _is_positive),
+    "averaged_share": (
+        "a number above 0, at most 1",
+        lambda share: 0 < share <= 1,
+    ),
     "sharpness_stddev": ("a positive number", _is_positive),
     "sharpness_samples": ("an integer of at least 2", _is_at_least_two),
     "seed": ("an integer from 0 to 4294967295", _is_seed),

@@ -65,6 +65,8 @@ class Settings:
       alpha: Tail index of all noise: P(|Z| > x) falls like x^-alpha.
       inflation_scale: The Z of the inflated methods is this factor (c) times a Pareto
         draw W of at least 1, one for each step.
+      inflation_law: Law of W: pareto, or normal, whose tails are light: the control
+        that has all of the inflated methods but the heavy tail.
       inflate_above: Inflate only where W is above this quantile of its law, from 0 (in
         every step) to below 1. All other steps cost what SGD costs.
       large_batch_size: Images of the large batch (LB). By default all training images.
@@ -75,6 +77,9 @@ class Settings:
         direction).
       max_norm: Largest norm of an update over all weights, learning rate included (b).
       cooldown: Share of the steps, at the end, without noise or inflation.
+      sam_radius: How far uphill sam takes its gradient (rho).
+      averaged_share: Share of the steps, at the end, over whose weights sgd-averaged
+        takes the mean.
       sharpness_stddev: Standard deviation of the normal perturbations of the weights
         whose mean effect on the loss is the expected sharpness.
       sharpness_samples: Number of these perturbations.
@@ -115,12 +120,15 @@ class Settings:
     learning_rate_schedule: Literal["constant", "cosine"]
     alpha: float
     inflation_scale: float
+    inflation_law: Literal["pareto", "normal"]
     inflate_above: float
     large_batch_size: int | None
     noise_scale: float
     direction: Literal["elementwise", "isotropic"]
     max_norm: float
     cooldown: float
+    sam_radius: float
+    averaged_share: float
     sharpness_stddev: float
     sharpness_samples: int
     measures: tuple[TableMeasure, ...]

@@ -115,4 +115,5 @@ def examples_per_step(method: Method, settings: Settings) -> float:
       750.0
     """
     first, *others = (batch_size(name, settings) for name in method.batches)
-    return first + (1.0 - settings.inflate_above) * sum(others)
+    passes = 2 if method.climbs else 1
+    return passes * first + (1.0 - settings.inflate_above) * sum(others)

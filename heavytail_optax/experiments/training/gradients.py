@@ -108,9 +108,15 @@ def _inflated(
 ) -> Callable[..., tuple[jax.Array, Any]]:
     return hto.tail_inflated_grad(
         losses,
-        hto.tails.pareto(settings.alpha),
+        _law(settings),
         until_cooldown(settings.inflation_scale, settings),
         scheme=scheme,
         inflate_above=settings.inflate_above,
         microbatch_size=part,
     )
+
+
+def _law(settings: Settings) -> hto.tails.Tail:
+    if settings.inflation_law == "normal":
+        return hto.tails.gaussian()
+    return hto.tails.pareto(settings.alpha)

@@ -125,7 +125,13 @@ def build_trainer(
 
     def take_step(state: TrainState, keys: RandomStreams, train: Split) -> TrainState:
         loss, grads = gradient(state.params, train, state.step, keys)
-        updates, opt_state = update(grads, state.opt_state, state.params)
+
+        def elsewhere(params: Any, _: int) -> Any:
+            return gradient(params, train, state.step, keys)[1]
+
+        updates, opt_state = update(
+            grads, state.opt_state, state.params, grad_fn=elsewhere
+        )
         params = optax.apply_updates(state.params, updates)
         metrics = _step_metrics(loss, updates, state.opt_state, opt_state)
         recent = jax.tree.map(
