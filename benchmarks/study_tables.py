@@ -1,8 +1,10 @@
 r"""The tables of the reproduction study, from its file of runs.
 
-    python benchmarks/study_tables.py docs/results/study_runs.csv --out docs/results
+    python benchmarks/study_tables.py docs/results/study_runs.csv --out docs/results \
+        --figure docs/images/study.png
 
-writes one Markdown table a question, `study_<question>.md`, and prints them.
+writes one Markdown table a question, `study_<question>.md`, prints them, and draws the
+methods of the paper.
 """
 
 import argparse
@@ -20,6 +22,7 @@ from heavytail_optax.experiments.report.columns import (
     measure_heading,
 )
 from heavytail_optax.experiments.report.failed_runs import failed_runs
+from heavytail_optax.experiments.report.figure import plot_report
 from heavytail_optax.experiments.report.markdown import markdown_table
 from heavytail_optax.experiments.report.number_format import (
     format_number,
@@ -27,6 +30,7 @@ from heavytail_optax.experiments.report.number_format import (
     format_with_error,
 )
 from heavytail_optax.experiments.report.paper_figures import PAPER_FIGURES
+from heavytail_optax.experiments.report.rows import build_report
 from heavytail_optax.experiments.report.seed_statistics import (
     SeedValues,
     mean_over_seeds,
@@ -272,10 +276,27 @@ def _paper_sharpness(name: str) -> str:
     return format_number(figures.sharpness["expected_sharpness"])
 
 
+def draw(path: pathlib.Path, runs: Runs) -> None:
+    """Accuracy against expected sharpness, of the methods as the preset has them."""
+    measure = "expected_sharpness"
+    cells = [
+        cell._replace(
+            sharpness={
+                name: value for name, value in cell.sharpness.items() if name == measure
+            }
+        )
+        for name, variant in STUDIES["main"].items()
+        if not variant.changed
+        for cell in runs.get(name, ())
+    ]
+    plot_report(path, build_report(PRESET, cells))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=pathlib.Path)
     parser.add_argument("--out", type=pathlib.Path)
+    parser.add_argument("--figure", type=pathlib.Path)
     arguments = parser.parse_args()
     runs = read_runs(arguments.runs)
     for name, question in QUESTIONS.items():
@@ -285,6 +306,8 @@ def main() -> None:
         print(f"{name}\n\n{text}\n")
         if arguments.out is not None:
             (arguments.out / f"study_{name}.md").write_text(f"{text}\n")
+    if arguments.figure is not None:
+        draw(arguments.figure, runs)
 
 
 if __name__ == "__main__":
