@@ -34,7 +34,7 @@ class Palette(NamedTuple):
 
 # `paper` is the background of the pages in the theme's two modes.
 LIGHT = Palette("#ffffff", "#1a1a1a", "#8a8a8a", "#D55E00", "#0072B2", "#ffffff")
-DARK = Palette("#14181e", "#e8e8e8", "#8f98a3", "#F58A3C", "#5CB3E8", "#10141a")
+DARK = Palette("#121212", "#e8e8e8", "#8f98a3", "#F58A3C", "#5CB3E8", "#10141a")
 
 # Names of the rows of the table, from light to heavy, with those of the picture.
 REGIMES = {
