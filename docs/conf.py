@@ -47,3 +47,8 @@ intersphinx_mapping = (
 
 html_theme = "sphinx_book_theme"
 html_title = "heavytail_optax"
+html_static_path = ["_static"]
+html_css_files = ["phone.css"]
+# The side bar has a search field already.
+html_theme_options = {"navbar_persistent": []}
+html_context = {"default_mode": "auto"}  # Without it the theme complains once.

@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import pytest
+from check_site import problems_in_html
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "heavytail_optax"
@@ -52,6 +53,25 @@ def test_documentation_builds_without_warnings(tmp_path):
     )
     assert result.returncode == 0, result.stdout
     assert (tmp_path / "html" / "index.html").exists()
+    assert problems_in_html(tmp_path / "html") == []
+
+
+def test_dead_links_and_missing_texts_are_found(tmp_path):
+    (tmp_path / "good.html").write_text(
+        '<p id="there"><a href="#there">a</a><a href="https://else.where/">b</a>'
+        '<img src="good.html" alt="A picture."></p>'
+    )
+    assert problems_in_html(tmp_path) == []
+    (tmp_path / "bad.html").write_text(
+        '<a href="good.html#nowhere">a</a><a href="gone.html">b</a>'
+        '<img src="good.html" alt=" "><img src="good.html">'
+    )
+    assert problems_in_html(tmp_path) == [
+        "bad.html: no alt text: good.html",
+        "bad.html: no alt text: good.html",
+        "bad.html: no such place: good.html#nowhere",
+        "bad.html: no such file: gone.html",
+    ]
 
 
 def loaded_by(statement):
