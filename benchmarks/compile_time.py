@@ -3,7 +3,7 @@
 Leaves of one shape share work in XLA, so trees of few and of many different shapes are
 measured. Each transformation is traced and compiled anew in each round, in a random
 order; a round's ratio is the time over that of `optax.add_noise` in the same round. One
-round takes four minutes on a core, and its times vary little.
+round takes some five minutes on a core without other work.
 
     python benchmarks/compile_time.py --out benchmarks/results/compile_time.csv
 """
@@ -52,6 +52,7 @@ def measure(num_leaves: int, num_shapes: int, rounds: int) -> list[dict]:
         for name in order.sample(NAMES, len(NAMES)):
             transformation, _ = transformations()[name]
             times[name].append(compile_seconds(transformation, tree))
+            print(f"{num_shapes} shapes  {name:<36}{times[name][-1]:.1f} s", flush=True)
     rows = []
     for name in NAMES:
         ratios = [a / b for a, b in zip(times[name], times[ADD_NOISE], strict=True)]
@@ -81,7 +82,7 @@ def main() -> None:
         for row in measure(arguments.leaves, num_shapes, arguments.rounds):
             print(row, flush=True)
             rows.append(row)
-    result_file.write(arguments.out, rows, arguments.rounds)
+        result_file.write(arguments.out, rows, arguments.rounds)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from heavytail_optax._random_bits import random_words
 from heavytail_optax._uniform import signed_uniform_from_words
 
 PARETO, STABLE = hto.tails.symmetric_pareto(1.4), hto.tails.alpha_stable(1.4)
+SKEWED, GAUSSIAN = hto.tails.alpha_stable(1.4, 0.5), hto.tails.gaussian()
 
 
 def as_float(bits: jax.Array) -> jax.Array:
@@ -60,17 +61,20 @@ def parts() -> dict[str, Callable]:
         state = transformation.init(())
         return lambda key, tree: transformation.update(tree, state)[0]
 
+    def noise(tail):
+        return update(hto.add_heavy_tailed_noise(tail, 0.1, key=0))
+
     return {
         "nothing: x + 0.1": each_leaf(lambda key, x: jnp.ones_like(x)),
         "a pair of words": each_leaf(words),
         "a signed uniform": each_leaf(uniform),
         "symmetric_pareto": each_leaf(lambda key, x: PARETO.sample(key, x.shape)),
-        "update, symmetric_pareto": update(
-            hto.add_heavy_tailed_noise(PARETO, 0.1, key=0)
-        ),
+        "update, symmetric_pareto": noise(PARETO),
         "two pairs of words": each_leaf(two_pairs_of_words),
         "alpha_stable": each_leaf(lambda key, x: STABLE.sample(key, x.shape)),
-        "update, alpha_stable": update(hto.add_heavy_tailed_noise(STABLE, 0.1, key=0)),
+        "update, alpha_stable": noise(STABLE),
+        "update, alpha_stable, skewed": noise(SKEWED),
+        "update, gaussian": noise(GAUSSIAN),
         "jax.random.bits": each_leaf(
             lambda key, x: as_float(jax.random.bits(key, x.shape))
         ),
