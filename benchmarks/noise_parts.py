@@ -1,13 +1,17 @@
-"""Where the time of elementwise noise goes: its parts, one after the other.
+r"""Where the time of elementwise noise goes: its parts, one after the other.
 
 Each candidate adds to a gradient what the one before it adds, and something more, in one
 fused loop. All are timed in each round, in a new random order. The last one is
-`optax.add_noise`, beside the bits that it draws.
+`optax.add_noise`, beside the bits that it draws. XLA's vectors have 256 bits unless told
+otherwise, also where the processor has 512:
 
     python benchmarks/noise_parts.py --out benchmarks/results/noise_parts.csv
+    XLA_FLAGS=--xla_cpu_prefer_vector_width=512 python benchmarks/noise_parts.py \
+      --out benchmarks/results/noise_parts_512.csv
 """
 
 import argparse
+import os
 import random
 import statistics
 from collections.abc import Callable
@@ -100,8 +104,9 @@ def measure(size: int, rounds: int) -> list[dict]:
     for _ in range(rounds):
         for name in order.sample(sorted(runs), len(runs)):
             times[name].append(seconds(runs[name], arguments, repeats[name]))
-    rows = []
+    rows, reference = [], times["optax.add_noise"]
     for name, own in times.items():
+        ratios = [a / b for a, b in zip(own, reference, strict=True)]
         low, middle, high = (
             f"{1e9 * value / size:.3g}" for value in statistics.quantiles(own, n=4)
         )
@@ -112,6 +117,8 @@ def measure(size: int, rounds: int) -> list[dict]:
                 "ns_an_element": middle,
                 "lower_quartile": low,
                 "upper_quartile": high,
+                "ratio_to_add_noise": f"{statistics.median(ratios):.2f}",
+                "xla_flags": os.environ.get("XLA_FLAGS", ""),
             }
         )
     return rows
@@ -119,7 +126,9 @@ def measure(size: int, rounds: int) -> list[dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[10**6, 3 * 10**7])
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=[10**4, 10**6, 3 * 10**7]
+    )
     parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--out", help="CSV file to write")
     arguments = parser.parse_args()
