@@ -3,7 +3,7 @@
 Leaves of one shape share work in JAX, so the number of different shapes counts; several
 may be given. Each transformation is traced and compiled anew in each round, in a random
 order; a round's ratio is the time over that of `optax.add_noise` in the same round. One
-round takes two and a half minutes on a core, and six with 100 shapes.
+round takes two and a half minutes on a core.
 
     python benchmarks/compile_time.py --out benchmarks/results/compile_time.csv
 """
