@@ -22,3 +22,11 @@ def collectives(program: str) -> dict[str, list[int]]:
         ]
         found.setdefault(kind, []).append(sum(sizes))
     return found
+
+
+def collectives_by_branch(
+    program: str,
+) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+    """Collectives that every run meets, and those in branches and loops."""
+    inner, entry = program.split("\nENTRY ")
+    return collectives(entry), collectives(inner)

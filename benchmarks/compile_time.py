@@ -1,8 +1,9 @@
 """Time to trace and compile the update of a tree of many leaves, beside Optax's.
 
-Leaves of one shape share work in XLA, so trees of few and of many different shapes are
-measured. Each transformation is traced and compiled anew in each round, in a random
-order; a round's ratio is the time over that of `optax.add_noise` in the same round.
+Leaves of one shape share work in JAX, so the number of different shapes counts; several
+may be given. Each transformation is traced and compiled anew in each round, in a random
+order; a round's ratio is the time over that of `optax.add_noise` in the same round. One
+round takes two and a half minutes on a core.
 
     python benchmarks/compile_time.py --out benchmarks/results/compile_time.csv
 """
@@ -51,6 +52,7 @@ def measure(num_leaves: int, num_shapes: int, rounds: int) -> list[dict]:
         for name in order.sample(NAMES, len(NAMES)):
             transformation, _ = transformations()[name]
             times[name].append(compile_seconds(transformation, tree))
+            print(f"{num_shapes} shapes  {name:<36}{times[name][-1]:.1f} s", flush=True)
     rows = []
     for name in NAMES:
         ratios = [a / b for a, b in zip(times[name], times[ADD_NOISE], strict=True)]
@@ -71,8 +73,8 @@ def measure(num_leaves: int, num_shapes: int, rounds: int) -> list[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--leaves", type=int, default=300)
-    parser.add_argument("--shapes", type=int, nargs="+", default=[10, 100])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--shapes", type=int, nargs="+", default=[10])
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--out", help="CSV file to write")
     arguments = parser.parse_args()
     rows = []
@@ -80,7 +82,7 @@ def main() -> None:
         for row in measure(arguments.leaves, num_shapes, arguments.rounds):
             print(row, flush=True)
             rows.append(row)
-    result_file.write(arguments.out, rows, arguments.rounds)
+        result_file.write(arguments.out, rows, arguments.rounds)
 
 
 if __name__ == "__main__":

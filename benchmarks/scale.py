@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import optax
 import result_file
-from collectives import collectives
+from collectives import collectives_by_branch
 
 import heavytail_optax as hto
 
@@ -51,6 +51,15 @@ def sharded(shapes: dict) -> dict:
     )
 
 
+def in_words(found: dict[str, list[int]]) -> str:
+    """Kinds of collectives, how many of each, and how large they are."""
+    words = [
+        f"{len(sizes)} {kind} of {max(sizes)} elements"
+        for kind, sizes in sorted(found.items())
+    ]
+    return "; ".join(words) or "none"
+
+
 def row_of(name: str, transformation, params: dict) -> dict:
     """What the compiled update of one transformation needs on each device."""
     state = jax.eval_shape(transformation.init, params)
@@ -66,7 +75,7 @@ def row_of(name: str, transformation, params: dict) -> dict:
     )
     memory = compiled.memory_analysis()
     size = sum(x.size for x in jax.tree.leaves(params))
-    found = collectives(compiled.as_text())
+    always, in_a_branch = collectives_by_branch(compiled.as_text())
     return {
         "transformation": name,
         "parameters": size,
@@ -74,11 +83,8 @@ def row_of(name: str, transformation, params: dict) -> dict:
         "devices": NUM_DEVICES,
         "shard_mib": f"{4 * size / NUM_DEVICES / MIB:.2f}",
         "temporary_mib": f"{memory.temp_size_in_bytes / MIB:.3f}",
-        "collectives": "; ".join(
-            f"{len(sizes)} {kind} of {max(sizes)} elements"
-            for kind, sizes in sorted(found.items())
-        )
-        or "none",
+        "collectives": in_words(always),
+        "in_the_branch": in_words(in_a_branch),
     }
 
 

@@ -69,13 +69,13 @@ def _real_parts(x: jax.Array, dtype) -> list[jax.Array]:
 def _careful_sums(parts: list[jax.Array], limits: _Thresholds) -> jax.Array:
     """Sums of squares by class of size, and the number of infinite entries.
 
-    The classes are scanned, so that each sum is one fused loop over its entries and
-    nothing of their size is stored.
+    The classes are scanned, so that one class at a time may store its scaled entries, as
+    XLA's CPU backend does: it leaves the sums to a library.
     """
     dtype = parts[0].dtype
     # Middle, big and small; a NaN fails both comparisons and is in every class. The
     # bounds hold for the scaled entries: an unscaled absolute value would be computed
-    # ahead of the scan, and stored.
+    # ahead of the scan, and stored besides.
     classes = jnp.asarray(
         [
             [limits.small, limits.big, 1.0],

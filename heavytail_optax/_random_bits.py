@@ -26,6 +26,8 @@ def _rotate_left(x: jax.Array, distance: int) -> jax.Array:
     return (x << jnp.uint32(distance)) | (x >> jnp.uint32(32 - distance))
 
 
+# Of its own, so that leaves of one shape share the trace of a hundred operations.
+@jax.jit
 def threefry_2x32(
     key: tuple[jax.Array, jax.Array], counter: tuple[jax.Array, jax.Array]
 ) -> tuple[jax.Array, jax.Array]:

@@ -3,13 +3,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.extend.random import threefry_2x32 as jax_threefry_2x32
-from statistical_checks import (
-    FALSE_ALARM_RATE,
-    bonferroni,
-    cells_p_value,
-    counts_p_value,
-    independence_p_value,
-)
 
 from heavytail_optax import _random_bits
 from heavytail_optax._random_bits import random_words, threefry_2x32
@@ -74,63 +67,6 @@ def test_other_implementations_give_two_different_words(implementation):
     assert len(np.unique(np.concatenate([high, low, *other]))) > 3990
     again = random_words(jax.random.key(0, impl=implementation), (1000,))
     np.testing.assert_array_equal(high, again[0])
-
-
-@pytest.fixture(scope="module")
-def words():
-    """2^20 pairs of words of one key."""
-    return [np.asarray(x) for x in random_words(jax.random.key(11), (2**20,))]
-
-
-def test_every_bit_is_fair(words):
-    counts = [
-        np.count_nonzero(word >> np.uint32(bit) & np.uint32(1))
-        for word in words
-        for bit in range(32)
-    ]
-    assert counts_p_value(counts, 2**20, 0.5) > FALSE_ALARM_RATE
-
-
-def test_bytes_are_equidistributed(words):
-    p_values = [
-        cells_p_value(np.bincount(word >> np.uint32(shift) & np.uint32(255)))
-        for word in words
-        for shift in (0, 8, 16, 24)
-    ]
-    assert bonferroni(p_values) > FALSE_ALARM_RATE
-
-
-def test_words_are_independent(words):
-    high, low = (word / 2.0**32 for word in words)
-    bottom = (words[1] & np.uint32(0xFFFF)) / 2.0**16
-    other_pair = random_words(jax.random.key(11), high.shape, pair=1)
-    third, fourth = (np.asarray(word) / 2.0**32 for word in other_pair)
-    after_other_key = random_words(jax.random.key(12), high.shape)[0] / 2.0**32
-    pairs = [
-        (high, low),
-        (high, bottom),
-        (high[1:], high[:-1]),
-        (low[1:], low[:-1]),
-        (high[1:], low[:-1]),
-        (high[1024:], high[:-1024]),
-        (high, after_other_key),
-        (high, third),
-        (low, third),
-        (high, fourth),
-        (low, fourth),
-        (third, fourth),
-        (third[1:], third[:-1]),
-        (high[1:], third[:-1]),
-    ]
-    p_values = [independence_p_value(u, v, num_cells=64) for u, v in pairs]
-    assert bonferroni(p_values) > FALSE_ALARM_RATE
-
-
-def test_dependent_words_are_found(words):
-    # Negative control: one in twenty pairs is a copy.
-    high, low = (word / 2.0**32 for word in words)
-    copied = np.where(np.arange(high.size) % 20 == 0, high, low)
-    assert independence_p_value(high, copied, num_cells=64) < FALSE_ALARM_RATE
 
 
 def test_no_counter_comes_twice(monkeypatch):

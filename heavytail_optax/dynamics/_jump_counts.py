@@ -8,6 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from heavytail_optax._keys import check_key, tagged_key
+from heavytail_optax._normal import direction_normals
+from heavytail_optax._random_bits import random_words
+from heavytail_optax._uniform import signed_uniform_from_words, uniform_from_words
 from heavytail_optax._validation import check_choice, check_count, check_positive
 from heavytail_optax.dynamics._jump_integrals import jumps_needed
 from heavytail_optax.dynamics._landscape import Landscape, check_landscape
@@ -15,6 +18,21 @@ from heavytail_optax.dynamics._landscape import Landscape, check_landscape
 _NAME = "jumps_to_leave"
 _FLOW_STEPS = 400
 _FLOW_STEP = 0.1  # of the time that the largest curvature at a minimum takes
+
+
+def _fresh_directions(
+    key: jax.Array, direction: str, shape: tuple[int, int], dtype: Any
+) -> jax.Array:
+    """Unit vectors, one a row: uniform ones, or along one axis to either side."""
+    if direction == "isotropic":
+        normals = direction_normals(key, shape, dtype)
+        return normals / jnp.linalg.norm(normals, axis=-1, keepdims=True)
+    number, dimension = shape
+    is_positive, share = signed_uniform_from_words(*random_words(key, (number,)), dtype)
+    # The uniform is in (0, 1].
+    axis = jnp.ceil(share * dimension).astype(jnp.int32) - 1
+    sign = jnp.where(is_positive, 1.0, -1.0).astype(dtype)
+    return jax.nn.one_hot(axis, dimension, dtype=dtype) * sign[:, None]
 
 
 @functools.partial(jax.jit, static_argnames=("landscape", "direction"))
@@ -29,34 +47,41 @@ def _jump(
 ) -> tuple[jax.Array, jax.Array]:
     """Flow for a random time, then a jump of at most b; half keep their last direction."""
     wait_key, turn_key, fresh_key, size_key = jax.random.split(key, 4)
-    number, dimension = points.shape
+    number, dtype = len(points), points.dtype
+
+    def uniform(key: jax.Array) -> jax.Array:
+        return uniform_from_words(*random_words(key, (number,)), dtype)
+
     # A quarter jumps on at once; the others wait, for short times and long ones alike.
-    share = jax.random.uniform(wait_key, (number,))
+    share = uniform(wait_key)
     waits = jnp.where(share < 0.25, 0.0, float(_FLOW_STEPS) ** (4 / 3 * (share - 0.25)))
     gradient = jax.vmap(landscape.gradient)
 
     def flow(index: Any, x: jax.Array) -> jax.Array:
-        moves = (index < waits).astype(x.dtype)[:, None]
+        moves = (index < waits).astype(dtype)[:, None]
         return x - step * moves * gradient(x)
 
     points = jax.lax.fori_loop(0, _FLOW_STEPS, flow, points)
-    if direction == "isotropic":
-        fresh = jax.random.normal(fresh_key, points.shape)
-        fresh /= jnp.linalg.norm(fresh, axis=-1, keepdims=True)
-    else:
-        axis, sign = jax.random.split(fresh_key)
-        axis = jax.random.randint(axis, (number,), 0, dimension)
-        fresh = jax.nn.one_hot(axis, dimension)
-        fresh *= jax.random.rademacher(sign, (number, 1), jnp.float32)
-    turns = jax.random.bernoulli(turn_key, 0.5, (number, 1))
-    way = jnp.where(turns | (last == 0.0).all(axis=-1, keepdims=True), fresh, last)
+    fresh = _fresh_directions(fresh_key, direction, points.shape, dtype)
+    turns = (uniform(turn_key) <= 0.5) | (last == 0.0).all(axis=-1)
+    way = jnp.where(turns[:, None], fresh, last)
     # Most jumps are as long as they may be: the theory's large jumps are.
-    size = jnp.minimum(2.0 * jax.random.uniform(size_key, (number, 1)), 1.0)
-    points = points + bound * size * way
+    size = jnp.minimum(2.0 * uniform(size_key), 1.0)
+    points = points + bound * size[:, None] * way
     if landscape.projection is not None:
-        low, high = (jnp.asarray(side, points.dtype) for side in landscape.projection)
+        low, high = (jnp.asarray(side, dtype) for side in landscape.projection)
         points = jnp.clip(points, low[None], high[None])
     return points, way
+
+
+@jax.jit
+def _picked(key: jax.Array, log_weights: jax.Array) -> jax.Array:
+    """Indices into the weights, as many as there are, each drawn in proportion to them."""
+    shares = jnp.cumsum(jnp.exp(log_weights - log_weights.max()))
+    words = random_words(key, log_weights.shape)
+    return jnp.searchsorted(
+        shares, shares[-1] * uniform_from_words(*words, log_weights.dtype)
+    )
 
 
 def _search(
@@ -84,9 +109,7 @@ def _search(
             return jumps
         # Paths that came far go on in greater number.
         far = jnp.linalg.norm(points - jnp.asarray(minima[field])[None], axis=-1)
-        picked = jax.random.categorical(
-            pick_key, 4.0 * far / bound, shape=(num_samples,)
-        )
+        picked = _picked(pick_key, 4.0 * far / bound)
         points, ways = points[picked], ways[picked]
     return 0
 
