@@ -41,6 +41,7 @@ from heavytail_optax.experiments.runs.cell_result import CellResult
 
 PRESET = "corrupted-fashion-mnist"
 CLASSES = 10
+NO_BREAK = "\N{NO-BREAK SPACE}"
 Runs = Mapping[str, Sequence[CellResult]]
 
 
@@ -157,15 +158,11 @@ def table(question: Question, runs: Runs, *, with_accuracy: bool) -> str:
         columns += [
             column(("Test", "%"), lambda name: _percent(runs[name], _test_accuracy)),
             column(
-                ("less", reference),
-                lambda name: _difference(runs, name, reference, _test_accuracy)[0],
+                (f"less {reference}", "[95 % interval]"),
+                lambda name: _difference(runs, name, reference, _test_accuracy),
             ),
-            column(
-                ("95%", "interval"),
-                lambda name: _difference(runs, name, reference, _test_accuracy)[1],
-            ),
-            column(("Train", "%"), lambda name: _percent(runs[name], _train_accuracy)),
-            column(("Truncated", "%"), lambda name: _percent(runs[name], _truncated)),
+            column(("Train", "%"), lambda name: _share(runs[name], _train_accuracy)),
+            column(("Truncated", "%"), lambda name: _share(runs[name], _truncated)),
             column(("Images", "a step"), lambda name: _cost(runs[name])),
         ]
     for measure in question.measures:
@@ -222,30 +219,37 @@ def _values(
 
 def _percent(cells: Sequence[CellResult], quantity: Callable) -> str:
     mean, error, *_ = mean_over_seeds(_values(cells, quantity))
-    return NOTHING if mean is None else format_percent(mean, error)
+    return NOTHING if mean is None else _in_one_piece(format_percent(mean, error))
+
+
+def _share(cells: Sequence[CellResult], quantity: Callable) -> str:
+    mean = mean_over_seeds(_values(cells, quantity)).mean
+    return NOTHING if mean is None else format_percent(mean)
 
 
 def _mean(cells: Sequence[CellResult], quantity: Callable) -> str:
     mean, error, *_ = mean_over_seeds(_values(cells, quantity))
-    return NOTHING if mean is None else format_with_error(mean, error)
+    return NOTHING if mean is None else _in_one_piece(format_with_error(mean, error))
 
 
-def _difference(
-    runs: Runs, name: str, reference: str, quantity: Callable
-) -> tuple[str, str]:
-    """The paired difference with its error, and its interval."""
+def _difference(runs: Runs, name: str, reference: str, quantity: Callable) -> str:
+    """The mean of the differences by seed, with its interval."""
     if name == reference or reference not in runs:
-        return NOTHING, NOTHING
+        return NOTHING
     found = paired_difference(
         _values(runs[name], quantity).values, _values(runs[reference], quantity).values
     )
     if found is None:
-        return NOTHING, NOTHING
-    text = format_percent(found.mean, found.standard_error, sign="+")
+        return NOTHING
+    mean = format_percent(found.mean, sign="+")
     if found.interval is None:
-        return text, NOTHING
-    low, high = found.interval
-    return text, f"{format_percent(low, sign='+')} to {format_percent(high, sign='+')}"
+        return mean
+    low, high = (format_percent(end, sign="+") for end in found.interval)
+    return _in_one_piece(f"{mean} [{low}, {high}]")
+
+
+def _in_one_piece(text: str) -> str:
+    return text.replace(" ", NO_BREAK)
 
 
 def _finished_of_all(cells: Sequence[CellResult]) -> str:
