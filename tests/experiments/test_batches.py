@@ -106,6 +106,8 @@ def test_cost_of_a_step(tiny):
         "balanced-untruncated": 10,
         "balanced": 10,
         "truncated-heavy-tailed-sgd": 10,
+        "sam": 20,
+        "sgd-averaged": 10,
     }
     gated = dataclasses.replace(settings, inflate_above=0.9)
     assert round(examples_per_step(METHODS["independent"], gated), 6) == 15
