@@ -2,9 +2,9 @@
 
     sphinx-build -W -b html docs docs/_build/html
     pip install playwright
-    npm install --prefix /tmp/site mathjax@4
+    npm install --prefix docs/_build/npm mathjax@4
     python docs/check_site.py docs/_build/html --browser /usr/bin/chromium \
-        --packages /tmp/site/node_modules --screenshots /tmp/site
+        --packages docs/_build/npm/node_modules --screenshots docs/_build/screenshots
 
 Without `--browser` only what HTML tells is checked, which the tests do too. With it each
 page is opened in headless Chromium, on a telephone 360 pixels wide and on a desktop (the
