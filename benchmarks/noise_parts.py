@@ -12,7 +12,6 @@ otherwise, also where the processor has 512:
 
 import argparse
 import os
-import random
 import statistics
 from collections.abc import Callable
 
@@ -20,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import optax
 import result_file
-from transforms import gradients, seconds
+from transforms import gradients, seconds_in_rounds
 
 import heavytail_optax as hto
 from heavytail_optax._random_bits import random_words
@@ -92,18 +91,10 @@ def measure(size: int, rounds: int) -> list[dict]:
     tree = gradients(size, 2)
     arguments = (jax.random.key(1), tree)
     runs = {
-        name: jax.jit(part).lower(*arguments).compile()
+        name: (jax.jit(part).lower(*arguments).compile(), arguments)
         for name, part in parts().items()
     }
-    repeats = {}
-    for name, run in runs.items():
-        seconds(run, arguments, 1)
-        repeats[name] = max(1, int(0.02 / seconds(run, arguments, 3)))
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    order = random.Random(0)
-    for _ in range(rounds):
-        for name in order.sample(sorted(runs), len(runs)):
-            times[name].append(seconds(runs[name], arguments, repeats[name]))
+    times = seconds_in_rounds(runs, rounds)
     rows, reference = [], times["optax.add_noise"]
     for name, own in times.items():
         ratios = [a / b for a, b in zip(own, reference, strict=True)]

@@ -32,7 +32,6 @@ from heavytail_optax.experiments.report.number_format import (
 from heavytail_optax.experiments.report.paper_figures import PAPER_FIGURES
 from heavytail_optax.experiments.report.rows import build_report
 from heavytail_optax.experiments.report.seed_statistics import (
-    SeedValues,
     mean_over_seeds,
     paired_difference,
     values_by_seed,
@@ -52,11 +51,13 @@ class Question(NamedTuple):
       variants: its rows, in order.
       reference: the row that the differences are taken to.
       measures: its columns of sharpness.
+      with_accuracy: whether there are columns of accuracy and cost.
     """
 
     variants: tuple[str, ...]
     reference: str
     measures: tuple[str, ...] = ("expected_sharpness", "top_eigenvalue")
+    with_accuracy: bool = True
 
 
 def _rows_that_start(text: str) -> tuple[str, ...]:
@@ -70,9 +71,13 @@ QUESTIONS = {
         _MAIN,
         "sgd",
         tuple(name for name in SCALAR_NAMES if not name.startswith("escape")),
+        with_accuracy=False,
     ),
     "escape": Question(
-        _MAIN, "sgd", tuple(name for name in SCALAR_NAMES if name.startswith("escape"))
+        _MAIN,
+        "sgd",
+        tuple(name for name in SCALAR_NAMES if name.startswith("escape")),
+        with_accuracy=False,
     ),
     "competitors": Question(("sgd", *STUDIES["competitors"], "balanced"), "sgd"),
     "alpha": Question(
@@ -93,8 +98,6 @@ QUESTIONS = {
     "noise": Question(("sgd", *_rows_that_start("noise"), "balanced"), "sgd"),
     "vgg11": Question(tuple(STUDIES["vgg11"]), "vgg11, sgd"),
 }
-# Of the flatness table, that the main table shows too.
-WITH_ACCURACY = frozenset(QUESTIONS) - {"flatness", "escape"}
 
 
 def read_runs(path: pathlib.Path) -> Runs:
@@ -135,7 +138,7 @@ def _run(row: Mapping[str, str]) -> CellResult:
     )
 
 
-def table(question: Question, runs: Runs, *, with_accuracy: bool) -> str:
+def table(question: Question, runs: Runs) -> str:
     """The table of a question and the notes under it; empty without a run."""
     variants = [name for name in question.variants if name in runs]
     if not variants:
@@ -153,7 +156,7 @@ def table(question: Question, runs: Runs, *, with_accuracy: bool) -> str:
         column(("Variant",), label),
         column(("Seeds",), lambda name: _finished_of_all(runs[name])),
     ]
-    if with_accuracy:
+    if question.with_accuracy:
         reference = question.reference
         columns += [
             column(("Test", "%"), lambda name: _percent(runs[name], _test_accuracy)),
@@ -211,24 +214,18 @@ def _sharpness(measure: str) -> Callable[[CellResult], float | None]:
     return lambda cell: cell.sharpness.get(measure, (None, None))[0]
 
 
-def _values(
-    cells: Sequence[CellResult], quantity: Callable[[CellResult], float | None]
-) -> SeedValues:
-    return values_by_seed(cells, quantity)
-
-
 def _percent(cells: Sequence[CellResult], quantity: Callable) -> str:
-    mean, error, *_ = mean_over_seeds(_values(cells, quantity))
+    mean, error, *_ = mean_over_seeds(values_by_seed(cells, quantity))
     return NOTHING if mean is None else _in_one_piece(format_percent(mean, error))
 
 
 def _share(cells: Sequence[CellResult], quantity: Callable) -> str:
-    mean = mean_over_seeds(_values(cells, quantity)).mean
+    mean = mean_over_seeds(values_by_seed(cells, quantity)).mean
     return NOTHING if mean is None else format_percent(mean)
 
 
 def _mean(cells: Sequence[CellResult], quantity: Callable) -> str:
-    mean, error, *_ = mean_over_seeds(_values(cells, quantity))
+    mean, error, *_ = mean_over_seeds(values_by_seed(cells, quantity))
     return NOTHING if mean is None else _in_one_piece(format_with_error(mean, error))
 
 
@@ -237,7 +234,8 @@ def _difference(runs: Runs, name: str, reference: str, quantity: Callable) -> st
     if name == reference or reference not in runs:
         return NOTHING
     found = paired_difference(
-        _values(runs[name], quantity).values, _values(runs[reference], quantity).values
+        values_by_seed(runs[name], quantity).values,
+        values_by_seed(runs[reference], quantity).values,
     )
     if found is None:
         return NOTHING
@@ -304,7 +302,7 @@ def main() -> None:
     arguments = parser.parse_args()
     runs = read_runs(arguments.runs)
     for name, question in QUESTIONS.items():
-        text = table(question, runs, with_accuracy=name in WITH_ACCURACY)
+        text = table(question, runs)
         if not text:
             continue
         print(f"{name}\n\n{text}\n")

@@ -18,6 +18,7 @@ import argparse
 import random
 import statistics
 import time
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -101,6 +102,20 @@ def seconds(compiled, arguments, repeats: int) -> float:
     return (time.perf_counter() - start) / repeats
 
 
+def seconds_in_rounds(runs: Mapping[str, tuple], rounds: int) -> dict[str, list[float]]:
+    """Seconds of a call of each (compiled, arguments), in a new random order a round."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for run in runs.values():
+        seconds(*run, 1)
+    # Some 20 ms a measurement, but for the last and largest trees.
+    repeats = {name: max(1, int(0.02 / seconds(*run, 3))) for name, run in runs.items()}
+    order = random.Random(0)
+    for _ in range(rounds):
+        for name in order.sample(sorted(runs), len(runs)):
+            times[name].append(seconds(*runs[name], repeats[name]))
+    return times
+
+
 def measure(
     size: int, num_leaves: int, rounds: int, names: list[str], in_loop: bool
 ) -> list[dict]:
@@ -108,19 +123,15 @@ def measure(
     tree = gradients(size, num_leaves)
     steps = max(3, int(2e6 / size)) if in_loop else 1
     chosen = {name: transformations()[name] for name in names}
-    runs, times, compile_seconds = {}, {}, {}
+    runs, compile_seconds = {}, {}
     for name, (transformation, _) in chosen.items():
         start = time.perf_counter()
         runs[name] = compiled_update(transformation, tree, steps)
         compile_seconds[name] = time.perf_counter() - start
-        seconds(*runs[name], 1)
-        times[name] = []
-    # Some 20 ms a measurement, but for the last and largest trees.
-    repeats = {name: max(1, int(0.02 / seconds(*run, 3))) for name, run in runs.items()}
-    order = random.Random(0)
-    for _ in range(rounds):
-        for name in order.sample(sorted(runs), len(runs)):
-            times[name].append(seconds(*runs[name], repeats[name]) / steps)
+    times = {
+        name: [taken / steps for taken in each]
+        for name, each in seconds_in_rounds(runs, rounds).items()
+    }
     rows = []
     for name, (_, reference) in chosen.items():
         ratios = [

@@ -9,10 +9,16 @@ import dataclasses
 import json
 
 import pytest
-from small_data_sets import original_files, random_splits, write_files
+from small_data_sets import (
+    original_files,
+    random_splits,
+    without_checksums,
+    write_files,
+)
 
 from heavytail_optax import cli
 from heavytail_optax.experiments.configuration.presets import PRESETS
+from heavytail_optax.experiments.configuration.settings import from_dict
 from heavytail_optax.experiments.data import _loading as loading
 from heavytail_optax.experiments.data._catalogue import CATALOGUE
 
@@ -43,12 +49,9 @@ def run_protocol(name, data_dir, directory, *options):
 
 def check_settings(config, name, changed):
     """Those of the run are the preset's, but for the ones that were changed."""
-    expected = dataclasses.asdict(PRESETS[name].settings)
-    for setting, value in config["settings"].items():
-        if setting not in changed:
-            kept = list(value) if isinstance(value, (list, tuple)) else value
-            wanted = expected[setting]
-            assert kept == (list(wanted) if isinstance(wanted, tuple) else wanted)
+    settings, expected = from_dict(config["settings"]), PRESETS[name].settings
+    kept = {setting: getattr(expected, setting) for setting in changed}
+    assert dataclasses.replace(settings, **kept) == expected
 
 
 @pytest.mark.slow
@@ -80,17 +83,7 @@ def test_from_the_files_to_the_table(name, catalogue, tmp_path):
 def test_files_of_the_published_size(name, tmp_path, monkeypatch):
     """Two methods; 95,000 and 60,000 images are read, trained and tested on."""
     settings = PRESETS[name].settings
-    published = CATALOGUE[settings.data]
-
-    def without_checksums(split):
-        files = tuple(dataclasses.replace(file, md5=None) for file in split.files)
-        return dataclasses.replace(split, files=files)
-
-    data = dataclasses.replace(
-        published,
-        train=without_checksums(published.train),
-        test=without_checksums(published.test),
-    )
+    data = without_checksums(CATALOGUE[settings.data])
     monkeypatch.setattr(loading, "CATALOGUE", {**CATALOGUE, settings.data: data})
     write_files(tmp_path / "data", original_files(data, *random_splits(data)))
     methods = ["--methods", "sgd-truncated", "balanced"]

@@ -56,7 +56,7 @@ def test_rows_come_back_as_they_were(runs):
 
 def test_means_and_paired_differences_are_those_of_numpy(runs):
     question = study_tables.QUESTIONS["competitors"]
-    table = study_tables.table(question, runs, with_accuracy=True)
+    table = study_tables.table(question, runs)
     _, seeds, test, difference, *_ = cells(table, "balanced")
     differences = np.array([3.0, 1.0, 3.0])
     error = differences.std(ddof=1) / np.sqrt(3)
@@ -68,7 +68,7 @@ def test_means_and_paired_differences_are_those_of_numpy(runs):
 
 
 def test_what_failed_is_named(runs):
-    table = study_tables.table(study_tables.QUESTIONS["main"], runs, with_accuracy=True)
+    table = study_tables.table(study_tables.QUESTIONS["main"], runs)
     assert cells(table, "gated")[1] == "2/3"
     assert "In no mean: gated seed 2 (diverged at step 42)." in table
     assert cells(table, "sgd")[3] == "69.20"  # the paper's
