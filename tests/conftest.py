@@ -5,7 +5,9 @@ test comes from, so that the settings below also hold for the doctests of the pa
 of the pages under `docs/` and of the README.
 """
 
+import gc
 import os
+import pathlib
 
 # XLA reads its flags once, when the first device is asked for: set them before jax is
 # imported. What the user has set comes last, hence wins.
@@ -48,9 +50,34 @@ class ExampleNames:
         doctest_namespace.update(jax=jax, jnp=jnp, optax=optax, hto=hto)
 
 
+class FewPrograms:
+    """Plugin that forgets compiled programs before there are too many.
+
+    JAX keeps them, and each holds some memory maps, of which Linux lets a process have
+    65,530. The next one ends it with a signal, in whatever test compiles then.
+    """
+
+    MAPS = pathlib.Path("/proc/self/maps")
+    MOST = 20_000
+    TESTS_BETWEEN = 20
+
+    def __init__(self):
+        self.number = 0
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_teardown(self):
+        self.number += 1
+        if self.number % self.TESTS_BETWEEN or not self.MAPS.exists():
+            return
+        if self.MAPS.read_bytes().count(b"\n") > self.MOST:
+            jax.clear_caches()
+            gc.collect()
+
+
 def pytest_configure(config):
-    # A fixture defined in this file would reach the tests below this folder only.
+    # What is defined in this file reaches the tests below this folder only.
     config.pluginmanager.register(ExampleNames(), "example_names")
+    config.pluginmanager.register(FewPrograms(), "few_programs")
 
 
 def pytest_collection_modifyitems(config, items):
