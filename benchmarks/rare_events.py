@@ -74,7 +74,7 @@ def cases(quick: bool) -> list[dict[str, Any]]:
         ((None,) * 3, (0.834, 0.934, 0.978), (None,) * 3, (0.837, 0.936, 0.966))
     ):
         for eta, note in zip((1e-3, 1e-5, 1e-9), notes, strict=True):
-            number = (10_000, 40_000)[field % 2]
+            number = (10_000, 160_000)[field % 2]
             rows.append(case(FOUR, field, 1.2, 0.1, eta, number, note))
     if quick:
         rows = [row | {"number": 1024} for row in rows[:2]]

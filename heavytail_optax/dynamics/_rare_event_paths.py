@@ -8,9 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from heavytail_optax._random_bits import threefry_2x32
-from heavytail_optax._uniform import exponential_from_words, uniform_from_words
 from heavytail_optax.dynamics._landscape import Function
+from heavytail_optax.dynamics._rare_event_jumps import (
+    component_of,
+    draw_big_jumps,
+    exponential,
+    uniform,
+    words,
+)
 from heavytail_optax.dynamics._rare_event_plan import Plan
 
 _SUB_STEP = 0.1  # of the time that the largest curvature near by takes
@@ -44,73 +49,6 @@ class Path(NamedTuple):
     right: tuple[jax.Array, ...]
     exit_step: jax.Array
     is_over: jax.Array
-
-
-def _words(key: Any, lane: jax.Array, draw: Any) -> tuple[jax.Array, jax.Array]:
-    return threefry_2x32((key[0], key[1]), (lane, jnp.asarray(draw, jnp.uint32)))
-
-
-def _uniform(key: Any, lane: jax.Array, draw: Any) -> jax.Array:
-    return uniform_from_words(*_words(key, lane, draw), jnp.float64)
-
-
-def _exponential(key: Any, lane: jax.Array, draw: Any) -> jax.Array:
-    return exponential_from_words(*_words(key, lane, draw), jnp.float64)
-
-
-def component_of(plan: Plan, lane: jax.Array) -> jax.Array:
-    """The component of the mixture that a path draws from, by turns of ten.
-
-    Drawn at random, it would add its own variance: where exits take one jump, most of
-    it. The weights are those of the mixture all the same, so nothing is biased.
-    """
-    turn = (lane % jnp.uint32(10)).astype(jnp.float64)
-    return jnp.searchsorted(plan.component_shares, (turn + 0.5) / 10.0)
-
-
-class BigJumps(NamedTuple):
-    """The big jumps of a path, drawn before it starts.
-
-    Attributes:
-      steps: when, in order; infinite behind the last.
-      tails: `P(|w| > size)` of the first l* of them.
-      ratio: the likelihood ratio of the path.
-      first_draw: number of the first pair of random words that is free.
-    """
-
-    steps: jax.Array
-    tails: jax.Array
-    ratio: jax.Array
-    first_draw: jax.Array
-
-
-def _draw_big_jumps(plan: Plan, key: Any, lane: jax.Array) -> BigJumps:
-    """Number, steps and sizes.
-
-    Where their number is forced, half of the first l* jumps are drawn above the slack:
-    no way out has a smaller one.
-    """
-    most, jumps = plan.count_laws.shape[1] - 1, plan.tilts.shape[0]
-    component = component_of(plan, lane)
-    law = plan.count_laws[component]
-    count = jnp.minimum(jnp.searchsorted(law, _uniform(key, lane, 0)), most)
-    # Order statistics of uniforms, without sorting, as shares of sums of exponentials.
-    index = jnp.arange(most + 1)
-    gaps = jax.vmap(lambda i: _exponential(key, lane, 1 + i))(index)
-    sums = jnp.cumsum(gaps)
-    steps = jnp.ceil(plan.last_step * sums / sums[count])
-    first = jnp.arange(jumps)
-    draw = jax.vmap(lambda i: _uniform(key, lane, most + 2 + i))
-    is_tilted = (component > 0) & (draw(first) < 0.5)
-    shares = draw(first + jumps) * jnp.where(is_tilted, plan.tilts, 1.0)
-    tilt = jnp.where(shares <= plan.tilts, 0.5 + 0.5 / plan.tilts, 0.5)
-    tilt = jnp.prod(jnp.where(first < count, tilt, 1.0))
-    return BigJumps(
-        steps=jnp.where(index < count, steps, jnp.inf),
-        tails=shares * plan.big_tail,
-        ratio=1.0 / (plan.natural_share + plan.forced_ratios[count] * tilt),
-        first_draw=jnp.uint32(most + 2 + 2 * jumps),
-    )
 
 
 def _small_steps(
@@ -177,14 +115,14 @@ def _next_target(
 
 def sample_path(plan: Plan, gradient: Function, key: Any, lane: jax.Array):
     """One path from the minimum: its likelihood ratio, scores and exit step."""
-    steps, tails, ratio, first_draw = _draw_big_jumps(plan, key, lane)
-    jumps_drawn = plan.tilts.shape[0]
+    steps, tails, is_positive, ratio, first_draw = draw_big_jumps(plan, key, lane)
+    last = tails.shape[0] - 1
     n1, n = plan.burn_in_steps, plan.last_step
 
     def turn(path: Path) -> Path:
         draw = first_draw + jnp.uint32(_DRAWS) * path.turn
         normal = jnp.sqrt(2.0) * jax.lax.erf_inv(
-            2.0 * jnp.minimum(_uniform(key, lane, draw), 1.0 - 2.0**-54) - 1.0
+            2.0 * jnp.minimum(uniform(key, lane, draw), 1.0 - 2.0**-54) - 1.0
         )
         # A barrier: else XLA computes these anew for each value that they go into.
         x, step, slope = jax.lax.optimization_barrier(
@@ -209,22 +147,22 @@ def sample_path(plan: Plan, gradient: Function, key: Any, lane: jax.Array):
         scored = (crossed & (step > n1)).astype(x.dtype)
         left[0] += scored * (x <= plan.left_ends[0])
         right[0] += scored * (x >= plan.right_ends[0])
-        lower = jnp.where(path.is_big, 0.0, plan.big_tail)
-        upper = jnp.where(path.is_big, plan.big_tail, plan.individual_tail)
-        tail = lower + (upper - lower) * _uniform(key, lane, draw + jnp.uint32(1))
-        is_drawn = path.is_big & (path.num_big < jumps_drawn)
-        drawn = tails[jnp.minimum(path.num_big, jumps_drawn - 1)]
-        tail = jnp.where(is_drawn, drawn, tail)
+        medium = plan.individual_tail - plan.big_tail
+        tail = plan.big_tail + medium * uniform(key, lane, draw + jnp.uint32(1))
+        number = jnp.minimum(path.num_big, last)
+        tail = jnp.where(path.is_big, tails[number], tail)
         size = plan.scale * jnp.exp(-jnp.log(tail) / plan.alpha)
-        sign_word, _ = _words(key, lane, draw + jnp.uint32(2))
-        w = jnp.where(sign_word < jnp.uint32(2**31), size, -size)
+        sign_word, _ = words(key, lane, draw + jnp.uint32(2))
+        to_right = sign_word < jnp.uint32(2**31)
+        to_right = jnp.where(path.is_big, is_positive[number], to_right)
+        w = jnp.where(to_right, size, -size)
         landed = x + jnp.clip(drift + w, -plan.max_norm, plan.max_norm)
         landed = jnp.clip(landed, plan.projection[0], plan.projection[1])
         x = jnp.where(jumps, landed, x)
         leaves = crossed | (jumps & ~_is_inside(plan, x))
         step = jnp.where(jumps, path.target, step)
         num_big = path.num_big + (jumps & path.is_big).astype(jnp.int32)
-        wait = _exponential(key, lane, draw + jnp.uint32(3))
+        wait = exponential(key, lane, draw + jnp.uint32(3))
         target, is_big = _next_target(plan, steps, step, num_big, wait)
         return Path(
             turn=path.turn + jnp.uint32(1),
@@ -241,7 +179,7 @@ def sample_path(plan: Plan, gradient: Function, key: Any, lane: jax.Array):
         )
 
     zero = jnp.zeros(())
-    wait = _exponential(key, lane, first_draw + jnp.uint32(3))
+    wait = exponential(key, lane, first_draw + jnp.uint32(3))
     target, is_big = _next_target(plan, steps, zero, jnp.int32(0), wait)
     start = Path(
         turn=jnp.uint32(1),

@@ -5,11 +5,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from heavytail_optax._validation import value_error
+from heavytail_optax.dynamics._jump_integrals import jumps_needed
 from heavytail_optax.dynamics._landscape import Landscape
+from heavytail_optax.dynamics._relaxation import relaxation_time
 
 _LINEAR = 0.05  # relative change of f'' that passes for linear
 _NUM_CELLS = 1024
 _MOST_BIG = 128
+_SHORT_GAP = 0.2  # relaxation times: about what lies between jumps of a way out
 
 
 class Plan(NamedTuple):
@@ -42,8 +46,12 @@ class Plan(NamedTuple):
       natural_share: of the paths, that of the first component.
       forced_ratios: for each number of big jumps, the probability of it under the other
         components, times their shares, over its own. shape=(n_big + 1,).
-      tilts: for each of the first l* big jumps, the probability that a big jump is
-        larger than the slack; filled up by ones, which tilt nothing. shape=(max l*,).
+      run_places: one for each of the `l* - 1` jumps, at least one, of a tilted run,
+        then zeros. shape=(max run,).
+      short_gap: the mean of a short gap between jumps, as a share of the steps.
+      side_shares: how often a tilted run goes to the left, and to the right. shape=(2,).
+      tilts: the probability that a big jump is larger than the slack, and than what it
+        takes to be truncated. shape=(2,).
       table_start: position of the first cell of the two tables below.
       table_step: their spacing.
       curvature_bound: largest |f''| near each cell.
@@ -69,6 +77,9 @@ class Plan(NamedTuple):
     component_shares: Any
     natural_share: Any
     forced_ratios: Any
+    run_places: Any
+    short_gap: Any
+    side_shares: Any
     tilts: Any
     table_start: Any
     table_step: Any
@@ -179,3 +190,97 @@ def flow_tables(
     distance = np.abs(cells[:, None] - cells[None])
     reach = np.where(differs.T, distance, np.inf).min(axis=-1)
     return low, (high - low) / _NUM_CELLS, bound, reach
+
+
+def new_plan(
+    landscape: Landscape,
+    field: int,
+    alpha: float,
+    scale: float,
+    eta: float,
+    bound: float,
+    method: str = "auto",
+    num_individual: float = 150.0,
+    burn_in: float = 1.5,
+    window: float = 2.0,
+) -> tuple[Plan, str]:
+    """The plan, and the method that it is for."""
+    width = landscape.widths[field]
+    jumps = jumps_needed(width, bound)
+    most_jumps = max(jumps_needed(each, bound) for each in landscape.widths)
+    slack = width - ((jumps - 1) * bound if jumps > 1 else 0.0)
+    relaxation = relaxation_time(landscape, field)
+    size = scale * eta
+    # What bounds the variance: fewer than `jumps` big jumps take several medium ones.
+    gamma = slack / max(jumps, 2)
+    share = eta * num_individual / relaxation
+    is_stiff = eta * landscape.curvature(field) > 0.5
+    if method == "auto":
+        method = "exact" if share >= 1.0 or is_stiff else "lumped"
+    if method == "lumped" and (share >= 1.0 or is_stiff):
+        accepted = (
+            "'exact' at this learning rate, at which there are no small steps to lump"
+        )
+        raise value_error("rare_exit_rate", "method", accepted, method)
+    delta = 0.0
+    if method == "lumped":
+        delta = min(size * share ** (-1.0 / alpha), 0.5 * gamma)
+    first, last = (
+        math.ceil(duration * relaxation / eta)
+        for duration in (burn_in, burn_in + window)
+    )
+    big = pareto_tail(gamma, size, alpha)
+    individual = pareto_tail(delta, size, alpha) if delta > 0.0 else 1.0
+    law = big_jump_law(big, float(last), jumps) if big < 1.0 else None
+    if law is None:
+        accepted = (
+            "small enough for exits to be rare: here jumps larger than half the slack "
+            f"of field {field} are common, so that direct simulation is cheaper"
+        )
+        raise value_error("rare_exit_rate", "learning_rate", accepted, eta)
+    medium = (individual - big) / (1.0 - big)
+    margin = 2.0 * width if math.isinf(bound) else 2.0 * jumps * bound
+    left_ends, right_ends = reachable_ends(landscape, field, bound)
+    # The last jump is not drawn for scoring: nothing is gained where it is the only one.
+    sides = landscape.sides[field]
+    is_way_out = np.asarray(
+        [jumps in (1, jumps_needed(side, bound)) for side in sides], np.float64
+    )
+    plan = Plan(
+        start=landscape.minima[field],
+        left_ends=left_ends,
+        right_ends=right_ends,
+        projection=landscape.projection or (-math.inf, math.inf),
+        learning_rate=eta,
+        max_norm=bound,
+        scale=size,
+        alpha=alpha,
+        burn_in_steps=float(first),
+        last_step=float(last),
+        big_tail=big,
+        individual_tail=individual,
+        smallest=max(delta, size),
+        gap_rate=-math.log1p(-medium) if medium < 1.0 else math.inf,
+        small_variance=small_variance(delta, size, alpha),
+        count_laws=law[0],
+        component_shares=law[1],
+        natural_share=law[1][0],
+        forced_ratios=law[2],
+        run_places=(np.arange(max(most_jumps - 1, 1)) < max(jumps - 1, 1)) * 1.0,
+        short_gap=_SHORT_GAP * relaxation / (eta * last),
+        side_shares=is_way_out / is_way_out.sum(),
+        tilts=np.asarray(
+            [
+                pareto_tail(least, size, alpha) / big
+                for least in (slack, slack if jumps == 1 else bound)
+            ]
+        ),
+        **dict(
+            zip(
+                ("table_start", "table_step", "curvature_bound", "linear_reach"),
+                flow_tables(landscape, field, margin),
+                strict=True,
+            )
+        ),
+    )
+    return plan, method

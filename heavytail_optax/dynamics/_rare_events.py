@@ -17,18 +17,9 @@ from heavytail_optax._validation import (
     check_scalar,
     value_error,
 )
-from heavytail_optax.dynamics._jump_integrals import jumps_needed
 from heavytail_optax.dynamics._landscape import Landscape, check_field
 from heavytail_optax.dynamics._rare_event_paths import Sums, sum_over_paths
-from heavytail_optax.dynamics._rare_event_plan import (
-    Plan,
-    big_jump_law,
-    flow_tables,
-    pareto_tail,
-    reachable_ends,
-    small_variance,
-)
-from heavytail_optax.dynamics._relaxation import relaxation_time
+from heavytail_optax.dynamics._rare_event_plan import Plan, new_plan
 from heavytail_optax.dynamics._theory import check_theory
 from heavytail_optax.tails._pareto import SymmetricPareto
 from heavytail_optax.tails._tail import Tail
@@ -72,89 +63,6 @@ class RareExitRate(NamedTuple):
     largest_share: float
     is_skewed: bool
     method: str
-
-
-def _plan(
-    landscape: Landscape,
-    field: int,
-    alpha: float,
-    scale: float,
-    eta: float,
-    bound: float,
-    method: str,
-    num_individual: float,
-    burn_in: float,
-    window: float,
-) -> tuple[Plan, str]:
-    """The plan, and the method that it is for."""
-    width = landscape.widths[field]
-    jumps = jumps_needed(width, bound)
-    most_jumps = max(jumps_needed(each, bound) for each in landscape.widths)
-    slack = width - ((jumps - 1) * bound if jumps > 1 else 0.0)
-    relaxation = relaxation_time(landscape, field)
-    size = scale * eta
-    # What bounds the variance: fewer than `jumps` big jumps take several medium ones.
-    gamma = slack / max(jumps, 2)
-    share = eta * num_individual / relaxation
-    is_stiff = eta * landscape.curvature(field) > 0.5
-    if method == "auto":
-        method = "exact" if share >= 1.0 or is_stiff else "lumped"
-    if method == "lumped" and (share >= 1.0 or is_stiff):
-        accepted = (
-            "'exact' at this learning rate, at which there are no small steps to lump"
-        )
-        raise value_error(_NAME, "method", accepted, method)
-    delta = 0.0
-    if method == "lumped":
-        delta = min(size * share ** (-1.0 / alpha), 0.5 * gamma)
-    first, last = (
-        math.ceil(duration * relaxation / eta)
-        for duration in (burn_in, burn_in + window)
-    )
-    big = pareto_tail(gamma, size, alpha)
-    individual = pareto_tail(delta, size, alpha) if delta > 0.0 else 1.0
-    law = big_jump_law(big, float(last), jumps) if big < 1.0 else None
-    if law is None:
-        accepted = (
-            "small enough for exits to be rare: here jumps larger than half the slack "
-            f"of field {field} are common, so that direct simulation is cheaper"
-        )
-        raise value_error(_NAME, "learning_rate", accepted, eta)
-    medium = (individual - big) / (1.0 - big)
-    margin = 2.0 * width if math.isinf(bound) else 2.0 * jumps * bound
-    left_ends, right_ends = reachable_ends(landscape, field, bound)
-    plan = Plan(
-        start=landscape.minima[field],
-        left_ends=left_ends,
-        right_ends=right_ends,
-        projection=landscape.projection or (-math.inf, math.inf),
-        learning_rate=eta,
-        max_norm=bound,
-        scale=size,
-        alpha=alpha,
-        burn_in_steps=float(first),
-        last_step=float(last),
-        big_tail=big,
-        individual_tail=individual,
-        smallest=max(delta, size),
-        gap_rate=-math.log1p(-medium) if medium < 1.0 else math.inf,
-        small_variance=small_variance(delta, size, alpha),
-        count_laws=law[0],
-        component_shares=law[1],
-        natural_share=law[1][0],
-        forced_ratios=law[2],
-        tilts=np.where(
-            np.arange(most_jumps) < jumps, pareto_tail(slack, size, alpha) / big, 1.0
-        ),
-        **dict(
-            zip(
-                ("table_start", "table_step", "curvature_bound", "linear_reach"),
-                flow_tables(landscape, field, margin),
-                strict=True,
-            )
-        ),
-    )
-    return plan, method
 
 
 def _moments(plan: Plan, sums: Sums) -> tuple[np.ndarray, np.ndarray]:
@@ -257,8 +165,8 @@ def rare_exit_rate(
       of its own law and of that law given at least `l* - 1`, or `l*`, of them; the
       likelihood ratio weights each path. Each component has a fixed share of the
       paths, which takes the choice between them out of the variance.
-      Half of the first `l*` jumps are drawn above the slack, where all of them are on a
-      way out.
+      Most paths with forced jumps have a run of `l* - 1` of them on a way out: to one
+      side, each above the slack or at the bound, most of them shortly after one another.
     - The last jump is not drawn for scoring: at every individual jump the path scores
       the probability that it leaves.
     - Jumps below a size, chosen so that `jumps_per_relaxation` larger ones come in the
@@ -266,10 +174,9 @@ def rare_exit_rate(
       does not grow with `1 / eta`. The method `"exact"` lumps nothing and makes
       `(burn_in + window) t / eta` steps a path: unbiased but for the burn-in.
 
-    All in float64. For a relative error of 1 % expect 3e3 paths for `l* = 1` and 1e5 for
-    `l* = 2`. For `l* = 3` it is 2e7, since most paths have their jumps too far apart, and
-    7e6 with a `burn_in` of 0.6 and a `window` of 0.5. The weights are skewed: read
-    `is_skewed`, on which there is a warning, too.
+    All in float64. For a relative error of 1 % expect 3e3 paths for `l* = 1`, 5e4 for
+    `l* = 2` and 3e5 for `l* = 3`. The weights are skewed: read `is_skewed`, on which
+    there is a warning, too.
 
     Args:
       landscape: on the line.
@@ -337,7 +244,7 @@ def rare_exit_rate(
         lambda value: 0.0 < value < 1.0,
     )
     at_once = min(check_count(_NAME, "samples_at_once", samples_at_once), num_samples)
-    plan, method = _plan(
+    plan, method = new_plan(
         *(landscape, field, float(tail.alpha), float(scale), float(learning_rate)),
         *(float(max_norm), method, float(jumps_per_relaxation)),
         *(float(burn_in), float(window)),
