@@ -49,12 +49,16 @@ def _elementwise(
     key: jax.Array, tail: Tail, leaves: list[jax.Array], axes: list[tuple[str, ...]]
 ) -> list[jax.Array]:
     """An independent draw for every element."""
-    keys = _leaf_keys(key, axes)
+
+    def draw(key: jax.Array, shape: tuple[int, ...], dtype: Any, sharding: Any):
+        return tail.sample(key, shape, dtype, out_sharding=sharding)
+
+    if isinstance(key, jax.core.Tracer):
+        # Leaves of one shape share a trace: with many leaves most of the time to trace.
+        draw = jax.jit(draw, static_argnums=(1, 2, 3))
     return [
-        tail.sample(
-            leaf_key, x.shape, computation_dtype(x.dtype), out_sharding=_sharding(x)
-        )
-        for leaf_key, x in zip(keys, leaves, strict=True)
+        draw(leaf_key, x.shape, computation_dtype(x.dtype), _sharding(x))
+        for leaf_key, x in zip(_leaf_keys(key, axes), leaves, strict=True)
     ]
 
 
