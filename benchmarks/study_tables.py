@@ -65,12 +65,13 @@ def _rows_that_start(text: str) -> tuple[str, ...]:
 
 
 _MAIN = tuple(STUDIES["main"])
+_FLATNESS = tuple(name for name in SCALAR_NAMES if not name.startswith("escape"))
 QUESTIONS = {
     "main": Question(_MAIN, "sgd"),
     "flatness": Question(
         _MAIN,
         "sgd",
-        tuple(name for name in SCALAR_NAMES if not name.startswith("escape")),
+        _FLATNESS,
         with_accuracy=False,
     ),
     "escape": Question(
@@ -79,7 +80,9 @@ QUESTIONS = {
         tuple(name for name in SCALAR_NAMES if name.startswith("escape")),
         with_accuracy=False,
     ),
-    "competitors": Question(("sgd", *STUDIES["competitors"], "balanced"), "sgd"),
+    "competitors": Question(
+        ("sgd", *STUDIES["competitors"], "balanced"), "sgd", _FLATNESS
+    ),
     "alpha": Question(
         ("balanced", *_rows_that_start("balanced, alpha"))
         + _rows_that_start("balanced, normal"),
@@ -140,7 +143,9 @@ def _run(row: Mapping[str, str]) -> CellResult:
 
 def table(question: Question, runs: Runs) -> str:
     """The table of a question and the notes under it; empty without a run."""
-    variants = [name for name in question.variants if name in runs]
+    if not question.with_accuracy:
+        runs = {name: _measured(cells, question) for name, cells in runs.items()}
+    variants = [name for name in question.variants if runs.get(name)]
     if not variants:
         return ""
     failed = failed_runs([cell for name in variants for cell in runs[name]])
@@ -152,16 +157,16 @@ def table(question: Question, runs: Runs) -> str:
         mark = " †" if any(variant == name for variant, _ in failed) else ""
         return f"{name}{mark}"
 
-    columns = [
-        column(("Variant",), label),
-        column(("Seeds",), lambda name: _finished_of_all(runs[name])),
-    ]
-    if question.with_accuracy:
+    columns = [column(("Variant",), label)]
+    if not question.with_accuracy:
+        columns.append(column(("Runs", "measured"), lambda name: str(len(runs[name]))))
+    else:
+        columns.append(column(("Seeds",), lambda name: _finished_of_all(runs[name])))
         reference = question.reference
         columns += [
             column(("Test", "%"), lambda name: _percent(runs[name], _test_accuracy)),
             column(
-                (f"less {reference}", "[95 % interval]"),
+                (f"minus {reference}", "[95 % interval]"),
                 lambda name: _difference(runs, name, reference, _test_accuracy),
             ),
             column(("Train", "%"), lambda name: _share(runs[name], _train_accuracy)),
@@ -176,8 +181,8 @@ def table(question: Question, runs: Runs) -> str:
             )
         )
     if question is QUESTIONS["main"]:
-        columns.insert(3, column(PAPER, _paper_accuracy))
-        columns.insert(-1, column(PAPER, _paper_sharpness))
+        columns.insert(3, column((*PAPER, "test %"), _paper_accuracy))
+        columns.insert(-1, column((*PAPER, "sharpness"), _paper_sharpness))
     parts = [markdown_table(columns)]
     if failed:
         named = ", ".join(
@@ -196,6 +201,15 @@ def table(question: Question, runs: Runs) -> str:
     if diverged:
         parts.append(f"In no mean: {', '.join(diverged)}.")
     return "\n\n".join(parts)
+
+
+def _measured(cells: Sequence[CellResult], question: Question) -> list[CellResult]:
+    """The runs of which something in the question's columns is known."""
+    return [
+        cell
+        for cell in cells
+        if any(name in cell.sharpness for name in question.measures)
+    ]
 
 
 def _test_accuracy(cell: CellResult) -> float | None:

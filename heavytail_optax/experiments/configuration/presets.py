@@ -125,7 +125,7 @@ _CORRUPTED_DIGITS = Preset(
             "learning_rate_schedule": "zhu",
             "alpha": "theta",
             "inflation_scale": "theta",
-            "inflation_law": "theta",
+            "inflation_law": "ours: theta draws Lomax factors",
             "inflate_above": "ours: the paper inflates in every step",
             "large_batch_size": "ours: the whole training set",
             "noise_scale": "ours: about one update in ten is then truncated",
