@@ -5,7 +5,7 @@ may be given. Each transformation is traced and compiled anew in each round, in 
 order; a round's ratio is the time over that of `optax.add_noise` in the same round. One
 round takes two and a half minutes on a core.
 
-    python benchmarks/compile_time.py --out benchmarks/results/compile_time.csv
+    python benchmarks/compile_time.py --rounds 3 --out benchmarks/results/compile_time.csv
 """
 
 import argparse
