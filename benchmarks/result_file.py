@@ -14,7 +14,7 @@ import optax
 def provenance(rounds: int) -> dict[str, str]:
     """Device, versions and commit."""
     commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
+        ["git", "describe", "--always", "--dirty", "--exclude=*"],
         check=False,
         capture_output=True,
         text=True,

@@ -13,7 +13,7 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from study import SCALAR_NAMES, STUDIES
+from study import SCALAR_NAMES, SINGLED_OUT, STUDIES
 
 from heavytail_optax.experiments.report.columns import (
     NOTHING,
@@ -64,6 +64,7 @@ def _rows_that_start(text: str) -> tuple[str, ...]:
     return tuple(name for name in STUDIES["ablations"] if name.startswith(text))
 
 
+FRESH = f"{SINGLED_OUT}, seeds 3 to 9"
 _MAIN = tuple(STUDIES["main"])
 _FLATNESS = tuple(name for name in SCALAR_NAMES if not name.startswith("escape"))
 QUESTIONS = {
@@ -89,7 +90,8 @@ QUESTIONS = {
         "balanced",
     ),
     "scale": Question(
-        ("balanced", *_rows_that_start("balanced, inflation_scale")), "balanced"
+        ("balanced", *_rows_that_start("balanced, inflation_scale"), FRESH),
+        "balanced",
     ),
     "max_norm": Question(
         ("balanced", *_rows_that_start("balanced, max_norm"), "balanced-untruncated"),
@@ -109,9 +111,12 @@ def read_runs(path: pathlib.Path) -> Runs:
     with path.open(newline="") as file:
         for row in csv.DictReader(file):
             runs.setdefault(row["variant"], []).append(_run(row))
-    return {
+    runs = {
         name: sorted(cells, key=lambda cell: cell.seed) for name, cells in runs.items()
     }
+    if fresh := [cell for cell in runs.get(SINGLED_OUT, ()) if cell.seed >= 3]:
+        runs[FRESH] = fresh
+    return runs
 
 
 def _run(row: Mapping[str, str]) -> CellResult:
@@ -143,11 +148,17 @@ def _run(row: Mapping[str, str]) -> CellResult:
 
 def table(question: Question, runs: Runs) -> str:
     """The table of a question and the notes under it; empty without a run."""
-    if not question.with_accuracy:
-        runs = {name: _measured(cells, question) for name, cells in runs.items()}
-    variants = [name for name in question.variants if runs.get(name)]
+    variants = [name for name in question.variants if name in runs]
     if not variants:
         return ""
+    diverged = [
+        f"{name} seed {cell.seed} ({cell.outcome})"
+        for name in variants
+        for cell in runs[name]
+        if cell.status != "finished"
+    ]
+    if not question.with_accuracy:
+        runs = {name: _measured(cells, question) for name, cells in runs.items()}
     failed = failed_runs([cell for name in variants for cell in runs[name]])
 
     def column(heading: tuple[str, ...], text: Callable[[str], str]) -> Column:
@@ -192,23 +203,18 @@ def table(question: Question, runs: Runs) -> str:
             f"† Finished without having learned the training images: {named}. Such a "
             "run may look flat. They are in the means."
         )
-    diverged = [
-        f"{name} seed {cell.seed} ({cell.outcome})"
-        for name in variants
-        for cell in runs[name]
-        if cell.status != "finished"
-    ]
     if diverged:
         parts.append(f"In no mean: {', '.join(diverged)}.")
     return "\n\n".join(parts)
 
 
 def _measured(cells: Sequence[CellResult], question: Question) -> list[CellResult]:
-    """The runs of which something in the question's columns is known."""
+    """The finished runs of which something in the question's columns is known."""
     return [
         cell
         for cell in cells
-        if any(name in cell.sharpness for name in question.measures)
+        if cell.status == "finished"
+        and any(name in cell.sharpness for name in question.measures)
     ]
 
 

@@ -1,5 +1,6 @@
 """Heavy-tailed noise, added to the gradient."""
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -45,19 +46,36 @@ def _leaf_keys(key: jax.Array, axes: list[tuple[str, ...]]) -> list[jax.Array]:
     return [fold_in_axes(keys[index], own) for index, own in enumerate(axes)]
 
 
+def _draw(
+    tail: Tail, key: jax.Array, shape: tuple[int, ...], dtype: Any, sharding: Any
+) -> jax.Array:
+    return tail.sample(key, shape, dtype, out_sharding=sharding)
+
+
+# Leaves of one shape share a trace: with many leaves most of the time that tracing takes.
+# A law with known parameters is static, since some have a shorter way to draw then.
+_draw_of_known = jax.jit(_draw, static_argnums=(0, 2, 3, 4))
+_draw_of_traced = jax.jit(_draw, static_argnums=(2, 3, 4))
+
+
+def _draw_function(tail: Tail) -> Any:
+    """`_draw`, compiled where the tail can be handed to `jax.jit`."""
+    parameters = jax.tree.leaves(tail)
+    if any(parameter is tail for parameter in parameters):
+        return _draw  # somebody's own tail, which is no pytree
+    is_frozen = dataclasses.is_dataclass(tail) and tail.__dataclass_params__.frozen
+    if is_frozen and all(isinstance(parameter, float) for parameter in parameters):
+        return _draw_of_known
+    return _draw_of_traced
+
+
 def _elementwise(
     key: jax.Array, tail: Tail, leaves: list[jax.Array], axes: list[tuple[str, ...]]
 ) -> list[jax.Array]:
     """An independent draw for every element."""
-
-    def draw(key: jax.Array, shape: tuple[int, ...], dtype: Any, sharding: Any):
-        return tail.sample(key, shape, dtype, out_sharding=sharding)
-
-    if isinstance(key, jax.core.Tracer):
-        # Leaves of one shape share a trace: with many leaves most of the time to trace.
-        draw = jax.jit(draw, static_argnums=(1, 2, 3))
+    draw = _draw_function(tail)
     return [
-        draw(leaf_key, x.shape, computation_dtype(x.dtype), _sharding(x))
+        draw(tail, leaf_key, x.shape, computation_dtype(x.dtype), _sharding(x))
         for leaf_key, x in zip(_leaf_keys(key, axes), leaves, strict=True)
     ]
 

@@ -54,7 +54,9 @@ class FewPrograms:
     """Plugin that forgets compiled programs before there are too many.
 
     JAX keeps them, and each holds some memory maps, of which Linux lets a process have
-    65,530. The next one ends it with a signal, in whatever test compiles then.
+    65,530 by default. The next one ends it with a signal, in whatever test compiles then.
+    Looked at after every 20th test, which leaves each 2,000. A test may count what is
+    compiled within it, but not what was before.
     """
 
     MAPS = pathlib.Path("/proc/self/maps")
@@ -62,12 +64,12 @@ class FewPrograms:
     TESTS_BETWEEN = 20
 
     def __init__(self):
-        self.number = 0
+        self.tests_done = 0
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_teardown(self):
-        self.number += 1
-        if self.number % self.TESTS_BETWEEN or not self.MAPS.exists():
+        self.tests_done += 1
+        if self.tests_done % self.TESTS_BETWEEN or not self.MAPS.exists():
             return
         if self.MAPS.read_bytes().count(b"\n") > self.MOST:
             jax.clear_caches()

@@ -10,6 +10,7 @@ from heavytail_optax.dynamics._jump_integrals import jumps_needed
 from heavytail_optax.dynamics._landscape import Landscape
 from heavytail_optax.dynamics._relaxation import relaxation_time
 
+NAME = "rare_exit_rate"
 _LINEAR = 0.05  # relative change of f'' that passes for linear
 _NUM_CELLS = 1024
 _MOST_BIG = 128
@@ -19,8 +20,8 @@ _SHORT_GAP = 0.2  # relaxation times: about what lies between jumps of a way out
 class Plan(NamedTuple):
     """What `sample_path` reads; every entry of float64 numbers or arrays.
 
-    Entries have the same shapes for all fields of a landscape, so that these share one
-    compiled program.
+    Entries have the same shapes for all fields of a landscape, which therefore share a
+    compiled program, but for `n_big`: 16 where big jumps are rare, else 32, 64 or 128.
 
     Attributes:
       start: where paths start, the minimum.
@@ -199,10 +200,10 @@ def new_plan(
     scale: float,
     eta: float,
     bound: float,
-    method: str = "auto",
-    num_individual: float = 150.0,
-    burn_in: float = 1.5,
-    window: float = 2.0,
+    method: str,
+    num_individual: float,
+    burn_in: float,
+    window: float,
 ) -> tuple[Plan, str]:
     """The plan, and the method that it is for."""
     width = landscape.widths[field]
@@ -221,7 +222,7 @@ def new_plan(
         accepted = (
             "'exact' at this learning rate, at which there are no small steps to lump"
         )
-        raise value_error("rare_exit_rate", "method", accepted, method)
+        raise value_error(NAME, "method", accepted, method)
     delta = 0.0
     if method == "lumped":
         delta = min(size * share ** (-1.0 / alpha), 0.5 * gamma)
@@ -234,14 +235,16 @@ def new_plan(
     law = big_jump_law(big, float(last), jumps) if big < 1.0 else None
     if law is None:
         accepted = (
-            "small enough for exits to be rare: here jumps larger than half the slack "
-            f"of field {field} are common, so that direct simulation is cheaper"
+            f"small enough for exits to be rare: here jumps larger than {gamma:.2g}, of "
+            f"which a few leave field {field}, are common, so that direct simulation is "
+            "cheaper"
         )
-        raise value_error("rare_exit_rate", "learning_rate", accepted, eta)
+        raise value_error(NAME, "learning_rate", accepted, eta)
     medium = (individual - big) / (1.0 - big)
     margin = 2.0 * width if math.isinf(bound) else 2.0 * jumps * bound
     left_ends, right_ends = reachable_ends(landscape, field, bound)
-    # The last jump is not drawn for scoring: nothing is gained where it is the only one.
+    # A run goes to a side that l* jumps can leave by. A single jump is the exit itself,
+    # which is scored and not drawn: nothing is gained by a side.
     sides = landscape.sides[field]
     is_way_out = np.asarray(
         [jumps in (1, jumps_needed(side, bound)) for side in sides], np.float64
