@@ -55,12 +55,12 @@ class FewPrograms:
 
     JAX keeps them, and each holds some memory maps, of which Linux lets a process have
     65,530 by default. The next one ends it with a signal, in whatever test compiles then.
-    Looked at after every 20th test, which leaves each 2,000. A test may count what is
+    Looked at after every 20th test, which leaves each 1,700. A test may count what is
     compiled within it, but not what was before.
     """
 
     MAPS = pathlib.Path("/proc/self/maps")
-    MOST = 20_000
+    MOST = 30_000
     TESTS_BETWEEN = 20
 
     def __init__(self):

@@ -7,7 +7,6 @@ import json
 import os
 import pathlib
 import socket
-import warnings
 from typing import Self
 
 import filelock
@@ -53,16 +52,16 @@ class RunLock:
     def __init__(self, directory: pathlib.Path, wait_seconds: float = 0.0) -> None:
         self._directory = directory
         self._wait_seconds = wait_seconds
-        self._lock = filelock.FileLock(lock_path(directory.absolute()))
+        # The soft lock that it would fall back on outlives a killed process.
+        self._lock = filelock.FileLock(
+            lock_path(directory.absolute()), fallback_to_soft=False
+        )
 
     def __enter__(self) -> Self:
         if not self._directory.is_dir():
             raise RunDirectoryError(f"There is no run directory {self._directory}.")
         try:
-            with warnings.catch_warnings():
-                # That it falls back on a lock which outlives a killed process.
-                warnings.simplefilter("ignore")
-                self._lock.acquire(timeout=self._wait_seconds)
+            self._lock.acquire(timeout=self._wait_seconds)
         except filelock.Timeout as error:
             raise RunBusyError(self._refusal()) from error
         except (OSError, NotImplementedError) as error:
