@@ -169,12 +169,10 @@ def table(question: Question, runs: Runs) -> str:
         return f"{name}{mark}"
 
     columns = [column(("Variant",), label)]
-    if not question.with_accuracy:
-        columns.append(column(("Runs", "measured"), lambda name: str(len(runs[name]))))
-    else:
-        columns.append(column(("Seeds",), lambda name: _finished_of_all(runs[name])))
+    if question.with_accuracy:
         reference = question.reference
         columns += [
+            column(("Seeds",), lambda name: _finished_of_all(runs[name])),
             column(("Test", "%"), lambda name: _percent(runs[name], _test_accuracy)),
             column(
                 (f"minus {reference}", "[95 % interval]"),
@@ -184,6 +182,8 @@ def table(question: Question, runs: Runs) -> str:
             column(("Truncated", "%"), lambda name: _share(runs[name], _truncated)),
             column(("Images", "a step"), lambda name: _cost(runs[name])),
         ]
+    else:
+        columns.append(column(("Runs", "measured"), lambda name: str(len(runs[name]))))
     for measure in question.measures:
         columns.append(
             column(
