@@ -13,6 +13,9 @@ from heavytail_optax.tail_index._comparison import (
     TailFit,
     compare_fits,
 )
+from heavytail_optax.tail_index._extended_pareto import (
+    extended_pareto,
+)
 from heavytail_optax.tail_index._generalised_pareto import (
     GeneralisedPareto,
     generalised_pareto,
@@ -81,6 +84,7 @@ __all__ = (
     "choose_k_by_bootstrap",
     "choose_k_by_distance",
     "compare_fits",
+    "extended_pareto",
     "generalised_pareto",
     "goodness_of_fit",
     "hill",

@@ -9,12 +9,14 @@ import numpy as np
 
 from heavytail_optax._keys import check_key, tagged_key
 from heavytail_optax._validation import check_count
-from heavytail_optax.tail_index._arguments import check_samples
-from heavytail_optax.tail_index._hill import hill
+from heavytail_optax.tail_index._arguments import check_confidence, check_samples
+from heavytail_optax.tail_index._hill import hill_with_interval
+from heavytail_optax.tail_index._log_excesses import log_excesses_of_first
 from heavytail_optax.tail_index._order_statistics import largest
 from heavytail_optax.tail_index._result import TailIndex
 
 _BOOTSTRAP, _DISTANCE = "choose_k_by_bootstrap", "choose_k_by_distance"
+_FEWEST_FOR_INTERVAL = 10
 
 
 class ChosenK(NamedTuple):
@@ -22,8 +24,11 @@ class ChosenK(NamedTuple):
 
     Attributes:
       k: how many of the largest draws to use; shape of the batch, dtype=int32.
-      index: Hill's estimate with that k. Its error bar takes k as given: that k was
-        chosen by looking at the draws makes it a little too narrow.
+      index: Hill's estimate with that k. The k of the least error lets in as much bias
+        as chance, and it was chosen by looking at the draws. So the interval is not one
+        of these k draws: it is that of `extended_pareto` with the `interval_k` largest.
+        It may leave the estimate out, which then is biased.
+      interval_k: `k^(3/4)`, and k itself up to ten; dtype=int32.
       criterion: what was made small: the Kolmogorov-Smirnov distance, or the bootstrap
         mean square of the auxiliary statistic in the larger resample, in units of
         gamma^4.
@@ -31,7 +36,27 @@ class ChosenK(NamedTuple):
 
     k: jax.Array
     index: TailIndex
+    interval_k: jax.Array
     criterion: jax.Array
+
+
+# Compiled once for all calls, like what follows: an eager loop would be compiled anew in
+# each.
+@jax.jit
+def _index(
+    descending: jax.Array, k: jax.Array, confidence
+) -> tuple[TailIndex, jax.Array]:
+    """Hill's estimate of the first k, and how many are used for its interval."""
+    fewer = jnp.round(k**0.75).astype(k.dtype)
+    interval_k = jnp.maximum(fewer, jnp.minimum(k, _FEWEST_FOR_INTERVAL))
+    index = hill_with_interval(
+        log_excesses_of_first(descending, k),
+        k,
+        confidence,
+        log_excesses_of_first(descending, interval_k),
+        interval_k,
+    )
+    return index, interval_k
 
 
 def _centred_logs(descending: jax.Array) -> jax.Array:
@@ -77,8 +102,6 @@ def _best_k(logs: jax.Array, key: jax.Array, size: int, drawn: int, num: int):
     return jnp.argmin(total) + 1, jnp.min(total) / num
 
 
-# Compiled once for all calls, like the choice below: an eager loop would be compiled
-# anew in each.
 @functools.partial(jax.jit, static_argnames=("size", "num_resamples"))
 def _by_bootstrap(logs: jax.Array, key: jax.Array, size: int, num_resamples: int):
     """The k of each row of logs, and the criterion."""
@@ -107,6 +130,7 @@ def choose_k_by_bootstrap(
     num_resamples: int = 200,
     max_k: int | None = None,
     axis: int | None = -1,
+    confidence: float = 0.95,
 ) -> ChosenK:
     r"""The k of least mean square error of Hill's estimate, by a double bootstrap.
 
@@ -117,8 +141,8 @@ def choose_k_by_bootstrap(
 
     with k1 and k2 the values at which the bootstrap mean of `(M_2 - 2 M_1^2)^2` is
     smallest in resamples of n1 = n^0.9 and n2 = n1^2 / n draws. It balances bias against
-    variance, so that at the k it chooses the interval of `hill` covers less than it
-    says: see `docs/tail_index.md`.
+    variance, so that at the k it chooses no interval would cover as often as it says;
+    the one returned is of fewer draws.
 
     Args:
       samples: floating array, at least 50 draws.
@@ -127,6 +151,7 @@ def choose_k_by_bootstrap(
       num_resamples: of each size, at least one.
       max_k: the largest k to consider; by default half the draws, 50,000 at most.
       axis: the axis of the draws; None takes all axes together.
+      confidence: of the interval, between 0 and 1.
 
     Returns:
       A `ChosenK`.
@@ -154,14 +179,17 @@ def choose_k_by_bootstrap(
     if max_k is None:
         max_k = min(size // 2, 50_000)
     max_k = check_count(_BOOTSTRAP, "max_k", max_k, 20, size - 1)
-    logs = _centred_logs(largest(samples, max_k + 1))
+    check_confidence(_BOOTSTRAP, confidence)
+    descending = largest(samples, max_k + 1)
+    logs = _centred_logs(descending)
     flat_k, criterion = _by_bootstrap(
         logs.reshape(-1, max_k + 1), tagged_key(key, _BOOTSTRAP), size, num_resamples
     )
     shape = samples.shape[:-1]
     k = flat_k.reshape(shape)
-    index = hill(samples, k)
-    return ChosenK(k, index, criterion.reshape(shape) * index.estimate**4)
+    index, interval_k = _index(descending, k, confidence)
+    criterion = criterion.reshape(shape) * index.estimate**4
+    return ChosenK(k, index, interval_k, criterion)
 
 
 def _candidates(min_k: int, max_k: int, num_candidates: int) -> np.ndarray:
@@ -204,6 +232,7 @@ def choose_k_by_distance(
     num_candidates: int = 200,
     num_points: int = 1000,
     axis: int | None = -1,
+    confidence: float = 0.95,
 ) -> ChosenK:
     r"""The k whose power law is nearest to the draws above the threshold.
 
@@ -226,6 +255,7 @@ def choose_k_by_distance(
         them where there are no more. What the ranks between add to a distance is of
         the order of `1 / sqrt(num_points)` of it.
       axis: the axis of the draws; None takes all axes together.
+      confidence: of the interval, between 0 and 1.
 
     Returns:
       A `ChosenK`.
@@ -254,9 +284,12 @@ def choose_k_by_distance(
     min_k = check_count(_DISTANCE, "min_k", min_k, 2, max_k)
     num_candidates = check_count(_DISTANCE, "num_candidates", num_candidates, 1)
     num_points = check_count(_DISTANCE, "num_points", num_points, 2)
+    check_confidence(_DISTANCE, confidence)
     candidates = jnp.asarray(_candidates(min_k, max_k, num_candidates), jnp.int32)
-    logs = _centred_logs(largest(samples, max_k + 1))
+    descending = largest(samples, max_k + 1)
+    logs = _centred_logs(descending)
     num_points = min(num_points, max_k)
     k, criterion = _by_distance(logs.reshape(-1, max_k + 1), candidates, num_points)
     k = k.reshape(samples.shape[:-1])
-    return ChosenK(k, hill(samples, k), criterion.reshape(k.shape))
+    index, interval_k = _index(descending, k, confidence)
+    return ChosenK(k, index, interval_k, criterion.reshape(k.shape))

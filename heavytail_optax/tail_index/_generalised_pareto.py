@@ -1,6 +1,7 @@
 """Maximum likelihood for the generalised Pareto law over a threshold."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +12,14 @@ from heavytail_optax.tail_index._arguments import check_confidence, check_sample
 from heavytail_optax.tail_index._order_statistics import largest
 from heavytail_optax.tail_index._result import from_gamma, normal_quantile
 
-_STEPS = 30
+_HALVINGS = 30
+_PLACES = 64
+_LEAST_GAMMA = -0.5  # below it the likelihood has no regular maximum
+_FARTHEST = 14.0
+_LARGEST_PLACE = 80.0
+# The mean of the signed root of the likelihood ratio is minus this over (1 + gamma), and
+# over the root of k: see `benchmarks/generalised_pareto_root.py`.
+_MEAN_OF_ROOT = 2.4
 _NEAR_ZERO = 1e-2  # below this a series of eight terms is exact in float64
 
 
@@ -62,57 +70,116 @@ def _shape_score_term(u: jax.Array) -> jax.Array:
     return jnp.where(is_small, series, exact)
 
 
-def _start(excess: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Zhang and Stephens' estimate of (gamma, sigma), close to the maximum already.
+class _Profile(NamedTuple):
+    """The likeliest scale for a shape, and what there is to know of that fit.
 
-    References:
-      Zhang, Stephens, "A new and efficient estimation method for the generalized Pareto
-      distribution", Technometrics 51 (2009).
+    Attributes:
+      gamma: the shape.
+      scale: the likeliest scale for it.
+      score: of the sign of the derivative of the profile likelihood by gamma.
     """
+
+    gamma: jax.Array
+    scale: jax.Array
+    score: jax.Array
+
+
+def _theta(place: jax.Array, excess: jax.Array) -> jax.Array:
+    """`gamma / sigma` from a number of any sign: it must be above -1 / max(excess)."""
+    return jnp.expm1(place) / excess[..., 0]
+
+
+def _profile(place: jax.Array, excess: jax.Array) -> _Profile:
+    r"""The fit with the likeliest scale for a shape, as a function of `gamma / sigma`.
+
+    With theta = gamma / sigma and `B = mean(x / (1 + theta x))`, the likelihood is
+    stationary in sigma at gamma = theta B / (1 - theta B), sigma = B / (1 - theta B):
+    no search. The score by gamma is there proportional to
+    `mean(x^2 (log(1 + u) - u / (1 + u)) / u^2) - B^2 / (1 - theta B)`, u = theta x, which
+    is smooth through gamma = 0.
+    """
+    theta = _theta(place, excess)
+    u = theta[..., None] * excess
+    mean = jnp.mean(excess / (1.0 + u), axis=-1)
+    rest = jnp.mean(1.0 / (1.0 + u), axis=-1)
+    score = jnp.mean(excess**2 * _shape_score_term(u), axis=-1) - mean**2 / rest
+    return _Profile(theta * mean / rest, mean / rest, score)
+
+
+def _bisect(is_beyond: Callable, low: jax.Array, high: jax.Array) -> jax.Array:
+    """Where a condition that holds from some place on begins to hold."""
+
+    def halve(_, ends):
+        low, high = ends
+        middle = 0.5 * (low + high)
+        beyond = is_beyond(middle)
+        return jnp.where(beyond, low, middle), jnp.where(beyond, middle, high)
+
+    low, high = jax.lax.fori_loop(0, _HALVINGS, halve, (low, high))
+    return 0.5 * (low + high)
+
+
+def _likeliest(excess: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The place of the maximum, and the least and the largest place of the search."""
     k = excess.shape[-1]
-    largest_excess = excess[..., 0]
-    quartile = excess[..., min(k - 1, (3 * k) // 4)]
-    num_points = min(30 + int(k**0.5), 60)
-    place = jnp.arange(num_points, dtype=excess.dtype) + 0.5
-    roots = 1.0 - jnp.sqrt(num_points / place)
+    zero = jnp.zeros(excess.shape[:-1], excess.dtype)
+    # At the left end gamma is below -1/2, and at the right end far above all that k
+    # draws can tell; the logarithm keeps it below the largest number.
+    left = zero - jnp.log(4.0 * k)
+    right = jnp.minimum(jnp.log(excess[..., 0]) + _FARTHEST, _LARGEST_PLACE)
+    least = _bisect(lambda v: _profile(v, excess).gamma > _LEAST_GAMMA, left, right)
+    # There may be a maximum inside and a rise towards the left end, too, as there always
+    # is one beyond it. The maximum is behind the last place where the score is positive.
+    shares = jnp.linspace(0.0, 1.0, _PLACES, dtype=excess.dtype)
+    step = (right - least) / (_PLACES - 1)
 
-    def profile(root):
-        theta = 1.0 / largest_excess + root / (3.0 * quartile)
-        shape = jnp.mean(jnp.log1p(-theta[..., None] * excess), axis=-1)
-        return theta, k * (jnp.log(-theta / shape) - shape - 1.0)
+    def add(last, share):
+        at = least + share * (right - least)
+        return jnp.where(_profile(at, excess).score > 0.0, at, last), None
 
-    thetas, log_likelihoods = jax.lax.map(profile, roots)
-    weights = jax.nn.softmax(log_likelihoods, axis=0)
-    theta = jnp.sum(weights * thetas, axis=0)
-    shape = jnp.mean(jnp.log1p(-theta[..., None] * excess), axis=-1)
-    return shape, -shape / theta
+    before, _ = jax.lax.scan(add, least, shares)
+    place = _bisect(lambda v: _profile(v, excess).score < 0.0, before, before + step)
+    is_inside = _profile(before, excess).score > 0.0
+    place = jnp.where(is_inside, place, least)
+    place, least, right = jax.lax.stop_gradient((place, least, right))
 
+    # One step of Newton, which changes the place little and gives it its derivative.
+    def score(v):
+        return _profile(v, excess).score
 
-def _improve(excess: jax.Array, gamma: jax.Array, log_scale: jax.Array):
-    """One step of Fisher scoring, kept where the density is positive."""
-    z = excess * jnp.exp(-log_scale)[..., None]
-    u = gamma[..., None] * z
-    ratio = z / (1.0 + u)
-    shape_score = jnp.mean(z**2 * _shape_score_term(u) - ratio, axis=-1)
-    scale_score = jnp.mean(ratio, axis=-1) * (1.0 + gamma) - 1.0
-    spread = 1.0 + gamma
-    shape_step = spread * (spread * shape_score - scale_score)
-    scale_step = spread * (2.0 * scale_score - shape_score)
-    new_log_scale = log_scale + jnp.clip(scale_step, -0.5, 0.5)
-    new_gamma = gamma + jnp.clip(shape_step, -0.5, 0.5)
-    # A negative shape ends the law at sigma / |gamma|, beyond the largest excess; and
-    # below -1/2 the likelihood has no regular maximum.
-    least = -0.999 * jnp.exp(new_log_scale) / excess[..., 0]
-    return jnp.maximum(new_gamma, jnp.maximum(least, -0.5)), new_log_scale
+    value, slope = jax.jvp(score, (place,), (zero + 1.0,))
+    is_inside &= slope < 0.0
+    step = value / jnp.where(is_inside, slope, 1.0)
+    return place - jnp.where(is_inside, jnp.clip(step, -0.1, 0.1), 0.0), least, right
 
 
-def _bias(gamma: jax.Array) -> jax.Array:
-    """How far gamma is estimated too low, times k.
+def _terms(excess: jax.Array, gamma: jax.Array, scale: jax.Array) -> jax.Array:
+    """Minus the log-density of each excess, but for the logarithm of the scale."""
+    z = excess / scale[..., None]
+    return (1.0 + gamma)[..., None] * z * _log1p_over(gamma[..., None] * z)
 
-    The formula has a pole at -1/3, and is held from half way to it on.
-    """
-    held = jnp.maximum(gamma, -1.0 / 6.0)
-    return (1.0 + held) * (3.0 + held) / (1.0 + 3.0 * held)
+
+def _interval(
+    excess: jax.Array, place: jax.Array, least: jax.Array, right: jax.Array, confidence
+) -> tuple[jax.Array, jax.Array]:
+    """Where the signed root of the likelihood ratio, less its mean, is as expected."""
+    k = excess.shape[-1]
+    best = _profile(place, excess)
+    best_terms = _terms(excess, best.gamma, best.scale)
+    z = normal_quantile(confidence, excess.dtype)
+
+    def root(v):
+        """Of normal law, to order 1/k, if gamma at v is the true one; it falls with v."""
+        at = _profile(v, excess)
+        # Term by term, so that what is small is not the difference of what is large.
+        lost = jnp.mean(_terms(excess, at.gamma, at.scale) - best_terms, axis=-1)
+        lost = lost + jnp.log(at.scale / best.scale)
+        signed = jnp.sign(place - v) * jnp.sqrt(2.0 * k * jnp.maximum(lost, 0.0))
+        return signed + _MEAN_OF_ROOT / ((1.0 + at.gamma) * jnp.sqrt(1.0 * k))
+
+    low = _bisect(lambda v: root(v) < z, least, place)
+    high = _bisect(lambda v: root(v) < -z, place, right)
+    return _profile(low, excess).gamma, _profile(high, excess).gamma
 
 
 # Compiled once for all calls: an eager loop would be compiled anew in each.
@@ -125,29 +192,27 @@ def _fit(samples: jax.Array, k: int, confidence) -> GeneralisedPareto:
     unit = excess[..., k // 2]
     quartile = excess[..., min(k - 1, (3 * k) // 4)]
     is_valid = (quartile > 0.0) & jnp.isfinite(excess[..., 0])
-    excess = jnp.where(is_valid[..., None], excess / unit[..., None], 1.0)
-    gamma, scale = _start(excess)
-    gamma = jnp.maximum(gamma, -0.49)
-    log_scale = jnp.log(jnp.maximum(scale, -1.001 * gamma * excess[..., 0]))
-    gamma, log_scale = jax.lax.fori_loop(
-        0, _STEPS, lambda _, at: _improve(excess, *at), (gamma, log_scale)
+    safe_unit = jnp.where(is_valid, unit, 1.0)[..., None]
+    dummy = jnp.linspace(2.0, 1.0, k, dtype=excess.dtype)
+    dummy = jnp.broadcast_to(dummy, excess.shape)
+    excess = jnp.where(is_valid[..., None], excess / safe_unit, dummy)
+    place, least, right = _likeliest(excess)
+    best = _profile(place, excess)
+    interval = jax.lax.stop_gradient(_interval(excess, place, least, right, confidence))
+    terms = _terms(excess, best.gamma, best.scale)
+    log_likelihood = -jnp.sum(terms, axis=-1) - k * (jnp.log(best.scale) + jnp.log(unit))
+    gamma, scale, low, high, log_likelihood = (
+        jnp.where(is_valid, x, jnp.nan)
+        for x in (best.gamma, best.scale * unit, *interval, log_likelihood)
     )
-    z = excess * jnp.exp(-log_scale)[..., None]
-    terms = (1.0 + gamma)[..., None] * z * _log1p_over(gamma[..., None] * z)
-    log_likelihood = -jnp.sum(terms, axis=-1) - k * (log_scale + jnp.log(unit))
-    gamma = jnp.where(is_valid, gamma, jnp.nan)
-    scale = jnp.where(is_valid, jnp.exp(log_scale) * unit, jnp.nan)
-    root = jnp.sqrt(1.0 * k)
-    # The logarithm of 1 + gamma has the same variance whatever gamma is.
-    factor = jnp.exp(normal_quantile(confidence, gamma.dtype) / root)
-    middle = 1.0 + gamma + _bias(gamma) / k
-    interval = middle / factor - 1.0, middle * factor - 1.0
-    index = from_gamma(gamma, (1.0 + gamma) / root, interval, k, threshold)
+    index = from_gamma(
+        gamma, (1.0 + gamma) / jnp.sqrt(1.0 * k), (low, high), k, threshold
+    )
     return GeneralisedPareto(
         *index,
         scale=scale,
         scale_standard_error=scale * jnp.sqrt(2.0 * (1.0 + gamma) / k),
-        log_likelihood=jnp.where(is_valid, log_likelihood, jnp.nan),
+        log_likelihood=log_likelihood,
     )
 
 

@@ -6,13 +6,23 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax._validation import check_count
+from heavytail_optax._validation import check_choice, check_count
 from heavytail_optax.tail_index._arguments import (
     check_confidence,
     check_samples,
     check_traced_integer,
 )
-from heavytail_optax.tail_index._order_statistics import largest, order_statistic
+from heavytail_optax.tail_index._extended_pareto import (
+    corrected_gamma,
+    equivalent_count,
+)
+from heavytail_optax.tail_index._log_excesses import (
+    LogExcesses,
+    hill_gamma,
+    log_excesses,
+    static_count,
+)
+from heavytail_optax.tail_index._order_statistics import largest
 from heavytail_optax.tail_index._result import TailIndex, from_mean_of_exponentials
 
 
@@ -32,23 +42,58 @@ class HillPath(NamedTuple):
     threshold: jax.Array
 
 
+INTERVALS = ("corrected", "uncorrected")
+
+
+def hill_with_interval(
+    excesses: LogExcesses,
+    k: jax.Array,
+    confidence,
+    interval_excesses: LogExcesses | None,
+    interval_k: jax.Array | None = None,
+) -> TailIndex:
+    """Hill's estimate, with an interval around the corrected one of other excesses.
+
+    Args:
+      excesses: of the k largest draws.
+      k: how many; int32.
+      confidence: of the interval.
+      interval_excesses: of the `interval_k` largest; None for the interval of an exact
+        power law.
+      interval_k: how many those are; by default k.
+    """
+    count = jnp.asarray(k, excesses.values.dtype)
+    gamma = hill_gamma(excesses, count)
+    centre = None
+    if interval_excesses is not None:
+        of_interval = count
+        if interval_k is not None:
+            of_interval = jnp.asarray(interval_k, excesses.values.dtype)
+        raw = hill_gamma(interval_excesses, of_interval)
+        middle = corrected_gamma(raw, interval_excesses, of_interval)
+        centre = middle, equivalent_count(of_interval)
+    return from_mean_of_exponentials(
+        gamma, count, k, excesses.threshold, confidence, centre
+    )
+
+
 # Compiled once for all calls: an eager loop would be compiled anew in each.
-@jax.jit
-def _hill(samples: jax.Array, k: jax.Array, confidence) -> TailIndex:
-    threshold = order_statistic(samples, k)
-    is_valid = (threshold > 0.0) & (k >= 1) & (k < samples.shape[-1])
-    safe = jnp.where(is_valid, threshold, 1.0)[..., None]
-    is_above = samples > safe
-    logs = jnp.where(is_above, jnp.log(jnp.where(is_above, samples, safe) / safe), 0.0)
-    has_nan = jnp.any(jnp.isnan(samples), axis=-1)
-    gamma = jnp.sum(logs, axis=-1) / k
-    gamma = jnp.where(is_valid & ~has_nan, gamma, jnp.nan)
-    equivalent = jnp.asarray(k, gamma.dtype)
-    return from_mean_of_exponentials(gamma, equivalent, k, threshold, confidence)
+@functools.partial(jax.jit, static_argnames=("few", "interval"))
+def _hill(
+    samples: jax.Array, k: jax.Array, confidence, few: int | None, interval: str
+) -> TailIndex:
+    excesses = log_excesses(samples, k, few)
+    of_interval = excesses if interval == "corrected" else None
+    return hill_with_interval(excesses, k, confidence, of_interval)
 
 
 def hill(
-    samples: Any, k: Any, *, axis: int | None = -1, confidence: float = 0.95
+    samples: Any,
+    k: Any,
+    *,
+    interval: str = "corrected",
+    axis: int | None = -1,
+    confidence: float = 0.95,
 ) -> TailIndex:
     r"""Hill's estimator: the maximum likelihood of a Pareto tail.
 
@@ -57,21 +102,30 @@ def hill(
         = \frac1k \sum_{i=1}^{k} \log \frac{X_{(i)}}{X_{(k+1)}},
 
     with `X_(1) >= X_(2) >= ...` the draws in descending order. For two-sided draws
-    pass their absolute values. If the tail is exactly a power law from the threshold
-    on, the standard error is `alpha / sqrt(k)` and the interval is exact to 1e-3.
+    pass their absolute values.
+
+    The standard error is `alpha / sqrt(k)`, that of a tail which is exactly a power law
+    from the threshold on. Few are, and then the estimate is biased. So the interval is
+    by default "corrected": that of `extended_pareto` with rho = -1 at the same k, which
+    estimates the bias from the draws and is twice as wide. If it leaves the estimate out,
+    k is too large, or the tail no power law. The "uncorrected" interval is exact to 1e-3
+    for an exact power law, and for others holds the index too rarely: at a twentieth of
+    10,000 draws of Student's law of index 3 in 23 % of all samples, not in 95 %.
 
     It assumes the power law that it measures: for any light-tailed law it answers, too,
     with a number that grows as k falls (4.7 for a Gaussian, say). Ask `hill_drift` and
     `compare_fits` before you believe it. It is not invariant under shifts.
 
     The draws are not sorted, so that ten million of them take a fraction of a second,
-    whatever k; k may be traced. Differentiable with respect to the samples.
+    whatever k; k may be traced. A Python integer that is small beside n takes a shorter
+    way, for which each k is compiled. Differentiable with respect to the samples.
 
     Args:
       samples: floating array; only the k + 1 largest along the axis matter, which must be
         positive, or the result is NaN.
       k: how many of the largest draws to use, from 1 to n - 1: an integer, or an integer
         array of shape () or that of the batch, for which a value out of range gives NaN.
+      interval: "corrected" or "uncorrected" for bias.
       axis: the axis of the draws; None takes all axes together.
       confidence: of the interval, between 0 and 1.
 
@@ -80,8 +134,8 @@ def hill(
 
     Raises:
       TypeError: if an argument has the wrong type.
-      ValueError: if k, the axis or the confidence is out of range, or there are fewer
-        than two draws.
+      ValueError: if k, the interval, the axis or the confidence is out of range, or there
+        are fewer than two draws.
 
     Example:
       >>> import jax
@@ -93,13 +147,17 @@ def hill(
 
     References:
       Hill, "A simple general approach to inference about the tail of a distribution",
-      Annals of Statistics 3 (1975).
+      Annals of Statistics 3 (1975). An interval around the corrected estimate beside the
+      usual one: Calonico, Cattaneo, Titiunik, "Robust nonparametric confidence intervals
+      for regression-discontinuity designs", Econometrica 82 (2014).
     """
     samples = check_samples("hill", samples, axis)
     size = samples.shape[-1]
+    few = static_count(k, size)
     k = check_traced_integer("hill", "k", k, size - 1, samples.shape[:-1])
+    check_choice("hill", "interval", interval, INTERVALS)
     check_confidence("hill", confidence)
-    return _hill(samples, k, confidence)
+    return _hill(samples, k, confidence, few, interval)
 
 
 def log_spacings(descending: jax.Array) -> jax.Array:

@@ -8,7 +8,9 @@ import jax.numpy as jnp
 
 from heavytail_optax._validation import check_choice, check_count
 from heavytail_optax.tail_index._arguments import check_confidence, check_samples
-from heavytail_optax.tail_index._hill import log_spacings
+from heavytail_optax.tail_index._extended_pareto import corrected_gamma
+from heavytail_optax.tail_index._hill import INTERVALS, log_spacings
+from heavytail_optax.tail_index._log_excesses import hill_gamma, log_excesses_over_last
 from heavytail_optax.tail_index._order_statistics import largest
 from heavytail_optax.tail_index._result import TailIndex, from_mean_of_exponentials
 
@@ -16,16 +18,29 @@ _POWERS = {"biweight": 2, "triweight": 3, "uniform": 0}
 
 
 # One program a shape: the operations one by one take far longer to compile.
-@functools.partial(jax.jit, static_argnames=("k", "power"))
-def _kernel(samples: jax.Array, k: int, power: int, confidence) -> TailIndex:
+@functools.partial(jax.jit, static_argnames=("k", "power", "interval"))
+def _kernel(
+    samples: jax.Array, k: int, power: int, confidence, interval: str
+) -> TailIndex:
     descending = largest(samples, k + 1)
-    place = jnp.arange(1, k + 1, dtype=samples.dtype) / (k + 1)
-    weights = (1.0 - place**2) ** power
-    gamma = log_spacings(descending) @ (weights / jnp.sum(weights))
-    equivalent = jnp.sum(weights) ** 2 / jnp.sum(weights**2)
-    return from_mean_of_exponentials(
-        gamma, equivalent, k, descending[..., -1], confidence
-    )
+    threshold = descending[..., -1]
+    rank = jnp.arange(1, k + 1, dtype=samples.dtype)
+    weights = (1.0 - (rank / (k + 1)) ** 2) ** power
+    weights = weights / jnp.sum(weights)
+    gamma = log_spacings(descending) @ weights
+    equivalent = 1.0 / jnp.sum(weights**2)
+    centre = None
+    if interval == "corrected":
+        # The expected log-spacings grow like the rank if rho is -1, so the weights say
+        # how much of Hill's bias, which is that of their mean, is left.
+        place = (rank - 0.5) / k
+        share = 2.0 * jnp.sum(weights * place)
+        logs = log_excesses_over_last(descending)
+        hill = hill_gamma(logs, k)
+        middle = gamma + share * (corrected_gamma(hill, logs, k) - hill)
+        centred = weights + share * (3.0 - 6.0 * place) / k
+        centre = middle, 1.0 / jnp.sum(centred**2)
+    return from_mean_of_exponentials(gamma, equivalent, k, threshold, confidence, centre)
 
 
 def kernel(
@@ -33,6 +48,7 @@ def kernel(
     k: int,
     *,
     kernel: str = "biweight",
+    interval: str = "corrected",
     axis: int | None = -1,
     confidence: float = 0.95,
 ) -> TailIndex:
@@ -46,13 +62,15 @@ def kernel(
     with p = 2 for the biweight and 3 for the triweight kernel; p = 0 is Hill's estimator.
     Weights that fall to zero towards the threshold make the estimate move smoothly with
     k, and lessen the bias that the draws next to it bring in, for a variance that is
-    larger by some 40 to 60 %.
+    larger by some 40 to 60 %. What is left of it the interval allows for, like that of
+    `hill`.
 
     Args:
       samples: floating array; the k + 1 largest along the axis must be positive, or the
         result is NaN.
       k: how many of the largest draws to use, from 1 to n - 1.
       kernel: "biweight", "triweight" or "uniform".
+      interval: "corrected" or "uncorrected" for bias, as for `hill`.
       axis: the axis of the draws; None takes all axes together.
       confidence: of the interval, between 0 and 1.
 
@@ -78,5 +96,6 @@ def kernel(
     samples = check_samples("kernel", samples, axis)
     k = check_count("kernel", "k", k, 1, samples.shape[-1] - 1)
     check_choice("kernel", "kernel", kernel, tuple(_POWERS))
+    check_choice("kernel", "interval", interval, INTERVALS)
     check_confidence("kernel", confidence)
-    return _kernel(samples, k, _POWERS[kernel], confidence)
+    return _kernel(samples, k, _POWERS[kernel], confidence, interval)

@@ -86,7 +86,12 @@ def from_gamma(
 
 
 def from_mean_of_exponentials(
-    gamma: jax.Array, equivalent: jax.Array, k, threshold: jax.Array, confidence
+    gamma: jax.Array,
+    equivalent: jax.Array,
+    k,
+    threshold: jax.Array,
+    confidence,
+    centre: tuple[jax.Array, jax.Array] | None = None,
 ) -> TailIndex:
     """The result where gamma is a mean of exponential variables of mean gamma.
 
@@ -99,14 +104,19 @@ def from_mean_of_exponentials(
       k: how many of the largest draws were used.
       threshold: the draw next to them.
       confidence: of the interval.
+      centre: another gamma and its number of variables, for the interval.
 
     References:
       Wilson, Hilferty, "The distribution of chi-square", PNAS 17 (1931).
     """
-    z = normal_quantile(confidence, gamma.dtype)
-    centre, spread = 1.0 - 1.0 / (9.0 * equivalent), z / (3.0 * jnp.sqrt(equivalent))
-    alpha = inverse_or_infinity(gamma)
-    lower = alpha * jnp.maximum(centre - spread, 0.0) ** 3
-    upper = alpha * (centre + spread) ** 3
     error = gamma / jnp.sqrt(equivalent)
-    return _result(gamma, error, lower, upper, k, threshold)
+    middle, count = (gamma, equivalent) if centre is None else centre
+    z = normal_quantile(confidence, gamma.dtype)
+    cube_root, spread = 1.0 - 1.0 / (9.0 * count), z / (3.0 * jnp.sqrt(count))
+    low, high = jnp.maximum(cube_root - spread, 0.0) ** 3, (cube_root + spread) ** 3
+    alpha = inverse_or_infinity(middle)
+    is_heavy = middle > 0.0
+    # Of so few variables that the lower quantile is zero, any alpha is possible.
+    lower = jnp.where(is_heavy, jnp.where(is_heavy, alpha, 1.0) * low, alpha)
+    lower = jnp.where(low > 0.0, lower, jnp.where(jnp.isnan(alpha), alpha, 0.0))
+    return _result(gamma, error, lower, alpha * high, k, threshold)

@@ -90,7 +90,7 @@ def test_derivative():
 
 @pytest.mark.parametrize("k", [10, 100])
 def test_the_interval_is_that_of_the_gamma_law(k):
-    got = hto.tail_index.hill(DRAWS, k, confidence=0.9)
+    got = hto.tail_index.hill(DRAWS, k, interval="uncorrected", confidence=0.9)
     for end, probability in ((got.lower, 0.05), (got.upper, 0.95)):
         exact = scipy.stats.gamma(k).ppf(probability) / k
         np.testing.assert_allclose(end / got.estimate, exact, rtol=1e-3)

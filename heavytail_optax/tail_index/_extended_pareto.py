@@ -1,0 +1,128 @@
+"""The extended Pareto law: Hill's estimate without the bias of the second order."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from heavytail_optax._validation import check_scalar
+from heavytail_optax.tail_index._arguments import (
+    check_confidence,
+    check_samples,
+    check_traced_integer,
+)
+from heavytail_optax.tail_index._log_excesses import (
+    LogExcesses,
+    hill_gamma,
+    log_excesses,
+    mean_power,
+    static_count,
+)
+from heavytail_optax.tail_index._result import TailIndex, from_mean_of_exponentials
+
+_NAME = "extended_pareto"
+
+
+def corrected_gamma(
+    gamma: jax.Array, excesses: LogExcesses, k: jax.Array, rho=-1.0
+) -> jax.Array:
+    """Hill's estimate of gamma less its bias; the mean is exact to O(1/k^2)."""
+    factor = (1.0 - 2.0 * rho) * (1.0 - rho) ** 2 / -(rho**3)
+    # E of the mean power falls short of its limit by this, since gamma is estimated.
+    of_few = (1.0 - 2.0 * rho) / (-rho * (1.0 - rho) * k)
+    apart = mean_power(excesses, gamma, k, rho) - 1.0 / (1.0 - rho)
+    return gamma * (1.0 + factor * apart + of_few)
+
+
+def equivalent_count(k: jax.Array, rho=-1.0) -> jax.Array:
+    """How many draws Hill's estimate would need for the variance of the corrected one."""
+    return k * (rho / (1.0 - rho)) ** 2
+
+
+# Compiled once for all calls: an eager loop would be compiled anew in each.
+@functools.partial(jax.jit, static_argnames="few")
+def _extended_pareto(
+    samples: jax.Array, k: jax.Array, confidence, few: int | None, rho
+) -> TailIndex:
+    excesses = log_excesses(samples, k, few)
+    count = jnp.asarray(k, samples.dtype)
+    gamma = corrected_gamma(hill_gamma(excesses, count), excesses, count, rho)
+    return from_mean_of_exponentials(
+        gamma, equivalent_count(count, rho), k, excesses.threshold, confidence
+    )
+
+
+def extended_pareto(
+    samples: Any,
+    k: Any,
+    *,
+    rho: float = -1.0,
+    axis: int | None = -1,
+    confidence: float = 0.95,
+) -> TailIndex:
+    r"""Fits a power law with its first correction: Hill's estimate without its bias.
+
+    Most laws with a power law tail reach it slowly, like
+
+    .. math:: P(X > x) = C x^{-\alpha} \bigl(1 + D x^{\rho \alpha} + \dots\bigr),
+      \qquad \rho < 0,
+
+    and the second term moves Hill's estimate. Seen from the threshold t it shows in how
+    the fitted power law misses the draws; with the mean E of their powers,
+
+    .. math::
+      \hat\gamma = \hat\gamma_H \Bigl(
+        1 + \frac{(1 - 2\rho)(1 - \rho)^2}{-\rho^3}
+        \Bigl(E - \frac{1}{1 - \rho}\Bigr)
+      \Bigr),
+      \qquad E = \frac1k \sum_{i=1}^{k}
+        \Bigl(\frac{X_{(i)}}{t}\Bigr)^{\rho / \hat\gamma_H},
+
+    or `gamma_H (1 + 12 (E - 1/2))` for rho = -1. This makes the standard error
+    `(1 - rho) / -rho` times Hill's, twice for rho = -1, at the same k; but k may be
+    far larger before bias shows. rho is -1 for stable laws, `-2 / alpha`
+    for Student's, minus infinity for a Pareto law. It need not be right: with -1, three
+    quarters of the bias are gone even where it is -2/3.
+
+    Args:
+      samples: floating array; only the k + 1 largest along the axis matter, which must be
+        positive, or the result is NaN.
+      k: how many of the largest draws to use, from 1 to n - 1, as for `hill`; the
+        interval is that of the theory from ten on.
+      rho: the second-order parameter, negative.
+      axis: the axis of the draws; None takes all axes together.
+      confidence: of the interval, between 0 and 1.
+
+    Returns:
+      A `TailIndex`; each field has the shape of the samples without the axis. gamma may
+      be below zero: a tail that gets lighter faster than any power law allows for.
+
+    Raises:
+      TypeError: if an argument has the wrong type.
+      ValueError: if k, rho, the axis or the confidence is out of range, or there are
+        fewer than two draws.
+
+    Example:
+      >>> import jax
+      >>> import heavytail_optax as hto
+      >>> draws = abs(hto.tails.alpha_stable(1.5).sample(jax.random.key(0), (10_000,)))
+      >>> for estimator in (hto.tail_index.hill, hto.tail_index.extended_pareto):
+      ...     print(f"{estimator(draws, 700).estimate:.1f}")
+      1.7
+      1.5
+
+    References:
+      Beirlant, Joossens, Segers, "Second-order refined peaks-over-threshold modelling for
+      heavy-tailed distributions", Journal of Statistical Planning and Inference 139
+      (2009), section 3.
+    """
+    samples = check_samples(_NAME, samples, axis)
+    size = samples.shape[-1]
+    few = static_count(k, size)
+    k = check_traced_integer(_NAME, "k", k, size - 1, samples.shape[:-1])
+    check_scalar(
+        _NAME, "rho", rho, "a finite number below 0", lambda x: -jnp.inf < x < 0.0
+    )
+    check_confidence(_NAME, confidence)
+    return _extended_pareto(samples, k, confidence, few, rho)
