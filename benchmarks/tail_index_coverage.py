@@ -2,7 +2,7 @@
 
 Of each law, all of them symmetric, replications of a sample are drawn. The estimators of
 the tail are given the absolute values, at three fixed k and at the k that the automatic
-choices take; those of a stable law the draws. Covered is the tail index; of the
+choices take (`hill, uncorrected`: the interval of an exact power law); those of a stable law the draws. Covered is the tail index; of the
 light-tailed laws, whose index is infinite, gamma = 0, by the estimators that can say so.
 The absolute values of Laplace's law are exponential, and have gamma = 0 at every k; those
 of a Gaussian only in the limit.
@@ -46,6 +46,8 @@ def estimates(draws: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
     for k in FIXED_K:
         results |= {
             f"hill, k = {k}": TI.hill(sizes, k),
+            f"hill, uncorrected, k = {k}": TI.hill(sizes, k, interval="uncorrected"),
+            f"extended_pareto, k = {k}": TI.extended_pareto(sizes, k),
             f"kernel, k = {k}": TI.kernel(sizes, k),
             f"moment, k = {k}": TI.moment(sizes, k),
             f"pickands, k = {k}": TI.pickands(sizes, k),

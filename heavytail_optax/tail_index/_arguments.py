@@ -55,7 +55,7 @@ def check_samples(
     elif not -samples.ndim <= axis < samples.ndim:
         if samples.ndim:
             raise value_error(function, "axis", accepted, axis)
-    else:
+    elif axis not in (-1, samples.ndim - 1):  # else it would be copied all the same
         samples = jnp.moveaxis(samples, axis, -1)
     if samples.ndim == 0 or samples.shape[-1] < least:
         accepted = f"of at least {least} draws along the axis"

@@ -28,6 +28,12 @@ def _maxima(blocks: jax.Array) -> jax.Array:
     return blocks[..., 0]
 
 
+def _top(samples: jax.Array, count: int) -> jax.Array:
+    # Where the result is cut into parts, XLA for CPUs sorts all that was searched, which
+    # takes five times as long; the barrier keeps the cut apart from the search.
+    return jax.lax.optimization_barrier(jax.lax.top_k(samples, count)[0])
+
+
 def largest(samples: jax.Array, count: int) -> jax.Array:
     """The `count` largest draws along the last axis, in descending order.
 
@@ -40,7 +46,7 @@ def largest(samples: jax.Array, count: int) -> jax.Array:
     """
     size = samples.shape[-1]
     if not are_few_of_many(count, size):
-        return jax.lax.top_k(samples, count)[0]
+        return _top(samples, count)
     # At the root of their ratio both searches look at as many numbers; beyond 128 the
     # halving of the blocks is no longer one loop.
     length = 2 ** min(7, round(np.log2(size / count) / 2))
@@ -54,7 +60,7 @@ def largest(samples: jax.Array, count: int) -> jax.Array:
         samples, index.reshape(*batch, count * length), axis=-1
     )
     left_over = samples[..., num_blocks * length :]
-    return jax.lax.top_k(jnp.concatenate([chosen, left_over], axis=-1), count)[0]
+    return _top(jnp.concatenate([chosen, left_over], axis=-1), count)
 
 
 def order_statistic(samples: jax.Array, rank: jax.Array) -> jax.Array:
