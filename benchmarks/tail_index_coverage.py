@@ -90,7 +90,8 @@ def row(law: str, truth: float, name: str, values: np.ndarray) -> dict[str, str]
         covers = np.isinf(upper) & np.isfinite(lower)
     if is_light and not name.startswith(("moment", "pickands", "generalised")):
         covers = None  # these have no interval that could cover it
-    median = np.median(estimate)
+    # A draw of exactly zero, one in ten million, has no logarithm.
+    median = np.nanmedian(estimate)
     return {
         "law": law,
         "estimator": name,

@@ -594,8 +594,14 @@ def of_top(function, least, most=59, **others):
     )
 
 
+BAD_INTERVAL = (types(None, 1), values("x", ""))
 TAIL_INDEX = (
-    of_top(hto.tail_index.hill, 1),
+    of_top(hto.tail_index.hill, 1, interval=BAD_INTERVAL),
+    of_top(
+        hto.tail_index.extended_pareto,
+        1,
+        rho=(BAD_NUMBER, values(0.0, 1.0, -np.inf, np.nan, np.ones(2))),
+    ),
     # Of the batch, or a scalar.
     Public(
         "hill",
@@ -609,6 +615,7 @@ TAIL_INDEX = (
         hto.tail_index.kernel,
         1,
         kernel=(types(None, 1, ("uniform",)), values("x", "")),
+        interval=BAD_INTERVAL,
     ),
     of_top(hto.tail_index.generalised_pareto, 5),
     of_top(hto.tail_index.hill_drift, 8, plain=True),
@@ -641,7 +648,7 @@ TAIL_INDEX = (
         hto.tail_index.choose_k_by_bootstrap,
         {"samples": DRAWS, "key": 0, "num_resamples": 2},
         {
-            **WITHOUT_CONFIDENCE,
+            **OF_SAMPLES,
             "key": BAD_KEY,
             "num_resamples": BAD_COUNT,
             "max_k": (NO_COUNT, values(19, -1, 60)),
@@ -652,7 +659,7 @@ TAIL_INDEX = (
         hto.tail_index.choose_k_by_distance,
         {"samples": DRAWS},
         {
-            **WITHOUT_CONFIDENCE,
+            **OF_SAMPLES,
             "min_k": (NO_COUNT, types(None), values(1, -1, 60)),
             "max_k": (NO_COUNT, values(1, -1, 60)),
             "num_candidates": BAD_COUNT,

@@ -110,6 +110,7 @@ NAMESPACES = {
         "choose_k_by_bootstrap",
         "choose_k_by_distance",
         "compare_fits",
+        "extended_pareto",
         "generalised_pareto",
         "goodness_of_fit",
         "hill",
@@ -193,7 +194,10 @@ SIGNATURES = {
         ["loss_fn", "params", "key"],
         ["args=()", "num_samples=100"],
     ),
-    "tail_index.hill": (["samples", "k"], ["axis=-1", "confidence=0.95"]),
+    "tail_index.hill": (
+        ["samples", "k"],
+        ["interval='corrected'", "axis=-1", "confidence=0.95"],
+    ),
     "tail_index.log_moment": (
         ["samples", "block_size=None"],
         ["axis=-1", "confidence=0.95"],

@@ -40,7 +40,9 @@ def _kernel(
         middle = gamma + share * (corrected_gamma(hill, logs, k) - hill)
         centred = weights + share * (3.0 - 6.0 * place) / k
         centre = middle, 1.0 / jnp.sum(centred**2)
-    return from_mean_of_exponentials(gamma, equivalent, k, threshold, confidence, centre)
+    return from_mean_of_exponentials(
+        gamma, equivalent, k, threshold, confidence, centre
+    )
 
 
 def kernel(

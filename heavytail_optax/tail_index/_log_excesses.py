@@ -51,7 +51,9 @@ def log_excesses(samples: jax.Array, k: jax.Array, few: int | None) -> LogExcess
     is_valid &= ~jnp.any(jnp.isnan(samples), axis=-1)
     safe = jnp.where(is_valid, threshold, 1.0)[..., None]
     is_above = samples > safe
-    values = jnp.where(is_above, jnp.log(jnp.where(is_above, samples, safe) / safe), 0.0)
+    values = jnp.where(
+        is_above, jnp.log(jnp.where(is_above, samples, safe) / safe), 0.0
+    )
     return LogExcesses(jnp.where(is_valid[..., None], values, jnp.nan), threshold)
 
 
@@ -82,9 +84,7 @@ def hill_gamma(excesses: LogExcesses, k: jax.Array) -> jax.Array:
     return jnp.sum(excesses.values, axis=-1) / k
 
 
-def mean_power(
-    excesses: LogExcesses, gamma: jax.Array, k: jax.Array, rho
-) -> jax.Array:
+def mean_power(excesses: LogExcesses, gamma: jax.Array, k: jax.Array, rho) -> jax.Array:
     """The mean of `(X / threshold)^(rho / gamma)`: `1 / (1 - rho)` under a power law."""
     safe = jnp.where(gamma > 0.0, gamma, 1.0)[..., None]
     return 1.0 + jnp.sum(jnp.expm1(rho * excesses.values / safe), axis=-1) / k

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-
 # Below this size, or above this share, a plain search is as quick.
 _MANY_DRAWS = 2**16
 _FEW_OF_THEM = 64
@@ -55,7 +54,8 @@ def largest(samples: jax.Array, count: int) -> jax.Array:
     whole = jax.lax.stop_gradient(samples[..., : num_blocks * length])
     maxima = _maxima(whole.reshape(*batch, num_blocks, length))
     blocks = jax.lax.top_k(maxima, count)[1]
-    index = blocks[..., None] * length + jnp.arange(length, dtype=blocks.dtype)
+    place = jax.lax.broadcasted_iota(blocks.dtype, (*blocks.shape, length), blocks.ndim)
+    index = blocks[..., None] * length + place
     chosen = jnp.take_along_axis(
         samples, index.reshape(*batch, count * length), axis=-1
     )

@@ -54,6 +54,23 @@ def test_distance_against_brute_force():
         assert expected[int(got.k[row]) - 10] < expected.min() + 1e-4
 
 
+def test_the_interval_is_of_fewer_draws():
+    draws = jnp.abs(hto.tails.alpha_stable(1.5).sample(jax.random.key(3), (3, 5000)))
+    for choice in (
+        TI.choose_k_by_distance(draws, confidence=0.8),
+        TI.choose_k_by_bootstrap(draws, 0, num_resamples=20, confidence=0.8),
+    ):
+        np.testing.assert_array_equal(
+            choice.interval_k, np.round(np.asarray(choice.k) ** 0.75)
+        )
+        hill = TI.hill(draws, choice.k)
+        np.testing.assert_allclose(choice.index.estimate, hill.estimate, rtol=1e-4)
+        np.testing.assert_array_equal(choice.index.threshold, hill.threshold)
+        expected = TI.extended_pareto(draws, choice.interval_k, confidence=0.8)
+        np.testing.assert_allclose(choice.index.lower, expected.lower, rtol=1e-3)
+        np.testing.assert_allclose(choice.index.upper, expected.upper, rtol=1e-3)
+
+
 @pytest.mark.slow
 def test_few_candidates_and_points_come_close():
     draws = jnp.abs(hto.tails.student_t(3.0).sample(jax.random.key(0), (5000,)))

@@ -8,7 +8,7 @@ import scipy.stats
 from statistical_checks import FALSE_ALARM_RATE, law_p_value
 
 import heavytail_optax as hto
-from heavytail_optax.tail_index._order_statistics import order_statistic
+from heavytail_optax.tail_index._order_statistics import largest, order_statistic
 
 EPS = float(jnp.finfo(jnp.float32).eps)
 DRAWS = hto.tails.pareto(1.5).sample(jax.random.key(0), (4, 500))
@@ -31,6 +31,43 @@ def test_the_formula(k):
     np.testing.assert_array_equal(got.threshold, -np.sort(-DRAWS, axis=-1)[:, k])
     assert got.k.dtype == jnp.int32
     assert (got.k == k).all()
+
+
+def test_the_largest_of_many_are_those_of_a_sort():
+    """Found block by block; with a rest that fills no block, ties, and infinities."""
+    size = 2**16 + 7
+    draws = np.array(
+        hto.tails.symmetric_pareto(1.5).sample(jax.random.key(5), (3, size))
+    )
+    draws[0, -3:] = 1e6
+    draws[1, :5000] = 50.0
+    draws[2, [5, 77, 78, -1]] = [np.inf, 3e38, np.inf, -np.inf]
+    for count in (1, 2, 300, 1024):
+        got = largest(jnp.asarray(draws), count)
+        np.testing.assert_array_equal(got, -np.sort(-draws, axis=-1)[:, :count])
+    for place in (0, 130, size - 1):
+        with_nan = jnp.asarray(draws).at[2, place].set(jnp.nan)
+        assert jnp.isnan(largest(with_nan, 3)[:, 0]).tolist() == [False, False, True]
+        assert jnp.isnan(hto.tail_index.hill(with_nan, 3).estimate[2])
+    with jax.enable_x64():
+        got = largest(jnp.asarray(draws, jnp.float64), 20)
+        np.testing.assert_array_equal(got, -np.sort(-draws, axis=-1)[:, :20])
+
+
+def test_few_of_many_draws_and_a_traced_k_agree():
+    draws = hto.tails.pareto(1.5).sample(jax.random.key(6), (2, 2**16))
+    for k in (1, 40, 900):
+        one = hto.tail_index.hill(draws, k)
+        other = hto.tail_index.hill(draws, jnp.asarray(k))
+        for got, expected in zip(one, other, strict=True):
+            np.testing.assert_allclose(got, expected, rtol=1e-4)
+
+
+def test_the_corrected_interval_is_that_of_the_extended_pareto_law():
+    one = hto.tail_index.hill(DRAWS, 100, confidence=0.9)
+    other = hto.tail_index.extended_pareto(DRAWS, 100, confidence=0.9)
+    np.testing.assert_allclose(one.lower, other.lower, rtol=1e-5)
+    np.testing.assert_allclose(one.upper, other.upper, rtol=1e-5)
 
 
 def test_float64():

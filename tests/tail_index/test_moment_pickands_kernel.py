@@ -24,6 +24,19 @@ def test_moment_formula():
     )
 
 
+@pytest.mark.parametrize("k", [20, 60])
+def test_the_moment_interval_is_moved_by_the_bias(k):
+    draws = hto.tails.pareto(1.5).sample(jax.random.key(6), (20_000, k + 1))
+    gamma = np.asarray(TI.moment(draws, k).gamma, np.float64)[:, None]
+    # The next term is of the order of 1 / k^2.
+    assert means_p_value(gamma, [1 / 1.5 - 3 / k], 5 / k**2) > FALSE_ALARM_RATE
+    assert means_p_value(gamma, [1 / 1.5], 5 / k**2) < FALSE_ALARM_RATE
+    got = TI.moment(DRAWS, k)
+    ends = np.arcsinh(1 / np.stack([got.upper, got.lower]))
+    centre = np.arcsinh(np.asarray(got.gamma) + 3 / k)
+    np.testing.assert_allclose(ends.mean(axis=0), centre, rtol=1e-4)
+
+
 def test_moment_variance_of_a_bounded_law():
     """Of the uniform law gamma is -1, and the formula gives 4 * 3 * 7 / 15."""
     draws = jax.random.uniform(jax.random.key(1), (2000, 2000), minval=1.0, maxval=2.0)
