@@ -22,7 +22,7 @@ def _descending(
 
 
 def plot_hill(samples: Any, max_k: int | None = None, *, axes: Any = None) -> Any:
-    """Draws Hill's estimate against k, with its interval of 95 %.
+    """Draws Hill's estimate against k, with the band of 95 % of an exact power law.
 
     A power law has a level stretch. Where there is none, there is no index to read off.
 

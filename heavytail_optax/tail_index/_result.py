@@ -35,6 +35,13 @@ class TailIndex(NamedTuple):
     threshold: jax.Array
 
 
+def describe_index(index: TailIndex) -> str:
+    """`estimate (lower to upper)` of one index, for people."""
+    lower, upper = float(index.lower), float(index.upper)
+    interval = "no index" if lower == float("inf") else f"{lower:.2f} to {upper:.2f}"
+    return f"{float(index.estimate):.2f} ({interval})"
+
+
 def normal_quantile(confidence, dtype) -> jax.Array:
     """Half the width of a two-sided normal interval, in standard errors."""
     return jax.scipy.special.ndtri(0.5 + 0.5 * jnp.asarray(confidence, dtype))

@@ -12,7 +12,7 @@ from heavytail_optax.tail_index._generalised_pareto import (
 from heavytail_optax.tail_index._goodness import HillDrift, hill_drift
 from heavytail_optax.tail_index._hill import hill
 from heavytail_optax.tail_index._order_statistics import largest
-from heavytail_optax.tail_index._result import TailIndex
+from heavytail_optax.tail_index._result import TailIndex, describe_index
 
 _NAME = "assess_tail"
 _FEWEST = 30  # of the largest draws; with fewer, no test has any power
@@ -105,8 +105,7 @@ def _decide(
             f"With fewer than {_FEWEST} of the largest draws no test has any power."
         )
         return "cannot tell", f"Cannot tell: {of_draws} are too few.", (reason,)
-    interval = f"{float(index.estimate):.2f} ({float(index.lower):.2f} to "
-    interval += f"{float(index.upper):.2f})"
+    interval = describe_index(index)
     is_heavier = bool(pareto.upper < float("inf"))
     gamma = f"{float(pareto.gamma):.2f} +- {float(pareto.gamma_standard_error):.2f}"
     least = float(pareto.lower)  # infinite if all of gamma's interval is below zero

@@ -137,17 +137,19 @@ def _draw_layers(
             middle, low, high = (
                 float(x) for x in (index.estimate, index.lower, index.upper)
             )
-            if not np.isfinite([middle, low, high]).all():
-                continue
-            is_heavy = tail.verdict == "heavy-tailed"
-            axes.errorbar(
-                place + shift + room * ((number + 0.5) / 3 - 0.5),
-                middle,
-                yerr=[[middle - low], [high - middle]],
-                color=colour,
-                marker=marker,
-                markersize=4,
-                markerfacecolor=colour if is_heavy else "white",
-                linewidth=1,
-                capsize=2,
-            )
+            x = place + shift + room * ((number + 0.5) / 3 - 0.5)
+            if np.isfinite([low, high]).all():
+                # The estimate may lie outside of its interval, which tells of bias.
+                half = 0.5 * (high - low)
+                axes.errorbar(x, low + half, half, color=colour, linewidth=1, capsize=2)
+            if np.isfinite(middle):
+                is_heavy = tail.verdict == "heavy-tailed"
+                face = colour if is_heavy else "white"
+                axes.plot(
+                    *(x, middle),
+                    color=colour,
+                    marker=marker,
+                    markersize=4,
+                    markerfacecolor=face,
+                    linestyle="none",
+                )

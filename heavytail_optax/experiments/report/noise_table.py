@@ -15,6 +15,7 @@ from heavytail_optax.experiments.report.diagnosed_runs import DiagnosedRun
 from heavytail_optax.experiments.report.number_format import format_number
 from heavytail_optax.experiments.report.text_table import text_tables
 from heavytail_optax.tail_index import TailFit
+from heavytail_optax.tail_index._result import describe_index
 
 _RIVALS = ALTERNATIVES["projection"]
 _NAMES = {"student_t": "Student", "stable": "stable"}
@@ -64,7 +65,8 @@ def noise_csv(runs: Sequence[DiagnosedRun]) -> str:
 _NOTES = (
     (
         "Hill: tail index from the k largest of so many independent draws, with its 95% "
-        "interval, of use only where the verdict is heavy-tailed. The norm is that of "
+        "interval, which allows for bias; of use only where the verdict is heavy-tailed. "
+        "An interval without the estimate says that it is biased. The norm is that of "
         "g_i - g, of a small batch's gradient and that of all training images; the other "
         "two are absolute values along a direction drawn once, and of a coordinate drawn "
         "for each batch."
@@ -95,11 +97,7 @@ def _tails_table(run: DiagnosedRun, width: int):
 def _hill(tail: LayerTail) -> str:
     if tail.assessment is None:
         return NOTHING
-    index = tail.assessment.index
-    value, low, high = (
-        f"{float(x):.2f}" for x in (index.estimate, index.lower, index.upper)
-    )
-    return f"{value} ({low} to {high})"
+    return describe_index(tail.assessment.index)
 
 
 def _fits_table(run: DiagnosedRun, width: int):
@@ -131,8 +129,7 @@ def _verdicts(run: DiagnosedRun) -> list[str]:
         lines.append(
             "- During training, by track_tail_index in the chain: Hill's estimate from the "
             f"{int(index.k)} largest norms of {run.fresh.noise_norms.size} is "
-            f"{float(index.estimate):.2f} ({float(index.lower):.2f} to "
-            f"{float(index.upper):.2f}). The noise changes its size during training, so that "
+            f"{describe_index(index)}. The noise changes its size during training, so that "
             "these are no draws of one law: see the picture."
         )
     return lines
@@ -185,6 +182,7 @@ def _row(run: DiagnosedRun, tail: LayerTail) -> dict[str, Any]:
     names = (
         *("k", "hill", "standard_error", "lower", "upper"),
         *("outer_hill", "drift_p_value", "gamma", "gamma_standard_error"),
+        *("pareto_fit_lower", "pareto_fit_upper"),
     )
     values |= dict.fromkeys(names)
     if tail.assessment is not None:
@@ -193,7 +191,7 @@ def _row(run: DiagnosedRun, tail: LayerTail) -> dict[str, Any]:
         numbers = (
             *(found.k, index.estimate, index.standard_error, index.lower, index.upper),
             *(drift.outer_estimate, drift.p_value),
-            *(pareto.gamma, pareto.gamma_standard_error),
+            *(pareto.gamma, pareto.gamma_standard_error, pareto.lower, pareto.upper),
         )
         values |= {
             name: number if isinstance(number, int) else float(number)
