@@ -22,8 +22,8 @@ def sample(request):
 @pytest.mark.parametrize("k", [58, 150])
 def test_the_index(sample, k):
     """Theirs is the exponent of the density and counts the draw at the threshold."""
-    if sample[k] == sample[k + 1] or sample[k] == sample[k - 1]:
-        pytest.skip("tied draws at the threshold")
+    while sample[k] in (sample[k - 1], sample[k + 1]):
+        k += 1  # with ties at the threshold the two mean different draws
     fit = powerlaw.Fit(sample, xmin=sample[k], verbose=False)
     got = TI.hill(jnp.asarray(sample, jnp.float32), k).estimate * (k + 1) / k
     np.testing.assert_allclose(got, fit.power_law.alpha - 1.0, rtol=1e-4)

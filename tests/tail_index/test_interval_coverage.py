@@ -13,7 +13,9 @@ import pytest
 import heavytail_optax as hto
 
 TI = hto.tail_index
+INFINITE = float("inf")
 LAWS = {
+    "laplace": (INFINITE, jax.random.laplace),
     "pareto": (1.5, hto.tails.symmetric_pareto(1.5).sample),
     "student": (3.0, hto.tails.student_t(3.0).sample),
     "stable": (1.5, hto.tails.alpha_stable(1.5).sample),
@@ -27,7 +29,11 @@ def coverage(estimator, law, size=10_000):
     def covers(key):
         draw_key, key = jax.random.split(key)
         result = estimator(jnp.abs(sample(draw_key, (size,))), key)
-        return (result.lower <= alpha) & (alpha <= result.upper)
+        # The interval of an infinite index begins below: all of gamma's is not below 0.
+        begins = (
+            jnp.isfinite(result.lower) if alpha == INFINITE else result.lower <= alpha
+        )
+        return begins & (alpha <= result.upper)
 
     keys = jax.random.split(jax.random.key(10), 1000)
     return np.mean(jax.lax.map(covers, keys, batch_size=50))
@@ -38,11 +44,15 @@ ESTIMATORS = {
     "kernel": TI.kernel,
     "extended_pareto": TI.extended_pareto,
     "generalised_pareto": TI.generalised_pareto,
+    "moment": TI.moment,
     "pickands": TI.pickands,
 }
 
 
-@pytest.mark.parametrize("law", LAWS)
+HEAVY = [name for name in LAWS if name != "laplace"]
+
+
+@pytest.mark.parametrize("law", HEAVY)
 @pytest.mark.parametrize(
     ("name", "k"),
     [
@@ -60,6 +70,22 @@ def test_at_a_given_k(name, k, law):
     assert 0.92 <= observed <= 0.97
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "k"),
+    [("moment", 50), ("moment", 100), ("pickands", 50), ("pickands", 500)]
+    + [("generalised_pareto", k) for k in (50, 100, 500)],
+)
+def test_of_an_exponential_tail(name, k):
+    observed = coverage(lambda draws, _: ESTIMATORS[name](draws, k), "laplace")
+    assert 0.92 <= observed <= 0.97
+
+
+@pytest.mark.slow
+def test_the_moment_estimator_with_too_many_draws_of_an_exponential_tail():
+    assert coverage(lambda draws, _: TI.moment(draws, 1000), "laplace") < 0.85
+
+
 @pytest.mark.parametrize("law", ["student", "stable"])
 @pytest.mark.parametrize("estimator", [TI.hill, TI.kernel])
 def test_without_the_correction(estimator, law):
@@ -69,7 +95,7 @@ def test_without_the_correction(estimator, law):
     assert observed < 0.85
 
 
-@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("law", HEAVY)
 def test_at_the_k_of_the_least_distance(law):
     def choose(draws, _):
         return TI.choose_k_by_distance(draws, num_candidates=60, num_points=300)
@@ -83,7 +109,7 @@ def test_at_the_k_of_the_least_distance(law):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("law", HEAVY)
 def test_at_the_k_of_the_bootstrap(law):
     def choose(draws, key):
         return TI.choose_k_by_bootstrap(draws, key, num_resamples=100).index
@@ -92,7 +118,7 @@ def test_at_the_k_of_the_bootstrap(law):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("law", HEAVY)
 def test_at_a_chosen_k_of_many_draws(law):
     """The interval is made of `k^(3/4)` draws: that also serves a hundred times as many."""
 
