@@ -13,8 +13,10 @@ from heavytail_optax import cli
 from heavytail_optax.experiments.measures import gradient_noise, noise_tails
 from heavytail_optax.experiments.measures.gradient_noise import SIZES, NoiseDraws
 from heavytail_optax.experiments.measures.noise_record import read_noise
+from heavytail_optax.experiments.report import noise_figure
+from heavytail_optax.experiments.report.noise_figure import draw_noise
 from heavytail_optax.experiments.storage.run_lock import RunLock
-from heavytail_optax.tail_index import hill, propose_settings
+from heavytail_optax.tail_index import generalised_pareto, hill, propose_settings
 
 METHODS = ("sgd", "balanced")
 LAYERS = ("all", "first")
@@ -105,6 +107,13 @@ def test_a_run_leaves_verdicts_table_and_picture(copied, drawn, capsys):
         expected = hill(draws, 40)
         for name, value in (("hill", 0), ("standard_error", 1), ("lower", 2)):
             assert float(row[name]) == pytest.approx(float(expected[value]), rel=1e-4)
+        fit = generalised_pareto(draws, 40, confidence=0.98)
+        for name, value in (
+            ("gamma", fit.gamma),
+            ("pareto_fit_lower", fit.lower),
+            ("pareto_fit_upper", fit.upper),
+        ):
+            assert float(row[name]) == pytest.approx(float(value), rel=1e-3)
         assert row["sentence"].endswith(".")
         assert bool(row["stable_ratio"]) == (row["noise"] != "norm")
         assert row["verdict"] != "not heavy-tailed"
@@ -115,6 +124,26 @@ def test_a_run_leaves_verdicts_table_and_picture(copied, drawn, capsys):
         kept.of("norm"), kept.gradient_norms.astype(np.float32), 0.05
     )
     assert f"--max-norm {float(expected.max_norm):.3g}" in output
+
+
+@pytest.mark.usefixtures("few_fits", "drawn")
+def test_the_picture_has_intervals_that_leave_the_estimate_out(copied, monkeypatch):
+    """As they do where it is biased: that of a bounded law lies above it."""
+    shown = []
+    monkeypatch.setattr(noise_figure, "plot_noise", lambda _, runs: shown.extend(runs))
+    assert diagnose(copied, "--draws", DRAWS) == 0
+    indices = [tail.assessment.index for run in shown for tail in run.tails]
+    layers = draw_noise(shown).axes[3]
+    ends = [
+        segment[:, 1] for bars in layers.collections for segment in bars.get_segments()
+    ]
+    expected = [(float(i.lower), float(i.upper)) for i in indices]
+    drawn = [pair for pair in expected if np.isfinite(pair).all()]
+    np.testing.assert_allclose(sorted(map(tuple, ends)), sorted(drawn), rtol=1e-3)
+    heights = {float(y) for line in layers.lines for y in np.ravel(line.get_ydata())}
+    for index in indices:
+        assert any(np.isclose(y, float(index.estimate), rtol=1e-4) for y in heights)
+    assert any(float(i.lower) > float(i.estimate) for i in indices)
 
 
 @pytest.mark.usefixtures("few_fits")
