@@ -2,12 +2,17 @@
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from heavytail_optax._plot_axes import plot_axes
 from heavytail_optax._validation import check_count
 from heavytail_optax.tail_index._arguments import check_samples
-from heavytail_optax.tail_index._hill import hill_path
+from heavytail_optax.tail_index._hill import hill, hill_path
+
+_FEWEST_SHOWN = 5  # the interval of fewer is off every scale
+_BAND_PLACES = 200
 
 
 def _descending(
@@ -21,10 +26,30 @@ def _descending(
     return np.sort(np.asarray(draws, np.float64))[::-1], k
 
 
+def _intervals(
+    descending: np.ndarray, k: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Some of the k, and the interval of Hill's estimate at each."""
+    if k.size > _BAND_PLACES:
+        places = np.geomspace(k[0], k[-1], _BAND_PLACES).round()
+        k = np.unique(places.astype(k.dtype))
+
+    def interval(k: jax.Array) -> tuple[jax.Array, jax.Array]:
+        index = hill(draws, k)
+        return index.lower, index.upper
+
+    draws = jnp.asarray(descending)
+    lower, upper = jax.lax.map(interval, jnp.asarray(k))
+    # A band cannot reach infinity; there is a gap.
+    is_finite = np.isfinite(lower) & np.isfinite(upper)
+    return k, *(np.where(is_finite, ends, np.nan) for ends in (lower, upper))
+
+
 def plot_hill(samples: Any, max_k: int | None = None, *, axes: Any = None) -> Any:
-    """Draws Hill's estimate against k, with the band of 95 % of an exact power law.
+    """Draws Hill's estimate against k, and its intervals of 95 % as a band.
 
     A power law has a level stretch. Where there is none, there is no index to read off.
+    The intervals allow for bias: where the line leaves the band, the estimate is biased.
 
     Args:
       samples: floating array, all of it one sample: norms, or absolute values.
@@ -49,11 +74,16 @@ def plot_hill(samples: Any, max_k: int | None = None, *, axes: Any = None) -> An
     descending, max_k = _descending("plot_hill", samples, "max_k", max_k)
     axes = plot_axes("plot_hill", axes)
     path = hill_path(descending, max_k)
-    k, alpha, error = (np.asarray(x) for x in path[:3])
-    few = k < 5  # the interval of so few is off every scale
+    k, alpha = np.asarray(path.k), np.asarray(path.estimate)
+    few = k < _FEWEST_SHOWN
+    top = axes.get_ylim()[1] if axes.has_data() else 0.0
     axes.plot(k[~few], alpha[~few])
-    half = 1.96 * error[~few]
-    axes.fill_between(k[~few], alpha[~few] - half, alpha[~few] + half, alpha=0.3)
+    ends = _intervals(descending[: max_k + 1], k[~few])
+    axes.fill_between(*ends, alpha=0.3)
+    # The intervals of the fewest draws would leave no room for all others.
+    highest = 2.0 * np.max(alpha[~few], initial=0.0, where=np.isfinite(alpha[~few]))
+    if max(top, highest) > 0.0:
+        axes.set_ylim(0.0, max(top, highest))
     axes.set_xlabel("k, the number of largest draws")
     axes.set_ylabel("tail index")
     return axes

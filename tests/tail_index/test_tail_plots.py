@@ -22,8 +22,30 @@ def test_hill_plot(tmp_path):
     np.testing.assert_array_equal(line.get_xdata(), k)
     expected = TI.hill_path(DRAWS, 100).estimate[4:]
     np.testing.assert_allclose(line.get_ydata(), expected, rtol=1e-4)
+    (band,) = axes.collections
+    corners = band.get_paths()[0].vertices
+    for k in (5, 40, 100):
+        index = TI.hill(DRAWS, k)
+        ends = corners[corners[:, 0] == k, 1]
+        expected = [index.lower, index.upper]
+        np.testing.assert_allclose([ends.min(), ends.max()], expected, rtol=1e-4)
     assert TI.plot_hill(DRAWS, axes=axes) is axes
     assert saved(axes, tmp_path / "hill.png") > 1000
+
+
+def test_hill_plot_of_a_light_tail(tmp_path):
+    """The line leaves the band; with three draws there is nothing to draw but axes."""
+    draws = np.abs(np.random.default_rng(0).normal(size=20_000))
+    axes = TI.plot_hill(draws, 2000)
+    (line,), (band,) = axes.lines, axes.collections
+    corners = np.concatenate([path.vertices for path in band.get_paths()])
+    assert line.get_ydata()[-1] < corners[corners[:, 0] == 2000, 1].min()
+    assert len(corners) < 500
+    # Another with lower estimates on the same axes leaves them as high.
+    top = axes.get_ylim()[1]
+    np.testing.assert_allclose(top, 2 * line.get_ydata().max())
+    assert TI.plot_hill(DRAWS, axes=axes).get_ylim() == (0.0, top)
+    assert saved(TI.plot_hill(draws[:4]), tmp_path / "few.png") > 1000
 
 
 def test_pareto_quantiles(tmp_path):
