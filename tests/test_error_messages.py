@@ -600,7 +600,7 @@ TAIL_INDEX = (
     of_top(
         hto.tail_index.extended_pareto,
         1,
-        rho=(BAD_NUMBER, values(0.0, 1.0, -np.inf, np.nan, np.ones(2))),
+        rho=(BAD_NUMBER, values(0.0, 1.0, -0.001, -101, -np.inf, np.nan, np.ones(2))),
     ),
     # Of the batch, or a scalar.
     Public(
@@ -731,6 +731,7 @@ TAIL_INDEX = (
             ),
             "params": (values(None, {"w": VECTOR}),),
             "k": (NO_COUNT, values(0, -1, 6)),
+            "interval": BAD_INTERVAL,
             "confidence": BAD_CONFIDENCE,
         },
     ),

@@ -28,7 +28,7 @@ class ChosenK(NamedTuple):
         as chance, and it was chosen by looking at the draws. So the interval is not one
         of these k draws: it is that of `extended_pareto` with the `interval_k` largest.
         It may leave the estimate out, which then is biased.
-      interval_k: `k^(3/4)`, and k itself up to ten; dtype=int32.
+      interval_k: `k^(3/4)`, but at least ten, or k if that is less; dtype=int32.
       criterion: what was made small: the Kolmogorov-Smirnov distance, or the bootstrap
         mean square of the auxiliary statistic in the larger resample, in units of
         gamma^4.

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from heavytail_optax._validation import check_count, type_error, value_error
 from heavytail_optax.tail_index._arguments import check_samples
+from heavytail_optax.tail_index._log_excesses import log_excesses_over_last
 from heavytail_optax.tail_index._order_statistics import largest
 from heavytail_optax.tail_index._tail_laws import (
     lognormal_fit,
@@ -210,10 +211,7 @@ def compare_fits(
         raise type_error(_NAME, "alternatives", accepted, alternatives)
     if any(name not in _ALTERNATIVES for name in alternatives):
         raise value_error(_NAME, "alternatives", accepted, alternatives)
-    descending = largest(samples, k + 1)
-    threshold = descending[..., -1:]
-    safe = jnp.where(threshold > 0.0, threshold, jnp.nan)
-    y = jnp.log(descending[..., :-1] / safe)
+    y = log_excesses_over_last(largest(samples, k + 1)).values
     names = tuple(name for name in _ALTERNATIVES if name in alternatives)
     fits = _compare_each(y.reshape(-1, k), names)
     return jax.tree.map(lambda x: x.reshape(samples.shape[:-1]), fits)

@@ -17,7 +17,7 @@ from heavytail_optax.tail_index._log_excesses import (
     hill_gamma,
     log_excesses,
     mean_power,
-    static_count,
+    search_count,
 )
 from heavytail_optax.tail_index._result import TailIndex, from_mean_of_exponentials
 
@@ -25,14 +25,17 @@ _NAME = "extended_pareto"
 
 
 def corrected_gamma(
-    gamma: jax.Array, excesses: LogExcesses, k: jax.Array, rho=-1.0
+    gamma: jax.Array, excesses: LogExcesses, k: jax.Array | int, rho=-1.0
 ) -> jax.Array:
-    """Hill's estimate of gamma less its bias; the mean is exact to O(1/k^2)."""
+    """Hill's estimate of gamma less its bias; infinite where that is.
+
+    Under an exact power law its mean is gamma, to the order of 1 / k.
+    """
     factor = (1.0 - 2.0 * rho) * (1.0 - rho) ** 2 / -(rho**3)
     # E of the mean power falls short of its limit by this, since gamma is estimated.
     of_few = (1.0 - 2.0 * rho) / (-rho * (1.0 - rho) * k)
     apart = mean_power(excesses, gamma, k, rho) - 1.0 / (1.0 - rho)
-    return gamma * (1.0 + factor * apart + of_few)
+    return jnp.where(gamma < jnp.inf, gamma * (1.0 + factor * apart + of_few), gamma)
 
 
 def equivalent_count(k: jax.Array, rho=-1.0) -> jax.Array:
@@ -75,11 +78,13 @@ def extended_pareto(
       \hat\gamma = \hat\gamma_H \Bigl(
         1 + \frac{(1 - 2\rho)(1 - \rho)^2}{-\rho^3}
         \Bigl(E - \frac{1}{1 - \rho}\Bigr)
+        + \frac{1 - 2\rho}{-\rho (1 - \rho) k}
       \Bigr),
       \qquad E = \frac1k \sum_{i=1}^{k}
         \Bigl(\frac{X_{(i)}}{t}\Bigr)^{\rho / \hat\gamma_H},
 
-    or `gamma_H (1 + 12 (E - 1/2))` for rho = -1. This makes the standard error
+    or `gamma_H (1 + 12 (E - 1/2) + 3 / (2k))` for rho = -1; the last term makes the mean
+    right for few draws. This makes the standard error
     `(1 - rho) / -rho` times Hill's, twice for rho = -1, at the same k; but k may be
     far larger before bias shows. rho is -1 for stable laws, `-2 / alpha`
     for Student's, minus infinity for a Pareto law. It need not be right: with -1, three
@@ -90,13 +95,14 @@ def extended_pareto(
         positive, or the result is NaN.
       k: how many of the largest draws to use, from 1 to n - 1, as for `hill`; the
         interval is that of the theory from ten on.
-      rho: the second-order parameter, negative.
+      rho: the second-order parameter, from -100 to -0.01.
       axis: the axis of the draws; None takes all axes together.
       confidence: of the interval, between 0 and 1.
 
     Returns:
       A `TailIndex`; each field has the shape of the samples without the axis. gamma may
-      be below zero: a tail that gets lighter faster than any power law allows for.
+      be below zero, for a tail that gets lighter faster than any power law does, and
+      then the interval begins at infinity. One infinite draw makes the index zero.
 
     Raises:
       TypeError: if an argument has the wrong type.
@@ -119,10 +125,11 @@ def extended_pareto(
     """
     samples = check_samples(_NAME, samples, axis)
     size = samples.shape[-1]
-    few = static_count(k, size)
+    few = search_count(k, size)
     k = check_traced_integer(_NAME, "k", k, size - 1, samples.shape[:-1])
     check_scalar(
-        _NAME, "rho", rho, "a finite number below 0", lambda x: -jnp.inf < x < 0.0
+        _NAME, "rho", rho, "a number from -100 to -0.01", lambda x: -100 <= x <= -0.01
     )
     check_confidence(_NAME, confidence)
+    rho = jnp.asarray(rho, samples.dtype)
     return _extended_pareto(samples, k, confidence, few, rho)

@@ -13,14 +13,13 @@ from heavytail_optax.tail_index._order_statistics import largest
 from heavytail_optax.tail_index._result import from_gamma, normal_quantile
 
 _HALVINGS = 30
-_PLACES = 64
+_PLACES = 48  # in each part of the search
+_NEAR_PLACE = 2.0  # where one part ends: up to it gamma is negative, or small
 _LEAST_GAMMA = -0.5  # below it the likelihood has no regular maximum
-_FARTHEST = 14.0
-_LARGEST_PLACE = 80.0
 # The mean of the signed root of the likelihood ratio is minus this over (1 + gamma), and
 # over the root of k: measured, and held by a test.
 _MEAN_OF_ROOT = 2.4
-_NEAR_ZERO = 1e-2  # below this a series of eight terms is exact in float64
+_NEAR_ZERO = 1e-2  # below this a series of nine terms is exact in float64
 
 
 class GeneralisedPareto(NamedTuple):
@@ -61,15 +60,6 @@ def _log1p_over(u: jax.Array) -> jax.Array:
     return jnp.where(is_small, series, jnp.log1p(safe) / safe)
 
 
-def _shape_score_term(u: jax.Array) -> jax.Array:
-    """`(log(1 + u) - u / (1 + u)) / u^2`, smoothly through zero."""
-    is_small = jnp.abs(u) < _NEAR_ZERO
-    safe = jnp.where(is_small, 1.0, u)
-    series = sum((-u) ** n * (n + 1) / (n + 2) for n in range(9))
-    exact = (jnp.log1p(safe) - safe / (1.0 + safe)) / safe**2
-    return jnp.where(is_small, series, exact)
-
-
 class _Profile(NamedTuple):
     """The likeliest scale for a shape, and what there is to know of that fit.
 
@@ -84,9 +74,20 @@ class _Profile(NamedTuple):
     score: jax.Array
 
 
-def _theta(place: jax.Array, excess: jax.Array) -> jax.Array:
-    """`gamma / sigma` from a number of any sign: it must be above -1 / max(excess)."""
-    return jnp.expm1(place) / excess[..., 0]
+def _shape_terms(
+    excess: jax.Array, u: jax.Array, theta: jax.Array, unit: jax.Array
+) -> jax.Array:
+    """`y^2 (log(1 + u) - u / (1 + u)) / u^2`, y = x unit, smoothly through u = 0."""
+    is_small = jnp.abs(u) < _NEAR_ZERO
+    small_u = jnp.where(is_small, u, 0.0)
+    series = sum((-small_u) ** n * (n + 1) / (n + 2) for n in range(9))
+    y = jnp.where(is_small, excess * unit[..., None], 0.0)
+    large_u = jnp.where(is_small, 1.0, u)
+    # Where theta is smaller all u are.
+    is_used = jnp.abs(theta) * excess[..., 0] > 0.5 * _NEAR_ZERO
+    ratio = jnp.where(is_used, unit / jnp.where(is_used, theta, 1.0), 1.0)
+    exact = ratio[..., None] ** 2 * (jnp.log1p(large_u) - large_u / (1.0 + large_u))
+    return jnp.where(is_small, y**2 * series, exact)
 
 
 def _profile(place: jax.Array, excess: jax.Array) -> _Profile:
@@ -97,12 +98,19 @@ def _profile(place: jax.Array, excess: jax.Array) -> _Profile:
     no search. The score by gamma is there proportional to
     `mean(x^2 (log(1 + u) - u / (1 + u)) / u^2) - B^2 / (1 - theta B)`, u = theta x, which
     is smooth through gamma = 0.
+
+    Args:
+      place: `log(1 + theta max(x))`, since theta must be above `-1 / max(x)`.
+      excess: x, in descending order along the last axis.
     """
-    theta = _theta(place, excess)
+    theta = jnp.expm1(place) / excess[..., 0]
     u = theta[..., None] * excess
     mean = jnp.mean(excess / (1.0 + u), axis=-1)
     rest = jnp.mean(1.0 / (1.0 + u), axis=-1)
-    score = jnp.mean(excess**2 * _shape_score_term(u), axis=-1) - mean**2 / rest
+    # In a unit in which no square overflows, nor vanish all of them.
+    unit = jnp.maximum(jnp.abs(theta), 1.0 / excess[..., 0])
+    in_unit = jnp.mean(excess * unit[..., None] / (1.0 + u), axis=-1)
+    score = jnp.mean(_shape_terms(excess, u, theta, unit), axis=-1) - in_unit**2 / rest
     return _Profile(theta * mean / rest, mean / rest, score)
 
 
@@ -119,38 +127,77 @@ def _bisect(is_beyond: Callable, low: jax.Array, high: jax.Array) -> jax.Array:
     return 0.5 * (low + high)
 
 
-def _likeliest(excess: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The place of the maximum, and the least and the largest place of the search."""
-    k = excess.shape[-1]
-    zero = jnp.zeros(excess.shape[:-1], excess.dtype)
-    # At the left end gamma is below -1/2, and at the right end far above all that k
-    # draws can tell; the logarithm keeps it below the largest number.
-    left = zero - jnp.log(4.0 * k)
-    right = jnp.minimum(jnp.log(excess[..., 0]) + _FARTHEST, _LARGEST_PLACE)
-    least = _bisect(lambda v: _profile(v, excess).gamma > _LEAST_GAMMA, left, right)
-    # There may be a maximum inside and a rise towards the left end, too, as there always
-    # is one beyond it. The maximum is behind the last place where the score is positive.
-    shares = jnp.linspace(0.0, 1.0, _PLACES, dtype=excess.dtype)
-    step = (right - least) / (_PLACES - 1)
+def _newton(function: Callable, place: jax.Array, is_inside: jax.Array) -> jax.Array:
+    """One step to the root of a falling function, which gives it its derivative.
 
-    def add(last, share):
-        at = least + share * (right - least)
-        return jnp.where(_profile(at, excess).score > 0.0, at, last), None
-
-    before, _ = jax.lax.scan(add, least, shares)
-    place = _bisect(lambda v: _profile(v, excess).score < 0.0, before, before + step)
-    is_inside = _profile(before, excess).score > 0.0
-    place = jnp.where(is_inside, place, least)
-    place, least, right = jax.lax.stop_gradient((place, least, right))
-
-    # One step of Newton, which changes the place little and gives it its derivative.
-    def score(v):
-        return _profile(v, excess).score
-
-    value, slope = jax.jvp(score, (place,), (zero + 1.0,))
+    Args:
+      function: of a place.
+      place: the root already, but for rounding; taken as constant.
+      is_inside: where the place is a root, and not an end of the search.
+    """
+    place = jax.lax.stop_gradient(place)
+    value, slope = jax.jvp(function, (place,), (jnp.ones_like(place),))
     is_inside &= slope < 0.0
-    step = value / jnp.where(is_inside, slope, 1.0)
-    return place - jnp.where(is_inside, jnp.clip(step, -0.1, 0.1), 0.0), least, right
+    step = jnp.clip(value / jnp.where(is_inside, slope, 1.0), -0.1, 0.1)
+    return place - jnp.where(is_inside, step, 0.0)
+
+
+class _Search(NamedTuple):
+    """The maximum of the profile likelihood; places are those of `_profile`.
+
+    Attributes:
+      place: of the maximum.
+      least: where gamma is -1/2.
+      right: the end of the search.
+      is_whole: whether there is one before the end.
+    """
+
+    place: jax.Array
+    least: jax.Array
+    right: jax.Array
+    is_whole: jax.Array
+
+
+def _likeliest(excess: jax.Array) -> _Search:
+    def score(place):
+        return _profile(place, excess).score
+
+    k = excess.shape[-1]
+    # At the left end gamma is below -1/2.
+    left = jnp.full(excess.shape[:-1], -jnp.log(4.0 * k), excess.dtype)
+    most = 0.95 * jnp.log(jnp.finfo(excess.dtype).max)
+    right = jnp.minimum(jnp.log(excess[..., 0]) + 0.5 * most, most)
+    least = _bisect(
+        lambda v: _profile(v, excess).gamma > _LEAST_GAMMA,
+        *(left, jnp.zeros_like(left)),
+    )
+    left, right, least = jax.lax.stop_gradient((left, right, least))
+
+    # There may be a maximum inside and a rise towards an end, too: beyond the left end
+    # there always is one, and on the right if draws equal the threshold. The maximum is
+    # where the score ceases to be positive, the last time if there are several.
+    def place_of(number):
+        near = least + (_NEAR_PLACE - least) * number / _PLACES
+        share = (number - _PLACES) / _PLACES
+        far = _NEAR_PLACE + (right - _NEAR_PLACE) * share
+        return jnp.where(number < _PLACES, near, far)
+
+    def add(state, number):
+        last, was_rising = state
+        is_rising = score(place_of(number)) > 0.0
+        is_maximum = was_rising & ~is_rising
+        return (jnp.where(is_maximum, number, last), is_rising), None
+
+    numbers = jnp.arange(2 * _PLACES + 1, dtype=excess.dtype)
+    start = jnp.zeros_like(least), jnp.zeros(least.shape, bool)
+    (last, is_rising), _ = jax.lax.scan(add, start, numbers)
+    is_inside = last > 0.0
+    before, after = place_of(jnp.maximum(last - 1.0, 0.0)), place_of(last)
+    place = _bisect(lambda v: score(v) < 0.0, before, after)
+    place = _newton(score, jnp.where(is_inside, place, least), is_inside)
+    # Draws that equal the threshold make the likelihood rise without end on the right.
+    is_tied = (excess[..., -1] == 0.0) & ~(score(least) > 0.0)
+    return _Search(place, least, right, is_inside | ~is_rising | is_tied)
 
 
 def _terms(excess: jax.Array, gamma: jax.Array, scale: jax.Array) -> jax.Array:
@@ -160,11 +207,11 @@ def _terms(excess: jax.Array, gamma: jax.Array, scale: jax.Array) -> jax.Array:
 
 
 def _interval(
-    excess: jax.Array, place: jax.Array, least: jax.Array, right: jax.Array, confidence
+    excess: jax.Array, search: _Search, confidence
 ) -> tuple[jax.Array, jax.Array]:
     """Where the signed root of the likelihood ratio, less its mean, is as expected."""
     k = excess.shape[-1]
-    best = _profile(place, excess)
+    best = _profile(search.place, excess)
     best_terms = _terms(excess, best.gamma, best.scale)
     z = normal_quantile(confidence, excess.dtype)
 
@@ -173,13 +220,21 @@ def _interval(
         at = _profile(v, excess)
         # Term by term, so that what is small is not the difference of what is large.
         lost = jnp.mean(_terms(excess, at.gamma, at.scale) - best_terms, axis=-1)
-        lost = lost + jnp.log(at.scale / best.scale)
-        signed = jnp.sign(place - v) * jnp.sqrt(2.0 * k * jnp.maximum(lost, 0.0))
+        lost = 2.0 * k * (lost + jnp.log(at.scale / best.scale))
+        is_apart = lost > 0.0
+        distance = jnp.sqrt(jnp.where(is_apart, lost, 1.0))
+        signed = jnp.where(is_apart, jnp.sign(search.place - v) * distance, 0.0)
         return signed + _MEAN_OF_ROOT / ((1.0 + at.gamma) * jnp.sqrt(1.0 * k))
 
-    low = _bisect(lambda v: root(v) < z, least, place)
-    high = _bisect(lambda v: root(v) < -z, place, right)
-    return _profile(low, excess).gamma, _profile(high, excess).gamma
+    def end(level, low, high):
+        place = _bisect(lambda v: root(v) < level, low, high)
+        is_inside = (root(low) >= level) & (root(high) < level)
+        place = _newton(lambda v: root(v) - level, place, is_inside)
+        return _profile(place, excess).gamma
+
+    low = end(z, search.least, search.place)
+    high = end(-z, search.place, search.right)
+    return low, jnp.where(root(search.right) < -z, high, jnp.inf)
 
 
 # Compiled once for all calls: an eager loop would be compiled anew in each.
@@ -196,9 +251,10 @@ def _fit(samples: jax.Array, k: int, confidence) -> GeneralisedPareto:
     dummy = jnp.linspace(2.0, 1.0, k, dtype=excess.dtype)
     dummy = jnp.broadcast_to(dummy, excess.shape)
     excess = jnp.where(is_valid[..., None], excess / safe_unit, dummy)
-    place, least, right = _likeliest(excess)
-    best = _profile(place, excess)
-    interval = jax.lax.stop_gradient(_interval(excess, place, least, right, confidence))
+    search = _likeliest(excess)
+    is_valid &= search.is_whole
+    best = _profile(search.place, excess)
+    interval = _interval(excess, search, confidence)
     terms = _terms(excess, best.gamma, best.scale)
     log_likelihood = -jnp.sum(terms, axis=-1) - k * (
         jnp.log(best.scale) + jnp.log(unit)
@@ -252,7 +308,8 @@ def generalised_pareto(
     Returns:
       A `GeneralisedPareto`; each field has the shape of the samples without the axis.
       gamma is at least -1/2, below which the likelihood is not regular. NaN if a
-      quarter of the k draws or more equal the threshold.
+      quarter of the k draws or more equal the threshold, or if they are so far apart
+      that their dtype cannot tell, as those of a power law of index 0.1 in float32.
 
     Raises:
       TypeError: if an argument has the wrong type.

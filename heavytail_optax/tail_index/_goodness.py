@@ -10,6 +10,7 @@ from heavytail_optax._keys import check_key, tagged_key
 from heavytail_optax._validation import check_count
 from heavytail_optax.tail_index._arguments import check_samples
 from heavytail_optax.tail_index._hill import log_spacings
+from heavytail_optax.tail_index._log_excesses import log_excesses_over_last
 from heavytail_optax.tail_index._order_statistics import largest
 
 _DRIFT, _GOODNESS = "hill_drift", "goodness_of_fit"
@@ -173,11 +174,8 @@ def goodness_of_fit(
     k = check_count(_GOODNESS, "k", k, 2, samples.shape[-1] - 1)
     check_key(_GOODNESS, key)
     num_simulations = check_count(_GOODNESS, "num_simulations", num_simulations, 1)
-    descending = largest(samples, k + 1)
-    threshold = descending[..., -1:]
-    safe = jnp.where(threshold > 0.0, threshold, jnp.nan)
-    distance = _distance(jnp.log(descending[..., :-1] / safe))
-
+    excesses = log_excesses_over_last(largest(samples, k + 1))
+    distance = _distance(excesses.values)
     key = tagged_key(key, _GOODNESS)
     simulated = _simulated_distances(key, k, num_simulations, samples.dtype)
     # In ascending order; those from the first that is no smaller are as far.

@@ -26,14 +26,17 @@ class LogExcesses(NamedTuple):
     threshold: jax.Array
 
 
-def static_count(k: Any, size: int) -> int | None:
-    """k where the k largest draws are sought as such, else None.
+def search_count(k: Any, size: int) -> int | None:
+    """How many of the largest draws to look for, at least k + 1; None to count instead.
 
-    Then what is compiled depends on k, and the rest of the draws is looked at once.
+    Of many draws, a few of the largest are found at once. k is rounded up to two binary
+    digits, so that few programs serve all k.
     """
-    if is_integer(k) and are_few_of_many(int(k) + 1, size):
-        return int(k)
-    return None
+    if not is_integer(k) or k < 1:
+        return None
+    step = 2 ** max(0, int(k).bit_length() - 2)
+    count = step * (int(k) // step + 1)
+    return count if are_few_of_many(count, size) else None
 
 
 def log_excesses(samples: jax.Array, k: jax.Array, few: int | None) -> LogExcesses:
@@ -42,10 +45,11 @@ def log_excesses(samples: jax.Array, k: jax.Array, few: int | None) -> LogExcess
     Args:
       samples: shape (..., n).
       k: int32, shape () or that of the batch; out of range gives NaN.
-      few: from `static_count`.
+      few: from `search_count`.
     """
     if few is not None:
-        return log_excesses_over_last(largest(samples, few + 1))
+        k = jnp.broadcast_to(k, samples.shape[:-1])
+        return log_excesses_of_first(largest(samples, few), k)
     threshold = order_statistic(samples, k)
     is_valid = (threshold > 0.0) & (k >= 1) & (k < samples.shape[-1])
     is_valid &= ~jnp.any(jnp.isnan(samples), axis=-1)
@@ -79,12 +83,13 @@ def log_excesses_of_first(descending: jax.Array, k: jax.Array) -> LogExcesses:
     return LogExcesses(jnp.where(is_above, jnp.log(ratio), 0.0), threshold[..., 0])
 
 
-def hill_gamma(excesses: LogExcesses, k: jax.Array) -> jax.Array:
+def hill_gamma(excesses: LogExcesses, k: jax.Array | int) -> jax.Array:
     """The mean of the k log-excesses: Hill's estimate of gamma."""
     return jnp.sum(excesses.values, axis=-1) / k
 
 
 def mean_power(excesses: LogExcesses, gamma: jax.Array, k: jax.Array, rho) -> jax.Array:
     """The mean of `(X / threshold)^(rho / gamma)`: `1 / (1 - rho)` under a power law."""
-    safe = jnp.where(gamma > 0.0, gamma, 1.0)[..., None]
+    is_usable = (gamma > 0.0) & (gamma < jnp.inf)
+    safe = jnp.where(is_usable, gamma, 1.0)[..., None]
     return 1.0 + jnp.sum(jnp.expm1(rho * excesses.values / safe), axis=-1) / k

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from heavytail_optax._validation import check_count
 from heavytail_optax.tail_index._arguments import check_confidence, check_samples
+from heavytail_optax.tail_index._log_excesses import log_excesses_over_last
 from heavytail_optax.tail_index._order_statistics import largest
 from heavytail_optax.tail_index._result import (
     TailIndex,
@@ -36,16 +37,14 @@ def _variance(gamma: jax.Array) -> jax.Array:
 @functools.partial(jax.jit, static_argnames="k")
 def _moment(samples: jax.Array, k: int, confidence) -> TailIndex:
     descending = largest(samples, k + 1)
-    threshold = descending[..., -1]
-    safe = jnp.where(threshold > 0.0, threshold, jnp.nan)
-    logs = jnp.log(descending[..., :-1] / safe[..., None])
+    logs, threshold = log_excesses_over_last(descending)
     first, second = jnp.mean(logs, axis=-1), jnp.mean(logs**2, axis=-1)
     gamma = first + 1.0 - 0.5 / (1.0 - first**2 / second)
     error = jnp.sqrt(_variance(gamma) / k)
     half = normal_quantile(confidence, gamma.dtype)
     # With a = M_1 / gamma - 1 and b = M_2 / (2 gamma^2) - 1 the mean of the estimate is
     # gamma less E[(a - b)^2 + (2a - b)^2], and of k exponentials that is 3 / k.
-    centre = gamma + _BIAS / k
+    centre = gamma + _BIAS / k * jnp.clip(1.0 + 2.0 * gamma, 0.0, 1.0)
     # For positive gamma, asinh(gamma) has the same variance whatever gamma is.
     place, step = jnp.arcsinh(centre), half / jnp.sqrt(1.0 * k)
     is_heavy = centre >= 0.0
@@ -67,7 +66,7 @@ def moment(
     For a light tail gamma is near zero or below, and alpha infinite: unlike Hill's
     estimator it can say "not heavy-tailed". Its error bar, asymptotic, is wider than
     Hill's by the factor `sqrt(1 + alpha^2)`. The estimate is too low by 3 / k where gamma
-    is not negative, by which the interval is moved. It knows nothing of the bias of a
+    is not negative, by which the interval is moved, and less down to gamma = -1/2. It knows nothing of the bias of a
     threshold that is too low, as a twentieth of the draws is for an exponential tail.
 
     Args:

@@ -1,5 +1,7 @@
 """The largest draws of a sample, by sorting a part or without any sorting."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,11 +30,14 @@ def _maxima(blocks: jax.Array) -> jax.Array:
 
 
 def _top(samples: jax.Array, count: int) -> jax.Array:
+    # A NaN with its sign bit set, such as `inf - inf`, counts as smaller than all others.
+    samples = jnp.where(jnp.isnan(samples), jnp.nan, samples)
     # Where the result is cut into parts, XLA for CPUs sorts all that was searched, which
     # takes five times as long; the barrier keeps the cut apart from the search.
     return jax.lax.optimization_barrier(jax.lax.top_k(samples, count)[0])
 
 
+@functools.partial(jax.jit, static_argnames="count")
 def largest(samples: jax.Array, count: int) -> jax.Array:
     """The `count` largest draws along the last axis, in descending order.
 
@@ -53,6 +58,7 @@ def largest(samples: jax.Array, count: int) -> jax.Array:
     batch = samples.shape[:-1]
     whole = jax.lax.stop_gradient(samples[..., : num_blocks * length])
     maxima = _maxima(whole.reshape(*batch, num_blocks, length))
+    maxima = jnp.where(jnp.isnan(maxima), jnp.nan, maxima)
     blocks = jax.lax.top_k(maxima, count)[1]
     place = jax.lax.broadcasted_iota(blocks.dtype, (*blocks.shape, length), blocks.ndim)
     index = blocks[..., None] * length + place

@@ -26,6 +26,16 @@ def _descending(
     return np.sort(np.asarray(draws, np.float64))[::-1], k
 
 
+# Compiled once for all calls: the loop would be compiled anew in each.
+@jax.jit
+def _interval_ends(descending: jax.Array, k: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def of_one(k: jax.Array) -> tuple[jax.Array, jax.Array]:
+        index = hill(descending, k)
+        return index.lower, index.upper
+
+    return jax.lax.map(of_one, k)
+
+
 def _intervals(
     descending: np.ndarray, k: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -33,13 +43,7 @@ def _intervals(
     if k.size > _BAND_PLACES:
         places = np.geomspace(k[0], k[-1], _BAND_PLACES).round()
         k = np.unique(places.astype(k.dtype))
-
-    def interval(k: jax.Array) -> tuple[jax.Array, jax.Array]:
-        index = hill(draws, k)
-        return index.lower, index.upper
-
-    draws = jnp.asarray(descending)
-    lower, upper = jax.lax.map(interval, jnp.asarray(k))
+    lower, upper = _interval_ends(jnp.asarray(descending), jnp.asarray(k))
     # A band cannot reach infinity; there is a gap.
     is_finite = np.isfinite(lower) & np.isfinite(upper)
     return k, *(np.where(is_finite, ends, np.nan) for ends in (lower, upper))

@@ -17,8 +17,10 @@ class TailIndex(NamedTuple):
     Attributes:
       estimate: alpha; infinite where gamma is not positive.
       standard_error: of alpha, if the tail is as the estimator assumes.
-      lower: lower end of the interval of alpha.
-      upper: upper end; infinite where the interval of gamma reaches zero.
+      lower: lower end of the interval of alpha; infinite where all of the interval of
+        gamma is below zero, which is to say that there is no index.
+      upper: upper end; infinite where the interval of gamma reaches zero. An interval
+        that allows for bias may leave the estimate out, which is to say that it is biased.
       gamma: 1 / alpha, which may be negative for the estimators that allow it.
       gamma_standard_error: of gamma.
       k: how many of the largest draws were used. dtype=int32.
@@ -33,13 +35,6 @@ class TailIndex(NamedTuple):
     gamma_standard_error: jax.Array
     k: jax.Array
     threshold: jax.Array
-
-
-def describe_index(index: TailIndex) -> str:
-    """`estimate (lower to upper)` of one index, for people."""
-    lower, upper = float(index.lower), float(index.upper)
-    interval = "no index" if lower == float("inf") else f"{lower:.2f} to {upper:.2f}"
-    return f"{float(index.estimate):.2f} ({interval})"
 
 
 def normal_quantile(confidence, dtype) -> jax.Array:
@@ -120,10 +115,11 @@ def from_mean_of_exponentials(
     middle, count = (gamma, equivalent) if centre is None else centre
     z = normal_quantile(confidence, gamma.dtype)
     cube_root, spread = 1.0 - 1.0 / (9.0 * count), z / (3.0 * jnp.sqrt(count))
-    low, high = jnp.maximum(cube_root - spread, 0.0) ** 3, (cube_root + spread) ** 3
+    low, high = cube_root - spread, cube_root + spread
     alpha = inverse_or_infinity(middle)
-    is_heavy = middle > 0.0
-    # Of so few variables that the lower quantile is zero, any alpha is possible.
-    lower = jnp.where(is_heavy, jnp.where(is_heavy, alpha, 1.0) * low, alpha)
-    lower = jnp.where(low > 0.0, lower, jnp.where(jnp.isnan(alpha), alpha, 0.0))
-    return _result(gamma, error, lower, alpha * high, k, threshold)
+    # Of so few variables that a quantile is zero or below, that end is open.
+    lower = alpha * jnp.where(low > 0.0, low, 1.0) ** 3
+    upper = alpha * jnp.where(high > 0.0, high, 1.0) ** 3
+    lower = jnp.where((low > 0.0) | jnp.isnan(alpha), lower, 0.0)
+    upper = jnp.where((high > 0.0) | jnp.isnan(alpha), upper, jnp.inf)
+    return _result(gamma, error, lower, upper, k, threshold)

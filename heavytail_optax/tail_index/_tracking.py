@@ -15,7 +15,7 @@ from heavytail_optax._validation import (
     value_error,
 )
 from heavytail_optax.tail_index._arguments import check_confidence
-from heavytail_optax.tail_index._hill import hill
+from heavytail_optax.tail_index._hill import INTERVALS, hill
 from heavytail_optax.tail_index._noise_size import noise_sizes
 from heavytail_optax.tail_index._result import TailIndex
 
@@ -222,7 +222,12 @@ def track_tail_index(
 
 
 def tracked_tail_index(
-    state: Any, params: Any, k: int | None = None, *, confidence: float = 0.95
+    state: Any,
+    params: Any,
+    k: int | None = None,
+    *,
+    interval: str = "corrected",
+    confidence: float = 0.95,
 ) -> dict[str, TailIndex]:
     """Hill's estimate from the state of an optimiser with `track_tail_index` in it.
 
@@ -231,6 +236,7 @@ def tracked_tail_index(
       params: the parameters, or any pytree of their structure, for the names.
       k: how many of the largest sizes to use, at most the k that was tracked, which is
         the default.
+      interval: "corrected" or "uncorrected" for bias, as for `hill`.
       confidence: of the interval, between 0 and 1.
 
     Returns:
@@ -250,6 +256,7 @@ def tracked_tail_index(
       >>> print(hto.tail_index.tracked_tail_index(state, params)["w"].estimate)
       nan
     """
+    check_choice(_READ, "interval", interval, INTERVALS)
     check_confidence(_READ, confidence)
     try:
         largest = optax.tree.get(state, "tail_largest")
@@ -268,7 +275,7 @@ def tracked_tail_index(
         raise value_error(_READ, "params", accepted, jax.tree.structure(params))
     most = largest.shape[1] - 1
     k = most if k is None else check_count(_READ, "k", k, 1, most)
-    index = hill(largest, k, confidence=confidence)
+    index = hill(largest, k, interval=interval, confidence=confidence)
     return {
         name: jax.tree.map(lambda x, i=i: x[i], index) for i, name in enumerate(names)
     }

@@ -12,7 +12,7 @@ from heavytail_optax.tail_index._generalised_pareto import (
 from heavytail_optax.tail_index._goodness import HillDrift, hill_drift
 from heavytail_optax.tail_index._hill import hill
 from heavytail_optax.tail_index._order_statistics import largest
-from heavytail_optax.tail_index._result import TailIndex, describe_index
+from heavytail_optax.tail_index._result import TailIndex
 
 _NAME = "assess_tail"
 _FEWEST = 30  # of the largest draws; with fewer, no test has any power
@@ -37,7 +37,8 @@ class TailAssessment(NamedTuple):
       sentence: the verdict in a sentence, with numbers.
       reasons: what speaks for or against, each a sentence.
       k: how many of the largest draws were used.
-      index: Hill's estimate; of use only if the verdict is "heavy-tailed".
+      index: Hill's estimate, with the interval that allows for its bias; of use only if
+        the verdict is "heavy-tailed".
       drift: how it moves with k.
       pareto: the generalised Pareto fit, whose interval is of 98 %.
       fits: the comparison of fits.
@@ -90,6 +91,17 @@ def _variance(index: TailIndex) -> str:
     return "whether its variance is finite cannot be told"
 
 
+def _describe(index: TailIndex) -> str:
+    """The estimate and its interval, which may leave it out."""
+    estimate, lower, upper = (
+        float(x) for x in (index.estimate, index.lower, index.upper)
+    )
+    if lower == float("inf"):
+        return f"{estimate:.2f} (no index fits)"
+    biased = "" if lower <= estimate <= upper else "biased; "
+    return f"{estimate:.2f} ({biased}{lower:.2f} to {upper:.2f})"
+
+
 def _decide(
     index: TailIndex,
     drift: HillDrift,
@@ -105,7 +117,7 @@ def _decide(
             f"With fewer than {_FEWEST} of the largest draws no test has any power."
         )
         return "cannot tell", f"Cannot tell: {of_draws} are too few.", (reason,)
-    interval = describe_index(index)
+    interval = _describe(index)
     is_heavier = bool(pareto.upper < float("inf"))
     gamma = f"{float(pareto.gamma):.2f} +- {float(pareto.gamma_standard_error):.2f}"
     least = float(pareto.lower)  # infinite if all of gamma's interval is below zero

@@ -71,6 +71,13 @@ def test_the_interval_is_of_fewer_draws():
         np.testing.assert_allclose(choice.index.upper, expected.upper, rtol=1e-3)
 
 
+def test_the_interval_is_of_ten_draws_at_least():
+    draws = hto.tails.pareto(1.5).sample(jax.random.key(4), (200,))
+    for k, expected in ((5, 5), (12, 10), (40, 16)):
+        choice = TI.choose_k_by_distance(draws, min_k=k, max_k=k)
+        assert (choice.k, choice.interval_k) == (k, expected)
+
+
 @pytest.mark.slow
 def test_few_candidates_and_points_come_close():
     draws = jnp.abs(hto.tails.student_t(3.0).sample(jax.random.key(0), (5000,)))

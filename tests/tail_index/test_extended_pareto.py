@@ -57,7 +57,7 @@ def test_mean_and_variance_under_a_power_law(k, rho):
 
 
 def test_the_law_that_the_interval_takes_for_granted():
-    """A gamma variable with k / 4 degrees, up to a twentieth in the tails."""
+    """A gamma variable with k / 4 degrees; of one with another mean it would be told."""
     draws = hto.tails.pareto(1.0).sample(jax.random.key(2), (2000, 401))
     gamma = np.asarray(TI.extended_pareto(draws, 400).gamma, np.float64)
     assert law_p_value(100 * gamma, scipy.stats.gamma(100).cdf) > FALSE_ALARM_RATE
@@ -86,9 +86,30 @@ def test_a_tail_lighter_than_any_power_law():
     got = TI.extended_pareto(draws, 9000)
     assert got.gamma < 0
     assert jnp.isinf(jnp.stack([got.estimate, got.lower, got.upper])).all()
-    # So few that nothing can be told.
-    few = TI.extended_pareto(draws, 1)
-    assert few.lower == 0.0
+    # So few that nothing can be told, for gamma above zero and below.
+    few = TI.extended_pareto(jnp.stack([DRAWS[0], draws[:500]]), 1)
+    assert (few.lower == 0.0).all()
+    equal = jnp.exp(jnp.asarray([1.0, 0.9999, 0.9998, 0.0]))
+    light = TI.extended_pareto(equal, 3, confidence=0.999)
+    assert light.gamma < 0 and light.lower == 0.0 and jnp.isinf(light.upper)
+
+
+@pytest.mark.parametrize("rho", [-0.01, -0.05, -100.0])
+@pytest.mark.parametrize("k", [1, 5, 499])
+def test_the_ends_of_rho(rho, k):
+    got = TI.extended_pareto(DRAWS, k, rho=rho)
+    assert (got.lower >= 0.0).all() and (got.upper > 0.0).all()
+    assert not jnp.isnan(jnp.stack(got[:6])).any()
+    if rho == -100.0 and k == 499:  # Hill's estimate, nearly
+        hill = TI.hill(DRAWS, k, interval="uncorrected")
+        np.testing.assert_allclose(got.estimate, hill.estimate, rtol=0.02)
+        np.testing.assert_allclose(got.upper, hill.upper, rtol=0.03)
+
+
+def test_the_dtype_is_that_of_the_draws():
+    with jax.enable_x64():
+        got = TI.extended_pareto(DRAWS, 50, rho=np.float64(-0.7))
+        assert got.estimate.dtype == jnp.float32
 
 
 def test_what_it_cannot_take():

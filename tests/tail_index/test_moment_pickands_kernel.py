@@ -37,6 +37,23 @@ def test_the_moment_interval_is_moved_by_the_bias(k):
     np.testing.assert_allclose(ends.mean(axis=0), centre, rtol=1e-4)
 
 
+@pytest.mark.parametrize("gamma", [-1.0, -0.5])
+def test_the_moment_interval_is_not_moved_for_a_bounded_law(gamma):
+    """Where the bias is another one; unmoved it covers 95 to 98 % of 4,000 samples."""
+    uniform = jax.random.uniform(jax.random.key(7), (4000, 2000))
+    got = TI.moment(2.0 - uniform**-gamma, 50)
+    half = 1.96 * got.gamma_standard_error
+    covers = jnp.abs(got.gamma - gamma) <= half
+    assert 0.94 <= np.mean(covers) <= 0.985
+    # The interval of alpha is infinite where that of gamma, unmoved, is below zero.
+    is_unmoved = got.gamma <= -0.5
+    is_below = got.gamma + half < 0.0
+    np.testing.assert_array_equal(
+        jnp.isinf(got.lower)[is_unmoved], is_below[is_unmoved]
+    )
+    assert np.mean(is_unmoved & is_below) > 0.3
+
+
 def test_moment_variance_of_a_bounded_law():
     """Of the uniform law gamma is -1, and the formula gives 4 * 3 * 7 / 15."""
     draws = jax.random.uniform(jax.random.key(1), (2000, 2000), minval=1.0, maxval=2.0)
@@ -98,6 +115,30 @@ def test_kernel_formula():
         np.testing.assert_allclose(
             got.gamma_standard_error, expected * factor, rtol=1e-4
         )
+
+
+@pytest.mark.parametrize(("name", "power"), [("biweight", 2), ("triweight", 3)])
+def test_the_corrected_interval_of_the_kernel(name, power):
+    """As much of Hill's bias is taken away as the weights let in."""
+    k = 60
+    rank = np.arange(1, k + 1)
+    weights = (1 - (rank / (k + 1)) ** 2) ** power
+    weights /= weights.sum()
+    place = (rank - 0.5) / k
+    share = 2 * (weights @ place)
+    hill, extended = TI.hill(DRAWS, k).gamma, TI.extended_pareto(DRAWS, k).gamma
+    middle = TI.kernel(DRAWS, k, kernel=name).gamma + share * (extended - hill)
+    count = 1 / np.sum((weights + share * (3 - 6 * place) / k) ** 2)
+    got = TI.kernel(DRAWS, k, kernel=name, confidence=0.9)
+    z = 1.6448536 / (3 * np.sqrt(count))
+    for end, sign in ((got.lower, -1), (got.upper, 1)):
+        expected = (1 - 1 / (9 * count) + sign * z) ** 3 / middle
+        np.testing.assert_allclose(end, expected, rtol=1e-3)
+    plain = TI.kernel(DRAWS, k, kernel=name, interval="uncorrected")
+    count = 1 / np.sum(weights**2)
+    z = 1.959964 / (3 * np.sqrt(count))
+    expected = (1 - 1 / (9 * count) + z) ** 3 / plain.gamma
+    np.testing.assert_allclose(plain.upper, expected, rtol=1e-3)
 
 
 def test_the_uniform_kernel_is_hill():

@@ -14,8 +14,7 @@ from heavytail_optax.experiments.report.columns import NOTHING, Column
 from heavytail_optax.experiments.report.diagnosed_runs import DiagnosedRun
 from heavytail_optax.experiments.report.number_format import format_number
 from heavytail_optax.experiments.report.text_table import text_tables
-from heavytail_optax.tail_index import TailFit
-from heavytail_optax.tail_index._result import describe_index
+from heavytail_optax.tail_index import TailFit, TailIndex
 
 _RIVALS = ALTERNATIVES["projection"]
 _NAMES = {"student_t": "Student", "stable": "stable"}
@@ -97,7 +96,14 @@ def _tails_table(run: DiagnosedRun, width: int):
 def _hill(tail: LayerTail) -> str:
     if tail.assessment is None:
         return NOTHING
-    return describe_index(tail.assessment.index)
+    return _index(tail.assessment.index)
+
+
+def _index(index: TailIndex) -> str:
+    value, lower, upper = (
+        f"{float(x):.2f}" for x in (index.estimate, index.lower, index.upper)
+    )
+    return f"{value} (none)" if lower == "inf" else f"{value} ({lower} to {upper})"
 
 
 def _fits_table(run: DiagnosedRun, width: int):
@@ -129,7 +135,7 @@ def _verdicts(run: DiagnosedRun) -> list[str]:
         lines.append(
             "- During training, by track_tail_index in the chain: Hill's estimate from the "
             f"{int(index.k)} largest norms of {run.fresh.noise_norms.size} is "
-            f"{describe_index(index)}. The noise changes its size during training, so that "
+            f"{_index(index)}. The noise changes its size during training, so that "
             "these are no draws of one law: see the picture."
         )
     return lines
