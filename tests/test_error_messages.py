@@ -736,6 +736,22 @@ TAIL_INDEX = (
         },
     ),
     Public(
+        "assess_tracked",
+        hto.tail_index.assess_tracked,
+        {
+            "state": hto.tail_index.track_tail_index(9).init(UPDATES),
+            "params": UPDATES,
+        },
+        {
+            "state": (
+                types(None, (), 1.0),
+                values((hto.tail_index.track_tail_index(9).init(UPDATES),) * 2),
+            ),
+            "params": (values(None, {"w": VECTOR}),),
+            "k": (NO_COUNT, values(4, -1, 10)),
+        },
+    ),
+    Public(
         "plot_hill",
         hto.tail_index.plot_hill,
         {"samples": DRAWS},

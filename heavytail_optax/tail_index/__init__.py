@@ -56,6 +56,9 @@ from heavytail_optax.tail_index._settings import (
     ProposedSettings,
     propose_settings,
 )
+from heavytail_optax.tail_index._tracked_verdicts import (
+    assess_tracked,
+)
 from heavytail_optax.tail_index._tracking import (
     TrackTailIndexState,
     track_tail_index,
@@ -80,6 +83,7 @@ __all__ = (
     "TailIndex",
     "TrackTailIndexState",
     "assess_tail",
+    "assess_tracked",
     "characteristic_function",
     "choose_k_by_bootstrap",
     "choose_k_by_distance",

@@ -10,13 +10,11 @@ import numpy as np
 from heavytail_optax._keys import check_key, tagged_key
 from heavytail_optax._validation import check_count
 from heavytail_optax.tail_index._arguments import check_confidence, check_samples
-from heavytail_optax.tail_index._hill import hill_with_interval
-from heavytail_optax.tail_index._log_excesses import log_excesses_of_first
+from heavytail_optax.tail_index._hill import hill_of_first
 from heavytail_optax.tail_index._order_statistics import largest
 from heavytail_optax.tail_index._result import TailIndex
 
 _BOOTSTRAP, _DISTANCE = "choose_k_by_bootstrap", "choose_k_by_distance"
-_FEWEST_FOR_INTERVAL = 10
 
 
 class ChosenK(NamedTuple):
@@ -38,25 +36,6 @@ class ChosenK(NamedTuple):
     index: TailIndex
     interval_k: jax.Array
     criterion: jax.Array
-
-
-# Compiled once for all calls, like what follows: an eager loop would be compiled anew in
-# each.
-@jax.jit
-def _index(
-    descending: jax.Array, k: jax.Array, confidence
-) -> tuple[TailIndex, jax.Array]:
-    """Hill's estimate of the first k, and how many are used for its interval."""
-    fewer = jnp.round(k**0.75).astype(k.dtype)
-    interval_k = jnp.maximum(fewer, jnp.minimum(k, _FEWEST_FOR_INTERVAL))
-    index = hill_with_interval(
-        log_excesses_of_first(descending, k),
-        k,
-        confidence,
-        log_excesses_of_first(descending, interval_k),
-        interval_k,
-    )
-    return index, interval_k
 
 
 def _centred_logs(descending: jax.Array) -> jax.Array:
@@ -102,6 +81,8 @@ def _best_k(logs: jax.Array, key: jax.Array, size: int, drawn: int, num: int):
     return jnp.argmin(total) + 1, jnp.min(total) / num
 
 
+# Compiled once for all calls, like the choice below: an eager loop would be compiled
+# anew in each.
 @functools.partial(jax.jit, static_argnames=("size", "num_resamples"))
 def _by_bootstrap(logs: jax.Array, key: jax.Array, size: int, num_resamples: int):
     """The k of each row of logs, and the criterion."""
@@ -187,7 +168,7 @@ def choose_k_by_bootstrap(
     )
     shape = samples.shape[:-1]
     k = flat_k.reshape(shape)
-    index, interval_k = _index(descending, k, confidence)
+    index, interval_k = hill_of_first(descending, k, confidence)
     criterion = criterion.reshape(shape) * index.estimate**4
     return ChosenK(k, index, interval_k, criterion)
 
@@ -291,5 +272,5 @@ def choose_k_by_distance(
     num_points = min(num_points, max_k)
     k, criterion = _by_distance(logs.reshape(-1, max_k + 1), candidates, num_points)
     k = k.reshape(samples.shape[:-1])
-    index, interval_k = _index(descending, k, confidence)
+    index, interval_k = hill_of_first(descending, k, confidence)
     return ChosenK(k, index, interval_k, criterion.reshape(k.shape))

@@ -20,6 +20,7 @@ from heavytail_optax.tail_index._log_excesses import (
     LogExcesses,
     hill_gamma,
     log_excesses,
+    log_excesses_of_first,
     search_count,
 )
 from heavytail_optax.tail_index._order_statistics import largest
@@ -43,14 +44,14 @@ class HillPath(NamedTuple):
 
 
 INTERVALS = ("corrected", "uncorrected")
+_FEWEST_FOR_INTERVAL = 10
 
 
-def hill_with_interval(
+def _hill_with_interval(
     excesses: LogExcesses,
     k: jax.Array,
     confidence,
-    interval_excesses: LogExcesses | None,
-    interval_k: jax.Array | None = None,
+    of_interval: tuple[LogExcesses, jax.Array] | None,
 ) -> TailIndex:
     """Hill's estimate, with an interval around the corrected one of other excesses.
 
@@ -58,23 +59,41 @@ def hill_with_interval(
       excesses: of the k largest draws.
       k: how many; int32.
       confidence: of the interval.
-      interval_excesses: of the `interval_k` largest; None for the interval of an exact
-        power law.
-      interval_k: how many those are; by default k.
+      of_interval: excesses for the interval, and of how many draws; None for the interval
+        of an exact power law.
     """
     count = jnp.asarray(k, excesses.values.dtype)
     gamma = hill_gamma(excesses, count)
     centre = None
-    if interval_excesses is not None:
-        of_interval = count
-        if interval_k is not None:
-            of_interval = jnp.asarray(interval_k, excesses.values.dtype)
-        raw = hill_gamma(interval_excesses, of_interval)
-        middle = corrected_gamma(raw, interval_excesses, of_interval)
-        centre = middle, equivalent_count(of_interval)
+    if of_interval is not None:
+        others, other_k = of_interval
+        other_count = jnp.asarray(other_k, others.values.dtype)
+        middle = corrected_gamma(hill_gamma(others, other_count), others, other_count)
+        centre = middle, equivalent_count(other_count)
     return from_mean_of_exponentials(
         gamma, count, k, excesses.threshold, confidence, centre
     )
+
+
+@jax.jit
+def hill_of_first(
+    descending: jax.Array, k: jax.Array, confidence
+) -> tuple[TailIndex, jax.Array]:
+    """Hill's estimate of the first k, and how many fewer are used for its interval.
+
+    For a k at which bias and chance are of one size, where no interval of these k draws
+    would cover as often as it says.
+
+    Args:
+      descending: draws in descending order, shape (..., m).
+      k: int32, of the shape of the batch, below m.
+      confidence: of the interval.
+    """
+    fewer = jnp.round(k**0.75).astype(k.dtype)
+    interval_k = jnp.maximum(fewer, jnp.minimum(k, _FEWEST_FOR_INTERVAL))
+    of_interval = log_excesses_of_first(descending, interval_k), interval_k
+    excesses = log_excesses_of_first(descending, k)
+    return _hill_with_interval(excesses, k, confidence, of_interval), interval_k
 
 
 # Compiled once for all calls: an eager loop would be compiled anew in each.
@@ -83,8 +102,8 @@ def _hill(
     samples: jax.Array, k: jax.Array, confidence, few: int | None, interval: str
 ) -> TailIndex:
     excesses = log_excesses(samples, k, few)
-    of_interval = excesses if interval == "corrected" else None
-    return hill_with_interval(excesses, k, confidence, of_interval)
+    of_interval = (excesses, k) if interval == "corrected" else None
+    return _hill_with_interval(excesses, k, confidence, of_interval)
 
 
 def hill(

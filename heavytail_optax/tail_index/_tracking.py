@@ -36,6 +36,8 @@ class TrackTailIndexState(NamedTuple):
         dtype=int32.
       tail_largest: the largest sizes so far in descending order, zeros where there are
         not yet so many. shape=(rows, k + 1), dtype=float32.
+      tail_sizes_each: how many sizes a noise vector has: one, or its coordinates.
+        shape=(rows,), dtype=float32.
       tail_log_mean: running mean of the logarithm of the size: its exponential is a
         typical size. shape=(rows,), dtype=float32.
       tail_previous: the last update, for differences; else an empty tuple.
@@ -44,8 +46,17 @@ class TrackTailIndexState(NamedTuple):
     tail_count: jax.Array
     tail_seen: jax.Array
     tail_largest: jax.Array
+    tail_sizes_each: jax.Array
     tail_log_mean: jax.Array
     tail_previous: Any
+
+
+def _sizes_each(params: Any, measure: str) -> jax.Array:
+    sizes = [leaf.size for leaf in jax.tree.leaves(params)]
+    if measure != "coordinates":
+        sizes = [1] * len(sizes)
+    total = sum(sizes) if measure == "coordinates" else 1
+    return jnp.asarray([total, *sizes], jnp.float32)
 
 
 def _insert(largest: jax.Array, new: jax.Array) -> jax.Array:
@@ -105,24 +116,28 @@ def track_tail_index(
 
     What a noise vector is, by `source`:
 
-    - "gradient_noise": what you pass to `update(..., gradient_noise=tree)`. Right are
-      differences `g_i - g` of a micro-batch's gradient and the mean over micro-batches
-      (then all of them at once, with one axis more in front), or half the difference of
-      the gradients on the two halves of a batch: `inflate_gradient_noise` takes the
-      same.
-    - "differences": `(u_t - u_(t-1)) / sqrt(2)` of successive updates, which needs
-      nothing from the training step but memory for one update. Of two independent noise
-      vectors this has the tail index of one and, if that is finite, the covariance; the
-      movement of the mean gradient is in it too. Put it first in the chain: behind
-      momentum or Adam the differences are not those of the noise.
+    - "gradient_noise": what you pass to `update(..., gradient_noise=tree)`. Best is half
+      the difference of the gradients on the two halves of a batch, which
+      `inflate_gradient_noise` takes, too: one independent vector a step. Differences
+      `g_i - g` of each micro-batch's gradient and their mean (all of them at once, with
+      one axis more in front) work as well, but one far draw is in all of them through
+      the mean, and of two micro-batches both have the same size: intervals of 95 % then
+      cover 80 to 85 %.
+    - "differences": `(u_t - u_(t-1)) / sqrt(2)` of the second, fourth, ... update and the
+      one before, which needs nothing from the training step but memory for one update.
+      Of two independent noise vectors this has the tail index of one and, if that is
+      finite, the covariance; the movement of the mean gradient is in it too. Put it
+      first in the chain: behind momentum or Adam the differences are not those of the
+      noise.
 
     What its size is, by `measure`:
 
     - "norm": the Euclidean norm. For d coordinates of finite variance norms concentrate:
       thin tails here do not rule out heavy-tailed coordinates.
-    - "coordinates": the absolute value of each coordinate, all of them draws of one law.
-      Layers of different scale make a mixture, and look heavy-tailed together: read the
-      rows of the leaves.
+    - "coordinates": the absolute value of each coordinate. Those of one vector are not
+      independent, so that intervals are far too narrow, and layers of different scale
+      make a mixture and look heavy-tailed together: read the rows of the leaves, and of
+      them the estimate.
     - "projection": the absolute value along one random direction, drawn once.
 
     The draws of a training run are neither independent nor of one law: the noise shrinks
@@ -180,6 +195,7 @@ def track_tail_index(
             tail_count=jnp.zeros((), jnp.int32),
             tail_seen=jnp.zeros(rows, jnp.int32),
             tail_largest=jnp.zeros((rows, k + 1), jnp.float32),
+            tail_sizes_each=_sizes_each(params, measure),
             tail_log_mean=jnp.zeros(rows, jnp.float32),
             tail_previous=previous,
         )
@@ -197,7 +213,8 @@ def track_tail_index(
             ]
             current = [x.astype(y.dtype) for x, y in zip(leaves, before, strict=True)]
             previous = jax.tree.unflatten(structure, current)
-            is_noise = state.tail_count > 0
+            # Of pairs that do not overlap: else each update would be in two sizes.
+            is_noise = state.tail_count % 2 == 1
         else:
             noise = _check_noise(leaves, structure, gradient_noise)
             is_noise = jnp.asarray(True)
@@ -213,12 +230,55 @@ def track_tail_index(
             tail_count=optax.safe_increment(state.tail_count),
             tail_seen=count,
             tail_largest=_insert(state.tail_largest, new.reshape(new.shape[0], -1)),
+            tail_sizes_each=state.tail_sizes_each,
             tail_log_mean=new_mean,
             tail_previous=previous,
         )
         return updates, new_state
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def tracked_part(function: str, state: Any) -> TrackTailIndexState:
+    """The one `TrackTailIndexState` in the state of an optimiser.
+
+    Raises:
+      TypeError: if there is none.
+      ValueError: if there are several.
+    """
+
+    def is_tracked(node: Any) -> bool:
+        return isinstance(node, TrackTailIndexState)
+
+    found = [
+        node for node in jax.tree.leaves(state, is_leaf=is_tracked) if is_tracked(node)
+    ]
+    if not found:
+        accepted = "the state of an optimiser with `track_tail_index` in it"
+        raise type_error(function, "state", accepted, state)
+    if len(found) > 1:
+        accepted = "the state of an optimiser with one `track_tail_index` in it"
+        raise value_error(function, "state", accepted, "several of them")
+    return found[0]
+
+
+def tracked_names(
+    function: str, tracked: TrackTailIndexState, params: Any
+) -> list[str]:
+    """The names of the rows: "all", and the path of each leaf.
+
+    Raises:
+      ValueError: if the parameters have another number of leaves.
+    """
+    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    names = ["all"] + [
+        jax.tree_util.keystr(path, simple=True, separator="/") for path in paths
+    ]
+    rows = tracked.tail_largest.shape[0]
+    if len(names) != rows:
+        accepted = f"a pytree of the {rows - 1} leaves that were tracked"
+        raise value_error(function, "params", accepted, jax.tree.structure(params))
+    return names
 
 
 def tracked_tail_index(
@@ -241,7 +301,7 @@ def tracked_tail_index(
 
     Returns:
       A `TailIndex` of shape () under "all", and one under the path of each leaf. NaN
-      until more than k noise vectors have been seen.
+      until more than k sizes have been seen.
 
     Raises:
       TypeError: if an argument has the wrong type.
@@ -258,21 +318,9 @@ def tracked_tail_index(
     """
     check_choice(_READ, "interval", interval, INTERVALS)
     check_confidence(_READ, confidence)
-    try:
-        largest = optax.tree.get(state, "tail_largest")
-    except KeyError:
-        accepted = "the state of an optimiser with one `track_tail_index` in it"
-        raise value_error(_READ, "state", accepted, "several of them") from None
-    if largest is None:
-        accepted = "the state of an optimiser with `track_tail_index` in it"
-        raise type_error(_READ, "state", accepted, state)
-    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-    names = ["all"] + [
-        jax.tree_util.keystr(path, simple=True, separator="/") for path in paths
-    ]
-    if len(names) != largest.shape[0]:
-        accepted = f"a pytree of the {largest.shape[0] - 1} leaves that were tracked"
-        raise value_error(_READ, "params", accepted, jax.tree.structure(params))
+    tracked = tracked_part(_READ, state)
+    names = tracked_names(_READ, tracked, params)
+    largest = tracked.tail_largest
     most = largest.shape[1] - 1
     k = most if k is None else check_count(_READ, "k", k, 1, most)
     index = hill(largest, k, interval=interval, confidence=confidence)

@@ -2,7 +2,10 @@
 
 from typing import Any, NamedTuple
 
-from heavytail_optax._validation import check_count
+import jax
+import jax.numpy as jnp
+
+from heavytail_optax._validation import check_count, is_integer, type_error, value_error
 from heavytail_optax.tail_index._arguments import check_samples
 from heavytail_optax.tail_index._comparison import TailFit, compare_fits
 from heavytail_optax.tail_index._generalised_pareto import (
@@ -10,7 +13,7 @@ from heavytail_optax.tail_index._generalised_pareto import (
     generalised_pareto,
 )
 from heavytail_optax.tail_index._goodness import HillDrift, hill_drift
-from heavytail_optax.tail_index._hill import hill
+from heavytail_optax.tail_index._hill import hill_of_first
 from heavytail_optax.tail_index._order_statistics import largest
 from heavytail_optax.tail_index._result import TailIndex
 
@@ -37,8 +40,8 @@ class TailAssessment(NamedTuple):
       sentence: the verdict in a sentence, with numbers.
       reasons: what speaks for or against, each a sentence.
       k: how many of the largest draws were used.
-      index: Hill's estimate, with the interval that allows for its bias; of use only if
-        the verdict is "heavy-tailed".
+      index: Hill's estimate, with an interval of the `k^(3/4)` largest that allows for
+        its bias; of use only if the verdict is "heavy-tailed".
       drift: how it moves with k.
       pareto: the generalised Pareto fit, whose interval is of 98 %.
       fits: the comparison of fits.
@@ -65,10 +68,7 @@ def _reasons_against(
     """What speaks against a power law from this threshold on."""
     reasons = []
     if drift.p_value < level.p_value and drift.z > 0:
-        reasons.append(
-            f"The estimate moves with k: {float(drift.estimate):.2f} from all of them, "
-            f"{float(drift.outer_estimate):.2f} from a quarter."
-        )
+        reasons.append(f"{_drift_reason(drift)}.")
     exponential, lognormal = fits["exponential"], fits["lognormal"]
     if exponential.normalised_ratio < -level.normal:
         reasons.append(
@@ -83,10 +83,10 @@ def _reasons_against(
     return reasons
 
 
-def _variance(index: TailIndex) -> str:
-    if index.upper < 2.0:
+def _variance(index: TailIndex, pareto: GeneralisedPareto) -> str:
+    if index.upper < 2.0 and pareto.upper < 2.0:
         return "its variance is infinite"
-    if index.lower > 2.0:
+    if index.lower > 2.0 and pareto.lower > 2.0:
         return "its variance is finite"
     return "whether its variance is finite cannot be told"
 
@@ -102,64 +102,79 @@ def _describe(index: TailIndex) -> str:
     return f"{estimate:.2f} ({biased}{lower:.2f} to {upper:.2f})"
 
 
+def _gamma_reason(pareto: GeneralisedPareto) -> str:
+    gamma = f"{float(pareto.gamma):.2f} +- {float(pareto.gamma_standard_error):.2f}"
+    least = float(pareto.lower)  # infinite if all of gamma's interval is below zero
+    if least == float("inf"):
+        end = "below 0, the value of an exponential tail: lighter than that, as far as seen."
+    else:
+        clearly = "" if pareto.upper < float("inf") else "not clearly "
+        end = (
+            f"{clearly}above 0, the value of an exponential tail; if such a law goes on, "
+            f"an index below {least:.1f} is excluded."
+        )
+    return f"The generalised Pareto fit has gamma = {gamma}, {end}"
+
+
+def _drift_reason(drift: HillDrift) -> str:
+    return (
+        f"The estimate moves with k: {float(drift.estimate):.2f} from all of them, "
+        f"{float(drift.outer_estimate):.2f} from a quarter"
+    )
+
+
 def _decide(
     index: TailIndex,
     drift: HillDrift,
     pareto: GeneralisedPareto,
     fits: dict[str, TailFit],
-    k: int,
-    num_draws: int,
+    of_draws: str,
 ) -> tuple[str, str, tuple[str, ...]]:
     """The verdict, its sentence and the reasons."""
-    of_draws = f"the {k} largest of {num_draws} draws"
-    if k < _FEWEST:
-        reason = (
-            f"With fewer than {_FEWEST} of the largest draws no test has any power."
-        )
-        return "cannot tell", f"Cannot tell: {of_draws} are too few.", (reason,)
     interval = _describe(index)
     is_heavier = bool(pareto.upper < float("inf"))
-    gamma = f"{float(pareto.gamma):.2f} +- {float(pareto.gamma_standard_error):.2f}"
-    least = float(pareto.lower)  # infinite if all of gamma's interval is below zero
-    gamma_reason = f"The generalised Pareto fit has gamma = {gamma}, " + (
-        "above 0, the value of an exponential tail."
-        if is_heavier
-        else f"not clearly above 0, the value of an exponential tail; an index below "
-        f"{least:.1f} is excluded."
-        if least < float("inf")
-        else "below 0, the value of an exponential tail: the draws are bounded."
-    )
+    is_lighter = bool(pareto.lower == float("inf"))
+    exponential_fits = bool(fits["exponential"].ratio <= 0.0)
+    gamma_reason = _gamma_reason(pareto)
     against = _reasons_against(drift, fits, _REJECTED)
     if against and is_heavier:
         sentence = (
-            f"Not a power law: {of_draws} have a tail heavier than exponential, but an "
-            f"index of {interval} does not describe it."
+            f"Not a power law from this threshold on: {of_draws} have a tail heavier than "
+            f"exponential, but an index of {interval} does not describe it."
         )
         return "not a power law", sentence, (*against, gamma_reason)
-    if against or least == float("inf"):
+    if is_lighter or (against and exponential_fits):
         sentence = (
-            f"Not heavy-tailed: {of_draws} are as an exponential or a lighter tail has "
-            f"them; the index of {interval} that Hill's estimator gives means nothing."
+            f"Not heavy-tailed, as far as {of_draws} tell: their tail is no heavier than "
+            f"an exponential one, and the index of {interval} that Hill's estimator gives "
+            "means nothing."
         )
         return "not heavy-tailed", sentence, (*against, gamma_reason)
-    if drift.p_value < _REJECTED.p_value:
-        reason = (
-            f"The estimate moves with k: {float(drift.estimate):.2f} from all of them, "
-            f"{float(drift.outer_estimate):.2f} from a quarter; take a smaller k."
+    if against:
+        sentence = (
+            f"Cannot tell: {of_draws} reject a power law from this threshold on, but may "
+            "have a tail heavier than exponential."
         )
+        return "cannot tell", sentence, (*against, gamma_reason)
+    if drift.p_value < _REJECTED.p_value:
         sentence = f"Cannot tell: {of_draws} get heavier-tailed farther out."
+        reason = f"{_drift_reason(drift)}; take a smaller k."
         return "cannot tell", sentence, (reason, gamma_reason)
     doubts = _reasons_against(drift, fits, _DOUBTFUL)
+    if not index.lower <= index.estimate <= index.upper:
+        doubts.append(
+            "Hill's estimate is outside of the interval that allows for bias."
+        )
     if doubts and is_heavier:
         sentence = (
             f"Cannot tell: {of_draws} do not reject a power law of index {interval}, but "
             "there are doubts."
         )
         return "cannot tell", sentence, (*doubts, gamma_reason)
-    if is_heavier and fits["exponential"].ratio > 0:
+    if is_heavier and not exponential_fits:
         sentence = (
-            f"Heavy-tailed: a power law of index {interval} describes {of_draws}; if it "
-            f"goes on, {_variance(index)}."
+            f"Heavy-tailed, as far as {of_draws} tell: they agree with a power law of "
+            f"index {interval}; if it goes on, {_variance(index, pareto)}."
         )
         return "heavy-tailed", sentence, (gamma_reason,)
     sentence = (
@@ -167,6 +182,25 @@ def _decide(
         "an exponential tail."
     )
     return "cannot tell", sentence, (gamma_reason,)
+
+
+def _reason_of_no_use(descending: jax.Array, k: int) -> str | None:
+    """Why nothing can be made of these draws, if so."""
+    if jnp.isnan(descending[0]):
+        return "A draw is NaN."
+    if jnp.isinf(descending[0]):
+        return "A draw is infinite."
+    if not descending[k] > 0.0:
+        positive = int(jnp.sum(descending > 0.0))
+        return (
+            f"Only {positive} of the largest draws are positive in {descending.dtype}, and "
+            f"{k + 1} are needed."
+        )
+    if descending[0] == descending[k]:
+        return "The largest draws are all equal."
+    if k < _FEWEST:
+        return f"With fewer than {_FEWEST} of the largest draws no test has any power."
+    return None
 
 
 def assess_tail(
@@ -181,27 +215,38 @@ def assess_tail(
     - the tail is heavier than exponential if the shape of the generalised Pareto fit is
       above zero, and lighter if it is below.
 
-    The verdict is "heavy-tailed" if a power law is not rejected, not even at 10 %, and
-    the tail is heavier than exponential; "not heavy-tailed" if it is rejected and the
-    tail not heavier, or the tail is lighter; "not a power law" if it is rejected and the
-    tail is heavier, as a lognormal one is; "cannot tell" in all other cases, and for k
-    below 30.
+    The verdict is
 
-    The tests take the draws for independent and of one law. Not for use under `jit`.
+    - "heavy-tailed" if a power law is not rejected, not even at 10 %, Hill's estimate is
+      within the interval that allows for its bias, and the tail is heavier than
+      exponential;
+    - "not heavy-tailed" if the tail is lighter than exponential, or a power law is
+      rejected, the exponential fits better and the tail is not heavier;
+    - "not a power law" if a power law is rejected from this threshold on and the tail is
+      heavier than exponential, as a lognormal one is;
+    - "cannot tell" in all other cases, and for k below 30.
+
+    It is about the range that was seen: draws of a mixture of Gaussians of different
+    scale, or of a lognormal law, are often called heavy-tailed if there are few of them,
+    and a power law that begins farther out is not found. `docs/tail_index.md` has the
+    rates. The tests take the draws for independent and of one law.
 
     Args:
-      samples: floating array, all of it one sample: norms, or absolute values. The
-        largest draws suffice, such as a row of `tail_largest` of the tracked state.
+      samples: floating array of shape (n,): norms, or absolute values, since only the
+        largest count. The largest draws suffice, if `num_draws` says of how many.
       k: how many of the largest draws to use; by default twice the 4/7th power of the
         number of draws, a fifth of them at most.
-      num_draws: of how many draws these are the largest; by default all are given.
+      num_draws: of how many draws these are the largest; then zeros are no draws, but
+        places not filled. By default all are given.
 
     Returns:
       A `TailAssessment`.
 
     Raises:
-      TypeError: if an argument has the wrong type.
-      ValueError: if k or `num_draws` is out of range, or there are fewer than ten draws.
+      TypeError: if an argument has the wrong type, or the samples are traced: this writes
+        sentences, and is not for use under `jit`.
+      ValueError: if the samples have several axes (`ravel()` takes all together), k or
+        `num_draws` is out of range, or there are fewer than ten draws.
 
     Example:
       >>> import jax
@@ -214,19 +259,41 @@ def assess_tail(
       Clauset, Shalizi, Newman, "Power-law distributions in empirical data", SIAM Review
       51 (2009), for the comparison of fits.
     """
-    samples = check_samples(_NAME, samples, None, least=10)
-    size = samples.shape[-1]
+    if isinstance(samples, jax.core.Tracer):
+        raise type_error(_NAME, "samples", "an array, not traced by `jit`", samples)
+    samples = check_samples(_NAME, samples, least=10)
+    if samples.ndim != 1:
+        accepted = "of shape (n,), one sample; `ravel()` takes all axes together"
+        raise value_error(_NAME, "samples", accepted, samples)
+    num_negative = int(jnp.sum(samples < 0.0))
     if num_draws is None:
-        num_draws = size
-    num_draws = check_count(_NAME, "num_draws", num_draws, size)
+        num_draws = samples.size
+    else:
+        filled = int(jnp.sum(samples != 0.0))
+        num_draws = check_count(_NAME, "num_draws", num_draws, max(10, filled))
+        least = max(10, filled, 1 + k if is_integer(k) and k < samples.size else 0)
+        samples = largest(samples, least)
+    size = samples.size
     if k is None:
         k = _default_k(num_draws, size - 1)
     k = check_count(_NAME, "k", k, 5, size - 1)
     # All that counts, so that what is compiled depends on k alone.
     samples = largest(samples, max(k, 8) + 1)
-    index = hill(samples, k)
+    index, _ = hill_of_first(samples, jnp.asarray(k), 0.95)
     drift = hill_drift(samples, max(k, 8))
     pareto = generalised_pareto(samples, k, confidence=1.0 - 2.0 * _REJECTED.p_value)
     fits = compare_fits(samples, k, alternatives=("exponential", "lognormal"))
-    verdict = _decide(index, drift, pareto, fits, k, num_draws)
-    return TailAssessment(*verdict, k, index, drift, pareto, fits)
+    of_draws = f"the {k} largest of {num_draws} draws"
+    reason = _reason_of_no_use(samples, k)
+    if reason is None:
+        verdict, sentence, reasons = _decide(index, drift, pareto, fits, of_draws)
+    else:
+        verdict, reasons = "cannot tell", (reason,)
+        sentence = f"Cannot tell: nothing can be made of {of_draws}."
+    if num_negative:
+        reason = (
+            f"{num_negative} draws are negative, and count as small: take absolute values "
+            "if both sides matter."
+        )
+        reasons = (*reasons, reason)
+    return TailAssessment(verdict, sentence, reasons, k, index, drift, pareto, fits)

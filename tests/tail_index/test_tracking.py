@@ -116,13 +116,40 @@ def test_micro_batches_at_once():
 
 def test_differences_of_successive_updates():
     state, _ = run(TI.track_tail_index(20, source="differences"), updates="noise")
-    assert state.tail_seen.tolist() == [STEPS - 1] * 3
+    assert state.tail_seen.tolist() == [STEPS // 2] * 3
     for row, values in enumerate(flat(NOISE)):
-        norms = np.linalg.norm(np.diff(values, axis=0), axis=1) / 2**0.5
+        # Of pairs that do not overlap.
+        norms = np.linalg.norm(values[1::2] - values[::2], axis=1) / 2**0.5
         np.testing.assert_allclose(
             state.tail_largest[row], descending(norms, 21), rtol=1e-5
         )
     np.testing.assert_array_equal(state.tail_previous["w"], NOISE["w"][-1])
+
+
+@pytest.mark.parametrize("measure", ["norm", "coordinates"])
+def test_the_verdict_on_what_was_tracked(measure):
+    noise = noise_of(jax.random.key(1), (600,))
+    state, _ = run(TI.track_tail_index(150, measure=measure), noise)
+    optimizer_state = (optax.EmptyState(), (state, ()))
+    found = TI.assess_tracked(optimizer_state, PARAMS)
+    assert list(found) == ["all", "b", "w"]
+    for values, assessment in zip(flat(noise), found.values(), strict=True):
+        sizes = np.linalg.norm(values, axis=1)
+        if measure == "coordinates":
+            sizes = np.abs(values).ravel()
+        expected = TI.assess_tail(jnp.asarray(sizes, jnp.float32), k=assessment.k)
+        assert assessment.sentence == expected.sentence
+        assert f" of {sizes.size} draws" in assessment.sentence
+    assert TI.assess_tracked(optimizer_state, PARAMS, 40)["b"].k == 40
+
+
+def test_the_verdict_before_there_are_enough():
+    for number in (1, 12):
+        few = jax.tree.map(lambda x, n=number: x[:n], NOISE)
+        state, _ = run(TI.track_tail_index(20), few)
+        for k in (None, 20):
+            for assessment in TI.assess_tracked(state, PARAMS, k).values():
+                assert assessment.verdict == "cannot tell"
 
 
 def test_nothing_to_say_before_there_are_enough():

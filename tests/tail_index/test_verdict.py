@@ -2,9 +2,11 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import heavytail_optax as hto
+from heavytail_optax.tail_index._verdict import _describe
 
 assess = hto.tail_index.assess_tail
 SIZE = 5000
@@ -21,6 +23,9 @@ LAWS = {
     "exponential": (jax.random.exponential, "not heavy-tailed"),
     "lognormal": (lognormal, "not a power law"),
 }
+
+
+BOUNDED = (jax.random.key(4), 5.0, 1.0, (10_000,))
 
 
 def verdicts(sample, k, num):
@@ -47,25 +52,34 @@ def test_verdicts(name):
 
 def test_an_index_in_words():
     law = hto.tails.pareto(1.5).sample(jax.random.key(0), (1000,))
-    index = hto.tail_index.hill(law, 100)
+    found = assess(law, k=100)
+    index = found.index
+    # Of the k^(3/4) largest.
+    expected = hto.tail_index.extended_pareto(law, 32)
+    np.testing.assert_allclose(index.lower, expected.lower, rtol=1e-3)
+    np.testing.assert_allclose(index.upper, expected.upper, rtol=1e-3)
+    estimate = hto.tail_index.hill(law, 100).estimate
+    np.testing.assert_allclose(index.estimate, estimate, rtol=1e-3)
     numbers = [float(x) for x in (index.estimate, index.lower, index.upper)]
-    expected = "{:.2f} ({:.2f} to {:.2f})".format(*numbers)
-    assert f" index of {expected} " in assess(law, k=100).sentence.replace(
-        "index 1", "index of 1"
-    )
+    assert "index {:.2f} ({:.2f} to {:.2f})".format(*numbers) in found.sentence
     # The interval that allows for bias leaves the estimate out.
     light = jnp.abs(jax.random.normal(jax.random.key(0), (10_000,)))
     assert "(biased; " in assess(light).sentence
-    # The estimate that allows for bias is below zero.
-    bounded = jnp.exp(jax.random.beta(jax.random.key(4), 5.0, 1.0, (10_000,)))
-    assert "(no index fits)" in assess(bounded, k=9000).sentence
+    no_index = hto.tail_index.hill(jnp.exp(jax.random.beta(*BOUNDED)), 9000)
+    assert jnp.isinf(no_index.lower)
+    assert _describe(no_index) == f"{float(no_index.estimate):.2f} (no index fits)"
 
 
 def test_the_sentence_says_what_was_found():
     (found,) = verdicts(hto.tails.pareto(1.5).sample, 400, 1)
-    assert found.sentence.startswith("Heavy-tailed: a power law of index 1.")
+    assert found.sentence.startswith("Heavy-tailed, as far as the 400 ")
+    assert "they agree with a power law of index 1." in found.sentence
     assert "the 400 largest of 5000 draws" in found.sentence
-    assert found.sentence.endswith("its variance is infinite.")
+    assert found.sentence.endswith("whether its variance is finite cannot be told.")
+    many = hto.tails.pareto(1.5).sample(jax.random.key(0), (100_000,))
+    assert assess(many).sentence.endswith("its variance is infinite.")
+    finite = hto.tails.pareto(3.0).sample(jax.random.key(0), (100_000,))
+    assert assess(finite).sentence.endswith("its variance is finite.")
     (found,) = verdicts(hto.tails.gaussian().sample, 400, 1)
     assert "means nothing" in found.sentence
     assert any("moves with k" in reason for reason in found.reasons)
@@ -92,4 +106,62 @@ def test_bounded_draws_are_lighter_than_exponential():
     draws = jax.random.uniform(jax.random.key(0), (SIZE,))
     found = assess(draws, k=400)
     assert found.verdict == "not heavy-tailed"
-    assert "the draws are bounded." in found.reasons[-1]
+    assert "below 0, the value of an exponential tail: lighter" in found.reasons[-1]
+
+
+def test_the_variance_of_a_stable_law_near_two_is_not_called_finite():
+    """It is infinite, and Hill's estimate above two in most samples."""
+    law = hto.tails.alpha_stable(1.9)
+    said, above = 0, 0
+    for seed in range(40):
+        found = assess(jnp.abs(law.sample(jax.random.key(seed), (1200,))))
+        said += "its variance is finite." in found.sentence
+        above += bool(found.index.estimate > 2.0)
+    assert above > 30
+    assert said <= 4
+
+
+OF_NO_USE = {
+    "A draw is NaN.": jnp.ones(100).at[3].set(jnp.nan),
+    "A draw is infinite.": jnp.ones(100).at[3].set(jnp.inf),
+    "Only 0 of the largest draws are positive in float32, and 21 are needed.": -jnp.ones(
+        100
+    ),
+    "The largest draws are all equal.": jnp.ones(100),
+    "With fewer than 30 of the largest draws no test has any power.": jnp.arange(100.0),
+}
+
+
+@pytest.mark.parametrize("reason", OF_NO_USE)
+def test_nothing_can_be_made_of_some_draws(reason):
+    found = assess(OF_NO_USE[reason], k=20)
+    assert found.verdict == "cannot tell"
+    assert found.reasons[0] == reason
+    assert "nan" not in found.sentence
+    is_signed = bool((OF_NO_USE[reason] < 0.0).any())
+    assert len(found.reasons) == 1 + is_signed
+
+
+def test_negative_draws_are_told():
+    draws = hto.tails.student_t(1.5).sample(jax.random.key(0), (2000,))
+    reason = assess(draws).reasons[-1]
+    assert reason.startswith(f"{int((draws < 0).sum())} draws are negative, and count")
+
+
+def test_one_sample_at_a_time():
+    with pytest.raises(ValueError, match=r"must be of shape \(n,\), one sample"):
+        assess(jnp.ones((2, 100)))
+    with pytest.raises(TypeError, match="not traced by `jit`"):
+        jax.jit(lambda x: assess(x).k)(jnp.ones(100))
+
+
+def test_of_the_largest_draws_zeros_are_no_draws():
+    law = hto.tails.pareto(1.5).sample(jax.random.key(0), (3000,))
+    largest = jnp.sort(law)[::-1][:300]
+    padded = jnp.pad(largest, (0, 100))
+    one, other = assess(padded, num_draws=3000), assess(law)
+    assert one.sentence == other.sentence
+    few = assess(jnp.pad(largest[:20], (0, 100)), num_draws=20, k=30)
+    assert few.reasons[0].startswith("Only 20 of the largest draws are positive")
+    with pytest.raises(ValueError, match="an integer of at least 300"):
+        assess(padded, num_draws=299)

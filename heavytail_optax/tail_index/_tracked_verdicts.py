@@ -1,0 +1,53 @@
+"""The verdict on the noise that was followed during training."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from heavytail_optax._validation import check_count
+from heavytail_optax.tail_index._tracking import tracked_names, tracked_part
+from heavytail_optax.tail_index._verdict import TailAssessment, assess_tail
+
+_NAME = "assess_tracked"
+
+
+def assess_tracked(
+    state: Any, params: Any, k: int | None = None
+) -> dict[str, TailAssessment]:
+    """The verdict of `assess_tail` on the noise that `track_tail_index` has followed.
+
+    Args:
+      state: of the whole optimiser, or a `TrackTailIndexState`.
+      params: the parameters, or any pytree of their structure, for the names.
+      k: how many of the largest sizes to use, at most the k that was tracked; by default
+        as many as `assess_tail` takes of so many draws, if so many were tracked.
+
+    Returns:
+      A `TailAssessment` under "all", and one under the path of each leaf.
+
+    Raises:
+      TypeError: if an argument has the wrong type.
+      ValueError: if the state has no such part, does not match `params`, or k is out of
+        range.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import heavytail_optax as hto
+      >>> params = {"w": jnp.zeros(3)}
+      >>> tracking = hto.tail_index.track_tail_index(300)
+      >>> noise = {"w": jax.random.normal(jax.random.key(0), (5000, 3))}
+      >>> _, state = tracking.update(params, tracking.init(params), gradient_noise=noise)
+      >>> print(hto.tail_index.assess_tracked(state, params)["w"].verdict)
+      not heavy-tailed
+    """
+    tracked = tracked_part(_NAME, state)
+    names = tracked_names(_NAME, tracked, params)
+    most = tracked.tail_largest.shape[1] - 1
+    if k is not None:
+        check_count(_NAME, "k", k, 5, most)
+    found = {}
+    for row, name in enumerate(names):
+        draws = int(tracked.tail_seen[row]) * int(tracked.tail_sizes_each[row])
+        largest = jnp.pad(tracked.tail_largest[row], (0, max(0, 9 - most)))
+        found[name] = assess_tail(largest, k=k, num_draws=max(draws, 10))
+    return found
