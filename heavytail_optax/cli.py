@@ -111,6 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # tyro and argparse leave this way, after --help (0) and bad options (2).
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
         return 130
 
 

@@ -16,11 +16,17 @@ from heavytail_optax.experiments.measures.noise_record import read_noise
 from heavytail_optax.experiments.report import noise_figure
 from heavytail_optax.experiments.report.noise_figure import draw_noise
 from heavytail_optax.experiments.storage.run_lock import RunLock
-from heavytail_optax.tail_index import generalised_pareto, hill, propose_settings
+from heavytail_optax.tail_index import (
+    extended_pareto,
+    generalised_pareto,
+    hill,
+    propose_settings,
+)
 
 METHODS = ("sgd", "balanced")
 LAYERS = ("all", "first")
 DRAWS = 200  # of which 40 are looked at
+NOISE = "gradient_noise/200-batches-of-10.npz"
 
 
 @pytest.fixture(autouse=True)
@@ -100,13 +106,18 @@ def test_a_run_leaves_verdicts_table_and_picture(copied, drawn, capsys):
     assert (copied / "diagnose.png").read_bytes()[:4] == b"\x89PNG"
     rows = rows_of(copied)
     assert len(rows) == len(METHODS) * len(SIZES) * len(LAYERS)
-    kept, _ = read_noise(copied / "sgd" / "gradient_noise.npz")
+    kept, _ = read_noise(copied / "sgd" / NOISE)
     for row in rows[: len(SIZES) * len(LAYERS)]:
         assert row["method"] == "sgd" and row["draws"] == "200" and row["k"] == "40"
         draws = kept.of(row["noise"], row["layer"])
-        expected = hill(draws, 40)
-        for name, value in (("hill", 0), ("standard_error", 1), ("lower", 2)):
-            assert float(row[name]) == pytest.approx(float(expected[value]), rel=1e-4)
+        expected, fewer = hill(draws, 40), extended_pareto(draws, 16)
+        for name, value in (
+            ("hill", expected.estimate),
+            ("standard_error", expected.standard_error),
+            ("lower", fewer.lower),
+            ("upper", fewer.upper),
+        ):
+            assert float(row[name]) == pytest.approx(float(value), rel=1e-3)
         fit = generalised_pareto(draws, 40, confidence=0.98)
         for name, value in (
             ("gamma", fit.gamma),
@@ -158,9 +169,14 @@ def test_what_is_measured_is_skipped_unless_asked_for_again(copied, drawn, capsy
     assert (copied / "diagnose.csv").read_text("utf-8") == table
     assert diagnose(copied, *options, "--again") == 0
     assert turns == [("sgd", 200)] * 2
+    table = (copied / "diagnose.csv").read_text("utf-8")
     assert diagnose(copied, *options, "--batch-size", 5) == 0
     assert len(turns) == 3
     assert rows_of(copied)[0]["batch_size"] == "5"
+    # What was measured of other batches is kept.
+    assert diagnose(copied, *options) == 0
+    assert len(turns) == 3
+    assert (copied / "diagnose.csv").read_text("utf-8") == table
 
 
 @pytest.mark.usefixtures("few_fits")
@@ -170,8 +186,8 @@ def test_ctrl_c_keeps_whole_runs_and_says_how_to_go_on(copied, drawn, capsys):
     assert diagnose(copied, "--draws", DRAWS) == 128 + signal.SIGINT
     output = capsys.readouterr().out
     assert f"To go on: heavytail diagnose '{copied}' --draws 200" in output
-    assert (copied / "sgd" / "gradient_noise.npz").exists()
-    assert not (copied / "balanced" / "gradient_noise.npz").exists()
+    assert (copied / "sgd" / NOISE).exists()
+    assert not (copied / "balanced" / NOISE).exists()
     assert not list(copied.rglob("*.partial"))
     actions.clear()
     assert diagnose(copied, "--draws", DRAWS) == 0

@@ -35,8 +35,10 @@ class DiagnoseCommand:
     handwritten digits, during training and at its end. Prints for each layer the tail
     index with its interval and a verdict, compares the fits of other laws, and proposes
     alpha, scale and max_norm for tail inflation. All numbers go to diagnose.csv, and
-    pictures to diagnose.png, in the directory. The noise itself is kept in the
-    gradient_noise.npz of each run: the same command goes on after Ctrl-C.
+    pictures to diagnose.png, in the directory. The noise itself is kept in the folder
+    gradient_noise of each run, a file for each number and size of batches: after Ctrl-C
+    the same command goes on with the run that was being measured. A fresh run is kept
+    only as a whole.
 
     Attributes:
       run_dir: Directory of a run of heavytail train, or of a grid of heavytail
@@ -161,7 +163,11 @@ def _diagnose(command: DiagnoseCommand, directory: pathlib.Path, typed: str) -> 
             session.progress.note(f"{line}: skipped")
         is_complete = _measure_all(command, cells, session, problems)
         stop = session.stop
-    _show(directory, diagnosed_runs(cells, command.truncated_share), console)
+        # The verdicts take seconds, which Ctrl-C need not cost.
+        found = diagnosed_runs(
+            cells, command.draws, command.batch_size, command.truncated_share
+        )
+    _show(directory, found, console)
     for problem in problems:
         print(problem, file=sys.stderr)
     if not is_complete:
@@ -210,7 +216,7 @@ def _measure(command: DiagnoseCommand, cell: "Cell", load, session: "Session") -
 
     progress = session.progress
     arguments = noise_arguments(cell.settings, command.draws, command.batch_size)
-    path = noise_path(cell.directory, cell.method)
+    path = noise_path(cell.directory, cell.method, **arguments)
     kept = read_noise(path)
     if kept is not None and kept[1] == arguments and not command.again:
         progress.note(f"{cell.label}: already measured")
@@ -273,11 +279,13 @@ def _diagnose_fresh(command: DiagnoseCommand) -> int:
         if fresh is not None:
             session.progress.measuring(_FRESH, "noise in training", 1, 1)
             draws = _draw(settings, fresh.params, dataset, arguments, _FRESH, session)
+        found = None
+        if fresh is not None and draws is not None:
+            found = diagnosed_fresh_run(fresh, draws, command.truncated_share)
         stop = session.stop
-    if fresh is None or draws is None:
+    if found is None:
         console.print("Nothing is kept of a fresh run that is not whole.")
         return stop.exit_status
-    found = diagnosed_fresh_run(fresh, draws, command.truncated_share)
     _show(claim_next(_RUNS, "diagnose"), [found], console)
     return 0
 

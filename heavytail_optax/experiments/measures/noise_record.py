@@ -1,4 +1,4 @@
-"""The noise that has been measured of a run: gradient_noise.npz, beside its metrics."""
+"""The noise that has been measured of a run: a file in gradient_noise/."""
 
 import json
 import pathlib
@@ -21,6 +21,7 @@ def write_noise(
       draws: to keep.
       arguments: that they were measured with.
     """
+    path.parent.mkdir(exist_ok=True)
     with replacing(path) as partial, partial.open("wb") as file:
         np.savez(
             file,

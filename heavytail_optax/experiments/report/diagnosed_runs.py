@@ -8,7 +8,12 @@ import numpy as np
 
 from heavytail_optax.experiments.configuration.methods import METHODS, MethodName
 from heavytail_optax.experiments.configuration.settings import Settings
-from heavytail_optax.experiments.measures.gradient_noise import ALL, NoiseDraws, Size
+from heavytail_optax.experiments.measures.gradient_noise import (
+    ALL,
+    NoiseDraws,
+    Size,
+    noise_arguments,
+)
 from heavytail_optax.experiments.measures.noise_record import read_noise
 from heavytail_optax.experiments.measures.noise_tails import LayerTail, assess_noise
 from heavytail_optax.experiments.runs.fresh_run import FreshRun
@@ -71,19 +76,24 @@ def first_seeds(runs: Sequence[DiagnosedRun]) -> list[DiagnosedRun]:
     return list(first.values())
 
 
-def diagnosed_runs(cells: list[Cell], truncated_share: float) -> list[DiagnosedRun]:
+def diagnosed_runs(
+    cells: list[Cell], draws: int, batch_size: int | None, truncated_share: float
+) -> list[DiagnosedRun]:
     """The runs whose noise is kept, in the order of the cells.
 
     Args:
       cells: finished runs.
+      draws: how many small batches; of single images at most all there are.
+      batch_size: images in each; that of the run if None.
       truncated_share: of the proposed settings.
     """
     found = []
     for cell in cells:
-        kept = read_noise(noise_path(cell.directory, cell.method))
+        wanted = noise_arguments(cell.settings, draws, batch_size)
+        kept = read_noise(noise_path(cell.directory, cell.method, **wanted))
         if kept is not None:
-            draws, arguments = kept
-            found.append(_of_cell(cell, draws, arguments, truncated_share))
+            noise, arguments = kept
+            found.append(_of_cell(cell, noise, arguments, truncated_share))
     return found
 
 

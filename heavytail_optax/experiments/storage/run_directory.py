@@ -7,7 +7,8 @@ run.lock, run.holder         who is at work here (run_lock.py)
 <method>/checkpoints/<step>  the newest two states
 <method>/sharpness.json      scalar measures of the result
 <method>/flatness.json       all measures of it, and how they were computed
-<method>/gradient_noise.npz  sizes of the noise of small batches' gradients
+<method>/gradient_noise/     sizes of the noise of small batches' gradients, a file for
+                             each number and size of batches
 <method>/tensorboard         the metrics again, if asked for (tensorboard_log.py)
 """
 
@@ -76,9 +77,12 @@ def flatness_path(directory: pathlib.Path, method: str) -> pathlib.Path:
     return directory / method / "flatness.json"
 
 
-def noise_path(directory: pathlib.Path, method: str) -> pathlib.Path:
-    """Where the sizes of the noise of a method's gradients are."""
-    return directory / method / "gradient_noise.npz"
+def noise_path(
+    directory: pathlib.Path, method: str, draws: int, batch_size: int
+) -> pathlib.Path:
+    """Where the sizes of the noise of a method's gradients are, of so many batches."""
+    name = f"{draws}-batches-of-{batch_size}.npz"
+    return directory / method / "gradient_noise" / name
 
 
 def tensorboard_path(directory: pathlib.Path, method: str) -> pathlib.Path:
