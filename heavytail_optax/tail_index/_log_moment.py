@@ -83,7 +83,7 @@ def log_moment(
 
     for `1/alpha`, whose constant is positive wherever small values are more frequent than
     under a Gaussian: for Laplace draws and m = 100 the answer is 1.78, for a Student law
-    of tail index 3 it is 1.7, for one of 10 it is 1.95. **An answer below 2 is no
+    of tail index 3 it is 1.77, for one of 10 it is 1.95. **An answer below 2 is no
     evidence of a tail index below 2**, or of any power law; and for the tail index of a
     law that is not stable it is wrong at every sample size. `docs/tail_index.md` has the
     table. Dependent draws that cancel or add up change it again. Use it to compare with

@@ -53,8 +53,8 @@ def pickands(
       m = \lfloor k / 4 \rfloor.
 
     Where the draws may be negative, or have an unknown location, Hill's and the moment
-    estimator are of no use and this one is. Its variance is some ten times theirs at
-    the same k.
+    estimator are of no use and this one is. Its variance is some twelve times that of
+    the moment estimator at the same k, and of Hill's 36 times for an index of 1.5.
 
     Args:
       samples: floating array; of any sign.

@@ -52,7 +52,9 @@ def _intervals(
 def plot_hill(samples: Any, max_k: int | None = None, *, axes: Any = None) -> Any:
     """Draws Hill's estimate against k, and its intervals of 95 % as a band.
 
-    A power law has a level stretch. Where there is none, there is no index to read off.
+    A power law has a level stretch, and so have other laws: where there is none, there is
+    no index to read off, and where there is one, `assess_tail` says whether it means
+    anything.
     The intervals allow for bias: where the line leaves the band, the estimate is biased.
 
     Args:
