@@ -75,6 +75,8 @@ def _hill_with_interval(
     )
 
 
+# Compiled once for all calls, like the next: an eager loop would be compiled anew in
+# each.
 @jax.jit
 def hill_of_first(
     descending: jax.Array, k: jax.Array, confidence
@@ -96,7 +98,6 @@ def hill_of_first(
     return _hill_with_interval(excesses, k, confidence, of_interval), interval_k
 
 
-# Compiled once for all calls: an eager loop would be compiled anew in each.
 @functools.partial(jax.jit, static_argnames=("few", "interval"))
 def _hill(
     samples: jax.Array, k: jax.Array, confidence, few: int | None, interval: str

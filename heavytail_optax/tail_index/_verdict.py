@@ -184,7 +184,9 @@ def _decide(
     return "cannot tell", sentence, (gamma_reason,)
 
 
-def _reason_of_no_use(descending: jax.Array, k: int) -> str | None:
+def _reason_of_no_use(
+    descending: jax.Array, k: int, pareto: GeneralisedPareto
+) -> str | None:
     """Why nothing can be made of these draws, if so."""
     if jnp.isnan(descending[0]):
         return "A draw is NaN."
@@ -200,6 +202,11 @@ def _reason_of_no_use(descending: jax.Array, k: int) -> str | None:
         return "The largest draws are all equal."
     if k < _FEWEST:
         return f"With fewer than {_FEWEST} of the largest draws no test has any power."
+    if jnp.isnan(pareto.gamma):
+        return (
+            "No generalised Pareto law could be fitted: many draws are equal, or they are "
+            f"too far apart for {descending.dtype}."
+        )
     return None
 
 
@@ -284,7 +291,7 @@ def assess_tail(
     pareto = generalised_pareto(samples, k, confidence=1.0 - 2.0 * _REJECTED.p_value)
     fits = compare_fits(samples, k, alternatives=("exponential", "lognormal"))
     of_draws = f"the {k} largest of {num_draws} draws"
-    reason = _reason_of_no_use(samples, k)
+    reason = _reason_of_no_use(samples, k, pareto)
     if reason is None:
         verdict, sentence, reasons = _decide(index, drift, pareto, fits, of_draws)
     else:

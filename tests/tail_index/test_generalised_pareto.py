@@ -136,7 +136,7 @@ def test_the_interval_of_few_draws(shape, k):
 def likeliest(excess):
     """Shape and log-likelihood, by a dense grid of shape over scale in float64."""
     unit = np.median(excess)
-    u = np.geomspace(1e-6, 1e30, 20_000)[:, None] * excess[None] / unit
+    u = np.geomspace(1e-6, 1e30, 4000)[:, None] * excess[None] / unit
     part = (u / (1 + u)).mean(axis=-1)
     shape = part / (1 / (1 + u)).mean(axis=-1)
     scale = unit * shape / (u[:, 0] * unit / excess[0])
@@ -146,8 +146,8 @@ def likeliest(excess):
 
 
 VERY_HEAVY = {
-    "power law of 0.15": np.random.default_rng(0).pareto(0.15, 501) + 1,
-    "power law of 0.1": np.random.default_rng(1).pareto(0.1, 21) + 1,
+    "power law of 0.15": np.random.default_rng(0).pareto(0.15, 41) + 1,
+    "power law of 0.1": np.random.default_rng(1).pareto(0.1, 41) + 1,
     "one far away": np.r_[np.full(39, 1e-10), 1e20, 0.0],
 }
 
@@ -177,8 +177,13 @@ def test_derivative():
         draws = jnp.asarray(np.random.default_rng(0).pareto(1.5, 60) + 1.0)
         step = 1e-6 * np.eye(60)
         above, below = (fit(draws[None] + x, 30) for x in (step, -step))
-        for name in ("gamma", "lower", "upper", "scale"):
-            got = jax.grad(lambda x, name=name: getattr(fit(x, 30), name))(draws)
+        names = ("gamma", "lower", "upper", "scale", "log_likelihood")
+
+        def fields(draws):
+            found = fit(draws, 30)
+            return jnp.stack([getattr(found, name) for name in names])
+
+        for name, got in zip(names, jax.jacrev(fields)(draws), strict=True):
             expected = (getattr(above, name) - getattr(below, name)) / 2e-6
             np.testing.assert_allclose(got, expected, atol=1e-4)
 

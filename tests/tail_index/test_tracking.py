@@ -131,25 +131,24 @@ def test_the_verdict_on_what_was_tracked(measure):
     noise = noise_of(jax.random.key(1), (600,))
     state, _ = run(TI.track_tail_index(150, measure=measure), noise)
     optimizer_state = (optax.EmptyState(), (state, ()))
-    found = TI.assess_tracked(optimizer_state, PARAMS)
+    found = TI.assess_tracked(optimizer_state, PARAMS, 40)
     assert list(found) == ["all", "b", "w"]
     for values, assessment in zip(flat(noise), found.values(), strict=True):
         sizes = np.linalg.norm(values, axis=1)
         if measure == "coordinates":
             sizes = np.abs(values).ravel()
-        expected = TI.assess_tail(jnp.asarray(sizes, jnp.float32), k=assessment.k)
+        assert assessment.k == 40
+        expected = TI.assess_tail(jnp.asarray(sizes, jnp.float32), k=40)
         assert assessment.sentence == expected.sentence
         assert f" of {sizes.size} draws" in assessment.sentence
-    assert TI.assess_tracked(optimizer_state, PARAMS, 40)["b"].k == 40
 
 
 def test_the_verdict_before_there_are_enough():
-    for number in (1, 12):
+    for number, k in ((0, 20), (12, 20), (12, None)):
         few = jax.tree.map(lambda x, n=number: x[:n], NOISE)
-        state, _ = run(TI.track_tail_index(20), few)
-        for k in (None, 20):
-            for assessment in TI.assess_tracked(state, PARAMS, k).values():
-                assert assessment.verdict == "cannot tell"
+        state, _ = run(TI.track_tail_index(40), few)
+        for assessment in TI.assess_tracked(state, PARAMS, k).values():
+            assert assessment.verdict == "cannot tell"
 
 
 def test_nothing_to_say_before_there_are_enough():

@@ -64,7 +64,7 @@ def test_an_index_in_words():
     assert "index {:.2f} ({:.2f} to {:.2f})".format(*numbers) in found.sentence
     # The interval that allows for bias leaves the estimate out.
     light = jnp.abs(jax.random.normal(jax.random.key(0), (10_000,)))
-    assert "(biased; " in assess(light).sentence
+    assert "(biased; " in _describe(hto.tail_index.hill(light, 1000))
     no_index = hto.tail_index.hill(jnp.exp(jax.random.beta(*BOUNDED)), 9000)
     assert jnp.isinf(no_index.lower)
     assert _describe(no_index) == f"{float(no_index.estimate):.2f} (no index fits)"
@@ -121,7 +121,12 @@ def test_the_variance_of_a_stable_law_near_two_is_not_called_finite():
     assert said <= 4
 
 
+FAR_APART = 10.0 ** np.random.default_rng(2).uniform(-30, 30, 400)
 OF_NO_USE = {
+    (
+        "No generalised Pareto law could be fitted: many draws are equal, or they are too "
+        "far apart for float32."
+    ): jnp.asarray(FAR_APART, jnp.float32),
     "A draw is NaN.": jnp.ones(100).at[3].set(jnp.nan),
     "A draw is infinite.": jnp.ones(100).at[3].set(jnp.inf),
     "Only 0 of the largest draws are positive in float32, and 21 are needed.": -jnp.ones(
@@ -134,7 +139,7 @@ OF_NO_USE = {
 
 @pytest.mark.parametrize("reason", OF_NO_USE)
 def test_nothing_can_be_made_of_some_draws(reason):
-    found = assess(OF_NO_USE[reason], k=20)
+    found = assess(OF_NO_USE[reason], k=390 if "law" in reason else 20)
     assert found.verdict == "cannot tell"
     assert found.reasons[0] == reason
     assert "nan" not in found.sentence
@@ -144,7 +149,7 @@ def test_nothing_can_be_made_of_some_draws(reason):
 
 def test_negative_draws_are_told():
     draws = hto.tails.student_t(1.5).sample(jax.random.key(0), (2000,))
-    reason = assess(draws).reasons[-1]
+    reason = assess(draws, k=100).reasons[-1]
     assert reason.startswith(f"{int((draws < 0).sum())} draws are negative, and count")
 
 
@@ -159,7 +164,7 @@ def test_of_the_largest_draws_zeros_are_no_draws():
     law = hto.tails.pareto(1.5).sample(jax.random.key(0), (3000,))
     largest = jnp.sort(law)[::-1][:300]
     padded = jnp.pad(largest, (0, 100))
-    one, other = assess(padded, num_draws=3000), assess(law)
+    one, other = assess(padded, num_draws=3000, k=100), assess(law, k=100)
     assert one.sentence == other.sentence
     few = assess(jnp.pad(largest[:20], (0, 100)), num_draws=20, k=30)
     assert few.reasons[0].startswith("Only 20 of the largest draws are positive")
