@@ -1,9 +1,10 @@
 """Bias of the estimators of the tail index, and how often their intervals cover it.
 
-Of each law replications of a sample are drawn. The estimators of
-the tail are given the absolute values, at four fixed k and at the k that the automatic
-choices take (`hill, uncorrected`: the interval of an exact power law); those of a stable law the draws. Covered is the tail index; of the
-light-tailed laws, whose index is infinite, gamma = 0, by the estimators that can say so.
+Of each law replications of a sample are drawn. The estimators of the tail are given the
+absolute values, at four fixed k and at the k that the automatic choices take (`hill,
+uncorrected`: the interval of an exact power law); those of a stable law the draws. Covered
+is the tail index; of the light-tailed laws, whose index is infinite, gamma = 0, by the
+estimators that can say so.
 The absolute values of Laplace's law are exponential, and have gamma = 0 at every k; those
 of a Gaussian only in the limit.
 

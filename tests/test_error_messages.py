@@ -594,6 +594,22 @@ def of_top(function, least, most=59, **others):
     )
 
 
+def of_tracked(function, most, least, **others):
+    """What reads the state of a tracker of the `most` largest."""
+    state = hto.tail_index.track_tail_index(most).init(UPDATES)
+    return Public(
+        function.__name__,
+        function,
+        {"state": state, "params": UPDATES},
+        {
+            "state": (types(None, (), 1.0), values((state, state))),
+            "params": (values(None, {"w": VECTOR}),),
+            "k": (NO_COUNT, values(least - 1, -1, most + 1)),
+            **others,
+        },
+    )
+
+
 BAD_INTERVAL = (types(None, 1), values("x", ""))
 TAIL_INDEX = (
     of_top(hto.tail_index.hill, 1, interval=BAD_INTERVAL),
@@ -717,40 +733,14 @@ TAIL_INDEX = (
         {"measure": "norm"},
         {"key": (values(0),)},  # for "projection" only
     ),
-    Public(
-        "tracked_tail_index",
+    of_tracked(
         hto.tail_index.tracked_tail_index,
-        {
-            "state": hto.tail_index.track_tail_index(5).init(UPDATES),
-            "params": UPDATES,
-        },
-        {
-            "state": (
-                types(None, (), 1.0),
-                values((hto.tail_index.track_tail_index(5).init(UPDATES),) * 2),
-            ),
-            "params": (values(None, {"w": VECTOR}),),
-            "k": (NO_COUNT, values(0, -1, 6)),
-            "interval": BAD_INTERVAL,
-            "confidence": BAD_CONFIDENCE,
-        },
+        5,
+        1,
+        interval=BAD_INTERVAL,
+        confidence=BAD_CONFIDENCE,
     ),
-    Public(
-        "assess_tracked",
-        hto.tail_index.assess_tracked,
-        {
-            "state": hto.tail_index.track_tail_index(9).init(UPDATES),
-            "params": UPDATES,
-        },
-        {
-            "state": (
-                types(None, (), 1.0),
-                values((hto.tail_index.track_tail_index(9).init(UPDATES),) * 2),
-            ),
-            "params": (values(None, {"w": VECTOR}),),
-            "k": (NO_COUNT, values(4, -1, 10)),
-        },
-    ),
+    of_tracked(hto.tail_index.assess_tracked, 9, 5),
     Public(
         "plot_hill",
         hto.tail_index.plot_hill,

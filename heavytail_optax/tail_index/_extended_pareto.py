@@ -84,11 +84,10 @@ def extended_pareto(
         \Bigl(\frac{X_{(i)}}{t}\Bigr)^{\rho / \hat\gamma_H},
 
     or `gamma_H (1 + 12 (E - 1/2) + 3 / (2k))` for rho = -1; the last term makes the mean
-    right for few draws. This makes the standard error
-    `(1 - rho) / -rho` times Hill's, twice for rho = -1, at the same k; but k may be
-    far larger before bias shows. rho is -1 for stable laws, `-2 / alpha`
-    for Student's, minus infinity for a Pareto law. It need not be right: with -1, three
-    quarters of the bias are gone even where it is -2/3.
+    right for few draws. This makes the standard error `(1 - rho) / -rho` times Hill's,
+    twice for rho = -1, at the same k; but k may be far larger before bias shows. rho is
+    -1 for stable laws, `-2 / alpha` for Student's, minus infinity for a Pareto law. It
+    need not be right: with -1, three quarters of the bias are gone even where it is -2/3.
 
     Args:
       samples: floating array; only the k + 1 largest along the axis matter, which must be

@@ -171,7 +171,7 @@ def _likeliest(excess: jax.Array) -> _Search:
         lambda v: _profile(v, excess).gamma > _LEAST_GAMMA,
         *(left, jnp.zeros_like(left)),
     )
-    left, right, least = jax.lax.stop_gradient((left, right, least))
+    right, least = jax.lax.stop_gradient((right, least))
 
     # There may be a maximum inside and a rise towards an end, too: beyond the left end
     # there always is one, and on the right if draws equal the threshold. The maximum is

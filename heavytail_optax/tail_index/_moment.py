@@ -66,8 +66,9 @@ def moment(
     For a light tail gamma is near zero or below, and alpha infinite: unlike Hill's
     estimator it can say "not heavy-tailed". Its error bar, asymptotic, is wider than
     Hill's by the factor `sqrt(1 + alpha^2)`. The estimate is too low by 3 / k where gamma
-    is not negative, by which the interval is moved, and less down to gamma = -1/2. It knows nothing of the bias of a
-    threshold that is too low, as a twentieth of the draws is for an exponential tail.
+    is not negative, by which the interval is moved, and less down to gamma = -1/2. It
+    knows nothing of the bias of a threshold that is too low, as a twentieth of the draws
+    is for an exponential tail.
 
     Args:
       samples: floating array; the k + 1 largest along the axis must be positive, or the

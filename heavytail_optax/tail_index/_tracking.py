@@ -246,20 +246,15 @@ def tracked_part(function: str, state: Any) -> TrackTailIndexState:
       TypeError: if there is none.
       ValueError: if there are several.
     """
-
-    def is_tracked(node: Any) -> bool:
-        return isinstance(node, TrackTailIndexState)
-
-    found = [
-        node for node in jax.tree.leaves(state, is_leaf=is_tracked) if is_tracked(node)
-    ]
-    if not found:
+    try:
+        found = optax.tree.get(state, TrackTailIndexState.__name__)
+    except KeyError:
+        accepted = "the state of an optimiser with one `track_tail_index` in it"
+        raise value_error(function, "state", accepted, "several of them") from None
+    if found is None:
         accepted = "the state of an optimiser with `track_tail_index` in it"
         raise type_error(function, "state", accepted, state)
-    if len(found) > 1:
-        accepted = "the state of an optimiser with one `track_tail_index` in it"
-        raise value_error(function, "state", accepted, "several of them")
-    return found[0]
+    return found
 
 
 def tracked_names(

@@ -273,14 +273,13 @@ def assess_tail(
         accepted = "of shape (n,), one sample; `ravel()` takes all axes together"
         raise value_error(_NAME, "samples", accepted, samples)
     num_negative = int(jnp.sum(samples < 0.0))
+    size = samples.size
     if num_draws is None:
-        num_draws = samples.size
+        num_draws = size
     else:
         filled = int(jnp.sum(samples != 0.0))
         num_draws = check_count(_NAME, "num_draws", num_draws, max(10, filled))
-        least = max(10, filled, 1 + k if is_integer(k) and k < samples.size else 0)
-        samples = largest(samples, least)
-    size = samples.size
+        size = max(10, filled, 1 + k if is_integer(k) and k < size else 0)
     if k is None:
         k = _default_k(num_draws, size - 1)
     k = check_count(_NAME, "k", k, 5, size - 1)
