@@ -150,7 +150,7 @@ def test_a_disk_that_fills_up_keeps_the_run_to_go_on_with(tmp_path):
     states = [{"a": jnp.arange(50_000) * 77_777 + step} for step in range(30)]
     with mounted_tmpfs(tmp_path / "small", "size=1m") as directory:
         with (
-            pytest.raises(RunDirectoryError, match="disk is full .* go on by --resume"),
+            pytest.raises(RunDirectoryError, match="disk is full .* train --resume"),
             disk_errors(directory),
             Checkpoints(directory / "checkpoints") as checkpoints,
         ):

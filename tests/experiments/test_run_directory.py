@@ -21,6 +21,7 @@ def write(directory, settings):
         settings=settings,
         sources={"seed": "ours"},
         data={"train_images": 100},
+        machine={"data_dir": None, "devices": None, "tensorboard": False},
         command="heavytail train",
         device="cpu",
     )

@@ -1,5 +1,6 @@
 """The command `heavytail diagnose`."""
 
+import contextlib
 import dataclasses
 import inspect
 import pathlib
@@ -52,7 +53,8 @@ class DiagnoseCommand:
       truncated_share: Share of all updates that the proposed max_norm truncates.
       steps: Of the fresh run.
       again: Also measure what has been measured in the same way.
-      data_dir: Directory with the files of the data set, looked into first.
+      data_dir: Directory with the files of the data set, looked into first. By default
+        that of the runs.
     """
 
     run_dir: tyro.conf.Positional[pathlib.Path | None] = None
@@ -98,7 +100,9 @@ def run(arguments: Sequence[str], program: str) -> int:
       SystemExit: for --help, and for arguments that are not understood.
     """
     command = _parse(arguments, f"{program} diagnose")
-    typed = shlex.join([*program.split(), "diagnose", *arguments])
+    # What is asked for again is noted, so that going on does not start anew.
+    go_on = [word for word in arguments if word != "--again"]
+    typed = shlex.join([*program.split(), "diagnose", *go_on])
     try:
         if command.run_dir is None:
             return _diagnose_fresh(command)
@@ -184,10 +188,18 @@ def _measure_all(
 ) -> bool:
     """Measures run after run; False if it was stopped before the last was done."""
     from heavytail_optax.experiments.data import DataError
+    from heavytail_optax.experiments.measures.noise_record import ask_noise_again
     from heavytail_optax.experiments.runs.cell import data_loader
+    from heavytail_optax.experiments.storage.run_lock import RunBusyError, RunLock
 
     progress = session.progress
-    load = data_loader(command.data_dir)
+    # The data are those that the runs of the directory were trained on.
+    load = data_loader(command.data_dir or cells[0].machine.data_dir)
+    if command.again:
+        for cell in cells:
+            # One that another process holds is told of below.
+            with contextlib.suppress(RunBusyError), RunLock(cell.directory):
+                ask_noise_again(_kept_as(command, cell)[1])
     for number, cell in enumerate(cells):
         progress.overall(number, len(cells), "")
         if session.stop.is_set():
@@ -204,21 +216,19 @@ def _measure_all(
 
 
 def _measure(command: DiagnoseCommand, cell: "Cell", load, session: "Session") -> bool:
-    from heavytail_optax.experiments.measures.gradient_noise import noise_arguments
     from heavytail_optax.experiments.measures.noise_record import (
+        is_noise_measured,
         read_noise,
         write_noise,
     )
     from heavytail_optax.experiments.runs.finished_runs import final_params
     from heavytail_optax.experiments.runs.job import check_job_data
-    from heavytail_optax.experiments.storage.run_directory import noise_path
+    from heavytail_optax.experiments.storage.durable_files import set_aside_damaged
     from heavytail_optax.experiments.storage.run_lock import RunLock
 
     progress = session.progress
-    arguments = noise_arguments(cell.settings, command.draws, command.batch_size)
-    path = noise_path(cell.directory, cell.method, **arguments)
-    kept = read_noise(path)
-    if kept is not None and kept[1] == arguments and not command.again:
+    arguments, path = _kept_as(command, cell)
+    if is_noise_measured(path, arguments):
         progress.note(f"{cell.label}: already measured")
         return True
     with RunLock(cell.directory):
@@ -228,8 +238,20 @@ def _measure(command: DiagnoseCommand, cell: "Cell", load, session: "Session") -
         draws = _draw(cell.settings, params, dataset, arguments, cell.label, session)
         if draws is None:
             return False
+        if path.exists() and read_noise(path) is None:
+            damaged = set_aside_damaged(path)
+            progress.note(f"{path} could not be read. It is kept as {damaged}.")
         write_noise(path, draws, arguments)
     return True
+
+
+def _kept_as(command: DiagnoseCommand, cell: "Cell") -> tuple[dict, pathlib.Path]:
+    """What the noise of a run is measured with, and the file for it."""
+    from heavytail_optax.experiments.measures.gradient_noise import noise_arguments
+    from heavytail_optax.experiments.storage.run_directory import noise_path
+
+    arguments = noise_arguments(cell.settings, command.draws, command.batch_size)
+    return arguments, noise_path(cell.directory, cell.method, **arguments)
 
 
 def _draw(settings, params, dataset, arguments, label: str, session: "Session"):

@@ -1,5 +1,6 @@
 """The command `heavytail flatness`."""
 
+import contextlib
 import dataclasses
 import inspect
 import pathlib
@@ -44,7 +45,8 @@ class FlatnessCommand:
       methods: The runs of these methods only.
       seeds: The runs with these seeds only.
       again: Also measure what has been measured in the same way.
-      data_dir: Directory with the files of the data set, looked into first.
+      data_dir: Directory with the files of the data set, looked into first. By default
+        that of the runs.
     """
 
     directory: pathlib.Path
@@ -74,7 +76,9 @@ def run(arguments: Sequence[str], program: str) -> int:
       SystemExit: for --help, and for arguments that are not understood.
     """
     command = _parse(arguments, f"{program} flatness")
-    typed = shlex.join([*program.split(), "flatness", *arguments])
+    # What is asked for again is noted, so that going on does not start anew.
+    go_on = [word for word in arguments if word != "--again"]
+    typed = shlex.join([*program.split(), "flatness", *go_on])
     try:
         return _flatness(command, typed)
     except JobError as error:
@@ -160,16 +164,21 @@ def _measure_all(
 ) -> bool:
     """Measures run after run; False if it was stopped before the last was done."""
     from heavytail_optax.experiments.data import DataError
-    from heavytail_optax.experiments.measures.measuring import is_measured
+    from heavytail_optax.experiments.measures.measuring import ask_again, is_measured
     from heavytail_optax.experiments.runs.cell import data_loader
+    from heavytail_optax.experiments.storage.run_lock import RunBusyError, RunLock
 
     progress, should_stop = session.progress, session.stop.is_set
-    load = data_loader(command.data_dir)
+    # The data are those that the runs of the directory were trained on.
+    load = data_loader(command.data_dir or cells[0].machine.data_dir)
+    if command.again:
+        for cell in cells:
+            # One that another process holds is told of below.
+            with contextlib.suppress(RunBusyError), RunLock(cell.directory):
+                ask_again(cell.directory, cell.method, command.measures)
     for number, cell in enumerate(cells):
         progress.overall(number, len(cells), "")
-        if not command.again and is_measured(
-            cell.directory, cell.settings, command.search, command.measures
-        ):
+        if is_measured(cell.directory, cell.settings, command.search, command.measures):
             progress.note(f"{cell.label}: already measured")
             continue
         if should_stop():
@@ -206,7 +215,6 @@ def _measure(command: FlatnessCommand, cell: "Cell", load, session: "Session") -
             command.measures,
             progress,
             session.stop.is_set,
-            command.again,
         )
 
 

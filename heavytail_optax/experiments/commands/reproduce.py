@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from heavytail_optax.experiments.commands.settings_parser import (
     description,
+    options_ahead,
     parse,
     preset_of,
     with_preset_option,
@@ -43,7 +44,8 @@ class ReproduceCommand:
 
     Without options: all methods of the paper on handwritten digits, in a few minutes.
     What is done is skipped, so that the same command goes on after Ctrl-C or a kill, and
-    with more --methods or --seeds adds to what is there. heavytail report DIRECTORY
+    with more --methods or --seeds adds to what is there. --data-dir, --devices and
+    --tensorboard are then those of the last time, where they are not given again. heavytail report DIRECTORY
     shows the table at any time. The preset may also be given as the first word.
 
     Attributes:
@@ -98,13 +100,30 @@ def run(arguments: Sequence[str], program: str) -> int:
 
 def _parse(arguments: Sequence[str], program: str) -> ReproduceCommand:
     preset = preset_of(arguments, _DEFAULT)
+    directory = options_ahead(arguments, ["directory"])["directory"]
+    place = _GRIDS / preset if directory is None else pathlib.Path(directory)
     return parse(
         ReproduceCommand,
         arguments,
         program,
         description(ReproduceCommand, "run", _EXIT_STATUS),
-        default=ReproduceCommand(settings=PRESETS[preset].settings, preset=preset),
+        default=ReproduceCommand(
+            settings=PRESETS[preset].settings, preset=preset, machine=_machine_at(place)
+        ),
     )
+
+
+def _machine_at(directory: pathlib.Path) -> Machine:
+    """That of the grid which is there; one that cannot be read is told of later."""
+    # It loads JAX, which takes seconds.
+    if not (directory / "grid.json").exists():
+        return THIS_MACHINE
+    from heavytail_optax.experiments.runs.grid import read_grid
+
+    try:
+        return read_grid(directory).machine
+    except JobError:
+        return THIS_MACHINE
 
 
 def _reproduce(
@@ -133,7 +152,7 @@ def _reproduce(
     typed = shlex.join([*program.split(), "reproduce", *arguments])
     console = Console()
     settings, directory = command.settings, command.grid_directory
-    grid = new_grid(directory, command.preset, settings, command.seeds)
+    grid = new_grid(directory, command.preset, settings, command.seeds, command.machine)
     check_grid(grid)
     cells = unfinished(grid)
     load = data_loader(command.machine.data_dir)

@@ -21,9 +21,20 @@ from heavytail_optax.experiments.configuration.settings import (
     changed_settings,
 )
 from heavytail_optax.experiments.data import describe_dataset
-from heavytail_optax.experiments.devices.cluster import ALONE, Cluster, join_cluster
+from heavytail_optax.experiments.devices.cluster import (
+    ALONE,
+    Cluster,
+    cluster_arguments,
+    join_cluster,
+)
 from heavytail_optax.experiments.errors import JobError
-from heavytail_optax.experiments.runs.machine import THIS_MACHINE, Machine, run_options
+from heavytail_optax.experiments.runs.machine import (
+    THIS_MACHINE,
+    Machine,
+    machine_of,
+    record_machine,
+    run_options,
+)
 from heavytail_optax.experiments.storage.run_directory import (
     RunDirectoryError,
     claim,
@@ -53,7 +64,8 @@ class TrainCommand:
       run_dir: Directory for the results, new or empty. By default the next free of
         runs/PRESET-001, runs/PRESET-002, ...
       resume: Directory of an earlier run, to go on where it stopped. Its settings are
-        those it was started with.
+        those it was started with, and so are --data-dir, --devices and --tensorboard
+        where they are not given again.
     """
 
     settings: Settings
@@ -92,16 +104,18 @@ def run(arguments: Sequence[str], program: str) -> int:
 def _parse(arguments: Sequence[str], program: str) -> TrainCommand:
     directory = options_ahead(arguments, ["resume"])["resume"]
     preset, stored = preset_of(arguments, "corrupted-digits"), None
+    machine = THIS_MACHINE
     if directory is not None:
         config = read_config(pathlib.Path(directory))
         preset, stored = config["preset"], config["settings"]
+        machine = machine_of(pathlib.Path(directory))
     settings = stored or PRESETS[preset].settings
     command = parse(
         TrainCommand,
         arguments,
         program,
         description(TrainCommand, "method", _EXIT_STATUS),
-        default=TrainCommand(settings=settings, preset=preset),
+        default=TrainCommand(settings=settings, preset=preset, machine=machine),
     )
     if stored is None:
         return command
@@ -161,7 +175,11 @@ def _train(command: TrainCommand, arguments: Sequence[str], program: str) -> int
                 stack.enter_context(RunLock(directory))
             if is_first and command.resume is None:
                 typed = shlex.join([*program.split(), "train", *arguments])
-                job.record_job(directory, command.preset, settings, dataset, typed)
+                job.record_job(
+                    directory, command.preset, settings, dataset, typed, command.machine
+                )
+            elif is_first:
+                record_machine(directory, command.machine)
         data = describe_dataset(dataset)
         is_other = differs_from_first(f"{settings} {data}")
         with in_all_or_none():
@@ -181,7 +199,10 @@ def _train(command: TrainCommand, arguments: Sequence[str], program: str) -> int
         picture = f"Picture: {plot_path(directory)}"
         console.print(picture, highlight=False, soft_wrap=True)
     if any(result.status == "interrupted" for result in results):
-        go_on = f"{program} train --resume {shlex.quote(str(directory))}"
+        resume = [*program.split(), "train", "--resume", str(directory)]
+        if command.cluster.distributed:
+            console.print("The other processes: each with its own --process-id.")
+        go_on = shlex.join([*resume, *cluster_arguments(command.cluster)])
         console.print(f"To go on: {go_on}", highlight=False, soft_wrap=True)
         # Another process may have had the signal.
         return stop.exit_status or 128 + signal.SIGINT
@@ -203,5 +224,6 @@ def _opening(
     return (
         f"{preset}: {data['train_images']:,} training images, "
         f"{data['wrong_train_labels']:,} of them with a wrong label; "
-        f"{data['test_images']:,} test images. Results go to {directory}."
+        f"{data['test_images']:,} test images. They are from: {data['source']}. Results "
+        f"go to {directory}."
     )

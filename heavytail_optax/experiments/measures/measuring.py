@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from heavytail_optax.experiments.configuration.measure_names import SCALARS, MeasureName
+from heavytail_optax.experiments.configuration.methods import MethodName
 from heavytail_optax.experiments.configuration.settings import Settings
 from heavytail_optax.experiments.measures import MEASURES, Problem
 from heavytail_optax.experiments.measures.record import (
@@ -16,6 +17,7 @@ from heavytail_optax.experiments.measures.record import (
     write_record,
 )
 from heavytail_optax.experiments.measures.search import Search
+from heavytail_optax.experiments.storage.durable_files import set_aside_damaged
 from heavytail_optax.experiments.storage.run_directory import (
     flatness_path,
     sharpness_path,
@@ -44,7 +46,6 @@ def measure_run(
     names: Sequence[MeasureName],
     observer: MeasureObserver,
     should_stop: Callable[[], bool] = lambda: False,
-    again: bool = False,
 ) -> bool:
     """Measures what is not measured yet with the same arguments.
 
@@ -56,7 +57,6 @@ def measure_run(
       names: of the measures.
       observer: is told what happens.
       should_stop: asked before each measure, and within those that have parts.
-      again: whether to measure what is there anew.
 
     Returns:
       Whether all are there; False only if `should_stop()` was true.
@@ -64,10 +64,16 @@ def measure_run(
     (method,) = problem.settings.methods
     path = flatness_path(directory, method)
     record = read_record(path)
+    if not record and path.exists():
+        damaged = set_aside_damaged(path)
+        observer.note(
+            f"{label}: {path} cannot be read, so all is measured anew. It is kept as "
+            f"{damaged}."
+        )
     for number, name in enumerate(names, start=1):
         arguments = MEASURES[name].arguments(problem.settings, search)
         known = record.get(name)
-        if known is not None and not again:
+        if known is not None and not known.to_repeat:
             if same_arguments(known.arguments, arguments):
                 _merge_scalars(sharpness_path(directory, method), known)
                 continue
@@ -85,6 +91,25 @@ def measure_run(
         _merge_scalars(sharpness_path(directory, method), measured)
         show(1, 1)
     return True
+
+
+def ask_again(
+    directory: pathlib.Path, method: MethodName, names: Sequence[MeasureName]
+) -> None:
+    """Has `measure_run` measure anew what is there, until when it stays in reports.
+
+    Args:
+      directory: of the run, locked by this process.
+      method: of the run.
+      names: of the measures.
+    """
+    path = flatness_path(directory, method)
+    record = read_record(path)
+    asked = {
+        name: record[name]._replace(to_repeat=True) for name in names if name in record
+    }
+    if asked:
+        write_record(path, {**record, **asked})
 
 
 def is_measured(
@@ -106,6 +131,7 @@ def is_measured(
     kept = read_sharpness(sharpness_path(directory, method))
     return all(
         name in record
+        and not record[name].to_repeat
         and same_arguments(
             record[name].arguments, MEASURES[name].arguments(settings, search)
         )

@@ -21,6 +21,7 @@ from heavytail_optax.experiments.runs.job import (
     load_job_data,
     record_job,
 )
+from heavytail_optax.experiments.runs.machine import record_machine
 from heavytail_optax.experiments.runs.results import MethodResult
 from heavytail_optax.experiments.runs.run import (
     ON_ONE_DEVICE,
@@ -138,7 +139,7 @@ def _check_or_record(
     """The run in the directory must be this one; a new one is written down."""
     directory = cell.directory
     if not run_directory.config_path(directory).exists():
-        record_job(directory, preset, cell.settings, dataset, command)
+        record_job(directory, preset, cell.settings, dataset, command, cell.machine)
         return
     stored = run_directory.read_config(directory)["settings"]
     changed = changed_settings(stored, cell.settings)
@@ -148,3 +149,4 @@ def _check_or_record(
             "it, or choose another directory."
         )
     check_job_data(directory, dataset, observer)
+    record_machine(directory, cell.machine)

@@ -78,7 +78,7 @@ class CellJob:
 
         settings = from_dict(self.settings)
         result = run_cell(
-            Cell(self.directory, settings),
+            Cell(self.directory, settings, self.machine),
             self.preset,
             self.command,
             PlainProgress(Console(), settings.steps),

@@ -12,6 +12,7 @@ from heavytail_optax.experiments.runs.grid import (
     read_cell,
     read_grid,
 )
+from heavytail_optax.experiments.runs.machine import machine_of
 from heavytail_optax.experiments.storage import run_directory
 from heavytail_optax.experiments.storage.checkpoints import Checkpoints
 from heavytail_optax.experiments.storage.run_directory import RunDirectoryError
@@ -38,8 +39,9 @@ def runs_in(directory: pathlib.Path) -> list[Cell]:
             "grid of heavytail reproduce (no grid.json)."
         )
     settings = run_directory.read_config(directory)["settings"]
+    machine = machine_of(directory)
     return [
-        Cell(directory, dataclasses.replace(settings, methods=(method,)))
+        Cell(directory, dataclasses.replace(settings, methods=(method,)), machine)
         for method in settings.methods
     ]
 

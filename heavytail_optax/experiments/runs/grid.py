@@ -1,6 +1,7 @@
 """A grid of methods and seeds: its cells are runs in directories of their own.
 
-grid.json                 preset and settings, which all cells share
+grid.json                 preset, settings, and where and how it runs, which all cells
+                          share
 <method>/seed-<n>/        the cell: a run directory, as `heavytail train` makes it
 """
 
@@ -25,6 +26,12 @@ from heavytail_optax.experiments.configuration.settings import (
     from_dict,
 )
 from heavytail_optax.experiments.runs.cell_result import CellResult, CellStatus
+from heavytail_optax.experiments.runs.machine import (
+    THIS_MACHINE,
+    Machine,
+    machine_from_record,
+    machine_record,
+)
 from heavytail_optax.experiments.runs.summary import truncated_share
 from heavytail_optax.experiments.storage import run_directory
 from heavytail_optax.experiments.storage.durable_files import replace_file
@@ -43,6 +50,7 @@ class Cell(NamedTuple):
 
     directory: pathlib.Path
     settings: Settings
+    machine: Machine = THIS_MACHINE
 
     @property
     def method(self) -> MethodName:
@@ -63,6 +71,7 @@ class Grid(NamedTuple):
     settings: Settings
     methods: tuple[MethodName, ...]
     seeds: tuple[int, ...]
+    machine: Machine = THIS_MACHINE
 
     def cells(self) -> Iterator[Cell]:
         """All cells: the methods with the first seed, then with the next."""
@@ -71,11 +80,16 @@ class Grid(NamedTuple):
                 settings = dataclasses.replace(
                     self.settings, methods=(method,), seed=seed
                 )
-                yield Cell(self.directory / method / f"seed-{seed}", settings)
+                directory = self.directory / method / f"seed-{seed}"
+                yield Cell(directory, settings, self.machine)
 
 
 def new_grid(
-    directory: pathlib.Path, preset: PresetName, settings: Settings, seeds: int
+    directory: pathlib.Path,
+    preset: PresetName,
+    settings: Settings,
+    seeds: int,
+    machine: Machine = THIS_MACHINE,
 ) -> Grid:
     """The grid of what is asked for; nothing is read or written.
 
@@ -84,9 +98,10 @@ def new_grid(
       preset: that the settings come from.
       settings: with the methods, and the first seed.
       seeds: how many seeds.
+      machine: where and how its runs are carried out.
     """
     numbers = tuple(range(settings.seed, settings.seed + seeds))
-    return Grid(directory, preset, settings, settings.methods, numbers)
+    return Grid(directory, preset, settings, settings.methods, numbers, machine)
 
 
 def check_grid(asked: Grid) -> Grid:
@@ -96,7 +111,8 @@ def check_grid(asked: Grid) -> Grid:
       asked: the grid that is asked for.
 
     Returns:
-      The grid with the methods and seeds asked for now or earlier.
+      The grid with the methods and seeds asked for now or earlier, and the machine of
+      now.
 
     Raises:
       RunDirectoryError: if there is another grid or anything else in the directory.
@@ -123,6 +139,7 @@ def check_grid(asked: Grid) -> Grid:
     return there._replace(
         methods=tuple(name for name in METHOD_NAMES if name in together),
         seeds=tuple(sorted({*there.seeds, *asked.seeds})),
+        machine=asked.machine,
     )
 
 
@@ -179,7 +196,10 @@ def read_grid(directory: pathlib.Path) -> Grid:
         seeds = tuple(values["seeds"])
         for seed in seeds:
             dataclasses.replace(settings, seed=seed)
-        grid = Grid(directory, values["preset"], settings, settings.methods, seeds)
+        machine = machine_from_record(values["machine"])
+        grid = Grid(
+            directory, values["preset"], settings, settings.methods, seeds, machine
+        )
         if grid.preset not in PRESETS:
             raise ValueError(f"There is no preset {grid.preset!r}.")
     except FileNotFoundError as error:
@@ -269,5 +289,10 @@ def grid_path(directory: pathlib.Path) -> pathlib.Path:
 def _write(grid: Grid) -> None:
     settings = dataclasses.asdict(grid.settings)
     settings["methods"] = list(cast(Sequence[str], grid.methods))
-    values = {"preset": grid.preset, "settings": settings, "seeds": list(grid.seeds)}
+    values = {
+        "preset": grid.preset,
+        "settings": settings,
+        "seeds": list(grid.seeds),
+        "machine": machine_record(grid.machine),
+    }
     replace_file(grid_path(grid.directory), json.dumps(values, indent=2) + "\n")

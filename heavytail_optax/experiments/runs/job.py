@@ -15,6 +15,11 @@ from heavytail_optax.experiments.data import (
 )
 from heavytail_optax.experiments.errors import JobError
 from heavytail_optax.experiments.runs.job_figure import plot_training
+from heavytail_optax.experiments.runs.machine import (
+    THIS_MACHINE,
+    Machine,
+    machine_record,
+)
 from heavytail_optax.experiments.runs.results import MethodResult
 from heavytail_optax.experiments.runs.run import (
     ON_ONE_DEVICE,
@@ -46,6 +51,7 @@ def record_job(
     settings: Settings,
     dataset: Dataset,
     command: str,
+    machine: Machine = THIS_MACHINE,
 ) -> None:
     """Writes the directory's config.json.
 
@@ -55,6 +61,7 @@ def record_job(
       settings: of the job.
       dataset: of the job.
       command: as typed.
+      machine: where and how it runs.
     """
     run_directory.write_config(
         directory,
@@ -62,6 +69,7 @@ def record_job(
         settings=settings,
         sources=PRESETS[preset].sources_of(settings),
         data=describe_dataset(dataset),
+        machine=machine_record(machine),
         command=command,
         device=_device(),
     )

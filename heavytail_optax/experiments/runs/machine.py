@@ -2,7 +2,11 @@
 
 import dataclasses
 import pathlib
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from heavytail_optax.experiments.storage import run_directory
+from heavytail_optax.experiments.storage.run_directory import RunDirectoryError
 
 if TYPE_CHECKING:
     from heavytail_optax.experiments.runs.run import RunOptions
@@ -11,6 +15,8 @@ if TYPE_CHECKING:
 @dataclasses.dataclass(frozen=True)
 class Machine:
     """Where and how a job runs. None of this changes its numbers but for rounding.
+
+    It is kept with the job, so that a job which goes on has what it was started with.
 
     Attributes:
       data_dir: Directory with the files of the data set, looked into first.
@@ -25,6 +31,60 @@ class Machine:
 
 
 THIS_MACHINE = Machine()
+
+
+def machine_record(machine: Machine) -> dict[str, Any]:
+    """The same for JSON; the data directory is absolute, to be found from elsewhere."""
+    data_dir = machine.data_dir and str(machine.data_dir.expanduser().absolute())
+    return {**dataclasses.asdict(machine), "data_dir": data_dir}
+
+
+def machine_from_record(values: Mapping[str, Any]) -> Machine:
+    """What `machine_record` made a record of.
+
+    Raises:
+      ValueError: if it is none, naming the entry.
+    """
+    accepted = {
+        "data_dir": lambda value: value is None or isinstance(value, str),
+        "devices": lambda value: value in (None, "all") or type(value) is int,
+        "tensorboard": lambda value: isinstance(value, bool),
+    }
+    for name, is_accepted in accepted.items():
+        if name not in values or not is_accepted(values[name]):
+            raise ValueError(
+                f"The entry `machine.{name}` is missing or of the wrong type"
+            )
+    data_dir, devices, tensorboard = (values[name] for name in accepted)
+    return Machine(data_dir and pathlib.Path(data_dir), devices, tensorboard)
+
+
+def machine_of(directory: pathlib.Path) -> Machine:
+    """Where and how an earlier job ran the last time.
+
+    Args:
+      directory: of the job.
+
+    Raises:
+      RunDirectoryError: if there is no such job, or it is not understood.
+    """
+    values = run_directory.read_config(directory)["machine"]
+    try:
+        return machine_from_record(values)
+    except ValueError as error:
+        path = run_directory.config_path(directory)
+        raise RunDirectoryError(f"{path} is not understood: {error}.") from error
+
+
+def record_machine(directory: pathlib.Path, machine: Machine) -> None:
+    """Keeps what a job goes on with, in its config.json.
+
+    Args:
+      directory: of the job, locked by this process.
+      machine: where and how it runs now.
+    """
+    if machine_of(directory) != machine_from_record(record := machine_record(machine)):
+        run_directory.update_config(directory, machine=record)
 
 
 def run_options(machine: Machine) -> "RunOptions":

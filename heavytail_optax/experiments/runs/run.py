@@ -29,6 +29,7 @@ from heavytail_optax.experiments.storage.metrics_log import (
     metrics_up_to,
     read_metrics,
 )
+from heavytail_optax.experiments.storage.set_aside import set_aside_lost
 from heavytail_optax.experiments.storage.tensorboard_log import TensorBoardLog
 from heavytail_optax.experiments.training.random_streams import random_streams
 from heavytail_optax.experiments.training.trainer import (
@@ -125,11 +126,16 @@ def run_method(
         state = state if saved is None else saved
         board = None
         with in_all_or_none():
-            keep = drop_metrics_after if options.writes else metrics_up_to
-            history = keep(log, int(state.step))
+            step = int(state.step)
+            if options.writes:
+                set_aside_lost(directory, method, step, settings.steps, observer.note)
+                history = drop_metrics_after(log, step, observer.note)
+            else:
+                history = metrics_up_to(log, step)
             if options.tensorboard and options.writes:
                 events = run_directory.tensorboard_path(directory, method)
                 board = stack.enter_context(TensorBoardLog(events, history))
+        _note_missing_metrics(log, step, settings, history, observer)
         observer.start(label, history[-1] if history else None)
         seconds = history[-1].seconds if history else 0.0
         for chunk in train(settings, dataset, trainer, state, keys, seconds):
@@ -157,6 +163,23 @@ def run_method(
             state = chunk.state
         finish(state)
     return MethodResult(method, "finished", tuple(history))
+
+
+def _note_missing_metrics(
+    log: pathlib.Path,
+    step: int,
+    settings: Settings,
+    history: list[Metrics],
+    observer: Observer,
+) -> None:
+    """A run goes on without the metrics of steps before its checkpoint: they are gone."""
+    evaluated = step if step == settings.steps else step - step % settings.eval_every
+    there = history[-1].step if history else 0
+    if there < evaluated:
+        observer.note(
+            f"The metrics of the steps from {there + 1:,} to {evaluated:,} are not in "
+            f"{log}, and are not made again."
+        )
 
 
 def _as_left(

@@ -148,7 +148,8 @@ def disk_errors(directory: pathlib.Path) -> Iterator[None]:
         raise RunDirectoryError(
             f"The run in {directory} stopped, as it could not be written: {reason}"
             f"{_free_text(directory)}. All up to the last checkpoint is kept. When "
-            f"that is mended, go on by --resume {shlex.quote(str(directory))}."
+            f"that is mended, go on: heavytail train --resume "
+            f"{shlex.quote(str(directory))}"
         ) from error
 
 

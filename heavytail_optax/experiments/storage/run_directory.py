@@ -1,6 +1,7 @@
 """The directory of a job: settings, metrics, checkpoints and picture.
 
-config.json                  settings, their sources, versions, device, command, data
+config.json                  settings, their sources, versions, device, command, data,
+                             and where and how it was started (runs/machine.py)
 training.png                 loss and accuracy of all methods
 run.lock, run.holder         who is at work here (run_lock.py)
 <method>/metrics.jsonl       one line an evaluation
@@ -10,6 +11,7 @@ run.lock, run.holder         who is at work here (run_lock.py)
 <method>/gradient_noise/     sizes of the noise of small batches' gradients, a file for
                              each number and size of batches
 <method>/tensorboard         the metrics again, if asked for (tensorboard_log.py)
+<method>/earlier-<n>         what the run lost with its checkpoints (set_aside.py)
 """
 
 import dataclasses
@@ -19,6 +21,7 @@ import json
 import os
 import pathlib
 import platform
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,6 +45,7 @@ _ENTRIES = {
     "settings": dict,
     "sources": dict,
     "data": dict,
+    "machine": dict,
     "command": str,
     "device": str,
     "versions": dict,
@@ -82,12 +86,22 @@ def noise_path(
 ) -> pathlib.Path:
     """Where the sizes of the noise of a method's gradients are, of so many batches."""
     name = f"{draws}-batches-of-{batch_size}.npz"
-    return directory / method / "gradient_noise" / name
+    return gradient_noise_path(directory, method) / name
+
+
+def gradient_noise_path(directory: pathlib.Path, method: str) -> pathlib.Path:
+    """Where all files of `noise_path` are."""
+    return directory / method / "gradient_noise"
 
 
 def tensorboard_path(directory: pathlib.Path, method: str) -> pathlib.Path:
     """Where the TensorBoard event files of a method are."""
     return directory / method / "tensorboard"
+
+
+def earlier_path(directory: pathlib.Path, method: str, number: int) -> pathlib.Path:
+    """Where what the run lost the first, second, ... time is kept."""
+    return directory / method / f"earlier-{number}"
 
 
 def lock_path(directory: pathlib.Path) -> pathlib.Path:
@@ -140,7 +154,8 @@ def claim(directory: pathlib.Path) -> None:
     if not occupied:
         return
     if config_path(directory).exists():
-        way_on = f"Go on with it by --resume {directory}, or choose another --run-dir."
+        resume = shlex.join(["--resume", str(directory)])
+        way_on = f"Go on with it by {resume}, or choose another --run-dir."
     else:
         way_on = "Choose another --run-dir."
     raise RunDirectoryError(f"The run directory {directory} is not empty. {way_on}")
@@ -181,6 +196,7 @@ def write_config(
     settings: Settings,
     sources: Mapping[str, str],
     data: Mapping[str, int | str],
+    machine: Mapping[str, Any],
     command: str,
     device: str,
 ) -> None:
@@ -194,6 +210,7 @@ def write_config(
       settings: of the job.
       sources: where each setting comes from.
       data: sizes and checksum of the data.
+      machine: where and how the job runs, as `machine_record` gives it.
       command: as typed.
       device: kind of device that the job runs on.
     """
@@ -203,11 +220,23 @@ def write_config(
         "settings": dataclasses.asdict(settings),
         "sources": sources,
         "data": data,
+        "machine": machine,
         "command": command,
         "device": device,
         "versions": versions(),
     }
-    replace_file(config_path(directory), json.dumps(config, indent=2) + "\n")
+    _write(directory, config)
+
+
+def update_config(directory: pathlib.Path, **entries: Any) -> None:
+    """Changes entries of config.json and leaves the others as they are.
+
+    Args:
+      directory: of the job, with a config.json that `read_config` understands.
+      entries: the new ones, for JSON.
+    """
+    config = json.loads(config_path(directory).read_text(encoding="utf-8"))
+    _write(directory, {**config, **entries})
 
 
 def read_config(directory: pathlib.Path) -> dict[str, Any]:
@@ -238,6 +267,10 @@ def read_config(directory: pathlib.Path) -> dict[str, Any]:
         return {**config, "settings": settings}
     except (ValueError, TypeError) as error:
         raise RunDirectoryError(f"{path} is not understood: {error}") from error
+
+
+def _write(directory: pathlib.Path, config: Mapping[str, Any]) -> None:
+    replace_file(config_path(directory), json.dumps(config, indent=2) + "\n")
 
 
 def _problem_of(config: Any) -> str | None:
