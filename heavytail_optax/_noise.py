@@ -135,7 +135,8 @@ def add_heavy_tailed_noise(
         a schedule (step -> scale), or a pytree prefix of the updates of these, for
         noise by layer: what JAX flattens is such a tree, even if it can be called. 0 is
         no noise. An array or a schedule that is negative, infinite in float32 or NaN
-        makes the update NaN.
+        makes the update NaN; down to -1e-6 it counts as 0, which a schedule may miss by
+        rounding.
       key: an integer seed, a typed key or a legacy key.
       direction: the law of the direction of a large jump. `"elementwise"`: an
         independent draw for every parameter, so that a large jump moves along one

@@ -104,7 +104,8 @@ def truncate_update_norm(
       max_norm: the bound b, in units of the parameters: a positive number, infinity
         for no truncation, an array of shape (), or a schedule (step -> bound). Where an
         array or a schedule is 0, so is the update, as with a learning rate of 0:
-        infinite entries become 0, too. Where it is negative or NaN, the update is NaN.
+        infinite entries become 0, too. Where it is negative or NaN, the update is NaN;
+        down to -1e-6 it counts as 0, which a schedule may miss by rounding.
       axis_name: only for code inside `shard_map` or `pmap` in which the parameters
         themselves are sharded: the name of the mapped axis (or a tuple of names), or a
         pytree prefix of the updates with None for replicated leaves. Under `jit`, and
