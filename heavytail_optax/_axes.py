@@ -5,24 +5,34 @@ from typing import Any
 import jax
 
 from heavytail_optax._prefix import broadcast_prefix
-from heavytail_optax._validation import type_error
+from heavytail_optax._validation import type_error, value_error
 
+_ACCEPTED_OF_CALL = "None, the name of a mapped axis or a tuple of different names"
 _ACCEPTED = (
-    "None, the name of a mapped axis, a tuple of names, or a pytree prefix of these "
-    "with None for replicated leaves"
+    "None, the name of a mapped axis, a tuple of different names, or a pytree prefix of "
+    "these with None for replicated leaves"
 )
 
 
 def _is_axis_spec(node: Any) -> bool:
+    # A NamedTuple is a prefix of parameters that are one.
     return (
         node is None
         or isinstance(node, str)
         or (
-            isinstance(node, tuple)
+            type(node) is tuple
             and len(node) > 0
             and all(isinstance(name, str) for name in node)
         )
     )
+
+
+def _check_spec(function: str, spec: Any, accepted: str, axis_name: Any) -> None:
+    if not _is_axis_spec(spec):
+        raise type_error(function, "axis_name", accepted, axis_name)
+    names = _as_tuple(spec)
+    if len(set(names)) < len(names):
+        raise value_error(function, "axis_name", accepted, axis_name)
 
 
 def _as_tuple(spec: str | tuple[str, ...] | None) -> tuple[str, ...]:
@@ -36,18 +46,21 @@ def check_axes_of_call(function: str, axis_name: Any) -> tuple[str, ...]:
 
     Raises:
       TypeError: if `axis_name` is not None, a name or a tuple of names.
+      ValueError: if a name comes twice.
     """
-    if not _is_axis_spec(axis_name):
-        accepted = "None, the name of a mapped axis or a tuple of names"
-        raise type_error(function, "axis_name", accepted, axis_name)
+    _check_spec(function, axis_name, _ACCEPTED_OF_CALL, axis_name)
     return _as_tuple(axis_name)
 
 
 def check_axis_name(function: str, axis_name: Any) -> None:
-    """Raises a TypeError unless every leaf of `axis_name` names axes or is None."""
+    """Checks that every leaf of `axis_name` names axes, each once, or is None.
+
+    Raises:
+      TypeError: if one is anything else.
+      ValueError: if a name comes twice in one.
+    """
     for leaf in jax.tree.leaves(axis_name, is_leaf=_is_axis_spec):
-        if not _is_axis_spec(leaf):
-            raise type_error(function, "axis_name", _ACCEPTED, axis_name)
+        _check_spec(function, leaf, _ACCEPTED, axis_name)
 
 
 def axes_of_leaves(function: str, axis_name: Any, tree: Any) -> list[tuple[str, ...]]:

@@ -12,15 +12,17 @@ from heavytail_optax._inflation_weights import (
     SCHEMES,
     as_mask,
     balanced_weights,
+    check_can_be_split,
     independent_weights,
     mean_weights,
     shared_weights,
 )
 from heavytail_optax._keys import check_key, tagged_key
-from heavytail_optax._schedules import check_scale, scale_at
+from heavytail_optax._schedules import check_scale, not_negative, scale_at
 from heavytail_optax._validation import (
     check_choice,
     check_scalar,
+    is_function,
     is_integer,
     type_error,
     value_error,
@@ -43,8 +45,14 @@ def _batch_size(argument: str, batch: Any) -> int:
     """The common length of the leading axis of all arrays of a batch."""
     accepted = "a pytree of arrays with one leading axis over the examples"
     sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(batch)}
-    if len(sizes) != 1 or sizes == {()} or sizes == {(0,)}:
+    if len(sizes) != 1 or sizes == {()}:
         raise value_error(_CALL, argument, accepted, batch)
+    if sizes == {(0,)}:
+        accepted = (
+            "of one example or more: an empty or partly filled batch is padded, with "
+            "false in `masks` for the padding"
+        )
+        raise value_error(_CALL, argument, accepted, jax.tree.map(jnp.shape, batch))
     return next(iter(sizes))[0]
 
 
@@ -189,13 +197,15 @@ def tail_inflated_grad(
         dropout, belongs into the batch, as a key for each example. A regulariser may be
         added to each loss; it is not inflated, since the weights sum to one.
       tail: the law of W, in the paper `tails.pareto(alpha)`, or a schedule
-        (step -> tail).
+        (step -> tail). A traced parameter out of its range makes the gradient NaN.
       scale: c, a non-negative number, an array of shape () or a schedule
         (step -> scale): with a schedule that ends at zero the run settles in its
-        minimum, and its last steps compute nothing of SB* or LB.
+        minimum, and its last steps compute nothing of SB* or LB. An array or a schedule
+        that is negative, infinite in float32 or NaN makes the gradient NaN.
       scheme: `"independent"` (Our 1), `"shared"` (Our 2) or `"balanced"`, which costs
-        what the plain gradient costs.
-      inflate_above: q in [0, 1); 0 inflates in every step.
+        what the plain gradient costs, and needs two examples to split.
+      inflate_above: q in [0, 1); 0 inflates in every step. An array out of that range
+        makes the gradient NaN.
       has_aux: whether the loss returns `(losses, aux)`. Each array of aux must have a
         leading axis over the examples; what comes back is that of SB.
       microbatch_size: number of examples that are passed forward and backward at a time,
@@ -204,8 +214,9 @@ def tail_inflated_grad(
         On a CPU, where a large batch exceeds the caches, it can be quicker too.
       axis_name: only for `balanced` inside `shard_map` or `pmap`, where each device has
         its part of SB: the mapped axis. W is then equal on all devices, each splits its
-        own part into halves, and the gradient is that of the device's own part: average
-        it by `jax.lax.pmean`. (A plain `jax.grad` in `shard_map` comes summed over the
+        own part, of two examples or more, into halves, and the gradient is that of the
+        device's own part: average it by `jax.lax.pmean`. For one example a device there
+        is `group_inflation_factors`. (A plain `jax.grad` in `shard_map` comes summed over the
         devices already; without `axis_name` so does this.)
 
     Returns:
@@ -214,7 +225,8 @@ def tail_inflated_grad(
       `key` is a new one in each step, equal on all devices. `step` is needed where
       `scale` or `tail` is a schedule. `masks` is a tuple with one entry for each batch:
       None, or an array of shape (n,) that is false on padding, whose loss must be
-      finite; with nothing but padding, value and gradient are zero. `value` is the plain
+      finite; with nothing but padding, value and gradient are zero, and where `balanced`
+      is left one example, the gradient is the plain one. `value` is the plain
       mean loss over SB.
 
     Raises:
@@ -261,9 +273,9 @@ def tail_inflated_grad(
             _NAME, "axis_name", "None unless scheme is 'balanced'", axis_name
         )
     names = _BATCHES[scheme]
-    needs_step = callable(tail) or callable(scale)
+    needs_step = is_function(tail) or is_function(scale)
     is_gated = not isinstance(inflate_above, (int, float)) or inflate_above > 0
-    may_skip = is_gated or callable(scale)
+    may_skip = is_gated or is_function(scale)
 
     def weighted_loss(params, batch, weights):
         losses, aux = _losses(loss_per_example, has_aux, params, batch)
@@ -290,10 +302,11 @@ def tail_inflated_grad(
         c = scale_at(_NAME, scale, count).astype(jnp.float32)
         is_active = c != 0.0
         if is_gated:
-            is_valid = (inflate_above >= 0.0) & (inflate_above < 1.0)
-            c = jnp.where(is_valid, c, jnp.nan)
-            # Negated, so that the gate opens to a NaN.
-            is_below = current.tail_probability(jnp.abs(size)) >= 1.0 - inflate_above
+            q = not_negative(inflate_above)
+            c = jnp.where(q < 1.0, c, jnp.nan)
+            # Negated, so that the gate opens to a NaN. A q of 0 leaves nothing out.
+            is_below = current.tail_probability(jnp.abs(size)) >= 1.0 - q
+            is_below &= q > 0.0
             is_active = (is_active & ~is_below) | jnp.isnan(c)
         z = jnp.clip(c * size, -_LARGEST_Z, _LARGEST_Z)
         return jnp.where(is_active, z, 0.0), is_active
@@ -310,6 +323,8 @@ def tail_inflated_grad(
             _check_step(step)
         _check_alike(names, batches)
         checked = _masks(names, batches, masks)
+        if scheme == "balanced":
+            check_can_be_split(_CALL, names[0], checked[0].shape[0])
         first = mean_weights(checked[0])
         draw_key, split_key = jax.random.split(tagged_key(key, _NAME))
         # Else, in shard_map, the gradient of replicated parameters would come summed

@@ -12,7 +12,7 @@ from heavytail_optax._leaves import add_noise, check_leaves
 from heavytail_optax._norm import accumulation_dtype
 from heavytail_optax._schedules import check_scales, scales_at
 from heavytail_optax._uniform import computation_dtype
-from heavytail_optax._validation import value_error
+from heavytail_optax._validation import check_state, value_error
 from heavytail_optax.tails._tail import check_tail_or_schedule, tail_at
 
 _NAME = "inflate_gradient_noise"
@@ -74,11 +74,13 @@ def inflate_gradient_noise(
 
     Args:
       tail: the law of W, which need not be centred: in the paper `tails.pareto(alpha)`.
-        Or a schedule (step -> tail).
-      scale: c: a non-negative number, an array of shape (), a schedule
-        (step -> scale), or a pytree prefix of the updates of these. It has no unit: the
-        noise is that of the gradient. A traced value that is negative makes the
+        Or a schedule (step -> tail). A traced parameter out of its range makes the
         update NaN.
+      scale: c: a non-negative number, an array of shape (), a schedule
+        (step -> scale), or a pytree prefix of the updates of these, as in
+        `add_heavy_tailed_noise`. It has no unit: the noise is that of the gradient. 0 is
+        no noise. An array or a schedule that is negative, infinite in float32 or NaN
+        makes the update NaN.
       key: an integer seed, a typed key or a legacy key.
 
     Returns:
@@ -87,7 +89,7 @@ def inflate_gradient_noise(
 
     Raises:
       TypeError: if an argument has the wrong type; in `update`, if a leaf is not a
-        floating array.
+        floating array, or the state not the one that `init` returned.
       ValueError: if `scale` is negative, NaN or not a scalar; in `update`, if
         `gradient_noise` is missing or does not match the updates.
 
@@ -128,6 +130,7 @@ def inflate_gradient_noise(
 
     def update_fn(updates, state, params=None, *, gradient_noise=None, **extra_args):
         del params, extra_args
+        check_state(_NAME, state, InflateGradientNoiseState)
         leaves, structure = jax.tree.flatten(updates)
         leaves = check_leaves(_NAME, leaves, allow_complex=False)
         noise = _check_noise(updates, gradient_noise)

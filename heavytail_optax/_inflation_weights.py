@@ -18,7 +18,7 @@ from heavytail_optax._validation import (
 SCHEMES = ("independent", "shared", "balanced")
 
 _NAME = "tail_inflation_weights"
-_SIZE = "a positive number of examples, or a mask of shape (n,)"
+_SIZE = "a positive number of examples, or a mask of shape (n,) with n at least 1"
 
 
 def as_mask(function: str, argument: str, size: Any, accepted: str = _SIZE) -> Any:
@@ -32,6 +32,17 @@ def as_mask(function: str, argument: str, size: Any, accepted: str = _SIZE) -> A
     if size.ndim != 1 or size.shape[0] < 1:
         raise value_error(function, argument, accepted, size)
     return jnp.asarray(size).astype(bool).astype(jnp.float32)
+
+
+def check_can_be_split(function: str, argument: str, size: int) -> None:
+    """Raises a ValueError unless there are two examples, padding included."""
+    if size < 2:
+        accepted = (
+            "of at least 2 examples with the scheme 'balanced', which splits them into "
+            "halves; for one example a device or a micro-step, take "
+            "`group_inflation_factors` over those"
+        )
+        raise value_error(function, argument, accepted, size)
 
 
 def mean_weights(mask: jax.Array) -> jax.Array:
@@ -58,7 +69,7 @@ def balanced_signs(key: jax.Array, mask: jax.Array) -> jax.Array:
 
     `s = sqrt(n_B / n_A)` on A and `-sqrt(n_A / n_B)` on B, with `n_A = floor(n/2)`: one
     and minus one for even n. They sum to zero and their squares to n, whatever n; for
-    n = 1 there is no split and s is zero.
+    n = 1, as a mask may leave it, there is no split and s is zero.
     """
     number = jnp.sum(mask)
     in_a = jnp.floor(0.5 * number)
@@ -125,7 +136,8 @@ def tail_inflation_weights(
     Args:
       z: the scalar Z = c W of this step, finite; may be traced.
       small: number of examples of SB; or a mask of shape (n,), true where the example
-        counts, where a batch is padded: padding gets weight zero.
+        counts, where a batch is padded: padding gets weight zero. `balanced` needs two
+        examples; where a mask leaves one, its weight is one, whatever z is.
       large: number of examples of LB, or a mask; only for `independent` and `shared`,
         which need it.
       scheme: `"independent"` (the paper's Our 1), `"shared"` (Our 2) or `"balanced"`.
@@ -139,8 +151,8 @@ def tail_inflation_weights(
 
     Raises:
       TypeError: if an argument has the wrong type.
-      ValueError: if a size is not positive, the scheme is unknown, or an argument does
-        not belong to the scheme.
+      ValueError: if a size is not positive, or one with `balanced`, the scheme is
+        unknown, or an argument does not belong to the scheme.
 
     Example:
       >>> import heavytail_optax as hto
@@ -167,6 +179,7 @@ def tail_inflation_weights(
     if scheme == "balanced":
         if has_large:
             _refuse("large", large, scheme)
+        check_can_be_split(_NAME, "small", small.shape[0])
         check_key(_NAME, key)
         return balanced_weights(tagged_key(key, _NAME), z, small)
     if key is not None:

@@ -14,7 +14,7 @@ from heavytail_optax._norm import accumulation_dtype, tree_norm
 from heavytail_optax._normal import direction_normals
 from heavytail_optax._schedules import check_scales, scales_at
 from heavytail_optax._uniform import computation_dtype
-from heavytail_optax._validation import check_choice
+from heavytail_optax._validation import check_choice, check_state
 from heavytail_optax.tails._tail import Tail, check_tail_or_schedule, tail_at
 
 _NAME = "add_heavy_tailed_noise"
@@ -129,10 +129,14 @@ def add_heavy_tailed_noise(
 
     Args:
       tail: the law of Z, centred: one of `heavytail_optax.tails`, any object that
-        follows `tails.Tail`, or a schedule (step -> tail) that anneals it.
+        follows `tails.Tail`, or a schedule (step -> tail) that anneals it. A traced
+        parameter out of its range makes the update NaN.
       scale: c, in units of the gradient: a non-negative number, an array of shape (),
         a schedule (step -> scale), or a pytree prefix of the updates of these, for
-        noise by layer. A traced value that is negative makes the update NaN.
+        noise by layer: what JAX flattens is such a tree, even if it can be called. 0 is
+        no noise. An array or a schedule that is negative, infinite in float32 or NaN
+        makes the update NaN; down to -1e-6 it counts as 0, which a schedule may miss by
+        rounding.
       key: an integer seed, a typed key or a legacy key.
       direction: the law of the direction of a large jump. `"elementwise"`: an
         independent draw for every parameter, so that a large jump moves along one
@@ -149,7 +153,8 @@ def add_heavy_tailed_noise(
 
     Raises:
       TypeError: if an argument has the wrong type; in `update`, if a leaf is not a
-        floating array (complex ones are refused).
+        floating array (complex ones are refused), or the state not the one that `init`
+        returned.
       ValueError: if `tail` is not centred, `scale` is negative, NaN or not a scalar,
         `direction` is unknown, or, in `update`, a prefix does not fit the updates.
 
@@ -186,6 +191,7 @@ def add_heavy_tailed_noise(
 
     def update_fn(updates, state, params=None, **extra_args):
         del params, extra_args
+        check_state(_NAME, state, HeavyTailedNoiseState)
         leaves, structure = jax.tree.flatten(updates)
         leaves = check_leaves(_NAME, leaves, allow_complex=False)
         new_state = state._replace(noise_count=optax.safe_increment(state.noise_count))

@@ -6,41 +6,63 @@ import jax.numpy as jnp
 import optax
 
 from heavytail_optax._noise import add_heavy_tailed_noise
+from heavytail_optax._schedules import not_negative
 from heavytail_optax._truncation import truncate_update_norm
-from heavytail_optax._validation import check_scalar, type_error, value_error
+from heavytail_optax._validation import (
+    check_flag,
+    check_scalar,
+    foreign_state,
+    is_function,
+    value_error,
+)
 
 _NAME = "truncated_heavy_tailed_sgd"
 
 
+def _checked(argument: str, value: Any, accepted: str, below: float) -> Any:
+    """A number from 0 to below a limit, checked; NaN where it is traced and is none."""
+    check_scalar(_NAME, argument, value, accepted, lambda x: 0.0 <= x < below)
+    if isinstance(value, (int, float)):
+        return value
+    return jnp.where(value < below, not_negative(value), jnp.nan)
+
+
 def _checked_learning_rate(learning_rate: Any) -> Any:
-    """The rate or schedule, checked; NaN where it is traced and negative."""
-    if callable(learning_rate):
+    if is_function(learning_rate):
         return lambda count: _checked_learning_rate(learning_rate(count))
-    check_scalar(
-        _NAME,
-        "learning_rate",
-        learning_rate,
-        "a non-negative finite number or a schedule",
-        lambda rate: 0.0 <= rate < float("inf"),
-    )
-    if isinstance(learning_rate, (int, float)):
-        return learning_rate
-    return jnp.where(learning_rate >= 0, learning_rate, jnp.nan)
+    accepted = "a non-negative finite number or a schedule"
+    return _checked("learning_rate", learning_rate, accepted, float("inf"))
 
 
-def _check_momentum(momentum: Any, nesterov: Any) -> None:
-    if not isinstance(nesterov, bool):
-        raise type_error(_NAME, "nesterov", "True or False", nesterov)
+def _checked_momentum(momentum: Any, nesterov: Any) -> Any:
+    check_flag(_NAME, "nesterov", nesterov)
     if momentum is not None:
-        check_scalar(
-            _NAME,
-            "momentum",
-            momentum,
-            "None or a number in [0, 1)",
-            lambda decay: 0.0 <= decay < 1.0,
-        )
-    elif nesterov:
+        return _checked("momentum", momentum, "None or a number in [0, 1)", 1.0)
+    if nesterov:
         raise value_error(_NAME, "nesterov", "False where `momentum` is None", nesterov)
+    return None
+
+
+def _checked_weight_decay(weight_decay: Any) -> Any:
+    if weight_decay is None:
+        return None
+    accepted = "None or a non-negative finite number"
+    return _checked("weight_decay", weight_decay, accepted, float("inf"))
+
+
+def _chain(
+    links: list[optax.GradientTransformation],
+) -> optax.GradientTransformationExtraArgs:
+    """`optax.chain`, whose update says what it needs where the state is none of its."""
+    chain = optax.chain(*links)
+
+    def update_fn(updates, state, params=None, **extra_args):
+        is_plain = isinstance(state, (tuple, list)) and not hasattr(state, "_fields")
+        if not (is_plain and len(state) == len(links)):
+            raise foreign_state(_NAME, f"a tuple of {len(links)} states", state)
+        return chain.update(updates, state, params, **extra_args)
+
+    return optax.GradientTransformationExtraArgs(chain.init, update_fn)
 
 
 def truncated_heavy_tailed_sgd(
@@ -69,7 +91,8 @@ def truncated_heavy_tailed_sgd(
     `m_t` in the last line.
 
     Args:
-      learning_rate: eta, non-negative: a number or a schedule (step -> rate).
+      learning_rate: eta, non-negative and finite: a number, an array of shape () or a
+        schedule (step -> rate).
       max_norm: b, as in `truncate_update_norm`.
       tail: law of Z, as in `add_heavy_tailed_noise`.
       scale: c, as in `add_heavy_tailed_noise`.
@@ -82,11 +105,15 @@ def truncated_heavy_tailed_sgd(
       axis_name: as in `truncate_update_norm`; only inside `shard_map` or `pmap` with
         sharded parameters.
 
+    A learning rate, `momentum` or `weight_decay` that is traced, or given by a schedule,
+    makes the update NaN where it is out of its range.
+
     Returns:
       The chain of noise, weight decay, momentum, learning rate and truncation.
 
     Raises:
-      TypeError: if an argument has the wrong type.
+      TypeError: if an argument has the wrong type; in `update`, if the state is not the
+        one that `init` returned.
       ValueError: if an argument is out of range.
 
     Example:
@@ -114,15 +141,8 @@ def truncated_heavy_tailed_sgd(
       noise", ICLR 2022 (arXiv 2102.04297), section 2. Momentum is not in the paper.
     """
     learning_rate = _checked_learning_rate(learning_rate)
-    _check_momentum(momentum, nesterov)
-    if weight_decay is not None:
-        check_scalar(
-            _NAME,
-            "weight_decay",
-            weight_decay,
-            "None or a non-negative finite number",
-            lambda decay: 0.0 <= decay < float("inf"),
-        )
+    momentum = _checked_momentum(momentum, nesterov)
+    weight_decay = _checked_weight_decay(weight_decay)
     links = [
         add_heavy_tailed_noise(
             tail, scale, key=key, direction=direction, axis_name=axis_name
@@ -134,4 +154,4 @@ def truncated_heavy_tailed_sgd(
         links.append(optax.trace(decay=momentum, nesterov=nesterov))
     links.append(optax.scale_by_learning_rate(learning_rate))
     links.append(truncate_update_norm(max_norm, axis_name=axis_name))
-    return optax.chain(*links)
+    return _chain(links)

@@ -1,7 +1,8 @@
 """Settings that are a constant, an array or a schedule: checked, then read off.
 
 A schedule is a function from the step, an int32 scalar, to the value. What it returns
-is known when the first update is traced, so it is checked there.
+is known when the first update is traced, so it is checked there. A pytree is no
+schedule, even if it can be called, as a model of numbers can: it is a tree of settings.
 """
 
 from typing import Any
@@ -10,31 +11,48 @@ import jax
 import jax.numpy as jnp
 
 from heavytail_optax._prefix import broadcast_prefix
-from heavytail_optax._validation import check_scalar, in_float32, type_error
+from heavytail_optax._validation import (
+    check_scalar,
+    in_float32,
+    is_function,
+    type_error,
+)
 
 ACCEPTED_SCALE = "a non-negative number, finite in float32, or a schedule"
 ACCEPTED_SCALES = f"{ACCEPTED_SCALE}, or a pytree of them"
 ACCEPTED_MAX_NORM = "a positive number or a schedule"
+
+# A schedule that ends at zero may miss it: `optax.linear_schedule(1.0, 0.0, n)`, compiled,
+# ends at -5e-8, for XLA fuses the last subtraction with the product before it.
+_ROUNDING = 1e-6
+
+
+def not_negative(value: Any) -> jax.Array:
+    """The value; 0 where it is negative by rounding, NaN where it is truly negative."""
+    return jnp.where(value >= 0.0, value, jnp.where(value > -_ROUNDING, 0.0, jnp.nan))
 
 
 def _is_scale(value: float) -> bool:
     return 0.0 <= in_float32(value) < float("inf")
 
 
-def _is_setting(node: Any) -> bool:
-    """Whether a node is no subtree; a `jax.tree_util.Partial` is both a schedule and one."""
-    return node is None or callable(node)
+def _is_partial(node: Any) -> bool:
+    """Whether a node is a schedule that JAX would flatten."""
+    return isinstance(node, jax.tree_util.Partial)
 
 
 def check_scale(function: str, scale: Any, accepted: str = ACCEPTED_SCALE) -> None:
     """Checks a scale that is one number, array or schedule."""
-    if not callable(scale):
+    if not is_function(scale):
         check_scalar(function, "scale", scale, accepted, _is_scale)
 
 
 def check_scales(function: str, scale: Any) -> None:
-    """Checks each leaf of `scale`, which may be a pytree."""
-    leaves = jax.tree.leaves(scale, is_leaf=_is_setting)
+    """Checks each leaf of `scale`, which may be a pytree.
+
+    A None in it is left to the first update: it may stand where the updates have none.
+    """
+    leaves = jax.tree.leaves(scale, is_leaf=_is_partial)
     for leaf in leaves:
         check_scale(function, leaf, ACCEPTED_SCALES)
     if not leaves:
@@ -42,11 +60,12 @@ def check_scales(function: str, scale: Any) -> None:
 
 
 def scale_at(function: str, scale: Any, count: jax.Array) -> jax.Array:
-    """The scale at step `count`; NaN where it is traced and negative or infinite."""
-    value = scale(count) if callable(scale) else scale
-    check_scalar(function, "scale", value, ACCEPTED_SCALE, _is_scale)
-    value = jnp.asarray(value, float)
-    return jnp.where((value >= 0.0) & (value < jnp.inf), value, jnp.nan)
+    """The scale at step `count`; NaN where it is traced and not a scale in float32."""
+    value = scale(count) if is_function(scale) else scale
+    accepted = "a schedule to non-negative numbers, finite in float32"
+    check_scalar(function, "scale", value, accepted, _is_scale)
+    value = not_negative(jnp.asarray(value, float))
+    return jnp.where(value.astype(jnp.float32) < jnp.inf, value, jnp.nan)
 
 
 def scales_at(
@@ -54,8 +73,13 @@ def scales_at(
 ) -> list[jax.Array]:
     """The scale of each leaf of `tree` at step `count`."""
     values = {}
-    leaves = broadcast_prefix(function, "scale", scale, tree, _is_setting)
+    leaves = broadcast_prefix(
+        function, "scale", scale, tree, lambda node: node is None or _is_partial(node)
+    )
     for leaf in leaves:
+        if leaf is None:
+            accepted = f"{ACCEPTED_SCALE}, for every leaf of the updates"
+            raise type_error(function, "scale", accepted, None)
         if id(leaf) not in values:
             values[id(leaf)] = scale_at(function, leaf, count)
     return [values[id(leaf)] for leaf in leaves]
@@ -63,7 +87,7 @@ def scales_at(
 
 def check_max_norm(function: str, max_norm: Any) -> None:
     """Checks a bound that is a number; an infinite one never truncates."""
-    if not callable(max_norm):
+    if not is_function(max_norm):
         check_scalar(
             function,
             "max_norm",
@@ -74,8 +98,12 @@ def check_max_norm(function: str, max_norm: Any) -> None:
 
 
 def max_norm_at(function: str, max_norm: Any, count: jax.Array) -> jax.Array:
-    """The bound at step `count`; NaN where it is traced and not positive."""
-    value = max_norm(count) if callable(max_norm) else max_norm
-    check_max_norm(function, value)
-    value = jnp.asarray(value, float)
-    return jnp.where(value > 0.0, value, jnp.nan)
+    """The bound at step `count`; NaN where it is traced and negative.
+
+    It may be zero here, where a schedule ends or a warm-up begins: no update then. As a
+    constant that would be a mistake.
+    """
+    value = max_norm(count) if is_function(max_norm) else max_norm
+    accepted = "a schedule to non-negative numbers"
+    check_scalar(function, "max_norm", value, accepted, lambda b: b >= 0.0)
+    return not_negative(jnp.asarray(value, float))

@@ -15,6 +15,7 @@ from heavytail_optax._norm import (
     tree_norm,
 )
 from heavytail_optax._schedules import check_max_norm, max_norm_at
+from heavytail_optax._validation import check_state
 
 _NAME = "truncate_update_norm"
 
@@ -101,8 +102,10 @@ def truncate_update_norm(
 
     Args:
       max_norm: the bound b, in units of the parameters: a positive number, infinity
-        for no truncation, an array of shape (), or a schedule (step -> bound). A traced
-        value that is not positive makes the update NaN.
+        for no truncation, an array of shape (), or a schedule (step -> bound). Where an
+        array or a schedule is 0, so is the update, as with a learning rate of 0:
+        infinite entries become 0, too. Where it is negative or NaN, the update is NaN;
+        down to -1e-6 it counts as 0, which a schedule may miss by rounding.
       axis_name: only for code inside `shard_map` or `pmap` in which the parameters
         themselves are sharded: the name of the mapped axis (or a tuple of names), or a
         pytree prefix of the updates with None for replicated leaves. Under `jit`, and
@@ -114,9 +117,10 @@ def truncate_update_norm(
 
     Raises:
       TypeError: if `max_norm` is not a number or schedule, or `axis_name` not of names;
-        in `update`, if a leaf is not a floating or complex array.
-      ValueError: if `max_norm` is not positive or not a scalar; in `update`, if
-        `axis_name` is not a prefix of the updates.
+        in `update`, if a leaf is not a floating or complex array, or the state not the
+        one that `init` returned.
+      ValueError: if `max_norm` is a number that is not positive, or not a scalar; in
+        `update`, if `axis_name` is not a prefix of the updates.
 
     Example:
       >>> import jax.numpy as jnp, optax
@@ -147,6 +151,7 @@ def truncate_update_norm(
 
     def update_fn(updates, state, params=None, **extra_args):
         del params, extra_args
+        check_state(_NAME, state, TruncateUpdateNormState)
         leaves, structure = jax.tree.flatten(updates)
         bound = max_norm_at(_NAME, max_norm, state.count)
         count = optax.safe_increment(state.count)

@@ -20,7 +20,9 @@ def _describe(value: Any) -> str:
     if is_array and (value.shape != () or isinstance(value, jax.core.Tracer)):
         return f"an array of shape {tuple(value.shape)} and dtype {value.dtype}"
     if callable(value) or isinstance(value, type):
-        return getattr(value, "__name__", type(value).__name__)
+        name = getattr(value, "__name__", type(value).__name__)
+        is_tree = not (isinstance(value, type) or is_function(value))
+        return f"{name}, a pytree" if is_tree else name
     text = repr(value)
     return text if len(text) <= 100 else f"{text[:97]}..."
 
@@ -45,6 +47,45 @@ def type_error(function: str, argument: str, accepted: str, value: Any) -> TypeE
 def is_integer(value: Any) -> bool:
     """Whether the value is a Python or NumPy integer; a bool is none."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def is_function(value: Any) -> bool:
+    """Whether the value is a function; a pytree is none, even if it can be called.
+
+    A model is callable, and so is one of its parameters in Flax NNX: of numbers it is a
+    tree of settings. What JAX does not flatten holds no settings, and a
+    `jax.tree_util.Partial` is made to be called.
+    """
+    if not callable(value):
+        return False
+    is_partial = isinstance(value, jax.tree_util.Partial)
+    return is_partial or jax.tree_util.all_leaves([value])
+
+
+def check_state(function: str, state: Any, accepted: type) -> None:
+    """Checks that a transformation was given a state of its own.
+
+    Args:
+      function: name of the transformation, for the message.
+      state: what the user passed.
+      accepted: the NamedTuple that `init` returns.
+
+    Raises:
+      TypeError: if it is anything else.
+    """
+    if not isinstance(state, accepted):
+        raise foreign_state(function, f"of type `{accepted.__name__}`", state)
+
+
+def foreign_state(function: str, accepted: str, state: Any) -> TypeError:
+    """The error for a state that `init` did not return; of a container only its type."""
+    is_container = isinstance(state, (tuple, list, dict))
+    return type_error(
+        f"{function}.update",
+        "state",
+        f"the state that `init` returned, or the last `update`, {accepted}",
+        type(state) if is_container else state,
+    )
 
 
 def check_scalar(

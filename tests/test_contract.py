@@ -293,6 +293,48 @@ def test_explicit_sharding_is_kept(case):
         assert next_state == jax.eval_shape(lambda x: x, state)
 
 
+# States
+
+
+FOREIGN = {
+    "none": None,
+    "no_state": (),
+    "empty_state": optax.EmptyState(),
+    "masked": optax.MaskedNode(),
+    "adam": optax.scale_by_adam().init(updates_of()),
+    "chain": optax.sgd(0.1, momentum=0.9).init(updates_of()),
+    "dictionary": {"count": jnp.zeros((), jnp.int32)},
+    "array": jnp.zeros(3),
+    **{case.factory.__name__: case.make().init(updates_of()) for case in DISTINCT},
+}
+NO_STATE = (
+    r"The `state` argument of `\w+\.update` must be the state that `init` returned"
+)
+
+
+@EACH
+def test_a_missing_or_foreign_state_is_named(case):
+    """As Optax's own test of `clip_by_global_norm` passes none."""
+    transformation = case.make()
+    for name, state in FOREIGN.items():
+        if name == case.factory.__name__:
+            continue
+        with pytest.raises(TypeError, match=NO_STATE):
+            case.update(transformation, updates_of(), state, updates_of())
+        with pytest.raises(TypeError, match=NO_STATE):
+            jax.eval_shape(
+                lambda u, s=state: case.update(transformation, u, s, u), updates_of()
+            )
+
+
+@EACH_DISTINCT
+def test_a_state_of_numpy_arrays_is_accepted(case):
+    """As a checkpoint may be read."""
+    transformation, update = compiled(case)
+    state = jax.tree.map(np.asarray, transformation.init(updates_of()))
+    assert_equal(update(updates_of(), state, updates_of()), run(case))
+
+
 # Keys
 
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from callable_trees import Line
 
 import heavytail_optax as hto
 
@@ -19,7 +20,8 @@ TAIL = hto.tails.symmetric_pareto(1.4)
 
 NAN, INF = float("nan"), float("inf")
 VECTOR = jnp.ones(2)
-NOT_NUMBERS = ("x", True, None, 1j, [1.0], jnp.asarray(True), jnp.asarray(1j))
+TREES = ([1.0], Line(0.5, 0.25))  # the second can be called, and is no schedule
+NOT_NUMBERS = ("x", True, None, 1j, *TREES, jnp.asarray(True), jnp.asarray(1j))
 VECTORS = (VECTOR, np.ones(2), np.ones((1, 1)))
 
 BAD_POSITIVE = (-1.0, 0, 0.0, NAN, INF, -INF, np.float32(-1), np.zeros(()), *VECTORS)
@@ -54,7 +56,7 @@ class WithoutSample:
 
 
 NOT_TAILS = (
-    *(None, 1.4, "pareto", True, (TAIL,), WithoutSample()),
+    *(None, 1.4, "pareto", True, (TAIL,), WithoutSample(), *TREES),
     *(hto.tails.Tail, type(TAIL), CallableTail, CallableTail()),
 )
 NOT_CENTRED = (
@@ -97,18 +99,21 @@ BAD_NUMBER = types(*NOT_NUMBERS)
 NOT_NUMBERS_NOR_NONE = tuple(x for x in NOT_NUMBERS if x is not None)
 BAD_POSITIVE_NUMBER = (BAD_NUMBER, values(*BAD_POSITIVE))
 BAD_KEY = (types(*BAD_KEYS),)
-# A list, as a pytree, is a scale by layer.
+# A pytree is a scale by layer.
 BAD_SCALE = (
     types(
-        *(x for x in NOT_NUMBERS if not isinstance(x, list)),
-        *((), {}, {"w": 0.1, "b": None}, {"w": "x", "b": 0.1}, [0.1, True]),
+        *(x for x in NOT_NUMBERS if not isinstance(x, (list, Line))),
+        *((), {}, {"w": None}, {"w": "x", "b": 0.1}, [0.1, True], Line(0.1, "x")),
     ),
     values(-1.0, NAN, INF, np.float32(-1), {"w": 0.1, "b": -1.0}, *VECTORS),
 )
 BAD_MAX_NORM = (BAD_NUMBER, values(-1.0, 0.0, 0, NAN, -INF, np.zeros(()), *VECTORS))
 BAD_CENTRED_TAIL = (types(*NOT_TAILS), values(*NOT_CENTRED))
 BAD_DIRECTION = (types(None, 1, True, ("elementwise",)), values("x", "", "Isotropic"))
-BAD_AXIS_NAME = (types(3, 1.5, True, ("x", 3), {"w": "x", "b": 3}, b"x"),)
+BAD_AXIS_NAME = (
+    types(3, 1.5, True, ("x", 3), {"w": "x", "b": 3}, b"x"),
+    values(("x", "x")),
+)
 
 
 def parameter_of_tail(factory, argument, bad, **others):
@@ -204,7 +209,10 @@ FACTORIES = (
     ),
 )
 
-BAD_SIZE = (types("x", 1.5, None, True, [1]), values(0, -1, jnp.ones((2, 2))))
+BAD_SIZE = (
+    types("x", 1.5, None, True, [1]),
+    values(0, -1, jnp.ones((2, 2)), jnp.ones(0)),
+)
 BAD_SCHEME = (types(None, 1, ("shared",)), values("x", ""))
 BAD_Z = (BAD_NUMBER, values(NAN, INF, *VECTORS))
 
@@ -231,7 +239,12 @@ INFLATION = (
         "tail_inflation_weights",
         hto.tail_inflation_weights,
         {"z": 1.0, "small": 4, "scheme": "balanced", "key": 0},
-        {"key": BAD_KEY, "large": (values(4),), "second_small": (values(4),)},
+        {
+            "small": (*BAD_SIZE, values(1, jnp.ones(1))),
+            "key": BAD_KEY,
+            "large": (values(4),),
+            "second_small": (values(4),),
+        },
     ),
     Public(
         "tail_inflation_weights",
@@ -245,7 +258,7 @@ INFLATION = (
         {"z": 1.0, "num_groups": 4, "key": 0},
         {
             "z": BAD_Z,
-            "num_groups": (types("x", 1.5, None, True), values(0, -2)),
+            "num_groups": (types("x", 1.5, None, True), values(1, 0, -2)),
             "key": BAD_KEY,
         },
     ),
@@ -928,6 +941,8 @@ LATE = {
         ValueError,
     ),
     "scale_with_another_name": (noise({"w": 0.1, "c": 0.1}), "scale", ValueError),
+    "scale_of_none_above_a_leaf": (noise({"w": 0.1, "b": None}), "scale", TypeError),
+    "scale_that_can_be_called": (noise(Line(0.1, 0.2)), "scale", ValueError),
     "scale_without_a_leaf": (noise({"w": 0.1}), "scale", ValueError),
     "scale_of_another_node": (noise([0.1, 0.1]), "scale", ValueError),
     "scale_deeper_than_the_updates": (
@@ -960,8 +975,8 @@ LATE = {
         "max_norm",
         TypeError,
     ),
-    "max_norm_schedule_of_zero": (
-        hto.truncate_update_norm(schedule(0.0)),
+    "max_norm_schedule_of_negative": (
+        hto.truncate_update_norm(schedule(-1.0)),
         "max_norm",
         ValueError,
     ),
@@ -1073,7 +1088,7 @@ def test_leaves_that_are_not_floating_are_refused(public, bad):
 def update_with(make, value):
     transformation = make(value)
     return transformation.update(
-        UPDATES, transformation.init(UPDATES), gradient_noise=UPDATES
+        UPDATES, transformation.init(UPDATES), UPDATES, gradient_noise=UPDATES
     )[0]
 
 
@@ -1083,19 +1098,44 @@ def sgd(**changes):
 
 
 TRACED = {
-    "max_norm": (hto.truncate_update_norm, (-1.0, 0.0, NAN)),
+    # Not by rounding: that is zero.
+    "max_norm": (hto.truncate_update_norm, (-1.0, -1e-5, -INF, NAN)),
+    "max_norm_schedule": (
+        lambda b: hto.truncate_update_norm(lambda count: b + count),
+        (-1.0, -INF, NAN),
+    ),
     "scale": (noise, (-1.0, NAN, INF)),
-    "isotropic_scale": (functools.partial(noise, direction="isotropic"), (-1.0, NAN)),
+    "isotropic_scale": (
+        functools.partial(noise, direction="isotropic"),
+        (-1.0, NAN, INF),
+    ),
     "inflation_scale": (inflation, (-1.0, NAN, INF)),
-    "sgd_max_norm": (lambda b: sgd(max_norm=b), (-1.0, 0.0, NAN)),
-    "sgd_scale": (lambda c: sgd(scale=c), (-1.0, NAN)),
-    "schedule": (lambda c: noise(lambda count: c + count), (-1.0, NAN)),
+    "sgd_max_norm": (lambda b: sgd(max_norm=b), (-1.0, NAN)),
+    "sgd_scale": (lambda c: sgd(scale=c), (-1.0, NAN, INF)),
+    "sgd_learning_rate": (lambda eta: sgd(learning_rate=eta), (-1.0, NAN, INF)),
+    "sgd_learning_rate_schedule": (
+        lambda eta: sgd(learning_rate=lambda count: eta + count),
+        (-1.0, NAN, INF),
+    ),
+    "sgd_momentum": (lambda mu: sgd(momentum=mu), (-1.0, 1.0, NAN, INF)),
+    "sgd_weight_decay": (lambda decay: sgd(weight_decay=decay), (-1.0, NAN, INF)),
+    "scale_schedule": (lambda c: noise(lambda count: c + count), (-1.0, NAN, INF)),
+    "inflation_scale_schedule": (
+        lambda c: inflation(lambda count: c + count),
+        (-1.0, NAN, INF),
+    ),
+    "tail_schedule": (
+        lambda alpha: hto.add_heavy_tailed_noise(
+            lambda count: hto.tails.symmetric_pareto(alpha + count), 0.1, key=0
+        ),
+        (-1.0, 0.0, NAN, INF),
+    ),
     **{
         name: (
             lambda alpha, name=name: hto.add_heavy_tailed_noise(
                 getattr(hto.tails, name)(alpha), 0.1, key=0
             ),
-            (-1.0, 0.0, NAN),
+            (-1.0, 0.0, NAN, INF),
         )
         for name in ("symmetric_pareto", "student_t", "alpha_stable")
     },
@@ -1104,7 +1144,7 @@ TRACED = {
             lambda alpha, name=name: hto.inflate_gradient_noise(
                 getattr(hto.tails, name)(alpha), 0.1, key=0
             ),
-            (-1.0, 0.0, NAN),
+            (-1.0, 0.0, NAN, INF),
         )
         for name in ("pareto", "lomax")
     },
@@ -1167,12 +1207,3 @@ def test_a_learning_rate_schedule_must_return_a_scalar():
     params = jnp.ones(2)
     with pytest.raises(ValueError, match="`learning_rate` argument"):
         optimizer.update(params, optimizer.init(params), params)
-
-
-def test_a_negative_array_as_learning_rate_gives_nan():
-    optimizer = hto.truncated_heavy_tailed_sgd(
-        jnp.asarray(-0.1), 0.5, hto.tails.gaussian(), 0.1, key=0
-    )
-    params = jnp.ones(2)
-    updates, _ = optimizer.update(params, optimizer.init(params), params)
-    assert bool(jnp.isnan(updates).all())

@@ -173,6 +173,41 @@ def test_balanced_scheme_inside_shard_map_splits_each_part(problem):
     assert len({tuple(row > 0.25) for row in np.asarray(rows)}) > 1
 
 
+def test_one_example_a_device_is_inflated_over_the_devices(problem):
+    """There is nothing to split on a device; over the devices it is the same method."""
+    _, (inputs, targets) = problem
+    inputs, targets = inputs[:DEVICES], targets[:DEVICES]
+    params = jnp.asarray([0.3, -1.0, 2.0])
+
+    def losses(params, batch):
+        return (batch[0] @ params - batch[1]) ** 2
+
+    on_each = hto.tail_inflated_grad(losses, TAIL, 0.5, axis_name="data")
+
+    def split(key, params, batch):
+        return jax.lax.pmean(on_each(key, params, batch)[1], "data")
+
+    key = jax.random.key(4)
+    with pytest.raises(ValueError, match="`small_batch`.*`group_inflation_factors`"):
+        sharded(split)(key, params, (inputs, targets))
+
+    def over_devices(key, params, batch):
+        params = jax.lax.pcast(params, "data", to="varying")
+        own = factors_of(key)[1][jax.lax.axis_index("data")]
+        grad = jax.grad(lambda p: losses(p, batch).mean())(params)
+        return jax.lax.pmean(own * grad, "data")
+
+    grad = sharded(over_devices)(key, params, (inputs, targets))
+    z, factors = factors_of(key)
+    expected = jax.grad(
+        lambda p: jnp.sum(factors * losses(p, (inputs, targets))) / DEVICES
+    )(params)
+    np.testing.assert_allclose(grad, expected, rtol=2e-4)
+    # The weights are those of `balanced` with all examples on one device.
+    signs = (np.asarray(factors, np.float64) - 1) / float(z)
+    np.testing.assert_allclose(sorted(signs), np.repeat([-1.0, 1.0], 4), rtol=1e-5)
+
+
 @pytest.mark.parametrize("microbatch_size", [None, 2])
 def test_sharded_gradient_of_examples_equals_the_weighted_one(problem, microbatch_size):
     """pmean of tail_inflated_grad in shard_map, with its default check of replication,

@@ -352,6 +352,58 @@ def test_padding_counts_as_nothing():
     assert_close(masked_grad, grad, 1e-5)
 
 
+def test_balanced_needs_two_examples():
+    """Of one there are no halves: it would be plain SGD without a word."""
+    params, batch = mlp_params(jax.random.key(1)), make_batch(0, 1)
+    balanced = hto.tail_inflated_grad(mlp_losses, PARETO, 0.5)
+    with pytest.raises(ValueError, match="`small_batch`.*at least 2 .*Got 1 instead"):
+        balanced(KEY, params, batch)
+    with pytest.raises(ValueError, match="`small_batch`.*`group_inflation_factors`"):
+        jax.eval_shape(balanced, KEY, params, batch)
+    # One at a time is another matter, and so is one example in the other schemes.
+    two = make_batch(0, 2)
+    each = hto.tail_inflated_grad(mlp_losses, PARETO, 0.5, microbatch_size=1)
+    plain = mean_grad(mlp_losses, params, two)
+    assert_close(each(KEY, params, two)[1], balanced(KEY, params, two)[1], 1e-5)
+    with pytest.raises(AssertionError):
+        assert_close(each(KEY, params, two)[1], plain, 1e-2)
+    shared = hto.tail_inflated_grad(mlp_losses, PARETO, 0.5, scheme="shared")
+    z = drawn_z(PARETO, 0.5, KEY)
+    expected = combine("shared", mlp_losses, params, (batch, two), z)
+    assert_close(shared(KEY, params, batch, two)[1], expected, 1e-5)
+
+
+def test_one_example_that_a_mask_leaves_has_the_plain_gradient():
+    params, batch = mlp_params(jax.random.key(1)), make_batch(0, 4)
+    mask = jnp.arange(4) == 2
+    grad_fn = jax.jit(hto.tail_inflated_grad(mlp_losses, PARETO, 0.5))
+    value, grad = grad_fn(KEY, params, batch, masks=(mask,))
+    one = jax.tree.map(lambda x: x[2:3], batch)
+    np.testing.assert_allclose(value, mlp_losses(params, one)[0], rtol=1e-6)
+    assert_close(grad, mean_grad(mlp_losses, params, one), 1e-5)
+
+
+@pytest.mark.parametrize("scheme", ["independent", "shared", "balanced"])
+def test_an_empty_batch_is_named_and_padding_is_what_masks_are_for(scheme):
+    params, batches = mlp_params(jax.random.key(1)), batches_of(scheme, make_batch)
+    names = {
+        "independent": ("small_batch", "second_small_batch", "large_batch"),
+        "shared": ("small_batch", "large_batch"),
+        "balanced": ("small_batch",),
+    }[scheme]
+    grad_fn = hto.tail_inflated_grad(mlp_losses, PARETO, 0.5, scheme=scheme)
+    for place, name in enumerate(names):
+        empty = list(batches)
+        empty[place] = jax.tree.map(lambda x: x[:0], batches[place])
+        with pytest.raises(ValueError, match=f"`{name}`.*one example.*`masks`"):
+            grad_fn(KEY, params, *empty)
+    # Nothing but padding: no gradient.
+    masks = tuple(jnp.zeros(len(batch[1]), bool) for batch in batches)
+    value, grad = grad_fn(KEY, params, *batches, masks=masks)
+    assert value == 0.0
+    assert all(bool((x == 0).all()) for x in jax.tree.leaves(grad))
+
+
 def test_a_regulariser_is_not_inflated():
     """Added to each loss it enters as it is, for the weights sum to one."""
     params, batches = mlp_params(jax.random.key(1)), batches_of("shared", make_batch)

@@ -61,9 +61,21 @@ def test_even_signs_are_exactly_plus_and_minus_one():
     np.testing.assert_array_equal(np.sort(signs), np.repeat([-1.0, 1.0], 5))
 
 
-def test_one_example_has_no_split_and_no_noise():
-    weights = hto.tail_inflation_weights(5.0, small=1, scheme="balanced", key=0)
-    np.testing.assert_array_equal(weights, [1.0])
+def test_one_example_is_not_split():
+    """It would not be inflated: an error, but where only a mask says so."""
+    for small in (1, jnp.ones(1), np.ones(1, bool)):
+        with pytest.raises(ValueError, match="at least 2 examples.*Got 1 instead"):
+            hto.tail_inflation_weights(5.0, small=small, scheme="balanced", key=0)
+    for mask, expected in (([0, 1, 0], [0, 1, 0]), ([0, 0, 0], [0, 0, 0])):
+        weights = hto.tail_inflation_weights(
+            5.0, small=jnp.asarray(mask), scheme="balanced", key=0
+        )
+        np.testing.assert_array_equal(weights, expected)
+    # Two are enough, and the other schemes need no more than one.
+    weights = hto.tail_inflation_weights(5.0, small=2, scheme="balanced", key=0)
+    np.testing.assert_array_equal(sorted(weights.tolist()), [-2.0, 3.0])
+    weights = hto.tail_inflation_weights(5.0, small=1, large=1, scheme="shared")
+    np.testing.assert_array_equal(weights, [6.0, -5.0])
 
 
 def test_split_is_a_function_of_the_key():

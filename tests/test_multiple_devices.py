@@ -1,5 +1,8 @@
 """Eight devices: replicas agree, shards differ, and norms are those of the whole tree."""
 
+import functools
+from typing import Any, NamedTuple
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -194,6 +197,40 @@ def test_an_infinity_on_one_shard_is_seen_by_all():
     for name, x in got.items():
         np.testing.assert_allclose(x, expected[name], rtol=EPS, atol=EPS)
     assert state.num_truncated == 1
+
+
+def test_a_bound_of_zero_is_no_update_on_any_shard():
+    updates = {**UPDATES, "w": UPDATES["w"].at[5, 2].set(-jnp.inf)}
+    truncation = hto.truncate_update_norm(jnp.zeros(()), axis_name=AXES)
+    for given in (UPDATES, updates):
+        got, state = sharded(truncation, LINE, SPECS)(given)
+        assert all(bool((x == 0.0).all()) for x in got.values())
+        assert state.num_truncated == 1
+
+
+class Pair(NamedTuple):
+    first: Any
+    second: Any
+
+
+def test_a_prefix_that_is_a_named_tuple_is_not_a_tuple_of_names():
+    """A name for each leaf, as one name for all says."""
+    updates = Pair(UPDATES["w"], UPDATES["b"])
+    specs = Pair(jax.P("x"), jax.P("x"))
+    for make in (
+        functools.partial(hto.truncate_update_norm, 0.5),
+        functools.partial(hto.add_heavy_tailed_noise, TAIL, 1.0, key=0),
+    ):
+        got, expected = (
+            sharded(make(axis_name=axis_name), LINE, specs)(updates)
+            for axis_name in (Pair("x", "x"), "x")
+        )
+        chex.assert_trees_all_equal(got, expected)
+    partly = hto.truncate_update_norm(0.5, axis_name=Pair("x", None))
+    replicated = Pair(UPDATES["w"], UPDATES["shared"])
+    specs = Pair(jax.P("x"), jax.P())
+    _, state = sharded(partly, LINE, specs)(replicated)
+    np.testing.assert_allclose(state.update_norm, norm64(replicated), rtol=4 * EPS)
 
 
 GRID_SPECS = {"w": jax.P("x", "y"), "b": jax.P(("x", "y")), "shared": jax.P()}

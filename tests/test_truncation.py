@@ -169,11 +169,70 @@ def test_infinite_bound_truncates_nothing():
     np.testing.assert_array_equal(got, [jnp.inf, 1.0])
 
 
-def test_traced_bound_that_is_not_positive_gives_nan():
-    for bound in (-1.0, 0.0, jnp.nan):
-        got, state = truncate(jnp.asarray([1.0, 2.0]), bound)
-        assert np.all(np.isnan(got))
-        assert state.num_truncated == 0 and np.isfinite(state.update_norm)
+def test_traced_bound_that_is_negative_gives_nan():
+    for bound in (-1.0, -jnp.inf, jnp.nan):
+        for x in ([1.0, 2.0], [0.0, 0.0], [jnp.inf, 1.0]):
+            got, state = truncate(jnp.asarray(x), bound)
+            assert np.all(np.isnan(got))
+            assert state.num_truncated == 0 and np.isfinite(state.update_norm)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "x",
+    [
+        [3.0, -4.0],
+        [6e4, 1e-7],
+        [0.0, -0.0],
+        [np.inf, 1.0],
+        [-np.inf, np.inf],
+        [1e38, -3e38],
+    ],
+)
+def test_a_bound_of_zero_is_no_update(x, dtype):
+    """As a learning rate of zero is; an update of zero needs no truncation."""
+    x = jnp.asarray(x, jnp.float32).astype(dtype)
+    got, state = truncate({"x": x, "y": jnp.zeros(3)}, 0.0)
+    assert got["x"].dtype == dtype
+    assert all(np.all(np.asarray(y, float) == 0.0) for y in got.values())
+    assert np.isfinite(state.update_norm) and state.count == 1
+    assert state.num_truncated == np.any(np.asarray(x, float) != 0.0)
+
+
+def test_a_bound_of_zero_leaves_nan_to_be_seen():
+    got, state = truncate({"a": jnp.asarray([jnp.nan, 1.0]), "b": jnp.ones(2)}, 0.0)
+    assert all(np.all(np.isnan(x)) for x in got.values())
+    assert state.num_truncated == 0 and np.isfinite(state.update_norm)
+
+
+SCHEDULES = {
+    "cosine_to_zero": optax.cosine_decay_schedule(0.25, 10),
+    "warm_up_from_zero": optax.warmup_cosine_decay_schedule(0.0, 0.25, 3, 10),
+    "linear_to_zero": optax.linear_schedule(0.25, 0.0, 10),
+    "switched_off": optax.join_schedules(
+        [optax.constant_schedule(0.25), optax.constant_schedule(0.0)], [5]
+    ),
+}
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
+def test_training_goes_through_a_bound_of_zero(schedule):
+    """Every step has the norm that the schedule says, and is counted unless it is zero."""
+    optimizer = optax.chain(optax.sgd(1.0), hto.truncate_update_norm(schedule))
+    params = jnp.asarray([300.0, 400.0])
+
+    @jax.jit
+    def step(params, state):
+        updates, state = optimizer.update(params / 500.0, state, params)
+        return optax.apply_updates(params, updates), updates, state
+
+    state = optimizer.init(params)
+    for number in range(13):
+        params, updates, state = step(params, state)
+        expected = np.float64(schedule(number))
+        np.testing.assert_allclose(exact_norm(updates), expected, rtol=1e-5, atol=1e-9)
+        assert optax.tree.get(state, "num_truncated") == number + 1
+    assert np.all(np.isfinite(params))
 
 
 def test_complex_leaves():
@@ -288,8 +347,19 @@ def test_no_nan_gradient():
     assert np.any(np.isnan(at_zero))
 
 
+def test_no_nan_gradient_at_a_bound_of_zero():
+    """Of phi_0, which is zero throughout."""
+    for x in ([0.0, 0.0], [3.0, 4.0], [1e-40, 0.0], [3e38, 3e38], [0.0, 1e25]):
+        got = np.asarray(jacobian(jnp.asarray(x), 0.0))
+        if x[1] != 0.0:
+            np.testing.assert_array_equal(got, 0.0)
+        assert np.all(np.isfinite(got)), x
+
+
 def test_gradient_with_respect_to_the_bound():
     x = jnp.asarray([3.0, 4.0])
+    at_zero = jax.jacobian(lambda bound: truncate(x, bound)[0])(0.0)
+    np.testing.assert_allclose(at_zero, [0.6, 0.8], rtol=1e-6)
     got = jax.jacobian(lambda bound: truncate(x, bound)[0])(2.0)
     np.testing.assert_allclose(got, [0.6, 0.8], rtol=1e-6)
     np.testing.assert_array_equal(

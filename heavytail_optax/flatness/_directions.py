@@ -7,7 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax._validation import check_count, type_error, value_error
+from heavytail_optax._validation import (
+    check_count,
+    is_function,
+    type_error,
+    value_error,
+)
 from heavytail_optax.flatness._arguments import Loss, check_params
 from heavytail_optax.flatness._perturbation import in_float, normals
 
@@ -44,7 +49,7 @@ def check_direction(
         if direction != "isotropic":
             raise value_error(function, "direction", accepted, direction)
         return isotropic
-    if callable(direction):
+    if is_function(direction):
         shapes = jax.eval_shape(direction, key, params, *args)
         floating = jax.tree.map(lambda x: jnp.issubdtype(x.dtype, jnp.floating), shapes)
         if not (like_params(shapes, params) and all(jax.tree.leaves(floating))):

@@ -14,6 +14,7 @@ from heavytail_optax._validation import (
     check_not_negative,
     check_positive,
     check_scalar,
+    is_function,
     type_error,
     value_error,
 )
@@ -320,13 +321,13 @@ def escape_profile(
         _NAME, samples_at_once, num_samples, jax.value_and_grad(loss_fn), params, args
     )
     loss = check_finite(_NAME, loss_at(loss_fn, params, args))
-    is_function = callable(direction)
+    is_drawn = is_function(direction)
     reference, at_reference, outcomes = _walks(
         loss_fn,
-        direction if is_function else None,
+        direction if is_drawn else None,
         project,
         params,
-        None if is_function else direction,
+        None if is_drawn else direction,
         args,
         key,
         jnp.asarray(jump_norm, loss.dtype),

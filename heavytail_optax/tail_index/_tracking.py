@@ -11,6 +11,7 @@ from heavytail_optax._leaves import check_leaves
 from heavytail_optax._validation import (
     check_choice,
     check_count,
+    check_state,
     type_error,
     value_error,
 )
@@ -100,6 +101,20 @@ def _check_noise(updates: list[jax.Array], structure: Any, noise: Any):
     return leaves
 
 
+def _check_state(state: Any, num_leaves: int, k: int, source: str) -> None:
+    """Checks that the state is that of a tracker with these settings."""
+    check_state(_NAME, state, TrackTailIndexState)
+    got = jnp.shape(state.tail_largest), len(jax.tree.leaves(state.tail_previous))
+    expected = (1 + num_leaves, k + 1), num_leaves * (source == "differences")
+    if got != expected:
+        accepted = (
+            f"the state that `init` returned for k = {k}, the source {source!r} and "
+            f"parameters of {num_leaves} leaves: `tail_largest` of shape {expected[0]} "
+            f"and {expected[1]} arrays in `tail_previous`"
+        )
+        raise value_error(f"{_NAME}.update", "state", accepted, got)
+
+
 def track_tail_index(
     k: int = 200,
     *,
@@ -155,9 +170,10 @@ def track_tail_index(
 
     Raises:
       TypeError: if an argument has the wrong type; in `update`, if a leaf is not a real
-        floating array.
+        floating array, or the state not of this kind.
       ValueError: if an argument is out of range, a key is missing or of no use; in
-        `update`, if `gradient_noise` is missing or does not match the updates.
+        `update`, if `gradient_noise` is missing or does not match the updates, or the
+        state is that of other settings or parameters.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax
@@ -203,6 +219,7 @@ def track_tail_index(
     def update_fn(updates, state, params=None, *, gradient_noise=None, **extra_args):
         del params, extra_args
         leaves, structure = jax.tree.flatten(updates)
+        _check_state(state, len(leaves), k, source)
         leaves = check_leaves(_NAME, leaves, allow_complex=False)
         previous = state.tail_previous
         if source == "differences":

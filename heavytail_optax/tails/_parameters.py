@@ -43,9 +43,9 @@ def positive_parameter(function: str, argument: str, value: Any) -> Any:
 
 
 def positive_or_nan(value: ArrayLike, dtype: Any) -> jax.Array:
-    """The parameter in `dtype`; NaN where a traced one is not positive."""
+    """The parameter in `dtype`; NaN where a traced one is not positive and finite."""
     parameter = jnp.asarray(value, dtype)
-    return jnp.where(parameter > 0, parameter, jnp.nan)
+    return jnp.where((parameter > 0) & (parameter < jnp.inf), parameter, jnp.nan)
 
 
 def power_of_two(exponent: int, alpha: Any) -> float:

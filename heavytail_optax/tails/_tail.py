@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from heavytail_optax._keys import as_typed_key, check_key
-from heavytail_optax._validation import type_error, value_error
+from heavytail_optax._validation import is_function, type_error, value_error
 
 
 @runtime_checkable
@@ -118,13 +118,13 @@ def check_tail_or_schedule(function: str, tail: Any, *, must_be_centred: bool) -
         if callable(tail) and not hasattr(tail, "sample"):
             accepted = f"a tail, here what `{name}(...)` returns, not `{name}` itself"
             raise type_error(function, "tail", accepted, tail)
-    if isinstance(tail, type) or not callable(tail) or hasattr(tail, "sample"):
+    if isinstance(tail, type) or not is_function(tail) or hasattr(tail, "sample"):
         check_tail(function, tail, must_be_centred=must_be_centred)
 
 
 def tail_at(function: str, tail: Any, count: jax.Array, *, must_be_centred: bool):
     """The tail of step `count`, from a constant tail or a schedule."""
-    if callable(tail):
+    if is_function(tail):
         tail = tail(count)
         check_tail(function, tail, must_be_centred=must_be_centred)
     return tail

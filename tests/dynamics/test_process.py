@@ -172,3 +172,23 @@ def test_iterates_are_projected():
     got = np.asarray(path(LANDSCAPE, process, state, jnp.zeros(64), 20))
     assert np.abs(got).max() == np.float32(1.6)
     assert np.mean(np.abs(got) == np.float32(1.6)) > 0.5
+
+
+@pytest.mark.parametrize("landscape", [LANDSCAPE, PLANE], ids=["line", "plane"])
+@pytest.mark.parametrize("argument", ["learning_rate", "max_norm", "scale"])
+def test_bad_traced_values_move_every_chain_to_nan(landscape, argument):
+    """They cannot be refused, and would else go unseen; zero is no bad value."""
+    good = {"learning_rate": 1e-2, "max_norm": 0.05, "scale": 1.0, "tail": TAIL}
+    positions = jnp.asarray(np.repeat(np.asarray(landscape.minima), 8, axis=0))
+
+    @jax.jit
+    def moved(value):
+        process = hto.dynamics.sgd_process(**(good | {argument: value}))
+        state = process.init(landscape, KEY, positions)
+        return process.step(landscape, state, positions)[0]
+
+    for bad in (-1.0, jnp.nan):
+        assert np.isnan(moved(bad)).all()
+    assert np.isfinite(moved(0.5 * good[argument])).all()
+    if argument != "scale":
+        np.testing.assert_allclose(moved(0.0), positions, rtol=1e-6)

@@ -182,6 +182,10 @@ def test_a_loss_that_is_not_finite_is_told(tmp_path, tiny_options, capsys):
         (["--method", "sgd"], "--methods"),
         (["--methods", "sgd", "sgd"], "must be without repetition"),
         (["--large-batch-size", "1201"], "must be at most the 1200 training images"),
+        (
+            ["--batch-size", "1", "--methods", "sgd", "balanced"],
+            "must be at least 2 with the method 'balanced', which splits it. Got 1",
+        ),
         (["--inflate-above", "1"], "must be a number from 0 to below 1"),
         (["--preset", "mnist"], "corrupted-digits"),
         (["--resume"], "--resume"),

@@ -75,6 +75,14 @@ def test_bad_type_is_refused(tiny, value):
         dataclasses.replace(tiny, steps=value)
 
 
+def test_a_batch_that_is_split_has_two_images(tiny):
+    for methods in (("balanced",), ("sgd", "balanced-untruncated")):
+        assert dataclasses.replace(tiny, methods=methods, batch_size=2)
+        with pytest.raises(ValueError, match="`batch_size` setting must be at least 2"):
+            dataclasses.replace(tiny, methods=methods, batch_size=1)
+    assert dataclasses.replace(tiny, methods=("sgd", "shared"), batch_size=1)
+
+
 def test_noise_ends_before_the_cooldown(tiny):
     assert dataclasses.replace(tiny, steps=10, cooldown=0.2).noisy_steps == 8
     assert dataclasses.replace(tiny, steps=10, cooldown=0.0).noisy_steps == 10

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from callable_trees import Line
 
 from heavytail_optax.flatness import (
     EscapeSettings,
@@ -101,6 +102,27 @@ def test_straight_paths_along_a_vector(distance):
     # The loss at the wall between the two; the straight way has a point there.
     np.testing.assert_allclose(profile.barriers[escaped], distance**2 / 2, rtol=1e-3)
     np.testing.assert_allclose(profile.losses, 0.0, atol=1e-5)
+
+
+def test_a_vector_that_can_be_called_is_a_vector():
+    """As the parameters of a model can, in Equinox and Flax NNX."""
+
+    def bowl(params):
+        return (params.slope - 1.0) ** 2 + (params.intercept + 2.0) ** 2
+
+    profile = escape_profile(
+        *(bowl, Line(jnp.asarray(1.0), jnp.asarray(-2.0)), 0),
+        jump_norm=0.5,
+        learning_rate=0.1,
+        direction=Line(jnp.asarray(3.0), jnp.asarray(-4.0)),
+        max_jumps=1,
+        num_samples=4,
+        flow_steps=0,
+        descent_steps=1,
+        repeat_direction=True,
+    )
+    # A jump of that norm, whatever its direction, and one step of descent.
+    np.testing.assert_allclose(profile.distances, 0.5 * (1 - 2 * 0.1), rtol=1e-5)
 
 
 def test_across_the_wall_and_back_by_the_flow():

@@ -1,5 +1,7 @@
 """Tracking: exactly the largest sizes of all noise vectors, in constant memory."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -180,6 +182,24 @@ def test_a_norm_neither_overflows_nor_underflows():
         np.testing.assert_allclose(
             state.tail_largest[0], descending(norms, 5), rtol=1e-5
         )
+
+
+@pytest.mark.parametrize("source", ["gradient_noise", "differences"])
+def test_the_state_of_other_settings_or_parameters_is_refused(source):
+    """Fewer sizes kept than asked for would make a wrong estimate, and no error."""
+    params = {"w": jnp.ones(3), "b": jnp.ones(2)}
+    track = functools.partial(hto.tail_index.track_tail_index, source=source)
+    tracker = track(5)
+    other = "differences" if source == "gradient_noise" else "gradient_noise"
+    for state in (
+        track(4).init(params),
+        track(6).init(params),
+        track(5, source=other).init(params),
+        tracker.init({"w": jnp.ones(3)}),
+    ):
+        with pytest.raises(ValueError, match="`state`.*of `track_tail_index.update`"):
+            tracker.update(params, state, gradient_noise=params)
+    tracker.update(params, tracker.init(params), gradient_noise=params)
 
 
 def test_in_a_chain_and_under_vmap():

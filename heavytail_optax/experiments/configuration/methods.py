@@ -62,6 +62,11 @@ class Method:
         return f"{self.name} ({self.paper_name})" if self.paper_name else self.name
 
     @property
+    def least_batch_size(self) -> int:
+        """Images that a small batch needs: two, where it is split into halves."""
+        return 2 if self.scheme == "balanced" else 1
+
+    @property
     def is_noisy(self) -> bool:
         """Whether there is noise, which the cool-down turns off."""
         return self.scheme is not None or self.draws_noise

@@ -13,7 +13,11 @@ from heavytail_optax.experiments.configuration.measure_names import (
     TABLE_MEASURES,
     TableMeasure,
 )
-from heavytail_optax.experiments.configuration.methods import METHOD_NAMES, MethodName
+from heavytail_optax.experiments.configuration.methods import (
+    METHOD_NAMES,
+    METHODS,
+    MethodName,
+)
 from heavytail_optax.experiments.configuration.setting_rules import (
     RULES,
     check_choice,
@@ -153,6 +157,11 @@ class Settings:
             if size is not None and size > self.training_examples:
                 accepted = f"at most the {self.training_examples} training images"
                 raise ValueError(message(name, accepted, size))
+        for name in self.methods:
+            least = METHODS[name].least_batch_size
+            if self.batch_size < least:
+                accepted = f"at least {least} with the method {name!r}, which splits it"
+                raise ValueError(message("batch_size", accepted, self.batch_size))
 
     @property
     def training_examples(self) -> int:
