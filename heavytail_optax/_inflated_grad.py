@@ -1,6 +1,7 @@
 """The tail-inflated gradient of a per-example loss, in one backward pass."""
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +19,15 @@ from heavytail_optax._inflation_weights import (
     shared_weights,
 )
 from heavytail_optax._keys import check_key, tagged_key
+from heavytail_optax._microbatches import (
+    first_of_joined,
+    join,
+    part_size,
+    rows_of_shards,
+    shards_of,
+    take,
+    untake,
+)
 from heavytail_optax._schedules import check_scale, not_negative, scale_at
 from heavytail_optax._validation import (
     check_choice,
@@ -134,22 +144,21 @@ def _in_microbatches(
 ) -> tuple[Any, Any]:
     """Sums `weighted_grad` over parts of the batch, and joins what it says of each.
 
-    The last part is filled up with the first example, at weight zero.
+    The parts are filled up with first examples of each shard again, at weight zero.
     """
+    shards = shards_of(batch)
+    size = part_size(size, shards)
     total = weights.shape[0]
     number = -(-total // size)
-    missing = number * size - total
+    rows, missing = total // shards, (number * size - total) // shards
+    if missing:
+        again = rows_of_shards((batch, jnp.zeros_like(weights)), 0, missing, shards)
+        batch, weights = jax.tree.map(
+            functools.partial(join, num_groups=shards), (batch, weights), again
+        )
 
-    def split(leaf):
-        if missing:
-            first = jnp.broadcast_to(leaf[:1], (missing, *leaf.shape[1:]))
-            leaf = jnp.concatenate([leaf, first])
-        return leaf.reshape(number, size, *leaf.shape[1:])
-
-    parts = jax.tree.map(split, batch)
-    part_weights = jnp.pad(weights, (0, missing)).reshape(number, size)
-
-    def add(sums, part):
+    def add(sums, index):
+        part = take((batch, weights), index, number, shards)
         grad, per_example = weighted_grad(params, *part)
         return jax.tree.map(lambda t, g: t + g.astype(t.dtype), sums, grad), per_example
 
@@ -157,10 +166,10 @@ def _in_microbatches(
         lambda p: jnp.zeros_like(p, jnp.promote_types(jnp.result_type(p), jnp.float32)),
         params,
     )
-    sums, per_example = jax.lax.scan(add, zeros, (parts, part_weights))
+    sums, per_part = jax.lax.scan(add, zeros, jnp.arange(number))
     grad = jax.tree.map(lambda t, p: t.astype(jnp.result_type(p)), sums, params)
-    joined = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), per_example)
-    return grad, joined
+    per_example = jax.tree.map(lambda leaf: untake(leaf, shards), per_part)
+    return grad, rows_of_shards(per_example, 0, rows, shards)
 
 
 def tail_inflated_grad(
@@ -284,15 +293,19 @@ def tail_inflated_grad(
     weighted_grad = jax.grad(weighted_loss, has_aux=True)
 
     def grad_of(params, batches, weights, first):
-        batch = jax.tree.map(lambda *parts: jnp.concatenate(parts), *batches)
+        sizes = [jnp.shape(jax.tree.leaves(batch)[0])[0] for batch in batches]
+        ends = list(itertools.accumulate(sizes))
+        batch = jax.tree.map(join, *batches)
+        weights = join(*jnp.split(weights, ends[:-1]))
         if microbatch_size is None or microbatch_size >= weights.shape[0]:
             grad, per_example = weighted_grad(params, batch, weights)
         else:
             grad, per_example = _in_microbatches(
                 weighted_grad, params, batch, weights, microbatch_size
             )
-        size = first.shape[0]
-        losses, aux = jax.tree.map(lambda leaf: leaf[:size], per_example)
+        losses, aux = jax.tree.map(
+            lambda leaf: first_of_joined(leaf, sizes), per_example
+        )
         return jnp.sum(first * losses), aux, grad
 
     def draw(key, step):

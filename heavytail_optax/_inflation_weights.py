@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from heavytail_optax._keys import check_key, tagged_key
+from heavytail_optax._sharding import replicated
 from heavytail_optax._validation import (
     check_choice,
     check_scalar,
@@ -31,7 +32,8 @@ def as_mask(function: str, argument: str, size: Any, accepted: str = _SIZE) -> A
         raise type_error(function, argument, accepted, size)
     if size.ndim != 1 or size.shape[0] < 1:
         raise value_error(function, argument, accepted, size)
-    return jnp.asarray(size).astype(bool).astype(jnp.float32)
+    # All of it on every device: ranks among all examples are needed of it.
+    return replicated(jnp.asarray(size)).astype(bool).astype(jnp.float32)
 
 
 def check_can_be_split(function: str, argument: str, size: int) -> None:

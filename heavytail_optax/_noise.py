@@ -13,6 +13,7 @@ from heavytail_optax._leaves import add_noise, check_leaves
 from heavytail_optax._norm import accumulation_dtype, tree_norm
 from heavytail_optax._normal import direction_normals
 from heavytail_optax._schedules import check_scales, scales_at
+from heavytail_optax._sharding import explicit_sharding
 from heavytail_optax._uniform import computation_dtype
 from heavytail_optax._validation import check_choice, check_state
 from heavytail_optax.tails._tail import Tail, check_tail_or_schedule, tail_at
@@ -30,13 +31,6 @@ class HeavyTailedNoiseState(NamedTuple):
 
     noise_count: jax.Array
     noise_key: jax.Array
-
-
-def _sharding(x: jax.Array) -> Any:
-    """The sharding that x has in its type, under explicit sharding; else None."""
-    sharding = jax.typeof(x).sharding
-    explicit = jax.sharding.AxisType.Explicit
-    return sharding if explicit in sharding.mesh.axis_types else None
 
 
 def _leaf_keys(key: jax.Array, axes: list[tuple[str, ...]]) -> list[jax.Array]:
@@ -75,7 +69,7 @@ def _elementwise(
     """An independent draw for every element."""
     draw = _draw_function(tail)
     return [
-        draw(tail, leaf_key, x.shape, computation_dtype(x.dtype), _sharding(x))
+        draw(tail, leaf_key, x.shape, computation_dtype(x.dtype), explicit_sharding(x))
         for leaf_key, x in zip(_leaf_keys(key, axes), leaves, strict=True)
     ]
 
@@ -87,7 +81,9 @@ def _isotropic(
     size_key, direction_key = jax.random.split(key)
     keys = _leaf_keys(direction_key, axes)
     normals = [
-        direction_normals(leaf_key, x.shape, computation_dtype(x.dtype), _sharding(x))
+        direction_normals(
+            leaf_key, x.shape, computation_dtype(x.dtype), explicit_sharding(x)
+        )
         for leaf_key, x in zip(keys, leaves, strict=True)
     ]
     norm = tree_norm(normals, axes)

@@ -10,7 +10,7 @@ from heavytail_optax.flatness._arguments import Loss
 from heavytail_optax.flatness._perturbation import (
     add,
     in_float,
-    norm_of,
+    norm,
     normals,
     unit,
 )
@@ -35,7 +35,7 @@ class Ball(NamedTuple):
         def of_leaf(x: jax.Array) -> jax.Array:
             size = radius.astype(x.dtype)
             if not self.adaptive:
-                return jnp.full(x.shape, size)
+                return jnp.full_like(x, size)
             return size * jnp.abs(x) + jnp.asarray(self.floor, x.dtype)
 
         return jax.tree.map(of_leaf, in_float(params))
@@ -52,8 +52,7 @@ def _project(order: float, point: Any) -> Any:
     """The point of the unit ball of the p-norm that is nearest."""
     if order == math.inf:
         return jax.tree.map(lambda x: jnp.clip(x, -1.0, 1.0), point)
-    norm = norm_of(point)
-    shrink = norm.scale / jnp.maximum(norm.scaled_norm, norm.scale)
+    shrink = 1.0 / jnp.maximum(norm(point), 1.0)
     return jax.tree.map(lambda x: x * shrink.astype(x.dtype), point)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from heavytail_optax._microbatches import part_size, rows_of_shards, shards_of, take
 from heavytail_optax._validation import check_count, type_error, value_error
 from heavytail_optax.flatness._arguments import Loss
 
@@ -21,31 +22,32 @@ class _MeanOverBatches:
 
     def __call__(self, params: Any, *args: Any) -> jax.Array:
         n = _num_examples(args)
-        size = min(self.batch_size, n)
+        shards = shards_of(args)
+        size = part_size(min(self.batch_size, n), shards)
         num_batches = n // size
+        rows, rows_in_batches = n // shards, num_batches * size // shards
+        full = rows_of_shards(args, 0, rows_in_batches, shards)
 
-        def full(x: jax.Array) -> jax.Array:
-            return x[: num_batches * size].reshape(num_batches, size, *x.shape[1:])
-
-        # Only the parameters are kept for the way back: what happens inside a batch is
-        # computed again, so that memory does not grow with the number of batches.
+        # What happens inside a batch is computed again on the way back, so that memory
+        # does not grow with the number of batches.
         @jax.checkpoint
         def loss_of_batch(params: Any, batch: tuple[Any, ...]) -> jax.Array:
             loss = self.loss_fn(params, *batch)
             return loss.astype(jnp.promote_types(loss.dtype, jnp.float32))
 
-        def add_batch(total: jax.Array, batch: tuple[Any, ...]):
-            return total + size * loss_of_batch(params, batch), None
+        @jax.checkpoint
+        def loss_of_part(params: Any, index: Any) -> jax.Array:
+            return loss_of_batch(params, take(full, index, num_batches, shards))
 
-        batches = jax.tree.map(full, args)
-        dtype = jax.eval_shape(
-            loss_of_batch, params, jax.tree.map(lambda x: x[0], batches)
-        )
-        total, _ = jax.lax.scan(add_batch, jnp.zeros((), dtype.dtype), batches)
-        left = n - num_batches * size
-        if left:
-            rest = jax.tree.map(lambda x: x[num_batches * size :], args)
-            total = total + left * loss_of_batch(params, rest)
+        def add_batch(total: jax.Array, index: jax.Array):
+            return total + size * loss_of_part(params, index), None
+
+        dtype = jax.eval_shape(loss_of_part, params, 0).dtype
+        start = jnp.zeros((), dtype)
+        total, _ = jax.lax.scan(add_batch, start, jnp.arange(num_batches))
+        if rows_in_batches < rows:
+            rest = rows_of_shards(args, rows_in_batches, rows, shards)
+            total = total + (n - num_batches * size) * loss_of_batch(params, rest)
         return total / n
 
 
@@ -75,7 +77,9 @@ def mean_over_batches(loss_fn: Loss, batch_size: int) -> Loss:
     Args:
       loss_fn: called as `loss_fn(params, *args)`: a mean over the examples of `args`,
         which lie along the first axis of every array in it.
-      batch_size: examples at a time, at least one; the last batch may be smaller.
+      batch_size: examples at a time, at least one; the last batch may be smaller. Where
+        the examples are sharded over k devices by their type (explicit sharding), the
+        largest multiple of k that is not above it, but at least k.
 
     Returns:
       A loss, called like `loss_fn`, in float32 at least. Two made of equal arguments

@@ -4,7 +4,6 @@ import functools
 from typing import Any, NamedTuple
 
 import jax
-import jax.flatten_util
 import jax.numpy as jnp
 
 from heavytail_optax._keys import check_key, tagged_key
@@ -18,12 +17,13 @@ from heavytail_optax.flatness._arguments import (
 )
 from heavytail_optax.flatness._lanczos import (
     Krylov,
+    combine,
     hessian_operator,
-    import_matfree,
+    inner,
     krylov,
 )
 from heavytail_optax.flatness._loss_changes import loss_at, mean_and_standard_error
-from heavytail_optax.flatness._perturbation import in_float
+from heavytail_optax.flatness._perturbation import normals, signs
 
 _EIGENVALUES = "hessian_eigenvalues"
 _TRACE = "hessian_trace"
@@ -65,25 +65,21 @@ def _krylov(
     *,
     num_matvecs: int,
 ) -> Krylov:
-    decomp, _ = import_matfree(_EIGENVALUES)
-    matvec, origin = hessian_operator(loss_fn, params, args)
-    start = jax.random.normal(key, origin.shape, origin.dtype)
-    return krylov(decomp, matvec, start, num_matvecs)
+    product, origin = hessian_operator(loss_fn, params, args)
+    return krylov(product, normals(key, origin), num_matvecs)
 
 
 @functools.partial(jax.jit, static_argnames=("num_eigenvalues", "which"))
 def _chosen(
-    space: Krylov, params: Any, *, num_eigenvalues: int, which: str
+    space: Krylov, *, num_eigenvalues: int, which: str
 ) -> HessianEigenvalues:
     rank = {"largest": -space.values, "smallest": space.values}
     rank["magnitude"] = -jnp.abs(space.values)
     # NaN, of values that the space does not have, is sorted last.
     chosen = jnp.argsort(rank[which])[:num_eigenvalues]
-    vectors = space.coefficients[:, chosen].T @ space.basis
-    _, unravel = jax.flatten_util.ravel_pytree(in_float(params))
     return HessianEigenvalues(
         values=space.values[chosen],
-        vectors=jax.vmap(unravel)(vectors),
+        vectors=combine(space.coefficients[:, chosen].T, space.basis),
         residuals=space.residuals[chosen],
     )
 
@@ -102,14 +98,14 @@ def hessian_eigenvalues(
 
     .. math:: H v_i = \lambda_i v_i, \qquad H = \nabla^2 L(\theta),
 
-    by Lanczos' algorithm from a random vector, with full reorthogonalisation (matfree).
+    by Lanczos' algorithm from a random vector, with full reorthogonalisation.
     Each value comes with the norm of its residual, which bounds the distance to the
     nearest eigenvalue: where that is too large, raise `num_matvecs`. An eigenvalue that
     occurs several times is found once. The Gauss-Newton matrix instead of the Hessian:
     `gauss_newton_loss`. Data that do not fit at once: `mean_over_batches`.
 
     Cost: `num_matvecs` Hessian-vector products, each about two gradients; memory for
-    `num_matvecs` vectors of the size of the parameters.
+    `num_matvecs` vectors of the size of the parameters, each sharded as these are.
 
     Args:
       loss_fn: L, called as `loss_fn(params, *args)`, that returns one floating number,
@@ -131,7 +127,6 @@ def hessian_eigenvalues(
         or the loss not a floating number.
       ValueError: if `params` or an array of `args` is empty, the loss is not a scalar
         or not finite at `params`, a count is out of range, or `which` is unknown.
-      ImportError: if matfree is missing (the extra `flatness`).
 
     Example:
       >>> import jax.numpy as jnp
@@ -144,8 +139,8 @@ def hessian_eigenvalues(
       [2.] [[0. 1. 0.]]
 
     References:
-      Krämer et al., "Gradients of functions of large matrices", NeurIPS 2024
-      (arXiv 2405.17277), for matfree.
+      Golub and Van Loan, "Matrix computations", 4th ed. (2013), section 10.3, for
+      Lanczos' algorithm with complete reorthogonalisation.
     """
     name = _EIGENVALUES
     params = check_params(name, params)
@@ -159,12 +154,11 @@ def hessian_eigenvalues(
         accepted = f"at most {num_matvecs}, the dimension of the Krylov space"
         raise value_error(name, "num_eigenvalues", accepted, num_eigenvalues)
     loss_fn = check_loss(name, loss_fn, params, args)
-    import_matfree(name)
     check_finite(name, loss_at(loss_fn, params, args))
     space = _krylov(
         loss_fn, params, args, tagged_key(key, name), num_matvecs=num_matvecs
     )
-    return _chosen(space, params, num_eigenvalues=num_eigenvalues, which=which)
+    return _chosen(space, num_eigenvalues=num_eigenvalues, which=which)
 
 
 @functools.partial(jax.jit, static_argnames=("loss_fn", "num_samples"))
@@ -177,14 +171,11 @@ def _quadratic_forms(
     num_samples: int,
 ) -> jax.Array:
     """`v H v` for vectors of random signs, shape=(num_samples,)."""
-    _, stochtrace = import_matfree(_TRACE)
-    matvec, origin = hessian_operator(loss_fn, params, args)
-    integrand = stochtrace.monte_carlo_trace()
-    sample = stochtrace.sampler_signs(origin, num=1)
+    product, origin = hessian_operator(loss_fn, params, args)
 
     def form(index: jax.Array) -> jax.Array:
-        signs = sample(jax.random.fold_in(key, index))[0]
-        return integrand(matvec, signs)
+        vector = signs(jax.random.fold_in(key, index), origin)
+        return inner(vector, product(vector))
 
     return jax.lax.map(form, jnp.arange(num_samples))
 
@@ -226,7 +217,6 @@ def hessian_trace(
         or the loss not a floating number.
       ValueError: if `params` or an array of `args` is empty, the loss is not a scalar
         or not finite at `params`, or `num_samples` is below one.
-      ImportError: if matfree is missing (the extra `flatness`).
 
     Example:
       >>> import jax.numpy as jnp
@@ -247,7 +237,6 @@ def hessian_trace(
     args = check_args(name, args)
     num_samples = check_count(name, "num_samples", num_samples)
     loss_fn = check_loss(name, loss_fn, params, args)
-    import_matfree(name)
     check_finite(name, loss_at(loss_fn, params, args))
     forms = _quadratic_forms(
         loss_fn, params, args, tagged_key(key, name), num_samples=num_samples

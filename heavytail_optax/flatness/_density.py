@@ -15,8 +15,9 @@ from heavytail_optax.flatness._arguments import (
     check_loss,
     check_params,
 )
-from heavytail_optax.flatness._lanczos import hessian_operator, import_matfree, krylov
+from heavytail_optax.flatness._lanczos import hessian_operator, krylov
 from heavytail_optax.flatness._loss_changes import loss_at
+from heavytail_optax.flatness._perturbation import signs
 
 _NAME = "hessian_density"
 
@@ -53,13 +54,11 @@ def _quadrature(
     num_matvecs: int,
 ) -> tuple[jax.Array, jax.Array]:
     """Nodes and weights of each sample, shape=(num_samples, num_matvecs)."""
-    decomp, stochtrace = import_matfree(_NAME)
-    matvec, origin = hessian_operator(loss_fn, params, args)
-    sample = stochtrace.sampler_signs(origin, num=1)
+    product, origin = hessian_operator(loss_fn, params, args)
 
     def of_sample(index: jax.Array) -> tuple[jax.Array, jax.Array]:
-        start = sample(jax.random.fold_in(key, index))[0]
-        space = krylov(decomp, matvec, start, num_matvecs)
+        start = signs(jax.random.fold_in(key, index), origin)
+        space = krylov(product, start, num_matvecs)
         weights = space.coefficients[0] ** 2
         return space.values, jnp.where(jnp.isnan(space.values), 0.0, weights)
 
@@ -139,7 +138,6 @@ def hessian_density(
         or the loss not a floating number.
       ValueError: if `params` or an array of `args` is empty, the loss is not a scalar
         or not finite at `params`, a count is too small, or `width` is not positive.
-      ImportError: if matfree is missing (the extra `flatness`).
 
     Example:
       >>> import jax.numpy as jnp
@@ -167,7 +165,6 @@ def hessian_density(
         check_positive(_NAME, "width", width)
     num_points = check_count(_NAME, "num_points", num_points, least=2)
     loss_fn = check_loss(_NAME, loss_fn, params, args)
-    import_matfree(_NAME)
     check_finite(_NAME, loss_at(loss_fn, params, args))
     nodes, weights = _quadrature(
         loss_fn,

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from heavytail_optax._sharding import rows
 from heavytail_optax._validation import (
     check_count,
     is_function,
@@ -85,7 +86,7 @@ class _GradientNoise:
             raise value_error(_NOISE, "args", accepted, shapes)
         n = lengths.pop()
         chosen = jax.random.choice(key, n, (self.batch_size,), replace=False)
-        batch = jax.tree.map(lambda x: x[chosen], args)
+        batch = jax.tree.map(lambda x: rows(x, chosen), args)
         gradient = jax.grad(self.loss_fn)
         return jax.tree.map(
             jnp.subtract, gradient(params, *batch), gradient(params, *args)

@@ -34,7 +34,7 @@ from heavytail_optax.flatness._escape_path import (
     walk_out,
 )
 from heavytail_optax.flatness._loss_changes import check_samples_at_once, loss_at
-from heavytail_optax.flatness._perturbation import in_float
+from heavytail_optax.flatness._perturbation import in_float, wide_loss
 from heavytail_optax.flatness._wilson import wilson_interval
 
 _NAME = "escape_profile"
@@ -97,16 +97,6 @@ class EscapeProfile(NamedTuple):
     settings: EscapeSettings
 
 
-def _wide_loss(loss_fn: Loss, dtypes: Any) -> Loss:
-    """The loss of wide parameters, which it sees in their own dtypes."""
-
-    def loss(point: Any, *args: Any) -> jax.Array:
-        own = jax.tree.map(lambda x, dtype: x.astype(dtype), point, dtypes)
-        return loss_fn(own, *args)
-
-    return loss
-
-
 @functools.partial(
     jax.jit,
     static_argnames=(
@@ -134,9 +124,8 @@ def _walks(
     at_once: int,
 ) -> tuple[Any, Outcome, Outcome]:
     """The reference, what it is like, and the outcomes of all paths."""
-    loss = _wide_loss(loss_fn, jax.tree.map(lambda x: x.dtype, params))
     walk = Walk(
-        loss,
+        wide_loss(loss_fn, params),
         args,
         (lambda key, params, *args: along(vector, key)) if draw is None else draw,
         (lambda point: point) if project is None else project,

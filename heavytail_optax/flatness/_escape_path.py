@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from heavytail_optax.flatness._arguments import Loss
 from heavytail_optax.flatness._barrier import heights
 from heavytail_optax.flatness._directions import Draw
-from heavytail_optax.flatness._perturbation import norm_of, unit
+from heavytail_optax.flatness._perturbation import norm, unit
 from heavytail_optax.flatness._slices import losses_at
 
 
@@ -71,11 +71,6 @@ def descend(walk: Walk, point: Any, num_steps: int) -> Any:
     return jax.lax.fori_loop(0, num_steps, step, point)
 
 
-def _norm(tree: Any) -> jax.Array:
-    norm = norm_of(tree)
-    return norm.scaled_norm / norm.scale
-
-
 def judge(walk: Walk, reference: Any, end: Any) -> Outcome:
     """How the end of a descent compares with the reference."""
     loss, gradient = jax.value_and_grad(walk.loss_fn)(end, *walk.args)
@@ -86,7 +81,7 @@ def judge(walk: Walk, reference: Any, end: Any) -> Outcome:
     )
     losses = jnp.where(jnp.isnan(losses), jnp.inf, losses)
     _, barrier = heights(coefficients, losses)
-    return Outcome(_norm(change), barrier, loss.astype(losses.dtype), _norm(gradient))
+    return Outcome(norm(change), barrier, loss.astype(losses.dtype), norm(gradient))
 
 
 def walk_out(walk: Walk, reference: Any, key: jax.Array, max_jumps: int) -> Outcome:

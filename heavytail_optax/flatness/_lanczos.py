@@ -1,55 +1,70 @@
-"""The Hessian as an operator, and what Lanczos' algorithm tells of it.
+"""The Hessian as an operator on pytrees, and what Lanczos' algorithm tells of it.
 
-The algorithms are those of matfree, of the extra `flatness`; it is imported when first
-needed.
+Vectors are pytrees like the parameters, never one flat array: each leaf stays sharded
+as the parameters are, and only inner products cross devices.
 """
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.flatten_util
 import jax.numpy as jnp
 
+from heavytail_optax._norm import accumulation_dtype
+from heavytail_optax._sharding import explicit_sharding, spec_of
 from heavytail_optax.flatness._arguments import Loss
-from heavytail_optax.flatness._perturbation import in_float
-
-
-def import_matfree(function: str) -> tuple[Any, Any]:
-    """matfree's modules `decomp` and `stochtrace`.
-
-    Raises:
-      ImportError: if it is not installed, with the command that installs it.
-    """
-    try:
-        from matfree import decomp, stochtrace
-    except ImportError as error:
-        raise ImportError(
-            f"`{function}` needs matfree: pip install 'heavytail-optax[flatness]'"
-        ) from error
-    return decomp, stochtrace
+from heavytail_optax.flatness._perturbation import in_float, wide_loss
 
 
 def hessian_operator(
     loss_fn: Loss, params: Any, args: tuple[Any, ...]
-) -> tuple[Callable[[jax.Array], jax.Array], jax.Array]:
-    """The Hessian at the parameters, on flat vectors.
+) -> tuple[Callable[[Any], Any], Any]:
+    """The Hessian at the parameters, on pytrees like them.
 
     Returns:
-      From a vector to its product with the Hessian, both of shape (n,); and the
-      parameters as such a vector. Vectors are float32 or wider; the loss sees the
-      parameters in their own dtypes.
+      From a vector to its product with the Hessian; and the parameters as such a
+      vector. Vectors are float32 or wider; the loss sees the parameters in their own
+      dtypes.
     """
-    dtypes = jax.tree.map(lambda x: x.dtype, params)
-    origin, unravel = jax.flatten_util.ravel_pytree(in_float(params))
-
-    def flat_loss(vector: jax.Array) -> jax.Array:
-        own = jax.tree.map(lambda x, dtype: x.astype(dtype), unravel(vector), dtypes)
-        return loss_fn(own, *args).astype(origin.dtype)
-
+    origin = in_float(params)
+    gradient = jax.grad(wide_loss(loss_fn, params))
     # What depends on the parameters only is computed once, and kept for all vectors.
-    _, matvec = jax.linearize(jax.grad(flat_loss), origin)
-    return matvec, origin
+    _, product = jax.linearize(lambda point: gradient(point, *args), origin)
+    return product, origin
+
+
+def inner(first: Any, second: Any) -> jax.Array:
+    """The inner product of two vectors, shape=()."""
+    leaves = jax.tree.leaves(first)
+    dtype = accumulation_dtype(leaves)
+    pairs = zip(leaves, jax.tree.leaves(second), strict=True)
+    return sum((jnp.sum(x * y, dtype=dtype) for x, y in pairs), jnp.zeros((), dtype))
+
+
+def _coordinates(basis: Any, vector: Any) -> jax.Array:
+    """Inner products of a vector with each row of the basis, shape=(k,)."""
+    leaves = jax.tree.leaves(basis)
+    dtype = accumulation_dtype(leaves)
+
+    def of_leaf(rows: jax.Array, x: jax.Array) -> jax.Array:
+        axes = (tuple(range(1, rows.ndim)), tuple(range(x.ndim)))
+        return jax.lax.dot_general(
+            *(rows, x, (axes, ((), ()))),
+            precision="highest",
+            out_sharding=spec_of(x, None),
+        ).astype(dtype)
+
+    return sum(map(of_leaf, leaves, jax.tree.leaves(vector)), jnp.zeros((), dtype))
+
+
+def combine(coordinates: jax.Array, basis: Any) -> Any:
+    """Sums of the rows of the basis, shape=(..., k) to leaves of shape (..., *shape)."""
+    return jax.tree.map(
+        lambda rows: jnp.tensordot(
+            coordinates.astype(rows.dtype), rows, axes=1, precision="highest"
+        ),
+        basis,
+    )
 
 
 class Krylov(NamedTuple):
@@ -58,38 +73,68 @@ class Krylov(NamedTuple):
     Attributes:
       values: Ritz values, ascending; NaN where the space is smaller. shape=(k,).
       coefficients: of the Ritz vectors, one a column, in the basis. shape=(k, k).
-      basis: orthonormal, one vector a row; zero where the space is smaller.
-        shape=(k, n).
+      basis: orthonormal, one vector a row; zero where the space is smaller. A pytree
+        with a first axis of length k.
       residuals: norms of `A x - value x`, for each Ritz pair. shape=(k,).
     """
 
     values: jax.Array
     coefficients: jax.Array
-    basis: jax.Array
+    basis: Any
     residuals: jax.Array
 
 
+def _empty_basis(vector: Any, num_vectors: int) -> Any:
+    def of_leaf(x: jax.Array) -> jax.Array:
+        sharding = explicit_sharding(x)
+        rows = sharding and spec_of(x, None, *sharding.spec)
+        return jnp.zeros((num_vectors, *x.shape), x.dtype, out_sharding=rows)
+
+    return jax.tree.map(of_leaf, vector)
+
+
+def _lanczos(
+    product: Callable[[Any], Any], start: Any, num_products: int
+) -> tuple[Any, jax.Array, jax.Array]:
+    """An orthonormal basis, the diagonal, and what is below it, to the last rest."""
+
+    def step(carry: tuple[Any, Any], index: jax.Array):
+        basis, rest = carry
+        size = jnp.sqrt(inner(rest, rest))
+        vector = jax.tree.map(lambda x: x / size.astype(x.dtype), rest)
+        basis = jax.tree.map(
+            lambda rows, x: jax.lax.dynamic_update_index_in_dim(rows, x, index, 0),
+            *(basis, vector),
+        )
+        moved = product(vector)
+        coordinates = _coordinates(basis, moved)
+        # Twice is enough: once leaves a rest that rounding has tilted to the basis.
+        rest = jax.tree.map(jnp.subtract, moved, combine(coordinates, basis))
+        again = _coordinates(basis, rest)
+        rest = jax.tree.map(jnp.subtract, rest, combine(again, basis))
+        return (basis, rest), (coordinates[index], jnp.sqrt(inner(rest, rest)))
+
+    carry = (_empty_basis(start, num_products), start)
+    (basis, _), (diagonal, below) = jax.lax.scan(step, carry, jnp.arange(num_products))
+    return basis, diagonal, below
+
+
 def krylov(
-    decomp: Any,
-    matvec: Callable[[jax.Array], jax.Array],
-    start: jax.Array,
+    product: Callable[[Any], Any],
+    start: Any,
     num_matvecs: int,
 ) -> Krylov:
     """Lanczos' algorithm with full reorthogonalisation.
 
     Args:
-      decomp: matfree's module of that name.
-      matvec: a symmetric operator on vectors of shape (n,).
-      start: shape=(n,).
-      num_matvecs: k, at most n.
+      product: a symmetric operator on pytrees.
+      start: such a pytree.
+      num_matvecs: k, at most the number of entries in all.
     """
-    # Lanczos' algorithm with full reorthogonalisation is Arnoldi's. matfree's own
-    # `tridiag_sym` averages the two off-diagonals, which hides an exhausted space.
-    decompose = decomp.hessenberg(num_matvecs, reortho="full", custom_vjp=False)
-    basis, projection, rest, _ = decompose(matvec, start)
-    diagonal, below = jnp.diagonal(projection), jnp.diagonal(projection, -1)
+    basis, diagonal, rests = _lanczos(product, start, num_matvecs)
+    below = rests[:-1]
     size = jax.lax.cummax(
-        jnp.maximum(jnp.abs(diagonal), jnp.abs(jnp.append(below, 0.0)))
+        jnp.maximum(jnp.abs(diagonal), jnp.append(below, 0.0))
     )
     # Where next to nothing is left, the space is exhausted, and what follows is noise,
     # or 0/0: only what came before stands.
@@ -101,12 +146,17 @@ def krylov(
     outside = 4.0 * jnp.max(jnp.where(is_in, size, 0.0)) + 1.0
     diagonal = jnp.where(is_in, diagonal, outside)
     below = jnp.where(is_in[1:], below, 0.0)
-    basis = jnp.where(is_in[:, None], basis, 0.0)
+    basis = jax.tree.map(
+        lambda rows: jnp.where(
+            jnp.expand_dims(is_in, tuple(range(1, rows.ndim))), rows, 0.0
+        ),
+        basis,
+    )
     matrix = jnp.diag(diagonal) + jnp.diag(below, 1) + jnp.diag(below, -1)
     values, coefficients = jnp.linalg.eigh(matrix)
     # A Ritz vector outside the space is one that has no part in it.
     share = jnp.sum(jnp.where(is_in[:, None], coefficients**2, 0.0), axis=0)
     values = jnp.where(share > 0.5, values, jnp.nan)
-    length = jnp.where(jnp.all(is_in), jnp.linalg.norm(rest), 0.0)
+    length = jnp.where(jnp.all(is_in), rests[-1], 0.0)
     residuals = length * jnp.abs(coefficients[-1])
     return Krylov(values, coefficients, basis, residuals)

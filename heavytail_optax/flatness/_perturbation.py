@@ -1,11 +1,14 @@
 """Random perturbations of a pytree of parameters."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax._norm import ScaledNorm, tree_norm
+from heavytail_optax._norm import accumulation_dtype
+from heavytail_optax._sharding import explicit_sharding
+from heavytail_optax.flatness._arguments import Loss
 
 
 def in_float(params: Any) -> Any:
@@ -15,19 +18,44 @@ def in_float(params: Any) -> Any:
     )
 
 
+def wide_loss(loss_fn: Loss, params: Any) -> Loss:
+    """The loss of wide parameters, which it sees in the dtypes of `params`."""
+    dtypes = jax.tree.map(lambda x: x.dtype, params)
+
+    def loss(point: Any, *args: Any) -> jax.Array:
+        own = jax.tree.map(lambda x, dtype: x.astype(dtype), point, dtypes)
+        return loss_fn(own, *args)
+
+    return loss
+
+
 def add(params: Any, change: Any) -> Any:
     """`params + change`, summed in the wider dtype, in the dtypes of the parameters."""
     return jax.tree.map(lambda x, u: (x + u).astype(x.dtype), params, change)
 
 
-def normals(key: jax.Array, params: Any) -> Any:
-    """An independent standard normal for every parameter, in float32 or wider."""
+def _draws(key: jax.Array, params: Any, draw: Callable[..., jax.Array]) -> Any:
+    """A draw for every parameter, sharded as it is, in float32 or wider."""
     leaves, structure = jax.tree.flatten(in_float(params))
     draws = [
-        jax.random.normal(jax.random.fold_in(key, index), x.shape, x.dtype)
+        draw(
+            jax.random.fold_in(key, index),
+            *(x.shape, x.dtype),
+            out_sharding=explicit_sharding(x),
+        )
         for index, x in enumerate(leaves)
     ]
     return jax.tree.unflatten(structure, draws)
+
+
+def normals(key: jax.Array, params: Any) -> Any:
+    """An independent standard normal for every parameter, in float32 or wider."""
+    return _draws(key, params, jax.random.normal)
+
+
+def signs(key: jax.Array, params: Any) -> Any:
+    """An independent fair sign, one or minus one, for every parameter, likewise."""
+    return _draws(key, params, jax.random.rademacher)
 
 
 def deviations(
@@ -48,20 +76,35 @@ def deviations(
     def of_leaf(x: jax.Array) -> jax.Array:
         size = stddev.astype(x.dtype)
         if not adaptive:
-            return jnp.full(x.shape, size)
+            return jnp.full_like(x, size)
         return jnp.hypot(size * jnp.abs(x), jnp.asarray(floor, x.dtype))
 
     return jax.tree.map(of_leaf, in_float(params))
 
 
-def norm_of(tree: Any) -> ScaledNorm:
-    """The Euclidean norm over all entries, without overflow or underflow."""
+def _scaled(tree: Any) -> tuple[Any, jax.Array, jax.Array]:
+    """The tree over its largest entry, the norm of that, and the largest entry."""
     leaves = jax.tree.leaves(tree)
-    return tree_norm(leaves, [()] * len(leaves))
+    dtype = accumulation_dtype(leaves)
+    # Not the norm of the transformations, in which a conditional saves time: under
+    # `vmap`, as here, both of its branches are computed, and JAX refuses it on arrays
+    # that are sharded in their type.
+    sizes = [jnp.max(jnp.abs(x), initial=0.0).astype(dtype) for x in leaves]
+    largest = jnp.max(jnp.stack(sizes))
+    divisor = jnp.where(largest == 0.0, 1.0, largest)
+    scaled = jax.tree.map(lambda x: x / divisor.astype(x.dtype), tree)
+    squares = [jnp.sum(x * x, dtype=dtype) for x in jax.tree.leaves(scaled)]
+    return scaled, jnp.sqrt(sum(squares)), largest
+
+
+def norm(tree: Any) -> jax.Array:
+    """The Euclidean norm over all entries, whose squares may overflow or underflow."""
+    _, scaled_norm, largest = _scaled(tree)
+    return scaled_norm * largest
 
 
 def unit(tree: Any) -> Any:
     """The direction of a tree: its norm is one, or zero if every entry is zero."""
-    norm = norm_of(tree)
-    inverse = jnp.where(norm.scaled_norm == 0.0, 0.0, norm.scale / norm.scaled_norm)
-    return jax.tree.map(lambda x: x * inverse.astype(x.dtype), tree)
+    scaled, size, _ = _scaled(tree)
+    inverse = jnp.where(size == 0.0, 0.0, 1.0 / size)
+    return jax.tree.map(lambda x: x * inverse.astype(x.dtype), scaled)

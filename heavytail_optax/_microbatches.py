@@ -1,0 +1,97 @@
+"""Batches joined and cut so that each part is spread over devices as the whole is.
+
+With the examples of a batch split over devices, consecutive ones lie on one device: a
+part of them would leave the others idle, and what is put behind them would have to be
+sent. So a part takes every k-th example, and batches are joined in small groups.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from heavytail_optax._sharding import num_shards
+
+
+def shards_of(batch: Any) -> int:
+    """Over how many devices the types of the arrays say that the examples are split."""
+    return math.lcm(*(num_shards(x) for x in jax.tree.leaves(batch)))
+
+
+def part_size(size: int, num_shards: int) -> int:
+    """The number of examples of a part: `size`, in equal shares of each shard."""
+    return max(num_shards, size - size % num_shards)
+
+
+def grouped(x: jax.Array, num_groups: int) -> jax.Array:
+    """Consecutive examples as one group each, shape=(num_groups, n/num_groups, ...)."""
+    return x.reshape(num_groups, x.shape[0] // num_groups, *x.shape[1:])
+
+
+def ungrouped(x: jax.Array) -> jax.Array:
+    """The inverse of `grouped`."""
+    return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
+
+
+def rows_of_shards(batch: Any, start: int, end: int, num_shards: int) -> Any:
+    """Examples from the `start`-th to before the `end`-th of every shard."""
+
+    def of_leaf(x: jax.Array) -> jax.Array:
+        of_shards = grouped(x, num_shards)
+        return ungrouped(jax.lax.slice_in_dim(of_shards, start, end, axis=1))
+
+    return jax.tree.map(of_leaf, batch)
+
+
+def take(batch: Any, index: Any, num_parts: int, num_shards: int) -> Any:
+    """One part: every `num_parts`-th example of each shard.
+
+    Args:
+      batch: arrays of shape=(num_parts * size, ...), size a multiple of `num_shards`.
+      index: of the part, an integer; may be traced.
+      num_parts: how many parts there are.
+      num_shards: into how many equal parts the examples are split over devices.
+
+    Returns:
+      Arrays of shape=(size, ...).
+    """
+
+    def of_leaf(x: jax.Array) -> jax.Array:
+        of_shards = grouped(x, num_shards)
+        size = of_shards.shape[1] // num_parts
+        lanes = of_shards.reshape(num_shards, size, num_parts, *x.shape[1:])
+        return ungrouped(jax.lax.dynamic_index_in_dim(lanes, index, 2, keepdims=False))
+
+    return jax.tree.map(of_leaf, batch)
+
+
+def untake(parts: jax.Array, num_shards: int) -> jax.Array:
+    """All examples in their order again, from all parts.
+
+    Args:
+      parts: what `take` gave for each index, shape=(num_parts, size, ...).
+      num_shards: as for `take`.
+
+    Returns:
+      shape=(num_parts * size, ...).
+    """
+    num_parts, size, *rest = parts.shape
+    lanes = parts.reshape(num_parts, num_shards, size // num_shards, *rest)
+    return ungrouped(ungrouped(jnp.moveaxis(lanes, 0, 2)))
+
+
+def join(*batches: jax.Array, num_groups: int | None = None) -> jax.Array:
+    """All examples of some batches, in groups to which each gives its share.
+
+    By default there are as many groups as can be, so that whatever number of devices
+    each batch is split over, none of them sends an example.
+    """
+    groups = num_groups or math.gcd(*(x.shape[0] for x in batches))
+    return ungrouped(jnp.concatenate([grouped(x, groups) for x in batches], axis=1))
+
+
+def first_of_joined(x: jax.Array, sizes: Sequence[int]) -> jax.Array:
+    """The examples of the first of the batches of these sizes that were joined."""
+    return rows_of_shards(x, 0, sizes[0] // math.gcd(*sizes), math.gcd(*sizes))
