@@ -63,6 +63,10 @@ def _gradient_noise(updates):
 _NOISE = hto.add_heavy_tailed_noise
 _NOISE_FIELDS = ("noise_count", "noise_key")
 _TRUNCATION_FIELDS = ("update_norm", "num_truncated")
+_TRACKING_FIELDS = (
+    *("tail_count", "tail_seen", "tail_non_finite", "tail_largest"),
+    *("tail_sizes_each", "tail_log_mean"),
+)
 
 
 TRANSFORMATIONS = (
@@ -123,7 +127,7 @@ TRANSFORMATIONS = (
         hto.tail_index.track_tail_index,
         {"k": 3},
         (),
-        ("tail_count", "tail_seen", "tail_largest", "tail_sizes_each", "tail_log_mean"),
+        _TRACKING_FIELDS,
         extra_args=_gradient_noise,
         is_random=False,
         changes_updates=False,
@@ -133,7 +137,7 @@ TRANSFORMATIONS = (
         hto.tail_index.track_tail_index,
         {"k": 3, "source": "differences", "measure": "coordinates"},
         (),
-        ("tail_count", "tail_seen", "tail_largest", "tail_sizes_each", "tail_log_mean"),
+        _TRACKING_FIELDS,
         is_random=False,
         changes_updates=False,
         is_variant=True,

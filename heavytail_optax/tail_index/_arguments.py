@@ -13,18 +13,19 @@ from heavytail_optax._validation import (
     type_error,
     value_error,
 )
+from heavytail_optax.tail_index._centring import as_samples
 
 _SAMPLES = "an array of real floating numbers"
 
 
-def check_samples(
+def check_draws(
     function: str,
     samples: Any,
     axis: Any = -1,
     least: int = 2,
     argument: str = "samples",
-) -> jax.Array:
-    """The samples with the axis of the draws last, float32 at least.
+) -> jax.Array | np.ndarray:
+    """The samples with the axis of the draws last, of the dtype in which they came.
 
     Args:
       function: name of the public function, for the message.
@@ -33,11 +34,17 @@ def check_samples(
       least: how many draws there must be.
       argument: its name, for the message.
 
+    Returns:
+      A JAX array, or a NumPy array where that is what came.
+
     Raises:
       TypeError: if the samples are not real floating numbers, or the axis no integer.
       ValueError: if there is no such axis, or it holds too few draws.
     """
-    if isinstance(samples, (list, tuple)):
+    is_jax = isinstance(samples, jax.Array) or hasattr(samples, "__jax_array__")
+    if isinstance(samples, (list, tuple)) or (
+        hasattr(samples, "__array__") and not is_jax
+    ):
         try:
             samples = np.asarray(samples)
         except ValueError:
@@ -45,8 +52,6 @@ def check_samples(
     dtype = getattr(samples, "dtype", None)
     if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
         raise type_error(function, argument, _SAMPLES, samples)
-    samples = jnp.asarray(samples)
-    samples = samples.astype(jnp.promote_types(samples.dtype, jnp.float32))
     accepted = f"None or an axis of the samples, of shape {samples.shape}"
     if axis is None:
         samples = samples.reshape(-1)
@@ -56,11 +61,23 @@ def check_samples(
         if samples.ndim:
             raise value_error(function, "axis", accepted, axis)
     elif axis not in (-1, samples.ndim - 1):  # else it would be copied all the same
-        samples = jnp.moveaxis(samples, axis, -1)
+        move = np.moveaxis if isinstance(samples, np.ndarray) else jnp.moveaxis
+        samples = move(samples, axis, -1)
     if samples.ndim == 0 or samples.shape[-1] < least:
         accepted = f"of at least {least} draws along the axis"
         raise value_error(function, argument, accepted, samples)
     return samples
+
+
+def check_samples(
+    function: str,
+    samples: Any,
+    axis: Any = -1,
+    least: int = 2,
+    argument: str = "samples",
+) -> jax.Array:
+    """The samples of `check_draws` as a JAX array, float32 at least."""
+    return as_samples(check_draws(function, samples, axis, least, argument))
 
 
 def check_traced_integer(

@@ -5,7 +5,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax.tail_index._arguments import check_confidence, check_samples
+from heavytail_optax._sharding import on_auto_axes
+from heavytail_optax.tail_index._arguments import check_confidence, check_draws
+from heavytail_optax.tail_index._centring import less_median
 from heavytail_optax.tail_index._result import normal_quantile
 
 _NAME = "characteristic_function"
@@ -115,11 +117,24 @@ def _covariance(values: jax.Array) -> jax.Array:
     return second - jnp.outer(mean, mean)
 
 
+def _quantile(ascending: jax.Array, probability: float) -> jax.Array:
+    """By linear interpolation; exactly a draw where its neighbour is equal."""
+    place = probability * (ascending.shape[0] - 1)
+    index = int(place)
+    low, high = ascending[index], ascending[index + 1]
+    return low + (place - index) * (high - low)
+
+
 def _fit(samples: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Parameters and their standard errors of one sample, shape (n,)."""
+    ascending = jnp.sort(samples)
+    # A draw, from which those nearby differ without rounding.
+    middle = ascending[(samples.shape[0] - 1) // 2]
+    samples, ascending = samples - middle, ascending - middle
     # The quartiles of a symmetric stable law are at 0.95 to 1 scale for alpha >= 1.
-    low, middle, high = jnp.quantile(samples, jnp.asarray([0.25, 0.5, 0.75]))
-    centre, unit = middle, 0.5 * (high - low)
+    low, centre, high = (_quantile(ascending, p) for p in (0.25, 0.5, 0.75))
+    is_spread = high > low
+    unit = jnp.where(is_spread, 0.5 * (high - low), 1.0)
     for _ in range(2):  # standardised by the quartiles, then by the first fit
         values = _empirical((samples - centre) / unit)
         parts = values[1 : _FREQUENCIES + 1].T.reshape(-1)
@@ -131,15 +146,20 @@ def _fit(samples: jax.Array) -> tuple[jax.Array, jax.Array]:
     covariance = jacobian @ _covariance(values) @ jacobian.T / samples.shape[0]
     errors = jnp.sqrt(jnp.diagonal(covariance))
     scale = used_unit * jnp.exp(log_scale)
-    estimates = jnp.stack([alpha, beta, scale, used_centre + used_unit * location])
+    location = middle + (used_centre + used_unit * location)
+    estimates = jnp.stack([alpha, beta, scale, location])
     units = jnp.stack([jnp.ones_like(scale), jnp.ones_like(scale), scale, used_unit])
-    return estimates, errors * units
+    estimates, errors = (
+        jnp.where(is_spread, x, jnp.nan) for x in (estimates, errors * units)
+    )
+    return estimates, errors
 
 
 # Compiled once for all calls: an eager loop would be compiled anew in each.
 _fits = jax.jit(jax.vmap(_fit))
 
 
+@on_auto_axes
 def characteristic_function(
     samples: Any, *, axis: int | None = -1, confidence: float = 0.95
 ) -> StableFit:
@@ -157,12 +177,15 @@ def characteristic_function(
     characteristic function by the delta method.
 
     Args:
-      samples: floating array of independent draws.
+      samples: floating array of independent draws. NumPy float64 is centred in float64
+        before it becomes float32, so that no location costs digits of the others.
       axis: the axis of the draws; None takes all axes together.
       confidence: of the interval, between 0 and 1.
 
     Returns:
       A `StableFit`, the laws being those of `tails.alpha_stable` but for the location.
+      NaN where a draw is not finite, and where the quartiles are equal, as where most of
+      the draws are the same number: no stable law has such a mass.
 
     Raises:
       TypeError: if an argument has the wrong type.
@@ -182,8 +205,9 @@ def characteristic_function(
       75 (1980); Kogon, Williams, "Characteristic function based estimation of stable
       distribution parameters" (1998), for the frequencies and the continuous form.
     """
-    samples = check_samples(_NAME, samples, axis, least=10)
+    draws = check_draws(_NAME, samples, axis, least=10)
     check_confidence(_NAME, confidence)
+    samples, centre = less_median(draws)
     flat = samples.reshape(-1, samples.shape[-1])
     estimates, errors = _fits(flat)
     shape = samples.shape[:-1]
@@ -199,6 +223,6 @@ def characteristic_function(
         beta_standard_error=other_errors[0],
         scale=scale,
         scale_standard_error=other_errors[1],
-        location=location,
+        location=location + centre,
         location_standard_error=other_errors[2],
     )

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from heavytail_optax._keys import check_key, tagged_key
+from heavytail_optax._sharding import on_auto_axes
 from heavytail_optax._validation import check_count
 from heavytail_optax.tail_index._arguments import check_confidence, check_samples
 from heavytail_optax.tail_index._hill import hill_of_first
@@ -104,6 +105,7 @@ def _by_bootstrap(logs: jax.Array, key: jax.Array, size: int, num_resamples: int
     return jax.vmap(choose)(logs)
 
 
+@on_auto_axes
 def choose_k_by_bootstrap(
     samples: Any,
     key: Any,
@@ -135,7 +137,7 @@ def choose_k_by_bootstrap(
       confidence: of the interval, between 0 and 1.
 
     Returns:
-      A `ChosenK`.
+      A `ChosenK`. With an infinite draw the index is zero, and k means nothing.
 
     Raises:
       TypeError: if an argument has the wrong type.
@@ -205,6 +207,7 @@ def _by_distance(logs: jax.Array, candidates: jax.Array, num_points: int):
     return jax.vmap(choose)(logs)
 
 
+@on_auto_axes
 def choose_k_by_distance(
     samples: Any,
     *,
@@ -239,7 +242,7 @@ def choose_k_by_distance(
       confidence: of the interval, between 0 and 1.
 
     Returns:
-      A `ChosenK`.
+      A `ChosenK`. With an infinite draw the index is zero, and k means nothing.
 
     Raises:
       TypeError: if an argument has the wrong type.

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from heavytail_optax._sharding import on_auto_axes
 from heavytail_optax._validation import check_count, type_error, value_error
 from heavytail_optax.tail_index._arguments import check_samples
 from heavytail_optax.tail_index._log_excesses import log_excesses_over_last
@@ -139,7 +140,8 @@ def _compare(y: jax.Array, alternatives: tuple[str, ...]) -> dict[str, TailFit]:
         normalised = jnp.where(is_same, 0.0, ratio / jnp.where(is_same, 1.0, spread))
         p_value = 2.0 * jax.scipy.stats.norm.sf(jnp.abs(normalised))
         fits[name] = TailFit(first, second, jnp.sum(each), ratio, normalised, p_value)
-    return fits
+    is_finite = jnp.all(jnp.isfinite(y))
+    return jax.tree.map(lambda x: jnp.where(is_finite, x, jnp.nan), fits)
 
 
 # Compiled once for all calls: an eager loop would be compiled anew in each.
@@ -148,6 +150,7 @@ def _compare_each(y: jax.Array, alternatives: tuple[str, ...]) -> dict[str, Tail
     return jax.lax.map(lambda one: _compare(one, alternatives), y)
 
 
+@on_auto_axes
 def compare_fits(
     samples: Any,
     k: int,
@@ -177,8 +180,8 @@ def compare_fits(
     leave these two out for them.
 
     Args:
-      samples: floating array; the k + 1 largest along the axis must be positive, or the
-        result is NaN.
+      samples: floating array; the k + 1 largest along the axis must be positive and
+        finite, or the result is NaN.
       k: how many of the largest draws to use, from 5 to n - 1.
       alternatives: some of "exponential", "lognormal", "student_t" and "stable". The
         stable law takes a second or so, the others milliseconds.

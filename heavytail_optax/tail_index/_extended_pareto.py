@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from heavytail_optax._sharding import on_auto_axes
 from heavytail_optax._validation import check_scalar
 from heavytail_optax.tail_index._arguments import (
     check_confidence,
@@ -56,6 +57,7 @@ def _extended_pareto(
     )
 
 
+@on_auto_axes
 def extended_pareto(
     samples: Any,
     k: Any,

@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from heavytail_optax._sharding import on_auto_axes
 from heavytail_optax._validation import check_count
-from heavytail_optax.tail_index._arguments import check_confidence, check_samples
+from heavytail_optax.tail_index._arguments import check_confidence, check_draws
+from heavytail_optax.tail_index._centring import less_order_statistic
 from heavytail_optax.tail_index._order_statistics import largest
 from heavytail_optax.tail_index._result import from_gamma, normal_quantile
 
@@ -274,6 +276,7 @@ def _fit(samples: jax.Array, k: int, confidence) -> GeneralisedPareto:
     )
 
 
+@on_auto_axes
 def generalised_pareto(
     samples: Any, k: int, *, axis: int | None = -1, confidence: float = 0.95
 ) -> GeneralisedPareto:
@@ -299,7 +302,8 @@ def generalised_pareto(
     draws of this very law it covers 93 to 96 % instead of 95 from k = 20 on.
 
     Args:
-      samples: floating array, of any sign.
+      samples: floating array, of any sign. NumPy float64 is centred in float64 before it
+        becomes float32.
       k: how many of the largest draws to use, from 5 to n - 1. For a given threshold,
         append it to the samples and pass the number of draws above it.
       axis: the axis of the draws; None takes all axes together.
@@ -308,8 +312,8 @@ def generalised_pareto(
     Returns:
       A `GeneralisedPareto`; each field has the shape of the samples without the axis.
       gamma is at least -1/2, below which the likelihood is not regular. NaN if a
-      quarter of the k draws or more equal the threshold, or if they are so far apart
-      that their dtype cannot tell, as those of a power law of index 0.1 in float32.
+      draw is infinite, if a quarter of the k draws or more equal the threshold, or if
+      they are so far apart that their dtype cannot tell, as those of a power law of index 0.1 in float32.
 
     Raises:
       TypeError: if an argument has the wrong type.
@@ -332,7 +336,9 @@ def generalised_pareto(
       accurate one-sided inference from signed roots of likelihood ratios", Canadian
       Journal of Statistics 29 (2001), for the mean of the root.
     """
-    samples = check_samples("generalised_pareto", samples, axis, least=6)
-    k = check_count("generalised_pareto", "k", k, 5, samples.shape[-1] - 1)
+    draws = check_draws("generalised_pareto", samples, axis, least=6)
+    k = check_count("generalised_pareto", "k", k, 5, draws.shape[-1] - 1)
     check_confidence("generalised_pareto", confidence)
-    return _fit(samples, k, confidence)
+    samples, centre = less_order_statistic(draws, k)
+    fit = _fit(samples, k, confidence)
+    return fit._replace(threshold=fit.threshold + centre)

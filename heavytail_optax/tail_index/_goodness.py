@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from heavytail_optax._keys import check_key, tagged_key
+from heavytail_optax._sharding import on_auto_axes
 from heavytail_optax._validation import check_count
 from heavytail_optax.tail_index._arguments import check_samples
 from heavytail_optax.tail_index._hill import log_spacings
@@ -59,6 +60,7 @@ def _drift(samples: jax.Array, k: int) -> HillDrift:
     return HillDrift(1.0 / gamma, 1.0 / outer, z, p_value)
 
 
+@on_auto_axes
 def hill_drift(samples: Any, k: int, *, axis: int | None = -1) -> HillDrift:
     r"""Tests whether Hill's estimate moves with k more than chance allows.
 
@@ -80,7 +82,7 @@ def hill_drift(samples: Any, k: int, *, axis: int | None = -1) -> HillDrift:
       axis: the axis of the draws; None takes all axes together.
 
     Returns:
-      A `HillDrift`.
+      A `HillDrift`. With an infinite draw the estimates are zero, and all else is NaN.
 
     Raises:
       TypeError: if an argument has the wrong type.
@@ -128,6 +130,7 @@ def _simulated_distances(key: jax.Array, k: int, num: int, dtype) -> jax.Array:
     return jax.lax.map(simulate, jax.random.split(key, num))
 
 
+@on_auto_axes
 def goodness_of_fit(
     samples: Any,
     k: int,
@@ -153,7 +156,7 @@ def goodness_of_fit(
       axis: the axis of the draws; None takes all axes together.
 
     Returns:
-      A `GoodnessOfFit`.
+      A `GoodnessOfFit`. NaN if a draw is infinite.
 
     Raises:
       TypeError: if an argument has the wrong type.

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from heavytail_optax._sharding import on_auto_axes
 from heavytail_optax._validation import check_choice, check_count
 from heavytail_optax.tail_index._arguments import (
     check_confidence,
@@ -107,6 +108,7 @@ def _hill(
     return _hill_with_interval(excesses, k, confidence, of_interval)
 
 
+@on_auto_axes
 def hill(
     samples: Any,
     k: Any,
@@ -215,12 +217,13 @@ def _path(samples: jax.Array, max_k: int) -> HillPath:
     )
 
 
+@on_auto_axes
 def hill_path(samples: Any, max_k: int, *, axis: int | None = -1) -> HillPath:
     """Hill's estimate for every k up to `max_k`: the numbers behind a Hill plot.
 
     Args:
       samples: floating array; the `max_k + 1` largest along the axis must be positive,
-        or the estimates from there on are NaN.
+        or the estimates from there on are NaN. One infinite draw makes all of them zero.
       max_k: the largest k, from 1 to n - 1.
       axis: the axis of the draws; None takes all axes together.
 

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from heavytail_optax._sharding import on_auto_axes
 from heavytail_optax._validation import check_choice, check_count
 from heavytail_optax.tail_index._arguments import check_confidence, check_samples
 from heavytail_optax.tail_index._extended_pareto import corrected_gamma
@@ -38,6 +39,8 @@ def _kernel(
         logs = log_excesses_over_last(descending)
         hill = hill_gamma(logs, k)
         middle = gamma + share * (corrected_gamma(hill, logs, k) - hill)
+        # One infinite draw makes the index zero, and the interval with it.
+        middle = jnp.where(gamma < jnp.inf, middle, gamma)
         centred = weights + share * (3.0 - 6.0 * place) / k
         centre = middle, 1.0 / jnp.sum(centred**2)
     return from_mean_of_exponentials(
@@ -45,6 +48,7 @@ def _kernel(
     )
 
 
+@on_auto_axes
 def kernel(
     samples: Any,
     k: int,
@@ -69,7 +73,7 @@ def kernel(
 
     Args:
       samples: floating array; the k + 1 largest along the axis must be positive, or the
-        result is NaN.
+        result is NaN. One infinite draw makes the index zero.
       k: how many of the largest draws to use, from 1 to n - 1.
       kernel: "biweight", "triweight" or "uniform".
       interval: "corrected" or "uncorrected" for bias, as for `hill`.

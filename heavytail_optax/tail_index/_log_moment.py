@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from heavytail_optax._sharding import on_auto_axes
 from heavytail_optax._validation import check_count, is_integer
 from heavytail_optax.tail_index._arguments import check_confidence, check_samples
 from heavytail_optax.tail_index._result import inverse_or_infinity, normal_quantile
@@ -59,6 +60,7 @@ def _log_moment(samples: jax.Array, block_size: int, confidence) -> LogMoment:
     )
 
 
+@on_auto_axes
 def log_moment(
     samples: Any,
     block_size: int | None = None,
@@ -94,7 +96,8 @@ def log_moment(
 
     Args:
       samples: floating array of independent, centred draws, symmetric or with
-        alpha != 1. A draw of exactly zero has no logarithm and gives NaN.
+        alpha != 1. A draw of exactly zero has no logarithm and gives NaN, and so does one
+        that is not finite.
       block_size: m, at least 2, so that there are two blocks at least; by default the
         root of n, as in the papers. Draws that do not fill a block are left out.
       axis: the axis of the draws; None takes all axes together.

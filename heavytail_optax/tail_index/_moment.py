@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from heavytail_optax._sharding import on_auto_axes
 from heavytail_optax._validation import check_count
 from heavytail_optax.tail_index._arguments import check_confidence, check_samples
 from heavytail_optax.tail_index._log_excesses import log_excesses_over_last
@@ -53,6 +54,7 @@ def _moment(samples: jax.Array, k: int, confidence) -> TailIndex:
     return from_gamma(gamma, error, (low, high), k, threshold)
 
 
+@on_auto_axes
 def moment(
     samples: Any, k: int, *, axis: int | None = -1, confidence: float = 0.95
 ) -> TailIndex:
@@ -71,8 +73,8 @@ def moment(
     is for an exponential tail.
 
     Args:
-      samples: floating array; the k + 1 largest along the axis must be positive, or the
-        result is NaN.
+      samples: floating array; the k + 1 largest along the axis must be positive and
+        finite, or the result is NaN.
       k: how many of the largest draws to use, from 2 to n - 1.
       axis: the axis of the draws; None takes all axes together.
       confidence: of the interval, between 0 and 1.

@@ -6,7 +6,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from heavytail_optax._sharding import on_auto_axes
+
 _TINIEST = 1e-37  # of a size whose logarithm is taken
+_LARGEST = float(jnp.finfo(jnp.float32).max)
 
 
 class NoiseSizes(NamedTuple):
@@ -16,37 +19,40 @@ class NoiseSizes(NamedTuple):
       largest: the sizes, or the largest of them where a vector has several, padded with
         zeros. shape=(rows, m, s), dtype=float32.
       log_mean: mean of the logarithms of the sizes. shape=(rows, m), dtype=float32.
-      is_known: false where there was a NaN. shape=(rows, m), dtype=bool.
+      is_finite: false where an entry is NaN or infinite; the sizes then mean nothing.
+        shape=(rows, m), dtype=bool.
     """
 
     largest: jax.Array
     log_mean: jax.Array
-    is_known: jax.Array
+    is_finite: jax.Array
+
+
+def _in_float32(leaf: jax.Array) -> jax.Array:
+    """Within its finite range; NaN stays."""
+    wide = leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
+    return jnp.clip(wide, -_LARGEST, _LARGEST).astype(jnp.float32)
 
 
 def _flat(leaf: jax.Array) -> jax.Array:
-    """Shape (m, entries), float32, within its finite range; NaN stays."""
-    largest = float(jnp.finfo(jnp.float32).max)
-    wide = leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
-    wide = jnp.clip(wide, -largest, largest).astype(jnp.float32)
-    # Where shardings are explicit, neither a reshape, nor `top_k`, nor a product takes a
-    # sharded axis.
-    if any(jax.typeof(wide).sharding.spec):
-        wide = jax.sharding.reshard(wide, jax.P())
-    return wide.reshape(leaf.shape[0], -1)
+    """Shape (m, entries), float32."""
+    return _in_float32(leaf).reshape(leaf.shape[0], -1)
+
+
+def _unit(leaf: jax.Array) -> jax.Array:
+    """The largest entry of each vector, shape (m, 1, ...), as a number to divide by."""
+    axes = tuple(range(1, leaf.ndim))
+    largest = jnp.max(jnp.abs(leaf), axis=axes, initial=0.0, keepdims=True)
+    # The inverse of a unit beyond would be denormal, which most devices take for zero.
+    return jnp.clip(largest, 1e-37, 1e37)
 
 
 def _norm(leaf: jax.Array) -> jax.Array:
     """Norms over all axes but the first, without overflow; at most the largest float."""
-    axes = tuple(range(1, leaf.ndim))
-    limit = float(jnp.finfo(jnp.float32).max)
-    wide = leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
-    wide = jnp.clip(wide, -limit, limit).astype(jnp.float32)
-    largest = jnp.max(jnp.abs(wide), axis=axes, initial=0.0, keepdims=True)
-    # The inverse of a unit beyond would be denormal, which most devices take for zero.
-    unit = jnp.clip(largest, 1e-37, 1e37)
-    root = jnp.sqrt(jnp.sum((wide / unit) ** 2, axis=axes))
-    return jnp.minimum(root * unit.reshape(root.shape), limit)
+    wide = _in_float32(leaf)
+    unit = _unit(wide)
+    root = jnp.sqrt(jnp.sum((wide / unit) ** 2, axis=tuple(range(1, leaf.ndim))))
+    return jnp.minimum(root * unit.reshape(root.shape), _LARGEST)
 
 
 def _of_norms(noise: Sequence[jax.Array]) -> jax.Array:
@@ -56,42 +62,47 @@ def _of_norms(noise: Sequence[jax.Array]) -> jax.Array:
 
 def _of_projections(noise: Sequence[jax.Array], key: jax.Array) -> jax.Array:
     """Absolute values along a unit vector of the tree, and of each leaf."""
-    products, squares = [], []
+    products, units, squares = [], [], []
     for number, leaf in enumerate(noise):
-        flat = _flat(leaf)
+        leaf = _flat(leaf)
         direction = jax.random.normal(
-            jax.random.fold_in(key, number), flat.shape[1:], jnp.float32
+            jax.random.fold_in(key, number), leaf.shape[1:], jnp.float32
         )
-        products.append(flat @ direction)
+        unit = _unit(leaf)
+        products.append((leaf / unit) @ direction)
+        units.append(unit[..., 0])
         squares.append(jnp.sum(direction**2))
-    products, squares = jnp.stack(products), jnp.stack(squares)
-    total = jnp.sum(products, axis=0) / jnp.sqrt(jnp.maximum(jnp.sum(squares), 1e-30))
-    leaves = products / jnp.sqrt(jnp.maximum(squares, 1e-30))[:, None]
-    values = jnp.concatenate([total[None], leaves])
-    # A sum of the largest floats is infinite, and infinity less infinity a NaN.
-    return jnp.minimum(jnp.abs(values), float(jnp.finfo(jnp.float32).max))
+    products, units, squares = (jnp.stack(x) for x in (products, units, squares))
+    unit = jnp.max(units, axis=0, keepdims=True)
+    total = jnp.sum(products * (units / unit), axis=0, keepdims=True)
+    total_square = jnp.sum(squares, keepdims=True)
+    values = jnp.concatenate([total, products])
+    values = values / jnp.sqrt(
+        jnp.maximum(jnp.concatenate([total_square, squares]), 1e-30)
+    ).reshape(-1, 1)
+    values = jnp.abs(values) * jnp.concatenate([unit, units])
+    return jnp.minimum(values, _LARGEST)
 
 
-def _of_coordinates(noise: Sequence[jax.Array], count: int) -> NoiseSizes:
-    tops, sums, sizes, known = [], [], [], []
+def _of_coordinates(
+    noise: Sequence[jax.Array], count: int
+) -> tuple[jax.Array, jax.Array]:
+    """The largest absolute values, and the means of their logarithms."""
+    tops, sums, sizes = [], [], []
     for leaf in noise:
-        flat = jnp.abs(_flat(leaf))
-        some = min(count, flat.shape[1])
-        top = jax.lax.top_k(flat, some)[0]
+        absolute = jnp.abs(_flat(leaf))
+        some = min(count, absolute.shape[1])
+        top = jax.lax.top_k(absolute, some)[0]
         tops.append(jnp.pad(top, ((0, 0), (0, count - some))))
-        sums.append(jnp.sum(jnp.log(jnp.maximum(flat, _TINIEST)), axis=1))
-        sizes.append(flat.shape[1])
-        known.append(~jnp.any(jnp.isnan(flat), axis=1))
+        sums.append(jnp.sum(jnp.log(jnp.maximum(absolute, _TINIEST)), axis=1))
+        sizes.append(absolute.shape[1])
     every = jax.lax.top_k(jnp.concatenate(tops, axis=1), count)[0]
     total = sum(sums) / max(sum(sizes), 1)
     means = [x / max(size, 1) for x, size in zip(sums, sizes, strict=True)]
-    return NoiseSizes(
-        jnp.stack([every, *tops]),
-        jnp.stack([total, *means]),
-        jnp.stack([jnp.all(jnp.stack(known), axis=0), *known]),
-    )
+    return jnp.stack([every, *tops]), jnp.stack([total, *means])
 
 
+@on_auto_axes
 def noise_sizes(
     noise: Sequence[jax.Array], measure: str, count: int, key: jax.Array | None
 ) -> NoiseSizes:
@@ -106,9 +117,12 @@ def noise_sizes(
     if not noise:
         nothing = jnp.zeros((1, 1), jnp.float32)
         return NoiseSizes(nothing[..., None], nothing, nothing == 0.0)
+    finite = [
+        jnp.all(jnp.isfinite(leaf), axis=tuple(range(1, leaf.ndim))) for leaf in noise
+    ]
+    finite = jnp.stack([jnp.all(jnp.stack(finite), axis=0), *finite])
     if measure == "coordinates":
-        return _of_coordinates(noise, count)
+        return NoiseSizes(*_of_coordinates(noise, count), finite)
     values = _of_norms(noise) if measure == "norm" else _of_projections(noise, key)
-    is_known = ~jnp.isnan(values)
     logs = jnp.log(jnp.maximum(values, _TINIEST))
-    return NoiseSizes(values[..., None], logs, is_known)
+    return NoiseSizes(values[..., None], logs, finite)

@@ -6,8 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from heavytail_optax._sharding import on_auto_axes
 from heavytail_optax._validation import check_count
-from heavytail_optax.tail_index._arguments import check_confidence, check_samples
+from heavytail_optax.tail_index._arguments import check_confidence, check_draws
+from heavytail_optax.tail_index._centring import less_order_statistic
 from heavytail_optax.tail_index._order_statistics import largest
 from heavytail_optax.tail_index._result import (
     TailIndex,
@@ -32,6 +34,8 @@ def _pickands(samples: jax.Array, quarter: int, confidence) -> TailIndex:
     first, second, fourth = (
         descending[..., multiple * quarter - 1] for multiple in (1, 2, 4)
     )
+    # The order statistics may all be numbers, with the NaN beyond.
+    first = jnp.where(jnp.isnan(descending[..., 0]), jnp.nan, first)
     upper, lower = first - second, second - fourth
     is_valid = (upper > 0.0) & (lower > 0.0)
     ratio = jnp.where(is_valid, upper, 1.0) / jnp.where(is_valid, lower, 1.0)
@@ -42,6 +46,7 @@ def _pickands(samples: jax.Array, quarter: int, confidence) -> TailIndex:
     return from_gamma(gamma, error, interval, 4 * quarter, fourth)
 
 
+@on_auto_axes
 def pickands(
     samples: Any, k: int, *, axis: int | None = -1, confidence: float = 0.95
 ) -> TailIndex:
@@ -57,7 +62,8 @@ def pickands(
     the moment estimator at the same k, and of Hill's 36 times for an index of 1.5.
 
     Args:
-      samples: floating array; of any sign.
+      samples: floating array; of any sign. An infinite draw counts as the largest, and
+        a NaN gives NaN. NumPy float64 is centred in float64 before it becomes float32.
       k: how many of the largest draws to look at, from 4 to n. Rounded down to a
         multiple of four. The literature calls a quarter of it k.
       axis: the axis of the draws; None takes all axes together.
@@ -84,7 +90,10 @@ def pickands(
       index and large quantile estimation", Annals of Statistics 17 (1989), theorem 2.3,
       for the variance.
     """
-    samples = check_samples("pickands", samples, axis, least=4)
-    k = check_count("pickands", "k", k, 4, samples.shape[-1])
+    draws = check_draws("pickands", samples, axis, least=4)
+    k = check_count("pickands", "k", k, 4, draws.shape[-1])
     check_confidence("pickands", confidence)
-    return _pickands(samples, k // 4, confidence)
+    quarter = k // 4
+    samples, centre = less_order_statistic(draws, 4 * quarter - 1)
+    index = _pickands(samples, quarter, confidence)
+    return index._replace(threshold=index.threshold + centre)

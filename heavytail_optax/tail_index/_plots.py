@@ -8,7 +8,7 @@ import numpy as np
 
 from heavytail_optax._plot_axes import plot_axes
 from heavytail_optax._validation import check_count
-from heavytail_optax.tail_index._arguments import check_samples
+from heavytail_optax.tail_index._arguments import check_draws
 from heavytail_optax.tail_index._hill import hill, hill_path
 
 _FEWEST_SHOWN = 5  # the interval of fewer is off every scale
@@ -19,7 +19,7 @@ def _descending(
     function: str, samples: Any, argument: str, k: Any
 ) -> tuple[np.ndarray, int]:
     """All draws in descending order, in float64, and the k that was asked for."""
-    draws = check_samples(function, samples, None, least=4)
+    draws = check_draws(function, samples, None, least=4)
     if k is None:
         k = max(2, draws.size // 10)
     k = check_count(function, argument, k, 2, draws.size - 1)

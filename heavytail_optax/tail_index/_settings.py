@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from heavytail_optax._sharding import on_auto_axes
 from heavytail_optax._validation import check_positive, check_scalar, value_error
 from heavytail_optax.tail_index._arguments import check_samples
 
@@ -58,6 +59,7 @@ def _bound(gradient, noise, alpha, scale, share) -> jax.Array:
     return jnp.exp(high)
 
 
+@on_auto_axes
 def propose_settings(
     noise_norms: Any,
     gradient_norms: Any,
@@ -90,7 +92,8 @@ def propose_settings(
     Args:
       noise_norms: `|V_i|`, shape (n,), at least ten: norms of the noise that will be
         inflated, such as half the difference of the gradients of two halves of a batch.
-      gradient_norms: `|g_i|` of the same steps, shape (n,).
+      gradient_norms: `|g_i|` of the same steps, shape (n,). Leave out steps with a norm
+        that is not finite: it makes `max_norm` infinite or NaN.
       learning_rate: eta, positive.
       alpha: tail index of W, above 1 and below 2 for the theory; positive.
       relative_noise: the median of Z, positive.

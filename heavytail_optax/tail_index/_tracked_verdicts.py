@@ -16,6 +16,8 @@ def assess_tracked(
 ) -> dict[str, TailAssessment]:
     """The verdict of `assess_tail` on the noise that `track_tail_index` has followed.
 
+    Noise vectors that were not finite are left out, and one of the reasons says so.
+
     Args:
       state: of the whole optimiser, or a `TrackTailIndexState`.
       params: the parameters, or any pytree of their structure, for the names.
@@ -49,5 +51,14 @@ def assess_tracked(
     for row, name in enumerate(names):
         draws = int(tracked.tail_seen[row]) * int(tracked.tail_sizes_each[row])
         largest = jnp.pad(tracked.tail_largest[row], (0, max(0, 9 - most)))
-        found[name] = assess_tail(largest, k=k, num_draws=max(draws, 10))
+        assessment = assess_tail(largest, k=k, num_draws=max(draws, 10))
+        left_out = int(tracked.tail_non_finite[row])
+        if left_out:
+            reason = (
+                f"{left_out} noise vectors of {left_out + int(tracked.tail_seen[row])} "
+                "are not finite, and left out."
+            )
+            reasons = (*assessment.reasons, reason)
+            assessment = assessment._replace(reasons=reasons)
+        found[name] = assessment
     return found

@@ -26,26 +26,29 @@ _MEASURES = ("norm", "coordinates", "projection")
 
 
 class TrackTailIndexState(NamedTuple):
-    """State of `track_tail_index`; every field stays finite.
+    """State of `track_tail_index`; every field but the last stays finite.
 
     The first row of a field is for all parameters together, the others are for the
     leaves in the order of `jax.tree.leaves`.
 
     Attributes:
       tail_count: updates so far. shape=(), dtype=int32.
-      tail_seen: noise vectors seen so far, those with a NaN left out. shape=(rows,),
-        dtype=int32.
+      tail_seen: finite noise vectors so far. shape=(rows,), dtype=int32.
+      tail_non_finite: noise vectors left out, since an entry was NaN or infinite.
+        shape=(rows,), dtype=int32.
       tail_largest: the largest sizes so far in descending order, zeros where there are
         not yet so many. shape=(rows, k + 1), dtype=float32.
       tail_sizes_each: how many sizes a noise vector has: one, or its coordinates.
         shape=(rows,), dtype=float32.
       tail_log_mean: running mean of the logarithm of the size: its exponential is a
         typical size. shape=(rows,), dtype=float32.
-      tail_previous: the last update, for differences; else an empty tuple.
+      tail_previous: the last update, for differences, float32 at least; else an empty
+        tuple.
     """
 
     tail_count: jax.Array
     tail_seen: jax.Array
+    tail_non_finite: jax.Array
     tail_largest: jax.Array
     tail_sizes_each: jax.Array
     tail_log_mean: jax.Array
@@ -58,6 +61,19 @@ def _sizes_each(params: Any, measure: str) -> jax.Array:
         sizes = [1] * len(sizes)
     total = sum(sizes) if measure == "coordinates" else 1
     return jnp.asarray([total, *sizes], jnp.float32)
+
+
+def _wide(dtype: Any) -> Any:
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+def _difference(update: jax.Array, before: jax.Array) -> jax.Array:
+    """The difference over the root of 2, NaN unless both are finite."""
+    wide = _wide(jnp.promote_types(update.dtype, before.dtype))
+    one, other = (x.astype(wide) * 0.5**0.5 for x in (update, before))
+    limit = float(jnp.finfo(wide).max)
+    is_finite = jnp.isfinite(one) & jnp.isfinite(other)
+    return jnp.where(is_finite, jnp.clip(one - other, -limit, limit), jnp.nan)
 
 
 def _insert(largest: jax.Array, new: jax.Array) -> jax.Array:
@@ -139,7 +155,8 @@ def track_tail_index(
       the mean, and of two micro-batches both have the same size: intervals of 95 % then
       cover 80 to 85 %.
     - "differences": `(u_t - u_(t-1)) / sqrt(2)` of the second, fourth, ... update and the
-      one before, which needs nothing from the training step but memory for one update.
+      one before, which needs nothing from the training step but memory for one update,
+      in float32 at least.
       Of two independent noise vectors this has the tail index of one and, if that is
       finite, the covariance; the movement of the mean gradient is in it too. Put it
       first in the chain: behind momentum or Adam the differences are not those of the
@@ -154,6 +171,10 @@ def track_tail_index(
       make a mixture and look heavy-tailed together: read the rows of the leaves, and of
       them the estimate.
     - "projection": the absolute value along one random direction, drawn once.
+
+    A noise vector with a NaN or an infinity in it has no size. It is left out, of all
+    parameters and of the leaf, and counted in `tail_non_finite`. A finite one whose norm
+    overflows float32 counts as the largest float.
 
     The draws of a training run are neither independent nor of one law: the noise shrinks
     as the loss does. That alone makes the sizes of a long run look heavier-tailed than
@@ -206,10 +227,13 @@ def track_tail_index(
         rows = 1 + len(jax.tree.leaves(params))
         previous = ()
         if source == "differences":
-            previous = jax.tree.map(jnp.zeros_like, params)
+            previous = jax.tree.map(
+                lambda x: jnp.zeros_like(x, dtype=_wide(x.dtype)), params
+            )
         return TrackTailIndexState(
             tail_count=jnp.zeros((), jnp.int32),
             tail_seen=jnp.zeros(rows, jnp.int32),
+            tail_non_finite=jnp.zeros(rows, jnp.int32),
             tail_largest=jnp.zeros((rows, k + 1), jnp.float32),
             tail_sizes_each=_sizes_each(params, measure),
             tail_log_mean=jnp.zeros(rows, jnp.float32),
@@ -225,8 +249,7 @@ def track_tail_index(
         if source == "differences":
             before = jax.tree.leaves(previous)
             noise = [
-                ((x - y.astype(x.dtype)) * 0.5**0.5)[None]
-                for x, y in zip(leaves, before, strict=True)
+                _difference(x, y)[None] for x, y in zip(leaves, before, strict=True)
             ]
             current = [x.astype(y.dtype) for x, y in zip(leaves, before, strict=True)]
             previous = jax.tree.unflatten(structure, current)
@@ -236,7 +259,8 @@ def track_tail_index(
             noise = _check_noise(leaves, structure, gradient_noise)
             is_noise = jnp.asarray(True)
         sizes = noise_sizes(noise, measure, k + 1, key)
-        is_seen = sizes.is_known & is_noise
+        is_seen = sizes.is_finite & is_noise
+        is_left_out = ~sizes.is_finite & is_noise
         new = jnp.where(is_seen[..., None], sizes.largest, 0.0)
         seen = jnp.sum(is_seen, axis=1, dtype=jnp.int32)
         count = state.tail_seen + seen
@@ -246,6 +270,8 @@ def track_tail_index(
         new_state = TrackTailIndexState(
             tail_count=optax.safe_increment(state.tail_count),
             tail_seen=count,
+            tail_non_finite=state.tail_non_finite
+            + jnp.sum(is_left_out, axis=1, dtype=jnp.int32),
             tail_largest=_insert(state.tail_largest, new.reshape(new.shape[0], -1)),
             tail_sizes_each=state.tail_sizes_each,
             tail_log_mean=new_mean,
@@ -302,6 +328,9 @@ def tracked_tail_index(
     confidence: float = 0.95,
 ) -> dict[str, TailIndex]:
     """Hill's estimate from the state of an optimiser with `track_tail_index` in it.
+
+    It is that of the finite noise vectors; `tail_non_finite` of the state says how many
+    were left out.
 
     Args:
       state: of the whole optimiser, or a `TrackTailIndexState`.

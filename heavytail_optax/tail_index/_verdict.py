@@ -5,8 +5,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from heavytail_optax._sharding import on_auto_axes
 from heavytail_optax._validation import check_count, is_integer, type_error, value_error
-from heavytail_optax.tail_index._arguments import check_samples
+from heavytail_optax.tail_index._arguments import check_draws
+from heavytail_optax.tail_index._centring import as_samples, is_cut, largest_in_full
 from heavytail_optax.tail_index._comparison import TailFit, compare_fits
 from heavytail_optax.tail_index._generalised_pareto import (
     GeneralisedPareto,
@@ -210,6 +212,7 @@ def _reason_of_no_use(
     return None
 
 
+@on_auto_axes
 def assess_tail(
     samples: Any, *, k: int | None = None, num_draws: int | None = None
 ) -> TailAssessment:
@@ -268,7 +271,8 @@ def assess_tail(
     """
     if isinstance(samples, jax.core.Tracer):
         raise type_error(_NAME, "samples", "an array, not traced by `jit`", samples)
-    samples = check_samples(_NAME, samples, least=10)
+    draws = check_draws(_NAME, samples, least=10)
+    samples = as_samples(draws)
     if samples.ndim != 1:
         accepted = "of shape (n,), one sample; `ravel()` takes all axes together"
         raise value_error(_NAME, "samples", accepted, samples)
@@ -287,7 +291,9 @@ def assess_tail(
     samples = largest(samples, max(k, 8) + 1)
     index, _ = hill_of_first(samples, jnp.asarray(k), 0.95)
     drift = hill_drift(samples, max(k, 8))
-    pareto = generalised_pareto(samples, k, confidence=1.0 - 2.0 * _REJECTED.p_value)
+    # It is the one that a shift leaves alone, and shifts before digits are cut off.
+    of_pareto = largest_in_full(draws, samples.size) if is_cut(draws) else samples
+    pareto = generalised_pareto(of_pareto, k, confidence=1.0 - 2.0 * _REJECTED.p_value)
     fits = compare_fits(samples, k, alternatives=("exponential", "lognormal"))
     of_draws = f"the {k} largest of {num_draws} draws"
     reason = _reason_of_no_use(samples, k, pareto)

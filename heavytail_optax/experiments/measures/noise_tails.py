@@ -31,7 +31,8 @@ class LayerTail(NamedTuple):
       parameters: how many it has.
       size: what was taken of each noise vector.
       draws: of how many.
-      assessment: None if almost all draws are zero.
+      non_finite: how many of them are NaN or infinite.
+      assessment: None if a draw is not finite, or almost all are zero.
       fits: the power law's rivals, by name; empty likewise.
     """
 
@@ -39,6 +40,7 @@ class LayerTail(NamedTuple):
     parameters: int
     size: Size
     draws: int
+    non_finite: int
     assessment: TailAssessment | None
     fits: dict[str, TailFit]
 
@@ -52,6 +54,10 @@ class LayerTail(NamedTuple):
         """The verdict in a sentence, with numbers."""
         if self.assessment:
             return self.assessment.sentence
+        if self.non_finite:
+            return (
+                f"Cannot tell: {self.non_finite} of {self.draws} draws are not finite."
+            )
         return f"Cannot tell: fewer than {_FEWEST} of {self.draws} draws are not zero."
 
 
@@ -66,8 +72,9 @@ def assess_noise(draws: NoiseDraws) -> list[LayerTail]:
         for layer, parameters in zip(draws.layers, draws.parameters, strict=True):
             values = draws.of(size, layer)
             assessment, fits = _assess(values, ALTERNATIVES[size])
+            bad = np.count_nonzero(~np.isfinite(values))
             found.append(
-                LayerTail(layer, parameters, size, values.size, assessment, fits)
+                LayerTail(layer, parameters, size, values.size, bad, assessment, fits)
             )
     return found
 

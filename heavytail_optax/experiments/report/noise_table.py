@@ -5,6 +5,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from rich.console import Group
 from rich.text import Text
 
@@ -133,9 +134,12 @@ def _verdicts(run: DiagnosedRun) -> list[str]:
         lines.append(f"- {_MEANINGS[size]}. {' '.join([tail.sentence, *reasons])}")
     if run.fresh is not None:
         index = run.fresh.tracked["all"]
+        norms = run.fresh.noise_norms
+        bad = np.count_nonzero(~np.isfinite(norms))
+        left_out = f" ({bad} that are not finite are left out)" if bad else ""
         lines.append(
             "- During training, by track_tail_index in the chain: Hill's estimate from the "
-            f"{int(index.k)} largest norms of {run.fresh.noise_norms.size} is "
+            f"{int(index.k)} largest norms of {norms.size}{left_out} is "
             f"{_index(index)}. The noise changes its size during training, so that "
             "these are no draws of one law: see the picture."
         )
