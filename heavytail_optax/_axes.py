@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from heavytail_optax._prefix import broadcast_prefix
 from heavytail_optax._validation import type_error, value_error
@@ -81,6 +82,19 @@ def _vary(x: Any, axis: str) -> jax.Array:
         return jax.lax.pcast(x, axis, to="varying")
     except ValueError:  # it varies already
         return x
+
+
+def vary_like(tree: Any, example: jax.Array) -> Any:
+    """The same values, cast to vary over the axes of `shard_map` that the example does.
+
+    A loop that begins with constants and goes on with data asks for it.
+
+    Args:
+      tree: of arrays.
+      example: of shape (), or of theirs.
+    """
+    is_any = jnp.isnan(example)
+    return jax.tree.map(lambda x: jnp.where(is_any, x, x), tree)
 
 
 def fold_in_axes(key: jax.Array, axes: tuple[str, ...]) -> jax.Array:

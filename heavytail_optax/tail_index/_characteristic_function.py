@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax._sharding import on_auto_axes
+from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax.tail_index._arguments import check_confidence, check_draws
 from heavytail_optax.tail_index._centring import less_median
 from heavytail_optax.tail_index._result import normal_quantile

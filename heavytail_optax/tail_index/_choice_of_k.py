@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from heavytail_optax._auto_axes import on_auto_axes
+from heavytail_optax._axes import vary_like
 from heavytail_optax._keys import check_key, tagged_key
-from heavytail_optax._sharding import on_auto_axes
 from heavytail_optax._validation import check_count
 from heavytail_optax.tail_index._arguments import check_confidence, check_samples
 from heavytail_optax.tail_index._hill import hill_of_first
@@ -77,7 +78,8 @@ def _best_k(logs: jax.Array, key: jax.Array, size: int, drawn: int, num: int):
         return total + _auxiliary(logs[index]), None
 
     keys = jax.random.split(key, num)
-    total, _ = jax.lax.scan(add, jnp.zeros(most - 1, logs.dtype), keys)
+    start = vary_like(jnp.zeros(most - 1, logs.dtype), logs[0])
+    total, _ = jax.lax.scan(add, start, keys)
     total = jnp.where(jnp.isnan(total), jnp.inf, total).at[0].set(jnp.inf)
     return jnp.argmin(total) + 1, jnp.min(total) / num
 

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax._sharding import on_auto_axes
+from heavytail_optax._auto_axes import on_auto_axes
+from heavytail_optax._axes import vary_like
 from heavytail_optax._validation import check_count, type_error, value_error
 from heavytail_optax.tail_index._arguments import check_samples
 from heavytail_optax.tail_index._log_excesses import log_excesses_over_last
@@ -86,7 +87,8 @@ def _maximise(function: Callable, low: tuple, high: tuple, dtype) -> jax.Array:
     def search(second):
         shapes = jnp.linspace(low[0], high[0], 4 * _STARTS, dtype=dtype)
         start = best_of(jnp.stack([shapes, jnp.full_like(shapes, second)], axis=-1))
-        state = start, jnp.asarray(1.0 / _STARTS, dtype), 0
+        rest = jnp.asarray(1.0 / _STARTS, dtype), jnp.asarray(0)
+        state = start, *vary_like(rest, start[0])
         return jax.lax.while_loop(is_searching, look_closer, state)[0]
 
     return best_of(jax.lax.map(search, jnp.linspace(low[1], high[1], _STARTS)))

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax._sharding import on_auto_axes
+from heavytail_optax._auto_axes import on_auto_axes
+from heavytail_optax._axes import vary_like
 from heavytail_optax._validation import check_count
 from heavytail_optax.tail_index._arguments import check_confidence, check_draws
 from heavytail_optax.tail_index._centring import less_order_statistic
@@ -171,7 +172,7 @@ def _likeliest(excess: jax.Array) -> _Search:
     right = jnp.minimum(jnp.log(excess[..., 0]) + 0.5 * most, most)
     least = _bisect(
         lambda v: _profile(v, excess).gamma > _LEAST_GAMMA,
-        *(left, jnp.zeros_like(left)),
+        *vary_like((left, jnp.zeros_like(left)), excess[..., 0]),
     )
     right, least = jax.lax.stop_gradient((right, least))
 
@@ -192,6 +193,7 @@ def _likeliest(excess: jax.Array) -> _Search:
 
     numbers = jnp.arange(2 * _PLACES + 1, dtype=excess.dtype)
     start = jnp.zeros_like(least), jnp.zeros(least.shape, bool)
+    start = vary_like(start, least)
     (last, is_rising), _ = jax.lax.scan(add, start, numbers)
     is_inside = last > 0.0
     before, after = place_of(jnp.maximum(last - 1.0, 0.0)), place_of(last)

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax._keys import check_key, tagged_key
-from heavytail_optax._sharding import on_auto_axes
 from heavytail_optax._validation import check_count
 from heavytail_optax.tail_index._arguments import check_samples
 from heavytail_optax.tail_index._hill import log_spacings

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax._sharding import on_auto_axes
+from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax._validation import check_count, is_integer
 from heavytail_optax.tail_index._arguments import check_confidence, check_samples
 from heavytail_optax.tail_index._result import inverse_or_infinity, normal_quantile

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax._sharding import on_auto_axes
+from heavytail_optax._auto_axes import on_auto_axes
 
 _TINIEST = 1e-37  # of a size whose logarithm is taken
 _LARGEST = float(jnp.finfo(jnp.float32).max)

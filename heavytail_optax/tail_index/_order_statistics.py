@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from heavytail_optax._axes import vary_like
+
 # Below this size, or above this share, a plain search is as quick.
 _MANY_DRAWS = 2**16
 _FEW_OF_THEM = 64
@@ -96,7 +98,7 @@ def order_statistic(samples: jax.Array, rank: jax.Array) -> jax.Array:
         count = jnp.sum(keys >= candidate[..., None], axis=-1, dtype=jnp.int32)
         return jnp.where(count >= wanted, candidate, found)
 
-    found = jnp.zeros(samples.shape[:-1], bits)
+    found = vary_like(jnp.zeros(samples.shape[:-1], bits), samples[..., 0])
     found = jax.lax.fori_loop(0, highest_bit + 1, set_bit, found)
     value = jax.lax.bitcast_convert_type(found, samples.dtype)
     is_below = samples <= value[..., None]

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax._sharding import on_auto_axes
+from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax._validation import check_positive, check_scalar, value_error
 from heavytail_optax.tail_index._arguments import check_samples
 

@@ -7,6 +7,7 @@ given that the draw is above the threshold.
 import jax
 import jax.numpy as jnp
 
+from heavytail_optax._axes import vary_like
 from heavytail_optax.tails._stable_integral import stable_upper_tail
 
 _STABLE_POINTS = 48
@@ -55,7 +56,7 @@ def lognormal_fit(y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         return jnp.where(is_below, middle, low), jnp.where(is_below, high, middle)
 
     ends = jnp.asarray(-20.0, y.dtype), jnp.asarray(60.0, y.dtype)
-    w, _ = jax.lax.fori_loop(0, 50, halve, ends)
+    w, _ = jax.lax.fori_loop(0, 50, halve, vary_like(ends, y[0]))
     h, _, log_hazard = _excess_of_hazard(w)
     exponent = h * scaled * (w + 0.5 * h * scaled)
     each = jnp.log(h) + log_hazard - exponent - jnp.log(unit)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax._sharding import on_auto_axes
+from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax._validation import check_count, is_integer, type_error, value_error
 from heavytail_optax.tail_index._arguments import check_draws
 from heavytail_optax.tail_index._centring import as_samples, is_cut, largest_in_full

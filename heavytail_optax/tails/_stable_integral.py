@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from heavytail_optax._axes import vary_like
 from heavytail_optax.tails._stable_map import (
     StableConstants,
     angle_slope,
@@ -118,7 +119,8 @@ def _upper_tail(x: jax.Array, law: StableConstants) -> jax.Array:
         is_above = (log_threshold(middle) > target) == grows
         return jnp.where(is_above, low, middle), jnp.where(is_above, middle, high)
 
-    centre = jax.lax.fori_loop(0, _BISECTIONS, halve, (lowest, highest))[0]
+    ends = vary_like((lowest, highest), x)
+    centre = jax.lax.fori_loop(0, _BISECTIONS, halve, ends)[0]
     _, steepness = jax.jvp(log_threshold, (centre,), (jnp.ones_like(centre),))
     finest = 64.0 * jnp.finfo(x.dtype).eps
     unit = jnp.clip(1.0 / jnp.abs(steepness), finest, 1.0)

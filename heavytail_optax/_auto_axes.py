@@ -1,0 +1,66 @@
+"""Code that leaves the placing of data to XLA, run on arrays whose types say it."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import jax
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+
+def _is_on_mesh(x: Any) -> bool:
+    if isinstance(x, jax.core.Tracer):
+        return not jax.typeof(x).sharding.mesh.empty
+    # The type of an array on one device has the mesh of the context in it, too.
+    return isinstance(x, jax.Array) and isinstance(x.sharding, jax.NamedSharding)
+
+
+def _explicit_mesh(leaves: list[Any]) -> Any:
+    """The mesh with explicit axes, of the context or of an array; None without one."""
+    meshes = [jax.typeof(x).sharding.mesh for x in leaves if _is_on_mesh(x)]
+    for mesh in [jax.sharding.get_abstract_mesh(), *meshes]:
+        if mesh.explicit_axes:
+            return mesh
+    return None
+
+
+def on_auto_axes(
+    function: Callable[_Arguments, _Result],
+) -> Callable[_Arguments, _Result]:
+    """The function, with the explicit axes of a mesh taken for Auto ones in it.
+
+    Sorts, searches and reshapes along a sharded axis have no rule for where their result
+    lies, so JAX refuses them where shardings are part of the types. Inside the function
+    XLA decides, as it does on a mesh with Auto axes. What it returns lies whole on every
+    device: it is for functions with small results.
+    """
+
+    @functools.wraps(function)
+    def wrapped(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+        leaves, structure = jax.tree.flatten((args, kwargs))
+        mesh = _explicit_mesh(leaves)
+        if mesh is None:
+            return function(*args, **kwargs)
+        given = [x for x in leaves if _is_on_mesh(x)]
+        returned = {}  # what is not on the mesh, such as a sentence, goes by this way
+
+        def of_arrays(*arrays):
+            rest = iter(arrays)
+            again = [next(rest) if _is_on_mesh(x) else x for x in leaves]
+            args, kwargs = jax.tree.unflatten(structure, again)
+            out, returned["structure"] = jax.tree.flatten(function(*args, **kwargs))
+            returned["others"] = [None if _is_on_mesh(x) else x for x in out]
+            return [x for x in out if _is_on_mesh(x)]
+
+        of_arrays = jax.sharding.auto_axes(
+            of_arrays,
+            axes=mesh.explicit_axes,
+            out_sharding=jax.sharding.NamedSharding(mesh, jax.P()),
+        )
+        rest = iter(of_arrays(*given))
+        out = [next(rest) if x is None else x for x in returned["others"]]
+        return jax.tree.unflatten(returned["structure"], out)
+
+    return wrapped
