@@ -660,6 +660,7 @@ TAIL_INDEX = (
         {"samples": DRAWS, "max_k": 20},
         {**WITHOUT_CONFIDENCE, "max_k": BAD_TOP},
     ),
+    Public("num_tied", hto.tail_index.num_tied, {"samples": DRAWS}, WITHOUT_CONFIDENCE),
     Public(
         "log_moment",
         hto.tail_index.log_moment,

@@ -120,6 +120,7 @@ NAMESPACES = {
         "kernel",
         "log_moment",
         "moment",
+        "num_tied",
         "pickands",
         "plot_hill",
         "plot_mean_excess",

@@ -56,6 +56,9 @@ from heavytail_optax.tail_index._settings import (
     ProposedSettings,
     propose_settings,
 )
+from heavytail_optax.tail_index._ties import (
+    num_tied,
+)
 from heavytail_optax.tail_index._tracked_verdicts import (
     assess_tracked,
 )
@@ -97,6 +100,7 @@ __all__ = (
     "kernel",
     "log_moment",
     "moment",
+    "num_tied",
     "pickands",
     "plot_hill",
     "plot_mean_excess",

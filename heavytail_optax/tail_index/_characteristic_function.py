@@ -9,6 +9,7 @@ from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax.tail_index._arguments import check_confidence, check_draws
 from heavytail_optax.tail_index._centring import less_median
 from heavytail_optax.tail_index._result import normal_quantile
+from heavytail_optax.tail_index._ties import is_cut_off
 
 _NAME = "characteristic_function"
 # Frequencies 0.1, 0.2, ..., 1.0 in units of the inverse scale.
@@ -186,6 +187,8 @@ def characteristic_function(
       A `StableFit`, the laws being those of `tails.alpha_stable` but for the location.
       NaN where a draw is not finite, and where the quartiles are equal, as where most of
       the draws are the same number: no stable law has such a mass.
+      Where the largest or the smallest draws were cut off, as `TailIndex` says, the law is
+      not stable: standard errors are infinite, and the interval goes from zero to 2.
 
     Raises:
       TypeError: if an argument has the wrong type.
@@ -210,6 +213,7 @@ def characteristic_function(
     samples, centre = less_median(draws)
     flat = samples.reshape(-1, samples.shape[-1])
     estimates, errors = _fits(flat)
+    errors = jnp.where(is_cut_off(flat)[:, None], jnp.inf, errors)
     shape = samples.shape[:-1]
     alpha, beta, scale, location = (x.reshape(shape) for x in estimates.T)
     alpha_error, *other_errors = (x.reshape(shape) for x in errors.T)

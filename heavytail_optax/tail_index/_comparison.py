@@ -11,7 +11,7 @@ from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax._axes import vary_like
 from heavytail_optax._validation import check_count, type_error, value_error
 from heavytail_optax.tail_index._arguments import check_samples
-from heavytail_optax.tail_index._log_excesses import log_excesses_over_last
+from heavytail_optax.tail_index._log_excesses import LogExcesses, log_excesses_over_last
 from heavytail_optax.tail_index._order_statistics import largest
 from heavytail_optax.tail_index._tail_laws import (
     lognormal_fit,
@@ -125,8 +125,11 @@ _FITS = {
 }
 
 
-def _compare(y: jax.Array, alternatives: tuple[str, ...]) -> dict[str, TailFit]:
+def _compare(
+    excesses: LogExcesses, alternatives: tuple[str, ...]
+) -> dict[str, TailFit]:
     """The fits to one sample of `log(X / threshold)`."""
+    y, _, ties = excesses
     k = y.shape[0]
     alpha = 1.0 / jnp.mean(y)
     power_law = jnp.log(alpha) - alpha * y
@@ -140,6 +143,10 @@ def _compare(y: jax.Array, alternatives: tuple[str, ...]) -> dict[str, TailFit]:
         # Two laws that coincide: neither is better.
         is_same = spread < 1e-4
         normalised = jnp.where(is_same, 0.0, ratio / jnp.where(is_same, 1.0, spread))
+        # A density says nothing of draws of which only a lower end is known.
+        ratio, normalised = (
+            jnp.where(ties.is_cap, jnp.nan, x) for x in (ratio, normalised)
+        )
         p_value = 2.0 * jax.scipy.stats.norm.sf(jnp.abs(normalised))
         fits[name] = TailFit(first, second, jnp.sum(each), ratio, normalised, p_value)
     is_finite = jnp.all(jnp.isfinite(y))
@@ -148,8 +155,10 @@ def _compare(y: jax.Array, alternatives: tuple[str, ...]) -> dict[str, TailFit]:
 
 # Compiled once for all calls: an eager loop would be compiled anew in each.
 @functools.partial(jax.jit, static_argnames="alternatives")
-def _compare_each(y: jax.Array, alternatives: tuple[str, ...]) -> dict[str, TailFit]:
-    return jax.lax.map(lambda one: _compare(one, alternatives), y)
+def _compare_each(
+    excesses: LogExcesses, alternatives: tuple[str, ...]
+) -> dict[str, TailFit]:
+    return jax.lax.map(lambda one: _compare(one, alternatives), excesses)
 
 
 @on_auto_axes
@@ -191,6 +200,8 @@ def compare_fits(
 
     Returns:
       A dictionary of `TailFit` with the key "power_law" and those of the alternatives.
+      Where the largest draws were cut off, as `TailIndex` says, the ratios and p-values of
+      the alternatives are NaN.
 
     Raises:
       TypeError: if an argument has the wrong type.
@@ -216,7 +227,9 @@ def compare_fits(
         raise type_error(_NAME, "alternatives", accepted, alternatives)
     if any(name not in _ALTERNATIVES for name in alternatives):
         raise value_error(_NAME, "alternatives", accepted, alternatives)
-    y = log_excesses_over_last(largest(samples, k + 1)).values
+    excesses = log_excesses_over_last(largest(samples, k + 1))
+    batch = samples.ndim - 1
+    excesses = jax.tree.map(lambda x: x.reshape(-1, *x.shape[batch:]), excesses)
     names = tuple(name for name in _ALTERNATIVES if name in alternatives)
-    fits = _compare_each(y.reshape(-1, k), names)
+    fits = _compare_each(excesses, names)
     return jax.tree.map(lambda x: x.reshape(samples.shape[:-1]), fits)

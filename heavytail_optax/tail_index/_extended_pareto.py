@@ -52,8 +52,9 @@ def _extended_pareto(
     excesses = log_excesses(samples, k, few)
     count = jnp.asarray(k, samples.dtype)
     gamma = corrected_gamma(hill_gamma(excesses, count), excesses, count, rho)
+    equivalent = equivalent_count(count, rho)
     return from_mean_of_exponentials(
-        gamma, equivalent_count(count, rho), k, excesses.threshold, confidence
+        gamma, equivalent, k, excesses.threshold, excesses.ties, confidence
     )
 
 
@@ -104,6 +105,7 @@ def extended_pareto(
       A `TailIndex`; each field has the shape of the samples without the axis. gamma may
       be below zero, for a tail that gets lighter faster than any power law does, and
       then the interval begins at infinity. One infinite draw makes the index zero.
+      Where the largest draws were cut off, the interval goes from zero to infinity.
 
     Raises:
       TypeError: if an argument has the wrong type.

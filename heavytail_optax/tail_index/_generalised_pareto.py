@@ -14,6 +14,7 @@ from heavytail_optax.tail_index._arguments import check_confidence, check_draws
 from heavytail_optax.tail_index._centring import less_order_statistic
 from heavytail_optax.tail_index._order_statistics import largest
 from heavytail_optax.tail_index._result import from_gamma, normal_quantile
+from heavytail_optax.tail_index._ties import ties_of_largest
 
 _HALVINGS = 30
 _PLACES = 48  # in each part of the search
@@ -28,6 +29,8 @@ _NEAR_ZERO = 1e-2  # below this a series of nine terms is exact in float64
 class GeneralisedPareto(NamedTuple):
     """A generalised Pareto fit to the excesses over a threshold.
 
+    Equal largest draws are told as in a `TailIndex`.
+
     Attributes:
       estimate: alpha = 1 / gamma; infinite where gamma is not positive.
       standard_error: of alpha.
@@ -37,6 +40,8 @@ class GeneralisedPareto(NamedTuple):
       gamma_standard_error: of gamma.
       k: how many of the largest draws were used. dtype=int32.
       threshold: the draw next to them.
+      num_tied: how many of these draws equal the largest, itself included; 1 if none
+        does. dtype=int32.
       scale: sigma, in units of the samples.
       scale_standard_error: of the scale.
       log_likelihood: of the k excesses.
@@ -50,6 +55,7 @@ class GeneralisedPareto(NamedTuple):
     gamma_standard_error: jax.Array
     k: jax.Array
     threshold: jax.Array
+    num_tied: jax.Array
     scale: jax.Array
     scale_standard_error: jax.Array
     log_likelihood: jax.Array
@@ -250,7 +256,8 @@ def _fit(samples: jax.Array, k: int, confidence) -> GeneralisedPareto:
     # In units of their median, so that nothing depends on the units of the samples.
     unit = excess[..., k // 2]
     quartile = excess[..., min(k - 1, (3 * k) // 4)]
-    is_valid = (quartile > 0.0) & jnp.isfinite(excess[..., 0])
+    ties = ties_of_largest(descending, k + 1)
+    is_valid = (quartile > 0.0) & jnp.isfinite(excess[..., 0]) & (ties.count <= k)
     safe_unit = jnp.where(is_valid, unit, 1.0)[..., None]
     dummy = jnp.linspace(2.0, 1.0, k, dtype=excess.dtype)
     dummy = jnp.broadcast_to(dummy, excess.shape)
@@ -263,17 +270,19 @@ def _fit(samples: jax.Array, k: int, confidence) -> GeneralisedPareto:
     log_likelihood = -jnp.sum(terms, axis=-1) - k * (
         jnp.log(best.scale) + jnp.log(unit)
     )
+    ties = ties._replace(is_cap=ties.is_cap & is_valid)
     gamma, scale, low, high, log_likelihood = (
         jnp.where(is_valid, x, jnp.nan)
         for x in (best.gamma, best.scale * unit, *interval, log_likelihood)
     )
     index = from_gamma(
-        gamma, (1.0 + gamma) / jnp.sqrt(1.0 * k), (low, high), k, threshold
+        gamma, (1.0 + gamma) / jnp.sqrt(1.0 * k), (low, high), k, threshold, ties
     )
+    scale_error = scale * jnp.sqrt(2.0 * (1.0 + gamma) / k)
     return GeneralisedPareto(
         *index,
         scale=scale,
-        scale_standard_error=scale * jnp.sqrt(2.0 * (1.0 + gamma) / k),
+        scale_standard_error=jnp.where(ties.is_cap, jnp.inf, scale_error),
         log_likelihood=log_likelihood,
     )
 
@@ -315,7 +324,9 @@ def generalised_pareto(
       A `GeneralisedPareto`; each field has the shape of the samples without the axis.
       gamma is at least -1/2, below which the likelihood is not regular. NaN if a
       draw is infinite, if a quarter of the k draws or more equal the threshold, or if
-      they are so far apart that their dtype cannot tell, as those of a power law of index 0.1 in float32.
+      they are so far apart that their dtype cannot tell, as those of a power law of
+      index 0.1 in float32. Where the largest draws were cut off, as `TailIndex` says, the
+      interval goes from zero to infinity.
 
     Raises:
       TypeError: if an argument has the wrong type.

@@ -13,6 +13,7 @@ from heavytail_optax.tail_index._arguments import check_samples
 from heavytail_optax.tail_index._hill import log_spacings
 from heavytail_optax.tail_index._log_excesses import log_excesses_over_last
 from heavytail_optax.tail_index._order_statistics import largest
+from heavytail_optax.tail_index._ties import ties_of_largest
 
 _DRIFT, _GOODNESS = "hill_drift", "goodness_of_fit"
 
@@ -22,7 +23,7 @@ class HillDrift(NamedTuple):
 
     Attributes:
       estimate: alpha from the k largest draws.
-      outer_estimate: alpha from the k // 4 largest.
+      outer_estimate: alpha from the k // 4 largest; NaN if these and the next are equal.
       z: the trend in standard errors; positive if the tail is lighter farther out.
       p_value: of a trend as strong, on either side, if the tail is a power law.
     """
@@ -50,9 +51,13 @@ class GoodnessOfFit(NamedTuple):
 # One program a shape: the operations one by one take far longer to compile.
 @functools.partial(jax.jit, static_argnames="k")
 def _drift(samples: jax.Array, k: int) -> HillDrift:
-    spacings = log_spacings(largest(samples, k + 1))
+    descending = largest(samples, k + 1)
+    spacings = log_spacings(descending)
     gamma = jnp.mean(spacings, axis=-1)
     outer = jnp.mean(spacings[..., : k // 4], axis=-1)
+    tied = ties_of_largest(descending, k + 1).count
+    gamma = jnp.where(tied > k, jnp.nan, gamma)
+    outer = jnp.where(tied > k // 4, jnp.nan, outer)
     place = jnp.arange(1, k + 1, dtype=samples.dtype) / k
     trend = spacings @ (place - jnp.mean(place)) / gamma
     z = trend * jnp.sqrt(12.0 / k)
@@ -73,11 +78,12 @@ def hill_drift(samples: Any, k: int, *, axis: int | None = -1) -> HillDrift:
 
     is then standard normal. A light tail makes it positive: alpha grows the farther out
     one looks. So does, in a smaller measure, a threshold in the body of a law whose far
-    tail is a power law: take a smaller k before you conclude.
+    tail is a power law: take a smaller k before you conclude. So do draws that were
+    clipped.
 
     Args:
-      samples: floating array; the k + 1 largest along the axis must be positive, or the
-        result is NaN.
+      samples: floating array; the k + 1 largest along the axis must be positive and not
+        all equal, or the result is NaN.
       k: how many of the largest draws to use, from 8 to n - 1.
       axis: the axis of the draws; None takes all axes together.
 
@@ -145,11 +151,13 @@ def goodness_of_fit(
     compared with that of simulated power laws, each from its own best fit. The p-value
     is exact for k given in advance; where k was chosen to make the distance small, a
     large p-value says less. A small p-value says that the tail is no power law from
-    this threshold on; a large one that so few draws cannot tell.
+    this threshold on; a large one that so few draws cannot tell. The power law is
+    continuous: m equal draws, as of clipped or rounded ones, are a step of m / k and
+    speak against it.
 
     Args:
-      samples: floating array; the k + 1 largest along the axis must be positive, or the
-        result is NaN.
+      samples: floating array; the k + 1 largest along the axis must be positive and not
+        all equal, or the result is NaN.
       k: how many of the largest draws to use, from 2 to n - 1.
       key: an integer seed, a typed key or a legacy key.
       num_simulations: the smallest p-value is one over one more than that.

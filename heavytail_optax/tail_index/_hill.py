@@ -26,6 +26,11 @@ from heavytail_optax.tail_index._log_excesses import (
 )
 from heavytail_optax.tail_index._order_statistics import largest
 from heavytail_optax.tail_index._result import TailIndex, from_mean_of_exponentials
+from heavytail_optax.tail_index._ties import (
+    last_of_ties,
+    parting_no_ties,
+    ties_of_largest,
+)
 
 
 class HillPath(NamedTuple):
@@ -34,7 +39,8 @@ class HillPath(NamedTuple):
     Attributes:
       k: from 1 to the largest. shape=(max_k,), dtype=int32.
       estimate: alpha for each k. shape=(..., max_k).
-      standard_error: `alpha / sqrt(k)`, the same shape.
+      standard_error: `alpha / sqrt(k)`, the same shape; infinite where the largest draws
+        were cut off, as in a `TailIndex`.
       threshold: the draw next to the k largest, the same shape.
     """
 
@@ -65,14 +71,18 @@ def _hill_with_interval(
     """
     count = jnp.asarray(k, excesses.values.dtype)
     gamma = hill_gamma(excesses, count)
-    centre = None
+    centre, ties = None, excesses.ties
     if of_interval is not None:
         others, other_k = of_interval
+        # Of draws that are all equal there is no interval.
+        is_without = (others.ties.count > other_k) & (ties.count <= k)
+        is_without &= excesses.threshold > 0.0
+        ties = ties._replace(is_cap=ties.is_cap | is_without)
         other_count = jnp.asarray(other_k, others.values.dtype)
         middle = corrected_gamma(hill_gamma(others, other_count), others, other_count)
         centre = middle, equivalent_count(other_count)
     return from_mean_of_exponentials(
-        gamma, count, k, excesses.threshold, confidence, centre
+        gamma, count, k, excesses.threshold, ties, confidence, centre
     )
 
 
@@ -85,7 +95,8 @@ def hill_of_first(
     """Hill's estimate of the first k, and how many fewer are used for its interval.
 
     For a k at which bias and chance are of one size, where no interval of these k draws
-    would cover as often as it says.
+    would cover as often as it says. The fewer part no equal draws: all that equal the
+    threshold but one are among them.
 
     Args:
       descending: draws in descending order, shape (..., m).
@@ -93,7 +104,9 @@ def hill_of_first(
       confidence: of the interval.
     """
     fewer = jnp.round(k**0.75).astype(k.dtype)
-    interval_k = jnp.maximum(fewer, jnp.minimum(k, _FEWEST_FOR_INTERVAL))
+    fewer = jnp.maximum(fewer, jnp.minimum(k, _FEWEST_FOR_INTERVAL))
+    interval_k = parting_no_ties(fewer, last_of_ties(descending), 1)
+    interval_k = jnp.minimum(interval_k, k)
     of_interval = log_excesses_of_first(descending, interval_k), interval_k
     excesses = log_excesses_of_first(descending, k)
     return _hill_with_interval(excesses, k, confidence, of_interval), interval_k
@@ -154,7 +167,8 @@ def hill(
 
     Returns:
       A `TailIndex`; each field has the shape of the samples without the axis. One
-      infinite draw makes the index zero.
+      infinite draw makes the index zero. Where the largest draws were cut off, as clipped
+      norms are, the interval goes from zero to infinity.
 
     Raises:
       TypeError: if an argument has the wrong type.
@@ -209,10 +223,13 @@ def _path(samples: jax.Array, max_k: int) -> HillPath:
     ranks = jnp.arange(1, max_k + 1, dtype=samples.dtype)
     ranks = ranks.reshape((1,) * (samples.ndim - 1) + (-1,))
     alpha = ranks / jnp.cumsum(log_spacings(descending), axis=-1)
+    ties = ties_of_largest(descending, max_k + 1)
+    count, is_cap = ties.count[..., None], ties.is_cap[..., None]
+    alpha = jnp.where(ranks < count, jnp.nan, alpha)
     return HillPath(
         k=jnp.arange(1, max_k + 1, dtype=jnp.int32),
         estimate=alpha,
-        standard_error=alpha / jnp.sqrt(ranks),
+        standard_error=alpha / jnp.sqrt(ranks) + jnp.where(is_cap, jnp.inf, 0.0),
         threshold=descending[..., 1:],
     )
 
@@ -228,7 +245,8 @@ def hill_path(samples: Any, max_k: int, *, axis: int | None = -1) -> HillPath:
       axis: the axis of the draws; None takes all axes together.
 
     Returns:
-      A `HillPath`, whose fields have the axis of k last.
+      A `HillPath`, whose fields have the axis of k last. NaN for each k of which the
+      k + 1 largest draws are equal.
 
     Raises:
       TypeError: if an argument has the wrong type.

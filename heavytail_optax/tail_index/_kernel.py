@@ -24,11 +24,12 @@ def _kernel(
     samples: jax.Array, k: int, power: int, confidence, interval: str
 ) -> TailIndex:
     descending = largest(samples, k + 1)
-    threshold = descending[..., -1]
+    logs = log_excesses_over_last(descending)
     rank = jnp.arange(1, k + 1, dtype=samples.dtype)
     weights = (1.0 - (rank / (k + 1)) ** 2) ** power
     weights = weights / jnp.sum(weights)
     gamma = log_spacings(descending) @ weights
+    gamma = jnp.where(logs.ties.count > k, jnp.nan, gamma)
     equivalent = 1.0 / jnp.sum(weights**2)
     centre = None
     if interval == "corrected":
@@ -36,7 +37,6 @@ def _kernel(
         # how much of Hill's bias, which is that of their mean, is left.
         place = (rank - 0.5) / k
         share = 2.0 * jnp.sum(weights * place)
-        logs = log_excesses_over_last(descending)
         hill = hill_gamma(logs, k)
         middle = gamma + share * (corrected_gamma(hill, logs, k) - hill)
         # One infinite draw makes the index zero, and the interval with it.
@@ -44,7 +44,7 @@ def _kernel(
         centred = weights + share * (3.0 - 6.0 * place) / k
         centre = middle, 1.0 / jnp.sum(centred**2)
     return from_mean_of_exponentials(
-        gamma, equivalent, k, threshold, confidence, centre
+        gamma, equivalent, k, logs.threshold, logs.ties, confidence, centre
     )
 
 
@@ -81,7 +81,8 @@ def kernel(
       confidence: of the interval, between 0 and 1.
 
     Returns:
-      A `TailIndex`; each field has the shape of the samples without the axis.
+      A `TailIndex`; each field has the shape of the samples without the axis. Where the
+      largest draws were cut off, its interval goes from zero to infinity.
 
     Raises:
       TypeError: if an argument has the wrong type.

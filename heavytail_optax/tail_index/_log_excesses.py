@@ -11,6 +11,7 @@ from heavytail_optax.tail_index._order_statistics import (
     largest,
     order_statistic,
 )
+from heavytail_optax.tail_index._ties import Ties, ties_of_largest
 
 
 class LogExcesses(NamedTuple):
@@ -18,12 +19,16 @@ class LogExcesses(NamedTuple):
 
     Attributes:
       values: `log(X / threshold)` of the k largest draws, in any order, and zeros. NaN
-        where the threshold is not positive, or a draw is NaN. shape=(..., m).
+        where the threshold is not positive, or about all of the k largest equal it, or a
+        draw is NaN. shape=(..., m).
       threshold: the draw next to the k largest. shape=(...).
+      ties: of the largest of these k + 1 draws; no cap where the values are NaN.
+        shape=(...).
     """
 
     values: jax.Array
     threshold: jax.Array
+    ties: Ties
 
 
 def search_count(k: Any, size: int) -> int | None:
@@ -39,6 +44,14 @@ def search_count(k: Any, size: int) -> int | None:
     return count if are_few_of_many(count, size) else None
 
 
+def _usable(
+    threshold: jax.Array, ties: Ties, k: jax.Array | int
+) -> tuple[jax.Array, Ties]:
+    """Whether the threshold is one, and the ties with no cap where it is not."""
+    is_usable = (threshold > 0.0) & (ties.count <= k)
+    return is_usable, ties._replace(is_cap=ties.is_cap & is_usable)
+
+
 def log_excesses(samples: jax.Array, k: jax.Array, few: int | None) -> LogExcesses:
     """Those of the k largest draws along the last axis.
 
@@ -51,21 +64,25 @@ def log_excesses(samples: jax.Array, k: jax.Array, few: int | None) -> LogExcess
         k = jnp.broadcast_to(k, samples.shape[:-1])
         return log_excesses_of_first(largest(samples, few), k)
     threshold = order_statistic(samples, k)
-    is_valid = (threshold > 0.0) & (k >= 1) & (k < samples.shape[-1])
+    is_valid = (k >= 1) & (k < samples.shape[-1])
     is_valid &= ~jnp.any(jnp.isnan(samples), axis=-1)
+    is_usable, ties = _usable(threshold, ties_of_largest(samples, k + 1), k)
+    is_valid &= is_usable
     safe = jnp.where(is_valid, threshold, 1.0)[..., None]
     is_above = samples > safe
     values = jnp.where(
         is_above, jnp.log(jnp.where(is_above, samples, safe) / safe), 0.0
     )
-    return LogExcesses(jnp.where(is_valid[..., None], values, jnp.nan), threshold)
+    values = jnp.where(is_valid[..., None], values, jnp.nan)
+    return LogExcesses(values, threshold, ties)
 
 
 def log_excesses_over_last(descending: jax.Array) -> LogExcesses:
     """Those of draws in descending order over the last of them."""
-    threshold = descending[..., -1]
-    safe = jnp.where(threshold > 0.0, threshold, jnp.nan)[..., None]
-    return LogExcesses(jnp.log(descending[..., :-1] / safe), threshold)
+    threshold, k = descending[..., -1], descending.shape[-1] - 1
+    is_usable, ties = _usable(threshold, ties_of_largest(descending, k + 1), k)
+    safe = jnp.where(is_usable, threshold, jnp.nan)[..., None]
+    return LogExcesses(jnp.log(descending[..., :-1] / safe), threshold, ties)
 
 
 def log_excesses_of_first(descending: jax.Array, k: jax.Array) -> LogExcesses:
@@ -76,11 +93,13 @@ def log_excesses_of_first(descending: jax.Array, k: jax.Array) -> LogExcesses:
       k: int32, of the shape of the batch, below m.
     """
     threshold = jnp.take_along_axis(descending, k[..., None], axis=-1)
-    safe = jnp.where(threshold > 0.0, threshold, jnp.nan)
+    is_usable, ties = _usable(threshold[..., 0], ties_of_largest(descending, k + 1), k)
+    safe = jnp.where(is_usable[..., None], threshold, jnp.nan)
     rank = jax.lax.broadcasted_iota(k.dtype, descending.shape, descending.ndim - 1)
     is_above = rank < k[..., None]
     ratio = jnp.where(is_above, descending, safe) / safe
-    return LogExcesses(jnp.where(is_above, jnp.log(ratio), 0.0), threshold[..., 0])
+    values = jnp.where(is_above, jnp.log(ratio), 0.0)
+    return LogExcesses(values, threshold[..., 0], ties)
 
 
 def hill_gamma(excesses: LogExcesses, k: jax.Array | int) -> jax.Array:

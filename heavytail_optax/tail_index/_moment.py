@@ -38,7 +38,7 @@ def _variance(gamma: jax.Array) -> jax.Array:
 @functools.partial(jax.jit, static_argnames="k")
 def _moment(samples: jax.Array, k: int, confidence) -> TailIndex:
     descending = largest(samples, k + 1)
-    logs, threshold = log_excesses_over_last(descending)
+    logs, threshold, ties = log_excesses_over_last(descending)
     first, second = jnp.mean(logs, axis=-1), jnp.mean(logs**2, axis=-1)
     gamma = first + 1.0 - 0.5 / (1.0 - first**2 / second)
     error = jnp.sqrt(_variance(gamma) / k)
@@ -51,7 +51,7 @@ def _moment(samples: jax.Array, k: int, confidence) -> TailIndex:
     is_heavy = centre >= 0.0
     low = jnp.where(is_heavy, jnp.sinh(place - step), centre - half * error)
     high = jnp.where(is_heavy, jnp.sinh(place + step), centre + half * error)
-    return from_gamma(gamma, error, (low, high), k, threshold)
+    return from_gamma(gamma, error, (low, high), k, threshold, ties)
 
 
 @on_auto_axes
@@ -80,7 +80,8 @@ def moment(
       confidence: of the interval, between 0 and 1.
 
     Returns:
-      A `TailIndex`; each field has the shape of the samples without the axis.
+      A `TailIndex`; each field has the shape of the samples without the axis. Where the
+      largest draws were cut off, its interval goes from zero to infinity.
 
     Raises:
       TypeError: if an argument has the wrong type.

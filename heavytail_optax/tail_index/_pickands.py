@@ -16,6 +16,7 @@ from heavytail_optax.tail_index._result import (
     from_gamma,
     normal_quantile,
 )
+from heavytail_optax.tail_index._ties import ties_of_largest
 
 
 def _variance(gamma: jax.Array) -> jax.Array:
@@ -37,13 +38,17 @@ def _pickands(samples: jax.Array, quarter: int, confidence) -> TailIndex:
     # The order statistics may all be numbers, with the NaN beyond.
     first = jnp.where(jnp.isnan(descending[..., 0]), jnp.nan, first)
     upper, lower = first - second, second - fourth
-    is_valid = (upper > 0.0) & (lower > 0.0)
+    ties = ties_of_largest(descending, 4 * quarter)
+    is_valid = (upper > 0.0) & (lower > 0.0) & (ties.count < 2 * quarter)
     ratio = jnp.where(is_valid, upper, 1.0) / jnp.where(is_valid, lower, 1.0)
     gamma = jnp.where(is_valid, jnp.log2(ratio), jnp.nan)
     error = jnp.sqrt(_variance(gamma) / quarter)
     half = normal_quantile(confidence, gamma.dtype) * error
     interval = gamma - half, gamma + half
-    return from_gamma(gamma, error, interval, 4 * quarter, fourth)
+    # Draws beyond the first of the three may be anything.
+    is_cap = ties.is_cap & is_valid & (ties.count >= quarter)
+    ties = ties._replace(is_cap=is_cap)
+    return from_gamma(gamma, error, interval, 4 * quarter, fourth, ties)
 
 
 @on_auto_axes
@@ -60,6 +65,7 @@ def pickands(
     Where the draws may be negative, or have an unknown location, Hill's and the moment
     estimator are of no use and this one is. Its variance is some twelve times that of
     the moment estimator at the same k, and of Hill's 36 times for an index of 1.5.
+    Draws that were clipped matter only if a quarter of the k were.
 
     Args:
       samples: floating array; of any sign. An infinite draw counts as the largest, and
@@ -71,7 +77,8 @@ def pickands(
 
     Returns:
       A `TailIndex`; each field has the shape of the samples without the axis. NaN where
-      two of the order statistics are equal.
+      two of the order statistics are equal. The interval goes from zero to infinity only
+      where a quarter of the k draws or more equal the largest, and not the next value.
 
     Raises:
       TypeError: if an argument has the wrong type.

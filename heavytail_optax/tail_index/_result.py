@@ -5,6 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from heavytail_optax.tail_index._ties import Ties
+
 
 class TailIndex(NamedTuple):
     r"""An estimate of the tail index with its error bar.
@@ -13,6 +15,10 @@ class TailIndex(NamedTuple):
     $x^{-(\alpha + 1)}$, and that exponent is the "alpha" of the `powerlaw` package.
     $\gamma = 1/\alpha$ is the extreme value index, which is zero for an exponential
     tail and negative for a bounded law. Every field has the shape of the batch.
+
+    Where several of the largest draws are equal, more than equal the next value, those
+    beyond were cut off, as by clipping. Then the standard errors are infinite, and the
+    interval goes from zero to infinity. All is NaN where the k + 1 largest are equal.
 
     Attributes:
       estimate: alpha; infinite where gamma is not positive.
@@ -25,6 +31,8 @@ class TailIndex(NamedTuple):
       gamma_standard_error: of gamma.
       k: how many of the largest draws were used. dtype=int32.
       threshold: the draw next to them, above which the tail was looked at.
+      num_tied: how many of these draws equal the largest, itself included, as in
+        `num_tied`; 1 if none does. dtype=int32.
     """
 
     estimate: jax.Array
@@ -35,6 +43,7 @@ class TailIndex(NamedTuple):
     gamma_standard_error: jax.Array
     k: jax.Array
     threshold: jax.Array
+    num_tied: jax.Array
 
 
 def normal_quantile(confidence, dtype) -> jax.Array:
@@ -49,20 +58,22 @@ def inverse_or_infinity(gamma: jax.Array) -> jax.Array:
     return jnp.where(jnp.isnan(gamma), gamma, inverse)
 
 
-def _result(gamma, gamma_error, lower, upper, k, threshold) -> TailIndex:
+def _result(gamma, gamma_error, lower, upper, k, threshold, ties: Ties) -> TailIndex:
     shape = gamma.shape
     alpha = inverse_or_infinity(gamma)
     is_finite = jnp.isfinite(alpha)
     error = jnp.where(is_finite, alpha, 1.0) ** 2 * gamma_error
+    error = jnp.where(is_finite, error, alpha)
     return TailIndex(
         estimate=alpha,
-        standard_error=jnp.where(is_finite, error, alpha),
-        lower=lower,
-        upper=upper,
+        standard_error=jnp.where(ties.is_cap, jnp.inf, error),
+        lower=jnp.where(ties.is_cap, 0.0, lower),
+        upper=jnp.where(ties.is_cap, jnp.inf, upper),
         gamma=gamma,
-        gamma_standard_error=gamma_error,
+        gamma_standard_error=jnp.where(ties.is_cap, jnp.inf, gamma_error),
         k=jnp.broadcast_to(jnp.asarray(k, jnp.int32), shape),
         threshold=jnp.broadcast_to(threshold, shape),
+        num_tied=jnp.broadcast_to(ties.count, shape),
     )
 
 
@@ -72,6 +83,7 @@ def from_gamma(
     gamma_interval: tuple[jax.Array, jax.Array],
     k,
     threshold: jax.Array,
+    ties: Ties,
 ) -> TailIndex:
     """The result of an estimator of gamma, which may be negative.
 
@@ -81,10 +93,11 @@ def from_gamma(
       gamma_interval: lower and upper ends of the interval of gamma.
       k: how many of the largest draws were used.
       threshold: the draw next to them.
+      ties: of the largest of them all; no cap where gamma is NaN.
     """
     low, high = gamma_interval
     lower, upper = inverse_or_infinity(high), inverse_or_infinity(low)
-    return _result(gamma, gamma_error, lower, upper, k, threshold)
+    return _result(gamma, gamma_error, lower, upper, k, threshold, ties)
 
 
 def from_mean_of_exponentials(
@@ -92,6 +105,7 @@ def from_mean_of_exponentials(
     equivalent: jax.Array,
     k,
     threshold: jax.Array,
+    ties: Ties,
     confidence,
     centre: tuple[jax.Array, jax.Array] | None = None,
 ) -> TailIndex:
@@ -105,6 +119,7 @@ def from_mean_of_exponentials(
       equivalent: how many variables a plain mean of the same variance would have.
       k: how many of the largest draws were used.
       threshold: the draw next to them.
+      ties: of the largest of them all; no cap where gamma is NaN.
       confidence: of the interval.
       centre: another gamma and its number of variables, for the interval.
 
@@ -122,4 +137,4 @@ def from_mean_of_exponentials(
     upper = alpha * jnp.where(high > 0.0, high, 1.0) ** 3
     lower = jnp.where((low > 0.0) | jnp.isnan(alpha), lower, 0.0)
     upper = jnp.where((high > 0.0) | jnp.isnan(alpha), upper, jnp.inf)
-    return _result(gamma, error, lower, upper, k, threshold)
+    return _result(gamma, error, lower, upper, k, threshold, ties)

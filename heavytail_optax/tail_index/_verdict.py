@@ -18,6 +18,11 @@ from heavytail_optax.tail_index._goodness import HillDrift, hill_drift
 from heavytail_optax.tail_index._hill import hill_of_first
 from heavytail_optax.tail_index._order_statistics import largest
 from heavytail_optax.tail_index._result import TailIndex
+from heavytail_optax.tail_index._ties import (
+    first_of_ties,
+    last_of_ties,
+    ties_of_largest,
+)
 
 _NAME = "assess_tail"
 _FEWEST = 30  # of the largest draws; with fewer, no test has any power
@@ -200,14 +205,29 @@ def _reason_of_no_use(
             f"Only {positive} of the largest draws are positive in {descending.dtype}, and "
             f"{k + 1} are needed."
         )
-    if descending[0] == descending[k]:
+    tied, is_cap = ties_of_largest(descending, k + 1)
+    if tied > k:
         return "The largest draws are all equal."
+    if is_cap:
+        return (
+            f"{int(tied)} of the largest draws are equal, at {float(descending[0]):.6g}: "
+            "were they clipped? What lies beyond was not seen."
+        )
+    top = descending[: k + 1]
+    equal = last_of_ties(top) - first_of_ties(top) + 1
+    most = int(jnp.max(equal))
+    if most > k**0.5:  # as the threshold is before or behind them, k differs by so many
+        value = float(top[jnp.argmax(equal)])
+        return (
+            f"{most} of the largest draws are equal, at {value:.6g}: they are rounded too "
+            "coarsely."
+        )
     if k < _FEWEST:
         return f"With fewer than {_FEWEST} of the largest draws no test has any power."
     if jnp.isnan(pareto.gamma):
         return (
-            "No generalised Pareto law could be fitted: many draws are equal, or they are "
-            f"too far apart for {descending.dtype}."
+            "No generalised Pareto law could be fitted: the draws are too far apart for "
+            f"{descending.dtype}."
         )
     return None
 
@@ -234,7 +254,9 @@ def assess_tail(
       rejected, the exponential fits better and the tail is not heavier;
     - "not a power law" if a power law is rejected from this threshold on and the tail is
       heavier than exponential, as a lognormal one is;
-    - "cannot tell" in all other cases, and for k below 30.
+    - "cannot tell" in all other cases; for k below 30; where the largest draws were cut
+      off, as clipped norms are (`num_tied`); and where more than the root of k of the
+      largest are equal, as by rounding.
 
     It is about the range that was seen: draws of a mixture of Gaussians of different
     scale, or of a lognormal law, are often called heavy-tailed if there are few of them,

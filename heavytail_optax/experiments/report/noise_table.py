@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -67,7 +68,7 @@ _NOTES = (
         "Hill: tail index from the k largest of so many independent draws, with its 95% "
         "interval, which allows for bias; of use only where the verdict is heavy-tailed. "
         "Where the interval leaves it out, the estimate is biased; with none, no power law "
-        "fits. The norm is that of "
+        "fits; from 0 to inf, the largest draws are equal, as clipped ones are. The norm is that of "
         "g_i - g, of a small batch's gradient and that of all training images; the other "
         "two are absolute values along a direction drawn once, and of a coordinate drawn "
         "for each batch."
@@ -105,6 +106,8 @@ def _index(index: TailIndex) -> str:
     value, lower, upper = (
         f"{float(x):.2f}" for x in (index.estimate, index.lower, index.upper)
     )
+    if value == "nan":
+        return NOTHING
     return f"{value} (none)" if lower == "inf" else f"{value} ({lower} to {upper})"
 
 
@@ -121,7 +124,7 @@ def _fits_table(run: DiagnosedRun, width: int):
 
 
 def _ratio(fit: TailFit | None) -> str:
-    if fit is None:
+    if fit is None or math.isnan(fit.normalised_ratio):
         return NOTHING
     return f"{fit.normalised_ratio:+.1f} ({format_number(fit.p_value, 2)})"
 
@@ -191,7 +194,7 @@ def _row(run: DiagnosedRun, tail: LayerTail) -> dict[str, Any]:
         "draws": tail.draws,
     }
     names = (
-        *("k", "hill", "standard_error", "lower", "upper"),
+        *("k", "num_tied", "hill", "standard_error", "lower", "upper"),
         *("outer_hill", "drift_p_value", "gamma", "gamma_standard_error"),
         *("pareto_fit_lower", "pareto_fit_upper"),
     )
@@ -200,7 +203,8 @@ def _row(run: DiagnosedRun, tail: LayerTail) -> dict[str, Any]:
         found = tail.assessment
         index, drift, pareto = found.index, found.drift, found.pareto
         numbers = (
-            *(found.k, index.estimate, index.standard_error, index.lower, index.upper),
+            *(found.k, int(index.num_tied), index.estimate, index.standard_error),
+            *(index.lower, index.upper),
             *(drift.outer_estimate, drift.p_value),
             *(pareto.gamma, pareto.gamma_standard_error, pareto.lower, pareto.upper),
         )
@@ -215,4 +219,7 @@ def _row(run: DiagnosedRun, tail: LayerTail) -> dict[str, Any]:
             f"{name}_normalised_ratio": fit and fit.normalised_ratio,
             f"{name}_p_value": fit and fit.p_value,
         }
+    for name, value in values.items():
+        if isinstance(value, float) and math.isnan(value):
+            values[name] = None
     return {**values, "verdict": tail.verdict, "sentence": tail.sentence}

@@ -1,0 +1,131 @@
+"""Equal largest draws: how many there are, and whether they were cut off."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from heavytail_optax.tail_index._arguments import check_samples
+
+# Clipped norms are equal only to a few units in the last place of float32.
+_ROUNDING = 2.0**-20
+
+
+class Ties(NamedTuple):
+    """Ties of the largest draw, up to rounding.
+
+    Attributes:
+      count: how many draws equal the largest, itself included. dtype=int32.
+      is_cap: whether there are several, and more than equal the next value. A smooth law
+        that was rounded mostly has fewer equal draws the farther out one looks. False if
+        all draws that are looked at are equal, or one is infinite or NaN. dtype=bool.
+    """
+
+    count: jax.Array
+    is_cap: jax.Array
+
+
+def _is_about(draws: jax.Array, largest: jax.Array) -> jax.Array:
+    room = _ROUNDING * jnp.abs(largest)
+    return draws >= largest - jnp.where(jnp.isfinite(room), room, 0.0)
+
+
+# One program a shape: the operations one by one take far longer to compile.
+@jax.jit
+def ties_of_largest(draws: jax.Array, num: jax.Array | int) -> Ties:
+    """The ties of the largest draw among the `num` largest.
+
+    Args:
+      draws: in any order along the last axis, the `num` largest among them.
+      num: how many are looked at; an integer, or int32 of the shape of the batch.
+    """
+    draws = jax.lax.stop_gradient(draws)
+    largest = jnp.max(draws, axis=-1, keepdims=True)
+    is_largest = _is_about(draws, largest)
+    rest = jnp.where(is_largest, -jnp.inf, draws)
+    is_next = _is_about(rest, jnp.max(rest, axis=-1, keepdims=True)) & ~is_largest
+    count = jnp.sum(is_largest, axis=-1, dtype=jnp.int32)
+    count = jnp.clip(count, 1, jnp.maximum(num, 1)).astype(jnp.int32)
+    num_next = jnp.minimum(jnp.sum(is_next, axis=-1, dtype=jnp.int32), num - count)
+    is_cap = (count > 1) & (count > num_next) & (count < num)
+    # On a CPU, the maximum over one axis of several may pass over NaN.
+    is_cap &= jnp.isfinite(largest[..., 0]) & ~jnp.any(jnp.isnan(draws), axis=-1)
+    return Ties(count, is_cap)
+
+
+def is_cut_off(draws: jax.Array) -> jax.Array:
+    """Whether draws were cut off at either end, along the last axis."""
+    size = draws.shape[-1]
+    return ties_of_largest(draws, size).is_cap | ties_of_largest(-draws, size).is_cap
+
+
+def first_of_ties(descending: jax.Array) -> jax.Array:
+    """The place of the first of the draws that equal each one, from zero on.
+
+    Args:
+      descending: draws in descending order, shape (..., m).
+    """
+    is_new = descending[..., 1:] != descending[..., :-1]
+    place = jax.lax.broadcasted_iota(jnp.int32, is_new.shape, is_new.ndim - 1) + 1
+    first = jnp.pad(
+        jnp.where(is_new, place, 0), [(0, 0)] * (is_new.ndim - 1) + [(1, 0)]
+    )
+    return jax.lax.cummax(first, axis=first.ndim - 1)
+
+
+def last_of_ties(descending: jax.Array) -> jax.Array:
+    """The place of the last of the draws that equal each one, from zero on."""
+    last = descending.shape[-1] - 1
+    return last - jnp.flip(first_of_ties(jnp.flip(descending, axis=-1)), axis=-1)
+
+
+def parting_no_ties(k: jax.Array, last: jax.Array, least: jax.Array | int) -> jax.Array:
+    """The number of largest draws nearest to k, in ratio, that parts no equal draws.
+
+    That is, the draw next to them is the last of its equals.
+
+    Args:
+      k: int32, of the shape of the batch.
+      last: from `last_of_ties`, shape (..., m), m > k; m or more where that is unknown.
+      least: the least to be given; k, if there is no other.
+    """
+    after = jnp.take_along_axis(last, k[..., None], axis=-1)[..., 0]
+    before = jnp.max(jnp.where(last < k[..., None], last, -1), axis=-1)
+    is_known = after < last.shape[-1]
+    is_nearer = (before > 0) & (after / k > k / jnp.maximum(before, 1))
+    after = jnp.where(is_known, after, k)
+    return jnp.where((before >= least) & (is_nearer | ~is_known), before, after)
+
+
+def num_tied(samples: Any, *, axis: int | None = -1) -> jax.Array:
+    r"""How many of the largest draws are equal: 1 for a continuous law.
+
+    .. math:: m = \#\{i : X_i \ge X_{(1)} - 2^{-20} |X_{(1)}|\},
+
+    that is, equal up to a millionth, since clipped norms are equal up to rounding only.
+    Several equal largest draws say that all that was larger was cut off, or that the
+    draws are rounded. Where more draws equal the largest than equal the next value, they
+    count as cut off, and no estimator here gives them an interval: the law farther out
+    was not seen.
+
+    Args:
+      samples: floating array. Pass absolute values if both sides matter.
+      axis: the axis of the draws; None takes all axes together.
+
+    Returns:
+      An int32 array of the shape of the samples without the axis. At least 1.
+
+    Raises:
+      TypeError: if an argument has the wrong type.
+      ValueError: if the axis is out of range, or there are fewer than two draws.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import heavytail_optax as hto
+      >>> draws = hto.tails.pareto(1.5).sample(jax.random.key(0), (1000,))
+      >>> clipped = jnp.minimum(draws, jnp.sort(draws)[-20])
+      >>> print(hto.tail_index.num_tied(draws), hto.tail_index.num_tied(clipped))
+      1 20
+    """
+    samples = check_samples("num_tied", samples, axis)
+    return ties_of_largest(samples, samples.shape[-1]).count
