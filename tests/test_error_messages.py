@@ -581,6 +581,7 @@ BAD_SAMPLES = (
     types(None, 1.0, "x", True, ["x"], jnp.ones(60, int), jnp.ones(60, complex)),
     values(jnp.ones(()), jnp.ones(1), jnp.ones((60, 0))),
 )
+BAD_PLOTTED = (*BAD_SAMPLES, values(*(DRAWS.at[3].set(x) for x in (NAN, INF, -INF))))
 BAD_AXIS = (types(1.0, "x", True, (0,)), values(1, -2))
 BAD_CONFIDENCE = (BAD_NUMBER, values(0.0, 1.0, -1.0, NAN, INF, *VECTORS))
 NO_COUNT = types("x", 1.5, True, [1], VECTOR)
@@ -760,7 +761,7 @@ TAIL_INDEX = (
         hto.tail_index.plot_hill,
         {"samples": DRAWS},
         {
-            "samples": BAD_SAMPLES,
+            "samples": BAD_PLOTTED,
             "max_k": (NO_COUNT, values(1, -1, 60)),
             "axes": BAD_AXES,
         },
@@ -769,14 +770,14 @@ TAIL_INDEX = (
         "plot_pareto_qq",
         hto.tail_index.plot_pareto_qq,
         {"samples": DRAWS},
-        {"samples": BAD_SAMPLES, "k": (NO_COUNT, values(1, -1, 60)), "axes": BAD_AXES},
+        {"samples": BAD_PLOTTED, "k": (NO_COUNT, values(1, -1, 60)), "axes": BAD_AXES},
     ),
     Public(
         "plot_mean_excess",
         hto.tail_index.plot_mean_excess,
         {"samples": DRAWS},
         {
-            "samples": BAD_SAMPLES,
+            "samples": BAD_PLOTTED,
             "max_k": (NO_COUNT, values(1, -1, 60)),
             "axes": BAD_AXES,
         },

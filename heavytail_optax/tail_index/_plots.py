@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from heavytail_optax._plot_axes import plot_axes
-from heavytail_optax._validation import check_count
+from heavytail_optax._validation import check_count, value_error
 from heavytail_optax.tail_index._arguments import check_draws
 from heavytail_optax.tail_index._hill import hill, hill_path
 
@@ -19,11 +19,15 @@ def _descending(
     function: str, samples: Any, argument: str, k: Any
 ) -> tuple[np.ndarray, int]:
     """All draws in descending order, in float64, and the k that was asked for."""
-    draws = check_draws(function, samples, None, least=4)
+    draws = np.asarray(check_draws(function, samples, None, least=4), np.float64)
+    num_bad = np.count_nonzero(~np.isfinite(draws))
+    if num_bad:
+        accepted = f"of finite draws, which {num_bad} of them are not"
+        raise value_error(function, "samples", accepted, samples)
     if k is None:
         k = max(2, draws.size // 10)
     k = check_count(function, argument, k, 2, draws.size - 1)
-    return np.sort(np.asarray(draws, np.float64))[::-1], k
+    return np.sort(draws)[::-1], k
 
 
 # Compiled once for all calls: the loop would be compiled anew in each.
@@ -67,7 +71,8 @@ def plot_hill(samples: Any, max_k: int | None = None, *, axes: Any = None) -> An
 
     Raises:
       TypeError: if an argument has the wrong type.
-      ValueError: if `max_k` is out of range, or there are fewer than four draws.
+      ValueError: if `max_k` is out of range, there are fewer than four draws, or one of
+        them is not finite.
       ImportError: if matplotlib is missing.
 
     Example:
@@ -112,7 +117,8 @@ def plot_pareto_qq(samples: Any, k: int | None = None, *, axes: Any = None) -> A
 
     Raises:
       TypeError: if an argument has the wrong type.
-      ValueError: if k is out of range, or there are fewer than four draws.
+      ValueError: if k is out of range, there are fewer than four draws, or one of
+        them is not finite.
       ImportError: if matplotlib is missing.
     """
     descending, k = _descending("plot_pareto_qq", samples, "k", k)
@@ -145,7 +151,8 @@ def plot_mean_excess(
 
     Raises:
       TypeError: if an argument has the wrong type.
-      ValueError: if `max_k` is out of range, or there are fewer than four draws.
+      ValueError: if `max_k` is out of range, there are fewer than four draws, or one of
+        them is not finite.
       ImportError: if matplotlib is missing.
     """
     descending, max_k = _descending("plot_mean_excess", samples, "max_k", max_k)

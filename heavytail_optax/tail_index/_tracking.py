@@ -70,10 +70,11 @@ def _wide(dtype: Any) -> Any:
 def _difference(update: jax.Array, before: jax.Array) -> jax.Array:
     """The difference over the root of 2, NaN unless both are finite."""
     wide = _wide(jnp.promote_types(update.dtype, before.dtype))
-    one, other = (x.astype(wide) * 0.5**0.5 for x in (update, before))
+    # Halves are exact, and their difference does not overflow.
+    one, other = (0.5 * x.astype(wide) for x in (update, before))
     limit = float(jnp.finfo(wide).max)
-    is_finite = jnp.isfinite(one) & jnp.isfinite(other)
-    return jnp.where(is_finite, jnp.clip(one - other, -limit, limit), jnp.nan)
+    difference = jnp.clip(2.0**0.5 * (one - other), -limit, limit)
+    return jnp.where(jnp.isfinite(one) & jnp.isfinite(other), difference, jnp.nan)
 
 
 def _insert(largest: jax.Array, new: jax.Array) -> jax.Array:

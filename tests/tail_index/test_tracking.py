@@ -161,17 +161,113 @@ def test_nothing_to_say_before_there_are_enough():
     assert jnp.isfinite(TI.tracked_tail_index(state, PARAMS, 19)["w"].estimate)
 
 
-@pytest.mark.parametrize("measure", ["norm", "coordinates", "projection"])
-def test_nan_is_left_out_and_infinity_is_the_largest(measure):
+EACH_MEASURE = pytest.mark.parametrize("measure", ["norm", "coordinates", "projection"])
+
+
+@EACH_MEASURE
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf, -jnp.inf])
+def test_what_is_not_finite_is_left_out_and_counted(measure, bad):
     key = 0 if measure == "projection" else None
-    transformation = TI.track_tail_index(3, measure=measure, key=key)
-    noise = jax.tree.map(lambda x: x[:6], NOISE)
-    noise["w"] = noise["w"].at[2, 0, 0].set(jnp.nan).at[4, 1, 1].set(jnp.inf)
-    state, _ = run(transformation, noise)
-    assert state.tail_seen.tolist() == [5, 6, 5]
-    assert all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(state))
-    assert state.tail_largest[0, 0] > 1e37
-    assert state.tail_largest[1, 0] < 1e3
+    transformation = TI.track_tail_index(20, measure=measure, key=key)
+    with_bad = {**NOISE, "w": NOISE["w"].at[7, 1, 1].set(bad)}
+    state, _ = run(transformation, with_bad)
+    assert state.tail_seen.tolist() == [STEPS - 1, STEPS, STEPS - 1]
+    assert state.tail_non_finite.tolist() == [1, 0, 1]
+    without = jax.tree.map(lambda x: jnp.delete(x, 7, axis=0), NOISE)
+    expected, _ = run(transformation, without)
+    assert expected.tail_non_finite.tolist() == [0, 0, 0]
+    whole, _ = run(transformation)
+    for field in ("tail_largest", "tail_log_mean"):
+        got = np.asarray(getattr(state, field))
+        # The whole tree and the leaf `w` without that vector, the leaf `b` with it.
+        np.testing.assert_allclose(
+            got[::2], getattr(expected, field)[::2], rtol=1e-6, atol=1e-6
+        )
+        np.testing.assert_array_equal(got[1], getattr(whole, field)[1])
+
+
+@EACH_MEASURE
+def test_differences_with_what_is_not_finite_are_left_out(measure):
+    key = 0 if measure == "projection" else None
+    transformation = TI.track_tail_index(
+        5, source="differences", measure=measure, key=key
+    )
+    # Either of a pair, and both: infinity less itself is a NaN.
+    bad = NOISE["b"].at[jnp.asarray([2, 9, 20, 21]), 0].set(jnp.inf)
+    state, _ = run(transformation, {**NOISE, "b": bad}, updates="noise")
+    assert state.tail_non_finite.tolist() == [3, 3, 0]
+    pairs = jax.tree.map(lambda x: x.reshape(STEPS // 2, 2, *x.shape[1:]), NOISE)
+    pairs = jax.tree.map(lambda x: jnp.delete(x, jnp.asarray([1, 4, 10]), 0), pairs)
+    without = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), pairs)
+    expected, _ = run(transformation, without, updates="noise")
+    np.testing.assert_array_equal(state.tail_seen[:2], expected.tail_seen[:2])
+    np.testing.assert_array_equal(state.tail_largest[:2], expected.tail_largest[:2])
+
+
+def test_one_infinite_step_of_many_changes_the_estimate_by_one_draw():
+    sizes = hto.tails.pareto(1.5).sample(jax.random.key(3), (2000,))
+    params = {"w": jnp.zeros(())}
+    tracker = TI.track_tail_index(100)
+
+    def read(sizes):
+        _, state = tracker.update(
+            params, tracker.init(params), gradient_noise={"w": sizes}
+        )
+        return TI.tracked_tail_index(state, params), TI.assess_tracked(state, params)
+
+    index, verdicts = read(sizes.at[1000].set(jnp.inf))
+    expected = TI.hill(jnp.delete(sizes, 1000), 100)
+    np.testing.assert_allclose(index["w"], expected, rtol=1e-6)
+    assert expected.lower < 1.5 < expected.upper
+    # Kept as the largest float, it would have made this of it.
+    spoilt = TI.hill(sizes.at[1000].set(jnp.finfo(jnp.float32).max), 100)
+    assert spoilt.estimate < 0.8
+    assert "1 noise vectors of 2000 are not finite" in verdicts["w"].reasons[-1]
+    _, verdicts = read(sizes)
+    assert "not finite" not in " ".join(verdicts["w"].reasons)
+
+
+@EACH_MEASURE
+@pytest.mark.parametrize("source", ["gradient_noise", "differences"])
+def test_finite_noise_beyond_the_largest_float_counts_as_that(measure, source):
+    key = 0 if measure == "projection" else None
+    tracker = TI.track_tail_index(1, source=source, measure=measure, key=key)
+    ones = {"w": jnp.asarray([1.0, -1.0, 1.0, 1.0])}
+    largest = float(jnp.finfo(jnp.float32).max)
+
+    def track(size):
+        state = tracker.init(ones)
+        for factor in (size, -size):
+            noise = jax.tree.map(lambda x, factor=factor: factor * x, ones)
+            _, state = tracker.update(noise, state, gradient_noise=noise)
+        return state
+
+    # Of opposite updates the entries of the difference are still in range.
+    size = largest if source == "gradient_noise" else 0.5 * largest
+    got, unit = track(size), track(1.0)
+    assert got.tail_non_finite.tolist() == [0, 0]
+    exact = size * np.asarray(unit.tail_largest, np.float64)
+    np.testing.assert_allclose(got.tail_largest, np.minimum(exact, largest), rtol=1e-5)
+    assert measure != "norm" or (exact[:, 0] > 1.1 * largest).all()
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
+def test_differences_lose_no_digits_to_the_dtype_of_the_parameters(dtype):
+    """Noise that is small beside the mean, in updates that are float32."""
+    params = {"w": jnp.zeros(3, dtype)}
+    updates = 1000.0 + hto.tails.student_t(2.0).sample(jax.random.key(4), (40, 3))
+    tracker = TI.track_tail_index(5, source="differences")
+    state = tracker.init(params)
+    step = jax.jit(tracker.update)
+    for one in updates:
+        _, state = step({"w": one}, state)
+    exact = np.asarray(updates, np.float64)
+    sizes = np.linalg.norm(exact[1::2] - exact[::2], axis=1) / 2**0.5
+    np.testing.assert_allclose(state.tail_largest[1], descending(sizes, 6), rtol=1e-6)
+    # What bfloat16 would have left of it.
+    rounded = np.asarray(updates.astype(jnp.bfloat16), np.float64)
+    wrong = np.linalg.norm(exact[1::2] - rounded[::2], axis=1) / 2**0.5
+    assert abs(descending(wrong, 6) / descending(sizes, 6) - 1).max() > 0.05
 
 
 def test_a_norm_neither_overflows_nor_underflows():
