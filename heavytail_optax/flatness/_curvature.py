@@ -70,9 +70,7 @@ def _krylov(
 
 
 @functools.partial(jax.jit, static_argnames=("num_eigenvalues", "which"))
-def _chosen(
-    space: Krylov, *, num_eigenvalues: int, which: str
-) -> HessianEigenvalues:
+def _chosen(space: Krylov, *, num_eigenvalues: int, which: str) -> HessianEigenvalues:
     rank = {"largest": -space.values, "smallest": space.values}
     rank["magnitude"] = -jnp.abs(space.values)
     # NaN, of values that the space does not have, is sorted last.

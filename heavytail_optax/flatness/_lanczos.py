@@ -133,9 +133,7 @@ def krylov(
     """
     basis, diagonal, rests = _lanczos(product, start, num_matvecs)
     below = rests[:-1]
-    size = jax.lax.cummax(
-        jnp.maximum(jnp.abs(diagonal), jnp.append(below, 0.0))
-    )
+    size = jax.lax.cummax(jnp.maximum(jnp.abs(diagonal), jnp.append(below, 0.0)))
     # Where next to nothing is left, the space is exhausted, and what follows is noise,
     # or 0/0: only what came before stands.
     has_next = below > 16.0 * jnp.finfo(below.dtype).eps * size[:-1]
