@@ -19,7 +19,7 @@ of the density is its mean, one sample of trace over number of parameters. Two d
 PyHessian are worked around: `torch.eig`, which PyTorch no longer has, is replaced by
 `torch.linalg.eigh`, and its trace is kept from stopping early.
 
-    pip install "heavytail-optax[bench,experiments,flatness]"
+    pip install "heavytail-optax[bench,experiments]"
     python benchmarks/flatness.py --out benchmarks/results/flatness.csv
 """
 

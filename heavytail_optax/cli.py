@@ -62,8 +62,8 @@ SUBCOMMANDS: Mapping[str, Subcommand] = MappingProxyType(
         "flatness": Subcommand(
             summary="measure how flat the solutions of finished runs are",
             module="heavytail_optax.experiments.commands.flatness",
-            needs=(*_EXPERIMENTS, "matfree"),
-            extra="experiments,flatness",
+            needs=_EXPERIMENTS,
+            extra="experiments",
         ),
         "diagnose": Subcommand(
             summary="say whether the noise of finished runs is heavy-tailed",

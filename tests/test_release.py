@@ -81,7 +81,7 @@ def test_oldest_versions_are_those_of_the_lane():
         if not line.startswith("#")
     )
     extras = PROJECT["optional-dependencies"]
-    wanted = PROJECT["dependencies"] + extras["experiments"] + extras["flatness"]
+    wanted = PROJECT["dependencies"] + extras["experiments"]
     bounds = dict(re.match(r"([\w-]+)>=([\d.]+)", each).groups() for each in wanted)
     assert set(lane) - set(bounds) == {"jaxlib"}
 
@@ -148,8 +148,8 @@ def test_core_alone(distributions, tmp_path, kind):
 
 
 @pytest.mark.slow
-def test_experiments_and_flatness(distributions, tmp_path):
-    wheel = f"{distributions[0]}[experiments,flatness]"
+def test_experiments(distributions, tmp_path):
+    wheel = f"{distributions[0]}[experiments]"
     programs = make_environment(tmp_path / "full", wheel)
     result = run(
         *(programs / "heavytail", "train", "--preset", "corrupted-digits-short"),

@@ -328,9 +328,9 @@ def test_a_directory_without_runs_is_told(finished, tmp_path, capsys):
 
 
 def test_missing_extra_is_told(finished, monkeypatch, capsys):
-    monkeypatch.setattr(cli, "_is_installed", lambda module: module != "matfree")
+    monkeypatch.setattr(cli, "_is_installed", lambda module: module != "tyro")
     assert flat(finished) == 1
-    assert 'needs matfree. Install with: pip install "heavytail-optax[exp' in (
+    assert 'needs tyro. Install with: pip install "heavytail-optax[exp' in (
         capsys.readouterr().err
     )
 

@@ -84,10 +84,10 @@ def test_more_matrix_vector_products_than_parameters():
 
 
 def test_trace():
-    result = hessian_trace(small_network.loss, PARAMS, 0, args=ARGS, num_samples=2000)
+    result = hessian_trace(small_network.loss, PARAMS, 0, args=ARGS, num_samples=8000)
     assert abs(result.mean - np.trace(DENSE)) < SIX_ERRORS * result.standard_error
     off_diagonal = np.sum(DENSE**2) - np.sum(np.diag(DENSE) ** 2)
-    error = np.sqrt(2 * off_diagonal / 2000)
+    error = np.sqrt(2 * off_diagonal / 8000)
     np.testing.assert_allclose(result.standard_error, error, rtol=0.15)
     # The error bar is not so wide that anything passes.
     assert abs(result.mean - 1.2 * np.trace(DENSE)) > SIX_ERRORS * result.standard_error
