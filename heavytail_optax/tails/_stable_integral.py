@@ -1,8 +1,8 @@
 """The upper tail of a stable law by quadrature of Nolan's integral, under jit.
 
 The law is that of a map of an angle and an exponential W (`_stable_map`), monotone in
-both: given W, the draws above x have their angle within some distance edge(W) of the
-right end. So `P(Z > x) = E[edge(W)] / pi`.
+both: at each angle, the draw is above x on one side of a threshold of W. So `P(Z > x)`
+is the mean over the angle of `P(W > threshold)`, or of `P(W < threshold)`.
 """
 
 import functools
@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from heavytail_optax._axes import vary_like
 from heavytail_optax.tails._stable_map import (
@@ -21,18 +22,19 @@ from heavytail_optax.tails._stable_map import (
 )
 
 _HALF_PI = 0.5 * math.pi
-_LOWEST, _HIGHEST = -80.0, 85.0  # of the logit below; e^-85 is still normal in float32
-_SMALLEST = 2e-38  # of a distance to an end of the interval: normal in float32
-_LARGEST_LOG = 80.0  # of a W: finite in float32, and exp(-W) is zero
-_NODES = 400
-_BISECTIONS = 60
+_LARGEST_LOG = 7.0  # of a threshold: exp(-exp(7)) is zero, in float64 too
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(14)
+# Where panels end: these thresholds, counted from the least one, and these distances of
+# the logit from two places. Within a panel the integrand is then close to a polynomial.
+_THRESHOLDS = (1.0, 1e-16, 6e-6, 0.02, 4.0, 12.0, 25.0, 40.0, 70.0)
+_DISTANCES = (1.5, 4.0, 9.0, 18.0, 40.0)  # e^-40 is below the rounding error
 
 
 class _Interval(NamedTuple):
     """The angles at which the draw is positive, up to pi/2; each field of shape ().
 
     A fully skewed law has one of these zero. It must be exactly so, since distances to
-    the ends are resolved down to `_SMALLEST`: none is formed as a difference.
+    the ends are resolved down to the smallest float: none is formed as a difference.
     """
 
     length: jax.Array  # pi at alpha = 1
@@ -70,84 +72,92 @@ def _log_threshold(
       law: constants of the law.
       interval: of the angles at which the draw is positive.
     """
-    length = interval.length
     # A denormal is zero on most devices, and its logarithm infinite.
-    from_start = jnp.maximum(length * jax.nn.sigmoid(logit), _SMALLEST)
-    from_end = jnp.maximum(length * jax.nn.sigmoid(-logit), _SMALLEST)
+    smallest = 4.0 * jnp.finfo(x.dtype).tiny
+    from_start = jnp.maximum(interval.length * jax.nn.sigmoid(logit), smallest)
+    from_end = jnp.maximum(interval.length * jax.nn.sigmoid(-logit), smallest)
     is_right = from_end <= _HALF_PI
     side = jnp.where(is_right, 1.0, -1.0).astype(x.dtype)
     edge = jnp.where(is_right, from_end, from_start + interval.gap)
     log_cos = jnp.log(jnp.sin(edge))
     log_weight = jnp.log(angle_weight(law, side, edge)) - log_cos
+    is_pole = law.eps == 0.0
 
-    # sqrt(1 + t^2) sin(alpha from_start), its argument measured from 0 or from pi.
-    turn = law.alpha * from_start
-    rest = law.alpha * from_end + interval.rest
-    log_numerator = jnp.log(jnp.sin(jnp.minimum(turn, rest))) + 0.5 * jnp.log1p(
-        law.shift**2
+    def at_pole():
+        tau = jnp.where(law.tau == 0.0, 1.0, law.tau)
+        return (angle_slope(law, side, edge) - x) / tau
+
+    def away():
+        # The sine of alpha from_start, its argument measured from 0 or from pi.
+        turn = law.alpha * from_start
+        rest = law.alpha * from_end + interval.rest
+        log_sine = jnp.log(jnp.sin(jnp.maximum(jnp.minimum(turn, rest), smallest)))
+        # Next to the pole x is close to the root where it matters: a small logarithm.
+        log_size = jnp.log(x / jnp.sqrt(1.0 + law.shift**2))
+        power = law.alpha / jnp.where(is_pole, 1.0, law.eps)
+        return power * (log_sine - log_cos - log_size)
+
+    return log_weight + jax.lax.cond(is_pole, at_pole, away)
+
+
+def _panel_ends(
+    x: jax.Array, law: StableConstants, interval: _Interval, grows: jax.Array
+) -> jax.Array:
+    """Logits between which the integrand is smooth, and beyond which it is negligible.
+
+    It has two scales. The share of the angles changes by factors over a unit of the
+    logit. The threshold does so too, or, for alpha close to 1, within the tiny part of
+    a unit where it passes one: there the ends are found by bisection.
+    """
+    log_threshold = functools.partial(_log_threshold, x=x, law=law, interval=interval)
+    distances = jnp.asarray(_DISTANCES, x.dtype)
+    lowest = -distances[-1]
+    highest = -jnp.log(jnp.finfo(x.dtype).tiny) - 4.0
+    last = jnp.exp(jnp.minimum(log_threshold(highest), _LARGEST_LOG))
+    # Where the tail is light, even the least threshold is not zero.
+    least = jnp.where(grows, 0.0, last)
+    targets = jnp.log(least + jnp.asarray(_THRESHOLDS, x.dtype))
+
+    def halve(_, bracket):
+        low, high = bracket
+        middle = 0.5 * (low + high)
+        is_above = (log_threshold(middle) > targets) == grows
+        return jnp.where(is_above, low, middle), jnp.where(is_above, middle, high)
+
+    bracket = vary_like(
+        (jnp.full_like(targets, lowest), jnp.full_like(targets, highest)), x
     )
-    at_pole = law.eps == 0.0
-    away = (law.alpha / jnp.where(at_pole, 1.0, law.eps)) * (
-        log_numerator - jnp.log(x) - log_cos
+    num_halvings = jnp.finfo(x.dtype).nmant + 8
+    turns, _ = jax.lax.fori_loop(0, num_halvings, halve, bracket)
+    # From the logit 0, where half of the angles are, to the first of the turns.
+    centre = jnp.maximum(turns[0], 0.0)
+    ends = (
+        *(-distances, jnp.minimum(distances, centre)),
+        *(jnp.maximum(centre - distances, 0.0), centre + distances),
+        jnp.minimum(turns, centre + distances[-1]),
     )
-    tau = jnp.where(law.tau == 0.0, 1.0, law.tau)
-    # The derivative of the slope holds the inverse square of edge, which must be finite.
-    at = (angle_slope(law, side, jnp.maximum(edge, 1e-18)) - x) / tau
-    return log_weight + jnp.where(at_pole, at, away)
+    return jnp.sort(jnp.concatenate(ends))
 
 
 def _upper_tail(x: jax.Array, law: StableConstants) -> jax.Array:
     """`P(Z > x)` for one positive x."""
     at_pole = law.eps == 0.0
     interval = _interval(law)
-    length = interval.length
-    log_threshold = functools.partial(_log_threshold, x=x, law=law, interval=interval)
-    # The threshold grows towards the right end if P(W < threshold) is wanted, and
-    # falls if P(W > threshold) is. The integrand turns where it exceeds its least
-    # value, which is not zero where the tail is light, by one.
+    # Whether the threshold grows towards the right end, so that W has to be below it.
     grows = (law.eps > 0.0) | (at_pole & (law.beta > 0.0))
-    lowest = jnp.asarray(_LOWEST, x.dtype)
-    highest = jnp.asarray(_HIGHEST, x.dtype)
-    w_left = jnp.exp(jnp.minimum(log_threshold(lowest), _LARGEST_LOG))
-    w_right = jnp.exp(jnp.minimum(log_threshold(highest), _LARGEST_LOG))
-    w_least = jnp.where(grows, w_left, w_right)
-    target = jnp.log1p(w_least)
-
-    def halve(_, bracket):
-        low, high = bracket
-        middle = 0.5 * (low + high)
-        is_above = (log_threshold(middle) > target) == grows
-        return jnp.where(is_above, low, middle), jnp.where(is_above, middle, high)
-
-    ends = vary_like((lowest, highest), x)
-    centre = jax.lax.fori_loop(0, _BISECTIONS, halve, ends)[0]
-    _, steepness = jax.jvp(log_threshold, (centre,), (jnp.ones_like(centre),))
-    finest = 64.0 * jnp.finfo(x.dtype).eps
-    unit = jnp.clip(1.0 / jnp.abs(steepness), finest, 1.0)
-
-    # Trapezoid in the v of logit = centre + unit sinh(v): fine where the integrand
-    # turns, and all the way to both ends.
-    first = jnp.arcsinh((lowest - centre) / unit)
-    last = jnp.arcsinh((highest - centre) / unit)
-    v = first + (last - first) * jnp.linspace(0.0, 1.0, _NODES, dtype=x.dtype)
-    logit = centre + unit * jnp.sinh(v)
-    log_w, slope = jax.jvp(log_threshold, (logit,), (jnp.ones_like(logit),))
-    log_w = jnp.minimum(log_w, _LARGEST_LOG)
-    weight = jnp.abs(slope) * jnp.exp(log_w - (jnp.exp(log_w) - w_least)) * jnp.cosh(v)
-    weight = weight.at[jnp.asarray([0, -1])].multiply(0.5)
-    total = jnp.sum(weight)
-    # The law of W gives the sum exactly. Dividing by it keeps the result right where
-    # the integrand turns too fast for the arithmetic.
-    mean_edge = jnp.where(
-        total > 0.0,
-        jnp.sum(weight * jax.nn.sigmoid(-logit)) / jnp.where(total > 0.0, total, 1.0),
-        jax.nn.sigmoid(-centre),
-    )
-    mass = jnp.exp(-w_least) * -jnp.expm1(-jnp.abs(w_left - w_right))
-    outside = jnp.where(grows, -jnp.expm1(-w_left), jnp.exp(-w_left))
-    inside = jnp.where(mass > 0.0, mean_edge * mass, 0.0)
+    # Gauss's rule is differentiated with its nodes held fixed.
+    fixed = jax.lax.stop_gradient((x, law, interval))
+    ends = _panel_ends(*fixed, grows)
+    half = 0.5 * jnp.diff(ends)[:, None]
+    logit = ends[:-1, None] + half * (1.0 + jnp.asarray(_NODES, x.dtype))
+    weight = half * jnp.asarray(_WEIGHTS, x.dtype)
+    angles = weight * jax.nn.sigmoid(logit) * jax.nn.sigmoid(-logit)
+    log_threshold = _log_threshold(logit, x, law, interval)
+    threshold = jnp.exp(jnp.minimum(log_threshold, _LARGEST_LOG))
+    above = jnp.where(grows, -jnp.expm1(-threshold), jnp.exp(-threshold))
     # An empty interval has no thresholds. NaN stays.
-    integral = jnp.where(length == 0.0, 0.0, length / math.pi * (inside + outside))
+    share = jnp.where(interval.length == 0.0, 0.0, interval.length / math.pi)
+    integral = jnp.where(share == 0.0, 0.0, share * jnp.sum(angles * above))
     cauchy = jnp.arctan(1.0 / x) / math.pi
     return jnp.where(at_pole & (law.beta == 0.0), cauchy, integral)
 
