@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from heavytail_optax.tail_index._arguments import check_confidence, check_samples
 from heavytail_optax.tail_index._result import normal_quantile
-from heavytail_optax.tail_index._ties import is_cut_off
+from heavytail_optax.tail_index._ties import ties_of_largest
 
 _NAME = "characteristic_function"
 # Frequencies 0.1, 0.2, ..., 1.0 in units of the inverse scale.
@@ -164,8 +164,8 @@ def characteristic_function(
 
     Returns:
       A `StableFit`, the laws being those of `tails.alpha_stable` but for the location.
-      Where the largest or the smallest draws were cut off, as `TailIndex` says, the law is
-      not stable: standard errors are infinite, and the interval goes from zero to 2.
+      Where the largest absolute values were cut off, as `TailIndex` says, the law is not
+      stable: standard errors are infinite, and the interval goes from zero to 2.
 
     Raises:
       TypeError: if an argument has the wrong type.
@@ -189,7 +189,9 @@ def characteristic_function(
     check_confidence(_NAME, confidence)
     flat = samples.reshape(-1, samples.shape[-1])
     estimates, errors = _fits(flat)
-    errors = jnp.where(is_cut_off(flat)[:, None], jnp.inf, errors)
+    errors = jnp.where(
+        ties_of_largest(jnp.abs(flat), flat.shape[-1]).is_cap[:, None], jnp.inf, errors
+    )
     shape = samples.shape[:-1]
     alpha, beta, scale, location = (x.reshape(shape) for x in estimates.T)
     alpha_error, *other_errors = (x.reshape(shape) for x in errors.T)
