@@ -124,7 +124,8 @@ def _best_k(
         return (total + _auxiliary(logs[index]), is_tied | (index[1:] < tied)), None
 
     keys = jax.random.split(key, num)
-    start = jnp.zeros(most - 1, logs.dtype), jnp.zeros(most - 1, bool)
+    never = jnp.broadcast_to(tied < 0, (most - 1,))
+    start = jnp.zeros(most - 1, logs.dtype), never
     (total, is_tied), _ = jax.lax.scan(add, start, keys)
     # Where all are equal it is zero, which says nothing of a power law.
     is_useless = is_tied | jnp.isnan(total)

@@ -60,7 +60,8 @@ def ties_of_largest(draws: jax.Array, num: jax.Array | int) -> Ties:
     # Of many draws, the two largest are found far sooner than all are counted.
     top = largest(draws, 2)
     is_tied = _is_about(top[..., 1], top[..., 0])
-    none = Ties(jnp.ones(is_tied.shape, jnp.int32), jnp.zeros(is_tied.shape, bool))
+    # Made of the draws, so that inside `shard_map` both branches are of one type.
+    none = Ties(1 + 0 * is_tied.astype(jnp.int32), is_tied & False)
     return jax.lax.cond(jnp.any(is_tied), lambda: _counted(draws, num), lambda: none)
 
 
