@@ -7,9 +7,9 @@ import jax.numpy as jnp
 
 from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax.tail_index._arguments import check_confidence, check_draws
-from heavytail_optax.tail_index._centring import less_median
+from heavytail_optax.tail_index._centring import as_samples, less_median
 from heavytail_optax.tail_index._result import normal_quantile
-from heavytail_optax.tail_index._ties import is_cut_off
+from heavytail_optax.tail_index._ties import ties_of_largest
 
 _NAME = "characteristic_function"
 # Frequencies 0.1, 0.2, ..., 1.0 in units of the inverse scale.
@@ -160,6 +160,19 @@ def _fit(samples: jax.Array) -> tuple[jax.Array, jax.Array]:
 _fits = jax.jit(jax.vmap(_fit))
 
 
+def _is_cut_off(centred: jax.Array, samples: jax.Array) -> jax.Array:
+    """Whether the largest absolute values were cut off; one value for each row.
+
+    They are equal at one end at least of the centred draws, too: far from zero, draws
+    are equal for want of digits.
+    """
+    sizes = jnp.abs(samples).reshape(centred.shape)
+    size = sizes.shape[-1]
+    at_an_end = ties_of_largest(centred, size).count > 1
+    at_an_end |= ties_of_largest(-centred, size).count > 1
+    return ties_of_largest(sizes, size).is_cap & at_an_end
+
+
 @on_auto_axes
 def characteristic_function(
     samples: Any, *, axis: int | None = -1, confidence: float = 0.95
@@ -187,8 +200,8 @@ def characteristic_function(
       A `StableFit`, the laws being those of `tails.alpha_stable` but for the location.
       NaN where a draw is not finite, and where the quartiles are equal, as where most of
       the draws are the same number: no stable law has such a mass.
-      Where the largest or the smallest draws were cut off, as `TailIndex` says, the law is
-      not stable: standard errors are infinite, and the interval goes from zero to 2.
+      Where the largest absolute values were cut off, as `TailIndex` says, the law is not
+      stable: standard errors are infinite, and the interval goes from zero to 2.
 
     Raises:
       TypeError: if an argument has the wrong type.
@@ -213,7 +226,7 @@ def characteristic_function(
     samples, centre = less_median(draws)
     flat = samples.reshape(-1, samples.shape[-1])
     estimates, errors = _fits(flat)
-    errors = jnp.where(is_cut_off(flat)[:, None], jnp.inf, errors)
+    errors = jnp.where(_is_cut_off(flat, as_samples(draws))[:, None], jnp.inf, errors)
     shape = samples.shape[:-1]
     alpha, beta, scale, location = (x.reshape(shape) for x in estimates.T)
     alpha_error, *other_errors = (x.reshape(shape) for x in errors.T)

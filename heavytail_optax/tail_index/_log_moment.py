@@ -10,7 +10,7 @@ from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax._validation import check_count, is_integer
 from heavytail_optax.tail_index._arguments import check_confidence, check_samples
 from heavytail_optax.tail_index._result import inverse_or_infinity, normal_quantile
-from heavytail_optax.tail_index._ties import is_cut_off
+from heavytail_optax.tail_index._ties import ties_of_largest
 
 _NAME = "log_moment"
 
@@ -106,8 +106,8 @@ def log_moment(
 
     Returns:
       A `LogMoment`; each field has the shape of the samples without the axis. Where the
-      largest or the smallest draws were cut off, as `TailIndex` says, the law is not
-      stable, and the interval goes from zero to infinity.
+      largest absolute values were cut off, as `TailIndex` says, the law is not stable,
+      and the interval goes from zero to infinity.
 
     Raises:
       TypeError: if an argument has the wrong type.
@@ -137,7 +137,9 @@ def log_moment(
         check_count(_NAME, "block_size", block_size, 2)
     check_confidence(_NAME, confidence)
     result = _log_moment(samples, block_size, confidence)
-    is_cap = is_cut_off(samples) & ~jnp.isnan(result.estimate)
+    is_cap = ties_of_largest(jnp.abs(samples), samples.shape[-1]).is_cap & ~jnp.isnan(
+        result.estimate
+    )
     return result._replace(
         standard_error=jnp.where(is_cap, jnp.inf, result.standard_error),
         lower=jnp.where(is_cap, 0.0, result.lower),

@@ -10,6 +10,7 @@ from heavytail_optax._plot_axes import plot_axes
 from heavytail_optax._validation import check_count, value_error
 from heavytail_optax.tail_index._arguments import check_draws
 from heavytail_optax.tail_index._hill import hill, hill_path
+from heavytail_optax.tail_index._ties import num_tied
 
 _FEWEST_SHOWN = 5  # the interval of fewer is off every scale
 _BAND_PLACES = 200
@@ -60,6 +61,7 @@ def plot_hill(samples: Any, max_k: int | None = None, *, axes: Any = None) -> An
     no index to read off, and where there is one, `assess_tail` says whether it means
     anything.
     The intervals allow for bias: where the line leaves the band, the estimate is biased.
+    Where there is no band, the largest draws were cut off, or no index fits.
 
     Args:
       samples: floating array, all of it one sample: norms, or absolute values.
@@ -86,7 +88,8 @@ def plot_hill(samples: Any, max_k: int | None = None, *, axes: Any = None) -> An
     axes = plot_axes("plot_hill", axes)
     path = hill_path(descending, max_k)
     k, alpha = np.asarray(path.k), np.asarray(path.estimate)
-    few = k < _FEWEST_SHOWN
+    # Among clipped draws the estimates are off every scale, too.
+    few = k < max(_FEWEST_SHOWN, 2 * int(num_tied(descending)))
     top = axes.get_ylim()[1] if axes.has_data() else 0.0
     axes.plot(k[~few], alpha[~few])
     ends = _intervals(descending[: max_k + 1], k[~few])

@@ -5,7 +5,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax.tail_index._arguments import check_samples
+from heavytail_optax.tail_index._order_statistics import are_few_of_many, largest
 
 # Clipped norms are equal only to a few units in the last place of float32.
 _ROUNDING = 2.0**-20
@@ -25,9 +27,23 @@ class Ties(NamedTuple):
     is_cap: jax.Array
 
 
-def _is_about(draws: jax.Array, largest: jax.Array) -> jax.Array:
-    room = _ROUNDING * jnp.abs(largest)
-    return draws >= largest - jnp.where(jnp.isfinite(room), room, 0.0)
+def _is_about(draws: jax.Array, top: jax.Array) -> jax.Array:
+    room = _ROUNDING * jnp.abs(top)
+    return draws >= top - jnp.where(jnp.isfinite(room), room, 0.0)
+
+
+def _counted(draws: jax.Array, num: jax.Array | int) -> Ties:
+    top = jnp.max(draws, axis=-1, keepdims=True)
+    is_largest = _is_about(draws, top)
+    rest = jnp.where(is_largest, -jnp.inf, draws)
+    is_next = _is_about(rest, jnp.max(rest, axis=-1, keepdims=True)) & ~is_largest
+    count = jnp.sum(is_largest, axis=-1, dtype=jnp.int32)
+    count = jnp.clip(count, 1, jnp.maximum(num, 1)).astype(jnp.int32)
+    num_next = jnp.minimum(jnp.sum(is_next, axis=-1, dtype=jnp.int32), num - count)
+    is_cap = (count > 1) & (count > num_next) & (count < num)
+    # On a CPU, the maximum over one axis of several may pass over NaN.
+    is_cap &= jnp.isfinite(top[..., 0]) & ~jnp.any(jnp.isnan(draws), axis=-1)
+    return Ties(count, is_cap)
 
 
 # One program a shape: the operations one by one take far longer to compile.
@@ -40,23 +56,14 @@ def ties_of_largest(draws: jax.Array, num: jax.Array | int) -> Ties:
       num: how many are looked at; an integer, or int32 of the shape of the batch.
     """
     draws = jax.lax.stop_gradient(draws)
-    largest = jnp.max(draws, axis=-1, keepdims=True)
-    is_largest = _is_about(draws, largest)
-    rest = jnp.where(is_largest, -jnp.inf, draws)
-    is_next = _is_about(rest, jnp.max(rest, axis=-1, keepdims=True)) & ~is_largest
-    count = jnp.sum(is_largest, axis=-1, dtype=jnp.int32)
-    count = jnp.clip(count, 1, jnp.maximum(num, 1)).astype(jnp.int32)
-    num_next = jnp.minimum(jnp.sum(is_next, axis=-1, dtype=jnp.int32), num - count)
-    is_cap = (count > 1) & (count > num_next) & (count < num)
-    # On a CPU, the maximum over one axis of several may pass over NaN.
-    is_cap &= jnp.isfinite(largest[..., 0]) & ~jnp.any(jnp.isnan(draws), axis=-1)
-    return Ties(count, is_cap)
-
-
-def is_cut_off(draws: jax.Array) -> jax.Array:
-    """Whether draws were cut off at either end, along the last axis."""
-    size = draws.shape[-1]
-    return ties_of_largest(draws, size).is_cap | ties_of_largest(-draws, size).is_cap
+    if not are_few_of_many(2, draws.shape[-1]):
+        return _counted(draws, num)
+    # Of many draws, the two largest are found far sooner than all are counted.
+    top = largest(draws, 2)
+    is_tied = _is_about(top[..., 1], top[..., 0])
+    # Made of the draws, so that inside `shard_map` both branches are of one type.
+    none = Ties(1 + 0 * is_tied.astype(jnp.int32), is_tied & False)
+    return jax.lax.cond(jnp.any(is_tied), lambda: _counted(draws, num), lambda: none)
 
 
 def first_of_ties(descending: jax.Array) -> jax.Array:
@@ -97,6 +104,7 @@ def parting_no_ties(k: jax.Array, last: jax.Array, least: jax.Array | int) -> ja
     return jnp.where((before >= least) & (is_nearer | ~is_known), before, after)
 
 
+@on_auto_axes
 def num_tied(samples: Any, *, axis: int | None = -1) -> jax.Array:
     r"""How many of the largest draws are equal: 1 for a continuous law.
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from public_samples import BLACKOUTS
+from public_samples import BLACKOUTS, SURNAMES
 from statistical_checks import FALSE_ALARM_RATE, means_p_value
 
 import heavytail_optax as hto
@@ -42,6 +42,112 @@ def test_the_published_threshold_of_the_blackouts():
     assert f"{density:.1f}" == "2.3"
     # The package `powerlaw`, version 2.0.0, gives 2.27264 and 0.15.
     np.testing.assert_allclose(density, 2.27264, atol=1e-4)
+
+
+def test_the_published_threshold_of_the_surnames():
+    """The same table: xmin 111.92 (thousand), 2.5, n_tail 239.
+
+    Of 2,753 draws there are 152 values: from the threshold on all draws count.
+    """
+    choice = TI.choose_k_by_distance(jnp.asarray(SURNAMES, jnp.float32), min_k=2)
+    assert choice.index.threshold == 111_919.0
+    assert choice.k == 238
+    assert f"{1 + choice.index.estimate * 239 / 238:.1f}" == "2.5"
+    # By hand: the largest distance at a step's lower or upper side, of all 239.
+    tail = SURNAMES[:239]
+    alpha = 1 / np.log(tail / tail[-1]).mean()
+    values, counts = np.unique(tail, return_counts=True)
+    upper = np.cumsum(counts) / 239
+    model = 1 - (values / tail[-1]) ** -alpha
+    apart = np.maximum(np.abs(model - upper), np.abs(model - upper + counts / 239))
+    np.testing.assert_allclose(choice.criterion, apart.max(), rtol=1e-4)
+    # The package `powerlaw`, version 2.0.0, looks at one side: 2,280 draws from 14,923.
+    one_sided = []
+    for size in (239, 2280):
+        tail = SURNAMES[:size]
+        model = 1 - (np.unique(tail) / tail[-1]) ** (
+            -1 / np.log(tail / tail[-1]).mean()
+        )
+        below = np.searchsorted(np.sort(tail), np.unique(tail)) / size
+        one_sided.append(np.max(np.abs(model - below)))
+    assert one_sided[1] < one_sided[0]
+    assert one_sided[1] < 338 / 2280  # the step at the threshold, which a law has not
+
+
+def tied_distance(descending, k):
+    """Of the draws from X_(k+1) on, all of them where it has equals."""
+    is_tied = descending[k] == descending[k - 1]
+    tail = descending[: k + is_tied]
+    model = (tail / descending[k]) ** (-1.0 / np.log(tail / descending[k]).mean())
+    first = np.asarray([np.sum(tail > x) for x in tail]) / tail.size
+    last = np.asarray([np.sum(tail >= x) for x in tail]) / tail.size
+    return max(np.max(model - first), np.max(last - model))
+
+
+@pytest.mark.parametrize("num_points", [50, 500])
+def test_tied_draws_against_brute_force(num_points):
+    """Steps are seen whole even where few ranks are looked at."""
+    draws = np.random.default_rng(1).pareto(1.2, (2, 500)) + 1.0
+    draws = np.ceil(3.0 * draws)
+    got = TI.choose_k_by_distance(
+        jnp.asarray(draws, jnp.float32), num_candidates=500, num_points=num_points
+    )
+    for row in range(2):
+        descending = -np.sort(-draws[row])
+        ends = np.flatnonzero(np.append(descending[:-1] != descending[1:], True))
+        ends = ends[ends >= 10]
+        expected = np.asarray([tied_distance(descending, k) for k in ends])
+        assert got.k[row] in ends
+        slack = 1e-4 if num_points == 500 else 0.02
+        place = np.flatnonzero(ends == int(got.k[row]))[0]
+        assert expected[place] < expected.min() + slack
+        np.testing.assert_allclose(got.criterion[row], expected[place], atol=slack)
+
+
+CHOICES = {
+    "bootstrap": functools.partial(TI.choose_k_by_bootstrap, key=0, num_resamples=20),
+    "distance": functools.partial(TI.choose_k_by_distance, num_candidates=60),
+}
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_no_choice_parts_equal_draws(name):
+    draws = jnp.abs(hto.tails.student_t(1.5).sample(jax.random.key(5), (6, 2000)))
+    rounded = jnp.round(2.0 * draws)
+    choice = CHOICES[name](rounded)
+    descending = -np.sort(-np.asarray(rounded), axis=-1)
+    for k in (np.asarray(choice.k), np.asarray(choice.interval_k)):
+        at = np.take_along_axis(descending, k[:, None], axis=-1)
+        behind = np.take_along_axis(descending, k[:, None] + 1, axis=-1)
+        assert (at > behind).all()
+    # And where max_k itself has equals behind it.
+    few = CHOICES[name](rounded, max_k=300)
+    k = np.asarray(few.k)
+    assert (k <= 300).all()
+    at = np.take_along_axis(descending, k[:, None], axis=-1)
+    assert (at > np.take_along_axis(descending, k[:, None] + 1, axis=-1)).all()
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_no_choice_is_within_the_clipped_draws(name):
+    draws = jnp.abs(hto.tails.student_t(1.5).sample(jax.random.key(6), (6, 2000)))
+    bounds = jnp.sort(draws, axis=-1)[:, -20:-19]
+    noise = 1e-7 * jax.random.normal(jax.random.key(7), draws.shape)
+    for clipped in (
+        jnp.minimum(draws, bounds),
+        jnp.minimum(draws, bounds) * (1 + noise),
+    ):
+        choice = CHOICES[name](clipped)
+        np.testing.assert_array_equal(choice.index.num_tied, 20)
+        assert (choice.k >= 20).all()
+        assert jnp.isfinite(choice.criterion).all()
+        # A cap leaves no interval; the draws before they were clipped have one.
+        assert (choice.index.lower == 0.0).all()
+        assert (choice.index.upper == jnp.inf).all()
+    assert (CHOICES[name](draws).index.upper < 9.0).all()
+    # Where all that may be chosen are equal, there is nothing to choose.
+    most = CHOICES[name](jnp.minimum(draws, 1.0), max_k=50)
+    assert jnp.isnan(most.index.estimate).all()
 
 
 def test_distance_against_brute_force():
