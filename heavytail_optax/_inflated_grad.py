@@ -234,8 +234,8 @@ def tail_inflated_grad(
       `key` is a new one in each step, equal on all devices. `step` is needed where
       `scale` or `tail` is a schedule. `masks` is a tuple with one entry for each batch:
       None, or an array of shape (n,) that is false on padding, whose loss must be
-      finite; with nothing but padding, value and gradient are zero, and where `balanced`
-      is left one example, the gradient is the plain one. `value` is the plain
+      finite; with nothing but padding, value and gradient are zero, and if
+      they leave `balanced` one example, the gradient is the plain one. `value` is the plain
       mean loss over SB.
 
     Raises:

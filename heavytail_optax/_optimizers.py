@@ -105,8 +105,8 @@ def truncated_heavy_tailed_sgd(
       axis_name: as in `truncate_update_norm`; only inside `shard_map` or `pmap` with
         sharded parameters.
 
-    A learning rate, `momentum` or `weight_decay` that is traced, or given by a schedule,
-    makes the update NaN where it is out of its range.
+    A traced value that is out of its range makes the update NaN, and so does such a
+    learning rate from a schedule.
 
     Returns:
       The chain of noise, weight decay, momentum, learning rate and truncation.

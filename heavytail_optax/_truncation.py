@@ -102,8 +102,8 @@ def truncate_update_norm(
 
     Args:
       max_norm: the bound b, in units of the parameters: a positive number, infinity
-        for no truncation, an array of shape (), or a schedule (step -> bound). Where an
-        array or a schedule is 0, so is the update, as with a learning rate of 0:
+        for no truncation, a JAX array of shape (), or a schedule (step -> bound). Where
+        such an array or a schedule is 0, so is the update, as with a learning rate of 0:
         infinite entries become 0, too. Where it is negative or NaN, the update is NaN;
         down to -1e-6 it counts as 0, which a schedule may miss by rounding.
       axis_name: only for code inside `shard_map` or `pmap` in which the parameters

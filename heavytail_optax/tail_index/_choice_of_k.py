@@ -28,9 +28,9 @@ _BOOTSTRAP, _DISTANCE = "choose_k_by_bootstrap", "choose_k_by_distance"
 class ChosenK(NamedTuple):
     """A choice of k, and Hill's estimate with it.
 
-    No k parts equal draws: all that equal the threshold but one are among the k largest,
-    unless there are more than `max_k`. Nor are the k + 1 largest all equal, unless those
-    of the largest `max_k` are.
+    Equal draws are never split: of those equal to the threshold, only the threshold itself
+    is not among the k, unless there are more than `max_k` of them. Nor are the k + 1
+    largest all equal, unless the largest `max_k` are.
 
     Attributes:
       k: how many of the largest draws to use; shape of the batch, dtype=int32.
@@ -38,8 +38,8 @@ class ChosenK(NamedTuple):
         as chance, and it was chosen by looking at the draws. So the interval is not one
         of these k draws: it is that of `extended_pareto` with the `interval_k` largest.
         It may leave the estimate out, which then is biased.
-      interval_k: `k^(3/4)`, but at least ten, or k if that is less, and then the nearest
-        that parts no equal draws; dtype=int32.
+      interval_k: `k^(3/4)`, but at least ten, or k if that is less, moved to the
+        nearest that does not split equal draws; dtype=int32.
       criterion: what was made small: the Kolmogorov-Smirnov distance, or the bootstrap
         mean square of the auxiliary statistic in the larger resample, in units of
         gamma^4.
@@ -299,17 +299,17 @@ def choose_k_by_distance(
     It is the choice of Clauset, Shalizi and Newman, whose n_tail is k + 1. All draws that
     equal the threshold belong to the tail, so that no k parts equal draws, and the step
     there counts with its whole height. Of the American surnames, 2,753 draws of 152
-    values, it takes the 239 from 111,919 on, as they do. The `powerlaw` package does nearly
-    the same on draws without ties; on others its version 2.0 looks at the share strictly
-    below each value only, so that any number of draws at the threshold costs nothing: of
-    the surnames it takes the 2,280 from 14,923 on, 338 of which are just that.
+    values, it takes the 239 from 111,919 on, as they do. The `powerlaw` package makes nearly
+    the same choice where no draws are equal. On others it does not: its version 2.0 leaves
+    the draws that equal the threshold out of the distance. Of the surnames it takes the
+    2,280 from 14,923 on, of which 338 equal 14,923.
 
     Args:
       samples: floating array.
       min_k: the smallest k to consider.
       max_k: the largest; by default n - 1, 100,000 at most.
       num_candidates: how many values of k are compared, evenly in log k; all of them
-        where there are no more. Each is moved on to the next that parts no equal draws.
+        where there are no more. Each is moved on to the next that does not split equal draws.
       num_points: at how many ranks a distance is computed, evenly among the k; all of
         them where there are no more. What the ranks between add to a distance is of
         the order of `1 / sqrt(num_points)` of it.

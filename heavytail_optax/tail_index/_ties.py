@@ -9,8 +9,15 @@ from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax.tail_index._arguments import check_samples
 from heavytail_optax.tail_index._order_statistics import are_few_of_many, largest
 
-# Clipped norms are equal only to a few units in the last place of float32.
-_ROUNDING = 2.0**-20
+# Clipped norms are equal only to a few units in the last place, of float32 often also
+# where they are float64 now. Far from zero, that is much of the spread of float64 draws.
+_UNITS = 8.0
+_OF_SPREAD = 2.0**-20
+# A cap has at least so many equal draws. Two are equal by chance too often: in every
+# third sample drawn with replacement.
+_FEWEST_OF_CAP = 3
+# And more than twice as many as are equal at any of the next values.
+_NEXT_VALUES = 8
 
 
 class Ties(NamedTuple):
@@ -18,29 +25,38 @@ class Ties(NamedTuple):
 
     Attributes:
       count: how many draws equal the largest, itself included. dtype=int32.
-      is_cap: whether there are several, and more than equal the next value. A smooth law
-        that was rounded mostly has fewer equal draws the farther out one looks. False if
-        all draws that are looked at are equal, or one is infinite or NaN. dtype=bool.
+      is_cap: whether there are three or more, and more than twice as many as equal any of
+        the next eight values: draws that were rounded, or drawn with replacement, are
+        equal there too. False if all draws that are looked at are equal, or one is
+        infinite or NaN. dtype=bool.
     """
 
     count: jax.Array
     is_cap: jax.Array
 
 
-def _is_about(draws: jax.Array, top: jax.Array) -> jax.Array:
-    room = _ROUNDING * jnp.abs(top)
-    return draws >= top - jnp.where(jnp.isfinite(room), room, 0.0)
+def _room(draws: jax.Array, top: jax.Array) -> jax.Array:
+    """The difference from `top` up to which a draw equals it."""
+    size = jnp.abs(top)
+    spread = jnp.minimum(top - jnp.min(draws, axis=-1, keepdims=True), size)
+    room = jnp.maximum(_UNITS * jnp.finfo(draws.dtype).eps * size, _OF_SPREAD * spread)
+    return jnp.where(jnp.isfinite(room), room, 0.0)
 
 
 def _counted(draws: jax.Array, num: jax.Array | int) -> Ties:
     top = jnp.max(draws, axis=-1, keepdims=True)
-    is_largest = _is_about(draws, top)
-    rest = jnp.where(is_largest, -jnp.inf, draws)
-    is_next = _is_about(rest, jnp.max(rest, axis=-1, keepdims=True)) & ~is_largest
+    room = _room(draws, top)
+    is_largest = draws >= top - room
+    rest, most_next = jnp.where(is_largest, -jnp.inf, draws), 0
+    for _ in range(_NEXT_VALUES):
+        is_next = rest >= jnp.max(rest, axis=-1, keepdims=True) - room
+        is_next &= rest > -jnp.inf
+        most_next = jnp.maximum(most_next, jnp.sum(is_next, axis=-1, dtype=jnp.int32))
+        rest = jnp.where(is_next, -jnp.inf, rest)
     count = jnp.sum(is_largest, axis=-1, dtype=jnp.int32)
     count = jnp.clip(count, 1, jnp.maximum(num, 1)).astype(jnp.int32)
-    num_next = jnp.minimum(jnp.sum(is_next, axis=-1, dtype=jnp.int32), num - count)
-    is_cap = (count > 1) & (count > num_next) & (count < num)
+    most_next = jnp.minimum(most_next, num - count)
+    is_cap = (count >= _FEWEST_OF_CAP) & (count > 2 * most_next) & (count < num)
     # On a CPU, the maximum over one axis of several may pass over NaN.
     is_cap &= jnp.isfinite(top[..., 0]) & ~jnp.any(jnp.isnan(draws), axis=-1)
     return Ties(count, is_cap)
@@ -60,7 +76,7 @@ def ties_of_largest(draws: jax.Array, num: jax.Array | int) -> Ties:
         return _counted(draws, num)
     # Of many draws, the two largest are found far sooner than all are counted.
     top = largest(draws, 2)
-    is_tied = _is_about(top[..., 1], top[..., 0])
+    is_tied = top[..., 1] >= top[..., 0] - _room(draws, top[..., :1])[..., 0]
     # Made of the draws, so that inside `shard_map` both branches are of one type.
     none = Ties(1 + 0 * is_tied.astype(jnp.int32), is_tied & False)
     return jax.lax.cond(jnp.any(is_tied), lambda: _counted(draws, num), lambda: none)
@@ -111,10 +127,11 @@ def num_tied(samples: Any, *, axis: int | None = -1) -> jax.Array:
     .. math:: m = \#\{i : X_i \ge X_{(1)} - 2^{-20} |X_{(1)}|\},
 
     that is, equal up to a millionth, since clipped norms are equal up to rounding only.
-    Several equal largest draws say that all that was larger was cut off, or that the
-    draws are rounded. Where more draws equal the largest than equal the next value, they
-    count as cut off, and no estimator here gives them an interval: the law farther out
-    was not seen.
+    (Of float64 draws far from zero, a millionth of their spread.) Several equal largest
+    draws say that all that was larger was cut off, or that the draws are rounded or were
+    drawn with replacement. Three or more, and more than twice as many as are equal at any
+    of the next eight values, count as cut off. No estimator here gives those an interval:
+    the law farther out was not seen.
 
     Args:
       samples: floating array. Pass absolute values if both sides matter.

@@ -55,8 +55,8 @@ def assess_tracked(
         left_out = int(tracked.tail_non_finite[row])
         if left_out:
             reason = (
-                f"{left_out} noise vectors of {left_out + int(tracked.tail_seen[row])} "
-                "are not finite, and left out."
+                f"Of {left_out + int(tracked.tail_seen[row])} noise vectors, {left_out} "
+                "with a NaN or an infinity were left out."
             )
             reasons = (*assessment.reasons, reason)
             assessment = assessment._replace(reasons=reasons)

@@ -207,7 +207,10 @@ def _reason_of_no_use(
         )
     tied, is_cap = ties_of_largest(descending, k + 1)
     if tied > k:
-        return "The largest draws are all equal."
+        return (
+            f"The {k + 1} largest draws are all equal, at {float(descending[0]):.6g}: were "
+            "they clipped?"
+        )
     if is_cap:
         return (
             f"{int(tied)} of the largest draws are equal, at {float(descending[0]):.6g}: "

@@ -134,7 +134,7 @@ def probability_beyond(
     x: jax.Array, of_positive: Callable[[jax.Array], jax.Array]
 ) -> jax.Array:
     """`P(|Z| > x)` for any x, from a function that takes positive x: 1 up to zero."""
-    probability = of_positive(jnp.where(x > 0.0, x, 1.0))
+    probability = jnp.minimum(of_positive(jnp.where(x > 0.0, x, 1.0)), 1.0)
     return jnp.where(x > 0.0, probability, jnp.where(jnp.isnan(x), jnp.nan, 1.0))
 
 

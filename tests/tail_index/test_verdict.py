@@ -131,7 +131,7 @@ OF_NO_USE = {
     "Only 0 of the largest draws are positive in float32, and 21 are needed.": -jnp.ones(
         100
     ),
-    "The largest draws are all equal.": jnp.ones(100),
+    "The 21 largest draws are all equal, at 1: were they clipped?": jnp.ones(100),
     "With fewer than 30 of the largest draws no test has any power.": jnp.arange(100.0),
 }
 

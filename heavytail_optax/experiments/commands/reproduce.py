@@ -45,8 +45,9 @@ class ReproduceCommand:
     Without options: all methods of the paper on handwritten digits, in a few minutes.
     What is done is skipped, so that the same command goes on after Ctrl-C or a kill, and
     with more --methods or --seeds adds to what is there. --data-dir, --devices and
-    --tensorboard are then those of the last time, where they are not given again. heavytail report DIRECTORY
-    shows the table at any time. The preset may also be given as the first word.
+    --tensorboard are then those of the last time, where they are not given again.
+    heavytail report DIRECTORY shows the table at any time. The preset may also be given
+    as the first word.
 
     Attributes:
       preset: The task, and where all settings come from that are not given.

@@ -201,7 +201,7 @@ def _train(command: TrainCommand, arguments: Sequence[str], program: str) -> int
     if any(result.status == "interrupted" for result in results):
         resume = [*program.split(), "train", "--resume", str(directory)]
         if command.cluster.distributed:
-            console.print("The other processes: each with its own --process-id.")
+            console.print("Run this in each process, with its own --process-id.")
         go_on = shlex.join([*resume, *cluster_arguments(command.cluster)])
         console.print(f"To go on: {go_on}", highlight=False, soft_wrap=True)
         # Another process may have had the signal.

@@ -96,7 +96,7 @@ def measure_run(
 def ask_again(
     directory: pathlib.Path, method: MethodName, names: Sequence[MeasureName]
 ) -> None:
-    """Has `measure_run` measure anew what is there, until when it stays in reports.
+    """Marks what is there to be measured again; reports show it until then.
 
     Args:
       directory: of the run, locked by this process.

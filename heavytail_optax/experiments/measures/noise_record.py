@@ -35,7 +35,7 @@ def write_noise(
 
 
 def ask_noise_again(path: pathlib.Path) -> None:
-    """Has what is kept measured again, until when it stays in tables.
+    """Marks what is kept to be measured again; tables show it until then.
 
     Args:
       path: of the file, which need not be there; the run is locked by this process.

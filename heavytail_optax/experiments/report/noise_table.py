@@ -68,8 +68,8 @@ _NOTES = (
         "Hill: tail index from the k largest of so many independent draws, with its 95% "
         "interval, which allows for bias; of use only where the verdict is heavy-tailed. "
         "Where the interval leaves it out, the estimate is biased; with none, no power law "
-        "fits; from 0 to inf, the largest draws are equal, as clipped ones are. The norm is that of "
-        "g_i - g, of a small batch's gradient and that of all training images; the other "
+        "fits; from 0 to inf, the largest draws are equal, as clipped ones are. The norm is "
+        "that of g_i - g, of a small batch's gradient and that of all training images; the other "
         "two are absolute values along a direction drawn once, and of a coordinate drawn "
         "for each batch."
     ),
