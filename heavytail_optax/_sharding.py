@@ -25,7 +25,15 @@ def spec_of(x: jax.Array, *spec: object) -> jax.sharding.NamedSharding | None:
     None itself where the compiler chooses.
     """
     sharding = explicit_sharding(x)
-    return sharding and jax.sharding.NamedSharding(sharding.mesh, jax.P(*spec))
+    if sharding is None:
+        return None
+    return jax.sharding.NamedSharding(sharding.mesh, jax.P(*spec))
+
+
+def stacked_sharding(x: jax.Array) -> jax.sharding.NamedSharding | None:
+    """The sharding of several arrays like x behind one first axis, or None."""
+    sharding = explicit_sharding(x)
+    return None if sharding is None else spec_of(x, None, *sharding.spec)
 
 
 def replicated(x: jax.Array) -> jax.Array:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import sharding
 from collectives import collectives
 from transformations import DISTINCT
 
@@ -361,3 +362,254 @@ def test_the_optimiser_in_shard_map_bounds_the_whole_step():
     assert len(set(np.asarray(norms).tolist())) == 1
     assert norms[0] > 0.25
     np.testing.assert_allclose(norm64(updates), 0.25, rtol=4 * EPS)
+
+
+# Tail inflation and the laboratory, with examples and parameters spread over devices
+
+
+SPREAD = {"in": jax.P(None, "model"), "out": jax.P("model", None)}
+INPUTS = jax.random.normal(jax.random.key(1), (16, 3))
+TARGETS = jnp.sin(jnp.arange(32.0)).reshape(16, 2)
+LAYERS = {
+    "in": jax.random.normal(jax.random.key(2), (3, 64)),
+    "out": jnp.linspace(-1.0, 1.0, 128).reshape(64, 2),
+}
+
+
+def predict(params, inputs):
+    hidden = jnp.tanh(inputs @ params["in"])
+    return jnp.sum(hidden[:, :, None] * params["out"][None], axis=1)
+
+
+def losses_and_outputs(params, batch):
+    inputs, targets = batch
+    outputs = predict(params, inputs)
+    return jnp.mean((outputs - targets) ** 2, axis=-1), outputs
+
+
+def inflated(scheme, num_batches, **settings):
+    """A case: the tail-inflated gradient, with LB three times as large as SB."""
+    grad_fn = hto.tail_inflated_grad(
+        *(losses_and_outputs, hto.tails.pareto(1.4), 0.5),
+        scheme=scheme,
+        has_aux=True,
+        **settings,
+    )
+
+    def case(params, batch):
+        batches = [batch] * num_batches
+        if num_batches > 1:
+            batches[-1] = jax.tree.map(lambda x: jnp.concatenate([x, 2 * x, -x]), batch)
+        return grad_fn(jax.random.key(3), params, *batches)
+
+    return case
+
+
+def masked(params, batch):
+    grad_fn = hto.tail_inflated_grad(losses_and_outputs, TAIL, 0.5, has_aux=True)
+    mask = batch[1][:, 0] > 0.0
+    return grad_fn(jax.random.key(3), params, batch, masks=(mask,))
+
+
+def weights(scheme, **arguments):
+    def case(params, batch):
+        small, large = batch[1][:, 0] > 0.0, batch[1][:, 1] > 0.0
+        if scheme != "balanced":
+            arguments["large"] = large
+        return hto.tail_inflation_weights(2.0, small=small, scheme=scheme, **arguments)
+
+    return case
+
+
+def by_groups(params, batch):
+    """A gradient of each pair of examples, inflated by the factor of the pair."""
+    factors = hto.group_inflation_factors(3.0, num_groups=8, key=0)
+    pairs = jax.tree.map(lambda x: x.reshape(8, 2, *x.shape[1:]), batch)
+
+    def mean_loss(params, factors, pairs):
+        losses, _ = jax.vmap(losses_and_outputs, in_axes=(None, 0))(params, pairs)
+        return jnp.mean(factors * jnp.mean(losses, axis=1))
+
+    return jax.grad(mean_loss)(params, factors, pairs)
+
+
+def of_half(params, batch):
+    """The update by noise of the gradient, that of half of the batch less the other."""
+    transformation = hto.inflate_gradient_noise(hto.tails.pareto(1.4), 0.5, key=0)
+
+    def gradient(sign):
+        signs = jnp.where(batch[1][:, 0] > 0.0, 1.0, sign)
+        return jax.grad(
+            lambda params: jnp.mean(signs * losses_and_outputs(params, batch)[0])
+        )(params)
+
+    state = transformation.init(params)
+    return transformation.update(
+        gradient(1.0), state, params, gradient_noise=gradient(-1.0)
+    )
+
+
+INFLATION = {
+    **{
+        f"tail_inflated_grad/{scheme}_{size}": inflated(
+            scheme, num_batches, microbatch_size=size
+        )
+        for scheme, num_batches in (("independent", 3), ("shared", 2), ("balanced", 1))
+        for size in (None, 8, 5)
+    },
+    "tail_inflated_grad/gated": inflated(
+        *("independent", 3), inflate_above=0.3, microbatch_size=8
+    ),
+    "tail_inflated_grad/masked": masked,
+    "tail_inflation_weights/balanced": weights("balanced", key=0),
+    "tail_inflation_weights/shared": weights("shared"),
+    "tail_inflation_weights/independent": weights("independent"),
+    "group_inflation_factors": by_groups,
+    "inflate_gradient_noise": of_half,
+}
+
+
+def test_every_public_function_is_in_a_table():
+    transformations = {case.factory.__name__ for case in DISTINCT}
+    tables = sharding.names_of(INFLATION) | transformations
+    assert sharding.public_functions(hto) <= tables
+    assert sharding.names_of(LABORATORY) == sharding.public_functions(hto.dynamics)
+
+
+def check_inflation(name, kind, parts, *, compiled, set_mesh):
+    """Equal but for rounding, of which the largest weights are 3 to 10 times a mean's."""
+    mesh = sharding.make_mesh(kind)
+    batch = (INPUTS, TARGETS)
+    arguments = (
+        sharding.place(mesh, LAYERS, SPREAD if "params" in parts else jax.P()),
+        sharding.place(mesh, batch, jax.P("data" if "data" in parts else None)),
+    )
+    case = INFLATION[name]
+    got, sent = sharding.run(
+        case, arguments, mesh, compiled=compiled, set_mesh=set_mesh
+    )
+    sharding.assert_equal_up_to(64 * EPS, got, jax.jit(case)(LAYERS, batch))
+    return sent
+
+
+@pytest.mark.parametrize("name", INFLATION)
+def test_inflation_on_an_explicit_mesh(name):
+    """Neither parameters nor examples are put together, masks excepted."""
+    sent = check_inflation(
+        *(name, "explicit", ("params", "data")), compiled=True, set_mesh=False
+    )
+    sent.pop("all-reduce", None)
+    largest = max((size for sizes in sent.values() for size in sizes), default=0)
+    assert largest <= INPUTS.shape[0], sent
+
+
+@pytest.mark.parametrize(
+    "name", ["tail_inflated_grad/shared_None", "tail_inflated_grad/balanced_5"]
+)
+def test_inflation_on_an_explicit_mesh_without_jit(name):
+    check_inflation(
+        *(name, "explicit", ("params", "data")), compiled=False, set_mesh=True
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["set", "jit", "jit_set"])
+@pytest.mark.parametrize("kind", sharding.KINDS)
+@pytest.mark.parametrize("parts", [("params",), ("data",), ("params", "data")])
+@pytest.mark.parametrize("name", INFLATION)
+def test_inflation_however_sharded(name, parts, kind, mode):
+    compiled, set_mesh = mode.startswith("jit"), mode.endswith("set")
+    check_inflation(name, kind, parts, compiled=compiled, set_mesh=set_mesh)
+
+
+def values_at(landscape):
+    """A case: what a landscape says of points on the line, or of pairs of them."""
+
+    def case(line, plane):
+        points = line if landscape.dimension is None else plane
+        return (
+            jax.vmap(landscape.value)(points),
+            jax.vmap(landscape.gradient)(points),
+            landscape.field_of(points),
+            landscape.values_at(points),
+        )
+
+    return case
+
+
+FIELD = hto.dynamics.quadratic(1.0, 0.3, 0.4)
+SQUARE = hto.dynamics.product([FIELD, hto.dynamics.quadratic(2.0, 0.4, 0.6)])
+STEPS = hto.dynamics.sgd_process(1e-2, 0.5, TAIL, 0.5)
+LAW = {"tail": TAIL, "scale": 0.5, "max_norm": 0.25}
+
+
+def optimizer_of_a_chain(key):
+    return hto.truncated_heavy_tailed_sgd(1e-2, 0.5, TAIL, 0.5, key=key, momentum=0.5)
+
+
+def simulated(landscape, process, take):
+    def case(line, plane):
+        start = (line, plane)[take]
+        result = hto.dynamics.simulate(
+            *(landscape, process), key=0, start=start, num_steps=50, num_chains=64
+        )
+        return result.field_counts, result.positions
+
+    return case
+
+
+def exits(line, plane):
+    result = hto.dynamics.first_exit_times(
+        *(SQUARE, STEPS, 0), key=0, num_exits=64, max_steps=500, start=plane
+    )
+    return result.times, result.destinations
+
+
+LABORATORY = {
+    "exit_rates": lambda line, plane: hto.dynamics.exit_rates(FIELD, **LAW).rates,
+    "exponential_p_value": lambda line, plane: hto.dynamics.exponential_p_value(
+        line + 1.0, num_draws=50
+    ),
+    "first_exit_times": exits,
+    "four_minima": values_at(hto.dynamics.four_minima()),
+    "jumps_to_leave": lambda line, plane: hto.dynamics.jumps_to_leave(
+        SQUARE, key=0, max_norm=0.25, num_samples=64
+    ),
+    "line": values_at(hto.dynamics.line(lambda x: x**2, minima=[0.0], maxima=[])),
+    "markov_chain": lambda line, plane: (
+        hto.dynamics.markov_chain(
+            hto.dynamics.exit_rates(hto.dynamics.four_minima(), **LAW), within=0
+        ).generator
+    ),
+    "occupation": lambda line, plane: tuple(
+        hto.dynamics.occupation((jnp.abs(plane) * 100).astype(int) + 1, 100)
+    ),
+    "optax_process": simulated(
+        FIELD, hto.dynamics.optax_process(optimizer_of_a_chain), 0
+    ),
+    "product": values_at(SQUARE),
+    "quadratic": values_at(FIELD),
+    "random_mixture": lambda line, plane: (
+        hto.dynamics.random_mixture(key=0, dimension=2, num_minima=2).minima
+    ),
+    "rare_exit_rate": lambda line, plane: (
+        hto.dynamics.rare_exit_rate(
+            *(FIELD, 0), key=0, learning_rate=1e-4, num_samples=500, **LAW
+        ).rate
+    ),
+    "sgd_process": simulated(SQUARE, STEPS, 1),
+    "simulate": simulated(FIELD, STEPS, 0),
+    "wells": values_at(hto.dynamics.wells([-0.3, 0.8], [0.0])),
+}
+
+
+@pytest.mark.parametrize("name", LABORATORY)
+def test_laboratory_on_an_explicit_mesh(name):
+    """Its chains are on one device: points may come from any, and a mesh may be set."""
+    line = jnp.linspace(-0.2, 0.2, 64)
+    plane = jnp.stack([line, -line], axis=1)
+    expected = LABORATORY[name](line, plane)
+    mesh = sharding.make_mesh("explicit")
+    spread = sharding.place(mesh, (line, plane), jax.P("data"))
+    got, _ = sharding.run(LABORATORY[name], spread, mesh, compiled=False, set_mesh=True)
+    sharding.assert_equal_up_to(16 * EPS, got, expected)

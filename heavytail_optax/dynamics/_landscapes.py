@@ -272,15 +272,23 @@ def _wells_functions(
     knots: tuple[float, ...], slopes: tuple[float, ...]
 ) -> tuple[Function, Function]:
     """Value and gradient of the wells with given f'' at the critical points."""
-    coefficients = _quartics(np.asarray(knots), np.asarray(slopes))
-    starts = np.asarray([knots[0], *knots])
+    starts = np.asarray([[knots[0], *knots]])
+    table = np.vstack([starts, _quartics(np.asarray(knots), np.asarray(slopes))])
 
     def piece(x: Any) -> tuple[Any, Any]:
         """Distance from the knot on the left, and the coefficients of the piece."""
         x = jnp.asarray(x)
-        index = sum((x >= knot).astype(jnp.int32) for knot in knots)
-        start = jnp.asarray(starts, x.dtype)[index]
-        return x - start, jnp.asarray(coefficients, x.dtype)[:, index]
+        first, *others = table.T.tolist()
+        found = [jnp.full_like(x, entry) for entry in first]
+        # Not by index: explicit sharding refuses that of points spread over devices.
+        for knot, column in zip(knots, others, strict=True):
+            is_right = x >= knot
+            found = [
+                jnp.where(is_right, entry, left)
+                for entry, left in zip(column, found, strict=True)
+            ]
+        start, *coefficients = found
+        return x - start, coefficients
 
     def value(x: Any) -> Any:
         u, (c0, c2, c3, c4) = piece(x)

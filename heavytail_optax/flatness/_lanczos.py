@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from heavytail_optax._norm import accumulation_dtype
-from heavytail_optax._sharding import explicit_sharding, spec_of
+from heavytail_optax._sharding import spec_of, stacked_sharding
 from heavytail_optax.flatness._arguments import Loss
 from heavytail_optax.flatness._perturbation import in_float, wide_loss
 
@@ -86,9 +86,8 @@ class Krylov(NamedTuple):
 
 def _empty_basis(vector: Any, num_vectors: int) -> Any:
     def of_leaf(x: jax.Array) -> jax.Array:
-        sharding = explicit_sharding(x)
-        rows = sharding and spec_of(x, None, *sharding.spec)
-        return jnp.zeros((num_vectors, *x.shape), x.dtype, out_sharding=rows)
+        shape = (num_vectors, *x.shape)
+        return jnp.zeros(shape, x.dtype, out_sharding=stacked_sharding(x))
 
     return jax.tree.map(of_leaf, vector)
 

@@ -73,8 +73,13 @@ def escape(**settings):
             *(loss, params),
             key=0,
             args=data,
-            **{"jump_norm": 0.5, "learning_rate": 0.01, "max_jumps": 2},
-            **{"num_samples": 3, "flow_steps": 2, "descent_steps": 3, "num_points": 3},
+            jump_norm=0.5,
+            learning_rate=0.01,
+            max_jumps=2,
+            num_samples=3,
+            flow_steps=2,
+            descent_steps=3,
+            num_points=3,
             **(settings | {"direction": along}),
         )
 
@@ -113,7 +118,10 @@ CASES = {
     "expected_sharpness": measure(flatness.expected_sharpness, num_samples=5),
     "expected_sharpness/adaptive": measure(
         *(flatness.expected_sharpness,),
-        **{"num_samples": 5, "adaptive": True, "floor": 0.1, "samples_at_once": 2},
+        num_samples=5,
+        adaptive=True,
+        floor=0.1,
+        samples_at_once=2,
     ),
     "pac_bayes_sharpness": measure(flatness.pac_bayes_sharpness, num_samples=4),
     "pac_bayes_sharpness/adaptive": measure(
