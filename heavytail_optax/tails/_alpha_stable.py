@@ -85,9 +85,11 @@ class AlphaStable:
     def tail_probability(self, x: ArrayLike) -> jax.Array:
         """`P(|Z| > x)` by quadrature of Nolan's integral, and 1 for x <= 0.
 
-        Relative accuracy 1e-5 in float32 for |alpha - 1| >= 0.01 and alpha = 1, and
-        1e-11 with 64-bit JAX, though 1e-6 for alpha above 1.98 and a |beta| close to 1
-        that is not 1; some 500 evaluations of the integrand for each x.
+        Relative accuracy 1e-12 with 64-bit JAX and 1e-5 in float32, for every alpha and
+        beta, down to probabilities of 1e-290 and 1e-30. Besides, x is rounded a few
+        times, which shows where a skewed law is far from zero: its distance is some
+        `0.6 |beta / (alpha - 1)|` next to alpha = 1. Some 2,000 evaluations of the
+        integrand for each x.
         """
         x = jnp.asarray(x, float)
         alpha, beta = self._checked_parameters(x.dtype)

@@ -149,8 +149,9 @@ def _upper_tail(x: jax.Array, law: StableConstants) -> jax.Array:
     fixed = jax.lax.stop_gradient((x, law, interval))
     ends = _panel_ends(*fixed, grows)
     half = 0.5 * jnp.diff(ends)[:, None]
-    logit = ends[:-1, None] + half * (1.0 + jnp.asarray(_NODES, x.dtype))
-    weight = half * jnp.asarray(_WEIGHTS, x.dtype)
+    nodes = jnp.asarray(_NODES, x.dtype)[None]
+    logit = ends[:-1, None] + half * (1.0 + nodes)
+    weight = half * jnp.asarray(_WEIGHTS, x.dtype)[None]
     angles = weight * jax.nn.sigmoid(logit) * jax.nn.sigmoid(-logit)
     log_threshold = _log_threshold(logit, x, law, interval)
     threshold = jnp.exp(jnp.minimum(log_threshold, _LARGEST_LOG))

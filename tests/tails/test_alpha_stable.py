@@ -13,6 +13,7 @@ from stable_reference import (
     reference_cdf,
     tail_constant,
 )
+from stable_tail_values import POINTS, TAILS
 from statistical_checks import (
     FALSE_ALARM_RATE,
     bonferroni,
@@ -391,3 +392,39 @@ def test_truncated_angle_is_found():
 
     counts = count_above(coarse, 4, FAR_THRESHOLDS, num_chunks=200)
     assert counts_p_value(counts, 200 * 2**20, FAR_PROBABILITIES) < FALSE_ALARM_RATE
+
+
+@pytest.mark.parametrize("dtype, rtol", [(np.float32, 1e-5), (np.float64, 1e-12)])
+def test_tail_probabilities_hold_what_is_promised(dtype, rtol):
+    """Down to alpha 0.001, and on both sides of 1; rounding of x counts next to it."""
+    rows = np.asarray(TAILS)
+    alpha, beta = rows[:, :2, None].transpose(1, 0, 2)
+    shift = np.where(alpha == 1.0, 0.0, np.abs(beta * np.tan(0.5 * np.pi * alpha)))
+    eps = np.finfo(dtype).eps
+    with jax.enable_x64(dtype == np.float64):
+        got = jax.jit(
+            jax.vmap(lambda a, b, x: hto.tails.alpha_stable(a, b).tail_probability(x))
+        )(
+            *(
+                jnp.asarray(np.broadcast_to(v, (len(rows), 4)).ravel(), dtype)
+                for v in (alpha, beta, np.asarray(POINTS))
+            )
+        )
+    error = np.abs(np.asarray(got, float).reshape(-1, 4) / rows[:, 2:] - 1.0)
+    # alpha itself is rounded, which moves a skewed law by a part of its shift.
+    allowed = rtol + 8.0 * eps * shift / np.abs(1.0 - alpha + (alpha == 1.0))
+    assert (error < allowed).all(), rows[(error >= allowed).any(axis=1)][:, :2]
+
+
+def test_values_of_high_precision_at_small_alpha():
+    """By mpmath with 40 digits, to the digits shown."""
+    cases = (
+        (0.1, 0.0, 1.0, 0.6111066170013, 1e-12),
+        (0.1, 0.9, 0.154244, 0.68366482713, 1e-8),  # its x is rounded
+        (0.02, 0.5, 10.0, 0.61099098, 1e-7),
+        (0.2, 0.99, 1000.0, 0.2047340683055, 1e-12),
+    )
+    with jax.enable_x64(True):
+        for alpha, beta, x, expected, rtol in cases:
+            got = hto.tails.alpha_stable(alpha, beta).tail_probability(x)
+            np.testing.assert_allclose(got, expected, rtol=rtol)
