@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from heavytail_optax.experiments.configuration.presets import PRESETS
 from heavytail_optax.experiments.models.networks import build_model
 from heavytail_optax.experiments.models.vgg import CONFIGURATIONS
+from heavytail_optax.experiments.presets import PRESETS
 
 
 class Network(NamedTuple):

@@ -23,19 +23,19 @@ from typing import Any, NamedTuple
 
 import result_file
 
-from heavytail_optax.experiments.configuration.measure_names import (
+from heavytail_optax.experiments.measure_names import (
     SCALARS,
     MeasureName,
 )
-from heavytail_optax.experiments.configuration.presets import PRESETS
-from heavytail_optax.experiments.configuration.settings import Settings
 from heavytail_optax.experiments.measures import new_problem
 from heavytail_optax.experiments.measures.measuring import measure_run
 from heavytail_optax.experiments.measures.search import Search
+from heavytail_optax.experiments.presets import PRESETS
 from heavytail_optax.experiments.runs.cell import data_loader, run_cell
 from heavytail_optax.experiments.runs.cell_result import CellResult
 from heavytail_optax.experiments.runs.finished_runs import final_params
 from heavytail_optax.experiments.runs.grid import Cell, read_cell
+from heavytail_optax.experiments.settings import Settings
 from heavytail_optax.experiments.storage.run_lock import RunBusyError, RunLock
 
 PRESET = "corrupted-fashion-mnist"

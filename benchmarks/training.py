@@ -66,8 +66,8 @@ def our_steps(case: Case) -> Callable[[], None]:
     import jax
     import jax.numpy as jnp
 
-    from heavytail_optax.experiments.configuration.presets import PRESETS
     from heavytail_optax.experiments.data import Split
+    from heavytail_optax.experiments.presets import PRESETS
     from heavytail_optax.experiments.training.random_streams import random_streams
     from heavytail_optax.experiments.training.trainer import build_trainer
 

@@ -7,9 +7,9 @@ import pytest
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 from small_data_sets import small_catalogue
 
-from heavytail_optax.experiments.configuration.presets import PRESETS
 from heavytail_optax.experiments.data import _loading as loading
 from heavytail_optax.experiments.data import load_dataset
+from heavytail_optax.experiments.presets import PRESETS
 from heavytail_optax.experiments.training.random_streams import random_streams
 
 TINY = dataclasses.replace(

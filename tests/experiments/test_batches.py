@@ -3,7 +3,7 @@ import dataclasses
 import jax
 import numpy as np
 
-from heavytail_optax.experiments.configuration.methods import METHODS
+from heavytail_optax.experiments.methods import METHODS
 from heavytail_optax.experiments.training.augmentation import augment
 from heavytail_optax.experiments.training.batches import (
     draw_batches,
@@ -64,7 +64,9 @@ def test_batches_of_a_step_are_drawn_independently(tiny):
     keys, names = random_streams(0), METHODS["independent"].batches
     overlaps = []
     for step in range(200):
-        batches = draw_batches(names, settings, keys, step, settings.training_examples)
+        batches = draw_batches(
+            names, settings, keys, step, settings.data.training_examples
+        )
         small, second, large = (batch.places for batch in batches)
         assert (small.size, second.size, large.size) == (10, 10, 40)
         overlaps.append(

@@ -11,8 +11,8 @@ import pytest
 
 import heavytail_optax
 from heavytail_optax import cli
-from heavytail_optax.experiments.configuration.methods import METHODS
-from heavytail_optax.experiments.configuration.presets import PRESETS
+from heavytail_optax.experiments.methods import METHODS
+from heavytail_optax.experiments.presets import PRESETS
 from heavytail_optax.experiments.storage.metrics_log import read_metrics
 
 HEAVY = "truncated-heavy-tailed-sgd"
@@ -47,7 +47,7 @@ def finished(tmp_path_factory, tiny_options):
 
 def test_run_leaves_config_metrics_checkpoints_and_picture(finished, tiny):
     config = json.loads((finished / "config.json").read_text("utf-8"))
-    assert config["settings"]["batch_size"] == tiny.batch_size
+    assert config["settings"]["batch_size"] == tiny.training.batch_size
     assert config["sources"]["batch_size"] == "user"
     assert config["sources"]["alpha"] == "theta"
     assert "--batch-size 10" in config["command"]

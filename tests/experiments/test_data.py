@@ -21,14 +21,14 @@ from heavytail_optax.experiments.data._pixels import pad_to_size
 
 def test_digits_are_split_in_the_order_of_the_file(tiny, tiny_dataset):
     labels = load_digits().target
-    num_train = tiny.training_examples
+    num_train = tiny.data.training_examples
     train, test = tiny_dataset.train, tiny_dataset.test
     assert train.images.shape == (num_train, 16, 16, 1)
     assert test.images.shape == (len(labels) - num_train, 16, 16, 1)
     assert train.images.dtype == jnp.uint8 and train.labels.dtype == jnp.int32
     np.testing.assert_array_equal(test.labels, labels[num_train:])
     np.testing.assert_array_equal(tiny_dataset.true_train_labels, labels[:num_train])
-    clean = tiny.clean_examples
+    clean = tiny.data.clean_examples
     np.testing.assert_array_equal(train.labels[:clean], labels[:clean])
 
 

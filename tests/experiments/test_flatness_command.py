@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from heavytail_optax import cli, flatness
-from heavytail_optax.experiments.configuration.measure_names import (
+from heavytail_optax.experiments.measure_names import (
     MEASURE_NAMES,
     SCALARS,
 )
@@ -357,8 +357,8 @@ def test_numbers_are_those_of_the_library(copied):
     found = flatness.escape_profile(
         problem.loss,
         **whole,
-        jump_norm=settings.max_norm,
-        learning_rate=settings.learning_rate,
+        jump_norm=settings.method.max_norm,
+        learning_rate=settings.training.learning_rate,
         max_jumps=1,
         num_samples=2,
         descent_steps=100,

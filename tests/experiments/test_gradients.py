@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from heavytail_optax.experiments.configuration.methods import METHODS
 from heavytail_optax.experiments.data import Split, load_dataset
+from heavytail_optax.experiments.methods import METHODS
 from heavytail_optax.experiments.models.networks import build_model
 from heavytail_optax.experiments.training.batches import draw_batches, fetch
 from heavytail_optax.experiments.training.evaluation import loss_per_example
@@ -99,7 +99,7 @@ def test_one_weighted_pass_is_the_three_gradient_formula(
     noise = gradients[star][1] - gradients[-1][1]
     # The one unknown is Z, at least the scale as the Pareto draw is at least one.
     z = (gradient - small) @ noise / (noise @ noise)
-    assert z >= settings.inflation_scale
+    assert z >= settings.method.inflation_scale
     assert_close(gradient, small + z * noise)
     assert_close(loss, expected_loss)
 
@@ -108,7 +108,7 @@ def test_balanced_sees_its_small_batch_only(settings, lenet, train):
     (drawn,) = draw_batches(("small",), settings, KEYS, 0, train.labels.size)
     small = fetch(train, drawn)
     is_drawn = (train.images[:, None] == small.images[None]).all((2, 3, 4)).any(1)
-    assert is_drawn.sum() == settings.batch_size
+    assert is_drawn.sum() == settings.training.batch_size
     others_blank = Split(train.images * is_drawn[:, None, None, None], train.labels)
     loss, gradient = gradient_at("balanced", settings, lenet, train)
     _, again = gradient_at("balanced", settings, lenet, others_blank)
@@ -131,7 +131,7 @@ def test_the_cooldown_has_the_plain_gradient(name, settings, lenet, train):
 def test_below_the_gate_the_gradient_is_plain(settings, lenet, train):
     settings = dataclasses.replace(settings, inflate_above=0.5, steps=16, cooldown=0.0)
     differences = []
-    for step in range(settings.steps):
+    for step in range(settings.training.steps):
         _, gradient = gradient_at("independent", settings, lenet, train, step)
         ((_, plain),) = plain_gradients("sgd", settings, lenet, train, step)
         differences.append(np.abs(gradient - plain).max() / np.abs(plain).max())
@@ -147,11 +147,11 @@ def test_a_normal_law_has_normal_factors(settings, lenet, train):
         settings, inflation_law="normal", steps=20, cooldown=0.0
     )
     factors = []
-    for step in range(settings.steps):
+    for step in range(settings.training.steps):
         _, gradient = gradient_at("shared", settings, lenet, train, step)
         (_, small), (_, large) = plain_gradients("shared", settings, lenet, train, step)
         noise = small - large
         factors.append((gradient - small) @ noise / (noise @ noise))
-    scaled = np.array(factors) / settings.inflation_scale
+    scaled = np.array(factors) / settings.method.inflation_scale
     assert scipy.stats.kstest(scaled, "norm").pvalue > 1e-3
     assert scipy.stats.kstest(5.0 * scaled, "norm").pvalue < 1e-3

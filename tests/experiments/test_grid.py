@@ -115,7 +115,7 @@ def test_a_damaged_grid_is_told_by_name(grid, damage):
 def test_a_run_is_done_when_it_is_trained_and_measured_or_has_diverged(grid, tiny):
     started, measured, wild, new = grid.cells()
     leave(started, 4)
-    leave(measured, tiny.steps)
+    leave(measured, tiny.training.steps)
     leave(wild, 2, loss=math.inf)
     path = run_directory.sharpness_path(measured.directory, measured.method)
     assert unfinished(grid) == [started, measured, new]
@@ -136,7 +136,7 @@ def test_a_test_loss_that_overflows_is_no_divergence(grid, tiny):
 
 def test_a_damaged_configuration_does_not_cost_the_report(grid, tiny):
     cell = next(grid.cells())
-    leave(cell, tiny.steps)
+    leave(cell, tiny.training.steps)
     run_directory.config_path(cell.directory).write_text("{")
     assert read_cell(cell).status == "finished"
     assert read_cell(cell).test_images is None

@@ -40,10 +40,10 @@ def cells(tiny, tmp_path):
 
 def test_lines_say_which_run_it_is_and_how_long_all_will_take(tiny, cells):
     file = io.StringIO()
-    with PlainProgress(Console(file=file, width=100), tiny.steps) as plain:
+    with PlainProgress(Console(file=file, width=100), tiny.training.steps) as plain:
         progress = GridProgress(plain, cells)
         for cell in cells[:2]:
-            carry_out(cell, progress, tiny.steps)
+            carry_out(cell, progress, tiny.training.steps)
     lines = file.getvalue().splitlines()
     assert lines[0] == "0 of 24 runs are done"
     assert lines[1] == "run 1 of 24: sgd (SB), seed 0: compiling"
@@ -57,10 +57,10 @@ def test_lines_say_which_run_it_is_and_how_long_all_will_take(tiny, cells):
 def test_a_terminal_keeps_one_bar_however_many_runs_there_are(tiny, cells):
     file = io.StringIO()
     console = Console(file=file, force_terminal=True, width=130)
-    with LiveProgress(console, tiny.steps, keep_bars=False) as live:
+    with LiveProgress(console, tiny.training.steps, keep_bars=False) as live:
         progress = GridProgress(live, cells)
         for cell in cells:
-            carry_out(cell, progress, tiny.steps)
+            carry_out(cell, progress, tiny.training.steps)
         bars = [task.description for task in live._progress.tasks]
     assert bars == ["all runs"]
     output = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", file.getvalue())

@@ -64,7 +64,7 @@ def whole(tmp_path_factory, tiny_options):
 
 def initial_state(directory):
     settings = read_config(directory)["settings"]
-    shape = (settings.image_size, settings.image_size, 1)
+    shape = (settings.data.image_size, settings.data.image_size, 1)
     return build_trainer(settings, METHOD, shape, 10).init(
         random_streams(settings.seed)
     )

@@ -6,13 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from heavytail_optax.experiments.configuration.measure_names import (
+from heavytail_optax.experiments.data import Split
+from heavytail_optax.experiments.devices.parallel import data_mesh, replicate
+from heavytail_optax.experiments.measure_names import (
     MEASURE_NAMES,
     SCALARS,
     SUMMARIES,
 )
-from heavytail_optax.experiments.data import Split
-from heavytail_optax.experiments.devices.parallel import data_mesh, replicate
 from heavytail_optax.experiments.measures import MEASURES, Outcome, Problem, new_problem
 from heavytail_optax.experiments.measures.record import (
     Measured,
@@ -81,7 +81,7 @@ def test_curvature_of_a_bowl(tiny):
     share = np.trapezoid(density["density"], density["eigenvalue"])
     assert share == pytest.approx(1.0, rel=1e-3)
     lines = measured("line", tiny).curves
-    reach = 2 * tiny.max_norm
+    reach = 2 * tiny.method.max_norm
     t = np.linspace(-reach, reach, 41)
     assert lines["line_eigenvector"]["coefficient"] == pytest.approx(t, rel=1e-6)
     expected = 4 * t**2

@@ -5,7 +5,7 @@ import numpy as np
 import optax
 import pytest
 
-from heavytail_optax.experiments.configuration.methods import METHODS
+from heavytail_optax.experiments.methods import METHODS
 from heavytail_optax.experiments.training.optimizers import build_optimizer
 
 GRADIENT = {"weight": np.array([30.0, -40.0], np.float32)}
@@ -21,7 +21,9 @@ def update_of(name, settings, state=None):
 @pytest.mark.parametrize("name", ["sgd-large-batch", "sgd", "inflated"])
 def test_methods_without_truncation_take_the_whole_step(name, tiny):
     update, _ = update_of(name, tiny)
-    np.testing.assert_allclose(update, -tiny.learning_rate * GRADIENT["weight"])
+    np.testing.assert_allclose(
+        update, -tiny.training.learning_rate * GRADIENT["weight"]
+    )
 
 
 @pytest.mark.parametrize("name", ["sgd-truncated", "independent", "shared", "balanced"])
@@ -31,7 +33,9 @@ def test_the_update_is_cut_after_the_learning_rate(name, tiny):
     np.testing.assert_allclose(update, [-0.3, 0.4], rtol=1e-6)
     settings = dataclasses.replace(tiny, max_norm=2.6)  # 0.05 * 50 = 2.5
     update, _ = update_of(name, settings)
-    np.testing.assert_allclose(update, -tiny.learning_rate * GRADIENT["weight"])
+    np.testing.assert_allclose(
+        update, -tiny.training.learning_rate * GRADIENT["weight"]
+    )
 
 
 def test_generated_noise_is_cut_and_ends_with_the_cooldown(tiny):
@@ -39,7 +43,7 @@ def test_generated_noise_is_cut_and_ends_with_the_cooldown(tiny):
     settings = dataclasses.replace(
         tiny, steps=4, cooldown=0.5, noise_scale=1e3, max_norm=2.6
     )
-    plain = -tiny.learning_rate * GRADIENT["weight"]
+    plain = -tiny.training.learning_rate * GRADIENT["weight"]
     state, norms = None, []
     for step in range(4):
         update, state = update_of(name, settings, state)
@@ -72,5 +76,5 @@ def test_sam_takes_the_gradient_uphill(tiny):
     slope = hessian @ x
     above = hessian @ (x + 0.3 * slope / np.linalg.norm(slope))
     np.testing.assert_allclose(
-        updates["weight"], -tiny.learning_rate * above, rtol=1e-5
+        updates["weight"], -tiny.training.learning_rate * above, rtol=1e-5
     )

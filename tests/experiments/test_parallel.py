@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from heavytail_optax.experiments.configuration.methods import METHOD_NAMES
 from heavytail_optax.experiments.devices.parallel import (
     DevicesError,
     data_mesh,
@@ -18,6 +17,7 @@ from heavytail_optax.experiments.devices.parallel import (
 )
 from heavytail_optax.experiments.measures import MEASURES, new_problem
 from heavytail_optax.experiments.measures.search import Search
+from heavytail_optax.experiments.methods import METHOD_NAMES
 from heavytail_optax.experiments.models.networks import build_model
 from heavytail_optax.experiments.runs.run import RunOptions, run_method
 from heavytail_optax.experiments.training.random_streams import random_streams
@@ -56,7 +56,7 @@ def steps_of(mesh, settings, dataset, method):
     settings = dataclasses.replace(settings, methods=(method,), seed=0)
     trainer = build_trainer(settings, method, SHAPE, 10, mesh)
     keys, train = replicate(mesh, (random_streams(0), dataset.train))
-    arguments = (trainer.init(keys), keys, train, np.int32(settings.steps))
+    arguments = (trainer.init(keys), keys, train, np.int32(settings.training.steps))
     return trainer.take_steps.lower(*arguments).compile(), arguments, trainer
 
 

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from heavytail_optax.experiments.configuration.presets import PRESETS
+from heavytail_optax.experiments.presets import PRESETS
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -29,8 +29,8 @@ def test_a_changed_value_is_the_users():
     "module",
     [
         "cli",
-        "experiments.configuration.presets",
-        "experiments.configuration.settings",
+        "experiments.presets",
+        "experiments.settings",
         "experiments.commands.train",
     ],
 )

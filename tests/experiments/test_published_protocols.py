@@ -17,10 +17,10 @@ from small_data_sets import (
 )
 
 from heavytail_optax import cli
-from heavytail_optax.experiments.configuration.presets import PRESETS
-from heavytail_optax.experiments.configuration.settings import from_dict
 from heavytail_optax.experiments.data import _loading as loading
 from heavytail_optax.experiments.data._catalogue import CATALOGUE
+from heavytail_optax.experiments.presets import PRESETS
+from heavytail_optax.experiments.settings import from_dict
 
 PROTOCOLS = ("svhn", "cifar10", "cifar10-augmented", "cifar100-augmented")
 SHORTER = {
@@ -58,11 +58,11 @@ def check_settings(config, name, changed):
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_from_the_files_to_the_table(name, catalogue, tmp_path):
     settings = PRESETS[name].settings
-    data = catalogue[settings.data]
+    data = catalogue[settings.data.data]
     write_files(tmp_path / "data", original_files(data, *random_splits(data)))
-    images = data.test if settings.swap_train_and_test else data.train
+    images = data.test if settings.data.swap_train_and_test else data.train
     options = ["--clean-examples", str(images.num_images)]
-    if settings.test_examples:
+    if settings.data.test_examples:
         options += ["--test-examples", str(data.train.num_images)]
     code, config, rows = run_protocol(
         name, tmp_path / "data", tmp_path / "grid", *options
@@ -83,8 +83,8 @@ def test_from_the_files_to_the_table(name, catalogue, tmp_path):
 def test_files_of_the_published_size(name, tmp_path, monkeypatch):
     """Two methods; 95,000 and 60,000 images are read, trained and tested on."""
     settings = PRESETS[name].settings
-    data = without_checksums(CATALOGUE[settings.data])
-    monkeypatch.setattr(loading, "CATALOGUE", {**CATALOGUE, settings.data: data})
+    data = without_checksums(CATALOGUE[settings.data.data])
+    monkeypatch.setattr(loading, "CATALOGUE", {**CATALOGUE, settings.data.data: data})
     write_files(tmp_path / "data", original_files(data, *random_splits(data)))
     methods = ["--methods", "sgd-truncated", "balanced"]
     measures = ["--measures", "expected"]

@@ -11,8 +11,8 @@ import sys
 import pytest
 
 from heavytail_optax import cli
-from heavytail_optax.experiments.configuration.methods import METHODS
-from heavytail_optax.experiments.configuration.presets import PRESETS
+from heavytail_optax.experiments.methods import METHODS
+from heavytail_optax.experiments.presets import PRESETS
 from heavytail_optax.experiments.runs import grid_runner
 from heavytail_optax.experiments.runs.grid import read_grid
 from heavytail_optax.experiments.storage.run_lock import RunLock
@@ -82,7 +82,7 @@ def test_grid_leaves_runs_table_and_picture(finished, tiny):
     rows = rows_of(finished)
     assert {(row["method"], int(row["seed"])) for row in rows} == set(CELLS)
     for row in rows:
-        assert row["status"] == "finished" and row["step"] == str(tiny.steps)
+        assert row["status"] == "finished" and row["step"] == str(tiny.training.steps)
         assert (row["test_images"], row["classes"]) == ("1697", "10")
         assert float(row["expected_sharpness"]) > 0
         assert float(row["expected_sharpness_standard_error"]) > 0

@@ -2,8 +2,8 @@ import dataclasses
 
 import pytest
 
-from heavytail_optax.experiments.configuration.methods import METHOD_NAMES
-from heavytail_optax.experiments.configuration.settings import (
+from heavytail_optax.experiments.methods import METHOD_NAMES
+from heavytail_optax.experiments.settings import (
     Settings,
     changed_settings,
     from_dict,
@@ -101,7 +101,7 @@ def test_changes_are_named_with_both_values(tiny):
     changed = dataclasses.replace(tiny, seed=4, noise_scale=0.5)
     lines = changed_settings(tiny, changed)
     assert lines == [
-        f"`noise_scale` is {tiny.noise_scale} there and 0.5 here",
+        f"`noise_scale` is {tiny.method.noise_scale} there and 0.5 here",
         "`seed` is 0 there and 4 here",
     ]
     assert changed_settings(tiny, tiny) == []

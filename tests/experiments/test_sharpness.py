@@ -154,7 +154,7 @@ def test_a_run_that_was_stopped_while_measured_is_measured_again(settings, tmp_p
         return run_cell(cell, grid.preset, "", recorder, load, should_stop).status
 
     assert go(first, lambda: first.stops) == "interrupted"
-    assert first.steps[-1] == settings.steps
+    assert first.steps[-1] == settings.training.steps
     # The first part is done to its end; the next one is not announced.
     assert [done for *_, done, _ in first.parts] == [0]
     assert not read_cell(cell).is_done

@@ -5,7 +5,7 @@ import pytest
 import study
 import study_tables
 
-from heavytail_optax.experiments.configuration.methods import METHODS
+from heavytail_optax.experiments.methods import METHODS
 from heavytail_optax.experiments.runs.cell_result import CellResult
 
 ACCURACIES = {

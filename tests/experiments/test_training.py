@@ -8,8 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from heavytail_optax.experiments.configuration.methods import METHOD_NAMES, METHODS
 from heavytail_optax.experiments.data import Split, load_dataset
+from heavytail_optax.experiments.methods import METHOD_NAMES, METHODS
 from heavytail_optax.experiments.models.networks import build_model
 from heavytail_optax.experiments.training.batches import draw_places
 from heavytail_optax.experiments.training.evaluation import evaluate, loss_per_example
@@ -66,7 +66,9 @@ def test_chunks_are_the_steps_of_a_plain_loop(tiny, tiny_dataset, method):
 
     @jax.jit
     def take_step(params, opt_state, step):
-        places = draw_places(keys.batches, step, split.labels.size, tiny.batch_size)
+        places = draw_places(
+            keys.batches, step, split.labels.size, tiny.training.batch_size
+        )
         batch = Split(split.images[places], split.labels[places])
         loss, grads = jax.value_and_grad(
             lambda params: loss_per_example(predict, params, batch).mean()
@@ -75,7 +77,7 @@ def test_chunks_are_the_steps_of_a_plain_loop(tiny, tiny_dataset, method):
         return loss, optax.apply_updates(params, updates), opt_state
 
     losses = []
-    for step in range(tiny.steps):
+    for step in range(tiny.training.steps):
         loss, params, opt_state = take_step(params, opt_state, step)
         losses.append(float(loss))
 
@@ -94,7 +96,7 @@ def test_chunks_are_the_steps_of_a_plain_loop(tiny, tiny_dataset, method):
 @pytest.mark.parametrize("method", METHOD_NAMES)
 def test_every_method_takes_its_steps(tiny, tiny_dataset, method):
     *_, last = evaluations_of(tiny, tiny_dataset, method)
-    assert last.metrics.step == tiny.steps
+    assert last.metrics.step == tiny.training.steps
     assert last.non_finite is None
     assert (last.metrics.update_norm > 0) and math.isfinite(last.metrics.batch_loss)
 
@@ -159,14 +161,14 @@ def test_truncated_steps_and_norms_are_reported(tiny, tiny_dataset):
     settings = dataclasses.replace(tiny, noise_scale=1.0, cooldown=0.0, steps=4)
     chunks = evaluations_of(settings, tiny_dataset, HEAVY)
     assert all(chunk.metrics.truncated == 1 for chunk in chunks)
-    assert all(chunk.metrics.update_norm > tiny.max_norm for chunk in chunks)
+    assert all(chunk.metrics.update_norm > tiny.method.max_norm for chunk in chunks)
     trainer = trainer_of(settings, HEAVY)
     moved = jax.tree.map(
         lambda new, old: new - old,
         chunks[-1].state.params,
         trainer.init(random_streams(tiny.seed)).params,
     )
-    assert optax.tree.norm(moved) <= 4 * tiny.max_norm * (1 + 1e-5)
+    assert optax.tree.norm(moved) <= 4 * tiny.method.max_norm * (1 + 1e-5)
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(tiny, tiny_dataset):

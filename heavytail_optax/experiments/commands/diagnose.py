@@ -6,14 +6,18 @@ import pathlib
 import shlex
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from heavytail_optax.experiments.commands.settings_parser import parse
-from heavytail_optax.experiments.configuration.methods import MethodName
-from heavytail_optax.experiments.configuration.setting_rules import check_option
 from heavytail_optax.experiments.errors import JobError
+from heavytail_optax.experiments.methods import MethodName
+from heavytail_optax.experiments.setting_rules import (
+    BETWEEN_0_AND_1,
+    at_least,
+    check_fields,
+)
 from heavytail_optax.experiments.storage.run_directory import claim_next
 
 if TYPE_CHECKING:
@@ -58,23 +62,15 @@ class DiagnoseCommand:
     run_dir: tyro.conf.Positional[pathlib.Path | None] = None
     methods: tuple[MethodName, ...] | None = None
     seeds: tuple[int, ...] | None = None
-    draws: int = 4000
-    batch_size: int | None = None
-    truncated_share: float = 0.01
-    steps: int = 600
+    draws: Annotated[int, at_least(100)] = 4000
+    batch_size: Annotated[int | None, at_least(1)] = None
+    truncated_share: Annotated[float, BETWEEN_0_AND_1] = 0.01
+    steps: Annotated[int, at_least(100)] = 600
     again: bool = False
     data_dir: pathlib.Path | None = None
 
     def __post_init__(self) -> None:
-        check_option("draws", self.draws, at_least=100)
-        check_option("steps", self.steps, at_least=100)
-        if self.batch_size is not None:
-            check_option("batch_size", self.batch_size, at_least=1)
-        if not 0 < self.truncated_share < 1:
-            raise ValueError(
-                "The `truncated_share` option must be a number above 0 and below 1. Got "
-                f"{self.truncated_share!r} instead."
-            )
+        check_fields(self, "option")
         if self.run_dir is None and (self.methods or self.seeds or self.again):
             raise ValueError(
                 "The `methods`, `seeds` and `again` options choose among the runs of a "
@@ -157,7 +153,10 @@ def _diagnose(command: DiagnoseCommand, directory: pathlib.Path, typed: str) -> 
     cells, skipped = asked_runs(directory, command.methods, command.seeds)
     problems: list[str] = []
     with open_session(
-        console, cells[0].settings.steps, False, "Stopping after these batches."
+        console,
+        cells[0].settings.training.steps,
+        False,
+        "Stopping after these batches.",
     ) as session:
         for line in skipped:
             session.progress.note(f"{line}: skipped")
@@ -264,11 +263,11 @@ def _diagnose_fresh(command: DiagnoseCommand) -> int:
 
     console = Console()
     settings = fresh_settings(command.steps)
-    dataset = load_job_data(settings, command.data_dir)
+    dataset = load_job_data(settings.data, settings.seed, command.data_dir)
     arguments = noise_arguments(settings, command.draws, command.batch_size)
     draws = None
     with open_session(
-        console, settings.steps, False, "Stopping after these steps."
+        console, settings.training.steps, False, "Stopping after these steps."
     ) as session:
 
         def tick(done: int, total: int) -> bool:

@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from heavytail_optax.experiments.commands.settings_parser import parse
-from heavytail_optax.experiments.configuration.measure_names import (
+from heavytail_optax.experiments.errors import JobError
+from heavytail_optax.experiments.measure_names import (
     MEASURE_NAMES,
     SUMMARIES,
     MeasureName,
 )
-from heavytail_optax.experiments.configuration.methods import MethodName
-from heavytail_optax.experiments.configuration.setting_rules import check_names
-from heavytail_optax.experiments.errors import JobError
 from heavytail_optax.experiments.measures.search import Search
+from heavytail_optax.experiments.methods import MethodName
+from heavytail_optax.experiments.setting_rules import check_fields
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,7 +56,7 @@ class FlatnessCommand:
     data_dir: pathlib.Path | None = None
 
     def __post_init__(self) -> None:
-        check_names("measures", self.measures, MEASURE_NAMES)
+        check_fields(self, "option")
 
 
 def run(arguments: Sequence[str], program: str) -> int:
@@ -137,7 +137,7 @@ def _flatness(command: FlatnessCommand, typed: str) -> int:
     cells, skipped = asked_runs(command.directory, command.methods, command.seeds)
     problems: list[str] = []
     with open_session(
-        console, cells[0].settings.steps, False, "Stopping after this measure."
+        console, cells[0].settings.training.steps, False, "Stopping after this measure."
     ) as session:
         for line in skipped:
             session.progress.note(f"{line}: skipped")

@@ -5,7 +5,7 @@ import pathlib
 import shlex
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from heavytail_optax.experiments.commands.settings_parser import (
     description,
@@ -13,16 +13,17 @@ from heavytail_optax.experiments.commands.settings_parser import (
     preset_of,
     with_preset_option,
 )
-from heavytail_optax.experiments.configuration.presets import PRESETS, PresetName
-from heavytail_optax.experiments.configuration.setting_rules import check_option
-from heavytail_optax.experiments.configuration.settings import Settings
 from heavytail_optax.experiments.errors import JobError
+from heavytail_optax.experiments.methods import MethodName
+from heavytail_optax.experiments.presets import PRESETS, PresetName
 from heavytail_optax.experiments.runs.job_options import (
     DEFAULT_JOBS,
     JobOptions,
     find_cluster,
 )
 from heavytail_optax.experiments.runs.machine import THIS_MACHINE, Machine, run_options
+from heavytail_optax.experiments.setting_rules import at_least, check_fields
+from heavytail_optax.experiments.settings import Settings, replaced
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,6 +48,8 @@ class ReproduceCommand:
     shows the table at any time. The preset may also be given as the first word.
 
     Attributes:
+      methods: Train with each of these, from the same initial weights and through the same
+        small batches. The list above says what each one does.
       preset: The task, and where all settings come from that are not given.
       seeds: Number of seeds, from --seed on. A run each, for each method.
       directory: Directory of the grid of runs. By default grids/PRESET.
@@ -55,17 +58,18 @@ class ReproduceCommand:
     """
 
     settings: Settings
+    methods: tuple[MethodName, ...]
     preset: PresetName = _DEFAULT
-    seeds: int = 2
+    seeds: Annotated[int, at_least(1)] = 2
     directory: pathlib.Path | None = None
     launcher: Literal["here", "submitit"] = "here"
     machine: Machine = THIS_MACHINE
     jobs: JobOptions = DEFAULT_JOBS
 
     def __post_init__(self) -> None:
-        check_option("seeds", self.seeds, at_least=1)
+        check_fields(self, "option")
         # Every seed must be one, and the last may be too large.
-        dataclasses.replace(self.settings, seed=self.settings.seed + self.seeds - 1)
+        replaced(self.settings, seed=self.settings.seed + self.seeds - 1)
 
     @property
     def grid_directory(self) -> pathlib.Path:
@@ -103,7 +107,9 @@ def _parse(arguments: Sequence[str], program: str) -> ReproduceCommand:
         arguments,
         program,
         description(ReproduceCommand, "run", _EXIT_STATUS),
-        default=ReproduceCommand(settings=PRESETS[preset].settings, preset=preset),
+        default=ReproduceCommand(
+            PRESETS[preset].settings, PRESETS[preset].methods, preset
+        ),
     )
 
 
@@ -133,7 +139,7 @@ def _reproduce(
     typed = shlex.join([*program.split(), "reproduce", *arguments])
     console = Console()
     settings, directory = command.settings, command.grid_directory
-    grid = new_grid(directory, command.preset, settings, command.seeds)
+    grid = new_grid(directory, command.preset, settings, command.methods, command.seeds)
     check_grid(grid)
     cells = unfinished(grid)
     load = data_loader(command.machine.data_dir)
@@ -144,7 +150,7 @@ def _reproduce(
     options = run_options(here if by_submitit else command.machine)
     record_grid(grid)
     on_stop = "Stopping." if by_submitit else "Stopping after these steps."
-    with open_session(console, settings.steps, False, on_stop) as session:
+    with open_session(console, settings.training.steps, False, on_stop) as session:
         total = len(grid.methods) * len(grid.seeds)
         session.progress.note(
             f"{command.preset}: {_counted(len(grid.methods), 'method')}, "

@@ -15,15 +15,18 @@ from heavytail_optax.experiments.commands.settings_parser import (
     preset_of,
     with_preset_option,
 )
-from heavytail_optax.experiments.configuration.presets import PRESETS, PresetName
-from heavytail_optax.experiments.configuration.settings import (
-    Settings,
-    changed_settings,
-)
 from heavytail_optax.experiments.data import describe_dataset
 from heavytail_optax.experiments.devices.cluster import ALONE, Cluster, join_cluster
 from heavytail_optax.experiments.errors import JobError
+from heavytail_optax.experiments.methods import MethodName
+from heavytail_optax.experiments.presets import PRESETS, PresetName
 from heavytail_optax.experiments.runs.machine import THIS_MACHINE, Machine, run_options
+from heavytail_optax.experiments.setting_rules import check_fields
+from heavytail_optax.experiments.settings import (
+    Settings,
+    changed_settings,
+    replaced,
+)
 from heavytail_optax.experiments.storage.run_directory import (
     RunDirectoryError,
     claim,
@@ -49,6 +52,8 @@ class TrainCommand:
     keeps what was done and says how to go on.
 
     Attributes:
+      methods: Train with these, one after the other, from the same initial weights and
+        through the same small batches. The list above says what each one does.
       preset: Where all settings come from that are not given.
       run_dir: Directory for the results, new or empty. By default the next free of
         runs/PRESET-001, runs/PRESET-002, ...
@@ -57,11 +62,15 @@ class TrainCommand:
     """
 
     settings: Settings
+    methods: tuple[MethodName, ...]
     preset: PresetName = "corrupted-digits"
     run_dir: pathlib.Path | None = None
     resume: pathlib.Path | None = None
     machine: Machine = THIS_MACHINE
     cluster: Cluster = ALONE
+
+    def __post_init__(self) -> None:
+        check_fields(self, "option")
 
 
 def run(arguments: Sequence[str], program: str) -> int:
@@ -91,21 +100,26 @@ def run(arguments: Sequence[str], program: str) -> int:
 
 def _parse(arguments: Sequence[str], program: str) -> TrainCommand:
     directory = options_ahead(arguments, ["resume"])["resume"]
-    preset, stored = preset_of(arguments, "corrupted-digits"), None
+    preset = preset_of(arguments, "corrupted-digits")
+    settings, methods = PRESETS[preset].settings, PRESETS[preset].methods
     if directory is not None:
         config = read_config(pathlib.Path(directory))
-        preset, stored = config["preset"], config["settings"]
-    settings = stored or PRESETS[preset].settings
+        preset, settings = config["preset"], config["settings"]
+        methods = tuple(config["methods"])
     command = parse(
         TrainCommand,
         arguments,
         program,
         description(TrainCommand, "method", _EXIT_STATUS),
-        default=TrainCommand(settings=settings, preset=preset),
+        default=TrainCommand(settings, methods, preset),
     )
-    if stored is None:
+    if directory is None:
         return command
-    changed = changed_settings(stored, command.settings)
+    changed = changed_settings(settings, command.settings)
+    if command.methods != methods:
+        changed.insert(
+            0, f"`methods` is {methods!r} there and {command.methods!r} here"
+        )
     if command.preset != preset:
         changed.insert(0, f"`preset` is {preset!r} there and {command.preset!r} here")
     if command.run_dir is not None:
@@ -141,11 +155,12 @@ def _train(command: TrainCommand, arguments: Sequence[str], program: str) -> int
     from heavytail_optax.experiments.storage.run_lock import RunLock
     from heavytail_optax.experiments.terminal.session import open_session
 
-    settings, data_dir = command.settings, command.machine.data_dir
+    methods, data_dir = command.methods, command.machine.data_dir
+    settings = replaced(command.settings, method=methods[0])
     is_first = jax.process_index() == 0
     console = Console(quiet=not is_first)
     with (
-        open_session(console, settings.steps) as session,
+        open_session(console, settings.training.steps) as session,
         contextlib.ExitStack() as stack,
     ):
         progress = session.progress
@@ -155,15 +170,17 @@ def _train(command: TrainCommand, arguments: Sequence[str], program: str) -> int
                 directory = command.resume
                 dataset = job.reload_job_data(directory, progress, data_dir)
             else:
-                dataset = job.load_job_data(settings, data_dir)
+                dataset = job.load_job_data(settings.data, settings.seed, data_dir)
                 directory = _new_directory(command, is_first)
             if is_first:
                 stack.enter_context(RunLock(directory))
             if is_first and command.resume is None:
                 typed = shlex.join([*program.split(), "train", *arguments])
-                job.record_job(directory, command.preset, settings, dataset, typed)
+                job.record_job(
+                    directory, command.preset, settings, methods, dataset, typed
+                )
         data = describe_dataset(dataset)
-        is_other = differs_from_first(f"{settings} {data}")
+        is_other = differs_from_first(f"{settings} {methods} {data}")
         with in_all_or_none():
             if is_other:
                 raise JobError(
@@ -173,7 +190,13 @@ def _train(command: TrainCommand, arguments: Sequence[str], program: str) -> int
         connect(options.mesh)
         progress.note(_opening(command.preset, data, directory))
         results = job.run_job(
-            directory, settings, dataset, progress, session.stop.is_set, options
+            directory,
+            settings,
+            methods,
+            dataset,
+            progress,
+            session.stop.is_set,
+            options,
         )
         stop = session.stop
     console.print(summary_table(results, settings, dataset.test.labels.size))

@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from heavytail_optax.experiments.configuration.measure_names import SCALARS, MeasureName
-from heavytail_optax.experiments.configuration.settings import Settings
+from heavytail_optax.experiments.measure_names import SCALARS, MeasureName
 from heavytail_optax.experiments.measures import MEASURES, Problem
 from heavytail_optax.experiments.measures.record import (
     Measured,
@@ -16,6 +15,7 @@ from heavytail_optax.experiments.measures.record import (
     write_record,
 )
 from heavytail_optax.experiments.measures.search import Search
+from heavytail_optax.experiments.settings import Settings
 from heavytail_optax.experiments.storage.run_directory import (
     flatness_path,
     sharpness_path,
@@ -61,7 +61,7 @@ def measure_run(
     Returns:
       Whether all are there; False only if `should_stop()` was true.
     """
-    (method,) = problem.settings.methods
+    method = problem.settings.method.method
     path = flatness_path(directory, method)
     record = read_record(path)
     for number, name in enumerate(names, start=1):
@@ -101,7 +101,7 @@ def is_measured(
       search: how to measure.
       names: of the measures.
     """
-    (method,) = settings.methods
+    method = settings.method.method
     record = read_record(flatness_path(directory, method))
     kept = read_sharpness(sharpness_path(directory, method))
     return all(

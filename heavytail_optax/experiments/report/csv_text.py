@@ -8,7 +8,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from heavytail_optax.experiments.configuration.methods import METHODS
+from heavytail_optax.experiments.methods import METHODS
 from heavytail_optax.experiments.report.rows import MethodRow, Report
 from heavytail_optax.experiments.runs.cell_result import CellResult
 

@@ -6,8 +6,6 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from heavytail_optax.experiments.configuration.methods import METHODS, MethodName
-from heavytail_optax.experiments.configuration.settings import Settings
 from heavytail_optax.experiments.measures.gradient_noise import (
     ALL,
     NoiseDraws,
@@ -16,8 +14,10 @@ from heavytail_optax.experiments.measures.gradient_noise import (
 )
 from heavytail_optax.experiments.measures.noise_record import read_noise
 from heavytail_optax.experiments.measures.noise_tails import LayerTail, assess_noise
+from heavytail_optax.experiments.methods import MethodName
 from heavytail_optax.experiments.runs.fresh_run import FreshRun
 from heavytail_optax.experiments.runs.grid import Cell
+from heavytail_optax.experiments.settings import Settings
 from heavytail_optax.experiments.storage.metrics_log import read_metrics
 from heavytail_optax.experiments.storage.run_directory import metrics_path, noise_path
 from heavytail_optax.tail_index import ProposedSettings, propose_settings
@@ -60,7 +60,7 @@ class DiagnosedRun(NamedTuple):
     @property
     def method(self) -> MethodName:
         """The one method."""
-        return self.settings.methods[0]
+        return self.settings.method.method
 
     def tail(self, size: Size, layer: str = ALL) -> LayerTail:
         """The tail of one size of one layer."""
@@ -114,8 +114,8 @@ def diagnosed_fresh_run(
     )
     return DiagnosedRun(
         fresh.settings,
-        f"fresh run of {METHODS[fresh.settings.methods[0]].label}",
-        fresh.settings.batch_size,
+        f"fresh run of {fresh.settings.method.kind.label}",
+        fresh.settings.training.batch_size,
         draws,
         assess_noise(draws),
         history,
@@ -156,7 +156,7 @@ def _propose(
     return propose_settings(
         jnp.asarray(noise),
         jnp.asarray(gradient),
-        settings.learning_rate,
-        alpha=settings.alpha,
+        settings.training.learning_rate,
+        alpha=settings.method.alpha,
         truncated_share=share,
     )

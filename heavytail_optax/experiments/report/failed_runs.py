@@ -7,7 +7,7 @@ the loss hardly changes under a perturbation, so that the run looks flat.
 import statistics
 from collections.abc import Mapping, Sequence
 
-from heavytail_optax.experiments.configuration.methods import MethodName
+from heavytail_optax.experiments.methods import MethodName
 from heavytail_optax.experiments.runs.cell_result import CellResult
 
 _FAR_BELOW = 0.1

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from heavytail_optax.experiments.configuration.measure_names import (
+from heavytail_optax.experiments.measure_names import (
     MEASURE_NAMES,
     SCALARS,
 )

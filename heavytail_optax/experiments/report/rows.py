@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from heavytail_optax.experiments.configuration.methods import (
+from heavytail_optax.experiments.methods import (
     METHOD_NAMES,
     METHODS,
     MethodName,

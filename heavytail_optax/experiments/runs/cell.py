@@ -1,20 +1,15 @@
 """One cell of a grid: trained, then measured."""
 
-import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable
 from typing import Protocol
 
-from heavytail_optax.experiments.configuration.presets import PresetName
-from heavytail_optax.experiments.configuration.settings import (
-    Settings,
-    changed_settings,
-)
 from heavytail_optax.experiments.data import Dataset
 from heavytail_optax.experiments.measures import new_problem
 from heavytail_optax.experiments.measures.measuring import MeasureObserver, measure_run
 from heavytail_optax.experiments.measures.search import Search
+from heavytail_optax.experiments.presets import PresetName
 from heavytail_optax.experiments.runs.grid import Cell, read_cell
 from heavytail_optax.experiments.runs.job import (
     check_job_data,
@@ -27,6 +22,11 @@ from heavytail_optax.experiments.runs.run import (
     Observer,
     RunOptions,
     run_method,
+)
+from heavytail_optax.experiments.settings import (
+    DataSettings,
+    Settings,
+    changed_settings,
 )
 from heavytail_optax.experiments.storage import run_directory
 from heavytail_optax.experiments.storage.run_directory import RunDirectoryError
@@ -49,10 +49,10 @@ def data_loader(data_dir: pathlib.Path | None) -> Callable[[Settings], Dataset]:
     """
 
     @functools.lru_cache(maxsize=1)
-    def load(settings: Settings) -> Dataset:
-        return load_job_data(settings, data_dir)
+    def load(data: DataSettings, seed: int) -> Dataset:
+        return load_job_data(data, seed, data_dir)
 
-    return lambda settings: load(dataclasses.replace(settings, methods=("sgd",)))
+    return lambda settings: load(settings.data, settings.seed)
 
 
 def run_cell(
@@ -107,14 +107,13 @@ def run_cell(
                 cell.label,
                 problem,
                 Search(),
-                cell.settings.measures,
+                cell.settings.measuring.measures,
                 observer,
                 should_stop,
             )
 
         result = run_method(
             cell.directory,
-            cell.method,
             cell.settings,
             dataset,
             observer,
@@ -138,7 +137,7 @@ def _check_or_record(
     """The run in the directory must be this one; a new one is written down."""
     directory = cell.directory
     if not run_directory.config_path(directory).exists():
-        record_job(directory, preset, cell.settings, dataset, command)
+        record_job(directory, preset, cell.settings, (cell.method,), dataset, command)
         return
     stored = run_directory.read_config(directory)["settings"]
     changed = changed_settings(stored, cell.settings)

@@ -8,8 +8,8 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from heavytail_optax.experiments.configuration.presets import PresetName
 from heavytail_optax.experiments.errors import JobError
+from heavytail_optax.experiments.presets import PresetName
 from heavytail_optax.experiments.runs.job_options import ClusterName
 from heavytail_optax.experiments.runs.machine import Machine
 from heavytail_optax.experiments.terminal.interrupts import StopRequest
@@ -70,10 +70,10 @@ class CellJob:
         # These load JAX, Flax and Orbax, when signals are taken care of.
         from rich.console import Console
 
-        from heavytail_optax.experiments.configuration.settings import from_dict
         from heavytail_optax.experiments.runs.cell import data_loader, run_cell
         from heavytail_optax.experiments.runs.grid import Cell
         from heavytail_optax.experiments.runs.machine import run_options
+        from heavytail_optax.experiments.settings import from_dict
         from heavytail_optax.experiments.terminal.progress import PlainProgress
 
         settings = from_dict(self.settings)
@@ -81,7 +81,7 @@ class CellJob:
             Cell(self.directory, settings),
             self.preset,
             self.command,
-            PlainProgress(Console(), settings.steps),
+            PlainProgress(Console(), settings.training.steps),
             data_loader(self.machine.data_dir),
             should_stop,
             run_options(self.machine),

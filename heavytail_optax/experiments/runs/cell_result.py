@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-from heavytail_optax.experiments.configuration.methods import METHODS, MethodName
+from heavytail_optax.experiments.methods import METHODS, MethodName
 
 CellStatus = Literal["finished", "interrupted", "diverged", "missing"]
 

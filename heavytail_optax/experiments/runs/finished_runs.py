@@ -1,6 +1,5 @@
 """The runs in a directory of `heavytail train` or `heavytail reproduce`."""
 
-import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from heavytail_optax.experiments.runs.grid import (
     read_cell,
     read_grid,
 )
+from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.storage import run_directory
 from heavytail_optax.experiments.storage.checkpoints import Checkpoints
 from heavytail_optax.experiments.storage.run_directory import RunDirectoryError
@@ -37,10 +37,10 @@ def runs_in(directory: pathlib.Path) -> list[Cell]:
             f"{directory} holds neither a run of heavytail train (no config.json) nor a "
             "grid of heavytail reproduce (no grid.json)."
         )
-    settings = run_directory.read_config(directory)["settings"]
+    config = run_directory.read_config(directory)
     return [
-        Cell(directory, dataclasses.replace(settings, methods=(method,)))
-        for method in settings.methods
+        Cell(directory, replaced(config["settings"], method=method))
+        for method in config["methods"]
     ]
 
 
@@ -95,15 +95,14 @@ def final_params(cell: Cell, dataset: Dataset, note: Callable[[str], None]) -> A
       RunDirectoryError: if they are not there.
     """
     settings = cell.settings
-    shared = dataclasses.replace(settings, seed=0)
     shape = dataset.train.images.shape[1:]
-    trainer = build_trainer(shared, cell.method, shape, dataset.num_classes)
+    trainer = build_trainer(settings, shape, dataset.num_classes)
     path = run_directory.checkpoints_path(cell.directory, cell.method)
     with Checkpoints(path, note) as checkpoints:
         state = checkpoints.restore_latest(trainer.init(random_streams(settings.seed)))
-    if state is None or int(state.step) != settings.steps:
+    if state is None or int(state.step) != settings.training.steps:
         raise RunDirectoryError(
-            f"The checkpoint of the last step, {settings.steps:,}, is not in {path}. Go "
+            f"The checkpoint of the last step, {settings.training.steps:,}, is not in {path}. Go "
             "on with the run, which makes it again."
         )
     return state.params

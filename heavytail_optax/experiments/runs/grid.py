@@ -10,22 +10,22 @@ import json
 import math
 import pathlib
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
-from heavytail_optax.experiments.configuration.measure_names import SCALARS
-from heavytail_optax.experiments.configuration.methods import (
+from heavytail_optax.experiments.measure_names import SCALARS
+from heavytail_optax.experiments.methods import (
     METHOD_NAMES,
-    METHODS,
     MethodName,
 )
-from heavytail_optax.experiments.configuration.presets import PRESETS, PresetName
-from heavytail_optax.experiments.configuration.settings import (
+from heavytail_optax.experiments.presets import PRESETS, PresetName
+from heavytail_optax.experiments.runs.cell_result import CellResult, CellStatus
+from heavytail_optax.experiments.runs.summary import truncated_share
+from heavytail_optax.experiments.settings import (
     Settings,
     changed_settings,
     from_dict,
+    replaced,
 )
-from heavytail_optax.experiments.runs.cell_result import CellResult, CellStatus
-from heavytail_optax.experiments.runs.summary import truncated_share
 from heavytail_optax.experiments.storage import run_directory
 from heavytail_optax.experiments.storage.durable_files import replace_file
 from heavytail_optax.experiments.storage.metrics_log import read_metrics
@@ -34,8 +34,6 @@ from heavytail_optax.experiments.storage.run_lock import RunLock
 from heavytail_optax.experiments.storage.sharpness_file import read_sharpness
 from heavytail_optax.experiments.training.batches import examples_per_step
 from heavytail_optax.experiments.training.trainer import Metrics
-
-_OF_THE_CELL = ("methods", "seed")
 
 
 class Cell(NamedTuple):
@@ -47,12 +45,12 @@ class Cell(NamedTuple):
     @property
     def method(self) -> MethodName:
         """The one method."""
-        return self.settings.methods[0]
+        return self.settings.method.method
 
     @property
     def label(self) -> str:
         """Method and seed, for people to read."""
-        return f"{METHODS[self.method].label}, seed {self.settings.seed}"
+        return f"{self.settings.method.kind.label}, seed {self.settings.seed}"
 
 
 class Grid(NamedTuple):
@@ -68,25 +66,28 @@ class Grid(NamedTuple):
         """All cells: the methods with the first seed, then with the next."""
         for seed in self.seeds:
             for method in self.methods:
-                settings = dataclasses.replace(
-                    self.settings, methods=(method,), seed=seed
-                )
+                settings = replaced(self.settings, method=method, seed=seed)
                 yield Cell(self.directory / method / f"seed-{seed}", settings)
 
 
 def new_grid(
-    directory: pathlib.Path, preset: PresetName, settings: Settings, seeds: int
+    directory: pathlib.Path,
+    preset: PresetName,
+    settings: Settings,
+    methods: tuple[MethodName, ...],
+    seeds: int,
 ) -> Grid:
     """The grid of what is asked for; nothing is read or written.
 
     Args:
       directory: of the grid.
       preset: that the settings come from.
-      settings: with the methods, and the first seed.
+      settings: with the first seed; the method does not count.
+      methods: one or more.
       seeds: how many seeds.
     """
     numbers = tuple(range(settings.seed, settings.seed + seeds))
-    return Grid(directory, preset, settings, settings.methods, numbers)
+    return Grid(directory, preset, settings, methods, numbers)
 
 
 def check_grid(asked: Grid) -> Grid:
@@ -106,10 +107,8 @@ def check_grid(asked: Grid) -> Grid:
         _check_is_free(directory)
         return asked
     there = read_grid(directory)
-    shared = {name: getattr(there.settings, name) for name in _OF_THE_CELL}
-    changed = changed_settings(
-        there.settings, dataclasses.replace(asked.settings, **shared)
-    )
+    own = {"method": there.settings.method.method, "seed": there.settings.seed}
+    changed = changed_settings(there.settings, replaced(asked.settings, **own))
     if there.preset != asked.preset:
         changed.insert(
             0, f"`preset` is {there.preset!r} there and {asked.preset!r} here"
@@ -178,8 +177,11 @@ def read_grid(directory: pathlib.Path) -> Grid:
         settings = from_dict(values["settings"])
         seeds = tuple(values["seeds"])
         for seed in seeds:
-            dataclasses.replace(settings, seed=seed)
-        grid = Grid(directory, values["preset"], settings, settings.methods, seeds)
+            replaced(settings, seed=seed)
+        methods = tuple(values["methods"])
+        for method in methods:
+            replaced(settings, method=method)
+        grid = Grid(directory, values["preset"], settings, methods, seeds)
         if grid.preset not in PRESETS:
             raise ValueError(f"There is no preset {grid.preset!r}.")
     except FileNotFoundError as error:
@@ -224,10 +226,10 @@ def read_cell(cell: Cell) -> CellResult:
         seed=settings.seed,
         status=_status(history, settings),
         step=history[-1].step if history else 0,
-        steps=settings.steps,
-        examples_per_step=examples_per_step(METHODS[cell.method], settings),
+        steps=settings.training.steps,
+        examples_per_step=examples_per_step(settings),
         asked_measures=tuple(
-            scalar for name in settings.measures for scalar in SCALARS[name]
+            scalar for name in settings.measuring.measures for scalar in SCALARS[name]
         ),
         test_images=data.get("test_images"),
         classes=data.get("classes"),
@@ -258,7 +260,7 @@ def _status(history: Sequence[Metrics], settings: Settings) -> CellStatus:
     # As in `training`, which stops at the first of these that is not finite.
     if not (math.isfinite(last.batch_loss) and math.isfinite(last.train_loss)):
         return "diverged"
-    return "finished" if last.step == settings.steps else "interrupted"
+    return "finished" if last.step == settings.training.steps else "interrupted"
 
 
 def grid_path(directory: pathlib.Path) -> pathlib.Path:
@@ -267,7 +269,10 @@ def grid_path(directory: pathlib.Path) -> pathlib.Path:
 
 
 def _write(grid: Grid) -> None:
-    settings = dataclasses.asdict(grid.settings)
-    settings["methods"] = list(cast(Sequence[str], grid.methods))
-    values = {"preset": grid.preset, "settings": settings, "seeds": list(grid.seeds)}
+    values = {
+        "preset": grid.preset,
+        "settings": dataclasses.asdict(grid.settings),
+        "methods": grid.methods,
+        "seeds": grid.seeds,
+    }
     replace_file(grid_path(grid.directory), json.dumps(values, indent=2) + "\n")

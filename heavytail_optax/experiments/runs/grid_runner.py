@@ -5,13 +5,13 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from heavytail_optax.experiments.configuration.settings import Settings
 from heavytail_optax.experiments.data import Dataset
 from heavytail_optax.experiments.errors import JobError
 from heavytail_optax.experiments.runs.cell import run_cell
 from heavytail_optax.experiments.runs.grid import Cell, Grid, read_cell
 from heavytail_optax.experiments.runs.grid_progress import GridProgress
 from heavytail_optax.experiments.runs.run import RunOptions
+from heavytail_optax.experiments.settings import Settings
 from heavytail_optax.experiments.storage.run_lock import RunBusyError
 from heavytail_optax.experiments.terminal.session import Session
 

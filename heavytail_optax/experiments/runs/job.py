@@ -5,8 +5,6 @@ from collections.abc import Callable
 
 import jax
 
-from heavytail_optax.experiments.configuration.presets import PRESETS, PresetName
-from heavytail_optax.experiments.configuration.settings import Settings
 from heavytail_optax.experiments.data import (
     Dataset,
     describe_dataset,
@@ -14,6 +12,8 @@ from heavytail_optax.experiments.data import (
     load_dataset,
 )
 from heavytail_optax.experiments.errors import JobError
+from heavytail_optax.experiments.methods import MethodName
+from heavytail_optax.experiments.presets import PRESETS, PresetName
 from heavytail_optax.experiments.runs.job_figure import plot_training
 from heavytail_optax.experiments.runs.results import MethodResult
 from heavytail_optax.experiments.runs.run import (
@@ -22,28 +22,33 @@ from heavytail_optax.experiments.runs.run import (
     RunOptions,
     run_method,
 )
+from heavytail_optax.experiments.settings import DataSettings, Settings, replaced
 from heavytail_optax.experiments.storage import run_directory
 from heavytail_optax.experiments.storage.run_directory import RunDirectoryError
 from heavytail_optax.experiments.training.random_streams import random_streams
 
 
-def load_job_data(settings: Settings, data_dir: pathlib.Path | None = None) -> Dataset:
+def load_job_data(
+    settings: DataSettings, seed: int, data_dir: pathlib.Path | None = None
+) -> Dataset:
     """The data of a job, with the random labels that its seed sets.
 
     Args:
-      settings: of the job.
+      settings: which images.
+      seed: of the job.
       data_dir: where to look for the data's files first.
 
     Raises:
       DataError: if there are no such data, or the settings do not fit them.
     """
-    return load_dataset(settings, random_streams(settings.seed).labels, data_dir)
+    return load_dataset(settings, random_streams(seed).labels, data_dir)
 
 
 def record_job(
     directory: pathlib.Path,
     preset: PresetName,
     settings: Settings,
+    methods: tuple[MethodName, ...],
     dataset: Dataset,
     command: str,
 ) -> None:
@@ -52,7 +57,8 @@ def record_job(
     Args:
       directory: of the new job, empty.
       preset: that the settings come from.
-      settings: of the job.
+      settings: of the job, with the first of its methods.
+      methods: trained with, one after the other.
       dataset: of the job.
       command: as typed.
     """
@@ -60,6 +66,7 @@ def record_job(
         directory,
         preset=preset,
         settings=settings,
+        methods=methods,
         sources=PRESETS[preset].sources_of(settings),
         data=describe_dataset(dataset),
         command=command,
@@ -87,7 +94,7 @@ def reload_job_data(
       RunDirectoryError: if there is no such job, or its data are others than then.
     """
     settings = run_directory.read_config(directory)["settings"]
-    dataset = load_job_data(settings, data_dir)
+    dataset = load_job_data(settings.data, settings.seed, data_dir)
     check_job_data(directory, dataset, observer)
     return dataset
 
@@ -142,6 +149,7 @@ def check_batch_size(batch_size: int, dataset: Dataset) -> None:
 def run_job(
     directory: pathlib.Path,
     settings: Settings,
+    methods: tuple[MethodName, ...],
     dataset: Dataset,
     observer: Observer,
     should_stop: Callable[[], bool] = lambda: False,
@@ -151,20 +159,28 @@ def run_job(
 
     Args:
       directory: of the job, with its config.json.
-      settings: of the job.
+      settings: of the job; its method does not count.
+      methods: to train with.
       dataset: of the job.
       observer: is told what happens.
       should_stop: asked after each chunk; what is done is then saved.
       options: that do not change the numbers.
 
     Returns:
-      One result a method, in the order of `settings.methods`; "interrupted" for those
+      One result a method, in the order of `methods`; "interrupted" for those
       that have steps left because `should_stop()` was true. A method that diverges does
       not keep the others from their turn.
     """
     results = [
-        run_method(directory, method, settings, dataset, observer, should_stop, options)
-        for method in settings.methods
+        run_method(
+            directory,
+            replaced(settings, method=method),
+            dataset,
+            observer,
+            should_stop,
+            options,
+        )
+        for method in methods
     ]
     if any(result.history for result in results) and options.writes:
         path = run_directory.plot_path(directory)

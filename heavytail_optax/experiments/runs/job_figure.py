@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from heavytail_optax.experiments.configuration.method_colours import METHOD_COLOURS
-from heavytail_optax.experiments.configuration.methods import METHODS
-from heavytail_optax.experiments.configuration.settings import Settings
+from heavytail_optax.experiments.methods import METHOD_COLOURS, METHODS
 from heavytail_optax.experiments.runs.results import MethodResult
+from heavytail_optax.experiments.settings import Settings
 from heavytail_optax.experiments.training.evaluation import accuracy_error
 
 
@@ -49,7 +48,7 @@ def plot_training(
     accuracy_axes.set_title(f"Accuracy on {test_images:,} test images (%)", loc="left")
     for axes in (loss_axes, accuracy_axes):
         axes.set_xlabel("step")
-        axes.set_xlim(0, settings.steps)
+        axes.set_xlim(0, settings.training.steps)
         axes.grid(alpha=0.25, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
         if any(METHODS[result.method].is_noisy for result in results):
@@ -81,11 +80,15 @@ def _keep_room_for_finished(axes: Axes, results: Sequence[MethodResult]) -> None
 
 
 def _shade_cooldown(axes: Axes, settings: Settings) -> None:
-    if 0 < settings.noisy_steps < settings.steps:
+    if 0 < settings.noisy_steps < settings.training.steps:
         axes.axvspan(
-            settings.noisy_steps, settings.steps, color="0.5", alpha=0.12, linewidth=0
+            settings.noisy_steps,
+            settings.training.steps,
+            color="0.5",
+            alpha=0.12,
+            linewidth=0,
         )
-        middle = (settings.noisy_steps + settings.steps) / 2
+        middle = (settings.noisy_steps + settings.training.steps) / 2
         axes.text(
             middle,
             0.98,
@@ -100,7 +103,7 @@ def _shade_cooldown(axes: Axes, settings: Settings) -> None:
 
 def _title(settings: Settings) -> str:
     return (
-        f"{settings.training_examples:,} training images ({settings.data}), "
-        f"{settings.corrupted_examples:,} of them with random labels; "
-        f"{settings.model}, seed {settings.seed}"
+        f"{settings.data.training_examples:,} training images ({settings.data.data}), "
+        f"{settings.data.corrupted_examples:,} of them with random labels; "
+        f"{settings.model.model}, seed {settings.seed}"
     )

@@ -2,10 +2,10 @@
 
 import dataclasses
 import importlib.util
-from typing import Literal
+from typing import Annotated, Literal
 
-from heavytail_optax.experiments.configuration.setting_rules import check_option
 from heavytail_optax.experiments.errors import JobError
+from heavytail_optax.experiments.setting_rules import at_least, check_fields
 
 ClusterName = Literal["slurm", "local"]
 
@@ -26,17 +26,14 @@ class JobOptions:
     """
 
     cluster: ClusterName | None = None
-    jobs_at_once: int = 4
-    job_minutes: int = 240
+    jobs_at_once: Annotated[int, at_least(1)] = 4
+    job_minutes: Annotated[int, at_least(1)] = 240
     partition: str | None = None
-    gpus_per_job: int = 0
-    cpus_per_job: int = 2
+    gpus_per_job: Annotated[int, at_least(0)] = 0
+    cpus_per_job: Annotated[int, at_least(1)] = 2
 
     def __post_init__(self) -> None:
-        check_option("jobs_at_once", self.jobs_at_once, at_least=1)
-        check_option("job_minutes", self.job_minutes, at_least=1)
-        check_option("gpus_per_job", self.gpus_per_job, at_least=0)
-        check_option("cpus_per_job", self.cpus_per_job, at_least=1)
+        check_fields(self, "option")
 
 
 DEFAULT_JOBS = JobOptions()

@@ -3,7 +3,7 @@
 import math
 from typing import Literal, NamedTuple
 
-from heavytail_optax.experiments.configuration.methods import METHODS, MethodName
+from heavytail_optax.experiments.methods import METHODS, MethodName
 from heavytail_optax.experiments.training.trainer import Metrics
 
 

@@ -9,12 +9,12 @@ from typing import Protocol
 
 from jax.sharding import Mesh
 
-from heavytail_optax.experiments.configuration.methods import METHODS, MethodName
-from heavytail_optax.experiments.configuration.settings import Settings
 from heavytail_optax.experiments.data import Dataset
 from heavytail_optax.experiments.devices.parallel import replicate
 from heavytail_optax.experiments.devices.processes import in_all_or_none, in_any_process
+from heavytail_optax.experiments.methods import MethodName
 from heavytail_optax.experiments.runs.results import MethodResult
+from heavytail_optax.experiments.settings import Settings
 from heavytail_optax.experiments.storage import run_directory
 from heavytail_optax.experiments.storage.checkpoints import Checkpoints
 from heavytail_optax.experiments.storage.disk import (
@@ -73,7 +73,6 @@ class Observer(Protocol):
 
 def run_method(
     directory: pathlib.Path,
-    method: MethodName,
     settings: Settings,
     dataset: Dataset,
     observer: Observer,
@@ -82,12 +81,11 @@ def run_method(
     label: str | None = None,
     finish: Callable[[TrainState], None] = lambda state: None,
 ) -> MethodResult:
-    """Trains with a method from where it is to the last step.
+    """Trains from where it is to the last step.
 
     Args:
       directory: of the job, with its config.json.
-      method: to train with.
-      settings: of the job.
+      settings: of the run.
       dataset: of the job.
       observer: is told what happens.
       should_stop: asked after each chunk; what is done is then saved.
@@ -98,15 +96,14 @@ def run_method(
     Returns:
       "interrupted" if steps are left because `should_stop()` was true.
     """
+    method = settings.method.method
     log = run_directory.metrics_path(directory, method)
-    label = label or METHODS[method].label
+    label = label or settings.method.kind.label
     if in_any_process(should_stop()):
         return _as_left(method, settings, read_metrics(log))
     shape = dataset.train.images.shape[1:]
     mesh = options.mesh
-    # Of no seed, so that the runs of a grid share what is compiled.
-    shared = dataclasses.replace(settings, methods=(method,), seed=0)
-    trainer = build_trainer(shared, method, shape, dataset.num_classes, mesh)
+    trainer = build_trainer(settings, shape, dataset.num_classes, mesh)
     keys = replicate(mesh, random_streams(settings.seed))
     train_split, test_split = replicate(mesh, (dataset.train, dataset.test))
     dataset = dataset._replace(train=train_split, test=test_split)
@@ -114,7 +111,7 @@ def run_method(
     with in_all_or_none():
         check_room(
             directory,
-            bytes_of_run(state, len(settings.methods)),
+            bytes_of_run(state),
             bytes_of_checkpoint(state),
         )
     with contextlib.ExitStack() as stack:
@@ -132,7 +129,7 @@ def run_method(
                 board = stack.enter_context(TensorBoardLog(events, history))
         observer.start(label, history[-1] if history else None)
         seconds = history[-1].seconds if history else 0.0
-        for chunk in train(settings, dataset, trainer, state, keys, seconds):
+        for chunk in train(settings.training, dataset, trainer, state, keys, seconds):
             if chunk.metrics is not None:
                 with in_all_or_none():
                     if options.writes:
@@ -147,7 +144,9 @@ def run_method(
                     "No more steps are taken with it."
                 )
                 return MethodResult(method, "diverged", tuple(history), step)
-            stops = in_any_process(should_stop()) and chunk.step < settings.steps
+            stops = (
+                in_any_process(should_stop()) and chunk.step < settings.training.steps
+            )
             if chunk.metrics is not None or stops:
                 # After the metrics: a run killed in between repeats the chunk.
                 checkpoints.save(chunk.step, chunk.state)
@@ -163,6 +162,6 @@ def _as_left(
     method: MethodName, settings: Settings, history: list[Metrics]
 ) -> MethodResult:
     """The result of a run that is not gone on with."""
-    done = bool(history) and history[-1].step == settings.steps
+    done = bool(history) and history[-1].step == settings.training.steps
     finite = done and math.isfinite(history[-1].train_loss)
     return MethodResult(method, "finished" if finite else "interrupted", tuple(history))

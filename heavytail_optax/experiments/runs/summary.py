@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from rich import box
 from rich.table import Table
 
-from heavytail_optax.experiments.configuration.methods import METHODS
-from heavytail_optax.experiments.configuration.settings import Settings
 from heavytail_optax.experiments.runs.results import MethodResult
+from heavytail_optax.experiments.settings import Settings, replaced
 from heavytail_optax.experiments.training.batches import examples_per_step
 from heavytail_optax.experiments.training.evaluation import accuracy_error
 from heavytail_optax.experiments.training.trainer import Metrics
@@ -41,7 +40,7 @@ def summary_table(
     for name in _COLUMNS:
         table.add_column(name, justify="right", no_wrap=True)
     for result in results:
-        cost = examples_per_step(METHODS[result.method], settings)
+        cost = examples_per_step(replaced(settings, method=result.method))
         table.add_row(*_row(result, test_images, cost))
     return table
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from heavytail_optax.experiments.configuration.methods import MethodName
+from heavytail_optax.experiments.methods import MethodName
 from heavytail_optax.experiments.runs.cell_result import CellResult
 
 

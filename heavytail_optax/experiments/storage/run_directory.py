@@ -19,11 +19,11 @@ import json
 import os
 import pathlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from heavytail_optax.experiments.configuration.settings import Settings, from_dict
 from heavytail_optax.experiments.errors import JobError
+from heavytail_optax.experiments.settings import Settings, from_dict
 from heavytail_optax.experiments.storage.durable_files import partial_path, replace_file
 
 _PACKAGES = (
@@ -40,6 +40,7 @@ _FORMAT = 1
 _ENTRIES = {
     "preset": str,
     "settings": dict,
+    "methods": list,
     "sources": dict,
     "data": dict,
     "command": str,
@@ -179,6 +180,7 @@ def write_config(
     *,
     preset: str,
     settings: Settings,
+    methods: Sequence[str],
     sources: Mapping[str, str],
     data: Mapping[str, int | str],
     command: str,
@@ -192,6 +194,7 @@ def write_config(
       directory: of the job.
       preset: its name.
       settings: of the job.
+      methods: that the job trains with.
       sources: where each setting comes from.
       data: sizes and checksum of the data.
       command: as typed.
@@ -201,6 +204,7 @@ def write_config(
         "format": _FORMAT,
         "preset": preset,
         "settings": dataclasses.asdict(settings),
+        "methods": list(methods),
         "sources": sources,
         "data": data,
         "command": command,
