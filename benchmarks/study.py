@@ -13,7 +13,6 @@ at a time.
 
 import argparse
 import csv
-import dataclasses
 import fcntl
 import pathlib
 import time
@@ -35,7 +34,7 @@ from heavytail_optax.experiments.runs.cell import data_loader, run_cell
 from heavytail_optax.experiments.runs.cell_result import CellResult
 from heavytail_optax.experiments.runs.finished_runs import final_params
 from heavytail_optax.experiments.runs.grid import Cell, read_cell
-from heavytail_optax.experiments.settings import Settings
+from heavytail_optax.experiments.settings import Settings, replaced
 from heavytail_optax.experiments.storage.run_lock import RunBusyError, RunLock
 
 PRESET = "corrupted-fashion-mnist"
@@ -150,9 +149,9 @@ def cells(directory: pathlib.Path, only: str | None, seeds: int) -> Iterator:
 
 def settings_of(variant: Variant, seed: int) -> Settings:
     """Those of the preset, but for the variant's."""
-    return dataclasses.replace(
+    return replaced(
         PRESETS[PRESET].settings,
-        methods=(variant.method,),
+        method=variant.method,
         seed=seed,
         measures=("expected",),
         **variant.changed,

@@ -1,9 +1,8 @@
-import dataclasses
-
 import jax
 import numpy as np
 
 from heavytail_optax.experiments.methods import METHODS
+from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.training.augmentation import augment
 from heavytail_optax.experiments.training.batches import (
     draw_batches,
@@ -39,7 +38,7 @@ def test_batch_is_a_function_of_key_and_step():
 
 def test_images_come_with_their_labels(tiny, tiny_dataset):
     train = tiny_dataset.train
-    (batch,) = draw_batches(("small",), tiny, random_streams(0), 3, 100)
+    (batch,) = draw_batches({"small": 10}, "none", random_streams(0), 3, 100)
     assert batch.keys is None
     images, labels = fetch(train, batch)
     places = batch.places.tolist()
@@ -47,10 +46,9 @@ def test_images_come_with_their_labels(tiny, tiny_dataset):
     np.testing.assert_array_equal(labels, np.asarray(train.labels)[places])
 
 
-def test_augmented_batches_are_the_augmented_images(tiny, tiny_dataset):
-    settings = dataclasses.replace(tiny, augmentation="crop-flip")
+def test_augmented_batches_are_the_augmented_images(tiny_dataset):
     keys, train = random_streams(0), tiny_dataset.train
-    _, batch = draw_batches(("small", "large"), settings, keys, 3, 100)
+    _, batch = draw_batches({"small": 10, "large": 100}, "crop-flip", keys, 3, 100)
     key = jax.random.fold_in(jax.random.fold_in(keys.augmentation, 3), 1)
     plain = fetch(train, batch._replace(keys=None))
     images, labels = fetch(train, batch)
@@ -60,7 +58,7 @@ def test_augmented_batches_are_the_augmented_images(tiny, tiny_dataset):
 
 
 def test_batches_of_a_step_are_drawn_independently(tiny):
-    settings = dataclasses.replace(tiny, large_batch_size=40)
+    settings = replaced(tiny, large_batch_size=40)
     keys, names = random_streams(0), METHODS["independent"].batches
     overlaps = []
     for step in range(200):
@@ -94,9 +92,9 @@ def test_methods_have_the_same_small_batches(tiny):
 
 
 def test_cost_of_a_step(tiny):
-    settings = dataclasses.replace(tiny, large_batch_size=40)
+    settings = replaced(tiny, large_batch_size=40)
     cost = {
-        name: examples_per_step(method, settings) for name, method in METHODS.items()
+        name: examples_per_step(replaced(settings, method=name)) for name in METHODS
     }
     assert cost == {
         "sgd-large-batch": 40,
@@ -111,5 +109,5 @@ def test_cost_of_a_step(tiny):
         "sam": 20,
         "sgd-averaged": 10,
     }
-    gated = dataclasses.replace(settings, inflate_above=0.9)
-    assert round(examples_per_step(METHODS["independent"], gated), 6) == 15
+    gated = replaced(settings, method="independent", inflate_above=0.9)
+    assert round(examples_per_step(gated), 6) == 15

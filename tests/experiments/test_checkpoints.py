@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.storage.checkpoints import Checkpoints
 from heavytail_optax.experiments.storage.run_directory import RunDirectoryError
 from heavytail_optax.experiments.training.random_streams import random_streams
@@ -21,7 +22,9 @@ def test_nothing_saved_is_none(tmp_path):
 
 def test_state_comes_back_with_its_structure(tiny, tmp_path):
     for method in ("sgd", "balanced", "truncated-heavy-tailed-sgd"):
-        state = build_trainer(tiny, method, (16, 16, 1), 10).init(random_streams(0))
+        state = build_trainer(replaced(tiny, method=method), (16, 16, 1), 10).init(
+            random_streams(0)
+        )
         blank = jax.tree.map(jnp.zeros_like, state)
         with Checkpoints(tmp_path / method) as checkpoints:
             checkpoints.save(3, blank)

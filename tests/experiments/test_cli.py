@@ -13,10 +13,11 @@ import heavytail_optax
 from heavytail_optax import cli
 from heavytail_optax.experiments.methods import METHODS
 from heavytail_optax.experiments.presets import PRESETS
+from heavytail_optax.experiments.settings import flat
 from heavytail_optax.experiments.storage.metrics_log import read_metrics
 
 HEAVY = "truncated-heavy-tailed-sgd"
-DEFAULT = PRESETS["corrupted-digits"].settings.methods
+DEFAULT = PRESETS["corrupted-digits"].methods
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +48,7 @@ def finished(tmp_path_factory, tiny_options):
 
 def test_run_leaves_config_metrics_checkpoints_and_picture(finished, tiny):
     config = json.loads((finished / "config.json").read_text("utf-8"))
-    assert config["settings"]["batch_size"] == tiny.training.batch_size
+    assert config["settings"]["training"]["batch_size"] == tiny.training.batch_size
     assert config["sources"]["batch_size"] == "user"
     assert config["sources"]["alpha"] == "theta"
     assert "--batch-size 10" in config["command"]
@@ -203,7 +204,13 @@ def test_too_few_images_for_a_test_are_refused_before_any_work(tmp_path, capsys)
 def test_help_names_every_setting(tiny, capsys):
     assert cli.main(["train", "--help"]) == 0
     output = capsys.readouterr().out
-    for name in (*tiny.__dataclass_fields__, "run_dir", "resume", "preset"):
+    for name in (
+        *(set(flat(tiny)) - {"method"}),
+        "methods",
+        "run_dir",
+        "resume",
+        "preset",
+    ):
         assert re.search(rf"--{name.replace('_', '-')}[ ,]", output)
     for method in METHODS.values():
         assert f"{method.label} " in output and method.summary in output

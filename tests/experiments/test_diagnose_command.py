@@ -60,7 +60,7 @@ def drawn(monkeypatch):
         del params, train, num_classes
         if tick(0, 2):
             return None
-        (method,) = settings.methods
+        method = settings.method.method
         turns.append((method, arguments["draws"]))
         actions.get(method, lambda: None)()
         if tick(1, 2):

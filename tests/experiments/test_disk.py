@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import pytest
 from small_file_systems import make_read_only, mounted_tmpfs
 
+from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.storage.checkpoints import Checkpoints
 from heavytail_optax.experiments.storage.disk import (
     bytes_of_run,
@@ -32,7 +33,9 @@ def size_on_disk(directory):
 
 @pytest.mark.parametrize("method", ["sgd", "truncated-heavy-tailed-sgd"])
 def test_a_run_needs_no_more_than_is_asked_for(tiny, method, tmp_path):
-    state = build_trainer(tiny, method, (16, 16, 1), 10).init(random_streams(0))
+    state = build_trainer(replaced(tiny, method=method), (16, 16, 1), 10).init(
+        random_streams(0)
+    )
     largest = 0
     with Checkpoints(tmp_path) as checkpoints:
         for step in range(3):

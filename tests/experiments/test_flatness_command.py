@@ -1,5 +1,4 @@
 import csv
-import dataclasses
 import json
 import math
 import pathlib
@@ -74,7 +73,7 @@ def measured(monkeypatch):
         def measure(problem, arguments, tick):
             if tick(0, 2):
                 return None
-            turns.append((problem.settings.methods[0], name))
+            turns.append((problem.settings.method.method, name))
             actions.get(turns[-1], lambda: None)()
             if tick(1, 2):
                 return None
@@ -247,14 +246,20 @@ def test_a_grid_has_a_row_a_run_and_its_report_the_columns(
     finished, tmp_path, tiny, measured, capsys
 ):
     turns, _ = measured
-    settings = dataclasses.replace(tiny, methods=METHODS)
-    grid = new_grid(tmp_path / "grid", "corrupted-digits-short", settings, 3)
+    grid = new_grid(tmp_path / "grid", "corrupted-digits-short", tiny, METHODS, 3)
     record_grid(grid)
     load = data_loader(None)
     cells = [cell for cell in grid.cells() if cell.settings.seed < 2]
     for cell in cells:
         shutil.copytree(finished, cell.directory)
-        record_job(cell.directory, grid.preset, cell.settings, load(cell.settings), "")
+        record_job(
+            cell.directory,
+            grid.preset,
+            cell.settings,
+            (cell.method,),
+            load(cell.settings),
+            "",
+        )
     assert flat(grid.directory, "--measures", "trace", "line", "--seeds", 0, 1, 2) == 0
     assert len(turns) == 8
     output = words(capsys.readouterr().out)

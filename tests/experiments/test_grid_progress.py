@@ -35,7 +35,11 @@ def carry_out(cell, progress, steps):
 
 @pytest.fixture
 def cells(tiny, tmp_path):
-    return list(new_grid(tmp_path, "corrupted-digits-short", tiny, 8).cells())
+    return list(
+        new_grid(
+            tmp_path, "corrupted-digits-short", tiny, ("sgd", "balanced", "shared"), 8
+        ).cells()
+    )
 
 
 def test_lines_say_which_run_it_is_and_how_long_all_will_take(tiny, cells):

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from heavytail_optax import cli
+from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.storage.checkpoints import Checkpoints
 from heavytail_optax.experiments.storage.metrics_log import read_metrics
 from heavytail_optax.experiments.storage.run_directory import (
@@ -65,7 +66,7 @@ def whole(tmp_path_factory, tiny_options):
 def initial_state(directory):
     settings = read_config(directory)["settings"]
     shape = (settings.data.image_size, settings.data.image_size, 1)
-    return build_trainer(settings, METHOD, shape, 10).init(
+    return build_trainer(replaced(settings, method=METHOD), shape, 10).init(
         random_streams(settings.seed)
     )
 

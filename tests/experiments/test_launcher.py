@@ -24,6 +24,7 @@ from heavytail_optax.experiments.runs.job_options import (
 )
 from heavytail_optax.experiments.runs.job_queues import LocalQueue, SlurmQueue
 from heavytail_optax.experiments.runs.machine import THIS_MACHINE
+from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.storage.run_lock import RunBusyError
 from heavytail_optax.experiments.terminal.session import open_session
 
@@ -52,10 +53,10 @@ def does(program):
 
 @pytest.fixture
 def grid(tmp_path, tiny):
-    settings = dataclasses.replace(
-        tiny, methods=("sgd", "balanced", "shared"), sharpness_samples=20
+    settings = replaced(tiny, sharpness_samples=20)
+    return new_grid(
+        tmp_path / "grid", PRESET, settings, ("sgd", "balanced", "shared"), 1
     )
-    return new_grid(tmp_path / "grid", PRESET, settings, 1)
 
 
 @pytest.fixture
@@ -236,7 +237,7 @@ def test_submitit_and_slurm_are_looked_for_first(monkeypatch, tmp_path):
 
 @pytest.fixture
 def job(tmp_path, tiny):
-    values = dataclasses.asdict(dataclasses.replace(tiny, methods=("sgd",)))
+    values = dataclasses.asdict(replaced(tiny, method="sgd"))
     return CellJob(tmp_path / "cell", PRESET, values, "", THIS_MACHINE, "local")
 
 

@@ -1,6 +1,5 @@
 """A run on eight devices is the run on one, and really is shared out."""
 
-import dataclasses
 import re
 import shutil
 
@@ -18,8 +17,9 @@ from heavytail_optax.experiments.devices.parallel import (
 from heavytail_optax.experiments.measures import MEASURES, new_problem
 from heavytail_optax.experiments.measures.search import Search
 from heavytail_optax.experiments.methods import METHOD_NAMES
-from heavytail_optax.experiments.models.networks import build_model
+from heavytail_optax.experiments.models.networks import build_network
 from heavytail_optax.experiments.runs.run import RunOptions, run_method
+from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.training.random_streams import random_streams
 from heavytail_optax.experiments.training.trainer import build_trainer
 
@@ -34,7 +34,7 @@ CLOSE = {"rtol": 1e-5, "atol": 2e-6}
 @pytest.fixture(scope="module")
 def settings(tiny):
     """No batch is a multiple of eight, and the large one is passed in parts."""
-    return dataclasses.replace(
+    return replaced(
         tiny,
         batch_size=13,
         large_batch_size=97,
@@ -53,8 +53,7 @@ def assert_close(ours, theirs):
 
 def steps_of(mesh, settings, dataset, method):
     """The compiled steps, the arguments for them, and the trainer."""
-    settings = dataclasses.replace(settings, methods=(method,), seed=0)
-    trainer = build_trainer(settings, method, SHAPE, 10, mesh)
+    trainer = build_trainer(replaced(settings, method=method), SHAPE, 10, mesh)
     keys, train = replicate(mesh, (random_streams(0), dataset.train))
     arguments = (trainer.init(keys), keys, train, np.int32(settings.training.steps))
     return trainer.take_steps.lower(*arguments).compile(), arguments, trainer
@@ -184,7 +183,12 @@ def run(directory, settings, dataset, mesh, stops=False):
 
     directory.mkdir(exist_ok=True)
     return run_method(
-        directory, METHOD, settings, dataset, Silent(), should_stop, options
+        directory,
+        replaced(settings, method=METHOD),
+        dataset,
+        Silent(),
+        should_stop,
+        options,
     )
 
 
@@ -203,7 +207,7 @@ def test_a_run_goes_on_with_another_number_of_devices(settings, tiny_dataset, tm
 
 @pytest.mark.slow
 def test_sharpness_is_the_same_on_eight_devices(settings, tiny_dataset):
-    _, init = build_model(settings, SHAPE, 10)
+    _, init = build_network(settings.model, SHAPE, 10, settings.data.pixel_range)
     params, train = init(jax.random.key(0)), tiny_dataset.train
     arguments = MEASURES["expected"].arguments(settings, Search())
 

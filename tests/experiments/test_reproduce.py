@@ -15,6 +15,7 @@ from heavytail_optax.experiments.methods import METHODS
 from heavytail_optax.experiments.presets import PRESETS
 from heavytail_optax.experiments.runs import grid_runner
 from heavytail_optax.experiments.runs.grid import read_grid
+from heavytail_optax.experiments.settings import flat
 from heavytail_optax.experiments.storage.run_lock import RunLock
 
 CELLS = [("sgd", 0), ("balanced", 0), ("sgd", 1), ("balanced", 1)]
@@ -91,7 +92,10 @@ def test_grid_leaves_runs_table_and_picture(finished, tiny):
     picture = finished / "accuracy_against_sharpness.png"
     assert picture.read_bytes()[:4] == b"\x89PNG"
     config = json.loads((finished / "sgd/seed-1/config.json").read_text("utf-8"))
-    assert config["settings"]["seed"] == 1 and config["settings"]["methods"] == ["sgd"]
+    assert (
+        config["settings"]["seed"] == 1
+        and config["settings"]["method"]["method"] == "sgd"
+    )
     assert config["sources"]["batch_size"] == "user"
 
 
@@ -258,7 +262,13 @@ def test_help_names_presets_methods_and_settings(tiny, capsys):
     assert cli.main(["reproduce", "--help"]) == 0
     output = capsys.readouterr().out
     own = ("preset", "seeds", "directory", "launcher", "cluster", "jobs_at_once")
-    for name in (*tiny.__dataclass_fields__, *own, "data_dir", "partition"):
+    for name in (
+        *(set(flat(tiny)) - {"method"}),
+        "methods",
+        *own,
+        "data_dir",
+        "partition",
+    ):
         assert re.search(rf"--{name.replace('_', '-')}[ ,]", output)
     for each in (*METHODS.values(), *PRESETS.values()):
         assert each.name in output and each.summary in output

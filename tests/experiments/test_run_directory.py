@@ -19,6 +19,7 @@ def write(directory, settings):
         directory,
         preset="corrupted-digits",
         settings=settings,
+        methods=("sgd", "balanced"),
         sources={"seed": "ours"},
         data={"train_images": 100},
         command="heavytail train",
@@ -74,7 +75,7 @@ def test_what_cannot_be_resumed_is_told(tmp_path, tiny):
     write(tmp_path, tiny)
     config = json.loads(path.read_text("utf-8"))
     for change, message in (
-        ({"settings": {**config["settings"], "batch_size": 0}}, "`batch_size` setting"),
+        ({"settings": {**config["settings"], "seed": -1}}, "`seed` setting"),
         (
             {"settings": {**config["settings"], "new": 0}},
             "is not known to this version",

@@ -1,4 +1,3 @@
-import dataclasses
 import math
 
 import jax
@@ -12,9 +11,10 @@ from heavytail_optax.experiments.measures import (
     pooled,
 )
 from heavytail_optax.experiments.measures.search import Search
-from heavytail_optax.experiments.models.networks import build_model
+from heavytail_optax.experiments.models.networks import build_network
 from heavytail_optax.experiments.runs.cell import data_loader, run_cell
 from heavytail_optax.experiments.runs.grid import new_grid, read_cell
+from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.storage.sharpness_file import (
     read_sharpness,
     write_sharpness,
@@ -25,13 +25,13 @@ from heavytail_optax.experiments.training.random_streams import random_streams
 
 @pytest.fixture(scope="module")
 def settings(tiny):
-    return dataclasses.replace(tiny, methods=("sgd",), sharpness_samples=20)
+    return replaced(tiny, method="sgd", sharpness_samples=20)
 
 
 @pytest.fixture(scope="module")
 def network(settings, tiny_dataset):
     shape = tiny_dataset.train.images.shape[1:]
-    predict, init = build_model(settings, shape, 10)
+    predict, init = build_network(settings.model, shape, 10, settings.data.pixel_range)
     return predict, jax.jit(init)(random_streams(0).weights)
 
 
@@ -71,7 +71,7 @@ def test_it_is_the_mean_change_of_the_training_loss(settings, tiny_dataset, netw
         return np.mean(changes), np.std(changes, ddof=1) / 200**0.5
 
     def measured(**values):
-        asked = dataclasses.replace(settings, sharpness_samples=100, **values)
+        asked = replaced(settings, sharpness_samples=100, **values)
         return measure_expected(asked, params, tiny_dataset.train)
 
     def is_far(one, other):
@@ -145,7 +145,7 @@ class Recorder:
 
 
 def test_a_run_that_was_stopped_while_measured_is_measured_again(settings, tmp_path):
-    grid = new_grid(tmp_path, "corrupted-digits-short", settings, 1)
+    grid = new_grid(tmp_path, "corrupted-digits-short", settings, ("sgd",), 1)
     (cell,) = grid.cells()
     first, second, third = Recorder(), Recorder(), Recorder()
 
