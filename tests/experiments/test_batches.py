@@ -5,6 +5,7 @@ from heavytail_optax.experiments.methods import METHODS
 from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.training.augmentation import augment
 from heavytail_optax.experiments.training.batches import (
+    batch_sizes,
     draw_batches,
     draw_places,
     examples_per_step,
@@ -57,13 +58,17 @@ def test_augmented_batches_are_the_augmented_images(tiny_dataset):
     assert (images != plain.images).any()
 
 
+def sizes_of(settings):
+    return batch_sizes(settings.data, settings.training, settings.method)
+
+
 def test_batches_of_a_step_are_drawn_independently(tiny):
-    settings = replaced(tiny, large_batch_size=40)
-    keys, names = random_streams(0), METHODS["independent"].batches
+    settings = replaced(tiny, method="independent", large_batch_size=40)
+    keys, sizes = random_streams(0), sizes_of(settings)
     overlaps = []
     for step in range(200):
         batches = draw_batches(
-            names, settings, keys, step, settings.data.training_examples
+            sizes, "none", keys, step, settings.data.training_examples
         )
         small, second, large = (batch.places for batch in batches)
         assert (small.size, second.size, large.size) == (10, 10, 40)
@@ -83,7 +88,9 @@ def test_batches_of_a_step_are_drawn_independently(tiny):
 def test_methods_have_the_same_small_batches(tiny):
     keys = random_streams(0)
     first = [
-        draw_batches(method.batches, tiny, keys, 3, 100)[0].places
+        draw_batches(
+            sizes_of(replaced(tiny, method=method.name)), "none", keys, 3, 100
+        )[0].places
         for method in METHODS.values()
         if method.batches[0] == "small"
     ]
