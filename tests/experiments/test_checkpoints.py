@@ -109,11 +109,11 @@ def test_a_networks_state_and_every_kind_of_key_come_back(tmp_path):
 
 def test_only_the_newest_two_are_kept(tmp_path):
     save_steps(tmp_path, range(4))
-    assert names_in(tmp_path) == {"2.checkpoint", "3.checkpoint"}
+    assert names_in(tmp_path) == {"2.npz", "3.npz"}
     # By number, not by name or age.
     for step in (10, 9):
         save_checkpoint(tmp_path, step, LIKE)
-    assert names_in(tmp_path) == {"9.checkpoint", "10.checkpoint"}
+    assert names_in(tmp_path) == {"9.npz", "10.npz"}
 
 
 def test_a_saved_state_does_not_follow_a_donated_one(tmp_path):
@@ -156,14 +156,17 @@ class Moments:
 
     def __call__(self, event, arguments):
         first = arguments[0] if arguments else None
-        if not self.active or not isinstance(first, (str, os.PathLike)):
+        is_file_event = event == "open" or event.startswith(("os.", "shutil."))
+        if self.active and is_file_event and isinstance(first, (str, os.PathLike)):
+            self.copy(os.fspath(first))
+
+    def copy(self, path):
+        if not path.startswith(os.fspath(self.directory)):
             return
-        if event == "open" or event.startswith(("os.", "shutil.")):
-            if os.fspath(first).startswith(os.fspath(self.directory)):
-                self.active = False
-                shutil.copytree(self.directory, self.copies / str(self.count))
-                self.count += 1
-                self.active = True
+        self.active = False
+        shutil.copytree(self.directory, self.copies / str(self.count))
+        self.count += 1
+        self.active = True
 
 
 def test_a_kill_at_any_moment_of_the_writing_leaves_a_whole_checkpoint(tmp_path):
@@ -186,7 +189,7 @@ def test_a_kill_at_any_moment_of_the_writing_leaves_a_whole_checkpoint(tmp_path)
     # What was left half done is cleared away, and the run goes on.
     for number, step in enumerate(steps):
         save_steps(copies / str(number), [3])
-        expected = {f"{step}.checkpoint", "3.checkpoint"}
+        expected = {f"{step}.npz", "3.npz"}
         assert names_in(copies / str(number)) == expected
 
 
@@ -266,9 +269,9 @@ def test_when_all_are_damaged_that_is_told_and_nothing_is_moved(tmp_path):
     save_steps(tmp_path, [1, 2])
     for step in (1, 2):
         checkpoint_path(tmp_path, step).write_bytes(b"")
-    with pytest.raises(RunDirectoryError, match=r"2\.checkpoint.*1\.checkpoint"):
+    with pytest.raises(RunDirectoryError, match=r"2\.npz.*1\.npz"):
         restore_latest(tmp_path, LIKE)
-    assert names_in(tmp_path) == {"1.checkpoint", "2.checkpoint"}
+    assert names_in(tmp_path) == {"1.npz", "2.npz"}
 
 
 @pytest.mark.parametrize(

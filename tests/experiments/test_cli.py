@@ -54,7 +54,7 @@ def test_run_leaves_config_metrics_checkpoints_and_picture(finished, tiny):
     rows = outputs(finished)
     for method in DEFAULT:
         assert [row.step for row in rows[method]] == [2, 4, 6]
-        assert (finished / method / "checkpoints" / "6.checkpoint").is_file()
+        assert (finished / method / "checkpoints" / "6.npz").is_file()
     assert (finished / "training.png").read_bytes()[:4] == b"\x89PNG"
 
 

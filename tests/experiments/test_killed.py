@@ -52,7 +52,7 @@ from heavytail_optax.cli import main
 sys.exit(main())
 """
 # Of a checkpoint in work: it is opened to write, opened to sync, and renamed.
-IN_WORK = ".checkpoint.partial"
+IN_WORK = ".npz.partial"
 ALL = "/checkpoints"
 
 
@@ -86,7 +86,7 @@ def outcome(directory):
 def assert_same(directory, whole_directory):
     names, rows, arrays = outcome(directory)
     expected_names, expected_rows, expected_arrays = outcome(whole_directory)
-    assert names == expected_names == {f"{STEPS - 1}.checkpoint", f"{STEPS}.checkpoint"}
+    assert names == expected_names == {f"{STEPS - 1}.npz", f"{STEPS}.npz"}
     assert rows == expected_rows and len(rows) == STEPS
     for array, expected in zip(arrays, expected_arrays, strict=True):
         assert array.dtype == expected.dtype
@@ -131,7 +131,7 @@ def test_killed_inside_a_checkpoint_and_at_a_random_moment(
     # Of the fourth checkpoint, before it is renamed.
     run_killed_at_event(12, IN_WORK, start)
     left = {path.name for path in checkpoints_path(directory, METHOD).iterdir()}
-    assert left == {"2.checkpoint", "3.checkpoint", "4.checkpoint.partial"}
+    assert left == {"2.npz", "3.npz", "4.npz.partial"}
     before = len(read_metrics(metrics_path(directory, METHOD)))
     status = run_killed_after(0.1, directory, ["--resume", str(directory)])
     assert status == -signal.SIGKILL

@@ -42,15 +42,15 @@ def run_both(task, directory):
 def test_two_processes_save_and_restore_and_pass_over_damage(tmp_path):
     assert run_both("save", tmp_path) == ["restored 3"] * 2
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"2.checkpoint", "3.checkpoint"}
+    assert names == {"2.npz", "3.npz"}
     # What a kill and a bad disk may leave.
-    (tmp_path / "4.checkpoint.partial").touch()
-    (tmp_path / "3.checkpoint").write_bytes(b"")
+    (tmp_path / "4.npz.partial").touch()
+    (tmp_path / "3.npz").write_bytes(b"")
     # The first process tells it.
     expected = ["restored 2, notes 1", "restored 2, notes 0"]
     assert run_both("restore", tmp_path) == expected
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"2.checkpoint", "3.checkpoint", "3.damaged"}
+    assert names == {"2.npz", "3.npz", "3.damaged"}
 
 
 def test_what_one_process_cannot_read_or_write_ends_both(tmp_path):

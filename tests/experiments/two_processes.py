@@ -56,7 +56,7 @@ def refuse(directory, make_replicated):
         # One process has other settings.
         lambda: checkpoints.restore_latest(directory, other),
         # The one that writes cannot.
-        lambda: checkpoints.save_checkpoint(directory / "3.checkpoint", 4, like),
+        lambda: checkpoints.save_checkpoint(directory / "3.npz", 4, like),
     ):
         try:
             work()

@@ -1,7 +1,12 @@
-"""Checkpoints of a run: the newest two states, each in one file behind its SHA-256."""
+"""Checkpoints of a run: the newest two states, each in a file that `numpy.load` reads.
+
+NumPy does not notice all damage, so the file ends with the SHA-256 of what is before.
+"""
 
 import hashlib
+import io
 import itertools
+import os
 import pathlib
 import warnings
 from collections.abc import Callable
@@ -9,7 +14,6 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
-from flax import serialization
 
 from heavytail_optax.experiments.devices.processes import (
     in_all_or_none,
@@ -21,8 +25,8 @@ from heavytail_optax.experiments.storage.run_directory import RunDirectoryError
 State = TypeVar("State")
 
 _KEPT = 2
-_SUFFIX = ".checkpoint"
-_DIGEST_BYTES = hashlib.sha256().digest_size
+_SUFFIX = ".npz"
+_DIGITS = 2 * hashlib.sha256().digest_size
 
 
 def checkpoint_path(directory: pathlib.Path, step: int) -> pathlib.Path:
@@ -35,15 +39,19 @@ def save_checkpoint(directory: pathlib.Path, step: int, state: Any) -> None:
     with in_all_or_none():
         if jax.process_index() != 0:
             return
-        arrays = {spec: _values(leaf) for spec, leaf in _by_spec(state).items()}
-        content = serialization.msgpack_serialize(arrays, in_place=True)
+        arrays = {
+            spec: np.asarray(_data(leaf)) for spec, leaf in _by_spec(state).items()
+        }
         make_directory(directory)
         with (
             replacing(checkpoint_path(directory, step)) as partial,
-            partial.open("wb") as file,
+            partial.open("w+b") as file,
         ):
-            file.write(hashlib.sha256(content).digest())
-            file.write(content)
+            np.savez(file, **arrays)
+            file.seek(0)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(0, os.SEEK_END)
+            file.write(digest.encode())
         unfinished = directory.glob(f"*{_SUFFIX}.partial")
         older = [checkpoint_path(directory, old) for old in _steps(directory)[_KEPT:]]
         for path in (*unfinished, *older):
@@ -63,7 +71,8 @@ def restore_latest(
         return None
     path = checkpoint_path(directory, step)
     with in_all_or_none():
-        arrays = serialization.msgpack_restore(content or _read(path))
+        with np.load(io.BytesIO(content or _read(path))) as file:
+            arrays = dict(file)
         wanted = _by_spec(like)
         for there, spec in itertools.zip_longest(arrays, wanted):
             if there != spec:
@@ -77,7 +86,7 @@ def restore_latest(
 
 def _newest_whole(
     directory: pathlib.Path, note: Callable[[str], None]
-) -> tuple[int, memoryview | None]:
+) -> tuple[int, bytes | None]:
     problems: dict[pathlib.Path, str] = {}
     for step in _steps(directory):
         path = checkpoint_path(directory, step)
@@ -87,10 +96,8 @@ def _newest_whole(
             problems[path] = str(error)
             continue
         for damaged, problem in problems.items():
-            renamed = damaged.rename(damaged.with_suffix(".damaged"))
-            note(
-                f"{problem} It is kept as {renamed}; the run goes on from step {step:,}."
-            )
+            kept = damaged.rename(damaged.with_suffix(".damaged"))
+            note(f"{problem} It is kept as {kept}; the run goes on from step {step:,}.")
         return step, content
     if problems:
         raise RunDirectoryError(
@@ -100,13 +107,13 @@ def _newest_whole(
     return -1, None
 
 
-def _read(path: pathlib.Path) -> memoryview:
+def _read(path: pathlib.Path) -> bytes:
     try:
-        data = memoryview(path.read_bytes())
+        content = path.read_bytes()
     except OSError as error:
         raise RunDirectoryError(f"{path} cannot be read: {error.strerror}.") from error
-    digest, content = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
-    if hashlib.sha256(content).digest() != digest:
+    digest = hashlib.sha256(memoryview(content)[:-_DIGITS]).hexdigest()
+    if content[-_DIGITS:] != digest.encode():
         raise RunDirectoryError(f"{path} is damaged: its checksum does not match.")
     return content
 
@@ -125,18 +132,19 @@ def _by_spec(tree: Any) -> dict[str, jax.Array]:
     }
 
 
-def _is_key(leaf: jax.Array) -> bool:
-    return jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _values(leaf: jax.Array) -> np.ndarray:
-    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+def _data(leaf: jax.Array) -> jax.Array:
+    """The bits of a typed key; any other array as it is."""
+    is_key = jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jax.random.key_data(leaf) if is_key else leaf
 
 
 def _put(values: np.ndarray, like: jax.Array) -> jax.Array:
-    if _is_key(like):
-        data = _put(values, jax.random.key_data(like))
-        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(like))
-    return jax.make_array_from_callback(
-        like.shape, like.sharding, lambda index: values[index]
+    data = _data(like)
+    # NumPy keeps the bits of bfloat16, but not its name.
+    values = values.view(data.dtype)
+    array = jax.make_array_from_callback(
+        data.shape, data.sharding, lambda index: values[index]
     )
+    if data is like:
+        return array
+    return jax.random.wrap_key_data(array, impl=jax.random.key_impl(like))
