@@ -55,7 +55,7 @@ def test_run_leaves_config_metrics_checkpoints_and_picture(finished, tiny):
     rows = outputs(finished)
     for method in DEFAULT:
         assert [row.step for row in rows[method]] == [2, 4, 6]
-        assert (finished / method / "checkpoints" / "6").is_dir()
+        assert (finished / method / "checkpoints" / "6.npz").is_file()
     assert (finished / "training.png").read_bytes()[:4] == b"\x89PNG"
 
 
@@ -137,10 +137,10 @@ def test_a_killed_run_goes_on_to_the_same_end(finished, tmp_path, tiny_options):
     # Dies between the metrics and the checkpoint of the second chunk.
     program = (
         "import os, sys; "
-        "from heavytail_optax.experiments.storage.checkpoints import Checkpoints; "
-        "save = Checkpoints.save; "
-        "Checkpoints.save = lambda self, step, state: "
-        "save(self, step, state) if step < 4 else os.kill(os.getpid(), 9); "
+        "from heavytail_optax.experiments.runs import run; "
+        "save = run.save_checkpoint; "
+        "run.save_checkpoint = lambda directory, step, state: "
+        "save(directory, step, state) if step < 4 else os.kill(os.getpid(), 9); "
         "from heavytail_optax.cli import main; sys.exit(main())"
     )
     process = subprocess.run(

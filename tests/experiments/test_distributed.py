@@ -26,13 +26,13 @@ ARGUMENTS = ("--methods", METHOD, "--batch-size", "11")
 # In the process of this number, after its first checkpoint.
 INTERRUPTED = """
 import os, signal, sys, jax
-from heavytail_optax.experiments.storage.checkpoints import Checkpoints
-save = Checkpoints.save
-def save_and_stop(self, step, state):
-    save(self, step, state)
+from heavytail_optax.experiments.runs import run
+save = run.save_checkpoint
+def save_and_stop(directory, step, state):
+    save(directory, step, state)
     if step == 2 and str(jax.process_index()) in {whom!r}:
         os.kill(os.getpid(), signal.{signal})
-Checkpoints.save = save_and_stop
+run.save_checkpoint = save_and_stop
 from heavytail_optax.cli import main
 sys.exit(main())
 """

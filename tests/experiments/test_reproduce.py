@@ -103,10 +103,11 @@ def test_a_killed_grid_goes_on_to_the_same_end(finished, tmp_path, options):
     directory = tmp_path / "killed"
     # Dies between the metrics and the checkpoint of the third run's second chunk.
     program = (
-        "import os, sys; from heavytail_optax.experiments.storage.checkpoints import Checkpoints; "
-        "save = Checkpoints.save; "
-        "Checkpoints.save = lambda self, step, state: save(self, step, state) "
-        "if step < 4 or 'seed-1' not in str(self._directory) "
+        "import os, sys; from heavytail_optax.experiments.runs import run; "
+        "save = run.save_checkpoint; "
+        "run.save_checkpoint = lambda directory, step, state: "
+        "save(directory, step, state) "
+        "if step < 4 or 'seed-1' not in str(directory) "
         "else os.kill(os.getpid(), 9); "
         "from heavytail_optax.cli import main; sys.exit(main())"
     )

@@ -13,7 +13,7 @@ from heavytail_optax.experiments.runs.grid import (
 )
 from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.storage import run_directory
-from heavytail_optax.experiments.storage.checkpoints import Checkpoints
+from heavytail_optax.experiments.storage.checkpoints import restore_latest
 from heavytail_optax.experiments.storage.run_directory import RunDirectoryError
 from heavytail_optax.experiments.training.random_streams import random_streams
 from heavytail_optax.experiments.training.trainer import build_trainer
@@ -98,8 +98,7 @@ def final_params(cell: Cell, dataset: Dataset, note: Callable[[str], None]) -> A
     shape = dataset.train.images.shape[1:]
     trainer = build_trainer(settings, shape, dataset.num_classes)
     path = run_directory.checkpoints_path(cell.directory, cell.method)
-    with Checkpoints(path, note) as checkpoints:
-        state = checkpoints.restore_latest(trainer.init(random_streams(settings.seed)))
+    state = restore_latest(path, trainer.init(random_streams(settings.seed)), note)
     if state is None or int(state.step) != settings.training.steps:
         raise RunDirectoryError(
             f"The checkpoint of the last step, {settings.training.steps:,}, is not in {path}. Go "

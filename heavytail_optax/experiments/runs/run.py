@@ -16,20 +16,18 @@ from heavytail_optax.experiments.methods import MethodName
 from heavytail_optax.experiments.runs.results import MethodResult
 from heavytail_optax.experiments.settings import Settings
 from heavytail_optax.experiments.storage import run_directory
-from heavytail_optax.experiments.storage.checkpoints import Checkpoints
-from heavytail_optax.experiments.storage.disk import (
-    bytes_of_checkpoint,
-    bytes_of_run,
-    check_room,
-    disk_errors,
+from heavytail_optax.experiments.storage.checkpoints import (
+    restore_latest,
+    save_checkpoint,
 )
+from heavytail_optax.experiments.storage.disk_errors import disk_errors
 from heavytail_optax.experiments.storage.metrics_log import (
     append_metrics,
     drop_metrics_after,
     metrics_up_to,
     read_metrics,
 )
-from heavytail_optax.experiments.storage.tensorboard_log import TensorBoardLog
+from heavytail_optax.experiments.storage.tensorboard_log import tensorboard_log
 from heavytail_optax.experiments.training.random_streams import random_streams
 from heavytail_optax.experiments.training.trainer import (
     Chunk,
@@ -108,17 +106,10 @@ def run_method(
     train_split, test_split = replicate(mesh, (dataset.train, dataset.test))
     dataset = dataset._replace(train=train_split, test=test_split)
     state = trainer.init(keys)
-    with in_all_or_none():
-        check_room(
-            directory,
-            bytes_of_run(state),
-            bytes_of_checkpoint(state),
-        )
     with contextlib.ExitStack() as stack:
         stack.enter_context(disk_errors(directory))
-        path = run_directory.checkpoints_path(directory, method)
-        checkpoints = stack.enter_context(Checkpoints(path, observer.note))
-        saved = checkpoints.restore_latest(state)
+        checkpoints = run_directory.checkpoints_path(directory, method)
+        saved = restore_latest(checkpoints, state, observer.note)
         state = state if saved is None else saved
         board = None
         with in_all_or_none():
@@ -126,7 +117,7 @@ def run_method(
             history = keep(log, int(state.step))
             if options.tensorboard and options.writes:
                 events = run_directory.tensorboard_path(directory, method)
-                board = stack.enter_context(TensorBoardLog(events, history))
+                board = stack.enter_context(tensorboard_log(events, history))
         observer.start(label, history[-1] if history else None)
         seconds = history[-1].seconds if history else 0.0
         for chunk in train(settings.training, dataset, trainer, state, keys, seconds):
@@ -135,7 +126,7 @@ def run_method(
                     if options.writes:
                         append_metrics(log, chunk.metrics)
                     if board is not None:
-                        board.write(chunk.metrics)
+                        board(chunk.metrics)
                 history.append(chunk.metrics)
             if chunk.non_finite is not None:
                 step, value = chunk.non_finite
@@ -149,7 +140,7 @@ def run_method(
             )
             if chunk.metrics is not None or stops:
                 # After the metrics: a run killed in between repeats the chunk.
-                checkpoints.save(chunk.step, chunk.state)
+                save_checkpoint(checkpoints, chunk.step, chunk.state)
             observer.advance(label, chunk, history[-1] if history else None)
             if stops:
                 return MethodResult(method, "interrupted", tuple(history))
