@@ -2,6 +2,7 @@
 
 import pathlib
 import pickle
+import tarfile
 
 import jax
 import jax.numpy as jnp
@@ -146,8 +147,11 @@ def test_a_missing_file_is_named(catalogue, load_small, tmp_path, name):
 
 
 def test_a_data_directory_that_is_none(catalogue, load_small, tmp_path):
-    with pytest.raises(DataError, match="nowhere is no directory"):
+    with pytest.raises(DataError, match="nowhere is not there. --data-dir takes"):
         load_small("svhn", tmp_path / "nowhere")
+    (tmp_path / "train_32x32.mat").touch()
+    with pytest.raises(DataError, match="train_32x32.mat is a file. --data-dir takes"):
+        load_small("svhn", tmp_path / "train_32x32.mat")
 
 
 class Trap:
@@ -195,6 +199,17 @@ def test_pickles_under_the_names_of_other_files_are_never_loaded(
 
 
 def test_an_archive_is_to_be_unpacked(catalogue, load_small, tmp_path):
-    (tmp_path / "cifar-10-binary.tar.gz").write_bytes(b"")
-    with pytest.raises(DataError, match="has to be unpacked, to give data_batch_1.bin"):
-        load_small("cifar10", tmp_path)
+    """Also the one from which a browser has taken the compression."""
+    for folder, name in (
+        (".", "cifar-10-binary.tar.gz"),
+        ("cifar10", "CIFAR-10-Binary.tar"),
+    ):
+        path = tmp_path / name / folder / name
+        path.parent.mkdir(parents=True)
+        with tarfile.open(path, "w:gz" if name.endswith("gz") else "w"):
+            pass
+        with pytest.raises(
+            DataError, match="unpacked .tar -xf .*data_batch_1.bin"
+        ) as e:
+            load_small("cifar10", tmp_path / name)
+        assert str(path) in str(e.value)

@@ -79,6 +79,34 @@ def test_parquet_files_in_pieces_are_read_in_order(catalogue, load_small, tmp_pa
     assert_read(load_small("cifar10", tmp_path), train, test)
 
 
+def test_a_bad_row_is_told_with_the_file_that_it_is_in(catalogue, load_small, tmp_path):
+    data = catalogue["cifar10"]
+    train, test = random_splits(data)
+    columns = hub_columns(data, train)
+    columns["img"][9] = image_bytes(COLOUR, "JPEG")
+    for i, part in enumerate((slice(0, 7), slice(7, None))):
+        some = {name: column[part] for name, column in columns.items()}
+        path = write_parquet(tmp_path, "train", some)
+        path = path.rename(tmp_path / f"train-0000{i}-of-00002.parquet")
+    write_parquet(tmp_path, "test", hub_columns(data, test))
+    with pytest.raises(DataError, match="row 2: .*JPEG") as error:
+        load_small("cifar10", tmp_path)
+    assert str(error.value).startswith(str(path))
+    (tmp_path / "train-00000-of-00002.parquet").unlink()
+    with pytest.raises(DataError, match="2 such files.* 0 is missing"):
+        load_small("cifar10", tmp_path)
+
+
+def test_parquet_files_in_upper_case_are_read(catalogue, load_small, tmp_path):
+    data = catalogue["fashion-mnist"]
+    train, test = random_splits(data)
+    folder = tmp_path / data.hub.config.upper()
+    for split, arrays in (("train", train), ("test", test)):
+        path = write_parquet(folder, split, hub_columns(data, arrays))
+        path.rename(path.with_name(path.name.upper()))
+    assert_read(load_small("fashion-mnist", tmp_path), train, test)
+
+
 @pytest.fixture
 def columns_of_cifar10(catalogue, tmp_path):
     """Columns of the training images; the test images are in place."""
@@ -104,10 +132,20 @@ COLOUR = Image.new("RGB", (32, 32))
     [
         ("img", {"bytes": png(GREY), "path": None}, "Got 32x32 of mode L instead"),
         ("img", {"bytes": png(SMALL), "path": None}, "Got 28x28 of mode RGB instead"),
-        ("img", {"bytes": b"", "path": None}, "cannot be decoded"),
-        ("img", {"bytes": b"no image", "path": None}, "cannot be decoded"),
+        ("img", {"bytes": b"", "path": None}, "must be a PNG. Got empty"),
+        ("img", {"bytes": b"no image", "path": None}, "must be a PNG. Got .*no image"),
+        ("img", {"bytes": bytes(9), "path": None}, "must be a PNG. Got .* 0000"),
+        (
+            "img",
+            {"bytes": png(np.array(COLOUR))[:50], "path": None},
+            "PNG. Got .* decoded",
+        ),
+        ("img", image_bytes(COLOUR, "JPEG"), "must be a PNG. Got a JPEG"),
+        ("img", image_bytes(COLOUR, "WEBP"), "must be a PNG. Got a WebP"),
+        ("img", image_bytes(COLOUR, "GIF"), "must be a PNG. Got a GIF"),
+        ("img", image_bytes(COLOUR, "TIFF"), "must be a PNG. Got a TIFF"),
         ("img", image_bytes(COLOUR, "PNG") | {"bytes": None}, "the bytes of a PNG"),
-        ("img", image_bytes(COLOUR, "BMP"), "cannot be decoded"),
+        ("img", image_bytes(COLOUR, "BMP"), "must be a PNG. Got a BMP"),
         ("img", image_bytes(COLOUR.convert("RGBA"), "PNG"), "of mode RGBA instead"),
         ("img", None, "the bytes of a PNG"),
         ("label", None, "must be an integer. Got None"),
@@ -122,7 +160,7 @@ def test_a_bad_cell_is_told_with_its_row(
     path = write_parquet(tmp_path, "train", columns_of_cifar10)
     with pytest.raises(DataError, match=message) as error:
         load_small("cifar10", tmp_path)
-    assert str(path) in str(error.value)
+    assert str(path) in str(error.value) and " at 0x" not in str(error.value)
     assert ": row 3: " in str(error.value) or "labels must be" in str(error.value)
 
 
@@ -209,7 +247,7 @@ def test_changed_bytes_of_a_parquet_file_never_crash(
         try:
             assert load_small("cifar10", tmp_path).train.images.shape == (20, 32, 32, 3)
         except DataError as error:
-            assert path.name in str(error)
+            assert path.name in str(error) and " at 0x" not in str(error)
 
 
 def test_one_split_without_the_other(catalogue, load_small, tmp_path):
@@ -247,8 +285,8 @@ def test_without_the_package_of_the_hub(catalogue, load_small, tmp_path, monkeyp
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(DataError, match="3. .* Failed: datasets is not installed"):
         load_small("svhn")
-    (tmp_path / "train.parquet").touch()
-    (tmp_path / "test.parquet").touch()
+    (tmp_path / "train.parquet").write_bytes(b"PAR1 PAR1")
+    (tmp_path / "test.parquet").write_bytes(b"PAR1 PAR1")
     with pytest.raises(DataError, match="1. .* Failed: .*datasets is not installed"):
         load_small("svhn", tmp_path)
 

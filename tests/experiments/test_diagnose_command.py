@@ -2,6 +2,7 @@
 
 import csv
 import pathlib
+import shlex
 import shutil
 import signal
 import sys
@@ -177,6 +178,25 @@ def test_what_is_measured_is_skipped_unless_asked_for_again(copied, drawn, capsy
     assert diagnose(copied, *options) == 0
     assert len(turns) == 3
     assert (copied / "diagnose.csv").read_text("utf-8") == table
+
+
+@pytest.mark.usefixtures("few_fits")
+def test_measuring_again_goes_on_where_it_was_stopped(copied, drawn, capsys):
+    turns, actions = drawn
+    options = ["--draws", DRAWS]
+    assert diagnose(copied, *options) == 0
+    del turns[:]
+    actions["balanced"] = lambda: signal.raise_signal(signal.SIGINT)
+    assert diagnose(copied, *options, "--again") == 128 + signal.SIGINT
+    output = capsys.readouterr().out
+    (line,) = [x for x in output.splitlines() if x.startswith("To go on: ")]
+    _, *typed = shlex.split(line.removeprefix("To go on: "))
+    del turns[:]
+    actions.clear()
+    assert cli.main(typed) == 0
+    assert turns == [("balanced", 200)]
+    assert cli.main(typed) == 0
+    assert len(turns) == 1
 
 
 @pytest.mark.usefixtures("few_fits")

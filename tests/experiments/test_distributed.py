@@ -105,6 +105,10 @@ def test_ctrl_c_in_one_process_stops_both_and_one_goes_on(
     (status, output), (other_status, other) = train_in_two(*options, program=program)
     assert (status, other_status) == (130, 130), output + other
     assert "To go on: " in output and "interrupted" in output
+    # The same place among the same processes.
+    (go_on,) = re.findall("To go on: (.*)", output)
+    assert f"--resume {directory} --distributed --coordinator localhost:" in go_on
+    assert "--num-processes 2 --process-id 0" in go_on
     # Only the first one says how it goes.
     assert "test" not in other and "To go on" not in other
     assert [row.step for row in metrics_of(directory)] == [2, 4]

@@ -2,6 +2,7 @@ import csv
 import json
 import math
 import pathlib
+import shlex
 import shutil
 import signal
 import sys
@@ -181,6 +182,27 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(copied, measured, capsy
     assert flat(copied, *options) == 0
     assert turns[:2] == [("sgd", "maximal"), ("sgd", "trace")]
     assert turns[2:] == [("balanced", name) for name in options[1:]]
+
+
+def test_measuring_again_goes_on_where_it_was_stopped(copied, measured, capsys):
+    turns, actions = measured
+    options = ["--measures", "expected", "trace"]
+    assert flat(copied, *options) == 0
+    del turns[:]
+    actions["sgd", "trace"] = lambda: signal.raise_signal(signal.SIGINT)
+    before = rows_of(copied)
+    assert flat(copied, *options, "--again") == 128 + signal.SIGINT
+    output = capsys.readouterr().out
+    (line,) = [x for x in output.splitlines() if x.startswith("To go on: ")]
+    _, *typed = shlex.split(line.removeprefix("To go on: "))
+    # Until it is measured again, the number from before stands.
+    assert rows_of(copied)[0]["hessian_trace"] == before[0]["hessian_trace"]
+    del turns[:]
+    actions.clear()
+    assert cli.main(typed) == 0
+    assert turns == [("sgd", "trace"), ("balanced", "expected"), ("balanced", "trace")]
+    assert cli.main(typed) == 0
+    assert len(turns) == 3
 
 
 def test_a_sharpness_file_that_was_not_written_is_made_up_for(copied, measured):

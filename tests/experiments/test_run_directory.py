@@ -22,6 +22,7 @@ def write(directory, settings):
         methods=("sgd", "balanced"),
         sources={"seed": "ours"},
         data={"train_images": 100},
+        machine={"data_dir": None, "devices": None, "tensorboard": False},
         command="heavytail train",
         device="cpu",
     )

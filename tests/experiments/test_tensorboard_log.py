@@ -1,13 +1,12 @@
 import importlib.util
-import struct
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 from small_file_systems import mounted_tmpfs
-from tensorboardX.crc32c import crc32c
-from tensorboardX.proto.event_pb2 import Event, SessionLog
+from event_files import curves, read_events
+from tensorboardX.proto.event_pb2 import SessionLog
 
 from heavytail_optax.experiments.storage.tensorboard_log import (
     TensorBoardMissingError,
@@ -27,43 +26,6 @@ TAGS = {
     "update_norm/truncated_share": "truncated",
     "time/seconds": "seconds",
 }
-
-
-def masked(data):
-    checksum = crc32c(data) & 0xFFFFFFFF
-    return ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF
-
-
-def read_events(directory):
-    """All events of all files, in the order of TensorBoard, by the TFRecord format."""
-    events = []
-    for path in sorted(directory.iterdir()):
-        data = path.read_bytes()
-        while data:
-            (length,) = struct.unpack("<Q", data[:8])
-            body = data[12 : 12 + length]
-            checksums = data[8:12] + data[12 + length : 16 + length]
-            assert struct.unpack("<II", checksums) == (masked(data[:8]), masked(body))
-            events.append(Event.FromString(body))
-            data = data[16 + length :]
-    return events
-
-
-def curves(directory):
-    """By tag, the points (step, value) that TensorBoard shows.
-
-    By its rule, the start of a session drops what there is from that step on.
-    """
-    points = {}
-    for event in read_events(directory):
-        if event.session_log.status == SessionLog.START:
-            points = {
-                tag: [(step, value) for step, value in curve if step < event.step]
-                for tag, curve in points.items()
-            }
-        for value in event.summary.value:
-            points.setdefault(value.tag, []).append((event.step, value.simple_value))
-    return points
 
 
 def expected(rows):

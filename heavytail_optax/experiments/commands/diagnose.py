@@ -1,5 +1,6 @@
 """The command `heavytail diagnose`."""
 
+import contextlib
 import dataclasses
 import inspect
 import pathlib
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from heavytail_optax.experiments.report.diagnosed_runs import DiagnosedRun
-    from heavytail_optax.experiments.runs.grid import Cell
+    from heavytail_optax.experiments.runs.grid import Grid
+    from heavytail_optax.experiments.runs.run import Run
     from heavytail_optax.experiments.terminal.session import Session
 
 _RUNS = pathlib.Path("runs")
@@ -56,7 +58,8 @@ class DiagnoseCommand:
       truncated_share: Share of all updates that the proposed max_norm truncates.
       steps: Of the fresh run.
       again: Also measure what has been measured in the same way.
-      data_dir: Directory with the files of the data set, looked into first.
+      data_dir: Directory with the files of the data set, looked into first. By default
+        that of the runs.
     """
 
     run_dir: tyro.conf.Positional[pathlib.Path | None] = None
@@ -94,7 +97,9 @@ def run(arguments: Sequence[str], program: str) -> int:
       SystemExit: for --help, and for arguments that are not understood.
     """
     command = _parse(arguments, f"{program} diagnose")
-    typed = shlex.join([*program.split(), "diagnose", *arguments])
+    # What is asked for again is noted, so that going on does not start anew.
+    go_on = [word for word in arguments if word != "--again"]
+    typed = shlex.join([*program.split(), "diagnose", *go_on])
     try:
         if command.run_dir is None:
             return _diagnose_fresh(command)
@@ -150,21 +155,21 @@ def _diagnose(command: DiagnoseCommand, directory: pathlib.Path, typed: str) -> 
     from heavytail_optax.experiments.terminal.session import open_session
 
     console = Console()
-    cells, skipped = asked_runs(directory, command.methods, command.seeds)
+    grid, runs, skipped = asked_runs(directory, command.methods, command.seeds)
     problems: list[str] = []
     with open_session(
         console,
-        cells[0].settings.training.steps,
+        runs[0].settings.training.steps,
         False,
         "Stopping after these batches.",
     ) as session:
         for line in skipped:
             session.progress.note(f"{line}: skipped")
-        is_complete = _measure_all(command, cells, session, problems)
+        is_complete = _measure_all(command, grid, runs, session, problems)
         stop = session.stop
         # The verdicts take seconds, which Ctrl-C need not cost.
         found = diagnosed_runs(
-            cells, command.draws, command.batch_size, command.truncated_share
+            runs, command.draws, command.batch_size, command.truncated_share
         )
     _show(directory, found, console)
     for problem in problems:
@@ -177,58 +182,76 @@ def _diagnose(command: DiagnoseCommand, directory: pathlib.Path, typed: str) -> 
 
 def _measure_all(
     command: DiagnoseCommand,
-    cells: Sequence["Cell"],
+    grid: "Grid",
+    runs: Sequence["Run"],
     session: "Session",
     problems: list[str],
 ) -> bool:
     """Measures run after run; False if it was stopped before the last was done."""
     from heavytail_optax.experiments.data import DataError
-    from heavytail_optax.experiments.runs.cell import data_loader
+    from heavytail_optax.experiments.measures.noise_record import ask_noise_again
+    from heavytail_optax.experiments.runs.carry_out import cached_loader
+    from heavytail_optax.experiments.storage.run_lock import RunBusyError, RunLock
 
     progress = session.progress
-    load = data_loader(command.data_dir)
-    for number, cell in enumerate(cells):
-        progress.overall(number, len(cells), "")
+    # The data are those that the runs of the directory were trained on.
+    load = cached_loader(command.data_dir or grid.machine.data_dir)
+    if command.again:
+        for run in runs:
+            # One that another process holds is told of below.
+            with contextlib.suppress(RunBusyError), RunLock(run.directory):
+                ask_noise_again(_kept_as(command, run)[1])
+    for number, run in enumerate(runs):
+        progress.overall(number, len(runs), "")
         if session.stop.is_set():
             return False
         try:
-            if not _measure(command, cell, load, session):
+            if not _measure(command, run, load, session):
                 return False
         except DataError:  # The others have the same data.
             raise
         except JobError as error:
-            problems.append(f"{cell.label}: {error}")
-    progress.overall(len(cells), len(cells), "")
+            problems.append(f"{run.label}: {error}")
+    progress.overall(len(runs), len(runs), "")
     return True
 
 
-def _measure(command: DiagnoseCommand, cell: "Cell", load, session: "Session") -> bool:
-    from heavytail_optax.experiments.measures.gradient_noise import noise_arguments
+def _measure(command: DiagnoseCommand, run: "Run", load, session: "Session") -> bool:
     from heavytail_optax.experiments.measures.noise_record import (
+        is_noise_measured,
         read_noise,
         write_noise,
     )
     from heavytail_optax.experiments.runs.finished_runs import final_params
-    from heavytail_optax.experiments.runs.job import check_job_data
-    from heavytail_optax.experiments.storage.run_directory import noise_path
+    from heavytail_optax.experiments.runs.carry_out import check_data
+    from heavytail_optax.experiments.storage.durable_files import set_aside_damaged
     from heavytail_optax.experiments.storage.run_lock import RunLock
 
     progress = session.progress
-    arguments = noise_arguments(cell.settings, command.draws, command.batch_size)
-    path = noise_path(cell.directory, cell.method, **arguments)
-    kept = read_noise(path)
-    if kept is not None and kept[1] == arguments and not command.again:
-        progress.note(f"{cell.label}: already measured")
+    arguments, path = _kept_as(command, run)
+    if is_noise_measured(path, arguments):
+        progress.note(f"{run.label}: already measured")
         return True
-    with RunLock(cell.directory):
-        dataset = load(cell.settings)
-        check_job_data(cell.directory, dataset, progress)
-        params = final_params(cell, dataset, progress.note)
-        draws = _draw(cell.settings, params, dataset, arguments, cell.label, session)
+    with RunLock(run.directory):
+        dataset = load(run.settings)
+        check_data(run, dataset, progress.note)
+        params = final_params(run, dataset, progress.note)
+        draws = _draw(run.settings, params, dataset, arguments, run.label, session)
         if draws is None:
             return False
+        if path.exists() and read_noise(path) is None:
+            damaged = set_aside_damaged(path)
+            progress.note(f"{path} could not be read. It is kept as {damaged}.")
         write_noise(path, draws, arguments)
     return True
+
+
+def _kept_as(command: DiagnoseCommand, run: "Run") -> tuple[dict, pathlib.Path]:
+    """What the noise of a run is measured with, and the file for it."""
+    from heavytail_optax.experiments.measures.gradient_noise import noise_arguments
+
+    arguments = noise_arguments(run.settings, command.draws, command.batch_size)
+    return arguments, run.paths.noise_of(**arguments)
 
 
 def _draw(settings, params, dataset, arguments, label: str, session: "Session"):
@@ -236,9 +259,7 @@ def _draw(settings, params, dataset, arguments, label: str, session: "Session"):
     from heavytail_optax.experiments.measures.gradient_noise import (
         measure_gradient_noise,
     )
-    from heavytail_optax.experiments.runs.job import check_batch_size
-
-    check_batch_size(arguments["batch_size"], dataset)
+    _check_batch_size(arguments["batch_size"], dataset)
 
     def tick(done: int, total: int) -> bool:
         session.progress.measuring(label, "gradient noise", done, total)
@@ -252,18 +273,28 @@ def _draw(settings, params, dataset, arguments, label: str, session: "Session"):
     return draws
 
 
+def _check_batch_size(batch_size: int, dataset) -> None:
+    """A batch is drawn without replacement."""
+    number = dataset.train.labels.size
+    if batch_size > number:
+        raise JobError(
+            f"The `batch_size` option must be at most {number}, the number of training "
+            f"images. Got {batch_size} instead."
+        )
+
+
 def _diagnose_fresh(command: DiagnoseCommand) -> int:
     from rich.console import Console
 
     from heavytail_optax.experiments.measures.gradient_noise import noise_arguments
     from heavytail_optax.experiments.report.diagnosed_runs import diagnosed_fresh_run
     from heavytail_optax.experiments.runs.fresh_run import fresh_settings, train_fresh
-    from heavytail_optax.experiments.runs.job import load_job_data
+    from heavytail_optax.experiments.runs.carry_out import cached_loader
     from heavytail_optax.experiments.terminal.session import open_session
 
     console = Console()
     settings = fresh_settings(command.steps)
-    dataset = load_job_data(settings.data, settings.seed, command.data_dir)
+    dataset = cached_loader(command.data_dir)(settings)
     arguments = noise_arguments(settings, command.draws, command.batch_size)
     draws = None
     with open_session(

@@ -5,10 +5,11 @@ import pathlib
 import shlex
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from heavytail_optax.experiments.commands.settings_parser import (
     description,
+    options_ahead,
     parse,
     preset_of,
     with_preset_option,
@@ -16,19 +17,26 @@ from heavytail_optax.experiments.commands.settings_parser import (
 from heavytail_optax.experiments.errors import JobError
 from heavytail_optax.experiments.methods import MethodName
 from heavytail_optax.experiments.presets import PRESETS, PresetName
-from heavytail_optax.experiments.runs.job_options import (
+from heavytail_optax.experiments.runs.grid import (
+    Grid,
+    read_grid,
+    record_grid,
+    together,
+    variants_of,
+)
+from heavytail_optax.experiments.runs.options import (
+    THIS_MACHINE,
+    Machine,
+    find_devices,
+)
+from heavytail_optax.experiments.runs.submitit_workers import (
     DEFAULT_JOBS,
     JobOptions,
     find_cluster,
+    launch,
 )
-from heavytail_optax.experiments.runs.machine import THIS_MACHINE, Machine, run_options
 from heavytail_optax.experiments.setting_rules import at_least, check_fields
 from heavytail_optax.experiments.settings import Settings, replaced
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from heavytail_optax.experiments.runs.grid_runner import Unfinished
 
 _GRIDS = pathlib.Path("grids")
 _DEFAULT: PresetName = "corrupted-digits-short"
@@ -44,7 +52,8 @@ class ReproduceCommand:
 
     Without options: all methods of the paper on handwritten digits, in a few minutes.
     What is done is skipped, so that the same command goes on after Ctrl-C or a kill, and
-    with more --methods or --seeds adds to what is there. heavytail report DIRECTORY
+    with more --methods or --seeds adds to what is there. --data-dir, --devices and
+    --tensorboard are then those of the last time, where they are not given again. heavytail report DIRECTORY
     shows the table at any time. The preset may also be given as the first word.
 
     Attributes:
@@ -102,15 +111,28 @@ def run(arguments: Sequence[str], program: str) -> int:
 
 def _parse(arguments: Sequence[str], program: str) -> ReproduceCommand:
     preset = preset_of(arguments, _DEFAULT)
+    directory = options_ahead(arguments, ["directory"])["directory"]
+    place = _GRIDS / preset if directory is None else pathlib.Path(directory)
     return parse(
         ReproduceCommand,
         arguments,
         program,
         description(ReproduceCommand, "run", _EXIT_STATUS),
         default=ReproduceCommand(
-            PRESETS[preset].settings, PRESETS[preset].methods, preset
+            PRESETS[preset].settings,
+            PRESETS[preset].methods,
+            preset,
+            machine=_machine_at(place),
         ),
     )
+
+
+def _machine_at(directory: pathlib.Path) -> Machine:
+    """That of the grid which is there; one that cannot be read is told of later."""
+    try:
+        return read_grid(directory).machine
+    except JobError:
+        return THIS_MACHINE
 
 
 def _reproduce(
@@ -118,19 +140,14 @@ def _reproduce(
 ) -> int:
     by_submitit = command.launcher == "submitit"
     cluster = find_cluster(command.jobs.cluster) if by_submitit else None
-    # These load JAX, Flax, Orbax and Matplotlib, which takes seconds.
+    # These load JAX, Flax and Matplotlib, which takes seconds.
     import jax
     from rich.console import Console
 
-    from heavytail_optax.experiments.runs.cell import data_loader
-    from heavytail_optax.experiments.runs.grid import (
-        check_grid,
-        new_grid,
-        read_cell,
-        record_grid,
-        unfinished,
-    )
-    from heavytail_optax.experiments.runs.grid_runner import run_here
+    from heavytail_optax.experiments.commands.report import show_report
+    from heavytail_optax.experiments.runs.carry_out import cached_loader
+    from heavytail_optax.experiments.runs.result import read_result
+    from heavytail_optax.experiments.runs.worker import work
     from heavytail_optax.experiments.terminal.session import open_session
 
     if by_submitit:
@@ -138,56 +155,58 @@ def _reproduce(
         jax.config.update("jax_platforms", "cpu")
     typed = shlex.join([*program.split(), "reproduce", *arguments])
     console = Console()
-    settings, directory = command.settings, command.grid_directory
-    grid = new_grid(directory, command.preset, settings, command.methods, command.seeds)
-    check_grid(grid)
-    cells = unfinished(grid)
-    load = data_loader(command.machine.data_dir)
-    if cells:
-        load(cells[0].settings)
+    settings = command.settings
+    grid = Grid(
+        command.grid_directory,
+        command.preset,
+        variants_of(settings, command.methods),
+        tuple(range(settings.seed, settings.seed + command.seeds)),
+        is_measured=True,
+        machine=command.machine,
+    )
+    together(grid)
+    done = [read_result(run).is_done for run in grid.runs()]
+    load = cached_loader(command.machine.data_dir)
+    if not all(done):
+        load(settings)
     # The devices are those of the jobs' hosts.
     here = dataclasses.replace(command.machine, devices=None)
-    options = run_options(here if by_submitit else command.machine)
+    options = find_devices(here if by_submitit else command.machine)
     record_grid(grid)
     on_stop = "Stopping." if by_submitit else "Stopping after these steps."
     with open_session(console, settings.training.steps, False, on_stop) as session:
-        total = len(grid.methods) * len(grid.seeds)
         session.progress.note(
-            f"{command.preset}: {_counted(len(grid.methods), 'method')}, "
-            f"{_counted(len(grid.seeds), 'seed')}; {total - len(cells)} of {total} runs "
-            f"are done. Results go to {directory}."
+            f"{command.preset}: {_counted(len(command.methods), 'method')}, "
+            f"{_counted(command.seeds, 'seed')}; {sum(done)} of {len(done)} runs are "
+            f"done. Results go to {grid.directory}."
         )
-        left: list[Unfinished] = []
-        if cells and cluster is not None:
-            from heavytail_optax.experiments.runs.launcher import launch
-
-            left = launch(
-                grid, cells, typed, session, command.machine, command.jobs, cluster
-            )
-        elif cells:
-            left = run_here(grid, cells, typed, session, load, options)
+        if cluster is not None and not all(done):
+            launch(grid, typed, session, command.jobs, cluster)
+        # After the jobs of submitit there is nothing left but what they could not do.
+        work_left = None if cluster else work(grid, typed, session, load, options)
         stop = session.stop
-    _show_report(directory, console)
-    for each in left:
-        print(f"{each.cell.label}: {each.problem}", file=sys.stderr)
-    is_stopped = stop.is_set() and bool(unfinished(grid))
-    if left or is_stopped:
-        console.print(f"To go on: {typed}", highlight=False, soft_wrap=True)
-    if is_stopped:
-        return stop.exit_status
-    return 0 if all(read_cell(cell).is_done for cell in grid.cells()) else 1
+    try:
+        show_report(grid.directory, console)
+    except OSError as error:
+        raise JobError(
+            f"The report cannot be written to {grid.directory}: {error.strerror}."
+        ) from error
+    results = {run: read_result(run) for run in grid.runs()}
+    failed = {} if work_left is None else work_left.failed
+    busy = [] if work_left is None else work_left.busy
+    left = [run for run, result in results.items() if not result.is_done]
+    for run in left:
+        if run in failed:
+            print(f"{run.label}: {failed[run]}", file=sys.stderr)
+    if not left:
+        return 0
+    if set(left) <= set(busy):
+        names = ", ".join(run.label for run in left)
+        console.print(f"Other processes are at work on: {names}.", highlight=False)
+        return 0
+    console.print(f"To go on: {typed}", highlight=False, soft_wrap=True)
+    return stop.exit_status or 1
 
 
 def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
-
-
-def _show_report(directory: pathlib.Path, console: "Console") -> None:
-    from heavytail_optax.experiments.commands.report import show_report
-
-    try:
-        show_report(directory, console)
-    except OSError as error:
-        raise JobError(
-            f"The report cannot be written to {directory}: {error.strerror}."
-        ) from error

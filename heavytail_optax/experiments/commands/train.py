@@ -1,6 +1,5 @@
 """The command `heavytail train`."""
 
-import contextlib
 import dataclasses
 import pathlib
 import shlex
@@ -16,11 +15,21 @@ from heavytail_optax.experiments.commands.settings_parser import (
     with_preset_option,
 )
 from heavytail_optax.experiments.data import describe_dataset
-from heavytail_optax.experiments.devices.cluster import ALONE, Cluster, join_cluster
+from heavytail_optax.experiments.devices.cluster import (
+    ALONE,
+    Cluster,
+    cluster_arguments,
+    join_cluster,
+)
 from heavytail_optax.experiments.errors import JobError
 from heavytail_optax.experiments.methods import MethodName
 from heavytail_optax.experiments.presets import PRESETS, PresetName
-from heavytail_optax.experiments.runs.machine import THIS_MACHINE, Machine, run_options
+from heavytail_optax.experiments.runs.grid import Grid, read_grid, variants_of
+from heavytail_optax.experiments.runs.options import (
+    THIS_MACHINE,
+    Machine,
+    find_devices,
+)
 from heavytail_optax.experiments.setting_rules import check_fields
 from heavytail_optax.experiments.settings import (
     Settings,
@@ -31,9 +40,8 @@ from heavytail_optax.experiments.storage.run_directory import (
     RunDirectoryError,
     claim,
     claim_next,
-    plot_path,
-    read_config,
 )
+from heavytail_optax.experiments.storage.run_paths import plot_path
 
 _RUNS = pathlib.Path("runs")
 _DIVERGED = 3
@@ -58,7 +66,8 @@ class TrainCommand:
       run_dir: Directory for the results, new or empty. By default the next free of
         runs/PRESET-001, runs/PRESET-002, ...
       resume: Directory of an earlier run, to go on where it stopped. Its settings are
-        those it was started with.
+        those it was started with, and so are --data-dir, --devices and --tensorboard
+        where they are not given again.
     """
 
     settings: Settings
@@ -101,35 +110,39 @@ def run(arguments: Sequence[str], program: str) -> int:
 def _parse(arguments: Sequence[str], program: str) -> TrainCommand:
     directory = options_ahead(arguments, ["resume"])["resume"]
     preset = preset_of(arguments, "corrupted-digits")
-    settings, methods = PRESETS[preset].settings, PRESETS[preset].methods
+    default = TrainCommand(PRESETS[preset].settings, PRESETS[preset].methods, preset)
     if directory is not None:
-        config = read_config(pathlib.Path(directory))
-        preset, settings = config["preset"], config["settings"]
-        methods = tuple(config["methods"])
+        default = _as_started(read_grid(pathlib.Path(directory)))
     command = parse(
         TrainCommand,
         arguments,
         program,
         description(TrainCommand, "method", _EXIT_STATUS),
-        default=TrainCommand(settings, methods, preset),
+        default=default,
     )
     if directory is None:
         return command
-    changed = changed_settings(settings, command.settings)
-    if command.methods != methods:
-        changed.insert(
-            0, f"`methods` is {methods!r} there and {command.methods!r} here"
-        )
-    if command.preset != preset:
-        changed.insert(0, f"`preset` is {preset!r} there and {command.preset!r} here")
+    changed = []
     if command.run_dir is not None:
-        changed.insert(0, "`run_dir` is given, which is for new runs")
+        changed.append("`run_dir` is given, which is for new runs")
+    for name in ("preset", "methods"):
+        then, now = getattr(default, name), getattr(command, name)
+        if then != now:
+            changed.append(f"`{name}` is {then!r} there and {now!r} here")
+    changed += changed_settings(default.settings, command.settings)
     if changed:
         raise RunDirectoryError(
             f"The run in {directory} can only go on with the settings it was started "
             f"with, but {'; '.join(changed)}."
         )
     return command
+
+
+def _as_started(grid: Grid) -> TrainCommand:
+    """The command that a grid was started with."""
+    runs = grid.runs()
+    methods = tuple(dict.fromkeys(run.method for run in runs))
+    return TrainCommand(runs[0].settings, methods, grid.preset, machine=grid.machine)
 
 
 def _check_shared_directory(command: TrainCommand) -> None:
@@ -141,7 +154,7 @@ def _check_shared_directory(command: TrainCommand) -> None:
 
 
 def _train(command: TrainCommand, arguments: Sequence[str], program: str) -> int:
-    # These load JAX, Flax, Orbax and Matplotlib, which takes seconds.
+    # These load JAX, Flax and Matplotlib, which takes seconds.
     import jax
     from rich.console import Console
 
@@ -150,37 +163,27 @@ def _train(command: TrainCommand, arguments: Sequence[str], program: str) -> int
         differs_from_first,
         in_all_or_none,
     )
-    from heavytail_optax.experiments.runs import job
-    from heavytail_optax.experiments.runs.summary import summary_table
-    from heavytail_optax.experiments.storage.run_lock import RunLock
+    from heavytail_optax.experiments.report.training_figure import plot_training
+    from heavytail_optax.experiments.report.training_table import training_table
+    from heavytail_optax.experiments.runs.carry_out import cached_loader
+    from heavytail_optax.experiments.runs.grid import record_grid
+    from heavytail_optax.experiments.runs.worker import work
     from heavytail_optax.experiments.terminal.session import open_session
 
-    methods, data_dir = command.methods, command.machine.data_dir
-    settings = replaced(command.settings, method=methods[0])
+    settings = command.settings
+    typed = shlex.join([*program.split(), "train", *arguments])
+    load = cached_loader(command.machine.data_dir)
     is_first = jax.process_index() == 0
     console = Console(quiet=not is_first)
-    with (
-        open_session(console, settings.training.steps) as session,
-        contextlib.ExitStack() as stack,
-    ):
-        progress = session.progress
+    with open_session(console, settings.training.steps) as session:
         with in_all_or_none():
-            options = run_options(command.machine)
-            if command.resume is not None:
-                directory = command.resume
-                dataset = job.reload_job_data(directory, progress, data_dir)
-            else:
-                dataset = job.load_job_data(settings.data, settings.seed, data_dir)
-                directory = _new_directory(command, is_first)
+            options = find_devices(command.machine)
+            dataset = load(settings)
+            grid = _grid(command, is_first)
             if is_first:
-                stack.enter_context(RunLock(directory))
-            if is_first and command.resume is None:
-                typed = shlex.join([*program.split(), "train", *arguments])
-                job.record_job(
-                    directory, command.preset, settings, methods, dataset, typed
-                )
+                record_grid(grid)
         data = describe_dataset(dataset)
-        is_other = differs_from_first(f"{settings} {methods} {data}")
+        is_other = differs_from_first(f"{grid.variants} {grid.seeds} {data}")
         with in_all_or_none():
             if is_other:
                 raise JobError(
@@ -188,36 +191,55 @@ def _train(command: TrainCommand, arguments: Sequence[str], program: str) -> int
                     "first one. Start all with the same options, on the same data."
                 )
         connect(options.mesh)
-        progress.note(_opening(command.preset, data, directory))
-        results = job.run_job(
-            directory,
-            settings,
-            methods,
-            dataset,
-            progress,
-            session.stop.is_set,
-            options,
-        )
+        session.progress.note(_opening(command.preset, data, grid.directory))
+        done = work(grid, typed, session, load, options)
         stop = session.stop
-    console.print(summary_table(results, settings, dataset.test.labels.size))
-    if plot_path(directory).exists():
-        picture = f"Picture: {plot_path(directory)}"
-        console.print(picture, highlight=False, soft_wrap=True)
-    if any(result.status == "interrupted" for result in results):
-        go_on = f"{program} train --resume {shlex.quote(str(directory))}"
+    results = list(done.results.values())
+    test_images = dataset.test.labels.size
+    console.print(training_table(results, test_images))
+    if is_first and any(result.history for result in results):
+        picture = plot_path(grid.directory)
+        plot_training(picture, results, settings, test_images)
+        console.print(f"Picture: {picture}", highlight=False, soft_wrap=True)
+    for run, problem in done.failed.items():
+        print(f"{run.label}: {problem}", file=sys.stderr)
+    if done.busy:
+        names = ", ".join(run.label for run in done.busy)
+        console.print(f"Other processes are at work on: {names}.", highlight=False)
+    is_stopped = any(
+        not result.is_done and run not in done.failed and run not in done.busy
+        for run, result in done.results.items()
+    )
+    if is_stopped or done.failed:
+        resume = [*program.split(), "train", "--resume", str(grid.directory)]
+        if command.cluster.distributed:
+            console.print("The other processes: each with its own --process-id.")
+        go_on = shlex.join([*resume, *cluster_arguments(command.cluster)])
         console.print(f"To go on: {go_on}", highlight=False, soft_wrap=True)
+    if is_stopped:
         # Another process may have had the signal.
         return stop.exit_status or 128 + signal.SIGINT
+    if done.failed:
+        return 1
     return _DIVERGED if any(result.status == "diverged" for result in results) else 0
 
 
-def _new_directory(command: TrainCommand, is_first: bool) -> pathlib.Path:
-    if command.run_dir is None:
-        return claim_next(_RUNS, command.preset)
+def _grid(command: TrainCommand, is_first: bool) -> Grid:
+    """The runs of the command, in a directory that is claimed for them."""
+    if command.resume is not None:
+        return read_grid(command.resume)._replace(machine=command.machine)
+    directory = command.run_dir or claim_next(_RUNS, command.preset)
     # The others do not look into it before the first one is done here.
-    if is_first:
-        claim(command.run_dir)
-    return command.run_dir
+    if is_first and command.run_dir is not None:
+        claim(directory)
+    return Grid(
+        directory,
+        command.preset,
+        variants_of(command.settings, command.methods),
+        (command.settings.seed,),
+        is_measured=False,
+        machine=command.machine,
+    )
 
 
 def _opening(
@@ -226,5 +248,6 @@ def _opening(
     return (
         f"{preset}: {data['train_images']:,} training images, "
         f"{data['wrong_train_labels']:,} of them with a wrong label; "
-        f"{data['test_images']:,} test images. Results go to {directory}."
+        f"{data['test_images']:,} test images. They are from: {data['source']}. Results "
+        f"go to {directory}."
     )

@@ -97,7 +97,7 @@ _FASHION_MNIST = PublishedData(
         ),
         (1000,) * 10,
     ),
-    folders=("fashion-mnist", "fashion_mnist", "FashionMNIST/raw", "."),
+    folders=("fashion-mnist", "fashion_mnist", "FashionMNIST/raw", "data/fashion", "."),
     hub=HubRepository(
         "zalando-datasets/fashion_mnist", "fashion_mnist", "image", "label"
     ),

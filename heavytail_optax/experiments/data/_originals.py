@@ -8,7 +8,15 @@ from typing import NamedTuple
 from heavytail_optax.experiments.data._arrays import Arrays
 from heavytail_optax.experiments.data._catalogue import PublishedData, PublishedSplit
 from heavytail_optax.experiments.data._cifar import read_cifar_files
+from heavytail_optax.experiments.data._contents import GZIP, content_of
 from heavytail_optax.experiments.data._errors import DataError
+from heavytail_optax.experiments.data._files import read_head
+from heavytail_optax.experiments.data._folders import (
+    file_names,
+    files_in,
+    find_file,
+    unfinished_downloads,
+)
 from heavytail_optax.experiments.data._idx import read_idx_files
 from heavytail_optax.experiments.data._svhn import read_svhn_file
 
@@ -23,7 +31,7 @@ class SplitPaths(NamedTuple):
 def find_original_files(
     data: PublishedData, root: pathlib.Path, folders: Sequence[str]
 ) -> SplitPaths | None:
-    """The first folder that has all files, each as it is or with .gz appended.
+    """The first folder that has all files, each plain or gzip, in one of its spellings.
 
     Args:
       data: whose files.
@@ -36,17 +44,22 @@ def find_original_files(
     Raises:
       DataError: if a folder has some of the files, and none has all.
     """
-    names = [file.name for file in (*data.train.files, *data.test.files)]
+    names = file_names(data)
     incomplete = None
     for folder in folders:
-        paths = {name: _existing(root / folder / name) for name in names}
-        found = [path for path in paths.values() if path is not None]
+        there = files_in(root / folder)
+        found = {name: path for name in names if (path := find_file(there, name))}
         if len(found) == len(names):
-            num_train = len(data.train.files)
-            return SplitPaths(tuple(found[:num_train]), tuple(found[num_train:]))
+            paths, num_train = tuple(found.values()), len(data.train.files)
+            return SplitPaths(paths[:num_train], paths[num_train:])
         if found and incomplete is None:
-            missing = [name for name, path in paths.items() if path is None]
-            incomplete = f"{found[0]}: beside it, {', '.join(missing)} is missing."
+            missing = [name for name in names if name not in found]
+            one = next(iter(found.values()))
+            incomplete = f"{one}: beside it, {', '.join(missing)} is missing."
+            incomplete += "".join(
+                f" {path.name} is an unfinished download."
+                for path in unfinished_downloads(there, missing)
+            )
     if incomplete is not None:
         raise DataError(incomplete)
     return None
@@ -73,26 +86,39 @@ def refuse_unusable_files(data: PublishedData, root: pathlib.Path) -> None:
     """Says of files that are of the data set why they are not read.
 
     Raises:
-      DataError: if there are archives, or the version of pickled files.
+      DataError: if there are archives, the version of pickled files, or downloads that
+        are not finished.
     """
-    files = ", ".join(file.name for file in (*data.train.files, *data.test.files))
-    for name in data.archives:
-        if (root / name).exists():
-            raise DataError(f"{root / name}: has to be unpacked, to give {files}.")
-    for name in data.pickled:
-        if (root / name).exists():
+    names = file_names(data)
+    for folder in (".", *data.folders):
+        there = files_in(root / folder)
+        for name in data.archives:
+            if path := find_file(there, name):
+                _refuse_archive(path, names)
+        for name in data.pickled:
+            if path := find_file(there, name):
+                raise DataError(
+                    f"{path}: belongs to the Python version of {data.title}, which is "
+                    "pickled. It is never loaded, since a pickle can run any program. "
+                    f"The binary version ({data.archives[0]}) is read: "
+                    f"{', '.join(names)}."
+                )
+        wanted = (*names, *data.archives, "train.parquet", "test.parquet")
+        for path in unfinished_downloads(there, wanted):
             raise DataError(
-                f"{root / name}: belongs to the Python version of {data.title}, which "
-                "is pickled. It is never loaded, since a pickle can run any program. "
-                f"The binary version ({data.archives[0]}) is read: {files}."
+                f"{path}: is an unfinished download. Wait until it is done, or download "
+                "the file again."
             )
 
 
-def _existing(path: pathlib.Path) -> pathlib.Path | None:
-    for candidate in (path, path.with_name(f"{path.name}.gz")):
-        if candidate.exists():
-            return candidate
-    return None
+def _refuse_archive(path: pathlib.Path, names: Sequence[str]) -> None:
+    head = read_head(path)
+    content = content_of(head)
+    if content is not None and not head.startswith(GZIP) and "tar" not in content.what:
+        raise DataError(f"{path}: is {content.what}. {content.advice}.")
+    raise DataError(
+        f"{path}: has to be unpacked (tar -xf {path.name}), to give {', '.join(names)}."
+    )
 
 
 _READERS: Mapping[str, Callable[..., Arrays]] = {

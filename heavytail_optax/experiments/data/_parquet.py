@@ -2,8 +2,9 @@
 
 import io
 import pathlib
+import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,10 +15,20 @@ from heavytail_optax.experiments.data._catalogue import (
     PublishedData,
     PublishedSplit,
 )
+from heavytail_optax.experiments.data._contents import HEAD_BYTES, PARQUET, content_of
 from heavytail_optax.experiments.data._errors import DataError, SourceMissingError
+from heavytail_optax.experiments.data._files import read_head, refuse_content
+from heavytail_optax.experiments.data._folders import (
+    files_in,
+    is_parquet,
+    unfinished_downloads,
+)
 
 if TYPE_CHECKING:
     import datasets
+
+
+_PNG = b"\x89PNG"
 
 
 def open_hub(hub: HubRepository, split: str) -> "datasets.Dataset":
@@ -41,18 +52,17 @@ def open_hub(hub: HubRepository, split: str) -> "datasets.Dataset":
 
 
 def read_rows(
-    rows: "datasets.Dataset | datasets.IterableDataset",
-    where: str,
+    pieces: "Sequence[tuple[str, datasets.Dataset | datasets.IterableDataset]]",
     hub: HubRepository,
     image_shape: tuple[int, int, int],
     num_images: int,
 ) -> Arrays:
-    """Decodes all images.
+    """Decodes all images of one or several files, one after the other.
 
     Args:
-      rows: each has an image, PNG bytes beside a path that is not followed, and its
+      pieces: the name of each file or of the repository, for messages, and its rows. Each
+        of these has an image, PNG bytes beside a path that is not followed, and its
         label.
-      where: names the files or the repository, for messages.
       hub: the names of the two columns.
       image_shape: (height, width, channels).
       num_images: that there must be.
@@ -60,6 +70,29 @@ def read_rows(
     Raises:
       DataError: if the rows are not what they must be.
     """
+    images = np.empty((num_images, *image_shape), np.uint8)
+    labels = np.empty(num_images, np.int64)
+    done = 0
+    for where, rows in pieces:
+        for place, row in _rows_of(where, rows, hub):
+            if done < num_images:
+                images[done] = _pixels(place, row[hub.image_column], image_shape)
+                labels[done] = _label(place, row[hub.label_column])
+            done += 1
+    if done != num_images:
+        names = ", ".join(where for where, _ in pieces)
+        raise DataError(
+            f"{names}: must have {num_images:,} rows. Got {done:,} instead."
+        )
+    return Arrays(images, labels)
+
+
+def _rows_of(
+    where: str,
+    rows: "datasets.Dataset | datasets.IterableDataset",
+    hub: HubRepository,
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Each row with its place in words."""
     import datasets
 
     columns = [hub.image_column, hub.label_column]
@@ -69,9 +102,7 @@ def read_rows(
             f"{where}: must have the columns {' and '.join(columns)}. "
             f"Got {', '.join(found) or 'none'} instead."
         )
-    images = np.empty((num_images, *image_shape), np.uint8)
-    labels = np.empty(num_images, np.int64)
-    done = 0
+    number = 0
     try:
         rows = rows.select_columns(columns)
         if isinstance(rows.features[hub.image_column], datasets.Image):
@@ -79,22 +110,12 @@ def read_rows(
             undecoded = datasets.Image(decode=False)
             rows = rows.cast_column(hub.image_column, undecoded)
         for row in rows:
-            if done < num_images:
-                place = f"{where}: row {done}"
-                images[done] = _pixels(place, row[hub.image_column], image_shape)
-                labels[done] = _label(place, row[hub.label_column])
-            done += 1
-    except DataError:
-        raise
+            yield f"{where}: row {number}", row
+            number += 1
     except Exception as error:  # of damaged data Arrow raises all kinds
         raise DataError(
-            f"{where}: damaged after row {done} ({type(error).__name__}: {error})."
+            f"{where}: damaged after row {number} ({type(error).__name__}: {error})."
         ) from error
-    if done != num_images:
-        raise DataError(
-            f"{where}: must have {num_images:,} rows. Got {done:,} instead."
-        )
-    return Arrays(images, labels)
 
 
 def find_parquet_files(
@@ -110,16 +131,23 @@ def find_parquet_files(
       DataError: if there are some of one split and none of the other.
     """
     for folder in folders:
+        there = files_in(root / folder)
         splits = {
-            name: tuple(sorted((root / folder).glob(f"{name}*.parquet")))
+            name: tuple(path for path in there if is_parquet(path.name, name))
             for name in ("train", "test")
         }
         missing = [name for name, paths in splits.items() if not paths]
         if len(missing) == 1:
             (found,) = (paths for paths in splits.values() if paths)
-            problem = f"beside it, {missing[0]}*.parquet is missing"
-            raise DataError(f"{found[0]}: {problem}.")
+            problem = f"{found[0]}: beside it, {missing[0]}*.parquet is missing."
+            problem += "".join(
+                f" {path.name} is an unfinished download."
+                for path in unfinished_downloads(there, ())
+            )
+            raise DataError(problem)
         if not missing:
+            for paths in splits.values():
+                _check_pieces(paths)
             return splits["train"], splits["test"]
     return None
 
@@ -138,8 +166,34 @@ def read_parquet_files(
       DataError: naming the files, if they are not what they must be.
       SourceMissingError: if `datasets` is not installed.
     """
-    rows, where = _open_files(paths), _names(paths)
-    return read_rows(rows, where, data.hub, data.image_shape, split.num_images)
+    for path in paths:
+        _check_is_parquet(path)
+    pieces = [(str(path), _open_file(path)) for path in paths]
+    return read_rows(pieces, data.hub, data.image_shape, split.num_images)
+
+
+def _check_pieces(paths: Sequence[pathlib.Path]) -> None:
+    """Names like train-00000-of-00002.parquet say how many there must be."""
+    numbers = [re.search(r"-(\d+)-of-(\d+)\.", path.name.lower()) for path in paths]
+    there = {int(number[1]) for number in numbers if number}
+    wanted = max((int(number[2]) for number in numbers if number), default=0)
+    for number in range(wanted):
+        if number not in there:
+            raise DataError(
+                f"{paths[0]}: there must be {wanted} such files, numbered from 0. Number "
+                f"{number} is missing beside it."
+            )
+
+
+def _check_is_parquet(path: pathlib.Path) -> None:
+    head = read_head(path)
+    if not head.startswith(PARQUET):
+        refuse_content(path, head)
+        raise DataError(f"{path}: is no Parquet file. Download it again.")
+    with path.open("rb") as file:
+        file.seek(-len(PARQUET), io.SEEK_END)
+        if file.read() != PARQUET:
+            raise DataError(f"{path}: is cut short. Download it again.")
 
 
 def _import_datasets() -> Any:
@@ -151,26 +205,21 @@ def _import_datasets() -> Any:
     return datasets
 
 
-def _open_files(paths: Sequence[pathlib.Path]) -> "datasets.IterableDataset":
+def _open_file(path: pathlib.Path) -> "datasets.IterableDataset":
     datasets = _import_datasets()
-    files = [str(path) for path in paths]
     try:
         # Streamed, so that the user's cache gets no second copy.
         with tempfile.TemporaryDirectory() as cache:
             return datasets.load_dataset(
                 "parquet",
-                data_files={"rows": files},
+                data_files={"rows": [str(path)]},
                 split="rows",
                 streaming=True,
                 cache_dir=cache,
             )
     except Exception as error:  # of a damaged file Arrow raises all kinds
         problem = f"cannot be read as parquet ({type(error).__name__}: {error})"
-        raise DataError(f"{_names(paths)}: {problem}.") from error
-
-
-def _names(paths: Sequence[pathlib.Path]) -> str:
-    return ", ".join(str(path) for path in paths)
+        raise DataError(f"{path}: {problem}.") from error
 
 
 def _pixels(place: str, cell: Any, image_shape: tuple[int, int, int]) -> np.ndarray:
@@ -192,8 +241,16 @@ def _pixels(place: str, cell: Any, image_shape: tuple[int, int, int]) -> np.ndar
     except DataError:
         raise
     except Exception as error:  # of a damaged image Pillow raises all kinds
-        problem = f"{type(error).__name__}: {error}"
-        raise DataError(f"{place}: the image cannot be decoded ({problem}).") from error
+        problem = f"{place}: the image must be a PNG."
+        found = content_of(content[:HEAD_BYTES])
+        if content.startswith(_PNG):
+            damage = type(error).__name__
+            problem += f" Got one that cannot be decoded instead ({damage})."
+        elif found is not None:
+            problem += f" Got {found.what} instead."
+        else:
+            problem += f" Got bytes that begin with {content[:8].hex()} instead."
+        raise DataError(problem) from error
 
 
 def _label(place: str, cell: Any) -> int:

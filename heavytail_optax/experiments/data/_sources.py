@@ -8,6 +8,7 @@ from typing import NamedTuple
 from heavytail_optax.experiments.data._arrays import Arrays, check_labels
 from heavytail_optax.experiments.data._catalogue import PublishedData, PublishedSplit
 from heavytail_optax.experiments.data._errors import DataError, SourceMissingError
+from heavytail_optax.experiments.data._folders import listing
 from heavytail_optax.experiments.data._originals import (
     SplitPaths,
     find_original_files,
@@ -65,7 +66,11 @@ def _from_data_dir(data: PublishedData, data_dir: pathlib.Path | None) -> Loaded
         raise SourceMissingError("no directory was given")
     root = data_dir.expanduser()
     if not root.is_dir():
-        raise DataError(f"The data directory {data_dir} is no directory.")
+        problem = "is a file" if root.is_file() else "is not there"
+        raise DataError(
+            f"The data directory {data_dir} {problem}. --data-dir takes the folder that "
+            "the files are in."
+        )
     source = "data directory"
     paths = find_original_files(data, root, data.folders)
     if paths is not None:
@@ -74,7 +79,9 @@ def _from_data_dir(data: PublishedData, data_dir: pathlib.Path | None) -> Loaded
     if parquet is not None:
         return _from_files(data, read_parquet_files, SplitPaths(*parquet), source)
     refuse_unusable_files(data, root)
-    raise SourceMissingError(f"{data_dir} has none of these files")
+    raise SourceMissingError(
+        f"{data_dir} has none of these files. {listing(data, root)}"
+    )
 
 
 def _from_system_package(data: PublishedData) -> Loaded:
@@ -92,7 +99,8 @@ def _from_hub(data: PublishedData) -> Loaded:
     def read(split: PublishedSplit, name: str) -> Arrays:
         where = f"{data.hub.name}, split {name}"
         rows = open_hub(data.hub, name)
-        arrays = read_rows(rows, where, data.hub, data.image_shape, split.num_images)
+        pieces = [(where, rows)]
+        arrays = read_rows(pieces, data.hub, data.image_shape, split.num_images)
         check_labels(where, arrays.labels, split.class_counts)
         return arrays
 

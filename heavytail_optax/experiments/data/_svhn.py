@@ -31,7 +31,7 @@ def read_svhn_file(
       DataError: naming the file, if it is not what it must be.
     """
     (path,), (file,) = paths, published
-    content = read_file(path)
+    content = read_file(path, expected_start=b"MATLAB 5.0")
     check_md5(path, content, file.md5)
     arrays = _load(path, content)
     images = _array(path, arrays, "X", (*image_shape, num_images))

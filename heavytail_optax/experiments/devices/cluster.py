@@ -87,6 +87,22 @@ def check_cluster(cluster: Cluster) -> None:
         raise _bad("process_id", f"an integer from 0 to {number - 1}", own)
 
 
+def cluster_arguments(cluster: Cluster) -> list[str]:
+    """What to type for a process of the same cluster, at the same place in it.
+
+    Example:
+      >>> cluster_arguments(Cluster(distributed=True, process_id=0))
+      ['--distributed', '--process-id', '0']
+    """
+    words = []
+    for field in dataclasses.fields(cluster):
+        value = getattr(cluster, field.name)
+        if value != field.default:
+            option = f"--{field.name.replace('_', '-')}"
+            words += [option] if value is True else [option, str(value)]
+    return words
+
+
 @contextlib.contextmanager
 def join_cluster(cluster: Cluster) -> Iterator[None]:
     """Connects this process with the others; must come before JAX is used.

@@ -37,7 +37,7 @@ def data_mesh(devices: int | Literal["all"]) -> Mesh | None:
         some = "1" if len(found) == 1 else f"an integer from 1 to {len(found)}"
         raise DevicesError(
             f"The `devices` option must be all or {some}: {there}. Got {devices} "
-            "instead."
+            "instead, which a run that goes on may have from its start."
         )
     if jax.process_count() > 1 and number < len(found):
         raise DevicesError(

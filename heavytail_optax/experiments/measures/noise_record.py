@@ -31,6 +31,32 @@ def write_noise(
             sizes=draws.sizes,
             gradient_norms=draws.gradient_norms,
         )
+    _to_repeat(path).unlink(missing_ok=True)
+
+
+def ask_noise_again(path: pathlib.Path) -> None:
+    """Has what is kept measured again, until when it stays in tables.
+
+    Args:
+      path: of the file, which need not be there; the run is locked by this process.
+    """
+    if path.exists():
+        _to_repeat(path).touch()
+
+
+def is_noise_measured(path: pathlib.Path, arguments: Mapping[str, int]) -> bool:
+    """Whether it is kept, and not asked for again.
+
+    Args:
+      path: of the file.
+      arguments: to measure it with.
+    """
+    kept = read_noise(path)
+    return kept is not None and kept[1] == arguments and not _to_repeat(path).exists()
+
+
+def _to_repeat(path: pathlib.Path) -> pathlib.Path:
+    return path.with_suffix(".to-repeat")
 
 
 def read_noise(path: pathlib.Path) -> tuple[NoiseDraws, dict[str, int]] | None:

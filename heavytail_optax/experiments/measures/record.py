@@ -1,7 +1,7 @@
-"""What has been measured of a run: flatness.json, beside its metrics.
+"""What has been measured of a run: measurements.json, beside its metrics.
 
 Name of the measure -> the arguments that it was computed with, scalars, curves, remark
-and the time taken. The scalars are also in sharpness.json, which reports read.
+and the time taken.
 """
 
 import json
@@ -20,6 +20,7 @@ class Measured(NamedTuple):
     arguments: Mapping[str, Any]
     outcome: Outcome
     seconds: float  # compilation included
+    to_repeat: bool = False  # asked for again, and not yet measured again
 
 
 def write_record(path: pathlib.Path, record: Mapping[str, Measured]) -> None:
@@ -28,7 +29,7 @@ def write_record(path: pathlib.Path, record: Mapping[str, Measured]) -> None:
     Numbers that are not finite are written as null, which JSON has.
 
     Args:
-      path: of flatness.json.
+      path: of measurements.json.
       record: name of the measure -> what came of it.
     """
     values = {
@@ -41,6 +42,7 @@ def write_record(path: pathlib.Path, record: Mapping[str, Measured]) -> None:
             "curves": {k: dict(v) for k, v in measured.outcome.curves.items()},
             "remark": measured.outcome.remark,
             "seconds": round(measured.seconds, 1),
+            "to_repeat": measured.to_repeat,
         }
         for name, measured in record.items()
     }
@@ -71,7 +73,12 @@ def _measured(entry: Mapping[str, Any]) -> Measured:
         for name, each in entry["curves"].items()
     }
     outcome = Outcome(scalars, curves, str(entry["remark"]))
-    return Measured(dict(entry["arguments"]), outcome, float(entry["seconds"]))
+    return Measured(
+        dict(entry["arguments"]),
+        outcome,
+        float(entry["seconds"]),
+        bool(entry["to_repeat"]),
+    )
 
 
 def _number(value: float | None) -> float:

@@ -10,11 +10,11 @@ from typing import Any
 
 from heavytail_optax.experiments.methods import METHODS
 from heavytail_optax.experiments.report.rows import MethodRow, Report
-from heavytail_optax.experiments.runs.cell_result import CellResult
+from heavytail_optax.experiments.runs.result import RunResult
 
 _RUN_FIELDS = [
     name
-    for name in CellResult._fields
+    for name in RunResult._fields
     if name not in ("sharpness", "asked_measures", "method")
 ]
 
@@ -57,7 +57,7 @@ def _summary(row: MethodRow, measures: Sequence[str]) -> dict[str, Any]:
         "seeds_asked": len(row.cells),
         "seeds_finished": len(row.finished),
         "unfinished": "; ".join(
-            f"{cell.seed} {cell.outcome}"
+            f"{cell.seed} {cell.how_it_ended}"
             for cell in row.cells
             if cell.status != "finished"
         ),
@@ -90,7 +90,7 @@ def _names(row: MethodRow) -> dict[str, str | None]:
 
 
 def _run_sharpness(
-    cell: CellResult, measures: Sequence[str]
+    cell: RunResult, measures: Sequence[str]
 ) -> dict[str, float | None]:
     values = {}
     for measure in measures:

@@ -25,7 +25,7 @@ _TIMES_MEDIAN = 3.0
 
 
 class _Panel(NamedTuple):
-    """A curve of flatness.json, and how to draw it."""
+    """A curve of measurements.json, and how to draw it."""
 
     curve: str
     title: str

@@ -43,6 +43,18 @@ def partial_path(path: pathlib.Path) -> pathlib.Path:
     return path.with_name(path.name + ".partial")
 
 
+def set_aside_damaged(path: pathlib.Path) -> pathlib.Path:
+    """Renames a file that cannot be read, so that a new one does not overwrite it.
+
+    Args:
+      path: of the file.
+
+    Returns:
+      The new path: the name with "damaged-" in front.
+    """
+    return path.replace(path.with_name(f"damaged-{path.name}"))
+
+
 def append_line(path: pathlib.Path, line: str) -> None:
     """Adds a line to a file, on the disk when this returns."""
     is_new = not path.exists()

@@ -12,11 +12,8 @@ from typing import Self
 import filelock
 
 from heavytail_optax.experiments.storage.durable_files import replace_file
-from heavytail_optax.experiments.storage.run_directory import (
-    RunDirectoryError,
-    holder_path,
-    lock_path,
-)
+from heavytail_optax.experiments.storage.run_directory import RunDirectoryError
+from heavytail_optax.experiments.storage.run_paths import holder_path, lock_path
 
 
 class RunBusyError(RunDirectoryError):
