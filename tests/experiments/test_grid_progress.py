@@ -4,6 +4,7 @@ import re
 import pytest
 from rich.console import Console
 
+from heavytail_optax.experiments.presets import PRESETS
 from heavytail_optax.experiments.runs.cell_result import CellResult
 from heavytail_optax.experiments.runs.grid import new_grid
 from heavytail_optax.experiments.runs.grid_progress import GridProgress
@@ -35,11 +36,8 @@ def carry_out(cell, progress, steps):
 
 @pytest.fixture
 def cells(tiny, tmp_path):
-    return list(
-        new_grid(
-            tmp_path, "corrupted-digits-short", tiny, ("sgd", "balanced", "shared"), 8
-        ).cells()
-    )
+    methods = PRESETS["corrupted-digits"].methods
+    return list(new_grid(tmp_path, "corrupted-digits-short", tiny, methods, 8).cells())
 
 
 def test_lines_say_which_run_it_is_and_how_long_all_will_take(tiny, cells):
