@@ -21,6 +21,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import result_file
+from heavytail_optax.experiments.runs.cell import data_loader, run_cell
+from heavytail_optax.experiments.runs.cell_result import CellResult
 
 from heavytail_optax.experiments.measure_names import (
     SCALARS,
@@ -30,8 +32,6 @@ from heavytail_optax.experiments.measures import new_problem
 from heavytail_optax.experiments.measures.measuring import measure_run
 from heavytail_optax.experiments.measures.search import Search
 from heavytail_optax.experiments.presets import PRESETS
-from heavytail_optax.experiments.runs.cell import data_loader, run_cell
-from heavytail_optax.experiments.runs.cell_result import CellResult
 from heavytail_optax.experiments.runs.finished_runs import final_params
 from heavytail_optax.experiments.runs.grid import Cell, read_cell
 from heavytail_optax.experiments.settings import Settings, replaced

@@ -13,6 +13,7 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from heavytail_optax.experiments.runs.cell_result import CellResult
 from study import SCALAR_NAMES, SINGLED_OUT, STUDIES
 
 from heavytail_optax.experiments.report.columns import (
@@ -36,7 +37,6 @@ from heavytail_optax.experiments.report.seed_statistics import (
     paired_difference,
     values_by_seed,
 )
-from heavytail_optax.experiments.runs.cell_result import CellResult
 
 PRESET = "corrupted-fashion-mnist"
 CLASSES = 10

@@ -8,6 +8,9 @@ import signal
 import sys
 
 import pytest
+from heavytail_optax.experiments.runs.cell import data_loader
+from heavytail_optax.experiments.runs.job import record_job
+from heavytail_optax.experiments.storage.sharpness_file import read_sharpness
 
 from heavytail_optax import cli, flatness
 from heavytail_optax.experiments.measure_names import (
@@ -21,13 +24,10 @@ from heavytail_optax.experiments.measures import (
     new_problem,
 )
 from heavytail_optax.experiments.measures.record import read_record
-from heavytail_optax.experiments.runs.cell import data_loader
 from heavytail_optax.experiments.runs.finished_runs import final_params, runs_in
 from heavytail_optax.experiments.runs.grid import new_grid, read_cells, record_grid
-from heavytail_optax.experiments.runs.job import record_job
 from heavytail_optax.experiments.storage.metrics_log import read_metrics
 from heavytail_optax.experiments.storage.run_lock import RunLock
-from heavytail_optax.experiments.storage.sharpness_file import read_sharpness
 
 METHODS = ("sgd", "balanced")
 CURVES = {

@@ -2,6 +2,7 @@ import json
 import math
 
 import pytest
+from heavytail_optax.experiments.storage.sharpness_file import write_sharpness
 
 from heavytail_optax.experiments.runs.grid import (
     check_grid,
@@ -16,7 +17,6 @@ from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.storage import run_directory
 from heavytail_optax.experiments.storage.metrics_log import append_metrics
 from heavytail_optax.experiments.storage.run_directory import RunDirectoryError
-from heavytail_optax.experiments.storage.sharpness_file import write_sharpness
 from heavytail_optax.experiments.training.trainer import Metrics
 
 PRESET = "corrupted-digits-short"

@@ -2,16 +2,16 @@ import io
 import re
 
 import pytest
+from heavytail_optax.experiments.runs.cell_result import CellResult
+from heavytail_optax.experiments.storage.sharpness_file import write_sharpness
 from rich.console import Console
 
 from heavytail_optax.experiments.presets import PRESETS
-from heavytail_optax.experiments.runs.cell_result import CellResult
 from heavytail_optax.experiments.runs.grid import new_grid
 from heavytail_optax.experiments.runs.grid_progress import GridProgress
 from heavytail_optax.experiments.runs.time_left import training_seconds_left
 from heavytail_optax.experiments.storage import run_directory
 from heavytail_optax.experiments.storage.metrics_log import append_metrics
-from heavytail_optax.experiments.storage.sharpness_file import write_sharpness
 from heavytail_optax.experiments.terminal.progress import LiveProgress, PlainProgress
 from heavytail_optax.experiments.training.trainer import Chunk, Metrics
 

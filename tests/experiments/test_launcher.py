@@ -11,12 +11,7 @@ import signal
 import stat
 
 import pytest
-from rich.console import Console
-
-from heavytail_optax.experiments.errors import JobError
-from heavytail_optax.experiments.runs import launcher
 from heavytail_optax.experiments.runs.cell_job import CellJob
-from heavytail_optax.experiments.runs.grid import new_grid
 from heavytail_optax.experiments.runs.job_options import (
     JobOptions,
     LauncherError,
@@ -24,6 +19,11 @@ from heavytail_optax.experiments.runs.job_options import (
 )
 from heavytail_optax.experiments.runs.job_queues import LocalQueue, SlurmQueue
 from heavytail_optax.experiments.runs.machine import THIS_MACHINE
+from rich.console import Console
+
+from heavytail_optax.experiments.errors import JobError
+from heavytail_optax.experiments.runs import launcher
+from heavytail_optax.experiments.runs.grid import new_grid
 from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.storage.run_lock import RunBusyError
 from heavytail_optax.experiments.terminal.session import open_session

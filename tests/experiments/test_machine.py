@@ -1,9 +1,9 @@
 import jax
 import pytest
+from heavytail_optax.experiments.runs.machine import THIS_MACHINE, Machine, run_options
 
 from heavytail_optax import cli
 from heavytail_optax.experiments.devices.parallel import DevicesError
-from heavytail_optax.experiments.runs.machine import THIS_MACHINE, Machine, run_options
 
 
 def test_one_device_is_the_default():

@@ -3,6 +3,11 @@ import math
 import jax
 import numpy as np
 import pytest
+from heavytail_optax.experiments.runs.cell import data_loader, run_cell
+from heavytail_optax.experiments.storage.sharpness_file import (
+    read_sharpness,
+    write_sharpness,
+)
 
 from heavytail_optax.experiments.measures import (
     MEASURES,
@@ -12,13 +17,8 @@ from heavytail_optax.experiments.measures import (
 )
 from heavytail_optax.experiments.measures.search import Search
 from heavytail_optax.experiments.models.networks import build_network
-from heavytail_optax.experiments.runs.cell import data_loader, run_cell
 from heavytail_optax.experiments.runs.grid import new_grid, read_cell
 from heavytail_optax.experiments.settings import replaced
-from heavytail_optax.experiments.storage.sharpness_file import (
-    read_sharpness,
-    write_sharpness,
-)
 from heavytail_optax.experiments.training.evaluation import evaluate
 from heavytail_optax.experiments.training.random_streams import random_streams
 

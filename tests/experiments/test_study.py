@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import study
 import study_tables
+from heavytail_optax.experiments.runs.cell_result import CellResult
 
 from heavytail_optax.experiments.methods import METHODS
-from heavytail_optax.experiments.runs.cell_result import CellResult
 
 ACCURACIES = {
     "sgd": [0.68, 0.70, 0.69],

@@ -2,11 +2,11 @@ import io
 import math
 
 import pytest
-from rich.console import Console
-
 from heavytail_optax.experiments.runs.job_figure import plot_training
 from heavytail_optax.experiments.runs.results import MethodResult
 from heavytail_optax.experiments.runs.summary import summary_table, truncated_share
+from rich.console import Console
+
 from heavytail_optax.experiments.training.trainer import Metrics
 
 HISTORY = tuple(

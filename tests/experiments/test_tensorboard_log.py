@@ -4,9 +4,8 @@ import sys
 
 import numpy as np
 import pytest
-from small_file_systems import mounted_tmpfs
 from event_files import curves, read_events
-from tensorboardX.proto.event_pb2 import SessionLog
+from small_file_systems import mounted_tmpfs
 
 from heavytail_optax.experiments.storage.tensorboard_log import (
     TensorBoardMissingError,

@@ -222,8 +222,8 @@ def _measure(command: DiagnoseCommand, run: "Run", load, session: "Session") -> 
         read_noise,
         write_noise,
     )
-    from heavytail_optax.experiments.runs.finished_runs import final_params
     from heavytail_optax.experiments.runs.carry_out import check_data
+    from heavytail_optax.experiments.runs.finished_runs import final_params
     from heavytail_optax.experiments.storage.durable_files import set_aside_damaged
     from heavytail_optax.experiments.storage.run_lock import RunLock
 
@@ -259,6 +259,7 @@ def _draw(settings, params, dataset, arguments, label: str, session: "Session"):
     from heavytail_optax.experiments.measures.gradient_noise import (
         measure_gradient_noise,
     )
+
     _check_batch_size(arguments["batch_size"], dataset)
 
     def tick(done: int, total: int) -> bool:
@@ -288,8 +289,8 @@ def _diagnose_fresh(command: DiagnoseCommand) -> int:
 
     from heavytail_optax.experiments.measures.gradient_noise import noise_arguments
     from heavytail_optax.experiments.report.diagnosed_runs import diagnosed_fresh_run
-    from heavytail_optax.experiments.runs.fresh_run import fresh_settings, train_fresh
     from heavytail_optax.experiments.runs.carry_out import cached_loader
+    from heavytail_optax.experiments.runs.fresh_run import fresh_settings, train_fresh
     from heavytail_optax.experiments.terminal.session import open_session
 
     console = Console()

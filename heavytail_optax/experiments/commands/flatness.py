@@ -201,8 +201,8 @@ def _measure_all(
 def _measure(command: FlatnessCommand, run: "Run", load, session: "Session") -> bool:
     from heavytail_optax.experiments.measures import new_problem
     from heavytail_optax.experiments.measures.measuring import measure_run
-    from heavytail_optax.experiments.runs.finished_runs import final_params
     from heavytail_optax.experiments.runs.carry_out import check_data
+    from heavytail_optax.experiments.runs.finished_runs import final_params
     from heavytail_optax.experiments.storage.run_lock import RunLock
 
     progress = session.progress

@@ -34,7 +34,6 @@ from heavytail_optax.experiments.setting_rules import check_fields
 from heavytail_optax.experiments.settings import (
     Settings,
     changed_settings,
-    replaced,
 )
 from heavytail_optax.experiments.storage.run_directory import (
     RunDirectoryError,

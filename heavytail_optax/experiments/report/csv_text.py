@@ -89,9 +89,7 @@ def _names(row: MethodRow) -> dict[str, str | None]:
     return {"method": row.method, "paper_name": METHODS[row.method].paper_name}
 
 
-def _run_sharpness(
-    cell: RunResult, measures: Sequence[str]
-) -> dict[str, float | None]:
+def _run_sharpness(cell: RunResult, measures: Sequence[str]) -> dict[str, float | None]:
     values = {}
     for measure in measures:
         value, error = cell.sharpness.get(measure, (None, None))

@@ -52,7 +52,9 @@ THIS_MACHINE = Machine()
 class RunOptions(NamedTuple):
     """A `Machine` whose devices are found."""
 
-    mesh: "Mesh | None" = None  # of the devices that a batch is spread over, None for one
+    mesh: "Mesh | None" = (
+        None  # of the devices that a batch is spread over, None for one
+    )
     tensorboard: bool = False
     writes: bool = True  # whether this process is the one that writes files
 

@@ -100,9 +100,7 @@ class Worker:
         signals = (*on_cancel, ahead_of_the_limit)
         with open_session(Console(), steps, signals=signals) as session:
             load = cached_loader(grid.machine.data_dir)
-            done = work(
-                grid, self.command, session, load, find_devices(grid.machine)
-            )
+            done = work(grid, self.command, session, load, find_devices(grid.machine))
         if session.stop.signal == ahead_of_the_limit and not done.is_done:
             signal.raise_signal(ahead_of_the_limit)
         return {run.label: problem for run, problem in done.failed.items()}
@@ -115,7 +113,11 @@ class Worker:
 
 
 def launch(
-    grid: Grid, command: str, session: Session, options: JobOptions, cluster: ClusterName
+    grid: Grid,
+    command: str,
+    session: Session,
+    options: JobOptions,
+    cluster: ClusterName,
 ) -> dict[str, str]:
     """Submits workers and waits for them, or for a wish to stop; what failed, and why."""
     import submitit

@@ -48,7 +48,7 @@ def work(
     while True:
         found.busy.clear()
         taken = 0
-        for run in results:
+        for run in grid.runs():
             if in_any_process(stop()):
                 return found
             if not results[run].is_done:
