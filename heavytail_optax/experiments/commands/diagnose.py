@@ -147,7 +147,7 @@ def _description() -> str:
 
 
 def _diagnose(command: DiagnoseCommand, directory: pathlib.Path, typed: str) -> int:
-    # These load JAX, Flax, Orbax and Matplotlib, which takes seconds.
+    # These load JAX, Flax and Matplotlib, which takes seconds.
     from rich.console import Console
 
     from heavytail_optax.experiments.report.diagnosed_runs import diagnosed_runs

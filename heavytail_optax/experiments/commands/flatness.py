@@ -132,7 +132,7 @@ def _description() -> str:
 
 
 def _flatness(command: FlatnessCommand, typed: str) -> int:
-    # These load JAX, Flax, Orbax and Matplotlib, which takes seconds.
+    # These load JAX, Flax and Matplotlib, which takes seconds.
     from rich.console import Console
 
     from heavytail_optax.experiments.runs.finished_runs import asked_runs

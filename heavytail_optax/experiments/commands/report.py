@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from heavytail_optax.experiments.errors import JobError
-from heavytail_optax.experiments.storage.run_directory import RunDirectoryError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,7 +45,7 @@ def run(arguments: Sequence[str], program: str) -> int:
     """
     command = _parse(arguments, f"{program} report")
     try:
-        show_report(command.directory, program=program)
+        show_report(command.directory)
     except JobError as error:
         print(error, file=sys.stderr)
         return 1
@@ -72,11 +71,7 @@ def _parse(arguments: Sequence[str], program: str) -> ReportCommand:
     )
 
 
-def show_report(
-    directory: pathlib.Path,
-    console: "Console | None" = None,
-    program: str = "heavytail",
-) -> None:
+def show_report(directory: pathlib.Path, console: "Console | None" = None) -> None:
     """Prints the table of a grid and writes its report."""
     # These load JAX, SciPy and Matplotlib, which takes seconds.
     from rich.console import Console
@@ -88,10 +83,6 @@ def show_report(
 
     grid = read_grid(directory)
     results = [read_result(run) for run in grid.runs()]
-    if not results:
-        raise RunDirectoryError(
-            f"The grid in {directory} has no runs. Start some: {program} reproduce."
-        )
     files = write_report(directory, grid.preset, results)
     console = console or Console()
     console.print(report_table(grid.preset, results, console.width))

@@ -41,8 +41,9 @@ from heavytail_optax.experiments.settings import Settings, replaced
 _GRIDS = pathlib.Path("grids")
 _DEFAULT: PresetName = "corrupted-digits-short"
 _EXIT_STATUS = (
-    "0 if every run is done (one that diverged is, and stands in the table), 1 if the "
-    "grid could not start or a run failed, 2 for bad options"
+    "0 if every run is done (one that diverged is, and stands in the table) or is in the "
+    "hands of another process, 1 if the grid could not start or a run failed, 2 for bad "
+    "options"
 )
 
 
@@ -53,8 +54,9 @@ class ReproduceCommand:
     Without options: all methods of the paper on handwritten digits, in a few minutes.
     What is done is skipped, so that the same command goes on after Ctrl-C or a kill, and
     with more --methods or --seeds adds to what is there. --data-dir, --devices and
-    --tensorboard are then those of the last time, where they are not given again. heavytail report DIRECTORY
-    shows the table at any time. The preset may also be given as the first word.
+    --tensorboard are then those of the last time, where they are not given again. Started
+    several times at once, it shares the runs. heavytail report DIRECTORY shows the table at
+    any time. The preset may also be given as the first word.
 
     Attributes:
       methods: Train with each of these, from the same initial weights and through the same
@@ -94,9 +96,9 @@ def run(arguments: Sequence[str], program: str) -> int:
       program: how the command was called, for messages: "heavytail".
 
     Returns:
-      The exit status: 0 if every run is done, 1 if the grid could not start or a run
-      failed, 128 + the signal's number if it was interrupted. A run that diverged is a
-      result, and done.
+      The exit status: 0 if every run is done or in the hands of another process, 1 if the
+      grid could not start or a run failed, 128 + the signal's number if it was
+      interrupted. A run that diverged is a result, and done.
 
     Raises:
       SystemExit: for --help, and for arguments that are not understood.

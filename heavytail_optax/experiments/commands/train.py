@@ -6,6 +6,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from heavytail_optax.experiments.commands.settings_parser import (
     description,
@@ -42,11 +43,16 @@ from heavytail_optax.experiments.storage.run_directory import (
 )
 from heavytail_optax.experiments.storage.run_paths import plot_path
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from heavytail_optax.experiments.runs.worker import Work
+
 _RUNS = pathlib.Path("runs")
 _DIVERGED = 3
 _EXIT_STATUS = (
-    "0 if every method came to its last step, 1 if the job could not start, 2 for bad "
-    f"options, {_DIVERGED} if a method diverged"
+    "0 if every method came to its last step or is in the hands of another process, 1 if "
+    f"nothing could start or a method failed, 2 for bad options, {_DIVERGED} if one diverged"
 )
 
 
@@ -89,9 +95,9 @@ def run(arguments: Sequence[str], program: str) -> int:
       program: how the command was called, for messages: "heavytail".
 
     Returns:
-      The exit status: 0 if every method came to its last step, 1 if the job could not
-      start, 3 if it is done but a method diverged, 128 + the signal's number if it was
-      interrupted.
+      The exit status: 0 if every method came to its last step or is in the hands of
+      another process, 1 if nothing could start or a method failed, 3 if a method diverged,
+      128 + the signal's number if it was interrupted.
 
     Raises:
       SystemExit: for --help, and for arguments that are not understood.
@@ -161,9 +167,8 @@ def _train(command: TrainCommand, arguments: Sequence[str], program: str) -> int
     from heavytail_optax.experiments.devices.processes import (
         differs_from_first,
         in_all_or_none,
+        of_first_process,
     )
-    from heavytail_optax.experiments.report.training_figure import plot_training
-    from heavytail_optax.experiments.report.training_table import training_table
     from heavytail_optax.experiments.runs.carry_out import cached_loader
     from heavytail_optax.experiments.runs.grid import record_grid
     from heavytail_optax.experiments.runs.worker import work
@@ -193,40 +198,56 @@ def _train(command: TrainCommand, arguments: Sequence[str], program: str) -> int
         session.progress.note(_opening(command.preset, data, grid.directory))
         done = work(grid, typed, session, load, options)
         stop = session.stop
-    results = list(done.results.values())
-    test_images = dataset.test.labels.size
-    console.print(training_table(results, test_images))
-    if is_first and any(result.history for result in results):
-        picture = plot_path(grid.directory)
-        plot_training(picture, results, settings, test_images)
-        console.print(f"Picture: {picture}", highlight=False, soft_wrap=True)
+    if is_first:
+        try:
+            _show(done, grid, settings, dataset.test.labels.size, console)
+        except OSError as error:
+            raise JobError(
+                f"The picture cannot be written to {grid.directory}: {error.strerror}."
+            ) from error
     for run, problem in done.failed.items():
         print(f"{run.label}: {problem}", file=sys.stderr)
+    if done.left or done.failed:
+        resume = [*program.split(), "train", "--resume", str(grid.directory)]
+        go_on = shlex.join([*resume, *cluster_arguments(command.cluster)])
+        console.print(f"To go on: {go_on}", highlight=False, soft_wrap=True)
+        if command.cluster.distributed:
+            console.print("The other processes: each with its own --process-id.")
+    status = 1 if done.failed else 0
+    if done.left:
+        # Another process may have had the signal.
+        status = stop.exit_status or 128 + signal.SIGINT
+    if any(result.status == "diverged" for result in done.results.values()):
+        status = status or _DIVERGED
+    return of_first_process(status)
+
+
+def _show(
+    done: "Work", grid: Grid, settings: Settings, test_images: int, console: "Console"
+) -> None:
+    """The table and the picture of all runs, and who else is at work on them."""
+    from heavytail_optax.experiments.report.training_figure import plot_training
+    from heavytail_optax.experiments.report.training_table import training_table
+
+    results = list(done.results.values())
+    console.print(training_table(results, test_images))
+    drawn = [result for result in results if result.seed == grid.seeds[0]]
+    if any(result.history for result in drawn):
+        picture = plot_path(grid.directory)
+        plot_training(picture, drawn, settings, test_images)
+        console.print(f"Picture: {picture}", highlight=False, soft_wrap=True)
     if done.busy:
         names = ", ".join(run.label for run in done.busy)
         console.print(f"Other processes are at work on: {names}.", highlight=False)
-    is_stopped = any(
-        not result.is_done and run not in done.failed and run not in done.busy
-        for run, result in done.results.items()
-    )
-    if is_stopped or done.failed:
-        resume = [*program.split(), "train", "--resume", str(grid.directory)]
-        if command.cluster.distributed:
-            console.print("The other processes: each with its own --process-id.")
-        go_on = shlex.join([*resume, *cluster_arguments(command.cluster)])
-        console.print(f"To go on: {go_on}", highlight=False, soft_wrap=True)
-    if is_stopped:
-        # Another process may have had the signal.
-        return stop.exit_status or 128 + signal.SIGINT
-    if done.failed:
-        return 1
-    return _DIVERGED if any(result.status == "diverged" for result in results) else 0
 
 
 def _grid(command: TrainCommand, is_first: bool) -> Grid:
     """The runs of the command, in a directory that is claimed for them."""
     if command.resume is not None:
-        return read_grid(command.resume)._replace(machine=command.machine)
+        grid = read_grid(command.resume)._replace(machine=command.machine)
+        # Several processes train only: one alone measures, and keeps it.
+        is_measured = grid.is_measured and not command.cluster.distributed
+        return grid._replace(is_measured=is_measured)
     directory = command.run_dir or claim_next(_RUNS, command.preset)
     # The others do not look into it before the first one is done here.
     if is_first and command.run_dir is not None:

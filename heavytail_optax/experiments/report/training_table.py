@@ -25,13 +25,15 @@ def training_table(results: Sequence[RunResult], test_images: int) -> Table:
     table.add_column("Method", no_wrap=True)
     for name in _COLUMNS:
         table.add_column(name, justify="right", no_wrap=True)
+    has_seeds = len({result.seed for result in results}) > 1
     for result in results:
-        table.add_row(*_row(result, test_images))
+        name = f"{result.label}, seed {result.seed}" if has_seeds else result.label
+        table.add_row(*_row(name, result, test_images))
     return table
 
 
-def _row(result: RunResult, test_images: int) -> list[str]:
-    name, cost = result.label, f"{result.examples_per_step:,.0f}"
+def _row(name: str, result: RunResult, test_images: int) -> list[str]:
+    cost = f"{result.examples_per_step:,.0f}"
     if result.status != "finished":
         name += f"\n{result.how_it_ended}"
     if not result.history:

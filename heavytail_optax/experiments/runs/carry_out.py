@@ -28,6 +28,7 @@ from heavytail_optax.experiments.settings import (
     Settings,
     changed_settings,
 )
+from heavytail_optax.experiments.storage.disk_errors import disk_errors
 from heavytail_optax.experiments.storage.run_config import (
     read_config,
     versions,
@@ -66,6 +67,8 @@ def carry_out(
     with contextlib.ExitStack() as stack:
         with in_all_or_none():
             dataset = load(run.settings)
+        stack.enter_context(disk_errors(run.directory))
+        with in_all_or_none():
             if options.writes:
                 make_run_directory(run.directory)
                 stack.enter_context(RunLock(run.directory))

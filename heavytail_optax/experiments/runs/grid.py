@@ -113,7 +113,8 @@ def read_grid(directory: pathlib.Path) -> Grid:
             bool(values["is_measured"]),
             Machine.from_record(values["machine"]),
         )
-        grid.runs()  # every seed must be one
+        if not grid.runs():  # and every seed must be one
+            raise ValueError("it has no run")
         if grid.preset not in PRESETS:
             raise ValueError(f"There is no preset {grid.preset!r}.")
     except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -20,8 +20,9 @@ class GridProgress:
         self, progress: LiveProgress | PlainProgress, results: Mapping[Run, RunResult]
     ) -> None:
         self._progress = progress
-        self._results = dict(results)
+        self._results = results  # whoever works on the runs keeps it up to date
         self._run = next(iter(results))
+        self._now: RunResult | None = None  # of the run at work
         self._started_at = 0.0
         self._trained_before = 0.0
         self._besides: list[float] = []
@@ -33,11 +34,14 @@ class GridProgress:
         self._trained_before = self._results[run].seconds or 0.0
         self._show_overall()
 
-    def end(self, result: RunResult) -> None:
-        """The run that started last is over."""
-        self._results[self._run] = result
-        trained = (result.seconds or 0.0) - self._trained_before
-        self._besides.append(max(0.0, time.monotonic() - self._started_at - trained))
+    def end(self) -> None:
+        """The run that started last is over, or left to another process."""
+        self._now = None
+        result = self._results[self._run]
+        if result.is_done:
+            trained = (result.seconds or 0.0) - self._trained_before
+            taken = time.monotonic() - self._started_at
+            self._besides.append(max(0.0, taken - trained))
         self._show_overall()
 
     def start(self, label: str, metrics: Metrics | None) -> None:
@@ -50,7 +54,7 @@ class GridProgress:
         self._progress.advance(self._numbered(label), chunk, metrics)
         result = self._results[self._run]
         if chunk.step < result.steps:
-            self._results[self._run] = result._replace(
+            self._now = result._replace(
                 status="interrupted", step=chunk.step, seconds=chunk.seconds
             )
             self._show_overall()
@@ -68,12 +72,16 @@ class GridProgress:
         return f"run {number} of {len(self._results)}: {label}"
 
     def _show_overall(self) -> None:
-        done = [result.is_done for result in self._results.values()]
+        done = [result.is_done for result in self._all()]
         self._progress.overall(sum(done), len(done), self._time_left())
+
+    def _all(self) -> list[RunResult]:
+        now = {} if self._now is None else {self._run: self._now}
+        return list({**self._results, **now}.values())
 
     def _time_left(self) -> str:
         """With what compilation and measuring took for the runs of this session."""
-        results = list(self._results.values())
+        results = self._all()
         seconds = training_seconds_left(results)
         runs = sum(not result.is_done for result in results)
         if seconds is None or not runs:

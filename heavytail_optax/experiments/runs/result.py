@@ -11,6 +11,7 @@ from heavytail_optax.experiments.measures.record import Measured, read_record
 from heavytail_optax.experiments.methods import METHODS, MethodName
 from heavytail_optax.experiments.runs.run import Run
 from heavytail_optax.experiments.settings import Settings
+from heavytail_optax.experiments.storage.checkpoints import checkpoint_path
 from heavytail_optax.experiments.storage.metrics_log import read_metrics
 from heavytail_optax.experiments.storage.run_config import read_config
 from heavytail_optax.experiments.storage.run_directory import RunDirectoryError
@@ -40,12 +41,14 @@ class RunResult(NamedTuple):
     test_images: int | None = None  # behind `test_accuracy`
     classes: int | None = None
     history: tuple[Metrics, ...] = ()  # in the order of the steps
+    is_kept: bool = True  # whether its last state is there, or needed by nothing
 
     @property
     def is_done(self) -> bool:
-        """Whether nothing is left to do: diverged, or trained and measured."""
+        """Whether nothing is left to do: diverged, or trained, kept and measured."""
         is_measured = set(self.asked_measures) <= set(self.sharpness)
-        return self.status == "diverged" or (self.status == "finished" and is_measured)
+        is_finished = self.status == "finished" and self.is_kept and is_measured
+        return self.status == "diverged" or is_finished
 
     @property
     def how_it_ended(self) -> str:
@@ -72,7 +75,11 @@ def read_result(run: Run) -> RunResult:
     with contextlib.suppress(RunDirectoryError):
         data = read_config(run.paths.config)["data"]
     history = read_metrics(run.paths.metrics)
-    return result_of(run, history, read_record(run.paths.measurements), data)
+    result = result_of(run, history, read_record(run.paths.measurements), data)
+    # A kill between the last metrics and the last checkpoint leaves the one alone. A run
+    # that is measured too has no more use for it.
+    last = checkpoint_path(run.paths.checkpoints, result.steps)
+    return result._replace(is_kept=bool(run.measures) or last.exists())
 
 
 def result_of(

@@ -3,7 +3,7 @@
 import pathlib
 from typing import NamedTuple
 
-from heavytail_optax.experiments.measure_names import TableMeasure
+from heavytail_optax.experiments.measure_names import MeasureName
 from heavytail_optax.experiments.methods import METHODS, MethodName
 from heavytail_optax.experiments.settings import Settings
 from heavytail_optax.experiments.storage.run_paths import RunPaths
@@ -15,7 +15,7 @@ class Run(NamedTuple):
     name: str  # of its row in tables: the method's, or another in a study
     directory: pathlib.Path
     settings: Settings
-    measures: tuple[TableMeasure, ...] = ()  # that the run is not done without
+    measures: tuple[MeasureName, ...] = ()  # that the run is not done without
 
     @property
     def paths(self) -> RunPaths:

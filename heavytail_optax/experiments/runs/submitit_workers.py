@@ -4,15 +4,14 @@ import contextlib
 import dataclasses
 import importlib.util
 import os
-import pathlib
 import signal
 import time
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from heavytail_optax.experiments.errors import JobError
-from heavytail_optax.experiments.runs.grid import Grid, read_grid
-from heavytail_optax.experiments.runs.options import find_devices
+from heavytail_optax.experiments.runs.grid import Grid
+from heavytail_optax.experiments.runs.options import Machine, find_devices
 from heavytail_optax.experiments.runs.result import read_result
 from heavytail_optax.experiments.setting_rules import at_least, check_fields
 from heavytail_optax.experiments.terminal.session import Session, open_session
@@ -75,7 +74,7 @@ def find_cluster(asked: ClusterName | None) -> ClusterName:
 class Worker:
     """Plain values, so that it can be pickled, and a call that does the work."""
 
-    directory: pathlib.Path  # of the grid, absolute
+    grid: Grid  # in an absolute directory
     command: str
     cluster: ClusterName
 
@@ -95,7 +94,7 @@ class Worker:
         ahead_of_the_limit = signal.Signals[f"SIG{JobEnvironment.USR_SIG}"]
         # On SLURM, SIGTERM also announces a preemption, and submitit ignores it.
         on_cancel = (signal.SIGTERM,) if self.cluster == "local" else ()
-        grid = read_grid(self.directory)
+        grid = self.grid
         steps = max(each.training.steps for each in grid.variants.values())
         signals = (*on_cancel, ahead_of_the_limit)
         with open_session(Console(), steps, signals=signals) as session:
@@ -125,8 +124,12 @@ def launch(
     runs = grid.runs()
     left = sum(not read_result(run).is_done for run in runs)
     number = min(options.jobs_at_once, left)
-    folder = grid.directory.absolute() / "submitit"
-    worker = Worker(grid.directory.absolute(), command, cluster)
+    grid = grid._replace(
+        directory=grid.directory.absolute(),
+        machine=Machine.from_record(grid.machine.record()),
+    )
+    folder = grid.directory / "submitit"
+    worker = Worker(grid, command, cluster)
     executor = submitit.AutoExecutor(folder, cluster=cluster)
     executor.update_parameters(**_parameters(options, cluster))
     try:

@@ -6,14 +6,17 @@ from typing import NamedTuple, Protocol
 
 from heavytail_optax.experiments.data import Dataset
 from heavytail_optax.experiments.devices.parallel import replicate
-from heavytail_optax.experiments.devices.processes import in_all_or_none, in_any_process
+from heavytail_optax.experiments.devices.processes import (
+    in_all_or_none,
+    in_any_process,
+    of_first_process,
+)
 from heavytail_optax.experiments.runs.options import RunOptions
 from heavytail_optax.experiments.runs.run import Run
 from heavytail_optax.experiments.storage.checkpoints import (
     restore_latest,
     save_checkpoint,
 )
-from heavytail_optax.experiments.storage.disk_errors import disk_errors
 from heavytail_optax.experiments.storage.metrics_log import (
     append_metrics,
     drop_metrics_after,
@@ -27,6 +30,7 @@ from heavytail_optax.experiments.training.trainer import (
     Metrics,
     TrainState,
     build_trainer,
+    evaluation_at,
     train,
 )
 
@@ -70,17 +74,25 @@ def train_run(
     dataset = dataset._replace(train=train_split, test=test_split)
     state = trainer.init(keys)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(disk_errors(run.directory))
         saved = restore_latest(paths.checkpoints, state, observer.note)
         state = state if saved is None else saved
-        board = None
         with in_all_or_none():
             history = _history(run, int(state.step), observer, options)
+        _note_missing_metrics(run, int(state.step), history, observer)
+        seconds = history[-1].seconds if history else 0.0
+        # One decision for all processes: they see a shared disk at other times.
+        if of_first_process((history[-1].step if history else 0) < int(state.step)):
+            row = evaluation_at(settings.training, dataset, trainer, state, seconds)
+            if row is not None:
+                with in_all_or_none():
+                    if options.writes:
+                        append_metrics(paths.metrics, row)
+                history = [*(each for each in history if each.step < row.step), row]
+        board = None
+        with in_all_or_none():
             if options.tensorboard and options.writes:
                 board = stack.enter_context(tensorboard_log(paths.tensorboard, history))
-        _note_missing_metrics(run, int(state.step), history, observer)
         observer.start(run.label, history[-1] if history else None)
-        seconds = history[-1].seconds if history else 0.0
         for chunk in train(settings.training, dataset, trainer, state, keys, seconds):
             if chunk.metrics is not None:
                 with in_all_or_none():
@@ -123,12 +135,13 @@ def _history(
 def _note_missing_metrics(
     run: Run, step: int, history: list[Metrics], observer: Observer
 ) -> None:
-    """A run goes on without the metrics of steps before its checkpoint: they are gone."""
-    training = run.settings.training
-    evaluated = step if step == training.steps else step - step % training.eval_every
-    there = history[-1].step if history else 0
-    if there < evaluated:
+    """A run goes on without metrics of steps before its checkpoint: they are gone."""
+    every = run.settings.training.eval_every
+    missing = set(range(every, step, every)) - {row.step for row in history}
+    if missing:
+        steps = ", ".join(f"{each:,}" for each in sorted(missing)[:10])
+        more = f" and {len(missing) - 10:,} more" if len(missing) > 10 else ""
         observer.note(
-            f"The metrics of the steps from {there + 1:,} to {evaluated:,} are not in "
-            f"{run.paths.metrics}, and are not made again."
+            f"The metrics of the steps {steps}{more} are not in {run.paths.metrics}, and "
+            "are not made again."
         )

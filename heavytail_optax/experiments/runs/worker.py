@@ -20,6 +20,10 @@ from heavytail_optax.experiments.runs.grid_progress import GridProgress
 from heavytail_optax.experiments.runs.options import RunOptions
 from heavytail_optax.experiments.runs.result import RunResult, read_result
 from heavytail_optax.experiments.runs.run import Run
+from heavytail_optax.experiments.storage.durable_files import (
+    make_directory,
+    replace_file,
+)
 from heavytail_optax.experiments.storage.run_lock import RunBusyError
 from heavytail_optax.experiments.terminal.session import Session
 
@@ -35,6 +39,16 @@ class Work(NamedTuple):
     def is_done(self) -> bool:
         """Whether nothing is left to do."""
         return all(result.is_done for result in self.results.values())
+
+    @property
+    def left(self) -> list[Run]:
+        """Those that wait for somebody to go on with them."""
+        others = {*self.failed, *self.busy}
+        return [
+            run
+            for run, result in self.results.items()
+            if not result.is_done and run not in others
+        ]
 
 
 def work(
@@ -57,31 +71,39 @@ def work(
             if of_first_process(results[run].is_done) or run in found.failed:
                 continue
             progress.begin(run)
+            problem: Exception | None = None
             try:
                 results[run] = carry_out(
                     run, grid.preset, command, progress, load, stop, options
                 )
                 taken += 1
-            except RunBusyError:
-                found.busy.append(run)
-            except JobError as error:
-                found.failed[run] = str(error)
             # Too little memory for one method, say, must not cost the others their night.
             except Exception as error:
-                if jax.process_count() > 1:  # the others must not wait for this one
+                # The others must not wait for this process.
+                if jax.process_count() > 1 and not isinstance(error, JobError):
                     raise
-                found.failed[run] = _keep_traceback(run, error)
-            if run in found.failed:
+                problem = error
+                results[run] = read_result(run)
+            # Only the process that writes has the lock.
+            if in_any_process(isinstance(problem, RunBusyError)):
+                found.busy.append(run)
+            elif problem is not None:
+                found.failed[run] = _in_words(run, problem)
                 progress.note(f"{run.label} failed: {found.failed[run]}")
-            progress.end(results[run])
+            progress.end()
         # A run that was in other hands may have been left in the meantime.
         if not (found.busy and taken):
             return found
 
 
-def _keep_traceback(run: Run, error: BaseException) -> str:
-    """Writes all of an unexpected error into the run's directory; its first line."""
-    text = "".join(traceback.format_exception(error))
-    run.paths.failure.write_text(text, encoding="utf-8")
+def _in_words(run: Run, error: Exception) -> str:
+    """What went wrong; all of an error that nobody expected is in the run's directory."""
+    if isinstance(error, JobError):
+        return str(error)
     first = f"{type(error).__name__}: {error}".splitlines()[0]
+    try:
+        make_directory(run.directory)
+        replace_file(run.paths.failure, "".join(traceback.format_exception(error)))
+    except OSError:
+        return first
     return f"{first} (all of it is in {run.paths.failure})"

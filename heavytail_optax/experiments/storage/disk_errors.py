@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import pathlib
-import shlex
 from collections.abc import Iterator
 
 from heavytail_optax.experiments.storage.run_directory import RunDirectoryError
@@ -30,8 +29,8 @@ def disk_errors(directory: pathlib.Path) -> Iterator[None]:
             raise
         raise RunDirectoryError(
             f"The run in {directory} stopped because it could not be written: "
-            f"{_REASONS[error.errno]}. All up to the last checkpoint is kept. When that "
-            f"is mended, go on by --resume {shlex.quote(str(directory))}."
+            f"{_REASONS[error.errno]}. All up to the last checkpoint is kept, to go on "
+            "with when that is mended."
         ) from error
 
 

@@ -6,7 +6,10 @@ import pathlib
 import shlex
 
 from heavytail_optax.experiments.errors import JobError
-from heavytail_optax.experiments.storage.durable_files import partial_path
+from heavytail_optax.experiments.storage.durable_files import (
+    make_directory,
+    partial_path,
+)
 from heavytail_optax.experiments.storage.run_paths import (
     grid_path,
     holder_path,
@@ -21,7 +24,7 @@ class RunDirectoryError(JobError):
 def make_run_directory(directory: pathlib.Path) -> None:
     """Makes the directory of a run if it is not there."""
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
     except OSError as error:
         raise RunDirectoryError(
             f"The run directory {directory} cannot be made: {error.strerror}."

@@ -215,12 +215,7 @@ def train(
         metrics = None
         non_finite = _first_non_finite(last, recent.loss)
         if done + number == end or non_finite is not None:
-            scores = jax.device_get(
-                [
-                    trainer.evaluate(state.params, split)
-                    for split in (dataset.train, dataset.test)
-                ]
-            )
+            scores = _scores(dataset, trainer, state)
             total = seconds + time.perf_counter() - started
             metrics = _summary(done + number, recent, *scores, total)
             if non_finite is None and not np.isfinite(metrics.train_loss):
@@ -233,6 +228,27 @@ def train(
             return
         speed = number / max(taken, 1e-9)
         number = max(1, min(round(speed * _SECONDS_A_CHUNK), 4 * number))
+
+
+def evaluation_at(
+    settings: TrainingSettings,
+    dataset: Dataset,
+    trainer: Trainer,
+    state: TrainState,
+    seconds: float,
+) -> Metrics | None:
+    """The metrics of the step that a state is at; None between two evaluations."""
+    done = int(state.step)
+    if done == 0 or (done % settings.eval_every and done != settings.steps):
+        return None
+    last = done - 1 - (done - 1) % settings.eval_every
+    recent = _first(done - last, jax.device_get(state.recent))
+    return _summary(done, recent, *_scores(dataset, trainer, state), seconds)
+
+
+def _scores(dataset: Dataset, trainer: Trainer, state: TrainState) -> list[Scores]:
+    splits = (dataset.train, dataset.test)
+    return jax.device_get([trainer.evaluate(state.params, split) for split in splits])
 
 
 def _first(number: int, steps: StepMetrics) -> StepMetrics:
