@@ -167,7 +167,7 @@ def test_runs_of_other_seeds_share_what_is_compiled(tiny, tiny_dataset):
 
 
 def test_a_record_comes_back_and_damage_counts_as_nothing(tmp_path):
-    path = tmp_path / "flatness.json"
+    path = tmp_path / "measurements.json"
     assert read_record(path) == {}
     curve = {"jumps": [1, 2], "loss": [0.5, math.inf]}
     outcome = Outcome({"a": (1e-9, 2.0), "b": (math.nan, None)}, {"c": curve}, "why")
@@ -181,7 +181,13 @@ def test_a_record_comes_back_and_damage_counts_as_nothing(tmp_path):
     assert found.outcome.curves["c"]["jumps"] == [1.0, 2.0]
     assert math.isnan(found.outcome.curves["c"]["loss"][1])
     assert found.outcome.remark == "why"
-    for text in ("", "{", "[1]", '{"trace": 1}', '{"trace": {"scalars": []}}', "null"):
+    whole = path.read_text("utf-8")
+    wrong_error = whole.replace('"standard_error": 2.0', '"standard_error": "x"')
+    assert wrong_error != whole
+    for text in (
+        *("", "{", "[1]", "null", "[" * 9999, whole[:-9], wrong_error),
+        *('{"trace": 1}', '{"trace": {"scalars": []}}'),
+    ):
         path.write_text(text, encoding="utf-8")
         assert read_record(path) == {}
 

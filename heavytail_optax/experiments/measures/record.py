@@ -54,7 +54,14 @@ def read_record(path: pathlib.Path) -> dict[str, Measured]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         return {name: _measured(entry) for name, entry in values.items()}
-    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
+    except (
+        FileNotFoundError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        RecursionError,
+    ):
         return {}
 
 
@@ -65,7 +72,7 @@ def same_arguments(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 def _measured(entry: Mapping[str, Any]) -> Measured:
     scalars = {
-        name: (_number(each["value"]), each["standard_error"])
+        name: (_number(each["value"]), _error(each["standard_error"]))
         for name, each in entry["scalars"].items()
     }
     curves = {
@@ -79,6 +86,10 @@ def _measured(entry: Mapping[str, Any]) -> Measured:
         float(entry["seconds"]),
         bool(entry["to_repeat"]),
     )
+
+
+def _error(value: float | None) -> float | None:
+    return None if value is None else float(value)
 
 
 def _number(value: float | None) -> float:
