@@ -67,7 +67,7 @@ def test_from_the_files_to_the_table(name, catalogue, tmp_path):
         name, tmp_path / "data", tmp_path / "grid", *options
     )
     assert code == 0
-    changed = {*SHORTER, "clean_examples", "test_examples", "methods", "measures"}
+    changed = {*SHORTER, "clean_examples", "test_examples", "method"}
     check_settings(config, name, changed)
     assert {row["method"] for row in rows} == set(PRESETS[name].methods)
     for row in rows:
