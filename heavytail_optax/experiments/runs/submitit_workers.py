@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import importlib.util
 import os
+import pathlib
 import signal
 import time
 from collections.abc import Iterator
@@ -119,8 +120,6 @@ def launch(
     cluster: ClusterName,
 ) -> dict[str, str]:
     """Submits workers and waits for them, or for a wish to stop; what failed, and why."""
-    import submitit
-
     runs = grid.runs()
     left = sum(not read_result(run).is_done for run in runs)
     number = min(options.jobs_at_once, left)
@@ -130,21 +129,8 @@ def launch(
     )
     folder = grid.directory / "submitit"
     worker = Worker(grid, command, cluster)
-    executor = submitit.AutoExecutor(folder, cluster=cluster)
-    executor.update_parameters(**_parameters(options, cluster))
     try:
-        with _interrupts_held():
-            if cluster == "local":
-                jobs = []
-                for slot in range(number):
-                    gpus = range(
-                        slot * options.gpus_per_job, (slot + 1) * options.gpus_per_job
-                    )
-                    executor.update_parameters(local_visible_gpus=tuple(gpus))
-                    jobs.append(executor.submit(worker))
-            else:
-                with executor.batch():
-                    jobs = [executor.submit(worker) for _ in range(number)]
+        jobs = _submit(worker, number, folder, options, cluster)
     except RuntimeError as error:  # of submitit, with what sbatch said
         raise LauncherError(f"SLURM does not take the jobs: {error}") from error
     session.progress.note(f"{number} jobs by submitit ({cluster}). Logs: {folder}")
@@ -163,19 +149,43 @@ def launch(
     return problems
 
 
-def _parameters(options: JobOptions, cluster: ClusterName) -> dict[str, Any]:
-    common = {"timeout_min": options.job_minutes, "gpus_per_node": options.gpus_per_job}
+def _submit(
+    worker: Worker,
+    number: int,
+    folder: pathlib.Path,
+    options: JobOptions,
+    cluster: ClusterName,
+) -> list[Any]:
+    """The jobs of submitit, so many that do the same."""
+    import submitit
+
+    minutes, gpus = options.job_minutes, options.gpus_per_job
+    jobs = []
     if cluster == "local":
-        return common
+        executor = submitit.LocalExecutor(folder)
+        executor.update_parameters(timeout_min=minutes, gpus_per_node=gpus)
+        with _interrupts_held():
+            for slot in range(number):
+                own = tuple(range(slot * gpus, (slot + 1) * gpus))
+                executor.update_parameters(visible_gpus=own)
+                jobs.append(executor.submit(worker))
+        return jobs
+    executor = submitit.SlurmExecutor(folder)
     asked = {
-        **common,
-        "name": "heavytail",
+        "job_name": "heavytail",
+        "time": minutes,
         "nodes": 1,
-        "tasks_per_node": 1,
+        "ntasks_per_node": 1,
         "cpus_per_task": options.cpus_per_job,
-        "slurm_partition": options.partition,
+        "partition": options.partition,
+        "gpus_per_node": gpus or None,
     }
-    return {name: value for name, value in asked.items() if value is not None}
+    executor.update_parameters(
+        **{name: value for name, value in asked.items() if value is not None}
+    )
+    with executor.batch():  # one array
+        jobs = [executor.submit(worker) for _ in range(number)]
+    return jobs
 
 
 def _leave(jobs: list[Any], cluster: ClusterName) -> str:
