@@ -5,7 +5,6 @@ in order, `arrays.npz` holds their kernels (height, width, channels in, channels
 inputs, outputs) and biases, images as bytes, labels, and the loss in JAX.
 """
 
-import dataclasses
 import json
 import pathlib
 from collections.abc import Callable
@@ -16,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from heavytail_optax.experiments.configuration.presets import PRESETS
-from heavytail_optax.experiments.models.networks import build_model
+from heavytail_optax.experiments.models.networks import build_network
 from heavytail_optax.experiments.models.vgg import CONFIGURATIONS
+from heavytail_optax.experiments.presets import PRESETS
+from heavytail_optax.experiments.settings import replaced
 
 
 class Network(NamedTuple):
@@ -42,10 +42,12 @@ _BATCH_SIZE = 100
 def functions(name: str) -> tuple[Callable[..., jax.Array], Callable[..., Any]]:
     """`loss(params, images, labels)` and `init(key)` of a network."""
     network = NETWORKS[name]
-    settings = dataclasses.replace(
+    settings = replaced(
         PRESETS["corrupted-digits"].settings, model=network.model, width=network.width
     )
-    predict, init = build_model(settings, network.image_shape, _NUM_CLASSES)
+    predict, init = build_network(
+        settings.model, network.image_shape, _NUM_CLASSES, settings.data.pixel_range
+    )
 
     def loss(params: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
         logits = predict(params, images)

@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 import result_file
 
-from heavytail_optax.experiments.configuration.presets import PRESETS
 from heavytail_optax.experiments.data import Split, load_dataset
+from heavytail_optax.experiments.presets import PRESETS
+from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.training.random_streams import random_streams
 from heavytail_optax.experiments.training.trainer import build_trainer
 
@@ -25,8 +26,10 @@ def measure(method: str, seeds: int, steps: int, rounds: int) -> dict[str, str]:
     """Seconds a step and seed, both ways."""
     settings = PRESETS["corrupted-digits"].settings
     keys = [random_streams(seed) for seed in range(seeds)]
-    splits = [load_dataset(settings, own.labels).train for own in keys]
-    trainer = build_trainer(settings, method, splits[0].images.shape[1:], 10)
+    splits = [load_dataset(settings.data, own.labels).train for own in keys]
+    trainer = build_trainer(
+        replaced(settings, method=method), splits[0].images.shape[1:], 10
+    )
     states = [trainer.init(own) for own in keys]
     number = jnp.int32(steps)
 

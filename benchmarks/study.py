@@ -13,7 +13,6 @@ at a time.
 
 import argparse
 import csv
-import dataclasses
 import fcntl
 import pathlib
 import time
@@ -23,20 +22,14 @@ from typing import Any, NamedTuple
 
 import result_file
 
-from heavytail_optax.experiments.configuration.measure_names import (
-    SCALARS,
-    MeasureName,
-)
-from heavytail_optax.experiments.configuration.presets import PRESETS
-from heavytail_optax.experiments.configuration.settings import Settings
-from heavytail_optax.experiments.measures import new_problem
-from heavytail_optax.experiments.measures.measuring import measure_run
-from heavytail_optax.experiments.measures.search import Search
-from heavytail_optax.experiments.runs.cell import data_loader, run_cell
-from heavytail_optax.experiments.runs.cell_result import CellResult
-from heavytail_optax.experiments.runs.finished_runs import final_params
-from heavytail_optax.experiments.runs.grid import Cell, read_cell
-from heavytail_optax.experiments.storage.run_lock import RunBusyError, RunLock
+from heavytail_optax.experiments.measure_names import SCALARS, MeasureName
+from heavytail_optax.experiments.measures.record import read_record
+from heavytail_optax.experiments.presets import PRESETS
+from heavytail_optax.experiments.runs.carry_out import cached_loader, carry_out
+from heavytail_optax.experiments.runs.result import RunResult
+from heavytail_optax.experiments.runs.run import Run
+from heavytail_optax.experiments.settings import Settings, replaced
+from heavytail_optax.experiments.storage.run_lock import RunBusyError
 
 PRESET = "corrupted-fashion-mnist"
 # The escape profile takes as long as all else together.
@@ -137,22 +130,25 @@ class Silent:
         del args, kwargs
 
 
-def cells(directory: pathlib.Path, only: str | None, seeds: int) -> Iterator:
-    """(study, variant, cell), all variants with the first seed, then with the next."""
+def runs(
+    directory: pathlib.Path, only: str | None, seeds: int
+) -> Iterator[tuple[str, Run]]:
+    """Study and run, all variants with the first seed, then with the next."""
     for seed in range(seeds):
         for study, variants in STUDIES.items():
             for name, variant in variants.items():
                 if seed < variant.seeds and only in (None, study, name):
                     folder = name.replace(", ", "-").replace(" ", "-")
                     place = directory / folder / f"seed-{seed}"
-                    yield study, name, Cell(place, settings_of(variant, seed))
+                    measures = measures_of(study, seed)
+                    yield study, Run(name, place, settings_of(variant, seed), measures)
 
 
 def settings_of(variant: Variant, seed: int) -> Settings:
     """Those of the preset, but for the variant's."""
-    return dataclasses.replace(
+    return replaced(
         PRESETS[PRESET].settings,
-        methods=(variant.method,),
+        method=variant.method,
         seed=seed,
         measures=("expected",),
         **variant.changed,
@@ -174,23 +170,7 @@ def measures_of(study: str, seed: int) -> tuple[MeasureName, ...]:
     return (*FULL, "escape") if study == "main" and seed < SEEDS_WITH_ESCAPE else FULL
 
 
-def measure(
-    cell: Cell, load: Any, result: CellResult, names: tuple[MeasureName, ...]
-) -> float:
-    """Measures a finished run; the seconds it takes."""
-    started = time.monotonic()
-    if result.status == "finished":
-        with RunLock(cell.directory):
-            dataset = load(cell.settings)
-            params = final_params(cell, dataset, print)
-            problem = new_problem(
-                cell.settings, params, dataset.train, dataset.num_classes
-            )
-            measure_run(cell.directory, cell.label, problem, Search(), names, Silent())
-    return time.monotonic() - started
-
-
-def row_of(study: str, name: str, result: CellResult, seconds: float) -> dict[str, Any]:
+def row_of(study: str, name: str, result: RunResult, seconds: float) -> dict[str, Any]:
     """All that is known of a run, unrounded."""
     changed = STUDIES[study][name].changed
     row: dict[str, Any] = {
@@ -232,29 +212,27 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10, help="no more than these")
     parser.add_argument("--runs", type=int, help="stop after so many")
     arguments = parser.parse_args()
-    load = data_loader(arguments.data_dir)
+    load = cached_loader(arguments.data_dir)
     number = 0
-    for study, name, cell in cells(
-        arguments.directory, arguments.only, arguments.seeds
-    ):
-        key = (name, str(cell.settings.seed))
+    for study, run in runs(arguments.directory, arguments.only, arguments.seeds):
+        key = (run.name, str(run.settings.seed))
         if key in done(arguments.out) or number == arguments.runs:
             continue
         started = time.monotonic()
         try:
-            run_cell(cell, PRESET, "benchmarks/study.py", Silent(), load)
-            names = measures_of(study, cell.settings.seed)
-            seconds = measure(cell, load, read_cell(cell), names)
+            result = carry_out(run, PRESET, "benchmarks/study.py", Silent(), load)
         except RunBusyError:
             continue
         # Another process may have had this run while this one was waiting.
         if key not in done(arguments.out):
-            result = read_cell(cell)
-            append(arguments.out, row_of(study, name, result, seconds))
+            record = read_record(run.paths.measurements)
+            seconds = sum(measured.seconds for measured in record.values())
+            append(arguments.out, row_of(study, run.name, result, seconds))
             number += 1
             print(
-                f"{name}, seed {key[1]}: {result.outcome}, test {result.test_accuracy}, "
-                f"expected {result.sharpness.get('expected_sharpness')}, "
+                f"{run.name}, seed {key[1]}: {result.how_it_ended}, test "
+                f"{result.test_accuracy}, expected "
+                f"{result.sharpness.get('expected_sharpness')}, "
                 f"{time.monotonic() - started:.0f} s",
                 flush=True,
             )

@@ -36,12 +36,12 @@ from heavytail_optax.experiments.report.seed_statistics import (
     paired_difference,
     values_by_seed,
 )
-from heavytail_optax.experiments.runs.cell_result import CellResult
+from heavytail_optax.experiments.runs.result import RunResult
 
 PRESET = "corrupted-fashion-mnist"
 CLASSES = 10
 NO_BREAK = "\N{NO-BREAK SPACE}"
-Runs = Mapping[str, Sequence[CellResult]]
+Runs = Mapping[str, Sequence[RunResult]]
 
 
 class Question(NamedTuple):
@@ -107,7 +107,7 @@ QUESTIONS = {
 
 def read_runs(path: pathlib.Path) -> Runs:
     """variant -> its runs, in the order of the seeds."""
-    runs: dict[str, list[CellResult]] = {}
+    runs: dict[str, list[RunResult]] = {}
     with path.open(newline="") as file:
         for row in csv.DictReader(file):
             runs.setdefault(row["variant"], []).append(_run(row))
@@ -119,7 +119,7 @@ def read_runs(path: pathlib.Path) -> Runs:
     return runs
 
 
-def _run(row: Mapping[str, str]) -> CellResult:
+def _run(row: Mapping[str, str]) -> RunResult:
     def number(name: str) -> float | None:
         return float(row[name]) if row[name] else None
 
@@ -131,7 +131,7 @@ def _run(row: Mapping[str, str]) -> CellResult:
     status: Any = row["status"]
     # Under the name of the variant, of which several may share a method.
     name: Any = row["variant"]
-    return CellResult(
+    return RunResult(
         method=name,
         seed=int(row["seed"]),
         status=status,
@@ -152,7 +152,7 @@ def table(question: Question, runs: Runs) -> str:
     if not variants:
         return ""
     diverged = [
-        f"{name} seed {cell.seed} ({cell.outcome})"
+        f"{name} seed {cell.seed} ({cell.how_it_ended})"
         for name in variants
         for cell in runs[name]
         if cell.status != "finished"
@@ -208,7 +208,7 @@ def table(question: Question, runs: Runs) -> str:
     return "\n\n".join(parts)
 
 
-def _measured(cells: Sequence[CellResult], question: Question) -> list[CellResult]:
+def _measured(cells: Sequence[RunResult], question: Question) -> list[RunResult]:
     """The finished runs of which something in the question's columns is known."""
     return [
         cell
@@ -218,33 +218,33 @@ def _measured(cells: Sequence[CellResult], question: Question) -> list[CellResul
     ]
 
 
-def _test_accuracy(cell: CellResult) -> float | None:
+def _test_accuracy(cell: RunResult) -> float | None:
     return cell.test_accuracy
 
 
-def _train_accuracy(cell: CellResult) -> float | None:
+def _train_accuracy(cell: RunResult) -> float | None:
     return cell.train_accuracy
 
 
-def _truncated(cell: CellResult) -> float | None:
+def _truncated(cell: RunResult) -> float | None:
     return cell.truncated
 
 
-def _sharpness(measure: str) -> Callable[[CellResult], float | None]:
+def _sharpness(measure: str) -> Callable[[RunResult], float | None]:
     return lambda cell: cell.sharpness.get(measure, (None, None))[0]
 
 
-def _percent(cells: Sequence[CellResult], quantity: Callable) -> str:
+def _percent(cells: Sequence[RunResult], quantity: Callable) -> str:
     mean, error, *_ = mean_over_seeds(values_by_seed(cells, quantity))
     return NOTHING if mean is None else _in_one_piece(format_percent(mean, error))
 
 
-def _share(cells: Sequence[CellResult], quantity: Callable) -> str:
+def _share(cells: Sequence[RunResult], quantity: Callable) -> str:
     mean = mean_over_seeds(values_by_seed(cells, quantity)).mean
     return NOTHING if mean is None else format_percent(mean)
 
 
-def _mean(cells: Sequence[CellResult], quantity: Callable) -> str:
+def _mean(cells: Sequence[RunResult], quantity: Callable) -> str:
     mean, error, *_ = mean_over_seeds(values_by_seed(cells, quantity))
     return NOTHING if mean is None else _in_one_piece(format_with_error(mean, error))
 
@@ -270,12 +270,12 @@ def _in_one_piece(text: str) -> str:
     return text.replace(" ", NO_BREAK)
 
 
-def _finished_of_all(cells: Sequence[CellResult]) -> str:
+def _finished_of_all(cells: Sequence[RunResult]) -> str:
     finished = sum(cell.status == "finished" for cell in cells)
     return f"{finished}/{len(cells)}"
 
 
-def _cost(cells: Sequence[CellResult]) -> str:
+def _cost(cells: Sequence[RunResult]) -> str:
     cost = cells[0].examples_per_step
     return NOTHING if cost is None else f"{cost:,.0f}"
 

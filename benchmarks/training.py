@@ -18,7 +18,6 @@ its time says nothing. What can be compared there is the processor time of one t
 """
 
 import argparse
-import dataclasses
 import importlib.metadata
 import importlib.util
 import multiprocessing
@@ -66,13 +65,14 @@ def our_steps(case: Case) -> Callable[[], None]:
     import jax
     import jax.numpy as jnp
 
-    from heavytail_optax.experiments.configuration.presets import PRESETS
     from heavytail_optax.experiments.data import Split
+    from heavytail_optax.experiments.presets import PRESETS
+    from heavytail_optax.experiments.settings import replaced
     from heavytail_optax.experiments.training.random_streams import random_streams
     from heavytail_optax.experiments.training.trainer import build_trainer
 
     is_large = case.batch > 100
-    settings = dataclasses.replace(
+    settings = replaced(
         PRESETS["corrupted-digits"].settings,
         model=case.model,
         width=case.width,
@@ -86,7 +86,7 @@ def our_steps(case: Case) -> Callable[[], None]:
     train = Split(jnp.asarray(images), jnp.asarray(labels, jnp.int32))
     keys = random_streams(0)
     method = "sgd-large-batch" if is_large else "sgd"
-    trainer = build_trainer(settings, method, case.image_shape, 10)
+    trainer = build_trainer(replaced(settings, method=method), case.image_shape, 10)
     state = trainer.init(keys)
 
     def run() -> None:

@@ -30,7 +30,6 @@ _EXPERIMENTS = (
     "filelock",
     "flax",
     "matplotlib",
-    "orbax.checkpoint",
     "rich",
     "scipy",
     "sklearn",

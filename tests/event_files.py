@@ -3,7 +3,7 @@
 import struct
 
 from tensorboardX.crc32c import crc32c
-from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 
 def masked(data):
@@ -27,9 +27,15 @@ def read_events(directory):
 
 
 def curves(directory):
-    """By tag, the points (step, value) in the order in which they were written."""
+    """By tag, the points (step, value) that TensorBoard shows, as they were written."""
     points = {}
     for event in read_events(directory):
+        # It drops all points of this step or a later one that came before.
+        if event.session_log.status == SessionLog.START:
+            points = {
+                tag: [point for point in kept if point[0] < event.step]
+                for tag, kept in points.items()
+            }
         for value in event.summary.value:
             points.setdefault(value.tag, []).append((event.step, value.simple_value))
     return points

@@ -1,12 +1,12 @@
 """Grids with what may happen in one, for the tests of the report."""
 
-from heavytail_optax.experiments.runs.cell_result import CellResult
+from heavytail_optax.experiments.runs.result import RunResult
 
 
 def finished(method, seed, test_accuracy, sharpness, train_accuracy=1.0, **changes):
     """A run of 10,000 steps on data with ten classes and 10,000 test images."""
     values = {"expected_sharpness": (sharpness, sharpness / 30)}
-    return CellResult(
+    return RunResult(
         method=method,
         seed=seed,
         status="finished",
@@ -26,7 +26,7 @@ def finished(method, seed, test_accuracy, sharpness, train_accuracy=1.0, **chang
 
 def unfinished(method, seed, status="missing", step=0, **changes):
     """A run that did not come to its end; what it measured before is in the cell."""
-    return CellResult(
+    return RunResult(
         method, seed, status, step, 10_000, examples_per_step=100.0
     )._replace(**changes)
 

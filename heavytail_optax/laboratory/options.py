@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from heavytail_optax.experiments.configuration.setting_rules import message
+from heavytail_optax.experiments.setting_rules import message
 
 _Command = TypeVar("_Command")
 

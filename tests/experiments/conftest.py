@@ -1,18 +1,17 @@
 """A job of seconds, which every test of this folder may use."""
 
-import dataclasses
-
 import jax
 import pytest
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 from small_data_sets import small_catalogue
 
-from heavytail_optax.experiments.configuration.presets import PRESETS
 from heavytail_optax.experiments.data import _loading as loading
 from heavytail_optax.experiments.data import load_dataset
+from heavytail_optax.experiments.presets import PRESETS
+from heavytail_optax.experiments.settings import flat, replaced
 from heavytail_optax.experiments.training.random_streams import random_streams
 
-TINY = dataclasses.replace(
+TINY = replaced(
     PRESETS["corrupted-digits"].settings,
     image_size=16,
     clean_examples=80,
@@ -52,13 +51,13 @@ def tiny():
 
 @pytest.fixture(scope="session")
 def tiny_dataset():
-    return load_dataset(TINY, random_streams(TINY.seed).labels)
+    return load_dataset(TINY.data, random_streams(TINY.seed).labels)
 
 
 @pytest.fixture(scope="session")
 def tiny_options():
     """The same job on the command line."""
-    values = dataclasses.asdict(TINY)
+    values = flat(TINY)
     names = (
         "image_size",
         "clean_examples",
@@ -95,7 +94,7 @@ def load_small(catalogue):
         height, _, _ = catalogue[name].image_shape
         sizes = {"clean_examples": 12, "corrupted_examples": 8, "image_size": height}
         changes = {"data": name, **sizes, **changes}
-        settings = dataclasses.replace(TINY, **changes)
-        return load_dataset(settings, jax.random.key(0), data_dir)
+        settings = replaced(TINY, **changes)
+        return load_dataset(settings.data, jax.random.key(0), data_dir)
 
     return load_small

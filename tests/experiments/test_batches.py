@@ -1,11 +1,11 @@
-import dataclasses
-
 import jax
 import numpy as np
 
-from heavytail_optax.experiments.configuration.methods import METHODS
+from heavytail_optax.experiments.methods import METHODS
+from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.training.augmentation import augment
 from heavytail_optax.experiments.training.batches import (
+    batch_sizes,
     draw_batches,
     draw_places,
     examples_per_step,
@@ -39,7 +39,7 @@ def test_batch_is_a_function_of_key_and_step():
 
 def test_images_come_with_their_labels(tiny, tiny_dataset):
     train = tiny_dataset.train
-    (batch,) = draw_batches(("small",), tiny, random_streams(0), 3, 100)
+    (batch,) = draw_batches({"small": 10}, "none", random_streams(0), 3, 100)
     assert batch.keys is None
     images, labels = fetch(train, batch)
     places = batch.places.tolist()
@@ -47,10 +47,9 @@ def test_images_come_with_their_labels(tiny, tiny_dataset):
     np.testing.assert_array_equal(labels, np.asarray(train.labels)[places])
 
 
-def test_augmented_batches_are_the_augmented_images(tiny, tiny_dataset):
-    settings = dataclasses.replace(tiny, augmentation="crop-flip")
+def test_augmented_batches_are_the_augmented_images(tiny_dataset):
     keys, train = random_streams(0), tiny_dataset.train
-    _, batch = draw_batches(("small", "large"), settings, keys, 3, 100)
+    _, batch = draw_batches({"small": 10, "large": 100}, "crop-flip", keys, 3, 100)
     key = jax.random.fold_in(jax.random.fold_in(keys.augmentation, 3), 1)
     plain = fetch(train, batch._replace(keys=None))
     images, labels = fetch(train, batch)
@@ -59,12 +58,18 @@ def test_augmented_batches_are_the_augmented_images(tiny, tiny_dataset):
     assert (images != plain.images).any()
 
 
+def sizes_of(settings):
+    return batch_sizes(settings.data, settings.training, settings.method)
+
+
 def test_batches_of_a_step_are_drawn_independently(tiny):
-    settings = dataclasses.replace(tiny, large_batch_size=40)
-    keys, names = random_streams(0), METHODS["independent"].batches
+    settings = replaced(tiny, method="independent", large_batch_size=40)
+    keys, sizes = random_streams(0), sizes_of(settings)
     overlaps = []
     for step in range(200):
-        batches = draw_batches(names, settings, keys, step, settings.training_examples)
+        batches = draw_batches(
+            sizes, "none", keys, step, settings.data.training_examples
+        )
         small, second, large = (batch.places for batch in batches)
         assert (small.size, second.size, large.size) == (10, 10, 40)
         overlaps.append(
@@ -83,7 +88,9 @@ def test_batches_of_a_step_are_drawn_independently(tiny):
 def test_methods_have_the_same_small_batches(tiny):
     keys = random_streams(0)
     first = [
-        draw_batches(method.batches, tiny, keys, 3, 100)[0].places
+        draw_batches(
+            sizes_of(replaced(tiny, method=method.name)), "none", keys, 3, 100
+        )[0].places
         for method in METHODS.values()
         if method.batches[0] == "small"
     ]
@@ -92,9 +99,9 @@ def test_methods_have_the_same_small_batches(tiny):
 
 
 def test_cost_of_a_step(tiny):
-    settings = dataclasses.replace(tiny, large_batch_size=40)
+    settings = replaced(tiny, large_batch_size=40)
     cost = {
-        name: examples_per_step(method, settings) for name, method in METHODS.items()
+        name: examples_per_step(replaced(settings, method=name)) for name in METHODS
     }
     assert cost == {
         "sgd-large-batch": 40,
@@ -109,5 +116,5 @@ def test_cost_of_a_step(tiny):
         "sam": 20,
         "sgd-averaged": 10,
     }
-    gated = dataclasses.replace(settings, inflate_above=0.9)
-    assert round(examples_per_step(METHODS["independent"], gated), 6) == 15
+    gated = replaced(settings, method="independent", inflate_above=0.9)
+    assert round(examples_per_step(gated), 6) == 15

@@ -1,106 +1,146 @@
 import os
+import random
 import shutil
 import sys
-import threading
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from flax import nnx
 
-from heavytail_optax.experiments.storage.checkpoints import Checkpoints
+from heavytail_optax.experiments.storage.checkpoints import (
+    checkpoint_path,
+    restore_latest,
+    save_checkpoint,
+)
 from heavytail_optax.experiments.storage.run_directory import RunDirectoryError
-from heavytail_optax.experiments.training.random_streams import random_streams
-from heavytail_optax.experiments.training.trainer import build_trainer
+
+
+class State(NamedTuple):
+    step: jax.Array
+    key: jax.Array
+    params: Any
+    opt_state: Any
+
+
+def state_of(step):
+    """A state with all that a training state may hold, other numbers at each step."""
+    key = jax.random.key(step)
+    params = {
+        "weight": jax.random.normal(key, (8, 3)),
+        "half": jnp.arange(5, dtype=jnp.bfloat16) * step,
+        "empty": jnp.zeros((0, 2)),
+        "none": None,
+        "odd": jnp.array([np.nan, -0.0, np.inf, 1e-42]) * step,
+        "flag": jnp.asarray(step % 2 == 0),
+    }
+    moments = optax.adam(0.1).init({"weight": params["weight"]})
+    return State(
+        step=jnp.asarray(step, jnp.int32),
+        key=key,
+        params=params,
+        opt_state=(moments, jax.random.key_data(jax.random.key(step, impl="rbg"))),
+    )
+
+
+LIKE = state_of(0)
+
+
+def bits_of(tree):
+    """Structure, dtypes and bits: equal for two trees only if nothing differs."""
+    leaves = [
+        jax.random.key_data(leaf)
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        else leaf
+        for leaf in jax.tree.leaves(tree)
+    ]
+    content = [(leaf.dtype, leaf.shape, np.asarray(leaf).tobytes()) for leaf in leaves]
+    return jax.tree.structure(tree), content
+
+
+BITS = {step: bits_of(state_of(step)) for step in range(4)}
+
+
+def save_steps(directory, steps):
+    for step in steps:
+        save_checkpoint(directory, step, state_of(step))
+
+
+def restore(directory):
+    """The step of what is restored, which is checked to the last bit, and the notes."""
+    notes = []
+    restored = restore_latest(directory, LIKE, notes.append)
+    step = int(restored.step)
+    assert bits_of(restored) == BITS[step]
+    return step, notes
+
+
+def names_in(directory):
+    return {path.name for path in directory.iterdir()}
 
 
 def test_nothing_saved_is_none(tmp_path):
-    with Checkpoints(tmp_path / "new") as checkpoints:
-        assert checkpoints.restore_latest({"a": jnp.zeros(3)}) is None
+    assert restore_latest(tmp_path / "new", LIKE) is None
+    assert not (tmp_path / "new").exists()
 
 
-def test_state_comes_back_with_its_structure(tiny, tmp_path):
-    for method in ("sgd", "balanced", "truncated-heavy-tailed-sgd"):
-        state = build_trainer(tiny, method, (16, 16, 1), 10).init(random_streams(0))
-        blank = jax.tree.map(jnp.zeros_like, state)
-        with Checkpoints(tmp_path / method) as checkpoints:
-            checkpoints.save(3, blank)
-            checkpoints.save(5, state)
-        with Checkpoints(tmp_path / method) as checkpoints:
-            restored = checkpoints.restore_latest(blank)
-        assert jax.tree.structure(restored) == jax.tree.structure(state)
-        jax.tree.map(np.testing.assert_array_equal, restored, state)
-        dtypes = [
-            [leaf.dtype for leaf in jax.tree.leaves(t)] for t in (restored, state)
-        ]
-        assert dtypes[0] == dtypes[1]
+def test_a_state_comes_back_to_the_last_bit(tmp_path):
+    save_steps(tmp_path / "new", [1, 2])
+    assert restore(tmp_path / "new") == (2, [])
 
 
-def test_only_the_newest_are_kept(tmp_path):
-    with Checkpoints(tmp_path) as checkpoints:
-        for step in range(5):
-            checkpoints.save(step, {"a": jnp.full(3, step)})
-    names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"3", "4"}
+def test_a_networks_state_and_every_kind_of_key_come_back(tmp_path):
+    state = {
+        "network": nnx.as_pure(nnx.state(nnx.Linear(3, 2, rngs=nnx.Rngs(0)))),
+        "keys": [
+            jax.random.split(jax.random.key(5, impl=impl), 3)
+            for impl in ("threefry2x32", "rbg", "unsafe_rbg")
+        ],
+    }
+    save_checkpoint(tmp_path, 1, state)
+    restored = restore_latest(tmp_path, jax.tree.map(lambda leaf: leaf[::-1], state))
+    assert bits_of(restored) == bits_of(state)
+    impls = [str(jax.random.key_impl(key)) for key in restored["keys"]]
+    assert impls == ["threefry2x32", "rbg", "unsafe_rbg"]
 
 
-def test_a_checkpoint_that_was_cut_short_is_not_seen(tmp_path):
-    with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(1, {"a": jnp.ones(3)})
-    unfinished = tmp_path / "2.orbax-checkpoint-tmp"
-    unfinished.mkdir()
-    (unfinished / "default").write_text("half")
-    with Checkpoints(tmp_path) as checkpoints:
-        restored = checkpoints.restore_latest({"a": jnp.zeros(3)})
-    np.testing.assert_array_equal(restored["a"], np.ones(3))
+def test_only_the_newest_two_are_kept(tmp_path):
+    save_steps(tmp_path, range(4))
+    assert names_in(tmp_path) == {"2.npz", "3.npz"}
+    # By number, not by name or age.
+    for step in (10, 9):
+        save_checkpoint(tmp_path, step, LIKE)
+    assert names_in(tmp_path) == {"9.npz", "10.npz"}
 
 
 def test_a_saved_state_does_not_follow_a_donated_one(tmp_path):
     advance = jax.jit(lambda x: {"a": x["a"] + 1}, donate_argnums=0)
     x = {"a": jnp.zeros(100_000)}
-    with Checkpoints(tmp_path) as checkpoints:
-        for step in range(3):
-            checkpoints.save(step, x)
-            x = advance(x)
-        restored = checkpoints.restore_latest(x)
+    for step in range(3):
+        save_checkpoint(tmp_path, step, x)
+        x = advance(x)
+    restored = restore_latest(tmp_path, x)
     np.testing.assert_array_equal(restored["a"], np.full(100_000, 2.0))
+    # Nor does one that is read follow what becomes of the one restored from it.
+    before = checkpoint_path(tmp_path, 2).read_bytes()
+    again = restore_latest(tmp_path, x)
+    np.testing.assert_array_equal(advance(restored)["a"], np.full(100_000, 3.0))
+    np.testing.assert_array_equal(again["a"], np.full(100_000, 2.0))
+    assert checkpoint_path(tmp_path, 2).read_bytes() == before
 
 
-def state_of(step):
-    """Its large array is in a file of its own, the others are not."""
-    weight = jax.random.normal(jax.random.key(step), (2000,))
-    return {"step": jnp.asarray(step), "weight": weight, "bias": jnp.arange(7) * step}
-
-
-LIKE = {key: jnp.zeros_like(value) for key, value in state_of(0).items()}
-
-
-def save_steps(directory, steps):
-    with Checkpoints(directory) as checkpoints:
-        for step in steps:
-            checkpoints.save(step, state_of(step))
-
-
-def restore(directory):
-    """The step of what is restored, which is checked, and the notes."""
-    notes = []
-    with Checkpoints(directory, notes.append) as checkpoints:
-        restored = checkpoints.restore_latest(LIKE)
-    step = int(restored["step"])
-    jax.tree.map(np.testing.assert_array_equal, restored, state_of(step))
-    return step, notes
-
-
-def copy_what_is_there(source, target):
-    """Copies a directory in which other threads are at work."""
-    for folder, _, names in os.walk(source):
-        copied = target / os.path.relpath(folder, source)
-        copied.mkdir(parents=True, exist_ok=True)
-        for name in names:
-            try:
-                shutil.copyfile(os.path.join(folder, name), copied / name)
-            except FileNotFoundError:
-                continue
+def test_a_state_on_several_devices_comes_back_to_them(tmp_path):
+    mesh = jax.make_mesh((2,), ("data",))
+    for spec in (jax.sharding.PartitionSpec(), jax.sharding.PartitionSpec("data")):
+        sharding = jax.sharding.NamedSharding(mesh, spec)
+        state = jax.device_put({"a": jnp.arange(6.0)}, sharding)
+        save_checkpoint(tmp_path, 1, state)
+        restored = restore_latest(tmp_path, jax.tree.map(jnp.zeros_like, state))
+        assert restored["a"].sharding.is_equivalent_to(sharding, 1)
+        np.testing.assert_array_equal(restored["a"], np.arange(6.0))
 
 
 class Moments:
@@ -111,127 +151,152 @@ class Moments:
 
     def __init__(self, directory, copies):
         self.directory, self.copies, self.count = directory, copies, 0
-        self.lock, self.copying, self.active = threading.Lock(), False, False
+        self.active = False
         sys.addaudithook(self)
 
     def __call__(self, event, arguments):
-        if not self.active or self.copying:
-            return
         first = arguments[0] if arguments else None
-        if not isinstance(first, (str, os.PathLike)):
+        is_file_event = event == "open" or event.startswith(("os.", "shutil."))
+        if self.active and is_file_event and isinstance(first, (str, os.PathLike)):
+            self.copy(os.fspath(first))
+
+    def copy(self, path):
+        if not path.startswith(os.fspath(self.directory)):
             return
-        if event == "open" or event.startswith(("os.", "shutil.")):
-            inside = os.fspath(first).startswith(os.fspath(self.directory) + os.sep)
-            if inside:
-                with self.lock:
-                    self.copying = True
-                    copy_what_is_there(self.directory, self.copies / str(self.count))
-                    self.count += 1
-                    self.copying = False
+        self.active = False
+        shutil.copytree(self.directory, self.copies / str(self.count))
+        self.count += 1
+        self.active = True
 
 
 def test_a_kill_at_any_moment_of_the_writing_leaves_a_whole_checkpoint(tmp_path):
     directory, copies = tmp_path / "checkpoints", tmp_path / "copies"
     moments = Moments(directory, copies)
-    with Checkpoints(directory) as checkpoints:
-        checkpoints.save(1, state_of(1))
-        checkpoints.save(2, state_of(2))
-        moments.active = True
-        checkpoints.save(3, state_of(3))
-        moments.active = False
-    assert moments.count > 15
-    found = [restore(copies / str(number)) for number in range(moments.count)]
+    save_steps(directory, [0, 1])
+    moments.active = True
+    save_steps(directory, [2])
+    moments.active = False
+    assert moments.count >= 4
+    # What the kernel had not written yet, of the file in work.
+    shutil.copytree(copies / "1", copies / str(moments.count))
+    for path in (copies / str(moments.count)).glob("*.partial"):
+        path.write_bytes(path.read_bytes()[:100])
+    found = [restore(copies / str(number)) for number in range(moments.count + 1)]
     steps = [step for step, _ in found]
     # The one before until it is whole, then the new one; nothing looks damaged.
-    assert steps == sorted(steps) and set(steps) == {2, 3}
+    assert set(steps) == {1, 2} and steps[:-1] == sorted(steps[:-1])
     assert all(notes == [] for _, notes in found)
     # What was left half done is cleared away, and the run goes on.
-    for number in range(moments.count):
-        save_steps(copies / str(number), [4])
-        names = {path.name for path in (copies / str(number)).iterdir()}
-        assert names == {"4", str(steps[number])}
+    for number, step in enumerate(steps):
+        save_steps(copies / str(number), [3])
+        expected = {f"{step}.npz", "3.npz"}
+        assert names_in(copies / str(number)) == expected
 
 
-def flip(path):
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 4
+def replaced_by_a_directory(path, data, draw):
+    path.unlink()
+    path.mkdir()
+
+
+def flipped_bit(path, data, draw):
+    data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
     path.write_bytes(data)
 
 
-def cut(path):
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+def other_bytes(path, data, draw):
+    start = draw.randrange(len(data))
+    part = data[start : start + draw.randrange(1, 64)]
+    data[start : start + len(part)] = draw.randbytes(len(part))
+    path.write_bytes(data)
 
 
-DAMAGES = {"flip": flip, "cut": cut, "remove": lambda path: path.unlink()}
+def zeros(path, data, draw):
+    start = draw.randrange(len(data))
+    path.write_bytes(data[:start] + bytes(len(data) - start))
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_damage_to_any_file_is_harmless_or_leads_to_the_one_before(tmp_path, damage):
-    save_steps(tmp_path / "whole", [1, 2])
-    newest = tmp_path / "whole" / "2"
-    files = [path for path in newest.rglob("*") if path.stat().st_size]
-    files = [path.relative_to(newest) for path in files if path.is_file()]
-    found = []
-    for number, file in enumerate(files):
-        copy = tmp_path / str(number)
-        shutil.copytree(tmp_path / "whole", copy)
-        DAMAGES[damage](copy / "2" / file)
-        step, notes = restore(copy)
-        found.append(step)
-        if step == 1:
-            assert "The checkpoint of step 2 is damaged" in " ".join(notes)
-            assert (copy / "damaged-2").is_dir()
-            # Step 2 is done again, and saved.
-            save_steps(copy, [2])
-        assert restore(copy) == (2, [])
-    assert set(found) == {1, 2}
+DAMAGES = {
+    "flipped bit": flipped_bit,
+    "other bytes": other_bytes,
+    "zeros to the end": zeros,
+    "other file": lambda path, data, draw: path.write_bytes(draw.randbytes(len(data))),
+    "cut": lambda path, data, draw: path.write_bytes(data[: draw.randrange(len(data))]),
+    "part missing": lambda path, data, draw: path.write_bytes(
+        data[: (start := draw.randrange(len(data)))]
+        + data[start + draw.randint(1, 9) :]
+    ),
+    "longer": lambda path, data, draw: path.write_bytes(
+        data + draw.randbytes(draw.randint(1, 4096))
+    ),
+    "empty": lambda path, data, draw: path.write_bytes(b""),
+    "removed": lambda path, data, draw: path.unlink(),
+    "directory": replaced_by_a_directory,
+}
+
+
+def check_damage(directory, kind, seed):
+    """The one before is restored, the damage is told, and the run goes on."""
+    save_steps(directory, [1, 2])
+    newest = checkpoint_path(directory, 2)
+    data = newest.read_bytes()
+    DAMAGES[kind](newest, bytearray(data), random.Random(seed))
+    if newest.is_file() and newest.read_bytes() == data:
+        assert restore(directory) == (2, [])
+        return
+    is_left = newest.exists()
+    step, notes = restore(directory)
+    assert step == 1 and len(notes) == is_left
+    assert (directory / "2.damaged").exists() == is_left
+    assert all(str(newest) in note and "step 1" in note for note in notes)
+    save_steps(directory, [2])
+    assert restore(directory) == (2, [])
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_from_a_damaged_checkpoint_the_run_goes_back_to_the_one_before(kind, tmp_path):
+    for seed in range(5):
+        check_damage(tmp_path / str(seed), kind, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_thousand_damaged_checkpoints(kind, tmp_path):
+    for seed in range(100):
+        check_damage(tmp_path / str(seed), kind, seed)
 
 
 def test_when_all_are_damaged_that_is_told_and_nothing_is_moved(tmp_path):
     save_steps(tmp_path, [1, 2])
-    for step in ("1", "2"):
-        shutil.rmtree(tmp_path / step / "d")
-    with (
-        Checkpoints(tmp_path) as checkpoints,
-        pytest.raises(RunDirectoryError, match="To start from step 0") as caught,
-    ):
-        checkpoints.restore_latest(LIKE)
-    assert "\n  step 2: " in str(caught.value) and "\n  step 1: " in str(caught.value)
-    assert {path.name for path in tmp_path.iterdir()} == {"1", "2"}
+    for step in (1, 2):
+        checkpoint_path(tmp_path, step).write_bytes(b"")
+    with pytest.raises(RunDirectoryError, match=r"2\.npz.*1\.npz"):
+        restore_latest(tmp_path, LIKE)
+    assert names_in(tmp_path) == {"1.npz", "2.npz"}
 
 
-def test_a_state_of_another_shape_or_dtype_is_refused(tmp_path):
-    save_steps(tmp_path, [1])
-    for other in (
-        {**LIKE, "weight": jnp.zeros(2001)},
-        {**LIKE, "weight": jnp.zeros(2000, jnp.float16)},
-        {"weight": LIKE["weight"]},
-    ):
-        with (
-            Checkpoints(tmp_path) as checkpoints,
-            pytest.raises(RunDirectoryError, match="can be restored"),
-        ):
-            checkpoints.restore_latest(other)
-    assert restore(tmp_path) == (1, [])
+@pytest.mark.parametrize(
+    ("part", "other"),
+    [
+        ("weight", jnp.zeros((8, 4))),
+        ("weight", jnp.zeros((8, 3), jnp.float16)),
+        ("weight", jnp.zeros((8, 3), jnp.int32)),
+        ("weight", None),
+        ("none", jnp.zeros(3)),
+        ("more", jnp.zeros(3)),
+        ("flag", jax.random.key(0)),
+        ("flag", {"flag": jnp.asarray(True)}),
+    ],
+)
+def test_a_state_of_another_structure_is_refused(tmp_path, part, other):
+    save_steps(tmp_path, [1, 2])
+    like = LIKE._replace(params={**LIKE.params, part: other})
+    with pytest.raises(RunDirectoryError, match=f"of other settings .*{part}"):
+        restore_latest(tmp_path, like)
+    # No damage: nothing is moved, and the one before is not tried.
+    assert restore(tmp_path) == (2, [])
 
 
-def test_a_step_is_not_saved_twice(tmp_path):
-    with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(5, state_of(5))
-        for step in (5, 4):
-            with pytest.raises(ValueError, match="must be above 5, the newest"):
-                checkpoints.save(step, state_of(step))
-    assert restore(tmp_path) == (5, [])
-
-
-def test_dtypes_are_kept(tmp_path):
-    state = {
-        "half": jnp.ones(3, jnp.bfloat16),
-        "key": jax.random.key_data(jax.random.key(1)),
-        "flag": jnp.asarray(True),
-    }
-    with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(1, state)
-        restored = checkpoints.restore_latest(jax.tree.map(jnp.zeros_like, state))
-    jax.tree.map(np.testing.assert_array_equal, restored, state)
-    assert all(restored[name].dtype == state[name].dtype for name in state)
+def test_keys_of_another_kind_are_refused(tmp_path):
+    save_checkpoint(tmp_path, 1, jax.random.key(0, impl="rbg"))
+    with pytest.raises(RunDirectoryError, match="key<rbg>"):
+        restore_latest(tmp_path, jax.random.key(0, impl="unsafe_rbg"))

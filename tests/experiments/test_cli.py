@@ -1,6 +1,7 @@
 import json
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,12 +12,14 @@ import pytest
 
 import heavytail_optax
 from heavytail_optax import cli
-from heavytail_optax.experiments.configuration.methods import METHODS
-from heavytail_optax.experiments.configuration.presets import PRESETS
+from heavytail_optax.experiments.methods import METHODS
+from heavytail_optax.experiments.presets import PRESETS
+from heavytail_optax.experiments.settings import flat
 from heavytail_optax.experiments.storage.metrics_log import read_metrics
+from heavytail_optax.experiments.storage.run_lock import RunLock
 
 HEAVY = "truncated-heavy-tailed-sgd"
-DEFAULT = PRESETS["corrupted-digits"].settings.methods
+DEFAULT = PRESETS["corrupted-digits"].methods
 
 
 @pytest.fixture(autouse=True)
@@ -25,15 +28,19 @@ def _called_as_heavytail(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 
+def run_of(directory, method):
+    return directory / method / "seed-0"
+
+
 def outputs(directory):
     """All that a run leaves but the time it took, as plain values."""
     return {
         method: [
             row._replace(seconds=0)
-            for row in read_metrics(directory / method / "metrics.jsonl")
+            for row in read_metrics(run_of(directory, method) / "metrics.jsonl")
         ]
         for method in DEFAULT
-        if (directory / method).exists()
+        if run_of(directory, method).exists()
     }
 
 
@@ -46,15 +53,16 @@ def finished(tmp_path_factory, tiny_options):
 
 
 def test_run_leaves_config_metrics_checkpoints_and_picture(finished, tiny):
-    config = json.loads((finished / "config.json").read_text("utf-8"))
-    assert config["settings"]["batch_size"] == tiny.batch_size
+    path = run_of(finished, HEAVY) / "config.json"
+    config = json.loads(path.read_text("utf-8"))
+    assert config["settings"]["training"]["batch_size"] == tiny.training.batch_size
     assert config["sources"]["batch_size"] == "user"
     assert config["sources"]["alpha"] == "theta"
     assert "--batch-size 10" in config["command"]
     rows = outputs(finished)
     for method in DEFAULT:
         assert [row.step for row in rows[method]] == [2, 4, 6]
-        assert (finished / method / "checkpoints" / "6").is_dir()
+        assert (run_of(finished, method) / "checkpoints" / "6.npz").is_file()
     assert (finished / "training.png").read_bytes()[:4] == b"\x89PNG"
 
 
@@ -62,8 +70,7 @@ def test_a_finished_run_has_nothing_left_to_do(finished, capsys):
     before = outputs(finished)
     assert cli.main(["train", "--resume", str(finished)]) == 0
     output = capsys.readouterr().out
-    assert "already done" in output
-    assert "Images" in output
+    assert "Images" in output and "compiling" not in output
     assert outputs(finished) == before
 
 
@@ -90,14 +97,14 @@ def test_resuming_with_a_new_directory_is_refused(finished, capsys):
 
 def test_resuming_nothing_is_told(tmp_path, capsys):
     assert cli.main(["train", "--resume", str(tmp_path / "none")]) == 1
-    assert "There is no run to resume in" in capsys.readouterr().err
+    assert str(tmp_path / "none") in capsys.readouterr().err
 
 
 def interrupt(directory, options):
     """Sends Ctrl-C to a run in its first chunk; returns its exit status and output."""
     # Slowed down, so as to be caught. Named like `python -m heavytail_optax`.
     program = (
-        "import sys, time; import heavytail_optax.experiments.runs.run as run; "
+        "import sys, time; import heavytail_optax.experiments.runs.train_run as run; "
         "append = run.append_metrics; "
         "run.append_metrics = lambda *args: (append(*args), time.sleep(1)); "
         "sys.argv[0] = '__main__.py'; "
@@ -109,7 +116,7 @@ def interrupt(directory, options):
         stdout=subprocess.PIPE,
         text=True,
     )
-    log = directory / HEAVY / "metrics.jsonl"
+    log = run_of(directory, HEAVY) / "metrics.jsonl"
     deadline = time.monotonic() + 120
     while not log.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -136,10 +143,10 @@ def test_a_killed_run_goes_on_to_the_same_end(finished, tmp_path, tiny_options):
     # Dies between the metrics and the checkpoint of the second chunk.
     program = (
         "import os, sys; "
-        "from heavytail_optax.experiments.storage.checkpoints import Checkpoints; "
-        "save = Checkpoints.save; "
-        "Checkpoints.save = lambda self, step, state: "
-        "save(self, step, state) if step < 4 else os.kill(os.getpid(), 9); "
+        "from heavytail_optax.experiments.runs import train_run as run; "
+        "save = run.save_checkpoint; "
+        "run.save_checkpoint = lambda directory, step, state: "
+        "save(directory, step, state) if step < 4 else os.kill(os.getpid(), 9); "
         "from heavytail_optax.cli import main; sys.exit(main())"
     )
     process = subprocess.run(
@@ -149,7 +156,7 @@ def test_a_killed_run_goes_on_to_the_same_end(finished, tmp_path, tiny_options):
         check=False,
     )
     assert process.returncode == -signal.SIGKILL
-    log = directory / HEAVY / "metrics.jsonl"
+    log = run_of(directory, HEAVY) / "metrics.jsonl"
     assert [row.step for row in read_metrics(log)] == [2, 4]
     assert cli.main(["train", "--resume", str(directory)]) == 0
     assert outputs(directory) == {HEAVY: outputs(finished)[HEAVY]}
@@ -160,11 +167,12 @@ def test_a_loss_that_is_not_finite_is_told(tmp_path, tiny_options, capsys):
     arguments += ["sgd-truncated", "--run-dir", str(tmp_path / "run")]
     assert cli.main(arguments) == 3
     output = capsys.readouterr().out
-    assert "sgd (SB) diverged: its loss is" in output and "at step 2." in output
+    assert "sgd (SB), seed 0 diverged: its loss is" in output
+    assert "at step 2." in output
     assert "diverged at step 2" in [line.strip() for line in output.splitlines()]
     # The next method has its turn.
-    assert "sgd-truncated (SB+Clip): 6/6" in output
-    rows = read_metrics(tmp_path / "run" / "sgd" / "metrics.jsonl")
+    assert "sgd-truncated (SB+Clip), seed 0: 6/6" in output
+    rows = read_metrics(run_of(tmp_path / "run", "sgd") / "metrics.jsonl")
     assert [row.step for row in rows] == [2]
     assert not np.isfinite(rows[0].batch_loss)
 
@@ -198,6 +206,50 @@ def test_bad_options_are_refused_before_any_work(options, message, tmp_path, cap
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_run_that_fails_does_not_cost_the_others(
+    finished, tmp_path, capsys, monkeypatch
+):
+    directory = tmp_path / "copied"
+    shutil.copytree(finished, directory)
+    first, second, _ = DEFAULT
+    for method in (first, second):
+        (run_of(directory, method) / "metrics.jsonl").unlink()
+    # One cannot be read, and one is in other hands.
+    (run_of(directory, first) / "config.json").write_text("{", "utf-8")
+    with RunLock(run_of(directory, second)):
+        assert cli.main(["train", "--resume", str(directory)]) == 1
+    output, error = capsys.readouterr()
+    assert METHODS[first].label in error and "config.json" in error
+    assert "Other processes are at work on" in output
+    assert METHODS[second].label in output.rpartition("at work on")[2]
+    # What is in other hands is no failure.
+    shutil.rmtree(run_of(directory, first))
+    shutil.copytree(run_of(finished, first), run_of(directory, first))
+    with RunLock(run_of(directory, second)):
+        assert cli.main(["train", "--resume", str(directory)]) == 0
+    # Its metrics are gone; the last ones are made again from its checkpoint.
+    assert cli.main(["train", "--resume", str(directory)]) == 0
+    found, expected = outputs(directory), outputs(finished)
+    assert found == {**expected, second: expected[second][-1:]}
+
+
+def test_a_grid_of_reproduce_goes_on_as_a_run(tmp_path, tiny_options, capsys):
+    directory = tmp_path / "grid"
+    options = [*tiny_options, "--methods", "sgd", "--sharpness-samples", "20"]
+    options += ["--large-batch-size", "20"]
+    reproduce = ["reproduce", *options, "--directory", str(directory)]
+    assert cli.main(reproduce) == 0
+    measured = run_of(directory, "sgd").with_name("seed-1") / "measurements.json"
+    before = json.loads(measured.read_text("utf-8"))["expected"]["scalars"]
+    measured.unlink()
+    assert cli.main(["train", "--resume", str(directory)]) == 0
+    assert json.loads(measured.read_text("utf-8"))["expected"]["scalars"] == before
+    output = capsys.readouterr().out
+    assert "sgd (SB), seed 0" in output and "sgd (SB), seed 1" in output
+    assert (directory / "training.png").exists()
+    assert cli.main(["report", str(directory)]) == 0
+
+
 def test_too_few_images_for_a_test_are_refused_before_any_work(tmp_path, capsys):
     assert cli.main(["train", "--clean-examples", "1797"]) == 1
     assert "must leave at least one of the 1797 images" in capsys.readouterr().err
@@ -207,7 +259,13 @@ def test_too_few_images_for_a_test_are_refused_before_any_work(tmp_path, capsys)
 def test_help_names_every_setting(tiny, capsys):
     assert cli.main(["train", "--help"]) == 0
     output = capsys.readouterr().out
-    for name in (*tiny.__dataclass_fields__, "run_dir", "resume", "preset"):
+    for name in (
+        *(set(flat(tiny)) - {"method"}),
+        "methods",
+        "run_dir",
+        "resume",
+        "preset",
+    ):
         assert re.search(rf"--{name.replace('_', '-')}[ ,]", output)
     for method in METHODS.values():
         assert f"{method.label} " in output and method.summary in output

@@ -1,7 +1,5 @@
 """The digits, the corruption of labels, pixels, and what is stored of the data."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,25 +15,26 @@ from heavytail_optax.experiments.data import (
     normalise,
 )
 from heavytail_optax.experiments.data._pixels import pad_to_size
+from heavytail_optax.experiments.settings import replaced
 
 
 def test_digits_are_split_in_the_order_of_the_file(tiny, tiny_dataset):
     labels = load_digits().target
-    num_train = tiny.training_examples
+    num_train = tiny.data.training_examples
     train, test = tiny_dataset.train, tiny_dataset.test
     assert train.images.shape == (num_train, 16, 16, 1)
     assert test.images.shape == (len(labels) - num_train, 16, 16, 1)
     assert train.images.dtype == jnp.uint8 and train.labels.dtype == jnp.int32
     np.testing.assert_array_equal(test.labels, labels[num_train:])
     np.testing.assert_array_equal(tiny_dataset.true_train_labels, labels[:num_train])
-    clean = tiny.clean_examples
+    clean = tiny.data.clean_examples
     np.testing.assert_array_equal(train.labels[:clean], labels[:clean])
 
 
 @pytest.mark.parametrize("image_size", [16, 24, 28, 33])
 def test_digits_are_resized_bilinearly(tiny, image_size):
-    settings = dataclasses.replace(tiny, image_size=image_size)
-    images = load_dataset(settings, jax.random.key(0)).train.images
+    settings = replaced(tiny, image_size=image_size)
+    images = load_dataset(settings.data, jax.random.key(0)).train.images
     small = load_digits().images[: len(images)] * (255 / 16)
     centres = (np.arange(image_size) + 0.5) * 8 / image_size - 0.5
     weights = np.array([np.interp(centres, np.arange(8), row) for row in np.eye(8)])
@@ -46,8 +45,8 @@ def test_digits_are_resized_bilinearly(tiny, image_size):
 
 def test_digits_reach_black_and_white(tiny):
     """In 24 pixels, the middle one of three is the old pixel itself."""
-    settings = dataclasses.replace(tiny, image_size=24)
-    images = load_dataset(settings, jax.random.key(0)).train.images
+    settings = replaced(tiny, image_size=24)
+    images = load_dataset(settings.data, jax.random.key(0)).train.images
     small = load_digits().images[: len(images)]
     pixels = normalise(images, "minus-one-to-one")[:, 1::3, 1::3, 0]
     np.testing.assert_allclose(pixels, small / 8 - 1, atol=1 / 255 + 1e-6)
@@ -97,7 +96,7 @@ def test_the_description_tells_labels_and_images_apart(tiny, tiny_dataset):
     assert first["wrong_train_labels"] == wrong.sum() > 10
     assert first["train_images"] + first["test_images"] == 1797
     assert first["source"] == "scikit-learn" and first["files"] == ""
-    other = describe_dataset(load_dataset(tiny, jax.random.key(123)))
+    other = describe_dataset(load_dataset(tiny.data, jax.random.key(123)))
     assert other["labels_sha256"] != first["labels_sha256"]
     assert other["images_sha256"] == first["images_sha256"]
     assert not is_same_data(first, other)
@@ -116,8 +115,8 @@ def test_the_same_data_may_come_from_elsewhere(tiny_dataset):
 
 
 def test_some_of_the_test_images(tiny, tiny_dataset):
-    settings = dataclasses.replace(tiny, test_examples=50)
-    test = load_dataset(settings, jax.random.key(0)).test
+    settings = replaced(tiny, test_examples=50)
+    test = load_dataset(settings.data, jax.random.key(0)).test
     np.testing.assert_array_equal(test.images, tiny_dataset.test.images[:50])
     np.testing.assert_array_equal(test.labels, tiny_dataset.test.labels[:50])
 
@@ -134,6 +133,6 @@ def test_some_of_the_test_images(tiny, tiny_dataset):
     ],
 )
 def test_settings_that_the_digits_cannot_meet(tiny, changes, message):
-    settings = dataclasses.replace(tiny, **changes)
+    settings = replaced(tiny, **changes)
     with pytest.raises(DataError, match=message):
-        load_dataset(settings, jax.random.key(0))
+        load_dataset(settings.data, jax.random.key(0))

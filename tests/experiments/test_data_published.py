@@ -1,6 +1,5 @@
 """The published data sets: what is known of them, and the real FashionMNIST."""
 
-import dataclasses
 import gzip
 import pathlib
 
@@ -14,6 +13,7 @@ from heavytail_optax.experiments.data import (
     load_dataset,
 )
 from heavytail_optax.experiments.data._catalogue import CATALOGUE
+from heavytail_optax.experiments.settings import replaced
 
 FASHION_MNIST = CATALOGUE["fashion-mnist"]
 FOLDER = pathlib.Path(FASHION_MNIST.package.folder)
@@ -38,7 +38,7 @@ def test_numbers_of_images():
 
 @pytest.fixture
 def settings(tiny):
-    return dataclasses.replace(
+    return replaced(
         tiny,
         data="fashion-mnist",
         image_size=28,
@@ -49,7 +49,7 @@ def settings(tiny):
 
 @needs_fashion_mnist
 def test_the_protocol_on_the_real_files(settings):
-    dataset = load_dataset(settings, jax.random.key(0))
+    dataset = load_dataset(settings.data, jax.random.key(0))
     assert dataset.source == "system package dataset-fashion-mnist"
     assert dataset.train.images.shape == (1200, 28, 28, 1)
     assert dataset.test.images.shape == (10_000, 28, 28, 1)
@@ -66,9 +66,9 @@ def test_the_protocol_on_the_real_files(settings):
     # Of 200 uniform labels, 180 are wrong on average, with a standard deviation of 4.2:
     # five of them are a false alarm in 1e6 keys.
     assert abs((labels[1000:] != true[1000:]).sum() - 180) < 22
-    again = load_dataset(settings, jax.random.key(0))
+    again = load_dataset(settings.data, jax.random.key(0))
     np.testing.assert_array_equal(again.train.labels, labels)
-    other = load_dataset(settings, jax.random.key(1))
+    other = load_dataset(settings.data, jax.random.key(1))
     np.testing.assert_array_equal(other.train.labels[:1000], true[:1000])
     assert (other.train.labels[1000:] != labels[1000:]).any()
     assert describe_dataset(again) == describe_dataset(dataset)
@@ -80,8 +80,8 @@ def test_the_real_files_as_a_data_directory(settings, tmp_path):
     for file in FOLDER.glob("*.gz"):
         (tmp_path / file.stem).write_bytes(gzip.decompress(file.read_bytes()))
     key = jax.random.key(0)
-    dataset = load_dataset(settings, key, tmp_path)
-    packaged = load_dataset(settings, key)
+    dataset = load_dataset(settings.data, key, tmp_path)
+    packaged = load_dataset(settings.data, key)
     assert dataset.source == "data directory"
     np.testing.assert_array_equal(dataset.train.images, packaged.train.images)
     path = tmp_path / "train-images-idx3-ubyte"
@@ -89,4 +89,4 @@ def test_the_real_files_as_a_data_directory(settings, tmp_path):
         file.seek(-1, 2)
         file.write(b"\x01")
     with pytest.raises(DataError, match=f"{path}: the MD5 checksum"):
-        load_dataset(settings, key, tmp_path)
+        load_dataset(settings.data, key, tmp_path)

@@ -61,7 +61,7 @@ def drawn(monkeypatch):
         del params, train, num_classes
         if tick(0, 2):
             return None
-        (method,) = settings.methods
+        method = settings.method.method
         turns.append((method, arguments["draws"]))
         actions.get(method, lambda: None)()
         if tick(1, 2):
@@ -107,7 +107,7 @@ def test_a_run_leaves_verdicts_table_and_picture(copied, drawn, capsys):
     assert (copied / "diagnose.png").read_bytes()[:4] == b"\x89PNG"
     rows = rows_of(copied)
     assert len(rows) == len(METHODS) * len(SIZES) * len(LAYERS)
-    kept, _ = read_noise(copied / "sgd" / NOISE)
+    kept, _ = read_noise(copied / "sgd/seed-0" / NOISE)
     for row in rows[: len(SIZES) * len(LAYERS)]:
         assert row["method"] == "sgd" and row["draws"] == "200" and row["k"] == "40"
         draws = kept.of(row["noise"], row["layer"])
@@ -206,8 +206,8 @@ def test_ctrl_c_keeps_whole_runs_and_says_how_to_go_on(copied, drawn, capsys):
     assert diagnose(copied, "--draws", DRAWS) == 128 + signal.SIGINT
     output = capsys.readouterr().out
     assert f"To go on: heavytail diagnose '{copied}' --draws 200" in output
-    assert (copied / "sgd" / NOISE).exists()
-    assert not (copied / "balanced" / NOISE).exists()
+    assert (copied / "sgd/seed-0" / NOISE).exists()
+    assert not (copied / "balanced/seed-0" / NOISE).exists()
     assert not list(copied.rglob("*.partial"))
     actions.clear()
     assert diagnose(copied, "--draws", DRAWS) == 0
@@ -217,7 +217,7 @@ def test_ctrl_c_keeps_whole_runs_and_says_how_to_go_on(copied, drawn, capsys):
 @pytest.mark.usefixtures("few_fits")
 def test_unfinished_runs_are_named_and_skipped(copied, drawn, capsys):
     turns, _ = drawn
-    path = copied / "balanced" / "metrics.jsonl"
+    path = copied / "balanced/seed-0" / "metrics.jsonl"
     lines = path.read_text("utf-8").splitlines(keepends=True)
     path.write_text("".join(lines[:-1]), encoding="utf-8")
     assert diagnose(copied, "--draws", DRAWS) == 0
@@ -230,7 +230,7 @@ def test_unfinished_runs_are_named_and_skipped(copied, drawn, capsys):
 @pytest.mark.usefixtures("few_fits")
 def test_a_run_that_cannot_be_measured_does_not_cost_the_others(copied, drawn, capsys):
     turns, _ = drawn
-    shutil.rmtree(copied / "balanced" / "checkpoints")
+    shutil.rmtree(copied / "balanced/seed-0" / "checkpoints")
     assert diagnose(copied, "--draws", DRAWS) == 1
     assert turns == [("sgd", 200)]
     assert "The checkpoint of the last step, 6, is not in" in capsys.readouterr().err
@@ -239,10 +239,10 @@ def test_a_run_that_cannot_be_measured_does_not_cost_the_others(copied, drawn, c
 
 def test_a_run_that_another_process_holds_is_told(copied, drawn, capsys):
     turns, _ = drawn
-    with RunLock(copied):
+    with RunLock(copied / "sgd/seed-0"), RunLock(copied / "balanced/seed-0"):
         assert diagnose(copied) == 1
     assert turns == []
-    assert f"The run directory {copied} is in use by process" in capsys.readouterr().err
+    assert f"{copied / 'sgd/seed-0'} is in use by process" in capsys.readouterr().err
 
 
 def test_a_batch_is_no_larger_than_the_data(copied, drawn, capsys):
@@ -299,7 +299,7 @@ def test_options_of_a_directory_need_one(tmp_path, capsys):
     assert diagnose(tmp_path / "none") == 1
     assert f"There is no directory {tmp_path / 'none'}." in capsys.readouterr().err
     assert diagnose(tmp_path) == 1
-    assert "holds neither a run of heavytail train" in capsys.readouterr().err
+    assert "grid.json is missing" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

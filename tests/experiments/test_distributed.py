@@ -26,13 +26,13 @@ ARGUMENTS = ("--methods", METHOD, "--batch-size", "11")
 # In the process of this number, after its first checkpoint.
 INTERRUPTED = """
 import os, signal, sys, jax
-from heavytail_optax.experiments.storage.checkpoints import Checkpoints
-save = Checkpoints.save
-def save_and_stop(self, step, state):
-    save(self, step, state)
+from heavytail_optax.experiments.runs import train_run as run
+save = run.save_checkpoint
+def save_and_stop(directory, step, state):
+    save(directory, step, state)
     if step == 2 and str(jax.process_index()) in {whom!r}:
         os.kill(os.getpid(), signal.{signal})
-Checkpoints.save = save_and_stop
+run.save_checkpoint = save_and_stop
 from heavytail_optax.cli import main
 sys.exit(main())
 """
@@ -83,7 +83,7 @@ def alone(tmp_path_factory, tiny_options):
 
 
 def metrics_of(directory):
-    return read_metrics(directory / METHOD / "metrics.jsonl")
+    return read_metrics(directory / METHOD / "seed-0" / "metrics.jsonl")
 
 
 def assert_same_run(directory, alone):
@@ -92,7 +92,9 @@ def assert_same_run(directory, alone):
     for ours, theirs in zip(rows, alone, strict=True):
         np.testing.assert_allclose(ours[:-1], theirs[:-1], rtol=1e-5, atol=2e-6)
     # A line for each evaluation: only one process writes them.
-    assert (directory / METHOD / "metrics.jsonl").read_text().count("\n") == 3
+    assert (directory / METHOD / "seed-0" / "metrics.jsonl").read_text().count(
+        "\n"
+    ) == 3
     assert (directory / "training.png").exists()
 
 

@@ -1,5 +1,4 @@
 import csv
-import dataclasses
 import json
 import math
 import pathlib
@@ -11,7 +10,7 @@ import sys
 import pytest
 
 from heavytail_optax import cli, flatness
-from heavytail_optax.experiments.configuration.measure_names import (
+from heavytail_optax.experiments.measure_names import (
     MEASURE_NAMES,
     SCALARS,
 )
@@ -22,13 +21,15 @@ from heavytail_optax.experiments.measures import (
     new_problem,
 )
 from heavytail_optax.experiments.measures.record import read_record
-from heavytail_optax.experiments.runs.cell import data_loader
-from heavytail_optax.experiments.runs.finished_runs import final_params, runs_in
-from heavytail_optax.experiments.runs.grid import new_grid, read_cells, record_grid
-from heavytail_optax.experiments.runs.job import record_job
+from heavytail_optax.experiments.runs.carry_out import cached_loader
+from heavytail_optax.experiments.runs.finished_runs import final_params
+from heavytail_optax.experiments.runs.grid import (
+    read_grid,
+    record_grid,
+)
+from heavytail_optax.experiments.runs.result import read_result
 from heavytail_optax.experiments.storage.metrics_log import read_metrics
 from heavytail_optax.experiments.storage.run_lock import RunLock
-from heavytail_optax.experiments.storage.sharpness_file import read_sharpness
 
 METHODS = ("sgd", "balanced")
 CURVES = {
@@ -75,7 +76,7 @@ def measured(monkeypatch):
         def measure(problem, arguments, tick):
             if tick(0, 2):
                 return None
-            turns.append((problem.settings.methods[0], name))
+            turns.append((problem.settings.method.method, name))
             actions.get(turns[-1], lambda: None)()
             if tick(1, 2):
                 return None
@@ -104,6 +105,10 @@ def rows_of(directory):
         return list(csv.DictReader(file))
 
 
+def run_of(directory, method):
+    return directory / method / "seed-0"
+
+
 def words(text):
     return " ".join(text.split())
 
@@ -119,15 +124,18 @@ def test_a_run_leaves_table_figure_and_numbers(copied, measured, capsys):
     assert f"Written: {copied / 'flatness.png'}" in output
     assert (copied / "flatness.png").read_bytes()[:4] == b"\x89PNG"
     for method, row in zip(METHODS, rows_of(copied), strict=True):
-        last = read_metrics(copied / method / "metrics.jsonl")[-1]
+        last = read_metrics(run_of(copied, method) / "metrics.jsonl")[-1]
         assert row["method"] == method and row["seed"] == "0"
         # What fails to train may look flat, so the accuracies stand beside.
         assert float(row["train_accuracy"]) == last.train_accuracy
         assert float(row["test_accuracy"]) == last.test_accuracy
-        sharpness = read_sharpness(copied / method / "sharpness.json")
-        scalars = [scalar for name in MEASURE_NAMES for scalar in SCALARS[name]]
-        assert list(sharpness) == scalars
-        for scalar, (value, error) in sharpness.items():
+        record = read_record(run_of(copied, method) / "measurements.json")
+        assert list(record) == list(MEASURE_NAMES)
+        scalars = {}
+        for name in MEASURE_NAMES:
+            scalars |= record[name].outcome.scalars
+        assert list(scalars) == [x for name in MEASURE_NAMES for x in SCALARS[name]]
+        for scalar, (value, error) in scalars.items():
             assert float(row[scalar]) == value
             assert float(row[f"{scalar}_standard_error"]) == error
 
@@ -177,7 +185,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(copied, measured, capsy
     go_on = f"To go on: heavytail flatness '{copied}' {' '.join(options)}"
     output = capsys.readouterr().out
     assert go_on in output and "Stopping after this measure." in output
-    assert set(read_record(copied / "sgd" / "flatness.json")) == {"expected"}
+    assert set(read_record(copied / "sgd/seed-0" / "measurements.json")) == {"expected"}
     actions.clear()
     del turns[:]
     assert flat(copied, *options) == 0
@@ -206,19 +214,8 @@ def test_measuring_again_goes_on_where_it_was_stopped(copied, measured, capsys):
     assert len(turns) == 3
 
 
-def test_a_sharpness_file_that_was_not_written_is_made_up_for(copied, measured):
-    turns, _ = measured
-    assert flat(copied, "--measures", "trace") == 0
-    path = copied / "sgd" / "sharpness.json"
-    before = path.read_bytes()
-    path.unlink()
-    assert flat(copied, "--measures", "trace") == 0
-    assert path.read_bytes() == before
-    assert len(turns) == 2
-
-
 def drop_last_evaluation(directory, method):
-    path = directory / method / "metrics.jsonl"
+    path = run_of(directory, method) / "metrics.jsonl"
     lines = path.read_text("utf-8").splitlines(keepends=True)
     path.write_text("".join(lines[:-1]), encoding="utf-8")
 
@@ -229,7 +226,7 @@ def test_unfinished_runs_are_named_and_skipped(copied, measured, capsys):
     assert flat(copied, "--measures", "trace") == 0
     assert turns == [("balanced", "trace")]
     assert "sgd (SB), seed 0: interrupted at step 4: skipped" in capsys.readouterr().out
-    shutil.rmtree(copied / "balanced")
+    shutil.rmtree(copied / "balanced/seed-0")
     assert flat(copied) == 1
     error = capsys.readouterr().err
     assert f"No run in {copied} is finished: sgd (SB), seed 0: interrupted" in error
@@ -237,7 +234,7 @@ def test_unfinished_runs_are_named_and_skipped(copied, measured, capsys):
 
 
 def test_a_diverged_run_is_named_and_skipped(copied, measured, capsys):
-    path = copied / "sgd" / "metrics.jsonl"
+    path = copied / "sgd/seed-0" / "metrics.jsonl"
     lines = path.read_text("utf-8").splitlines()
     last = json.loads(lines[-1])
     last["train_loss"] = math.nan
@@ -250,7 +247,7 @@ def test_a_run_that_cannot_be_measured_does_not_cost_the_others(
     copied, measured, capsys
 ):
     turns, _ = measured
-    shutil.rmtree(copied / "sgd" / "checkpoints")
+    shutil.rmtree(copied / "sgd/seed-0" / "checkpoints")
     assert flat(copied, "--measures", "trace") == 1
     assert turns == [("balanced", "trace")]
     error = capsys.readouterr().err
@@ -259,40 +256,42 @@ def test_a_run_that_cannot_be_measured_does_not_cost_the_others(
 
 def test_a_run_that_another_process_holds_is_told(copied, measured, capsys):
     turns, _ = measured
-    with RunLock(copied):
+    with RunLock(copied / "sgd/seed-0"), RunLock(copied / "balanced/seed-0"):
         assert flat(copied, "--measures", "trace") == 1
     assert turns == []
-    assert f"The run directory {copied} is in use by process" in capsys.readouterr().err
+    assert f"{copied / 'sgd/seed-0'} is in use by process" in capsys.readouterr().err
 
 
 def test_a_grid_has_a_row_a_run_and_its_report_the_columns(
-    finished, tmp_path, tiny, measured, capsys
+    finished, tmp_path, tiny_options, measured, capsys
 ):
     turns, _ = measured
-    settings = dataclasses.replace(tiny, methods=METHODS)
-    grid = new_grid(tmp_path / "grid", "corrupted-digits-short", settings, 3)
-    record_grid(grid)
-    load = data_loader(None)
-    cells = [cell for cell in grid.cells() if cell.settings.seed < 2]
-    for cell in cells:
-        shutil.copytree(finished, cell.directory)
-        record_job(cell.directory, grid.preset, cell.settings, load(cell.settings), "")
-    assert flat(grid.directory, "--measures", "trace", "line", "--seeds", 0, 1, 2) == 0
+    directory = tmp_path / "grid"
+    shutil.copytree(finished, directory)
+    # What train made is gone on with as a grid of three seeds, of which two are there.
+    trained = read_grid(directory)
+    record_grid(trained._replace(seeds=(1, 2), is_measured=True))
+    options = [*tiny_options, "--methods", *METHODS, "--seed", "1"]
+    assert cli.main(["train", *options, "--run-dir", str(tmp_path / "more")]) == 0
+    for method in METHODS:
+        (tmp_path / "more" / method / "seed-1").rename(directory / method / "seed-1")
+    runs = [run for run in read_grid(directory).runs() if run.settings.seed < 2]
+    assert flat(directory, "--measures", "trace", "line", "--seeds", 0, 1, 2) == 0
     assert len(turns) == 8
     output = words(capsys.readouterr().out)
     assert "sgd (SB), seed 2: missing: skipped" in output
     assert "The picture has the first seed of each method." in output
-    rows = rows_of(grid.directory)
+    rows = rows_of(directory)
     assert [(row["method"], row["seed"]) for row in rows] == [
-        (cell.method, str(cell.settings.seed)) for cell in cells
+        (run.method, str(run.settings.seed)) for run in runs
     ]
-    _, results = read_cells(grid.directory)
-    assert [r.sharpness["hessian_trace"][0] for r in results if r.sharpness] == [
+    results = [read_result(run) for run in runs]
+    assert [result.sharpness["hessian_trace"][0] for result in results] == [
         float(row["hessian_trace"]) for row in rows
     ]
     # What was asked for by reproduce is still to be measured there.
     assert not any(result.is_done for result in results)
-    assert cli.main(["report", str(grid.directory)]) == 0
+    assert cli.main(["report", str(directory)]) == 0
     assert "Hessian" in capsys.readouterr().out
 
 
@@ -319,9 +318,7 @@ def test_a_directory_without_runs_is_told(finished, tmp_path, capsys):
     assert flat(tmp_path / "none") == 1
     assert f"There is no directory {tmp_path / 'none'}." in capsys.readouterr().err
     assert flat(tmp_path) == 1
-    assert "holds neither a run of heavytail train (no config.json) nor a grid" in (
-        capsys.readouterr().err
-    )
+    assert "grid.json is missing" in (capsys.readouterr().err)
     assert list(tmp_path.iterdir()) == []
     assert flat(finished, "--seeds", 3) == 1
     assert "No such run in" in capsys.readouterr().err
@@ -349,12 +346,12 @@ def test_help_names_every_measure_and_option(capsys):
 def test_numbers_are_those_of_the_library(copied):
     options = ["--methods", "sgd", "--samples", "4", "--paths", "2", "--jumps", "1"]
     assert flat(copied, *options) == 0
-    record = read_record(copied / "sgd" / "flatness.json")
+    record = read_record(copied / "sgd/seed-0" / "measurements.json")
     assert set(record) == set(MEASURE_NAMES)
-    (cell, _) = runs_in(copied)
-    dataset = data_loader(None)(cell.settings)
-    params = final_params(cell, dataset, print)
-    problem = new_problem(cell.settings, params, dataset.train, dataset.num_classes)
+    run = next(run for run in read_grid(copied).runs() if run.method == "sgd")
+    dataset = cached_loader(None)(run.settings)
+    params = final_params(run, dataset, print)
+    problem = new_problem(run.settings, params, dataset.train, dataset.num_classes)
     whole = {"params": params, "key": problem.key, "args": (problem.train,)}
 
     def scalar(name):
@@ -375,12 +372,12 @@ def test_numbers_are_those_of_the_library(copied):
     assert density["eigenvalue"][-1] == pytest.approx(
         float(found.eigenvalues[-1]), rel=1e-2
     )
-    settings = cell.settings
+    settings = run.settings
     found = flatness.escape_profile(
         problem.loss,
         **whole,
-        jump_norm=settings.max_norm,
-        learning_rate=settings.learning_rate,
+        jump_norm=settings.method.max_norm,
+        learning_rate=settings.training.learning_rate,
         max_jumps=1,
         num_samples=2,
         descent_steps=100,

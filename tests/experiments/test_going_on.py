@@ -72,20 +72,20 @@ def test_the_printed_command_alone_goes_on_with_all_options(
     start = ["train", *FASHION, "--tensorboard", "--data-dir", "images"]
     start += ["--devices", "2"]
     typed = interrupted(
-        [*start, "--run-dir", str(run)], run / "sgd/metrics.jsonl", capsys
+        [*start, "--run-dir", str(run)], run / "sgd/seed-0/metrics.jsonl", capsys
     )
-    assert steps_of(run / "sgd")[0] != ALL
+    assert steps_of(run / "sgd/seed-0")[0] != ALL
     # From anywhere, though the data directory was given relative to the first place.
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir("elsewhere")
     assert cli.main(typed) == 0
-    assert steps_of(run / "sgd") == (ALL, ALL)
+    assert steps_of(run / "sgd/seed-0") == (ALL, ALL)
     # Nothing was lost, so nothing is set aside.
     assert not list(run.rglob("earlier*"))
     # As if the run had come from a machine with more devices than this one.
-    config = run / "config.json"
-    text = config.read_text("utf-8").replace('"devices": 2', '"devices": 999')
-    config.write_text(text, "utf-8")
+    grid = run / "grid.json"
+    text = grid.read_text("utf-8").replace('"devices": 2', '"devices": 999')
+    grid.write_text(text, "utf-8")
     assert cli.main(typed) == 1
     assert "`devices`" in capsys.readouterr().err
     assert cli.main([*typed, "--devices", "1"]) == 0
@@ -97,36 +97,37 @@ def test_an_option_given_when_going_on_counts_from_then_on(
 ):
     run = tmp_path / "run"
     start = ["train", *FASHION, "--data-dir", str(images), "--run-dir", str(run)]
-    interrupted(start, run / "sgd/metrics.jsonl", capsys)
+    interrupted(start, run / "sgd/seed-0/metrics.jsonl", capsys)
     images.rename(tmp_path / "moved")
     assert cli.main(["train", "--resume", str(run)]) == 1
     error = capsys.readouterr().err
     assert str(images) in error and "--data-dir" in error
     moved = ["--data-dir", str(tmp_path / "moved"), "--tensorboard"]
     assert cli.main(["train", "--resume", str(run), *moved]) == 0
-    assert steps_of(run / "sgd") == (ALL, ALL)
+    assert steps_of(run / "sgd/seed-0") == (ALL, ALL)
     # And the next time it need not be given again; all events are made anew.
-    for path in (run / "sgd" / "tensorboard").iterdir():
-        path.unlink()
+    shutil.rmtree(run / "sgd/seed-0/tensorboard")
+    (run / "sgd/seed-0/metrics.jsonl").unlink()
     assert cli.main(["train", "--resume", str(run)]) == 0
-    assert steps_of(run / "sgd") == (ALL, ALL)
+    assert steps_of(run / "sgd/seed-0") == ([STEPS], [STEPS])
     # The command line has the last word.
-    shutil.rmtree(run / "sgd" / "tensorboard")
+    shutil.rmtree(run / "sgd/seed-0/tensorboard")
+    (run / "sgd/seed-0/metrics.jsonl").unlink()
     assert cli.main(["train", "--resume", str(run), "--no-tensorboard"]) == 0
-    assert not (run / "sgd" / "tensorboard").exists()
+    assert not (run / "sgd/seed-0/tensorboard").exists()
 
 
 def test_a_grid_goes_on_with_the_options_of_the_last_time(images, tmp_path, capsys):
     grid = tmp_path / "grid"
     start = ["reproduce", *FASHION, "--directory", str(grid), "--seeds", "1"]
-    first = grid / "sgd" / "seed-0" / "sgd"
+    first = grid / "sgd" / "seed-0"
     options = ["--data-dir", "images", "--tensorboard"]
     typed = interrupted([*start, *options], first / "metrics.jsonl", capsys)
     assert typed == [*start, *options]
     assert cli.main(typed) == 0
     assert steps_of(first) == (ALL, ALL)
     assert cli.main([*start[:-1], "2"]) == 0
-    assert steps_of(grid / "sgd" / "seed-1" / "sgd") == (ALL, ALL)
+    assert steps_of(grid / "sgd" / "seed-1") == (ALL, ALL)
 
 
 @pytest.mark.parametrize(
@@ -168,15 +169,15 @@ def measured(tmp_path_factory, tiny_options):
 @pytest.mark.parametrize("value", ["3", '"some"', "[]", "null"])
 def test_a_record_that_is_none_is_named(measured, tmp_path, capsys, value):
     run = shutil.copytree(measured, tmp_path / "run")
-    config = run / "config.json"
-    text = config.read_text("utf-8")
+    grid = run / "grid.json"
+    text = grid.read_text("utf-8")
     assert '"tensorboard": true' in text
-    config.write_text(
+    grid.write_text(
         text.replace('"tensorboard": true', f'"tensorboard": {value}'), "utf-8"
     )
     assert cli.main(["train", "--resume", str(run)]) == 1
     error = capsys.readouterr().err
-    assert str(config) in error and "tensorboard" in error
+    assert str(grid) in error and "tensorboard" in error
 
 
 def without_seconds(path):
@@ -188,33 +189,34 @@ def without_seconds(path):
 def test_what_was_there_is_kept_when_checkpoints_are_gone(
     measured, tmp_path, capsys, lost
 ):
-    run = shutil.copytree(measured, tmp_path / "run")
+    grid = shutil.copytree(measured, tmp_path / "run")
+    run = grid / "sgd" / "seed-0"
     for number in ("1", "2"):
         before = {
-            path.relative_to(run / "sgd"): path.read_bytes()
-            for path in (run / "sgd").rglob("*")
-            if path.is_file() and "checkpoints" not in str(path)
-            if "earlier" not in str(path)
+            path.relative_to(run): path.read_bytes()
+            for path in run.rglob("*")
+            if path.is_file() and path.name not in ("config.json", "run.lock")
+            if path.parent.name != "checkpoints" and "earlier" not in str(path)
         }
         for step in lost:
-            shutil.rmtree(run / "sgd" / "checkpoints" / step)
+            (run / "checkpoints" / f"{step}.npz").unlink()
         capsys.readouterr()
-        assert cli.main(["train", "--resume", str(run)]) == 0
+        assert cli.main(["train", "--resume", str(grid)]) == 0
         output = " ".join(capsys.readouterr().out.split())
-        kept = run / "sgd" / f"earlier-{number}"
+        kept = run / f"earlier-{number}"
         assert "checkpoint" in output and str(kept) in output
         assert {
             path.relative_to(kept): path.read_bytes()
             for path in kept.rglob("*")
             if path.is_file()
         } == before
-        log, steps = run / "sgd" / "metrics.jsonl", ([2, 4, 6], [2, 4, 6])
-        assert steps_of(run / "sgd") == steps
+        log, steps = run / "metrics.jsonl", ([2, 4, 6], [2, 4, 6])
+        assert steps_of(run) == steps
         assert without_seconds(log) == without_seconds(kept / log.name)
         # Measured are the new weights.
-        assert not (run / "sgd" / "sharpness.json").exists()
+        assert not (run / "measurements.json").exists()
         measures = ["--measures", "expected", "--samples", "2"]
-        assert cli.main(["flatness", str(run), *measures]) == 0
+        assert cli.main(["flatness", str(grid), *measures]) == 0
         assert "already measured" not in capsys.readouterr().out
 
 
@@ -227,17 +229,21 @@ def test_a_run_that_diverged_has_nothing_to_keep(tmp_path, tiny_options):
 
 
 def test_metrics_that_are_gone_or_damaged_are_told(measured, tmp_path, capsys):
-    run = shutil.copytree(measured, tmp_path / "run")
-    log = run / "sgd" / "metrics.jsonl"
-    first, second, third = log.read_text("utf-8").splitlines(keepends=True)
-    log.write_text(first + second[20:] + third, "utf-8")
-    assert cli.main(["train", "--resume", str(run)]) == 0
+    grid = shutil.copytree(measured, tmp_path / "run")
+    log = grid / "sgd" / "seed-0" / "metrics.jsonl"
+    whole = without_seconds(log)
+    first, second, _ = log.read_text("utf-8").splitlines(keepends=True)
+    log.write_text(first + second[20:], "utf-8")
+    assert cli.main(["train", "--resume", str(grid)]) == 0
     output = " ".join(capsys.readouterr().out.split())
-    assert "damaged" in output and str(log) in output
+    assert "damaged" in output and "steps 4 are not in" in output
+    # Those of the last step are in its checkpoint, but for the time taken.
+    assert without_seconds(log) == [whole[0], whole[2]]
     log.unlink()
-    assert cli.main(["train", "--resume", str(run)]) == 0
+    assert cli.main(["train", "--resume", str(grid)]) == 0
     output = " ".join(capsys.readouterr().out.split())
-    assert "from 1 to 6" in output and str(log) in output
+    assert "steps 2, 4 are not in" in output and str(log) in output
+    assert without_seconds(log) == whole[2:]
 
 
 def test_the_way_on_with_a_name_that_a_shell_would_split(
@@ -256,12 +262,12 @@ def test_the_way_on_with_a_name_that_a_shell_would_split(
 
 def test_measures_are_kept_apart_if_they_cannot_be_read(measured, tmp_path, capsys):
     run = shutil.copytree(measured, tmp_path / "run")
-    path = run / "sgd" / "flatness.json"
+    path = run / "sgd" / "seed-0" / "measurements.json"
     damaged = path.read_text("utf-8")[:-9]
     path.write_text(damaged, "utf-8")
     measures = ["--measures", "expected", "--samples", "2"]
     assert cli.main(["flatness", str(run), *measures]) == 0
-    kept = run / "sgd" / "damaged-flatness.json"
+    kept = path.with_name("damaged-measurements.json")
     assert kept.read_text("utf-8") == damaged
     assert str(kept) in " ".join(capsys.readouterr().out.split())
     value = json.loads(path.read_text("utf-8"))["expected"]["scalars"]

@@ -1,6 +1,5 @@
 """The noise of small batches against sampling theory and single gradients."""
 
-import dataclasses
 import io
 
 import jax
@@ -19,10 +18,11 @@ from heavytail_optax.experiments.measures.gradient_noise import (
 )
 from heavytail_optax.experiments.measures.noise_record import read_noise, write_noise
 from heavytail_optax.experiments.measures.noise_tails import assess_noise
-from heavytail_optax.experiments.models.networks import build_model
+from heavytail_optax.experiments.models.networks import build_network
 from heavytail_optax.experiments.report.diagnosed_runs import DiagnosedRun
 from heavytail_optax.experiments.report.noise_table import noise_report
 from heavytail_optax.experiments.runs.fresh_run import FreshRun
+from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.training.evaluation import loss_per_example
 from heavytail_optax.experiments.training.random_streams import random_streams
 from heavytail_optax.tail_index import hill
@@ -39,7 +39,7 @@ def never(done, total):
 def network(tiny, tiny_dataset):
     """Predictions and parameters before training."""
     shape = tiny_dataset.train.images.shape[1:]
-    predict, init = build_model(tiny, shape, tiny_dataset.num_classes)
+    predict, init = build_network(tiny.model, shape, 10, tiny.data.pixel_range)
     return predict, init(random_streams(0).weights)
 
 
@@ -120,7 +120,7 @@ def test_projections_are_along_one_direction(tiny, noise, single_noise):
 def test_it_is_a_function_of_the_seed_and_can_be_stopped(tiny, noise):
     one, two = noise(100, 10), noise(100, 10)
     np.testing.assert_array_equal(one.sizes, two.sizes)
-    other = noise(100, 10, settings=dataclasses.replace(tiny, seed=1))
+    other = noise(100, 10, settings=replaced(tiny, seed=1))
     assert (one.gradient_norms != other.gradient_norms).any()
     ticks = []
     assert noise(120, 10, lambda *tick: ticks.append(tick) or len(ticks) > 1) is None

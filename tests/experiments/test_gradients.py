@@ -1,6 +1,5 @@
 """The gradients of all methods on the LeNet of 11,330 parameters."""
 
-import dataclasses
 import functools
 
 import jax
@@ -8,10 +7,14 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from heavytail_optax.experiments.configuration.methods import METHODS
 from heavytail_optax.experiments.data import Split, load_dataset
-from heavytail_optax.experiments.models.networks import build_model
-from heavytail_optax.experiments.training.batches import draw_batches, fetch
+from heavytail_optax.experiments.models.networks import build_network
+from heavytail_optax.experiments.settings import replaced
+from heavytail_optax.experiments.training.batches import (
+    batch_sizes,
+    draw_batches,
+    fetch,
+)
 from heavytail_optax.experiments.training.evaluation import loss_per_example
 from heavytail_optax.experiments.training.gradients import build_gradient
 from heavytail_optax.experiments.training.random_streams import random_streams
@@ -21,23 +24,26 @@ KEYS = random_streams(0)
 
 @pytest.fixture(scope="module")
 def settings(tiny):
-    return dataclasses.replace(tiny, image_size=28, large_batch_size=40)
+    return replaced(tiny, image_size=28, large_batch_size=40)
 
 
 @pytest.fixture(scope="module")
 def train(settings):
-    return load_dataset(settings, KEYS.labels).train
+    return load_dataset(settings.data, KEYS.labels).train
 
 
 @pytest.fixture(scope="module")
 def lenet(settings):
-    predict, init = build_model(settings, (28, 28, 1), 10)
+    predict, init = build_network(
+        settings.model, (28, 28, 1), 10, settings.data.pixel_range
+    )
     return predict, init(KEYS.weights)
 
 
 @functools.cache
 def gradient_of(name, settings, predict):
-    gradient = build_gradient(METHODS[name], settings, predict)
+    method = replaced(settings, method=name).method
+    gradient = build_gradient(settings.data, settings.training, method, predict)
     return jax.jit(functools.partial(gradient, keys=KEYS))
 
 
@@ -55,10 +61,17 @@ def plain_of(predict):
     return jax.jit(jax.value_and_grad(mean_loss))
 
 
+def sizes_of(name, settings):
+    method = replaced(settings, method=name).method
+    return batch_sizes(settings.data, settings.training, method)
+
+
 def plain_gradients(name, settings, lenet, train, step=0):
     """One (loss, flat gradient) for each batch of a method."""
     predict, params = lenet
-    drawn = draw_batches(METHODS[name].batches, settings, KEYS, step, train.labels.size)
+    drawn = draw_batches(
+        sizes_of(name, settings), "none", KEYS, step, train.labels.size
+    )
     found = [plain_of(predict)(params, fetch(train, batch)) for batch in drawn]
     return [(loss, flat(gradient)) for loss, gradient in found]
 
@@ -81,7 +94,7 @@ def test_sgd_has_the_gradient_of_its_batch(settings, lenet, train):
 
 
 def test_the_large_batch_is_all_training_images_by_default(settings, lenet, train):
-    settings = dataclasses.replace(settings, large_batch_size=None)
+    settings = replaced(settings, large_batch_size=None)
     predict, params = lenet
     loss, gradient = gradient_at("sgd-large-batch", settings, lenet, train)
     expected_loss, expected = plain_of(predict)(params, train)
@@ -99,16 +112,18 @@ def test_one_weighted_pass_is_the_three_gradient_formula(
     noise = gradients[star][1] - gradients[-1][1]
     # The one unknown is Z, at least the scale as the Pareto draw is at least one.
     z = (gradient - small) @ noise / (noise @ noise)
-    assert z >= settings.inflation_scale
+    assert z >= settings.method.inflation_scale
     assert_close(gradient, small + z * noise)
     assert_close(loss, expected_loss)
 
 
 def test_balanced_sees_its_small_batch_only(settings, lenet, train):
-    (drawn,) = draw_batches(("small",), settings, KEYS, 0, train.labels.size)
+    (drawn,) = draw_batches(
+        sizes_of("balanced", settings), "none", KEYS, 0, train.labels.size
+    )
     small = fetch(train, drawn)
     is_drawn = (train.images[:, None] == small.images[None]).all((2, 3, 4)).any(1)
-    assert is_drawn.sum() == settings.batch_size
+    assert is_drawn.sum() == settings.training.batch_size
     others_blank = Split(train.images * is_drawn[:, None, None, None], train.labels)
     loss, gradient = gradient_at("balanced", settings, lenet, train)
     _, again = gradient_at("balanced", settings, lenet, others_blank)
@@ -129,9 +144,9 @@ def test_the_cooldown_has_the_plain_gradient(name, settings, lenet, train):
 
 
 def test_below_the_gate_the_gradient_is_plain(settings, lenet, train):
-    settings = dataclasses.replace(settings, inflate_above=0.5, steps=16, cooldown=0.0)
+    settings = replaced(settings, inflate_above=0.5, steps=16, cooldown=0.0)
     differences = []
-    for step in range(settings.steps):
+    for step in range(settings.training.steps):
         _, gradient = gradient_at("independent", settings, lenet, train, step)
         ((_, plain),) = plain_gradients("sgd", settings, lenet, train, step)
         differences.append(np.abs(gradient - plain).max() / np.abs(plain).max())
@@ -143,15 +158,13 @@ def test_below_the_gate_the_gradient_is_plain(settings, lenet, train):
 
 def test_a_normal_law_has_normal_factors(settings, lenet, train):
     """Twenty factors: Kolmogorov-Smirnov at 1e-3 against the law, and a wrong scale."""
-    settings = dataclasses.replace(
-        settings, inflation_law="normal", steps=20, cooldown=0.0
-    )
+    settings = replaced(settings, inflation_law="normal", steps=20, cooldown=0.0)
     factors = []
-    for step in range(settings.steps):
+    for step in range(settings.training.steps):
         _, gradient = gradient_at("shared", settings, lenet, train, step)
         (_, small), (_, large) = plain_gradients("shared", settings, lenet, train, step)
         noise = small - large
         factors.append((gradient - small) @ noise / (noise @ noise))
-    scaled = np.array(factors) / settings.inflation_scale
+    scaled = np.array(factors) / settings.method.inflation_scale
     assert scipy.stats.kstest(scaled, "norm").pvalue > 1e-3
     assert scipy.stats.kstest(5.0 * scaled, "norm").pvalue < 1e-3

@@ -1,22 +1,23 @@
-import dataclasses
 import json
 import math
 
 import pytest
 
+from heavytail_optax.experiments.measures import Outcome
+from heavytail_optax.experiments.measures.record import Measured, write_record
 from heavytail_optax.experiments.runs.grid import (
-    check_grid,
-    new_grid,
-    read_cell,
-    read_cells,
+    Grid,
     read_grid,
     record_grid,
-    unfinished,
+    together,
+    variants_of,
 )
-from heavytail_optax.experiments.storage import run_directory
+from heavytail_optax.experiments.runs.options import Machine
+from heavytail_optax.experiments.runs.result import read_result
+from heavytail_optax.experiments.settings import replaced
+from heavytail_optax.experiments.storage.checkpoints import checkpoint_path
 from heavytail_optax.experiments.storage.metrics_log import append_metrics
 from heavytail_optax.experiments.storage.run_directory import RunDirectoryError
-from heavytail_optax.experiments.storage.sharpness_file import write_sharpness
 from heavytail_optax.experiments.training.trainer import Metrics
 
 PRESET = "corrupted-digits-short"
@@ -24,55 +25,75 @@ PRESET = "corrupted-digits-short"
 
 @pytest.fixture
 def grid(tmp_path, tiny):
-    settings = dataclasses.replace(tiny, methods=("sgd", "balanced"), seed=3)
-    return new_grid(tmp_path / "grid", PRESET, settings, 2)
+    variants = variants_of(tiny, ("sgd", "balanced"))
+    return Grid(tmp_path / "grid", PRESET, variants, (3, 4), is_measured=True)
 
 
-def leave(cell, step, loss=0.5, test_loss=0.5):
+def leave(run, step, loss=0.5, test_loss=0.5):
     """Metrics of a run, as training leaves them."""
-    path = run_directory.metrics_path(cell.directory, cell.method)
-    path.parent.mkdir(parents=True, exist_ok=True)
     metrics = Metrics(*[0.5] * 10)._replace(
         step=step, batch_loss=loss, train_loss=loss, test_loss=test_loss
     )
-    append_metrics(path, metrics)
+    append_metrics(run.paths.metrics, metrics)
 
 
-def test_cells_have_one_method_and_one_seed_each(grid):
-    cells = list(grid.cells())
-    assert [(cell.method, cell.settings.seed) for cell in cells] == [
+def measure(run):
+    outcome = Outcome({"expected_sharpness": (0.25, 0.0625)})
+    write_record(run.paths.measurements, {"expected": Measured({}, outcome, 1.0)})
+
+
+def unfinished(grid):
+    return [run for run in grid.runs() if not read_result(run).is_done]
+
+
+def test_runs_have_one_method_and_one_seed_each(grid):
+    runs = grid.runs()
+    assert [(run.method, run.settings.seed) for run in runs] == [
         *(("sgd", 3), ("balanced", 3), ("sgd", 4), ("balanced", 4))
     ]
-    assert len({cell.directory for cell in cells}) == 4
-    assert {cell.settings.methods for cell in cells} == {("sgd",), ("balanced",)}
+    places = [run.directory.relative_to(grid.directory).as_posix() for run in runs]
+    assert places == ["sgd/seed-3", "balanced/seed-3", "sgd/seed-4", "balanced/seed-4"]
 
 
 def test_looking_changes_nothing(grid):
-    assert check_grid(grid) == grid
+    assert together(grid) == grid
     assert not grid.directory.exists()
 
 
-def test_what_is_recorded_comes_back_and_grows(grid, tiny):
-    record_grid(grid)
-    assert read_grid(grid.directory) == grid._replace(
-        settings=dataclasses.replace(grid.settings, seed=3)
-    )
-    more = dataclasses.replace(tiny, methods=("shared", "sgd"), seed=8)
-    record_grid(new_grid(grid.directory, PRESET, more, 1))
+def test_what_is_recorded_comes_back_and_grows(grid, tiny, tmp_path):
+    machine = Machine(tmp_path / "images", 2, True)
+    record_grid(grid._replace(machine=machine))
+    assert read_grid(grid.directory) == grid._replace(machine=machine)
+    more = variants_of(tiny, ("shared", "sgd"))
+    record_grid(grid._replace(variants=more, seeds=(8,), is_measured=False))
     both = read_grid(grid.directory)
-    assert both.methods == ("sgd", "shared", "balanced")
-    assert both.seeds == (3, 4, 8)
-    assert len(read_cells(grid.directory)[1]) == 9
+    assert tuple(both.variants) == ("sgd", "shared", "balanced")
+    assert both.seeds == (3, 4, 8) and both.is_measured
+    assert len(both.runs()) == 9
+
+
+def test_a_grid_may_vary_any_setting(grid, tiny):
+    variants = {"slow": replaced(tiny, learning_rate=0.01), **grid.variants}
+    varied = grid._replace(variants=variants)
+    record_grid(varied)
+    there = read_grid(grid.directory)
+    assert dict(there.variants) == variants
+    slow = next(run for run in there.runs() if run.name == "slow")
+    assert slow.settings.training.learning_rate == 0.01
+    assert "slow" in slow.label
+    other = {"slow": replaced(tiny, learning_rate=0.02)}
+    with pytest.raises(RunDirectoryError, match="`learning_rate` is 0.01 there"):
+        record_grid(grid._replace(variants=other))
 
 
 def test_another_grid_is_refused_by_name_and_value(grid):
     record_grid(grid)
     before = (grid.directory / "grid.json").read_bytes()
-    other = dataclasses.replace(grid.settings, alpha=1.7, methods=("shared",))
+    other = replaced(grid.variants["sgd"], alpha=1.7)
     with pytest.raises(RunDirectoryError, match=r"`alpha` is 1\.4 there and 1\.7 here"):
-        record_grid(grid._replace(settings=other))
+        record_grid(grid._replace(variants=variants_of(other, ("shared",))))
     with pytest.raises(RunDirectoryError, match="`preset` is 'corrupted-digits-short'"):
-        check_grid(grid._replace(preset="svhn"))
+        together(grid._replace(preset="svhn"))
     assert (grid.directory / "grid.json").read_bytes() == before
 
 
@@ -83,7 +104,7 @@ def test_a_directory_with_something_else_is_refused(grid):
         record_grid(grid)
     file = grid._replace(directory=grid.directory / "thesis.tex")
     with pytest.raises(RunDirectoryError, match="is a file"):
-        check_grid(file)
+        together(file)
     with pytest.raises(RunDirectoryError, match="cannot be written to"):
         record_grid(file)
 
@@ -99,44 +120,58 @@ def test_a_directory_with_something_else_is_refused(grid):
         lambda text: json.dumps({**json.loads(text), "seeds": [-1]}),
         lambda text: json.dumps({**json.loads(text), "seeds": 3}),
         lambda text: json.dumps({**json.loads(text), "seeds": [1.5]}),
+        lambda text: json.dumps({**json.loads(text), "seeds": []}),
+        lambda text: json.dumps({**json.loads(text), "variants": {}}),
+        lambda text: json.dumps({**json.loads(text), "variants": [1]}),
+        lambda text: json.dumps({**json.loads(text), "machine": None}),
         lambda text: text.replace('"alpha"', '"beta"'),
-        lambda text: text.replace('"balanced"', '"balancd"'),
+        lambda text: text.replace('"method": "balanced"', '"method": "balancd"'),
     ],
 )
 def test_a_damaged_grid_is_told_by_name(grid, damage):
     record_grid(grid)
     path = grid.directory / "grid.json"
     path.write_text(damage(path.read_text("utf-8")), encoding="utf-8")
-    for look in (read_grid, read_cells, lambda _: check_grid(grid)):
+    for look in (read_grid, lambda _: together(grid)):
         with pytest.raises(RunDirectoryError, match=f"{path} is not understood"):
             look(grid.directory)
 
 
 def test_a_run_is_done_when_it_is_trained_and_measured_or_has_diverged(grid, tiny):
-    started, measured, wild, new = grid.cells()
+    started, measured, wild, new = grid.runs()
     leave(started, 4)
-    leave(measured, tiny.steps)
+    leave(measured, tiny.training.steps)
     leave(wild, 2, loss=math.inf)
-    path = run_directory.sharpness_path(measured.directory, measured.method)
     assert unfinished(grid) == [started, measured, new]
-    write_sharpness(path, {"expected_sharpness": (0.25, 0.0625)})
+    measure(measured)
     assert unfinished(grid) == [started, new]
-    assert [read_cell(cell).status for cell in grid.cells()] == [
+    assert [read_result(run).status for run in grid.runs()] == [
         *("interrupted", "finished", "diverged", "missing")
     ]
-    assert read_cell(measured).sharpness == {"expected_sharpness": (0.25, 0.0625)}
+    assert read_result(measured).sharpness == {"expected_sharpness": (0.25, 0.0625)}
 
 
-def test_a_test_loss_that_overflows_is_no_divergence(grid, tiny):
+def test_a_run_that_is_not_measured_is_done_with_its_last_checkpoint(grid, tiny):
+    grid = grid._replace(is_measured=False)
+    run = grid.runs()[0]
+    leave(run, tiny.training.steps)
+    # Killed between the last metrics and the last checkpoint.
+    assert run in unfinished(grid)
+    run.paths.checkpoints.mkdir()
+    checkpoint_path(run.paths.checkpoints, tiny.training.steps).touch()
+    assert run not in unfinished(grid)
+
+
+def test_a_test_loss_that_overflows_is_no_divergence(grid):
     # The run goes on, so that one which was cut there must, too.
-    cell = next(grid.cells())
-    leave(cell, 2, test_loss=math.inf)
-    assert read_cell(cell).status == "interrupted"
+    run = grid.runs()[0]
+    leave(run, 2, test_loss=math.inf)
+    assert read_result(run).status == "interrupted"
 
 
 def test_a_damaged_configuration_does_not_cost_the_report(grid, tiny):
-    cell = next(grid.cells())
-    leave(cell, tiny.steps)
-    run_directory.config_path(cell.directory).write_text("{")
-    assert read_cell(cell).status == "finished"
-    assert read_cell(cell).test_images is None
+    run = grid.runs()[0]
+    leave(run, tiny.training.steps)
+    run.paths.config.write_text("{")
+    assert read_result(run).status == "finished"
+    assert read_result(run).test_images is None

@@ -14,13 +14,15 @@ import numpy as np
 import pytest
 
 from heavytail_optax import cli
-from heavytail_optax.experiments.storage.checkpoints import Checkpoints
-from heavytail_optax.experiments.storage.metrics_log import read_metrics
-from heavytail_optax.experiments.storage.run_directory import (
-    checkpoints_path,
-    metrics_path,
-    read_config,
+from heavytail_optax.experiments.settings import replaced
+from heavytail_optax.experiments.storage.checkpoints import (
+    checkpoint_path,
+    restore_latest,
+    save_checkpoint,
 )
+from heavytail_optax.experiments.storage.metrics_log import read_metrics
+from heavytail_optax.experiments.storage.run_config import read_config
+from heavytail_optax.experiments.storage.run_paths import RunPaths
 from heavytail_optax.experiments.training.random_streams import random_streams
 from heavytail_optax.experiments.training.trainer import build_trainer
 
@@ -47,10 +49,13 @@ sys.addaudithook(hook)
 from heavytail_optax.cli import main
 sys.exit(main())
 """
-# A checkpoint in work is in a directory whose name ends thus; in it there are 15 events
-# and more.
-IN_WORK = ".orbax-checkpoint-tmp/"
-ALL = "/checkpoints/"
+# Of a checkpoint in work: it is opened to write, opened to sync, and renamed.
+IN_WORK = ".npz.partial"
+ALL = "/checkpoints"
+
+
+def paths_of(directory):
+    return RunPaths(directory / METHOD / "seed-0")
 
 
 @pytest.fixture(scope="module")
@@ -63,28 +68,27 @@ def whole(tmp_path_factory, tiny_options):
 
 
 def initial_state(directory):
-    settings = read_config(directory)["settings"]
-    shape = (settings.image_size, settings.image_size, 1)
-    return build_trainer(settings, METHOD, shape, 10).init(
+    settings = read_config(paths_of(directory).config)["settings"]
+    shape = (settings.data.image_size, settings.data.image_size, 1)
+    return build_trainer(replaced(settings, method=METHOD), shape, 10).init(
         random_streams(settings.seed)
     )
 
 
-def outcome(directory):
+def result_of(directory):
     """All that a run ends with but the time it took."""
-    rows = read_metrics(metrics_path(directory, METHOD))
-    checkpoints = checkpoints_path(directory, METHOD)
-    with Checkpoints(checkpoints) as saved:
-        state = saved.restore_latest(initial_state(directory))
+    rows = read_metrics(paths_of(directory).metrics)
+    checkpoints = paths_of(directory).checkpoints
+    state = restore_latest(checkpoints, initial_state(directory))
     names = {path.name for path in checkpoints.iterdir()}
     arrays = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
     return names, [row._replace(seconds=0) for row in rows], arrays
 
 
 def assert_same(directory, whole_directory):
-    names, rows, arrays = outcome(directory)
-    expected_names, expected_rows, expected_arrays = outcome(whole_directory)
-    assert names == expected_names == {str(STEPS - 1), str(STEPS)}
+    names, rows, arrays = result_of(directory)
+    expected_names, expected_rows, expected_arrays = result_of(whole_directory)
+    assert names == expected_names == {f"{STEPS - 1}.npz", f"{STEPS}.npz"}
     assert rows == expected_rows and len(rows) == STEPS
     for array, expected in zip(arrays, expected_arrays, strict=True):
         assert array.dtype == expected.dtype
@@ -106,7 +110,7 @@ def run_killed_at_event(number, part, arguments):
 
 def run_killed_after(seconds, directory, arguments):
     """Counted from the first metrics, since the start-up takes most of the time."""
-    log = metrics_path(directory, METHOD)
+    log = paths_of(directory).metrics
     process = subprocess.Popen(
         [sys.executable, "-m", "heavytail_optax", "train", *arguments],
         stdout=subprocess.DEVNULL,
@@ -126,10 +130,11 @@ def test_killed_inside_a_checkpoint_and_at_a_random_moment(
 ):
     directory = tmp_path / "killed"
     start = [*tiny_options, *OPTIONS, "--run-dir", str(directory)]
-    run_killed_at_event(70, IN_WORK, start)
-    left = [path.name for path in checkpoints_path(directory, METHOD).iterdir()]
-    assert sum("orbax-checkpoint-tmp" in name for name in left) == 1
-    before = len(read_metrics(metrics_path(directory, METHOD)))
+    # Of the fourth checkpoint, before it is renamed.
+    run_killed_at_event(12, IN_WORK, start)
+    left = {path.name for path in paths_of(directory).checkpoints.iterdir()}
+    assert left == {"2.npz", "3.npz", "4.npz.partial"}
+    before = len(read_metrics(paths_of(directory).metrics))
     status = run_killed_after(0.1, directory, ["--resume", str(directory)])
     assert status == -signal.SIGKILL
     assert 1 < before < STEPS
@@ -138,11 +143,11 @@ def test_killed_inside_a_checkpoint_and_at_a_random_moment(
 
 
 def test_the_last_bit_of_a_metric_or_of_an_array_is_seen(whole, tmp_path):
-    _, rows, arrays = outcome(whole)
+    _, rows, arrays = result_of(whole)
     directory = tmp_path / "other"
     shutil.copytree(whole, directory)
     assert_same(directory, whole)
-    log = metrics_path(directory, METHOD)
+    log = paths_of(directory).metrics
     text = log.read_text("utf-8")
     loss = rows[3].train_loss
     log.write_text(text.replace(repr(loss), repr(math.nextafter(loss, 9))), "utf-8")
@@ -154,9 +159,10 @@ def test_the_last_bit_of_a_metric_or_of_an_array_is_seen(whole, tmp_path):
     changed = np.nextafter(leaf, np.float32(9))
     leaves = [jnp.asarray(changed if array is leaf else array) for array in arrays]
     state = jax.tree.unflatten(jax.tree.structure(initial_state(directory)), leaves)
-    shutil.rmtree(checkpoints_path(directory, METHOD) / str(STEPS))
-    with Checkpoints(checkpoints_path(directory, METHOD)) as saved:
-        saved.save(STEPS, state)
+    checkpoints = paths_of(directory).checkpoints
+    before = checkpoint_path(checkpoints, STEPS).read_bytes()
+    save_checkpoint(checkpoints, STEPS, state)
+    assert checkpoint_path(checkpoints, STEPS).read_bytes() != before
     with pytest.raises(AssertionError):
         assert_same(directory, whole)
 
@@ -172,12 +178,11 @@ def test_killed_again_and_again(whole, tmp_path, tiny_options, seed, monkeypatch
     for _ in range(5):
         if draw.random() < 0.5:
             # Within one of the next checkpoints.
-            run_killed_at_event(draw.randrange(1, 60), ALL, arguments)
+            run_killed_at_event(draw.randrange(1, 40), ALL, arguments)
         else:
             run_killed_after(draw.uniform(0, 0.3), directory, arguments)
-        if not directory.joinpath("config.json").exists():
-            continue
-        arguments = ["--resume", str(directory)]
+        if directory.joinpath("grid.json").exists():
+            arguments = ["--resume", str(directory)]
     command = [sys.executable, "-m", "heavytail_optax", "train", *arguments]
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
     assert_same(directory, whole)

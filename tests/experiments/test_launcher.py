@@ -1,127 +1,112 @@
-"""Jobs by submitit, with stand-ins for those that train: see test_launched_runs.py."""
+"""Workers by submitit: with stand-ins for their work, and (slow) at real work."""
 
-import dataclasses
+import csv
 import functools
 import io
 import json
-import operator
 import os
 import pathlib
 import signal
 import stat
+import subprocess
+import sys
+import time
 
 import pytest
 from rich.console import Console
 
-from heavytail_optax.experiments.errors import JobError
-from heavytail_optax.experiments.runs import launcher
-from heavytail_optax.experiments.runs.cell_job import CellJob
-from heavytail_optax.experiments.runs.grid import new_grid
-from heavytail_optax.experiments.runs.job_options import (
+from heavytail_optax import cli
+from heavytail_optax.experiments.runs import submitit_workers, worker
+from heavytail_optax.experiments.runs.grid import Grid, variants_of
+from heavytail_optax.experiments.runs.submitit_workers import (
     JobOptions,
     LauncherError,
+    Worker,
     find_cluster,
+    launch,
 )
-from heavytail_optax.experiments.runs.job_queues import LocalQueue, SlurmQueue
-from heavytail_optax.experiments.runs.machine import THIS_MACHINE
-from heavytail_optax.experiments.storage.run_lock import RunBusyError
+from heavytail_optax.experiments.runs.worker import Work
+from heavytail_optax.experiments.storage.metrics_log import read_metrics
+from heavytail_optax.experiments.storage.run_lock import RunLock
+from heavytail_optax.experiments.storage.run_paths import RunPaths, holder_path
 from heavytail_optax.experiments.terminal.session import open_session
 
 PRESET = "corrupted-digits-short"
 
 
-@dataclasses.dataclass(frozen=True)
 class StandIn:
-    """Takes the place of a `CellJob` here; at the other end it is a plain function."""
+    """Takes the place of a `Worker` here; at the other end it is lines of Python.
 
-    directory: pathlib.Path
-    function: functools.partial
+    What they leave in `problems` is returned.
+    """
+
+    def __init__(self, program):
+        lines = f"import os, signal, sys, time\nproblems = {{}}\n{program}"
+        self.code = (
+            f"(lambda found: (exec({lines!r}, found), found['problems'])[1])({{}})"
+        )
 
     def __reduce__(self):
-        return functools.partial, (self.function.func, *self.function.args)
-
-
-def returns(*result):
-    return functools.partial(operator.add, (), result)
-
-
-def does(program):
-    """Carries out lines of Python."""
-    return functools.partial(exec, f"import os, signal, sys, time\n{program}")
+        return functools.partial, (eval, self.code)
 
 
 @pytest.fixture
 def grid(tmp_path, tiny):
-    settings = dataclasses.replace(
-        tiny, methods=("sgd", "balanced", "shared"), sharpness_samples=20
-    )
-    return new_grid(tmp_path / "grid", PRESET, settings, 1)
+    variants = variants_of(tiny, ("sgd", "balanced", "shared"))
+    return Grid(tmp_path / "grid", PRESET, variants, (0,), is_measured=True)
 
 
 @pytest.fixture
 def launched(grid, monkeypatch):
-    """Launches stand-ins for the cells; returns those left, and what was shown."""
+    """Launches stand-ins; returns their problems, and what was shown."""
 
-    def run(functions, cluster="local", **options):
-        cells = list(grid.cells())[: len(functions)]
-        standins = {
-            cell: StandIn(cell.directory, function)
-            for cell, function in zip(cells, functions, strict=True)
-        }
-        monkeypatch.setattr(launcher, "_job", lambda cell, *_: standins[cell])
+    def launched(program, cluster="local", **options):
+        stand_in = StandIn(program)
+        monkeypatch.setattr(submitit_workers, "Worker", lambda *_: stand_in)
         file = io.StringIO()
         with open_session(Console(file=file, width=200), 6) as session:
-            left = launcher.launch(
-                grid, cells, "", session, THIS_MACHINE, JobOptions(**options), cluster
-            )
-        return left, file.getvalue()
+            problems = launch(grid, "", session, JobOptions(**options), cluster)
+        return problems, file.getvalue()
 
-    return run
+    return launched
 
 
-def test_what_jobs_come_to_is_told(launched, grid):
-    functions = [
-        returns("failed", "No data."),
-        does("os.kill(os.getpid(), 9)"),
-        returns("busy", "Held."),
-    ]
-    left, output = launched(functions, jobs_at_once=3)
-    first, second, third = grid.cells()
-    found = {each.cell: each for each in left}
-    log = grid.directory / "submitit"
-    assert found[first].problem.startswith(f"No data. Log: {log}")
-    assert found[second].problem.startswith("It was killed, or could not start. Log: ")
-    assert found[third].is_busy and not found[first].is_busy
-    assert f"{third.label}: another process is at work on it" in output
-    assert f"{first.label} failed: No data." in output
-    for each in (found[first], found[second]):
-        assert pathlib.Path(each.problem.partition("Log: ")[2]).exists()
-
-
-def test_no_more_jobs_at_once_than_asked_for(launched, tmp_path):
-    # Each counts those at work with it.
-    program = (
-        f"os.chdir({str(tmp_path)!r}); mine = f'at-work-{{os.getpid()}}'; "
-        "open(mine, 'w').close(); time.sleep(0.3); "
-        "seen = sum(name.startswith('at-work') for name in os.listdir()); "
-        "open('seen', 'a').write(f'{seen}\\n'); os.remove(mine); os._exit(0)"
+def one_of(place, first, others):
+    """Lines of Python, other ones in the worker that comes to them first."""
+    indented = [text.replace("\n", "\n    ") for text in (first, others)]
+    return (
+        f"try:\n    os.mkdir({str(place)!r})\nexcept FileExistsError:\n    {indented[1]}"
+        f"\nelse:\n    {indented[0]}"
     )
-    for jobs_at_once in (1, 2):
-        launched([does(program)] * 3, jobs_at_once=jobs_at_once)
-        seen = [int(line) for line in (tmp_path / "seen").read_text().split()]
-        assert len(seen) == 3 and max(seen) <= jobs_at_once
-        (tmp_path / "seen").unlink()
 
 
-def test_jobs_at_the_same_time_have_gpus_of_their_own(tmp_path):
-    queue = LocalQueue(tmp_path, JobOptions(jobs_at_once=2, gpus_per_job=2))
-    look = functools.partial(eval, "__import__('os').environ['CUDA_VISIBLE_DEVICES']")
-    jobs = queue.submit([StandIn(tmp_path, look)] * 2)
-    assert [job.result() for job in jobs] == ["0,1", "2,3"]
+def test_what_workers_come_to_is_told(launched, grid, tmp_path):
+    fails, dies = "problems['sgd, seed 0'] = 'No data.'", "os.kill(os.getpid(), 9)"
+    problems, output = launched(one_of(tmp_path / "first", fails, dies), jobs_at_once=2)
+    assert problems.pop("sgd, seed 0") == "No data."
+    ((job, problem),) = problems.items()
+    assert job.startswith("job ")
+    log = pathlib.Path(problem.partition("Log: ")[2])
+    assert log.exists() and log.parent == grid.directory / "submitit"
+    assert "sgd, seed 0: No data." in output and f"{job}: {problem}" in output
 
 
-def test_ctrl_c_stops_local_jobs(launched, tmp_path):
-    # One handles the signal as a `CellJob` does; the other one is where Ctrl-C comes.
+@pytest.mark.parametrize(("jobs_at_once", "expected"), [(2, 2), (9, 3)])
+def test_there_are_no_more_workers_than_asked_for_or_than_runs(
+    launched, tmp_path, jobs_at_once, expected
+):
+    program = f"open(os.path.join({str(tmp_path)!r}, f'at-{{os.getpid()}}'), 'w')"
+    assert launched(program, jobs_at_once=jobs_at_once)[0] == {}
+    assert len(list(tmp_path.glob("at-*"))) == expected
+
+
+def test_workers_of_a_host_have_gpus_of_their_own(launched):
+    program = "name = os.environ['CUDA_VISIBLE_DEVICES']; problems[name] = ''"
+    assert set(launched(program, jobs_at_once=2, gpus_per_job=2)[0]) == {"0,1", "2,3"}
+
+
+def test_ctrl_c_stops_local_workers(launched, tmp_path):
+    # One handles the signal as a `Worker` does; the other one is where Ctrl-C comes.
     started, ended = tmp_path / "started", tmp_path / "ended"
     long = (
         "def stop(*_):\n"
@@ -133,8 +118,8 @@ def test_ctrl_c_stops_local_jobs(launched, tmp_path):
         f"while not os.path.exists({str(started)!r}): time.sleep(0.1)\n"
         f"os.kill({os.getpid()}, signal.SIGINT); os._exit(0)"
     )
-    _, output = launched([does(long), does(press)], jobs_at_once=2)
-    assert "The jobs have stopped; what they did is kept." in output
+    _, output = launched(one_of(tmp_path / "first", long, press), jobs_at_once=2)
+    assert "The jobs have stopped" in output
     assert ended.exists()
 
 
@@ -178,54 +163,39 @@ exec "$@"
     return folder
 
 
-def test_slurm_is_asked_for_what_the_options_say(launched, grid, slurm):
-    options = {"jobs_at_once": 3, "job_minutes": 90, "partition": "short"}
+def test_slurm_is_asked_for_what_the_options_say(launched, slurm, tmp_path):
+    options = {"jobs_at_once": 2, "job_minutes": 90, "partition": "short"}
     options |= {"gpus_per_job": 2, "cpus_per_job": 5}
-    left, _ = launched(
-        [returns("finished", ""), returns("failed", "No data.")], "slurm", **options
-    )
-    (failed,) = left
-    assert failed.problem.startswith("No data. Log: ")
+    fails = "problems['sgd, seed 0'] = 'No data.'"
+    program = one_of(tmp_path / "first", fails, "pass")
+    problems, _ = launched(program, "slurm", **options)
+    assert problems == {"sgd, seed 0": "No data."}
     script = (slurm / "batch.sh").read_text("utf-8")
     for line in (
         *("--time=90", "--partition=short", "--gpus-per-node=2", "--cpus-per-task=5"),
-        *("--array=0-1%2", "--ntasks-per-node=1", "--nodes=1", "--job-name=heavytail"),
+        *("--ntasks-per-node=1", "--nodes=1", "--job-name=heavytail"),
         "--signal=USR2@90",
     ):
         assert f"#SBATCH {line}\n" in script
-    ids = json.loads((grid.directory / "submitit" / "jobs.json").read_text("utf-8"))
-    assert ids == {"sgd/seed-0": "7_0", "balanced/seed-0": "7_1"}
+    assert "#SBATCH --array=0-1" in script
 
 
-def test_jobs_that_slurm_still_has_are_not_submitted_again(grid, tmp_path, slurm):
-    queue = SlurmQueue(tmp_path, JobOptions())
-    jobs = [StandIn(cell.directory, returns("finished", "")) for cell in grid.cells()]
-    assert queue.earlier(jobs) == {}
-    names = ["/".join(job.directory.parts[-2:]) for job in jobs]
-    ids = {names[0]: "7_0", names[1]: "7_1", names[2]: "6_0"}
-    (tmp_path / "jobs.json").write_text(json.dumps(ids))
-    states = slurm / "states"
-    states.write_text(states.read_text() + "6_0|CANCELLED by 0|\n")
-    earlier = queue.earlier(jobs)
-    assert {place: job.job_id for place, job in earlier.items()} == {0: "7_0", 1: "7_1"}
-    assert [queue.is_at_work(job) for job in earlier.values()] == [False, True]
-    assert queue.stop(list(earlier.values())).endswith("scancel 7")
-    (tmp_path / "jobs.json").write_text("{")
-    assert queue.earlier(jobs) == {}
+def test_ctrl_c_leaves_the_jobs_to_slurm(launched, slurm):
+    press = f"os.kill({os.getpid()}, signal.SIGINT); time.sleep(3)"
+    _, output = launched(press, "slurm", jobs_at_once=2)
+    assert "scancel 7" in output
 
 
 def test_what_slurm_says_against_the_jobs_is_told(launched, slurm):
     (slurm / "refusal").touch()
-    with pytest.raises(
-        LauncherError, match="SLURM does not take the jobs: invalid par"
-    ):
-        launched([returns("finished", "")], "slurm")
+    with pytest.raises(LauncherError, match="invalid partition"):
+        launched("pass", "slurm")
 
 
 def test_submitit_and_slurm_are_looked_for_first(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert find_cluster(None) == find_cluster("local") == "local"
-    with pytest.raises(LauncherError, match="The `cluster` option is slurm, but"):
+    with pytest.raises(LauncherError, match="`cluster` option is slurm"):
         find_cluster("slurm")
     make_script(tmp_path / "srun", "")
     assert find_cluster(None) == find_cluster("slurm") == "slurm"
@@ -234,59 +204,162 @@ def test_submitit_and_slurm_are_looked_for_first(monkeypatch, tmp_path):
         find_cluster("local")
 
 
-@pytest.fixture
-def job(tmp_path, tiny):
-    values = dataclasses.asdict(dataclasses.replace(tiny, methods=("sgd",)))
-    return CellJob(tmp_path / "cell", PRESET, values, "", THIS_MACHINE, "local")
-
-
-def call_with(monkeypatch, job, action):
-    """What a job returns, and how often the signal reached submitit."""
-    reached = []
-    monkeypatch.setattr(CellJob, "_run", lambda self, should_stop: action(should_stop))
-    before = signal.signal(signal.SIGUSR2, lambda *_: reached.append(1))
-    try:
-        return job(), len(reached)
-    finally:
-        signal.signal(signal.SIGUSR2, before)
-
-
-def stops_at(number, status):
-    def action(should_stop):
-        assert not should_stop()
-        signal.raise_signal(number)
-        assert should_stop()
-        return status
-
-    return action
-
-
-def test_the_signal_ahead_of_the_limit_goes_on_to_submitit_when_all_is_saved(
-    monkeypatch, job
+@pytest.mark.parametrize(
+    ("number", "cluster", "is_done", "expected"),
+    [
+        # The signal ahead of the limit goes on to submitit when all is saved.
+        (signal.SIGUSR2, "local", False, [signal.SIGUSR2]),
+        (signal.SIGUSR2, "slurm", False, [signal.SIGUSR2]),
+        # If nothing is left to do, the job need not come again.
+        (signal.SIGUSR2, "local", True, []),
+        # Ctrl-C where the workers are watched.
+        (signal.SIGTERM, "local", False, []),
+        # On SLURM this announces a preemption, which submitit sees to.
+        (signal.SIGTERM, "slurm", False, [signal.SIGTERM]),
+    ],
+)
+def test_signals_come_to_whom_they_are_for(
+    grid, monkeypatch, number, cluster, is_done, expected
 ):
-    stop = stops_at(signal.SIGUSR2, "interrupted")
-    assert call_with(monkeypatch, job, stop) == (("interrupted", ""), 1)
-    # If nothing is left to do, the job need not come again.
-    stop = stops_at(signal.SIGUSR2, "finished")
-    assert call_with(monkeypatch, job, stop) == (("finished", ""), 0)
-    # Ctrl-C where the grid is watched.
-    stop = stops_at(signal.SIGTERM, "interrupted")
-    assert call_with(monkeypatch, job, stop) == (("interrupted", ""), 0)
+    run = grid.runs()[0]
+    reached = []
+
+    def work(grid, command, session, load, options):
+        assert not session.stop.is_set()
+        signal.raise_signal(number)
+        assert session.stop.is_set() == (number not in reached)
+        result = worker.read_result(run)._replace(
+            status="diverged" if is_done else "missing"
+        )
+        return Work({run: result}, {run: "No data."}, [])
+
+    monkeypatch.setattr(worker, "work", work)
+    before = {
+        each: signal.signal(each, lambda number, _: reached.append(number))
+        for each in (signal.SIGUSR2, signal.SIGTERM)
+    }
+    try:
+        job = Worker(grid, "", cluster)
+        assert job() == {run.label: "No data."}
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+    assert reached == expected
     again = job.checkpoint()
     assert again.function is job and again.args == ()
 
 
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (RunBusyError("Held."), ("busy", "Held.")),
-        (JobError("No data."), ("failed", "No data.")),
-        (MemoryError("all\nof it"), ("failed", "MemoryError: all")),
-    ],
-)
-def test_a_job_returns_its_error_in_words(monkeypatch, job, error, expected, capsys):
-    def fail(should_stop):
-        raise error
+@pytest.fixture(scope="module")
+def options(tiny_options):
+    small = ["--large-batch-size", "20", "--sharpness-samples", "20", "--seeds", "1"]
+    return ["reproduce", *tiny_options, *small, "--methods", "sgd", "balanced"]
 
-    assert call_with(monkeypatch, job, fail) == (expected, 0)
-    assert str(error) in capsys.readouterr().err
+
+def rows_of(directory):
+    """runs.csv but for the times."""
+    with (directory / "runs.csv").open(encoding="utf-8") as file:
+        return [{**row, "seconds": ""} for row in csv.DictReader(file)]
+
+
+def submitted(directory, *more):
+    return ["--launcher", "submitit", "--cluster", "local", *more] + [
+        *("--directory", str(directory))
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs_at_once", ["1", "2"])
+def test_workers_come_to_the_same_numbers(tmp_path, options, jobs_at_once):
+    assert cli.main([*options, "--directory", str(tmp_path / "here")]) == 0
+    more = submitted(tmp_path / "grid", "--jobs-at-once", jobs_at_once)
+    assert cli.main([*options, *more]) == 0
+    assert rows_of(tmp_path / "grid") == rows_of(tmp_path / "here")
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_is_told_and_others_are_not_touched(tmp_path, options, capsys):
+    directory = tmp_path / "grid"
+    assert cli.main([*options, "--directory", str(directory), "--seeds", "2"]) == 0
+    (directory / "sgd/seed-1/measurements.json").unlink()
+    # The place of a new method is taken by a file.
+    (directory / "shared").touch()
+    more = ["--methods", "sgd", "shared"]
+    assert cli.main([*options[:-3], *more, *submitted(directory)]) == 1
+    output = " ".join(capsys.readouterr().out.split())
+    assert "shared (Our 2), seed 0: The run directory" in output
+    # It is of another seed than those asked for.
+    assert not (directory / "sgd/seed-1/measurements.json").exists()
+
+
+def long_run(tmp_path, options):
+    """A command whose two runs take a while; its process, and their directories."""
+    directory = tmp_path / "grid"
+    long = ["--steps", "150", *submitted(directory, "--jobs-at-once", "2")]
+    arguments = [*options, *long]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "heavytail_optax", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    runs = [directory / method / "seed-0" for method in ("sgd", "balanced")]
+    deadline = time.monotonic() + 400
+    logs = [RunPaths(run).metrics for run in runs]
+    while time.monotonic() < deadline and not all(read_metrics(log) for log in logs):
+        time.sleep(0.05)
+    return arguments, process, runs
+
+
+@pytest.fixture(scope="module")
+def finished_long(tmp_path_factory, options):
+    directory = tmp_path_factory.mktemp("grids") / "long"
+    arguments = [*options, "--steps", "150", "--directory", str(directory)]
+    assert cli.main(arguments) == 0
+    return rows_of(directory)
+
+
+def process_at(run):
+    return json.loads(holder_path(run).read_text("utf-8"))["pid"]
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_told_and_the_same_command_goes_on(
+    finished_long, tmp_path, options
+):
+    arguments, process, runs = long_run(tmp_path, options)
+    os.kill(process_at(runs[1]), signal.SIGKILL)
+    output, _ = process.communicate(timeout=400)
+    assert "It was killed, or could not start." in output
+    # The other worker may have come in time to take its run.
+    assert process.returncode in (0, 1)
+    assert cli.main(arguments) == 0
+    assert rows_of(tmp_path / "grid") == finished_long
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_is_done(finished_long, tmp_path, options):
+    arguments, process, runs = long_run(tmp_path, options)
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=400)
+    assert process.returncode == 130
+    assert "The jobs have stopped" in output and "Traceback" not in output
+    for run in runs:
+        with RunLock(run):
+            pass
+    assert cli.main(arguments) == 0
+    assert rows_of(tmp_path / "grid") == finished_long
+
+
+@pytest.mark.slow
+def test_a_worker_at_its_time_limit_saves_and_comes_again(
+    finished_long, tmp_path, options
+):
+    _, process, runs = long_run(tmp_path, options)
+    for run in runs:
+        os.kill(process_at(run), signal.SIGUSR2)
+    output, _ = process.communicate(timeout=400)
+    assert process.returncode == 0, output
+    logs = "".join(p.read_text() for p in (tmp_path / "grid/submitit").glob("*.out"))
+    assert logs.count("Requeued job") == 2
+    assert rows_of(tmp_path / "grid") == finished_long

@@ -3,11 +3,15 @@ import pytest
 
 from heavytail_optax import cli
 from heavytail_optax.experiments.devices.parallel import DevicesError
-from heavytail_optax.experiments.runs.machine import THIS_MACHINE, Machine, run_options
+from heavytail_optax.experiments.runs.options import (
+    THIS_MACHINE,
+    Machine,
+    find_devices,
+)
 
 
 def test_one_device_is_the_default():
-    options = run_options(THIS_MACHINE)
+    options = find_devices(THIS_MACHINE)
     assert options.mesh is None
     assert options.writes and not options.tensorboard
 
@@ -15,17 +19,17 @@ def test_one_device_is_the_default():
 def test_several_processes_use_all_devices(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     monkeypatch.setattr(jax, "process_index", lambda: 1)
-    options = run_options(THIS_MACHINE)
+    options = find_devices(THIS_MACHINE)
     assert options.mesh.size == len(jax.devices())
     assert not options.writes
     with pytest.raises(DevicesError, match="must be all where there are several"):
-        run_options(Machine(devices=1))
+        find_devices(Machine(devices=1))
 
 
 def test_devices_asked_for():
-    assert run_options(Machine(devices=1)).mesh is None
-    assert run_options(Machine(devices=8)).mesh.size == 8
-    assert run_options(Machine(devices="all")).mesh.size == 8
+    assert find_devices(Machine(devices=1)).mesh is None
+    assert find_devices(Machine(devices=8)).mesh.size == 8
+    assert find_devices(Machine(devices="all")).mesh.size == 8
 
 
 @pytest.mark.parametrize("devices", ["0", "-1", "9"])
@@ -35,11 +39,9 @@ def test_devices_that_are_not_there_are_refused_before_work_starts(
 ):
     monkeypatch.chdir(tmp_path)
     assert cli.main([command, "--devices", devices]) == 1
-    expected = (
-        "The `devices` option must be all or an integer from 1 to 8: JAX sees 8 CPU "
-        f"devices. Got {devices} instead."
-    )
-    assert expected in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "`devices`" in error
+    assert "from 1 to 8" in error and f"Got {devices} instead" in error
     if command == "train":
         assert not list(tmp_path.iterdir())
 

@@ -1,4 +1,3 @@
-import dataclasses
 import math
 
 import jax
@@ -6,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from heavytail_optax.experiments.configuration.measure_names import (
+from heavytail_optax.experiments.data import Split
+from heavytail_optax.experiments.devices.parallel import data_mesh, replicate
+from heavytail_optax.experiments.measure_names import (
     MEASURE_NAMES,
     SCALARS,
     SUMMARIES,
 )
-from heavytail_optax.experiments.data import Split
-from heavytail_optax.experiments.devices.parallel import data_mesh, replicate
 from heavytail_optax.experiments.measures import MEASURES, Outcome, Problem, new_problem
 from heavytail_optax.experiments.measures.record import (
     Measured,
@@ -21,7 +20,8 @@ from heavytail_optax.experiments.measures.record import (
     write_record,
 )
 from heavytail_optax.experiments.measures.search import Search
-from heavytail_optax.experiments.models.networks import build_model
+from heavytail_optax.experiments.models.networks import build_network
+from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.training.evaluation import evaluate
 from heavytail_optax.experiments.training.random_streams import random_streams
 
@@ -81,7 +81,7 @@ def test_curvature_of_a_bowl(tiny):
     share = np.trapezoid(density["density"], density["eigenvalue"])
     assert share == pytest.approx(1.0, rel=1e-3)
     lines = measured("line", tiny).curves
-    reach = 2 * tiny.max_norm
+    reach = 2 * tiny.method.max_norm
     t = np.linspace(-reach, reach, 41)
     assert lines["line_eigenvector"]["coefficient"] == pytest.approx(t, rel=1e-6)
     expected = 4 * t**2
@@ -106,16 +106,16 @@ def test_a_search_that_hits_its_bound_says_so(tiny, error, remark):
 
 def test_escape_says_when_descent_is_no_good(tiny):
     search = {"paths": 2, "jumps": 1}
-    calm = dataclasses.replace(tiny, learning_rate=0.1)
+    calm = replaced(tiny, learning_rate=0.1)
     found = measured("escape", calm, **search)
     # A bowl has no way out. The error of a share of none is that of Wilson's interval.
     share, error = found.scalars["escape_isotropic"]
     assert share == 0.0 and error == pytest.approx(1 / 4 / 1.5)
     assert found.curves["escape_eigenvector"]["jumps"] == [1]
     assert found.remark == ""
-    slow = dataclasses.replace(tiny, learning_rate=1e-4)
+    slow = replaced(tiny, learning_rate=1e-4)
     assert "has not come to its end" in measured("escape", slow, **search).remark
-    wild = dataclasses.replace(tiny, learning_rate=0.3)
+    wild = replaced(tiny, learning_rate=0.3)
     assert "8, is above 2 / learning rate = 6.67" in (
         measured("escape", wild, **search).remark
     )
@@ -125,7 +125,7 @@ def test_a_descent_that_diverges_is_a_remark(tiny):
     def no_minimum(params, split):
         return quadratic(params - 1.0, split)
 
-    wild = dataclasses.replace(tiny, learning_rate=30.0)
+    wild = replaced(tiny, learning_rate=30.0)
     found = measured("escape", wild, loss=no_minimum, paths=1, jumps=1)
     assert all(math.isnan(value) for value, _ in found.scalars.values())
     assert found.remark == "descent at the learning rate of the run diverges"
@@ -135,7 +135,9 @@ def test_losses_are_those_of_the_evaluation_on_any_number_of_devices(
     tiny, tiny_dataset
 ):
     train = tiny_dataset.train
-    predict, init = build_model(tiny, train.images.shape[1:], 10)
+    predict, init = build_network(
+        tiny.model, train.images.shape[1:], 10, tiny.data.pixel_range
+    )
     params = jax.jit(init)(random_streams(0).weights)
     loss, accuracy = jax.jit(lambda params: evaluate(predict, params, train))(params)
     gradients = []
@@ -158,14 +160,14 @@ def test_losses_are_those_of_the_evaluation_on_any_number_of_devices(
 
 def test_runs_of_other_seeds_share_what_is_compiled(tiny, tiny_dataset):
     train = tiny_dataset.train
-    other = dataclasses.replace(tiny, seed=5, methods=("balanced",))
+    other = replaced(tiny, seed=5, method="balanced")
     one, two = (new_problem(each, None, train, 10) for each in (tiny, other))
     assert one.loss == two.loss and one.error == two.error
     assert (jax.random.key_data(one.key) != jax.random.key_data(two.key)).any()
 
 
 def test_a_record_comes_back_and_damage_counts_as_nothing(tmp_path):
-    path = tmp_path / "flatness.json"
+    path = tmp_path / "measurements.json"
     assert read_record(path) == {}
     curve = {"jumps": [1, 2], "loss": [0.5, math.inf]}
     outcome = Outcome({"a": (1e-9, 2.0), "b": (math.nan, None)}, {"c": curve}, "why")
@@ -179,7 +181,13 @@ def test_a_record_comes_back_and_damage_counts_as_nothing(tmp_path):
     assert found.outcome.curves["c"]["jumps"] == [1.0, 2.0]
     assert math.isnan(found.outcome.curves["c"]["loss"][1])
     assert found.outcome.remark == "why"
-    for text in ("", "{", "[1]", '{"trace": 1}', '{"trace": {"scalars": []}}', "null"):
+    whole = path.read_text("utf-8")
+    wrong_error = whole.replace('"standard_error": 2.0', '"standard_error": "x"')
+    assert wrong_error != whole
+    for text in (
+        *("", "{", "[1]", "null", "[" * 9999, whole[:-9], wrong_error),
+        *('{"trace": 1}', '{"trace": {"scalars": []}}'),
+    ):
         path.write_text(text, encoding="utf-8")
         assert read_record(path) == {}
 

@@ -1,6 +1,6 @@
 import dataclasses
 
-from heavytail_optax.experiments.configuration.methods import METHOD_NAMES, METHODS
+from heavytail_optax.experiments.methods import METHOD_NAMES, METHODS
 
 
 def test_the_table_has_every_name_once():

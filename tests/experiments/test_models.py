@@ -1,4 +1,3 @@
-import dataclasses
 import itertools
 
 import jax
@@ -6,14 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from heavytail_optax.experiments.models.networks import build_model
+from heavytail_optax.experiments.models.networks import build_network
+from heavytail_optax.experiments.settings import replaced
 
 LENET_SHAPE, VGG_SHAPE = (28, 28, 1), (32, 32, 3)
 
 
 def model_of(tiny, image_shape, num_classes=10, **changes):
-    settings = dataclasses.replace(tiny, **changes)
-    predict, init = build_model(settings, image_shape, num_classes)
+    settings = replaced(tiny, **changes)
+    predict, init = build_network(
+        settings.model, image_shape, num_classes, settings.data.pixel_range
+    )
     return jax.jit(predict), jax.jit(init)
 
 
@@ -173,8 +175,10 @@ def test_native_convolutions_give_the_same_gradient(
     tiny, model, image_shape, monkeypatch
 ):
     width = 0.1 if model == "vgg11" else 1.0
-    settings = dataclasses.replace(tiny, model=model, width=width)
-    predict, init = build_model(settings, image_shape, 10)
+    settings = replaced(tiny, model=model, width=width)
+    predict, init = build_network(
+        settings.model, image_shape, 10, settings.data.pixel_range
+    )
     params = jax.jit(init)(jax.random.key(0))
     images = random_images(3, image_shape)
 

@@ -1,12 +1,11 @@
 """The networks beside the same ones in PyTorch, with the same weights."""
 
-import dataclasses
-
 import jax
 import numpy as np
 import pytest
 
-from heavytail_optax.experiments.models.networks import build_model
+from heavytail_optax.experiments.models.networks import build_network
+from heavytail_optax.experiments.settings import replaced
 
 pytestmark = pytest.mark.slow
 torch = pytest.importorskip("torch")
@@ -44,14 +43,16 @@ def carry_over(params, network):
 def test_logits_are_those_of_pytorch(tiny, model, image_shape, width):
     import torch_networks
 
-    settings = dataclasses.replace(
+    settings = replaced(
         tiny,
         model=model,
         width=width,
         initialisation="fan-out",
         pixel_range="zero-to-one",
     )
-    predict, init = build_model(settings, image_shape, 10)
+    predict, init = build_network(
+        settings.model, image_shape, 10, settings.data.pixel_range
+    )
     params = jax.jit(init)(jax.random.key(0))
     network = torch_networks.build(model, width)
     carry_over(params, network)

@@ -1,7 +1,6 @@
 """Two processes on this machine that save and restore one replicated state."""
 
 import pathlib
-import shutil
 import socket
 import subprocess
 import sys
@@ -42,13 +41,21 @@ def run_both(task, directory):
 
 def test_two_processes_save_and_restore_and_pass_over_damage(tmp_path):
     assert run_both("save", tmp_path) == ["restored 3"] * 2
-    assert {path.name for path in tmp_path.iterdir()} == {"2", "3"}
-    # What a kill and a bad disk may leave.
-    (tmp_path / "4.orbax-checkpoint-tmp").mkdir()
-    shutil.rmtree(tmp_path / "3" / "d")
-    assert run_both("restore", tmp_path) == ["restored 2, notes 1"] * 2
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"2", "3", "damaged-3"}
+    assert names == {"2.npz", "3.npz"}
+    # What a kill and a bad disk may leave.
+    (tmp_path / "4.npz.partial").touch()
+    (tmp_path / "3.npz").write_bytes(b"")
+    # The first process tells it.
+    expected = ["restored 2, notes 1", "restored 2, notes 0"]
+    assert run_both("restore", tmp_path) == expected
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"2.npz", "3.npz", "3.damaged"}
+
+
+def test_what_one_process_cannot_read_or_write_ends_both(tmp_path):
+    run_both("save", tmp_path)
+    assert run_both("refuse", tmp_path) == ["refused"] * 2
 
 
 @pytest.mark.slow

@@ -1,18 +1,19 @@
-import dataclasses
-
 import jax
 import numpy as np
 import optax
 import pytest
 
-from heavytail_optax.experiments.configuration.methods import METHODS
+from heavytail_optax.experiments.methods import METHODS
+from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.training.optimizers import build_optimizer
 
 GRADIENT = {"weight": np.array([30.0, -40.0], np.float32)}
 
 
 def update_of(name, settings, state=None):
-    init, update = build_optimizer(METHODS[name], settings)
+    init, update = build_optimizer(
+        settings.training, replaced(settings, method=name).method
+    )
     state = init(GRADIENT, jax.random.key(0)) if state is None else state
     updates, state = update(GRADIENT, state, GRADIENT, grad_fn=lambda *_: GRADIENT)
     return np.asarray(updates["weight"]), state
@@ -21,25 +22,27 @@ def update_of(name, settings, state=None):
 @pytest.mark.parametrize("name", ["sgd-large-batch", "sgd", "inflated"])
 def test_methods_without_truncation_take_the_whole_step(name, tiny):
     update, _ = update_of(name, tiny)
-    np.testing.assert_allclose(update, -tiny.learning_rate * GRADIENT["weight"])
+    np.testing.assert_allclose(
+        update, -tiny.training.learning_rate * GRADIENT["weight"]
+    )
 
 
 @pytest.mark.parametrize("name", ["sgd-truncated", "independent", "shared", "balanced"])
 def test_the_update_is_cut_after_the_learning_rate(name, tiny):
-    settings = dataclasses.replace(tiny, max_norm=0.5)
+    settings = replaced(tiny, max_norm=0.5)
     update, _ = update_of(name, settings)
     np.testing.assert_allclose(update, [-0.3, 0.4], rtol=1e-6)
-    settings = dataclasses.replace(tiny, max_norm=2.6)  # 0.05 * 50 = 2.5
+    settings = replaced(tiny, max_norm=2.6)  # 0.05 * 50 = 2.5
     update, _ = update_of(name, settings)
-    np.testing.assert_allclose(update, -tiny.learning_rate * GRADIENT["weight"])
+    np.testing.assert_allclose(
+        update, -tiny.training.learning_rate * GRADIENT["weight"]
+    )
 
 
 def test_generated_noise_is_cut_and_ends_with_the_cooldown(tiny):
     name = "truncated-heavy-tailed-sgd"
-    settings = dataclasses.replace(
-        tiny, steps=4, cooldown=0.5, noise_scale=1e3, max_norm=2.6
-    )
-    plain = -tiny.learning_rate * GRADIENT["weight"]
+    settings = replaced(tiny, steps=4, cooldown=0.5, noise_scale=1e3, max_norm=2.6)
+    plain = -tiny.training.learning_rate * GRADIENT["weight"]
     state, norms = None, []
     for step in range(4):
         update, state = update_of(name, settings, state)
@@ -49,7 +52,7 @@ def test_generated_noise_is_cut_and_ends_with_the_cooldown(tiny):
 
 
 def test_no_noise_and_no_truncation_is_sgd(tiny):
-    settings = dataclasses.replace(tiny, noise_scale=0.0, max_norm=1e6)
+    settings = replaced(tiny, noise_scale=0.0, max_norm=1e6)
     expected, _ = update_of("sgd", settings)
     for name in METHODS:
         update, _ = update_of(name, settings)
@@ -58,8 +61,10 @@ def test_no_noise_and_no_truncation_is_sgd(tiny):
 
 def test_sam_takes_the_gradient_uphill(tiny):
     """On x^T H x / 2: the gradient H (x + rho H x / |H x|)."""
-    settings = dataclasses.replace(tiny, sam_radius=0.3)
-    init, update = build_optimizer(METHODS["sam"], settings)
+    settings = replaced(tiny, sam_radius=0.3)
+    init, update = build_optimizer(
+        settings.training, replaced(settings, method="sam").method
+    )
     hessian = np.diag([1.0, 5.0])
     x = np.array([2.0, -1.0])
 
@@ -72,5 +77,5 @@ def test_sam_takes_the_gradient_uphill(tiny):
     slope = hessian @ x
     above = hessian @ (x + 0.3 * slope / np.linalg.norm(slope))
     np.testing.assert_allclose(
-        updates["weight"], -tiny.learning_rate * above, rtol=1e-5
+        updates["weight"], -tiny.training.learning_rate * above, rtol=1e-5
     )

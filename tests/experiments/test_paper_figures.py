@@ -1,6 +1,6 @@
 import pytest
 
-from heavytail_optax.experiments.configuration.methods import METHODS
+from heavytail_optax.experiments.methods import METHODS
 from heavytail_optax.experiments.report.paper_figures import PAPER_FIGURES
 
 # Copied from the paper's tables once more, line by line.

@@ -1,17 +1,17 @@
-import dataclasses
 import subprocess
 import sys
 
 import pytest
 
-from heavytail_optax.experiments.configuration.presets import PRESETS
+from heavytail_optax.experiments.presets import PRESETS
+from heavytail_optax.experiments.settings import flat, replaced
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_number_has_a_source(name):
     preset = PRESETS[name]
     assert preset.name == name
-    fields = {field.name for field in dataclasses.fields(preset.settings)}
+    fields = set(flat(preset.settings))
     assert set(preset.sources) == fields
     known = {"slides", "zhu", "theta", "foret", "izmailov", "ours"}
     assert {source.split(":")[0] for source in preset.sources.values()} <= known
@@ -19,7 +19,7 @@ def test_every_number_has_a_source(name):
 
 def test_a_changed_value_is_the_users():
     preset = PRESETS["corrupted-digits"]
-    changed = dataclasses.replace(preset.settings, alpha=1.9)
+    changed = replaced(preset.settings, alpha=1.9)
     sources = preset.sources_of(changed)
     assert sources["alpha"] == "user"
     assert {**sources, "alpha": "theta"} == preset.sources
@@ -29,8 +29,8 @@ def test_a_changed_value_is_the_users():
     "module",
     [
         "cli",
-        "experiments.configuration.presets",
-        "experiments.configuration.settings",
+        "experiments.presets",
+        "experiments.settings",
         "experiments.commands.train",
     ],
 )

@@ -8,7 +8,7 @@ from markdown_it import MarkdownIt
 from report_examples import BALANCED, GRID, INFLATED, SGD, SHARED, finished, unfinished
 from rich.console import Console
 
-from heavytail_optax.experiments.configuration.methods import METHOD_NAMES
+from heavytail_optax.experiments.methods import METHOD_NAMES
 from heavytail_optax.experiments.report.csv_text import runs_csv, summary_csv
 from heavytail_optax.experiments.report.report import write_report
 from heavytail_optax.experiments.report.rows import build_report

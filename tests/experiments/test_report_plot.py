@@ -3,8 +3,7 @@ import pytest
 from PIL import Image
 from report_examples import BALANCED, GRID, SGD, SHARED, finished, unfinished
 
-from heavytail_optax.experiments.configuration.method_colours import METHOD_COLOURS
-from heavytail_optax.experiments.configuration.methods import METHOD_NAMES
+from heavytail_optax.experiments.methods import METHOD_COLOURS, METHOD_NAMES
 from heavytail_optax.experiments.report.figure import draw_report, plot_report
 from heavytail_optax.experiments.report.points import Point, points_of
 from heavytail_optax.experiments.report.rows import build_report

@@ -1,5 +1,6 @@
 import csv
 import json
+import operator
 import pathlib
 import re
 import shlex
@@ -11,13 +12,15 @@ import sys
 import pytest
 
 from heavytail_optax import cli
-from heavytail_optax.experiments.configuration.methods import METHODS
-from heavytail_optax.experiments.configuration.presets import PRESETS
-from heavytail_optax.experiments.runs import grid_runner
+from heavytail_optax.experiments.methods import METHODS
+from heavytail_optax.experiments.presets import PRESETS
+from heavytail_optax.experiments.runs import worker
 from heavytail_optax.experiments.runs.grid import read_grid
+from heavytail_optax.experiments.runs.result import read_result
+from heavytail_optax.experiments.settings import flat
 from heavytail_optax.experiments.storage.run_lock import RunLock
 
-CELLS = [("sgd", 0), ("balanced", 0), ("sgd", 1), ("balanced", 1)]
+RUNS = [("sgd", 0), ("balanced", 0), ("sgd", 1), ("balanced", 1)]
 
 
 @pytest.fixture(autouse=True)
@@ -52,14 +55,15 @@ def trained(monkeypatch):
     """The runs that have their turn, each with what it then does: by default, nothing."""
     turns = []
 
-    def run_cell(cell, *others):
-        turns.append((cell.method, cell.settings.seed))
+    def carry_out(run, *others):
+        turns.append((run.method, run.settings.seed))
         action = actions.get(turns[-1])
         if action is not None:
-            action(cell, *others)
+            action(run, *others)
+        return read_result(run)
 
     actions = {}
-    monkeypatch.setattr(grid_runner, "run_cell", run_cell)
+    monkeypatch.setattr(worker, "carry_out", carry_out)
     return turns, actions
 
 
@@ -80,9 +84,9 @@ def is_a_suggestion(output, arguments):
 
 def test_grid_leaves_runs_table_and_picture(finished, tiny):
     rows = rows_of(finished)
-    assert {(row["method"], int(row["seed"])) for row in rows} == set(CELLS)
+    assert {(row["method"], int(row["seed"])) for row in rows} == set(RUNS)
     for row in rows:
-        assert row["status"] == "finished" and row["step"] == str(tiny.steps)
+        assert row["status"] == "finished" and row["step"] == str(tiny.training.steps)
         assert (row["test_images"], row["classes"]) == ("1697", "10")
         assert float(row["expected_sharpness"]) > 0
         assert float(row["expected_sharpness_standard_error"]) > 0
@@ -91,7 +95,10 @@ def test_grid_leaves_runs_table_and_picture(finished, tiny):
     picture = finished / "accuracy_against_sharpness.png"
     assert picture.read_bytes()[:4] == b"\x89PNG"
     config = json.loads((finished / "sgd/seed-1/config.json").read_text("utf-8"))
-    assert config["settings"]["seed"] == 1 and config["settings"]["methods"] == ["sgd"]
+    assert (
+        config["settings"]["seed"] == 1
+        and config["settings"]["method"]["method"] == "sgd"
+    )
     assert config["sources"]["batch_size"] == "user"
 
 
@@ -99,10 +106,11 @@ def test_a_killed_grid_goes_on_to_the_same_end(finished, tmp_path, options):
     directory = tmp_path / "killed"
     # Dies between the metrics and the checkpoint of the third run's second chunk.
     program = (
-        "import os, sys; from heavytail_optax.experiments.storage.checkpoints import Checkpoints; "
-        "save = Checkpoints.save; "
-        "Checkpoints.save = lambda self, step, state: save(self, step, state) "
-        "if step < 4 or 'seed-1' not in str(self._directory) "
+        "import os, sys; from heavytail_optax.experiments.runs import train_run as run; "
+        "save = run.save_checkpoint; "
+        "run.save_checkpoint = lambda directory, step, state: "
+        "save(directory, step, state) "
+        "if step < 4 or 'seed-1' not in str(directory) "
         "else os.kill(os.getpid(), 9); "
         "from heavytail_optax.cli import main; sys.exit(main())"
     )
@@ -113,8 +121,8 @@ def test_a_killed_grid_goes_on_to_the_same_end(finished, tmp_path, options):
         check=False,
     )
     assert process.returncode == -signal.SIGKILL
-    assert (directory / "balanced/seed-0/balanced/sharpness.json").exists()
-    assert not (directory / "sgd/seed-1/sgd/sharpness.json").exists()
+    assert (directory / "balanced/seed-0/measurements.json").exists()
+    assert not (directory / "sgd/seed-1/measurements.json").exists()
     assert not (directory / "balanced/seed-1").exists()
     assert cli.main(["reproduce", *options, "--directory", str(directory)]) == 0
     assert rows_of(directory) == rows_of(finished)
@@ -136,7 +144,7 @@ def test_methods_and_seeds_are_added(copied, options, trained, capsys):
     # Those that are not asked for again are still in the report.
     assert cli.main(["reproduce", *options, "--directory", str(copied)]) == 0
     grid = read_grid(copied)
-    assert grid.methods == ("sgd", "sgd-truncated", "balanced")
+    assert tuple(grid.variants) == ("sgd", "sgd-truncated", "balanced")
     assert grid.seeds == (0, 1, 2)
     assert "4 of 9 runs are finished" in capsys.readouterr().out
 
@@ -172,8 +180,8 @@ def test_a_run_that_fails_does_not_cost_the_others(copied, options, trained, cap
     def fail(*_):
         raise RuntimeError("RESOURCE_EXHAUSTED\nof memory")
 
-    for name in ("sgd/seed-0/sgd", "balanced/seed-1/balanced"):
-        (copied / name / "sharpness.json").unlink()
+    for name in ("sgd/seed-0", "balanced/seed-1"):
+        (copied / name / "measurements.json").unlink()
     actions["sgd", 0] = fail
     assert cli.main(["reproduce", *options, "--directory", str(copied)]) == 1
     assert turns == [("sgd", 0), ("balanced", 1)]
@@ -185,23 +193,61 @@ def test_a_run_that_fails_does_not_cost_the_others(copied, options, trained, cap
     assert "Written" in output and "To go on: " in output
 
 
-def test_a_run_of_another_process_is_left_to_it(copied, options, trained, capsys):
+def test_a_run_of_another_process_is_left_to_it(
+    finished, copied, options, trained, capsys
+):
     turns, actions = trained
     held = copied / "balanced" / "seed-0"
-    for name in ("balanced/seed-0/balanced", "sgd/seed-1/sgd"):
-        (copied / name / "sharpness.json").unlink()
+    for name in ("balanced/seed-0", "sgd/seed-1"):
+        (copied / name / "measurements.json").unlink()
 
-    def lock(cell, *_):
-        with RunLock(cell.directory):
+    def lock(run, *_):
+        with RunLock(run.directory):
             pass
 
+    def measure(run, *_):
+        found = run.directory.relative_to(copied)
+        shutil.copy(finished / found / "measurements.json", run.directory)
+
     actions["balanced", 0] = lock
+    actions["sgd", 1] = measure
+    with RunLock(held):
+        assert cli.main(["reproduce", *options, "--directory", str(copied)]) == 0
+    # It is tried again, as it may have been left while the other one was at work.
+    assert turns == [("balanced", 0), ("sgd", 1), ("balanced", 0)]
+    output, error = capsys.readouterr()
+    assert "Other processes are at work on: balanced, seed 0." in output
+    assert error == "" and "To go on" not in output
+    # Beside one that failed it is no excuse.
+    (copied / "sgd/seed-1/measurements.json").unlink()
+    actions["sgd", 1] = lambda *_: operator.truediv(1, 0)
     with RunLock(held):
         assert cli.main(["reproduce", *options, "--directory", str(copied)]) == 1
-    assert turns == [("balanced", 0), ("sgd", 1)]
     output, error = capsys.readouterr()
-    assert "balanced, seed 0: another process is at work on it" in output
-    assert f"balanced, seed 0: The run directory {held} is in use by process" in error
+    assert "ZeroDivisionError" in error and "To go on" in output
+
+
+def test_a_run_that_is_left_in_the_meantime_is_taken(
+    finished, copied, options, trained
+):
+    turns, actions = trained
+    for name in ("balanced/seed-0", "sgd/seed-1"):
+        (copied / name / "measurements.json").unlink()
+    lock = RunLock(copied / "balanced/seed-0").__enter__()
+
+    def measure(run, *_):
+        with RunLock(run.directory):
+            found = run.directory.relative_to(copied)
+            shutil.copy(finished / found / "measurements.json", run.directory)
+
+    def measure_and_release(run, *_):
+        measure(run)
+        lock.__exit__()
+
+    actions.update({("balanced", 0): measure, ("sgd", 1): measure_and_release})
+    assert cli.main(["reproduce", *options, "--directory", str(copied)]) == 0
+    assert turns == [("balanced", 0), ("sgd", 1), ("balanced", 0)]
+    assert rows_of(copied) == rows_of(finished)
 
 
 def test_a_run_that_diverges_has_its_place_in_the_report(tmp_path, options, capsys):
@@ -215,7 +261,7 @@ def test_a_run_that_diverges_has_its_place_in_the_report(tmp_path, options, caps
 
 
 def test_measuring_that_was_stopped_is_done_again(copied, finished, options):
-    path = copied / "sgd" / "seed-1" / "sgd" / "sharpness.json"
+    path = copied / "sgd" / "seed-1" / "measurements.json"
     path.write_text("half of it", encoding="utf-8")
     steps = (path.with_name("metrics.jsonl")).read_bytes()
     assert cli.main(["reproduce", *options, "--directory", str(copied)]) == 0
@@ -258,7 +304,13 @@ def test_help_names_presets_methods_and_settings(tiny, capsys):
     assert cli.main(["reproduce", "--help"]) == 0
     output = capsys.readouterr().out
     own = ("preset", "seeds", "directory", "launcher", "cluster", "jobs_at_once")
-    for name in (*tiny.__dataclass_fields__, *own, "data_dir", "partition"):
+    for name in (
+        *(set(flat(tiny)) - {"method"}),
+        "methods",
+        *own,
+        "data_dir",
+        "partition",
+    ):
         assert re.search(rf"--{name.replace('_', '-')}[ ,]", output)
     for each in (*METHODS.values(), *PRESETS.values()):
         assert each.name in output and each.summary in output

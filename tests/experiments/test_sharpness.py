@@ -1,4 +1,3 @@
-import dataclasses
 import math
 
 import jax
@@ -12,26 +11,24 @@ from heavytail_optax.experiments.measures import (
     pooled,
 )
 from heavytail_optax.experiments.measures.search import Search
-from heavytail_optax.experiments.models.networks import build_model
-from heavytail_optax.experiments.runs.cell import data_loader, run_cell
-from heavytail_optax.experiments.runs.grid import new_grid, read_cell
-from heavytail_optax.experiments.storage.sharpness_file import (
-    read_sharpness,
-    write_sharpness,
-)
+from heavytail_optax.experiments.models.networks import build_network
+from heavytail_optax.experiments.runs.carry_out import cached_loader, carry_out
+from heavytail_optax.experiments.runs.result import read_result
+from heavytail_optax.experiments.runs.run import Run
+from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.training.evaluation import evaluate
 from heavytail_optax.experiments.training.random_streams import random_streams
 
 
 @pytest.fixture(scope="module")
 def settings(tiny):
-    return dataclasses.replace(tiny, methods=("sgd",), sharpness_samples=20)
+    return replaced(tiny, method="sgd", sharpness_samples=20)
 
 
 @pytest.fixture(scope="module")
 def network(settings, tiny_dataset):
     shape = tiny_dataset.train.images.shape[1:]
-    predict, init = build_model(settings, shape, 10)
+    predict, init = build_network(settings.model, shape, 10, settings.data.pixel_range)
     return predict, jax.jit(init)(random_streams(0).weights)
 
 
@@ -71,7 +68,7 @@ def test_it_is_the_mean_change_of_the_training_loss(settings, tiny_dataset, netw
         return np.mean(changes), np.std(changes, ddof=1) / 200**0.5
 
     def measured(**values):
-        asked = dataclasses.replace(settings, sharpness_samples=100, **values)
+        asked = replaced(settings, sharpness_samples=100, **values)
         return measure_expected(asked, params, tiny_dataset.train)
 
     def is_far(one, other):
@@ -100,28 +97,10 @@ def test_it_shows_that_it_is_at_work_and_can_be_stopped(
     assert seen == [(0, 20), (10, 20)] * 2
 
 
-def test_a_loss_that_is_not_finite_has_no_sharpness(
-    settings, tiny_dataset, network, tmp_path
-):
+def test_a_loss_that_is_not_finite_has_no_sharpness(settings, tiny_dataset, network):
     _, params = network
     params = jax.tree.map(lambda x: x * np.float32(np.nan), params)
-    found = measure_expected(settings, params, tiny_dataset.train)
-    assert math.isnan(found[0])
-    path = tmp_path / "sharpness.json"
-    write_sharpness(path, {"expected_sharpness": found})
-    assert "NaN" not in path.read_text("utf-8")
-    assert math.isnan(read_sharpness(path)["expected_sharpness"][0])
-
-
-def test_what_is_written_comes_back_and_damage_counts_as_nothing(tmp_path):
-    path = tmp_path / "sharpness.json"
-    assert read_sharpness(path) == {}
-    sharpness = {"expected_sharpness": (0.1, 1e-17), "other": (2.0, None)}
-    write_sharpness(path, sharpness)
-    assert read_sharpness(path) == sharpness
-    for text in ("", "{", "[1]", '{"a": 1}', '{"a": {"value": "x"}}', "null"):
-        path.write_text(text, encoding="utf-8")
-        assert read_sharpness(path) == {}
+    assert math.isnan(measure_expected(settings, params, tiny_dataset.train)[0])
 
 
 class Recorder:
@@ -145,24 +124,24 @@ class Recorder:
 
 
 def test_a_run_that_was_stopped_while_measured_is_measured_again(settings, tmp_path):
-    grid = new_grid(tmp_path, "corrupted-digits-short", settings, 1)
-    (cell,) = grid.cells()
+    run = Run("sgd", tmp_path / "run", settings, ("expected",))
     first, second, third = Recorder(), Recorder(), Recorder()
 
-    def go(recorder, should_stop):
-        load = data_loader(None)
-        return run_cell(cell, grid.preset, "", recorder, load, should_stop).status
+    def go(recorder, should_stop=lambda: False):
+        load = cached_loader(None)
+        return carry_out(run, "corrupted-digits-short", "", recorder, load, should_stop)
 
-    assert go(first, lambda: first.stops) == "interrupted"
-    assert first.steps[-1] == settings.steps
+    result = go(first, lambda: first.stops)
+    assert result.status == "finished" and not result.is_done
+    assert first.steps[-1] == settings.training.steps
     # The first part is done to its end; the next one is not announced.
     assert [done for *_, done, _ in first.parts] == [0]
-    assert not read_cell(cell).is_done
-    assert go(second, lambda: False) == "finished"
+    assert not read_result(run).is_done
+    assert go(second).is_done
     assert second.steps == []
     parts = [(0, 20), (10, 20), (1, 1)]
     assert second.parts == [("sgd (SB), seed 0", "expected", *part) for part in parts]
-    assert read_cell(cell).is_done
-    before = read_cell(cell)
-    assert go(third, lambda: False) == "finished"
-    assert third.parts == [] and read_cell(cell) == before
+    before = read_result(run)
+    assert before.is_done
+    assert go(third) == before
+    assert third.parts == [] and read_result(run) == before

@@ -1,12 +1,15 @@
 """The study's file of runs and its tables (benchmarks/study.py, study_tables.py)."""
 
+import csv
+import pathlib
+
 import numpy as np
 import pytest
 import study
 import study_tables
 
-from heavytail_optax.experiments.configuration.methods import METHODS
-from heavytail_optax.experiments.runs.cell_result import CellResult
+from heavytail_optax.experiments.methods import METHODS
+from heavytail_optax.experiments.runs.result import RunResult
 
 ACCURACIES = {
     "sgd": [0.68, 0.70, 0.69],
@@ -25,7 +28,7 @@ def result(variant, seed, accuracy, **changes):
         **changes,
     }
     method = study.STUDIES["main"][variant].method
-    return CellResult(method, seed, "finished", 10_000, 10_000, **values)
+    return RunResult(method, seed, "finished", 10_000, 10_000, **values)
 
 
 @pytest.fixture
@@ -51,7 +54,7 @@ def cells(table, variant):
 def test_rows_come_back_as_they_were(runs):
     assert [cell.test_accuracy for cell in runs["sgd"]] == ACCURACIES["sgd"]
     assert runs["sgd"][2].sharpness == {"expected_sharpness": (0.003, 1e-5)}
-    assert runs["gated"][2].outcome == "diverged at step 42"
+    assert runs["gated"][2].how_it_ended == "diverged at step 42"
 
 
 def test_means_and_paired_differences_are_those_of_numpy(runs):
@@ -73,6 +76,22 @@ def test_what_failed_is_named(runs):
     assert "In no mean: gated seed 2 (diverged at step 42)." in table
     assert cells(table, "sgd")[3] == "69.20"  # the paper's
     assert cells(table, "gated")[3] == "-"  # its `independent` inflates in every step
+
+
+def test_the_published_rows_are_those_of_the_study(runs, tmp_path):
+    path = pathlib.Path(__file__).parents[2] / "docs" / "results" / "study_runs.csv"
+    with path.open(newline="") as file:
+        rows = csv.DictReader(file)
+        names = rows.fieldnames
+        published = {(row["variant"], row["seed"]) for row in rows}
+    assert list(study.row_of("main", "sgd", result("sgd", 0, 0.5), 1.0)) == names
+    found = [run for _, run in study.runs(tmp_path, None, 10)]
+    assert published <= {(run.name, str(run.settings.seed)) for run in found}
+    assert len({run.directory for run in found}) == len(found)
+    assert {run.measures for run in found if run.name == "sgd"} == {
+        (*study.FULL, "escape"),
+        study.FULL,
+    }
 
 
 def test_every_variant_is_a_valid_run_in_one_table():

@@ -4,9 +4,11 @@ import math
 import pytest
 from rich.console import Console
 
-from heavytail_optax.experiments.runs.job_figure import plot_training
-from heavytail_optax.experiments.runs.results import MethodResult
-from heavytail_optax.experiments.runs.summary import summary_table, truncated_share
+from heavytail_optax.experiments.report.training_figure import plot_training
+from heavytail_optax.experiments.report.training_table import training_table
+from heavytail_optax.experiments.runs.result import result_of, truncated_share
+from heavytail_optax.experiments.runs.run import Run
+from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.training.trainer import Metrics
 
 HISTORY = tuple(
@@ -26,7 +28,17 @@ HISTORY = tuple(
 )
 
 BAD = HISTORY[-1]._replace(train_loss=math.nan, test_accuracy=0.1)
-DIVERGED = MethodResult("inflated", "diverged", (*HISTORY[:2], BAD), 1023)
+
+
+@pytest.fixture
+def result(tiny, tmp_path):
+    """What a run of 25 steps has come to with these metrics."""
+
+    def result(method, history, seed=0):
+        settings = replaced(tiny, steps=25, method=method, seed=seed)
+        return result_of(Run(method, tmp_path, settings), history, {}, {})
+
+    return result
 
 
 def text_of(table, width):
@@ -36,20 +48,29 @@ def text_of(table, width):
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_table_shows_the_last_metrics(width, tiny):
+def test_table_shows_the_last_metrics(width, result):
     results = [
-        MethodResult("independent", "finished", HISTORY),
-        MethodResult("truncated-heavy-tailed-sgd", "interrupted", ()),
-        DIVERGED,
+        result("independent", HISTORY),
+        result("truncated-heavy-tailed-sgd", ()),
+        result("inflated", (*HISTORY[:2], BAD)),
+        result("sgd", HISTORY[:2]),
     ]
-    text = text_of(summary_table(results, tiny, test_images=400), width)
+    text = text_of(training_table(results, test_images=400), width)
     lines = [" ".join(line.split()) for line in text.splitlines()]
     # sqrt(0.8 * 0.2 / 400) is 2%; two small batches of 10 and a large one of 100.
     assert "independent (Our 1) 90.0 80.0 ± 2.0 0.0800 24.0 120 2.5" in lines
     assert "truncated-heavy-tailed-sgd - - - - 10 -" in lines
-    assert "interrupted" in lines
+    assert "missing" in lines
     assert "inflated (SB+Noise) - - - 24.0 120 2.5" in lines
-    assert "diverged at step 1,023" in lines
+    assert "diverged at step 25" in lines
+    assert "interrupted at step 20" in lines
+
+
+def test_seeds_are_told_apart(result):
+    results = [result("sgd", HISTORY, seed) for seed in (0, 7)]
+    text = text_of(training_table(results, test_images=400), 120)
+    assert "seed 0" in text and "seed 7" in text
+    assert "seed" not in text_of(training_table(results[1:], test_images=400), 120)
 
 
 def test_truncated_share_is_that_of_all_steps():
@@ -59,13 +80,13 @@ def test_truncated_share_is_that_of_all_steps():
 @pytest.mark.parametrize(
     "others",
     [
-        [],
-        [MethodResult("balanced", "interrupted", ())],
-        [DIVERGED],
-        [DIVERGED._replace(history=(BAD,))],
+        {},
+        {"balanced": ()},
+        {"inflated": (*HISTORY[:2], BAD)},
+        {"inflated": (BAD,)},
     ],
 )
-def test_picture_is_drawn_with_what_there_is(tmp_path, tiny, others):
-    results = [MethodResult("sgd", "finished", HISTORY), *others]
+def test_picture_is_drawn_with_what_there_is(tmp_path, tiny, result, others):
+    results = [result("sgd", HISTORY), *(result(*each) for each in others.items())]
     plot_training(tmp_path / "training.png", results, tiny, 400)
     assert (tmp_path / "training.png").read_bytes()[:4] == b"\x89PNG"

@@ -1,4 +1,3 @@
-import dataclasses
 import functools
 import math
 
@@ -8,9 +7,10 @@ import numpy as np
 import optax
 import pytest
 
-from heavytail_optax.experiments.configuration.methods import METHOD_NAMES, METHODS
 from heavytail_optax.experiments.data import Split, load_dataset
-from heavytail_optax.experiments.models.networks import build_model
+from heavytail_optax.experiments.methods import METHOD_NAMES
+from heavytail_optax.experiments.models.networks import build_network
+from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.training.batches import draw_places
 from heavytail_optax.experiments.training.evaluation import evaluate, loss_per_example
 from heavytail_optax.experiments.training.optimizers import build_optimizer
@@ -23,7 +23,7 @@ HEAVY = "truncated-heavy-tailed-sgd"
 
 @functools.cache
 def trainer_of(settings, method):
-    return build_trainer(settings, method, IMAGE_SHAPE, 10)
+    return build_trainer(replaced(settings, method=method), IMAGE_SHAPE, 10)
 
 
 def chunks_of(settings, dataset, method, state=None):
@@ -31,7 +31,7 @@ def chunks_of(settings, dataset, method, state=None):
     trainer = trainer_of(settings, method)
     keys = random_streams(settings.seed)
     state = trainer.init(keys) if state is None else jax.tree.map(jnp.copy, state)
-    for chunk in train(settings, dataset, trainer, state, keys):
+    for chunk in train(settings.training, dataset, trainer, state, keys):
         # The next chunk takes over the memory of the state.
         yield chunk._replace(state=jax.tree.map(jnp.copy, chunk.state))
 
@@ -55,18 +55,24 @@ def assert_equal(ours, theirs):
 
 @pytest.mark.parametrize("method", [HEAVY])
 def test_chunks_are_the_steps_of_a_plain_loop(tiny, tiny_dataset, method):
-    tiny = dataclasses.replace(tiny, steps=5)
+    tiny = replaced(tiny, steps=5)
     keys = random_streams(tiny.seed)
-    predict, init_params = build_model(tiny, IMAGE_SHAPE, 10)
+    predict, init_params = build_network(
+        tiny.model, IMAGE_SHAPE, 10, tiny.data.pixel_range
+    )
     params = init_params(keys.weights)
-    init_optimizer, update = build_optimizer(METHODS[method], tiny)
+    init_optimizer, update = build_optimizer(
+        tiny.training, replaced(tiny, method=method).method
+    )
     opt_state = init_optimizer(params, keys.noise)
 
     split = tiny_dataset.train
 
     @jax.jit
     def take_step(params, opt_state, step):
-        places = draw_places(keys.batches, step, split.labels.size, tiny.batch_size)
+        places = draw_places(
+            keys.batches, step, split.labels.size, tiny.training.batch_size
+        )
         batch = Split(split.images[places], split.labels[places])
         loss, grads = jax.value_and_grad(
             lambda params: loss_per_example(predict, params, batch).mean()
@@ -75,7 +81,7 @@ def test_chunks_are_the_steps_of_a_plain_loop(tiny, tiny_dataset, method):
         return loss, optax.apply_updates(params, updates), opt_state
 
     losses = []
-    for step in range(tiny.steps):
+    for step in range(tiny.training.steps):
         loss, params, opt_state = take_step(params, opt_state, step)
         losses.append(float(loss))
 
@@ -94,7 +100,7 @@ def test_chunks_are_the_steps_of_a_plain_loop(tiny, tiny_dataset, method):
 @pytest.mark.parametrize("method", METHOD_NAMES)
 def test_every_method_takes_its_steps(tiny, tiny_dataset, method):
     *_, last = evaluations_of(tiny, tiny_dataset, method)
-    assert last.metrics.step == tiny.steps
+    assert last.metrics.step == tiny.training.steps
     assert last.non_finite is None
     assert (last.metrics.update_norm > 0) and math.isfinite(last.metrics.batch_loss)
 
@@ -156,21 +162,21 @@ def test_methods_share_initial_weights_and_differ_afterwards(tiny, tiny_dataset)
 
 
 def test_truncated_steps_and_norms_are_reported(tiny, tiny_dataset):
-    settings = dataclasses.replace(tiny, noise_scale=1.0, cooldown=0.0, steps=4)
+    settings = replaced(tiny, noise_scale=1.0, cooldown=0.0, steps=4)
     chunks = evaluations_of(settings, tiny_dataset, HEAVY)
     assert all(chunk.metrics.truncated == 1 for chunk in chunks)
-    assert all(chunk.metrics.update_norm > tiny.max_norm for chunk in chunks)
+    assert all(chunk.metrics.update_norm > tiny.method.max_norm for chunk in chunks)
     trainer = trainer_of(settings, HEAVY)
     moved = jax.tree.map(
         lambda new, old: new - old,
         chunks[-1].state.params,
         trainer.init(random_streams(tiny.seed)).params,
     )
-    assert optax.tree.norm(moved) <= 4 * tiny.max_norm * (1 + 1e-5)
+    assert optax.tree.norm(moved) <= 4 * tiny.method.max_norm * (1 + 1e-5)
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(tiny, tiny_dataset):
-    settings = dataclasses.replace(tiny, learning_rate=1e30)
+    settings = replaced(tiny, learning_rate=1e30)
     *_, last = chunks_of(settings, tiny_dataset, "sgd")
     assert last.metrics.step == last.step == 2
     step, value = last.non_finite
@@ -179,11 +185,9 @@ def test_a_loss_that_is_not_finite_ends_the_run(tiny, tiny_dataset):
 
 
 def test_the_learning_rate_falls_like_a_cosine(tiny, tiny_dataset):
-    settings = dataclasses.replace(
-        tiny, learning_rate_schedule="cosine", steps=4, eval_every=4
-    )
+    settings = replaced(tiny, learning_rate_schedule="cosine", steps=4, eval_every=4)
     (chunk,) = evaluations_of(settings, tiny_dataset, "sgd")
-    constant = dataclasses.replace(settings, learning_rate_schedule="constant")
+    constant = replaced(settings, learning_rate_schedule="constant")
     (other,) = evaluations_of(constant, tiny_dataset, "sgd")
     norms, others = chunk.state.recent.update_norm, other.state.recent.update_norm
     np.testing.assert_allclose(norms[0], others[0], rtol=1e-5)
@@ -192,7 +196,9 @@ def test_the_learning_rate_falls_like_a_cosine(tiny, tiny_dataset):
 
 
 def test_evaluation_is_the_mean_over_all_images(tiny, tiny_dataset):
-    predict, init_params = build_model(tiny, IMAGE_SHAPE, 10)
+    predict, init_params = build_network(
+        tiny.model, IMAGE_SHAPE, 10, tiny.data.pixel_range
+    )
     params = init_params(jax.random.key(0))
     test = tiny_dataset.test
     assert test.labels.size % 256 != 0
@@ -205,7 +211,7 @@ def test_evaluation_is_the_mean_over_all_images(tiny, tiny_dataset):
 
 
 def test_learns_the_digits(tiny):
-    settings = dataclasses.replace(
+    settings = replaced(
         tiny,
         steps=200,
         eval_every=200,
@@ -213,6 +219,6 @@ def test_learns_the_digits(tiny):
         corrupted_examples=0,
         seed=1,
     )
-    dataset = load_dataset(settings, random_streams(settings.seed).labels)
+    dataset = load_dataset(settings.data, random_streams(settings.seed).labels)
     (chunk,) = evaluations_of(settings, dataset, "sgd")
     assert chunk.metrics.train_accuracy > 0.6  # by chance: 0.1

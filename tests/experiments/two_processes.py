@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from heavytail_optax.experiments.storage.checkpoints import Checkpoints
+from heavytail_optax.experiments.errors import JobError
+from heavytail_optax.experiments.storage import checkpoints
 
 
 def main(port, process, task, directory):
@@ -25,24 +26,44 @@ def main(port, process, task, directory):
         return state
 
     make_replicated = jax.jit(make, out_shardings=replicated)
+    if task == "refuse":
+        refuse(directory, make_replicated)
+        return
     notes = []
-    with Checkpoints(directory, notes.append) as checkpoints:
-        if task == "save":
-            for step in range(4):
-                checkpoints.save(step, make_replicated(step))
-        restored = checkpoints.restore_latest(make_replicated(0))
-        step = int(restored["step"])
-        for leaf in jax.tree.leaves(restored):
-            assert leaf.sharding.is_equivalent_to(replicated, leaf.ndim)
-        weight = restored["weight"]
-        assert len(weight.addressable_shards) == 2
-        for shard in weight.addressable_shards:
-            expected = np.arange(1000, dtype=np.float32) * step
-            np.testing.assert_array_equal(shard.data, expected)
-        if task == "restore":
-            checkpoints.save(3, make_replicated(3))
+    if task == "save":
+        for step in range(4):
+            checkpoints.save_checkpoint(directory, step, make_replicated(step))
+    restored = checkpoints.restore_latest(directory, make_replicated(0), notes.append)
+    step = int(restored["step"])
+    for leaf in jax.tree.leaves(restored):
+        assert leaf.sharding.is_equivalent_to(replicated, leaf.ndim)
+    weight = restored["weight"]
+    assert len(weight.addressable_shards) == 2
+    for shard in weight.addressable_shards:
+        expected = np.arange(1000, dtype=np.float32) * step
+        np.testing.assert_array_equal(shard.data, expected)
+    if task == "restore":
+        checkpoints.save_checkpoint(directory, 3, make_replicated(3))
     counted = "" if task == "save" else f", notes {len(notes)}"
     print(f"restored {step}{counted}", flush=True)
+
+
+def refuse(directory, make_replicated):
+    """Where one process fails, both have an error, and none waits for the other."""
+    like = make_replicated(0)
+    other = {**like, "bias": like["step"]} if jax.process_index() == 1 else like
+    for work in (
+        # One process has other settings.
+        lambda: checkpoints.restore_latest(directory, other),
+        # The one that writes cannot.
+        lambda: checkpoints.save_checkpoint(directory / "3.npz", 4, like),
+    ):
+        try:
+            work()
+        except (JobError, OSError):
+            continue
+        raise AssertionError("It was not refused.")
+    print("refused", flush=True)
 
 
 if __name__ == "__main__":

@@ -7,21 +7,26 @@ import pathlib
 import shlex
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from heavytail_optax.experiments.commands.settings_parser import parse
-from heavytail_optax.experiments.configuration.methods import MethodName
-from heavytail_optax.experiments.configuration.setting_rules import check_option
 from heavytail_optax.experiments.errors import JobError
+from heavytail_optax.experiments.methods import MethodName
+from heavytail_optax.experiments.setting_rules import (
+    BETWEEN_0_AND_1,
+    at_least,
+    check_fields,
+)
 from heavytail_optax.experiments.storage.run_directory import claim_next
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from heavytail_optax.experiments.report.diagnosed_runs import DiagnosedRun
-    from heavytail_optax.experiments.runs.grid import Cell
+    from heavytail_optax.experiments.runs.grid import Grid
+    from heavytail_optax.experiments.runs.run import Run
     from heavytail_optax.experiments.terminal.session import Session
 
 _RUNS = pathlib.Path("runs")
@@ -60,23 +65,15 @@ class DiagnoseCommand:
     run_dir: tyro.conf.Positional[pathlib.Path | None] = None
     methods: tuple[MethodName, ...] | None = None
     seeds: tuple[int, ...] | None = None
-    draws: int = 4000
-    batch_size: int | None = None
-    truncated_share: float = 0.01
-    steps: int = 600
+    draws: Annotated[int, at_least(100)] = 4000
+    batch_size: Annotated[int | None, at_least(1)] = None
+    truncated_share: Annotated[float, BETWEEN_0_AND_1] = 0.01
+    steps: Annotated[int, at_least(100)] = 600
     again: bool = False
     data_dir: pathlib.Path | None = None
 
     def __post_init__(self) -> None:
-        check_option("draws", self.draws, at_least=100)
-        check_option("steps", self.steps, at_least=100)
-        if self.batch_size is not None:
-            check_option("batch_size", self.batch_size, at_least=1)
-        if not 0 < self.truncated_share < 1:
-            raise ValueError(
-                "The `truncated_share` option must be a number above 0 and below 1. Got "
-                f"{self.truncated_share!r} instead."
-            )
+        check_fields(self, "option")
         if self.run_dir is None and (self.methods or self.seeds or self.again):
             raise ValueError(
                 "The `methods`, `seeds` and `again` options choose among the runs of a "
@@ -150,7 +147,7 @@ def _description() -> str:
 
 
 def _diagnose(command: DiagnoseCommand, directory: pathlib.Path, typed: str) -> int:
-    # These load JAX, Flax, Orbax and Matplotlib, which takes seconds.
+    # These load JAX, Flax and Matplotlib, which takes seconds.
     from rich.console import Console
 
     from heavytail_optax.experiments.report.diagnosed_runs import diagnosed_runs
@@ -158,18 +155,21 @@ def _diagnose(command: DiagnoseCommand, directory: pathlib.Path, typed: str) -> 
     from heavytail_optax.experiments.terminal.session import open_session
 
     console = Console()
-    cells, skipped = asked_runs(directory, command.methods, command.seeds)
+    grid, runs, skipped = asked_runs(directory, command.methods, command.seeds)
     problems: list[str] = []
     with open_session(
-        console, cells[0].settings.steps, False, "Stopping after these batches."
+        console,
+        runs[0].settings.training.steps,
+        False,
+        "Stopping after these batches.",
     ) as session:
         for line in skipped:
             session.progress.note(f"{line}: skipped")
-        is_complete = _measure_all(command, cells, session, problems)
+        is_complete = _measure_all(command, grid, runs, session, problems)
         stop = session.stop
         # The verdicts take seconds, which Ctrl-C need not cost.
         found = diagnosed_runs(
-            cells, command.draws, command.batch_size, command.truncated_share
+            runs, command.draws, command.batch_size, command.truncated_share
         )
     _show(directory, found, console)
     for problem in problems:
@@ -182,60 +182,61 @@ def _diagnose(command: DiagnoseCommand, directory: pathlib.Path, typed: str) -> 
 
 def _measure_all(
     command: DiagnoseCommand,
-    cells: Sequence["Cell"],
+    grid: "Grid",
+    runs: Sequence["Run"],
     session: "Session",
     problems: list[str],
 ) -> bool:
     """Measures run after run; False if it was stopped before the last was done."""
     from heavytail_optax.experiments.data import DataError
     from heavytail_optax.experiments.measures.noise_record import ask_noise_again
-    from heavytail_optax.experiments.runs.cell import data_loader
+    from heavytail_optax.experiments.runs.carry_out import cached_loader
     from heavytail_optax.experiments.storage.run_lock import RunBusyError, RunLock
 
     progress = session.progress
     # The data are those that the runs of the directory were trained on.
-    load = data_loader(command.data_dir or cells[0].machine.data_dir)
+    load = cached_loader(command.data_dir or grid.machine.data_dir)
     if command.again:
-        for cell in cells:
+        for run in runs:
             # One that another process holds is told of below.
-            with contextlib.suppress(RunBusyError), RunLock(cell.directory):
-                ask_noise_again(_kept_as(command, cell)[1])
-    for number, cell in enumerate(cells):
-        progress.overall(number, len(cells), "")
+            with contextlib.suppress(RunBusyError), RunLock(run.directory):
+                ask_noise_again(_kept_as(command, run)[1])
+    for number, run in enumerate(runs):
+        progress.overall(number, len(runs), "")
         if session.stop.is_set():
             return False
         try:
-            if not _measure(command, cell, load, session):
+            if not _measure(command, run, load, session):
                 return False
         except DataError:  # The others have the same data.
             raise
         except JobError as error:
-            problems.append(f"{cell.label}: {error}")
-    progress.overall(len(cells), len(cells), "")
+            problems.append(f"{run.label}: {error}")
+    progress.overall(len(runs), len(runs), "")
     return True
 
 
-def _measure(command: DiagnoseCommand, cell: "Cell", load, session: "Session") -> bool:
+def _measure(command: DiagnoseCommand, run: "Run", load, session: "Session") -> bool:
     from heavytail_optax.experiments.measures.noise_record import (
         is_noise_measured,
         read_noise,
         write_noise,
     )
+    from heavytail_optax.experiments.runs.carry_out import check_data
     from heavytail_optax.experiments.runs.finished_runs import final_params
-    from heavytail_optax.experiments.runs.job import check_job_data
     from heavytail_optax.experiments.storage.durable_files import set_aside_damaged
     from heavytail_optax.experiments.storage.run_lock import RunLock
 
     progress = session.progress
-    arguments, path = _kept_as(command, cell)
+    arguments, path = _kept_as(command, run)
     if is_noise_measured(path, arguments):
-        progress.note(f"{cell.label}: already measured")
+        progress.note(f"{run.label}: already measured")
         return True
-    with RunLock(cell.directory):
-        dataset = load(cell.settings)
-        check_job_data(cell.directory, dataset, progress)
-        params = final_params(cell, dataset, progress.note)
-        draws = _draw(cell.settings, params, dataset, arguments, cell.label, session)
+    with RunLock(run.directory):
+        dataset = load(run.settings)
+        check_data(run, dataset, progress.note)
+        params = final_params(run, dataset, progress.note)
+        draws = _draw(run.settings, params, dataset, arguments, run.label, session)
         if draws is None:
             return False
         if path.exists() and read_noise(path) is None:
@@ -245,13 +246,12 @@ def _measure(command: DiagnoseCommand, cell: "Cell", load, session: "Session") -
     return True
 
 
-def _kept_as(command: DiagnoseCommand, cell: "Cell") -> tuple[dict, pathlib.Path]:
+def _kept_as(command: DiagnoseCommand, run: "Run") -> tuple[dict, pathlib.Path]:
     """What the noise of a run is measured with, and the file for it."""
     from heavytail_optax.experiments.measures.gradient_noise import noise_arguments
-    from heavytail_optax.experiments.storage.run_directory import noise_path
 
-    arguments = noise_arguments(cell.settings, command.draws, command.batch_size)
-    return arguments, noise_path(cell.directory, cell.method, **arguments)
+    arguments = noise_arguments(run.settings, command.draws, command.batch_size)
+    return arguments, run.paths.noise_of(**arguments)
 
 
 def _draw(settings, params, dataset, arguments, label: str, session: "Session"):
@@ -259,9 +259,8 @@ def _draw(settings, params, dataset, arguments, label: str, session: "Session"):
     from heavytail_optax.experiments.measures.gradient_noise import (
         measure_gradient_noise,
     )
-    from heavytail_optax.experiments.runs.job import check_batch_size
 
-    check_batch_size(arguments["batch_size"], dataset)
+    _check_batch_size(arguments["batch_size"], dataset)
 
     def tick(done: int, total: int) -> bool:
         session.progress.measuring(label, "gradient noise", done, total)
@@ -275,22 +274,32 @@ def _draw(settings, params, dataset, arguments, label: str, session: "Session"):
     return draws
 
 
+def _check_batch_size(batch_size: int, dataset) -> None:
+    """A batch is drawn without replacement."""
+    number = dataset.train.labels.size
+    if batch_size > number:
+        raise JobError(
+            f"The `batch_size` option must be at most {number}, the number of training "
+            f"images. Got {batch_size} instead."
+        )
+
+
 def _diagnose_fresh(command: DiagnoseCommand) -> int:
     from rich.console import Console
 
     from heavytail_optax.experiments.measures.gradient_noise import noise_arguments
     from heavytail_optax.experiments.report.diagnosed_runs import diagnosed_fresh_run
+    from heavytail_optax.experiments.runs.carry_out import cached_loader
     from heavytail_optax.experiments.runs.fresh_run import fresh_settings, train_fresh
-    from heavytail_optax.experiments.runs.job import load_job_data
     from heavytail_optax.experiments.terminal.session import open_session
 
     console = Console()
     settings = fresh_settings(command.steps)
-    dataset = load_job_data(settings, command.data_dir)
+    dataset = cached_loader(command.data_dir)(settings)
     arguments = noise_arguments(settings, command.draws, command.batch_size)
     draws = None
     with open_session(
-        console, settings.steps, False, "Stopping after these steps."
+        console, settings.training.steps, False, "Stopping after these steps."
     ) as session:
 
         def tick(done: int, total: int) -> bool:

@@ -10,20 +10,21 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from heavytail_optax.experiments.commands.settings_parser import parse
-from heavytail_optax.experiments.configuration.measure_names import (
+from heavytail_optax.experiments.errors import JobError
+from heavytail_optax.experiments.measure_names import (
     MEASURE_NAMES,
     SUMMARIES,
     MeasureName,
 )
-from heavytail_optax.experiments.configuration.methods import MethodName
-from heavytail_optax.experiments.configuration.setting_rules import check_names
-from heavytail_optax.experiments.errors import JobError
 from heavytail_optax.experiments.measures.search import Search
+from heavytail_optax.experiments.methods import MethodName
+from heavytail_optax.experiments.setting_rules import check_fields
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from heavytail_optax.experiments.runs.grid import Cell
+    from heavytail_optax.experiments.runs.grid import Grid
+    from heavytail_optax.experiments.runs.run import Run
     from heavytail_optax.experiments.terminal.session import Session
 
 _DEFAULT_SEARCH = Search()
@@ -35,7 +36,7 @@ class FlatnessCommand:
 
     Prints a table with a row a run, and writes it to flatness.csv in the directory, with
     a picture, flatness.png. What is measured is kept at once, with all arguments, in the
-    flatness.json of each run: the same command goes on after Ctrl-C. heavytail report
+    measurements.json of each run: the same command goes on after Ctrl-C. heavytail report
     has the measures of a grid as columns.
 
     Attributes:
@@ -58,7 +59,7 @@ class FlatnessCommand:
     data_dir: pathlib.Path | None = None
 
     def __post_init__(self) -> None:
-        check_names("measures", self.measures, MEASURE_NAMES)
+        check_fields(self, "option")
 
 
 def run(arguments: Sequence[str], program: str) -> int:
@@ -131,23 +132,23 @@ def _description() -> str:
 
 
 def _flatness(command: FlatnessCommand, typed: str) -> int:
-    # These load JAX, Flax, Orbax and Matplotlib, which takes seconds.
+    # These load JAX, Flax and Matplotlib, which takes seconds.
     from rich.console import Console
 
     from heavytail_optax.experiments.runs.finished_runs import asked_runs
     from heavytail_optax.experiments.terminal.session import open_session
 
     console = Console()
-    cells, skipped = asked_runs(command.directory, command.methods, command.seeds)
+    grid, runs, skipped = asked_runs(command.directory, command.methods, command.seeds)
     problems: list[str] = []
     with open_session(
-        console, cells[0].settings.steps, False, "Stopping after this measure."
+        console, runs[0].settings.training.steps, False, "Stopping after this measure."
     ) as session:
         for line in skipped:
             session.progress.note(f"{line}: skipped")
-        is_complete = _measure_all(command, cells, session, problems)
+        is_complete = _measure_all(command, grid, runs, session, problems)
         stop = session.stop
-    _show(command.directory, cells, console)
+    _show(command.directory, runs, console)
     for problem in problems:
         print(problem, file=sys.stderr)
     if not is_complete:
@@ -158,58 +159,61 @@ def _flatness(command: FlatnessCommand, typed: str) -> int:
 
 def _measure_all(
     command: FlatnessCommand,
-    cells: Sequence["Cell"],
+    grid: "Grid",
+    runs: Sequence["Run"],
     session: "Session",
     problems: list[str],
 ) -> bool:
     """Measures run after run; False if it was stopped before the last was done."""
     from heavytail_optax.experiments.data import DataError
     from heavytail_optax.experiments.measures.measuring import ask_again, is_measured
-    from heavytail_optax.experiments.runs.cell import data_loader
+    from heavytail_optax.experiments.runs.carry_out import cached_loader
     from heavytail_optax.experiments.storage.run_lock import RunBusyError, RunLock
 
     progress, should_stop = session.progress, session.stop.is_set
     # The data are those that the runs of the directory were trained on.
-    load = data_loader(command.data_dir or cells[0].machine.data_dir)
+    load = cached_loader(command.data_dir or grid.machine.data_dir)
     if command.again:
-        for cell in cells:
+        for run in runs:
             # One that another process holds is told of below.
-            with contextlib.suppress(RunBusyError), RunLock(cell.directory):
-                ask_again(cell.directory, cell.method, command.measures)
-    for number, cell in enumerate(cells):
-        progress.overall(number, len(cells), "")
-        if is_measured(cell.directory, cell.settings, command.search, command.measures):
-            progress.note(f"{cell.label}: already measured")
+            with contextlib.suppress(RunBusyError), RunLock(run.directory):
+                ask_again(run.paths.measurements, command.measures)
+    for number, run in enumerate(runs):
+        progress.overall(number, len(runs), "")
+        if is_measured(
+            run.paths.measurements, run.settings, command.search, command.measures
+        ):
+            progress.note(f"{run.label}: already measured")
             continue
         if should_stop():
             return False
         try:
-            if not _measure(command, cell, load, session):
+            if not _measure(command, run, load, session):
                 return False
         except DataError:  # The others have the same data.
             raise
         except JobError as error:
-            problems.append(f"{cell.label}: {error}")
-    progress.overall(len(cells), len(cells), "")
+            problems.append(f"{run.label}: {error}")
+    progress.overall(len(runs), len(runs), "")
     return True
 
 
-def _measure(command: FlatnessCommand, cell: "Cell", load, session: "Session") -> bool:
+def _measure(command: FlatnessCommand, run: "Run", load, session: "Session") -> bool:
     from heavytail_optax.experiments.measures import new_problem
     from heavytail_optax.experiments.measures.measuring import measure_run
+    from heavytail_optax.experiments.runs.carry_out import check_data
     from heavytail_optax.experiments.runs.finished_runs import final_params
-    from heavytail_optax.experiments.runs.job import check_job_data
     from heavytail_optax.experiments.storage.run_lock import RunLock
 
     progress = session.progress
-    with RunLock(cell.directory):
-        dataset = load(cell.settings)
-        check_job_data(cell.directory, dataset, progress)
-        params = final_params(cell, dataset, progress.note)
-        problem = new_problem(cell.settings, params, dataset.train, dataset.num_classes)
+    with RunLock(run.directory):
+        dataset = load(run.settings)
+        check_data(run, dataset, progress.note)
+        params = final_params(run, dataset, progress.note)
+        problem = new_problem(run.settings, params, dataset.train, dataset.num_classes)
         return measure_run(
-            cell.directory,
-            cell.label,
+            run.paths.measurements,
+            run.label,
             problem,
             command.search,
             command.measures,
@@ -218,7 +222,7 @@ def _measure(command: FlatnessCommand, cell: "Cell", load, session: "Session") -
         )
 
 
-def _show(directory: pathlib.Path, cells: Sequence["Cell"], console: "Console") -> None:
+def _show(directory: pathlib.Path, asked: Sequence["Run"], console: "Console") -> None:
     """The table and the picture of what is measured, now or earlier."""
     from heavytail_optax.experiments.report.flatness_figure import (
         first_seeds,
@@ -231,7 +235,7 @@ def _show(directory: pathlib.Path, cells: Sequence["Cell"], console: "Console") 
     )
     from heavytail_optax.experiments.storage.durable_files import replace_file
 
-    runs = measured_runs(cells)
+    runs = measured_runs(asked)
     if not runs:
         return
     console.print(flatness_table(runs, console.width))

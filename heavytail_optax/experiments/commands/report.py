@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from heavytail_optax.experiments.errors import JobError
-from heavytail_optax.experiments.storage.run_directory import RunDirectoryError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,7 +23,7 @@ class ReportCommand:
     paper's tables stand beside ours where there are some.
 
     Attributes:
-      directory: Directory of a grid, as `heavytail reproduce` made it.
+      directory: Directory that `heavytail reproduce` or `heavytail train` made.
     """
 
     directory: pathlib.Path
@@ -46,7 +45,7 @@ def run(arguments: Sequence[str], program: str) -> int:
     """
     command = _parse(arguments, f"{program} report")
     try:
-        show_report(command.directory, program=program)
+        show_report(command.directory)
     except JobError as error:
         print(error, file=sys.stderr)
         return 1
@@ -72,41 +71,24 @@ def _parse(arguments: Sequence[str], program: str) -> ReportCommand:
     )
 
 
-def show_report(
-    directory: pathlib.Path,
-    console: "Console | None" = None,
-    program: str = "heavytail",
-) -> None:
-    """Prints the table of a grid and writes its report.
-
-    Args:
-      directory: of the grid.
-      console: to print on; by default the standard output.
-      program: how the command was called, for messages.
-
-    Raises:
-      RunDirectoryError: if there is no grid.
-    """
+def show_report(directory: pathlib.Path, console: "Console | None" = None) -> None:
+    """Prints the table of a grid and writes its report."""
     # These load JAX, SciPy and Matplotlib, which takes seconds.
     from rich.console import Console
 
     from heavytail_optax.experiments.report.report import write_report
     from heavytail_optax.experiments.report.table import report_table
-    from heavytail_optax.experiments.runs.grid import read_cells
+    from heavytail_optax.experiments.runs.grid import read_grid
+    from heavytail_optax.experiments.runs.result import read_result
 
-    if not directory.is_dir():
-        raise RunDirectoryError(f"There is no directory {directory}.")
-    preset, cells = read_cells(directory)
-    if not cells:
-        raise RunDirectoryError(
-            f"The grid in {directory} has no runs. Start some: {program} reproduce."
-        )
-    files = write_report(directory, preset, cells)
+    grid = read_grid(directory)
+    results = [read_result(run) for run in grid.runs()]
+    files = write_report(directory, grid.preset, results)
     console = console or Console()
-    console.print(report_table(preset, cells, console.width))
-    finished = sum(cell.status == "finished" for cell in cells)
-    if finished < len(cells):
-        counted = f"{finished} of {len(cells)} runs are finished."
+    console.print(report_table(grid.preset, results, console.width))
+    finished = sum(result.status == "finished" for result in results)
+    if finished < len(results):
+        counted = f"{finished} of {len(results)} runs are finished."
         console.print(counted if finished else "No run is finished yet.")
     for path in files:
         if path is not None:

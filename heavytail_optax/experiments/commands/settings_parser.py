@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from heavytail_optax.experiments.configuration.measure_names import MEASURE_NAMES
-from heavytail_optax.experiments.configuration.methods import METHODS
-from heavytail_optax.experiments.configuration.presets import PRESETS, PresetName
+from heavytail_optax.experiments.measure_names import MEASURE_NAMES
+from heavytail_optax.experiments.methods import METHODS
+from heavytail_optax.experiments.presets import PRESETS, PresetName
 
 Command = TypeVar("Command")
 

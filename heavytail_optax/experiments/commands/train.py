@@ -1,12 +1,12 @@
 """The command `heavytail train`."""
 
-import contextlib
 import dataclasses
 import pathlib
 import shlex
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from heavytail_optax.experiments.commands.settings_parser import (
     description,
@@ -14,11 +14,6 @@ from heavytail_optax.experiments.commands.settings_parser import (
     parse,
     preset_of,
     with_preset_option,
-)
-from heavytail_optax.experiments.configuration.presets import PRESETS, PresetName
-from heavytail_optax.experiments.configuration.settings import (
-    Settings,
-    changed_settings,
 )
 from heavytail_optax.experiments.data import describe_dataset
 from heavytail_optax.experiments.devices.cluster import (
@@ -28,26 +23,36 @@ from heavytail_optax.experiments.devices.cluster import (
     join_cluster,
 )
 from heavytail_optax.experiments.errors import JobError
-from heavytail_optax.experiments.runs.machine import (
+from heavytail_optax.experiments.methods import MethodName
+from heavytail_optax.experiments.presets import PRESETS, PresetName
+from heavytail_optax.experiments.runs.grid import Grid, read_grid, variants_of
+from heavytail_optax.experiments.runs.options import (
     THIS_MACHINE,
     Machine,
-    machine_of,
-    record_machine,
-    run_options,
+    find_devices,
+)
+from heavytail_optax.experiments.setting_rules import check_fields
+from heavytail_optax.experiments.settings import (
+    Settings,
+    changed_settings,
 )
 from heavytail_optax.experiments.storage.run_directory import (
     RunDirectoryError,
     claim,
     claim_next,
-    plot_path,
-    read_config,
 )
+from heavytail_optax.experiments.storage.run_paths import plot_path
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from heavytail_optax.experiments.runs.worker import Work
 
 _RUNS = pathlib.Path("runs")
 _DIVERGED = 3
 _EXIT_STATUS = (
-    "0 if every method came to its last step, 1 if the job could not start, 2 for bad "
-    f"options, {_DIVERGED} if a method diverged"
+    "0 if every method came to its last step or is in the hands of another process, 1 if "
+    f"nothing could start or a method failed, 2 for bad options, {_DIVERGED} if one diverged"
 )
 
 
@@ -60,6 +65,8 @@ class TrainCommand:
     keeps what was done and says how to go on.
 
     Attributes:
+      methods: Train with these, one after the other, from the same initial weights and
+        through the same small batches. The list above says what each one does.
       preset: Where all settings come from that are not given.
       run_dir: Directory for the results, new or empty. By default the next free of
         runs/PRESET-001, runs/PRESET-002, ...
@@ -69,11 +76,17 @@ class TrainCommand:
     """
 
     settings: Settings
+    methods: tuple[MethodName, ...]
     preset: PresetName = "corrupted-digits"
     run_dir: pathlib.Path | None = None
     resume: pathlib.Path | None = None
     machine: Machine = THIS_MACHINE
     cluster: Cluster = ALONE
+
+    def __post_init__(self) -> None:
+        check_fields(self, "option")
+        # What a method cannot be trained with is refused before any work.
+        variants_of(self.settings, self.methods)
 
 
 def run(arguments: Sequence[str], program: str) -> int:
@@ -84,9 +97,9 @@ def run(arguments: Sequence[str], program: str) -> int:
       program: how the command was called, for messages: "heavytail".
 
     Returns:
-      The exit status: 0 if every method came to its last step, 1 if the job could not
-      start, 3 if it is done but a method diverged, 128 + the signal's number if it was
-      interrupted.
+      The exit status: 0 if every method came to its last step or is in the hands of
+      another process, 1 if nothing could start or a method failed, 3 if a method diverged,
+      128 + the signal's number if it was interrupted.
 
     Raises:
       SystemExit: for --help, and for arguments that are not understood.
@@ -103,33 +116,40 @@ def run(arguments: Sequence[str], program: str) -> int:
 
 def _parse(arguments: Sequence[str], program: str) -> TrainCommand:
     directory = options_ahead(arguments, ["resume"])["resume"]
-    preset, stored = preset_of(arguments, "corrupted-digits"), None
-    machine = THIS_MACHINE
+    preset = preset_of(arguments, "corrupted-digits")
+    default = TrainCommand(PRESETS[preset].settings, PRESETS[preset].methods, preset)
     if directory is not None:
-        config = read_config(pathlib.Path(directory))
-        preset, stored = config["preset"], config["settings"]
-        machine = machine_of(pathlib.Path(directory))
-    settings = stored or PRESETS[preset].settings
+        default = _as_started(read_grid(pathlib.Path(directory)))
     command = parse(
         TrainCommand,
         arguments,
         program,
         description(TrainCommand, "method", _EXIT_STATUS),
-        default=TrainCommand(settings=settings, preset=preset, machine=machine),
+        default=default,
     )
-    if stored is None:
+    if directory is None:
         return command
-    changed = changed_settings(stored, command.settings)
-    if command.preset != preset:
-        changed.insert(0, f"`preset` is {preset!r} there and {command.preset!r} here")
+    changed = []
     if command.run_dir is not None:
-        changed.insert(0, "`run_dir` is given, which is for new runs")
+        changed.append("`run_dir` is given, which is for new runs")
+    for name in ("preset", "methods"):
+        then, now = getattr(default, name), getattr(command, name)
+        if then != now:
+            changed.append(f"`{name}` is {then!r} there and {now!r} here")
+    changed += changed_settings(default.settings, command.settings)
     if changed:
         raise RunDirectoryError(
             f"The run in {directory} can only go on with the settings it was started "
             f"with, but {'; '.join(changed)}."
         )
     return command
+
+
+def _as_started(grid: Grid) -> TrainCommand:
+    """The command that a grid was started with."""
+    runs = grid.runs()
+    methods = tuple(dict.fromkeys(run.method for run in runs))
+    return TrainCommand(runs[0].settings, methods, grid.preset, machine=grid.machine)
 
 
 def _check_shared_directory(command: TrainCommand) -> None:
@@ -141,7 +161,7 @@ def _check_shared_directory(command: TrainCommand) -> None:
 
 
 def _train(command: TrainCommand, arguments: Sequence[str], program: str) -> int:
-    # These load JAX, Flax, Orbax and Matplotlib, which takes seconds.
+    # These load JAX, Flax and Matplotlib, which takes seconds.
     import jax
     from rich.console import Console
 
@@ -149,39 +169,27 @@ def _train(command: TrainCommand, arguments: Sequence[str], program: str) -> int
     from heavytail_optax.experiments.devices.processes import (
         differs_from_first,
         in_all_or_none,
+        of_first_process,
     )
-    from heavytail_optax.experiments.runs import job
-    from heavytail_optax.experiments.runs.summary import summary_table
-    from heavytail_optax.experiments.storage.run_lock import RunLock
+    from heavytail_optax.experiments.runs.carry_out import cached_loader
+    from heavytail_optax.experiments.runs.grid import record_grid
+    from heavytail_optax.experiments.runs.worker import work
     from heavytail_optax.experiments.terminal.session import open_session
 
-    settings, data_dir = command.settings, command.machine.data_dir
+    settings = command.settings
+    typed = shlex.join([*program.split(), "train", *arguments])
+    load = cached_loader(command.machine.data_dir)
     is_first = jax.process_index() == 0
     console = Console(quiet=not is_first)
-    with (
-        open_session(console, settings.steps) as session,
-        contextlib.ExitStack() as stack,
-    ):
-        progress = session.progress
+    with open_session(console, settings.training.steps) as session:
         with in_all_or_none():
-            options = run_options(command.machine)
-            if command.resume is not None:
-                directory = command.resume
-                dataset = job.reload_job_data(directory, progress, data_dir)
-            else:
-                dataset = job.load_job_data(settings, data_dir)
-                directory = _new_directory(command, is_first)
+            options = find_devices(command.machine)
+            dataset = load(settings)
+            grid = _grid(command, is_first)
             if is_first:
-                stack.enter_context(RunLock(directory))
-            if is_first and command.resume is None:
-                typed = shlex.join([*program.split(), "train", *arguments])
-                job.record_job(
-                    directory, command.preset, settings, dataset, typed, command.machine
-                )
-            elif is_first:
-                record_machine(directory, command.machine)
+                record_grid(grid)
         data = describe_dataset(dataset)
-        is_other = differs_from_first(f"{settings} {data}")
+        is_other = differs_from_first(f"{grid.variants} {grid.seeds} {data}")
         with in_all_or_none():
             if is_other:
                 raise JobError(
@@ -189,33 +197,71 @@ def _train(command: TrainCommand, arguments: Sequence[str], program: str) -> int
                     "first one. Start all with the same options, on the same data."
                 )
         connect(options.mesh)
-        progress.note(_opening(command.preset, data, directory))
-        results = job.run_job(
-            directory, settings, dataset, progress, session.stop.is_set, options
-        )
+        session.progress.note(_opening(command.preset, data, grid.directory))
+        done = work(grid, typed, session, load, options)
         stop = session.stop
-    console.print(summary_table(results, settings, dataset.test.labels.size))
-    if plot_path(directory).exists():
-        picture = f"Picture: {plot_path(directory)}"
-        console.print(picture, highlight=False, soft_wrap=True)
-    if any(result.status == "interrupted" for result in results):
-        resume = [*program.split(), "train", "--resume", str(directory)]
-        if command.cluster.distributed:
-            console.print("Run this in each process, with its own --process-id.")
+    if is_first:
+        try:
+            _show(done, grid, settings, dataset.test.labels.size, console)
+        except OSError as error:
+            raise JobError(
+                f"The picture cannot be written to {grid.directory}: {error.strerror}."
+            ) from error
+    for run, problem in done.failed.items():
+        print(f"{run.label}: {problem}", file=sys.stderr)
+    if done.left or done.failed:
+        resume = [*program.split(), "train", "--resume", str(grid.directory)]
         go_on = shlex.join([*resume, *cluster_arguments(command.cluster)])
         console.print(f"To go on: {go_on}", highlight=False, soft_wrap=True)
+        if command.cluster.distributed:
+            console.print("Run this in each process, with its own --process-id.")
+    status = 1 if done.failed else 0
+    if done.left:
         # Another process may have had the signal.
-        return stop.exit_status or 128 + signal.SIGINT
-    return _DIVERGED if any(result.status == "diverged" for result in results) else 0
+        status = stop.exit_status or 128 + signal.SIGINT
+    if any(result.status == "diverged" for result in done.results.values()):
+        status = status or _DIVERGED
+    return of_first_process(status)
 
 
-def _new_directory(command: TrainCommand, is_first: bool) -> pathlib.Path:
-    if command.run_dir is None:
-        return claim_next(_RUNS, command.preset)
+def _show(
+    done: "Work", grid: Grid, settings: Settings, test_images: int, console: "Console"
+) -> None:
+    """The table and the picture of all runs, and who else is at work on them."""
+    from heavytail_optax.experiments.report.training_figure import plot_training
+    from heavytail_optax.experiments.report.training_table import training_table
+
+    results = list(done.results.values())
+    console.print(training_table(results, test_images))
+    drawn = [result for result in results if result.seed == grid.seeds[0]]
+    if any(result.history for result in drawn):
+        picture = plot_path(grid.directory)
+        plot_training(picture, drawn, settings, test_images)
+        console.print(f"Picture: {picture}", highlight=False, soft_wrap=True)
+    if done.busy:
+        names = ", ".join(run.label for run in done.busy)
+        console.print(f"Other processes are at work on: {names}.", highlight=False)
+
+
+def _grid(command: TrainCommand, is_first: bool) -> Grid:
+    """The runs of the command, in a directory that is claimed for them."""
+    if command.resume is not None:
+        grid = read_grid(command.resume)._replace(machine=command.machine)
+        # Several processes train only: one alone measures, and keeps it.
+        is_measured = grid.is_measured and not command.cluster.distributed
+        return grid._replace(is_measured=is_measured)
+    directory = command.run_dir or claim_next(_RUNS, command.preset)
     # The others do not look into it before the first one is done here.
-    if is_first:
-        claim(command.run_dir)
-    return command.run_dir
+    if is_first and command.run_dir is not None:
+        claim(directory)
+    return Grid(
+        directory,
+        command.preset,
+        variants_of(command.settings, command.methods),
+        (command.settings.seed,),
+        is_measured=False,
+        machine=command.machine,
+    )
 
 
 def _opening(

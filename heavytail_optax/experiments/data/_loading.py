@@ -5,7 +5,6 @@ import pathlib
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax.experiments.configuration.settings import Settings
 from heavytail_optax.experiments.data._arrays import Arrays
 from heavytail_optax.experiments.data._catalogue import CATALOGUE, PublishedData
 from heavytail_optax.experiments.data._corruption import corrupt_labels
@@ -14,10 +13,11 @@ from heavytail_optax.experiments.data._digits import load_digits
 from heavytail_optax.experiments.data._errors import DataError
 from heavytail_optax.experiments.data._pixels import pad_to_size
 from heavytail_optax.experiments.data._sources import Loaded, read_published_data
+from heavytail_optax.experiments.settings import DataSettings
 
 
 def load_dataset(
-    settings: Settings, key: jax.Array, data_dir: pathlib.Path | None = None
+    settings: DataSettings, key: jax.Array, data_dir: pathlib.Path | None = None
 ) -> Dataset:
     """Loads the images and draws the random labels.
 
@@ -31,8 +31,7 @@ def load_dataset(
     Images stay bytes, a quarter of the memory of float32: see `normalise`.
 
     Args:
-      settings: `data`, `image_size`, `swap_train_and_test`, `clean_examples`,
-        `corrupted_examples` and `test_examples` count.
+      settings: which images, and how many.
       key: a typed key for the random labels.
       data_dir: directory with the files of the data set, or with its usual folder.
         Where it has none of them, or is None, the package of the operating system and
@@ -68,7 +67,7 @@ def load_dataset(
     )
 
 
-def _digits(settings: Settings) -> Loaded:
+def _digits(settings: DataSettings) -> Loaded:
     images, labels = load_digits(settings.image_size)
     num_train = settings.training_examples
     if settings.swap_train_and_test:
@@ -88,7 +87,7 @@ def _digits(settings: Settings) -> Loaded:
     return Loaded(train, test, "scikit-learn", ())
 
 
-def _check_settings(settings: Settings, data: PublishedData) -> None:
+def _check_settings(settings: DataSettings, data: PublishedData) -> None:
     """Checks what can be known before a file is read."""
     native = max(data.image_shape[:2])
     if settings.image_size < native:
@@ -108,7 +107,7 @@ def _check_settings(settings: Settings, data: PublishedData) -> None:
     _check_test_examples(settings, test, data.title)
 
 
-def _check_test_examples(settings: Settings, available: int, title: str) -> None:
+def _check_test_examples(settings: DataSettings, available: int, title: str) -> None:
     if settings.test_examples is not None and settings.test_examples > available:
         raise DataError(
             f"The `test_examples` setting must be at most the {available:,} test images "

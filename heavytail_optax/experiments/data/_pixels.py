@@ -1,15 +1,13 @@
 """Bytes of images: their border, and the numbers that a network sees."""
 
-from typing import Literal
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from heavytail_optax.experiments.settings import PixelRange
 
-def normalise(
-    images: jax.Array, pixel_range: Literal["minus-one-to-one", "zero-to-one"]
-) -> jax.Array:
+
+def normalise(images: jax.Array, pixel_range: PixelRange) -> jax.Array:
     """The input of a network, from bytes.
 
     Data are kept on the device as bytes, a quarter of the memory of float32. Call this

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 
 from heavytail_optax._keys import tagged_key
-from heavytail_optax.experiments.configuration.settings import Settings
 from heavytail_optax.experiments.measures._problem import (
     Arguments,
     Outcome,
@@ -12,6 +11,7 @@ from heavytail_optax.experiments.measures._problem import (
     Tick,
 )
 from heavytail_optax.experiments.measures.search import Search
+from heavytail_optax.experiments.settings import Settings
 from heavytail_optax.flatness import (
     filter_normalise,
     hessian_density,
@@ -85,7 +85,7 @@ def line_arguments(settings: Settings, search: Search) -> Arguments:
     """
     return {
         **eigenvalues_arguments(settings, search),
-        "reach_eigenvector": 2 * settings.max_norm,
+        "reach_eigenvector": 2 * settings.method.max_norm,
         "reach_random": 1.0,
         "num_points": 41,
     }

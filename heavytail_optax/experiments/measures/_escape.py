@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from heavytail_optax.experiments.configuration.measure_names import SCALARS
-from heavytail_optax.experiments.configuration.settings import Settings
+from heavytail_optax.experiments.measure_names import SCALARS
 from heavytail_optax.experiments.measures._curvature import eigenvalues_arguments
 from heavytail_optax.experiments.measures._problem import (
     Arguments,
@@ -17,6 +16,7 @@ from heavytail_optax.experiments.measures._problem import (
     Tick,
 )
 from heavytail_optax.experiments.measures.search import Search
+from heavytail_optax.experiments.settings import Settings
 from heavytail_optax.flatness import (
     EscapeProfile,
     escape_profile,
@@ -35,15 +35,15 @@ def escape_arguments(settings: Settings, search: Search) -> Arguments:
     random labels are those of the last.
     """
     return {
-        "jump_norm": settings.max_norm,
-        "learning_rate": settings.learning_rate,
+        "jump_norm": settings.method.max_norm,
+        "learning_rate": settings.training.learning_rate,
         "max_jumps": search.jumps,
         "num_samples": search.paths,
         "flow_steps": 10,
         "descent_steps": 100,
         "barrier_threshold": 0.1,
         "num_points": 11,
-        "images": min(_IMAGES, settings.training_examples),
+        "images": min(_IMAGES, settings.data.training_examples),
     }
 
 
@@ -57,7 +57,7 @@ def measure_escape(
     train = jax.tree.map(lambda x: x[chosen], problem.train)
     part = dataclasses.replace(problem, train=train)
     top = part.top_eigenvalues(**eigenvalues_arguments(problem.settings, Search()))
-    batch = max(1, min(problem.settings.batch_size, images // 2))
+    batch = max(1, min(problem.settings.training.batch_size, images // 2))
     directions = {
         "noise": gradient_noise_direction(problem.loss, batch),
         "eigenvector": jax.tree.map(lambda x: x[0], top.vectors),

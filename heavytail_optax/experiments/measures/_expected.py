@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import jax
 
-from heavytail_optax.experiments.configuration.settings import Settings
 from heavytail_optax.experiments.data import Split
 from heavytail_optax.experiments.measures._problem import (
     Arguments,
@@ -17,6 +16,7 @@ from heavytail_optax.experiments.measures._problem import (
     Tick,
 )
 from heavytail_optax.experiments.measures.search import Search
+from heavytail_optax.experiments.settings import Settings
 from heavytail_optax.flatness import ExpectedSharpness, expected_sharpness
 
 # The loss without perturbation is computed again in each part: a tenth more work.
@@ -34,7 +34,7 @@ class Part(NamedTuple):
 def expected_arguments(settings: Settings, search: Search) -> Arguments:
     """Of `flatness.expected_sharpness`."""
     return {
-        "stddev": settings.sharpness_stddev,
+        "stddev": settings.measuring.sharpness_stddev,
         "num_samples": search.samples_of(settings),
     }
 

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from heavytail_optax.experiments.configuration.settings import Settings
 from heavytail_optax.experiments.data import Split
 from heavytail_optax.experiments.devices.parallel import replicate, spread
-from heavytail_optax.experiments.models.networks import build_model
+from heavytail_optax.experiments.models.networks import build_network
+from heavytail_optax.experiments.settings import ModelSettings, PixelRange, Settings
 from heavytail_optax.experiments.training.evaluation import loss_per_example
 from heavytail_optax.experiments.training.random_streams import random_streams
 from heavytail_optax.flatness import HessianEigenvalues, hessian_eigenvalues
@@ -101,8 +101,8 @@ def new_problem(
       mesh: of the devices that the images are spread over, with `params` on each of
         them; None for one device.
     """
-    shared = dataclasses.replace(settings, methods=("sgd",), seed=0)
-    loss, error = _losses(shared, train.images.shape[1:], num_classes, mesh)
+    shape, pixel_range = train.images.shape[1:], settings.data.pixel_range
+    loss, error = _losses(settings.model, shape, num_classes, pixel_range, mesh)
     key = random_streams(settings.seed).sharpness
     train = replicate(mesh, jax.tree.map(jnp.asarray, train))
     return Problem(loss, error, params, train, settings, replicate(mesh, key))
@@ -110,12 +110,13 @@ def new_problem(
 
 @functools.lru_cache(maxsize=4)
 def _losses(
-    settings: Settings,
+    settings: ModelSettings,
     image_shape: tuple[int, ...],
     num_classes: int,
+    pixel_range: PixelRange,
     mesh: Mesh | None,
 ) -> tuple[Loss, Loss]:
-    predict, _ = build_model(settings, image_shape, num_classes)
+    predict, _ = build_network(settings, image_shape, num_classes, pixel_range)
     predict = spread(mesh, predict)
 
     def loss(params: Any, split: Split) -> jax.Array:

@@ -4,8 +4,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from heavytail_optax.experiments.configuration.measure_names import MeasureName
-from heavytail_optax.experiments.configuration.settings import Settings
+from heavytail_optax.experiments.measure_names import MeasureName
 from heavytail_optax.experiments.measures._curvature import (
     density_arguments,
     eigenvalues_arguments,
@@ -37,6 +36,7 @@ from heavytail_optax.experiments.measures._searched import (
     pac_bayes_arguments,
 )
 from heavytail_optax.experiments.measures.search import Search
+from heavytail_optax.experiments.settings import Settings
 
 
 class Measure(NamedTuple):

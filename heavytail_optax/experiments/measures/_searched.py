@@ -7,13 +7,13 @@ cross-entropy, as that share has no gradient.
 
 from typing import Any
 
-from heavytail_optax.experiments.configuration.settings import Settings
 from heavytail_optax.experiments.measures._problem import (
     Arguments,
     Outcome,
     Problem,
 )
 from heavytail_optax.experiments.measures.search import Search
+from heavytail_optax.experiments.settings import Settings
 from heavytail_optax.flatness import maximal_sharpness, pac_bayes_sharpness
 
 _BOUNDS = {"lower": 1e-5, "upper": 10.0, "tolerance": 0.01}

@@ -1,6 +1,5 @@
 """The noise of small batches' gradients, of a network on its training images."""
 
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, get_args
@@ -9,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from heavytail_optax.experiments.configuration.settings import Settings
 from heavytail_optax.experiments.data import Split
-from heavytail_optax.experiments.models.networks import build_model
+from heavytail_optax.experiments.models.networks import build_network
+from heavytail_optax.experiments.settings import ModelSettings, PixelRange, Settings
 from heavytail_optax.experiments.training.batches import draw_places
 from heavytail_optax.experiments.training.evaluation import loss_per_example
 from heavytail_optax.experiments.training.random_streams import random_streams
@@ -95,9 +94,12 @@ def measure_gradient_noise(
     Returns:
       None if it was stopped.
     """
-    shared = dataclasses.replace(settings, methods=("sgd",), seed=0)
     gradient, draw = _compiled(
-        shared, train.images.shape[1:], num_classes, arguments["batch_size"]
+        settings.model,
+        train.images.shape[1:],
+        num_classes,
+        settings.data.pixel_range,
+        arguments["batch_size"],
     )
     key = jax.random.fold_in(random_streams(settings.seed).sharpness, 7)
     batch_key, direction_key, coordinate_key = jax.random.split(key, 3)
@@ -134,9 +136,9 @@ def noise_arguments(
       draws: how many small batches; of single images at most all there are.
       batch_size: images in each; that of the run if None.
     """
-    batch_size = batch_size or settings.batch_size
+    batch_size = batch_size or settings.training.batch_size
     if batch_size == 1:
-        draws = min(draws, settings.clean_examples + settings.corrupted_examples)
+        draws = min(draws, settings.data.training_examples)
     return {"draws": draws, "batch_size": batch_size}
 
 
@@ -147,13 +149,14 @@ def _direction(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 @functools.lru_cache(maxsize=4)
 def _compiled(
-    settings: Settings,
+    settings: ModelSettings,
     image_shape: tuple[int, ...],
     num_classes: int,
+    pixel_range: PixelRange,
     batch_size: int,
 ):
     """The gradient on all images, and the sizes of a part of the noise vectors."""
-    predict, _ = build_model(settings, image_shape, num_classes)
+    predict, _ = build_network(settings, image_shape, num_classes, pixel_range)
 
     def loss(params: Any, split: Split) -> jax.Array:
         return loss_per_example(predict, params, split).mean()

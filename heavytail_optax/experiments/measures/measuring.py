@@ -6,9 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from heavytail_optax.experiments.configuration.measure_names import SCALARS, MeasureName
-from heavytail_optax.experiments.configuration.methods import MethodName
-from heavytail_optax.experiments.configuration.settings import Settings
+from heavytail_optax.experiments.measure_names import MeasureName
 from heavytail_optax.experiments.measures import MEASURES, Problem
 from heavytail_optax.experiments.measures.record import (
     Measured,
@@ -17,19 +15,12 @@ from heavytail_optax.experiments.measures.record import (
     write_record,
 )
 from heavytail_optax.experiments.measures.search import Search
+from heavytail_optax.experiments.settings import Settings
 from heavytail_optax.experiments.storage.durable_files import set_aside_damaged
-from heavytail_optax.experiments.storage.run_directory import (
-    flatness_path,
-    sharpness_path,
-)
-from heavytail_optax.experiments.storage.sharpness_file import (
-    read_sharpness,
-    write_sharpness,
-)
 
 
 class MeasureObserver(Protocol):
-    """Is told what happens, to show it."""
+    """Callbacks that report progress to the user."""
 
     def measuring(self, label: str, measure: str, done: int, total: int) -> None:
         """So many parts of a measure are done, of how many."""
@@ -39,7 +30,7 @@ class MeasureObserver(Protocol):
 
 
 def measure_run(
-    directory: pathlib.Path,
+    path: pathlib.Path,
     label: str,
     problem: Problem,
     search: Search,
@@ -47,22 +38,7 @@ def measure_run(
     observer: MeasureObserver,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> bool:
-    """Measures what is not measured yet with the same arguments.
-
-    Args:
-      directory: of the run, locked by this process.
-      label: of the run, for the observer.
-      problem: of the run, which has one method.
-      search: how to measure.
-      names: of the measures.
-      observer: is told what happens.
-      should_stop: asked before each measure, and within those that have parts.
-
-    Returns:
-      Whether all are there; False only if `should_stop()` was true.
-    """
-    (method,) = problem.settings.methods
-    path = flatness_path(directory, method)
+    """Measures what is not yet in the file at `path`; False if `should_stop()` was true."""
     record = read_record(path)
     if not record and path.exists():
         damaged = set_aside_damaged(path)
@@ -75,7 +51,6 @@ def measure_run(
         known = record.get(name)
         if known is not None and not known.to_repeat:
             if same_arguments(known.arguments, arguments):
-                _merge_scalars(sharpness_path(directory, method), known)
                 continue
             observer.note(
                 f"{label}: {name} is measured anew, as it was measured with "
@@ -88,22 +63,12 @@ def measure_run(
             return False
         record[name] = measured
         write_record(path, record)
-        _merge_scalars(sharpness_path(directory, method), measured)
         show(1, 1)
     return True
 
 
-def ask_again(
-    directory: pathlib.Path, method: MethodName, names: Sequence[MeasureName]
-) -> None:
-    """Marks what is there to be measured again; reports show it until then.
-
-    Args:
-      directory: of the run, locked by this process.
-      method: of the run.
-      names: of the measures.
-    """
-    path = flatness_path(directory, method)
+def ask_again(path: pathlib.Path, names: Sequence[MeasureName]) -> None:
+    """Marks what is there to be measured again; reports show it until then."""
     record = read_record(path)
     asked = {
         name: record[name]._replace(to_repeat=True) for name in names if name in record
@@ -113,29 +78,19 @@ def ask_again(
 
 
 def is_measured(
-    directory: pathlib.Path,
+    path: pathlib.Path,
     settings: Settings,
     search: Search,
     names: Sequence[MeasureName],
 ) -> bool:
-    """Whether `measure_run` would find everything there.
-
-    Args:
-      directory: of the run.
-      settings: of the run, which has one method.
-      search: how to measure.
-      names: of the measures.
-    """
-    (method,) = settings.methods
-    record = read_record(flatness_path(directory, method))
-    kept = read_sharpness(sharpness_path(directory, method))
+    """Whether `measure_run` would find everything there."""
+    record = read_record(path)
     return all(
         name in record
         and not record[name].to_repeat
         and same_arguments(
             record[name].arguments, MEASURES[name].arguments(settings, search)
         )
-        and set(SCALARS[name]) <= set(kept)
         for name in names
     )
 
@@ -158,13 +113,6 @@ def _compute(
     if outcome is None:
         return None
     return Measured(arguments, outcome, time.monotonic() - started)
-
-
-def _merge_scalars(path: pathlib.Path, measured: Measured) -> None:
-    kept = read_sharpness(path)
-    merged = {**kept, **measured.outcome.scalars}
-    if merged != kept:
-        write_sharpness(path, merged)
 
 
 def _difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:

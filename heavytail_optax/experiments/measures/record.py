@@ -1,7 +1,7 @@
-"""What has been measured of a run: flatness.json, beside its metrics.
+"""What has been measured of a run: measurements.json, beside its metrics.
 
 Name of the measure -> the arguments that it was computed with, scalars, curves, remark
-and the time taken. The scalars are also in sharpness.json, which reports read.
+and the time taken.
 """
 
 import json
@@ -29,7 +29,7 @@ def write_record(path: pathlib.Path, record: Mapping[str, Measured]) -> None:
     Numbers that are not finite are written as null, which JSON has.
 
     Args:
-      path: of flatness.json.
+      path: of measurements.json.
       record: name of the measure -> what came of it.
     """
     values = {
@@ -54,7 +54,14 @@ def read_record(path: pathlib.Path) -> dict[str, Measured]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         return {name: _measured(entry) for name, entry in values.items()}
-    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
+    except (
+        FileNotFoundError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        RecursionError,
+    ):
         return {}
 
 
@@ -65,7 +72,7 @@ def same_arguments(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 def _measured(entry: Mapping[str, Any]) -> Measured:
     scalars = {
-        name: (_number(each["value"]), each["standard_error"])
+        name: (_number(each["value"]), _error(each["standard_error"]))
         for name, each in entry["scalars"].items()
     }
     curves = {
@@ -79,6 +86,10 @@ def _measured(entry: Mapping[str, Any]) -> Measured:
         float(entry["seconds"]),
         bool(entry["to_repeat"]),
     )
+
+
+def _error(value: float | None) -> float | None:
+    return None if value is None else float(value)
 
 
 def _number(value: float | None) -> float:

@@ -1,9 +1,14 @@
 """How the measures of flatness search, as far as a user may choose."""
 
 import dataclasses
+from typing import Annotated
 
-from heavytail_optax.experiments.configuration.setting_rules import check_option
-from heavytail_optax.experiments.configuration.settings import Settings
+from heavytail_optax.experiments.setting_rules import (
+    BETWEEN_0_AND_1,
+    at_least,
+    check_fields,
+)
+from heavytail_optax.experiments.settings import Settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,22 +25,14 @@ class Search:
       jumps: Jumps of a path, each of the norm b (--max-norm) of the run.
     """
 
-    samples: int | None = None
-    target: float = 0.1
-    paths: int = 8
-    jumps: int = 3
+    samples: Annotated[int | None, at_least(2)] = None
+    target: Annotated[float, BETWEEN_0_AND_1] = 0.1
+    paths: Annotated[int, at_least(1)] = 8
+    jumps: Annotated[int, at_least(1)] = 3
 
     def __post_init__(self) -> None:
-        if self.samples is not None:
-            check_option("samples", self.samples, at_least=2)
-        check_option("paths", self.paths, at_least=1)
-        check_option("jumps", self.jumps, at_least=1)
-        if not 0 < self.target < 1:
-            raise ValueError(
-                "The `target` option must be a number above 0 and below 1. Got "
-                f"{self.target!r} instead."
-            )
+        check_fields(self, "option")
 
     def samples_of(self, settings: Settings) -> int:
         """Number of perturbations for a run with these settings."""
-        return self.samples or settings.sharpness_samples
+        return self.samples or settings.measuring.sharpness_samples

@@ -5,26 +5,30 @@ from collections.abc import Callable
 import jax
 from flax import nnx
 
-from heavytail_optax.experiments.configuration.setting_rules import message
-from heavytail_optax.experiments.configuration.settings import Settings
 from heavytail_optax.experiments.data import normalise
 from heavytail_optax.experiments.models.layers import INITIALISATIONS
 from heavytail_optax.experiments.models.lenet import LeNet
 from heavytail_optax.experiments.models.vgg import CONFIGURATIONS, VGG
+from heavytail_optax.experiments.setting_rules import message
+from heavytail_optax.experiments.settings import ModelSettings, PixelRange
 
 Predict = Callable[[nnx.State, jax.Array], jax.Array]
 InitParams = Callable[[jax.Array], nnx.State]
 
 
-def build_model(
-    settings: Settings, image_shape: tuple[int, ...], num_classes: int
+def build_network(
+    settings: ModelSettings,
+    image_shape: tuple[int, ...],
+    num_classes: int,
+    pixel_range: PixelRange,
 ) -> tuple[Predict, InitParams]:
     """A network as two pure functions.
 
     Args:
-      settings: `model`, `width`, `initialisation` and `pixel_range` count.
+      settings: which network.
       image_shape: (height, width, channels).
       num_classes: number of logits.
+      pixel_range: that bytes are scaled to, of `DataSettings`.
 
     Returns:
       `predict(params, images)`, which gives logits of shape (n, num_classes) for images
@@ -54,7 +58,7 @@ def build_model(
     graphdef, _ = nnx.split(nnx.eval_shape(lambda: build(jax.random.key(0))))
 
     def predict(params: nnx.State, images: jax.Array) -> jax.Array:
-        pixels = normalise(images, settings.pixel_range)
+        pixels = normalise(images, pixel_range)
         return nnx.merge(graphdef, params)(pixels)
 
     def init(key: jax.Array) -> nnx.State:

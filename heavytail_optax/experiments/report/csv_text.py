@@ -8,15 +8,15 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from heavytail_optax.experiments.configuration.methods import METHODS
+from heavytail_optax.experiments.methods import METHODS
 from heavytail_optax.experiments.report.rows import MethodRow, Report
-from heavytail_optax.experiments.runs.cell_result import CellResult
+from heavytail_optax.experiments.runs.result import RunResult
 
-_RUN_FIELDS = [
-    name
-    for name in CellResult._fields
-    if name not in ("sharpness", "asked_measures", "method")
-]
+_RUN_FIELDS = (
+    *("seed", "status", "step", "steps", "train_accuracy", "test_accuracy"),
+    *("train_loss", "truncated", "seconds", "examples_per_step", "test_images"),
+    "classes",
+)
 
 
 def runs_csv(report: Report) -> str:
@@ -57,7 +57,7 @@ def _summary(row: MethodRow, measures: Sequence[str]) -> dict[str, Any]:
         "seeds_asked": len(row.cells),
         "seeds_finished": len(row.finished),
         "unfinished": "; ".join(
-            f"{cell.seed} {cell.outcome}"
+            f"{cell.seed} {cell.how_it_ended}"
             for cell in row.cells
             if cell.status != "finished"
         ),
@@ -89,9 +89,7 @@ def _names(row: MethodRow) -> dict[str, str | None]:
     return {"method": row.method, "paper_name": METHODS[row.method].paper_name}
 
 
-def _run_sharpness(
-    cell: CellResult, measures: Sequence[str]
-) -> dict[str, float | None]:
+def _run_sharpness(cell: RunResult, measures: Sequence[str]) -> dict[str, float | None]:
     values = {}
     for measure in measures:
         value, error = cell.sharpness.get(measure, (None, None))

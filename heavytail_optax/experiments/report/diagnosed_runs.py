@@ -6,8 +6,6 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from heavytail_optax.experiments.configuration.methods import METHODS, MethodName
-from heavytail_optax.experiments.configuration.settings import Settings
 from heavytail_optax.experiments.measures.gradient_noise import (
     ALL,
     NoiseDraws,
@@ -16,10 +14,11 @@ from heavytail_optax.experiments.measures.gradient_noise import (
 )
 from heavytail_optax.experiments.measures.noise_record import read_noise
 from heavytail_optax.experiments.measures.noise_tails import LayerTail, assess_noise
+from heavytail_optax.experiments.methods import MethodName
 from heavytail_optax.experiments.runs.fresh_run import FreshRun
-from heavytail_optax.experiments.runs.grid import Cell
+from heavytail_optax.experiments.runs.run import Run
+from heavytail_optax.experiments.settings import Settings
 from heavytail_optax.experiments.storage.metrics_log import read_metrics
-from heavytail_optax.experiments.storage.run_directory import metrics_path, noise_path
 from heavytail_optax.tail_index import ProposedSettings, propose_settings
 
 _STEPS_A_POINT = 20
@@ -60,7 +59,7 @@ class DiagnosedRun(NamedTuple):
     @property
     def method(self) -> MethodName:
         """The one method."""
-        return self.settings.methods[0]
+        return self.settings.method.method
 
     def tail(self, size: Size, layer: str = ALL) -> LayerTail:
         """The tail of one size of one layer."""
@@ -77,23 +76,16 @@ def first_seeds(runs: Sequence[DiagnosedRun]) -> list[DiagnosedRun]:
 
 
 def diagnosed_runs(
-    cells: list[Cell], draws: int, batch_size: int | None, truncated_share: float
+    runs: Sequence[Run], draws: int, batch_size: int | None, truncated_share: float
 ) -> list[DiagnosedRun]:
-    """The runs whose noise is kept, in the order of the cells.
-
-    Args:
-      cells: finished runs.
-      draws: how many small batches; of single images at most all there are.
-      batch_size: images in each; that of the run if None.
-      truncated_share: of the proposed settings.
-    """
+    """Those of the finished runs whose noise is kept, in their order."""
     found = []
-    for cell in cells:
-        wanted = noise_arguments(cell.settings, draws, batch_size)
-        kept = read_noise(noise_path(cell.directory, cell.method, **wanted))
+    for run in runs:
+        wanted = noise_arguments(run.settings, draws, batch_size)
+        kept = read_noise(run.paths.noise_of(**wanted))
         if kept is not None:
             noise, arguments = kept
-            found.append(_of_cell(cell, noise, arguments, truncated_share))
+            found.append(_of_run(run, noise, arguments, truncated_share))
     return found
 
 
@@ -114,8 +106,8 @@ def diagnosed_fresh_run(
     )
     return DiagnosedRun(
         fresh.settings,
-        f"fresh run of {METHODS[fresh.settings.methods[0]].label}",
-        fresh.settings.batch_size,
+        f"fresh run of {fresh.settings.method.kind.label}",
+        fresh.settings.training.batch_size,
         draws,
         assess_noise(draws),
         history,
@@ -126,10 +118,10 @@ def diagnosed_fresh_run(
     )
 
 
-def _of_cell(
-    cell: Cell, draws: NoiseDraws, arguments: dict[str, int], share: float
+def _of_run(
+    run: Run, draws: NoiseDraws, arguments: dict[str, int], share: float
 ) -> DiagnosedRun:
-    metrics = read_metrics(metrics_path(cell.directory, cell.method))
+    metrics = read_metrics(run.paths.metrics)
     history = NormHistory(
         "norm of the update",
         np.asarray([row.step for row in metrics]),
@@ -137,13 +129,13 @@ def _of_cell(
         np.asarray([row.largest_update_norm for row in metrics]),
     )
     return DiagnosedRun(
-        cell.settings,
-        cell.label,
+        run.settings,
+        run.label,
         arguments["batch_size"],
         draws,
         assess_noise(draws),
         history,
-        _propose(draws.of("norm"), draws.gradient_norms, cell.settings, share),
+        _propose(draws.of("norm"), draws.gradient_norms, run.settings, share),
     )
 
 
@@ -156,7 +148,7 @@ def _propose(
     return propose_settings(
         jnp.asarray(noise),
         jnp.asarray(gradient),
-        settings.learning_rate,
-        alpha=settings.alpha,
+        settings.training.learning_rate,
+        alpha=settings.method.alpha,
         truncated_share=share,
     )

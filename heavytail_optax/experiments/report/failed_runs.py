@@ -7,14 +7,14 @@ the loss hardly changes under a perturbation, so that the run looks flat.
 import statistics
 from collections.abc import Mapping, Sequence
 
-from heavytail_optax.experiments.configuration.methods import MethodName
-from heavytail_optax.experiments.runs.cell_result import CellResult
+from heavytail_optax.experiments.methods import MethodName
+from heavytail_optax.experiments.runs.result import RunResult
 
 _FAR_BELOW = 0.1
 _TIMES_CHANCE = 2.0  # some data have a class that is twice as common as the others
 
 
-def failed_runs(cells: Sequence[CellResult]) -> Mapping[tuple[MethodName, int], str]:
+def failed_runs(cells: Sequence[RunResult]) -> Mapping[tuple[MethodName, int], str]:
     """The finished runs whose training accuracy is no success.
 
     Args:
@@ -25,9 +25,9 @@ def failed_runs(cells: Sequence[CellResult]) -> Mapping[tuple[MethodName, int], 
       others" if ten percentage points or more are missing to the median.
 
     Example:
-      >>> from heavytail_optax.experiments.runs.cell_result import CellResult
+      >>> from heavytail_optax.experiments.runs.result import RunResult
       >>> cells = [
-      ...     CellResult("sgd", seed, "finished", 10, 10, accuracy, classes=10)
+      ...     RunResult("sgd", seed, "finished", 10, 10, accuracy, classes=10)
       ...     for seed, accuracy in enumerate((1.0, 0.99, 0.76, 0.1, 0.98))
       ... ]
       >>> failed_runs(cells)

@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from heavytail_optax.experiments.configuration.method_colours import METHOD_COLOURS
-from heavytail_optax.experiments.configuration.methods import MethodName
+from heavytail_optax.experiments.methods import METHOD_COLOURS, MethodName
 from heavytail_optax.experiments.report.columns import measure_heading
 from heavytail_optax.experiments.report.number_format import (
     format_number,

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from heavytail_optax.experiments.configuration.method_colours import METHOD_COLOURS
+from heavytail_optax.experiments.methods import METHOD_COLOURS
 from heavytail_optax.experiments.report.flatness_runs import MeasuredRun
 from heavytail_optax.experiments.storage.durable_files import replacing
 
@@ -25,7 +25,7 @@ _TIMES_MEDIAN = 3.0
 
 
 class _Panel(NamedTuple):
-    """A curve of flatness.json, and how to draw it."""
+    """A curve of measurements.json, and how to draw it."""
 
     curve: str
     title: str

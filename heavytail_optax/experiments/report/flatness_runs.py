@@ -3,20 +3,19 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from heavytail_optax.experiments.configuration.measure_names import (
+from heavytail_optax.experiments.measure_names import (
     MEASURE_NAMES,
     SCALARS,
 )
 from heavytail_optax.experiments.measures.record import Measured, read_record
-from heavytail_optax.experiments.runs.cell_result import CellResult
-from heavytail_optax.experiments.runs.grid import Cell, read_cell
-from heavytail_optax.experiments.storage.run_directory import flatness_path
+from heavytail_optax.experiments.runs.result import RunResult, read_result
+from heavytail_optax.experiments.runs.run import Run
 
 
 class MeasuredRun(NamedTuple):
     """A finished run with what has been measured of it, now or earlier."""
 
-    result: CellResult
+    result: RunResult
     record: Mapping[str, Measured]
 
     @property
@@ -39,19 +38,13 @@ class MeasuredRun(NamedTuple):
         return None
 
 
-def measured_runs(cells: Sequence[Cell]) -> list[MeasuredRun]:
-    """Those with a measure, in the order of the cells.
-
-    Args:
-      cells: finished runs.
-    """
-    runs = [
-        MeasuredRun(
-            read_cell(cell), read_record(flatness_path(cell.directory, cell.method))
-        )
-        for cell in cells
+def measured_runs(runs: Sequence[Run]) -> list[MeasuredRun]:
+    """Those of the finished runs that have a measure, in their order."""
+    found = [
+        MeasuredRun(read_result(run), read_record(run.paths.measurements))
+        for run in runs
     ]
-    return [run for run in runs if run.record]
+    return [each for each in found if each.record]
 
 
 def scalars_of(runs: Sequence[MeasuredRun]) -> list[str]:

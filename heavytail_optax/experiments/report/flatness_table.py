@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Group
 from rich.text import Text
 
-from heavytail_optax.experiments.configuration.measure_names import (
+from heavytail_optax.experiments.measure_names import (
     MEASURE_NAMES,
     SCALARS,
 )

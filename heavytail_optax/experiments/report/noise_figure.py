@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from heavytail_optax.experiments.configuration.method_colours import METHOD_COLOURS
+from heavytail_optax.experiments.methods import METHOD_COLOURS
 from heavytail_optax.experiments.report.diagnosed_runs import DiagnosedRun
 from heavytail_optax.experiments.storage.durable_files import replacing
 from heavytail_optax.tail_index import plot_hill, plot_pareto_qq

@@ -165,7 +165,7 @@ def _proposal(run: DiagnosedRun) -> list[str]:
         )
     )
     share = f"{100 * float(found.truncated_share):g}%"
-    rate = format_number(run.settings.learning_rate)
+    rate = format_number(run.settings.training.learning_rate)
     return [
         (
             f"Proposed for tail inflation, from the noise {when}: alpha {alpha}, scale "

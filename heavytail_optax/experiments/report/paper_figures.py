@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from heavytail_optax.experiments.configuration.methods import (
+from heavytail_optax.experiments.methods import (
     METHOD_NAMES,
     METHODS,
     MethodName,

@@ -8,7 +8,7 @@ from heavytail_optax.experiments.report.csv_text import runs_csv, summary_csv
 from heavytail_optax.experiments.report.figure import plot_report
 from heavytail_optax.experiments.report.markdown import markdown_report
 from heavytail_optax.experiments.report.rows import build_report
-from heavytail_optax.experiments.runs.cell_result import CellResult
+from heavytail_optax.experiments.runs.result import RunResult
 from heavytail_optax.experiments.storage.durable_files import replace_file
 
 
@@ -22,7 +22,7 @@ class ReportFiles(NamedTuple):
 
 
 def write_report(
-    directory: pathlib.Path, preset: str, cells: Sequence[CellResult]
+    directory: pathlib.Path, preset: str, cells: Sequence[RunResult]
 ) -> ReportFiles:
     """Writes the report, each file whole or not at all; earlier ones are replaced.
 

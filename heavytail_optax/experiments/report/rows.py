@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from heavytail_optax.experiments.configuration.methods import (
+from heavytail_optax.experiments.methods import (
     METHOD_NAMES,
     METHODS,
     MethodName,
@@ -17,7 +17,7 @@ from heavytail_optax.experiments.report.seed_statistics import (
     paired_difference,
     values_by_seed,
 )
-from heavytail_optax.experiments.runs.cell_result import CellResult
+from heavytail_optax.experiments.runs.result import RunResult
 
 REFERENCE: MethodName = "sgd"
 
@@ -41,7 +41,7 @@ class MethodRow(NamedTuple):
     """
 
     method: MethodName
-    cells: tuple[CellResult, ...]
+    cells: tuple[RunResult, ...]
     test_accuracy: SeedMean
     train_accuracy: SeedMean
     sharpness: Mapping[str, SeedMean]
@@ -56,7 +56,7 @@ class MethodRow(NamedTuple):
         return METHODS[self.method].label
 
     @property
-    def finished(self) -> tuple[CellResult, ...]:
+    def finished(self) -> tuple[RunResult, ...]:
         """The runs that came to their last step."""
         return tuple(cell for cell in self.cells if cell.status == "finished")
 
@@ -79,7 +79,7 @@ class Report(NamedTuple):
         return any(row.paper is not None for row in self.rows)
 
 
-def build_report(preset: str, cells: Sequence[CellResult]) -> Report:
+def build_report(preset: str, cells: Sequence[RunResult]) -> Report:
     """Sorts the runs into rows and takes the means.
 
     Args:
@@ -139,23 +139,23 @@ def build_report(preset: str, cells: Sequence[CellResult]) -> Report:
     return Report(preset, rows, measures)
 
 
-def measures_of(cells: Sequence[CellResult]) -> tuple[str, ...]:
+def measures_of(cells: Sequence[RunResult]) -> tuple[str, ...]:
     """The measures of sharpness that any run has, those known to the paper first."""
     found = dict.fromkeys(measure for cell in cells for measure in cell.sharpness)
     known = [measure for measure in _KNOWN_MEASURES if measure in found]
     return (*known, *(measure for measure in found if measure not in known))
 
 
-def _sharpness(cells: Sequence[CellResult], measure: str) -> SeedMean:
-    def value(cell: CellResult) -> float | None:
+def _sharpness(cells: Sequence[RunResult], measure: str) -> SeedMean:
+    def value(cell: RunResult) -> float | None:
         return cell.sharpness[measure][0] if measure in cell.sharpness else None
 
     return mean_over_seeds(values_by_seed(cells, value))
 
 
-def _test_accuracy(cell: CellResult) -> float | None:
+def _test_accuracy(cell: RunResult) -> float | None:
     return cell.test_accuracy
 
 
-def _train_accuracy(cell: CellResult) -> float | None:
+def _train_accuracy(cell: RunResult) -> float | None:
     return cell.train_accuracy

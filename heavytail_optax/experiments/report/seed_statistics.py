@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from heavytail_optax.experiments.runs.cell_result import CellResult
+from heavytail_optax.experiments.runs.result import RunResult
 
 
 class SeedValues(NamedTuple):
@@ -60,7 +60,7 @@ class PairedDifference(NamedTuple):
 
 
 def values_by_seed(
-    cells: Sequence[CellResult], quantity: Callable[[CellResult], float | None]
+    cells: Sequence[RunResult], quantity: Callable[[RunResult], float | None]
 ) -> SeedValues:
     """Takes a quantity from the runs that finished, and says why not from the others.
 
@@ -75,10 +75,10 @@ def values_by_seed(
       ValueError: if a seed comes twice.
 
     Example:
-      >>> from heavytail_optax.experiments.runs.cell_result import CellResult
+      >>> from heavytail_optax.experiments.runs.result import RunResult
       >>> cells = [
-      ...     CellResult("sgd", 0, "finished", 10, 10, test_accuracy=0.7),
-      ...     CellResult("sgd", 1, "diverged", 4, 10, test_accuracy=0.1),
+      ...     RunResult("sgd", 0, "finished", 10, 10, test_accuracy=0.7),
+      ...     RunResult("sgd", 1, "diverged", 4, 10, test_accuracy=0.1),
       ... ]
       >>> found = values_by_seed(cells, lambda cell: cell.test_accuracy)
       >>> found.values, found.left_out
@@ -90,7 +90,7 @@ def values_by_seed(
             raise ValueError(f"The seed {cell.seed} of {cell.method} comes twice.")
         value = quantity(cell)
         if cell.status != "finished":
-            left_out[cell.seed] = cell.outcome
+            left_out[cell.seed] = cell.how_it_ended
         elif value is None:
             left_out[cell.seed] = "not measured"
         elif not math.isfinite(value):

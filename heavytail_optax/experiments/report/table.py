@@ -16,12 +16,12 @@ from heavytail_optax.experiments.report.columns import (
 from heavytail_optax.experiments.report.notes import report_notes
 from heavytail_optax.experiments.report.rows import build_report
 from heavytail_optax.experiments.report.text_table import text_tables
-from heavytail_optax.experiments.runs.cell_result import CellResult
+from heavytail_optax.experiments.runs.result import RunResult
 
 _NAME_WIDTH = 23
 
 
-def report_table(preset: str, cells: Sequence[CellResult], width: int = 100) -> Group:
+def report_table(preset: str, cells: Sequence[RunResult], width: int = 100) -> Group:
     """One row a method: accuracy, cost and sharpness, notes below.
 
     What does not fit beside it is in further tables, where each measure of sharpness

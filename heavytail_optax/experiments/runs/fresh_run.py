@@ -1,6 +1,5 @@
 """A short training run in memory, whose noise is followed by `track_tail_index`."""
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from heavytail_optax.experiments.configuration.presets import PRESETS
-from heavytail_optax.experiments.configuration.settings import Settings
 from heavytail_optax.experiments.data import Dataset, Split
-from heavytail_optax.experiments.models.networks import build_model
+from heavytail_optax.experiments.models.networks import build_network
+from heavytail_optax.experiments.presets import PRESETS
+from heavytail_optax.experiments.settings import Settings, replaced
 from heavytail_optax.experiments.training.batches import draw_places
 from heavytail_optax.experiments.training.evaluation import loss_per_example
 from heavytail_optax.experiments.training.random_streams import random_streams
@@ -49,8 +48,8 @@ def fresh_settings(steps: int) -> Settings:
     Args:
       steps: how many.
     """
-    return dataclasses.replace(
-        PRESETS["corrupted-digits-short"].settings, methods=("sgd",), steps=steps
+    return replaced(
+        PRESETS["corrupted-digits-short"].settings, method="sgd", steps=steps
     )
 
 
@@ -68,11 +67,14 @@ def train_fresh(
       None if it was stopped.
     """
     shape = dataset.train.images.shape[1:]
-    predict, init_params = build_model(settings, shape, dataset.num_classes)
+    predict, init_params = build_network(
+        settings.model, shape, dataset.num_classes, settings.data.pixel_range
+    )
     keys = random_streams(settings.seed)
     params = init_params(keys.weights)
     optimizer = optax.chain(
-        track_tail_index(settings.steps // 10), optax.sgd(settings.learning_rate)
+        track_tail_index(settings.training.steps // 10),
+        optax.sgd(settings.training.learning_rate),
     )
     state = params, optimizer.init(params)
     train = jax.tree.map(jnp.asarray, dataset.train)
@@ -85,7 +87,7 @@ def train_fresh(
         def take_step(state, step):
             params, opt_state = state
             places = draw_places(
-                keys.batches, step, train.labels.shape[0], settings.batch_size
+                keys.batches, step, train.labels.shape[0], settings.training.batch_size
             )
             halves = [
                 jax.value_and_grad(loss)(
@@ -106,10 +108,10 @@ def train_fresh(
         return jax.lax.scan(take_step, state, first + jnp.arange(number))
 
     parts = []
-    for done in range(0, settings.steps, _STEPS_AT_ONCE):
-        if tick(done, settings.steps):
+    for done in range(0, settings.training.steps, _STEPS_AT_ONCE):
+        if tick(done, settings.training.steps):
             return None
-        number = min(_STEPS_AT_ONCE, settings.steps - done)
+        number = min(_STEPS_AT_ONCE, settings.training.steps - done)
         state, part = take_steps(state, train, done, number)
         parts.append(jax.device_get(part))
     params, opt_state = state

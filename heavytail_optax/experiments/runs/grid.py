@@ -1,212 +1,122 @@
-"""A grid of methods and seeds: its cells are runs in directories of their own.
+"""A grid: some variants of the settings of a run, each with some seeds.
 
-grid.json                 preset, settings, and where and how it runs, which all cells
-                          share
-<method>/seed-<n>/        the cell: a run directory, as `heavytail train` makes it
+grid.json                 the variants, the seeds, and where and how they run
+<name>/seed-<n>/          a run
 """
 
-import contextlib
 import dataclasses
 import json
-import math
 import pathlib
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
-from heavytail_optax.experiments.configuration.measure_names import SCALARS
-from heavytail_optax.experiments.configuration.methods import (
-    METHOD_NAMES,
-    METHODS,
-    MethodName,
-)
-from heavytail_optax.experiments.configuration.presets import PRESETS, PresetName
-from heavytail_optax.experiments.configuration.settings import (
+from heavytail_optax.experiments.methods import METHOD_NAMES, MethodName
+from heavytail_optax.experiments.presets import PRESETS, PresetName
+from heavytail_optax.experiments.runs.options import THIS_MACHINE, Machine
+from heavytail_optax.experiments.runs.run import Run
+from heavytail_optax.experiments.settings import (
     Settings,
     changed_settings,
     from_dict,
+    replaced,
 )
-from heavytail_optax.experiments.runs.cell_result import CellResult, CellStatus
-from heavytail_optax.experiments.runs.machine import (
-    THIS_MACHINE,
-    Machine,
-    machine_from_record,
-    machine_record,
-)
-from heavytail_optax.experiments.runs.summary import truncated_share
-from heavytail_optax.experiments.storage import run_directory
 from heavytail_optax.experiments.storage.durable_files import replace_file
-from heavytail_optax.experiments.storage.metrics_log import read_metrics
-from heavytail_optax.experiments.storage.run_directory import RunDirectoryError
+from heavytail_optax.experiments.storage.run_config import read_json
+from heavytail_optax.experiments.storage.run_directory import RunDirectoryError, is_free
 from heavytail_optax.experiments.storage.run_lock import RunLock
-from heavytail_optax.experiments.storage.sharpness_file import read_sharpness
-from heavytail_optax.experiments.training.batches import examples_per_step
-from heavytail_optax.experiments.training.trainer import Metrics
-
-_OF_THE_CELL = ("methods", "seed")
-
-
-class Cell(NamedTuple):
-    """One run of a grid: its place, and settings with one method and its seed."""
-
-    directory: pathlib.Path
-    settings: Settings
-    machine: Machine = THIS_MACHINE
-
-    @property
-    def method(self) -> MethodName:
-        """The one method."""
-        return self.settings.methods[0]
-
-    @property
-    def label(self) -> str:
-        """Method and seed, for people to read."""
-        return f"{METHODS[self.method].label}, seed {self.settings.seed}"
+from heavytail_optax.experiments.storage.run_paths import grid_path
 
 
 class Grid(NamedTuple):
-    """The methods and seeds that have been asked for, and what their runs share."""
+    """The variants and seeds that have been asked for, and what their runs share."""
 
     directory: pathlib.Path
     preset: PresetName
-    settings: Settings
-    methods: tuple[MethodName, ...]
+    variants: Mapping[str, Settings]  # name -> settings, whose seed does not count
     seeds: tuple[int, ...]
+    is_measured: bool  # whether a run is done only when its `measures` are there
     machine: Machine = THIS_MACHINE
 
-    def cells(self) -> Iterator[Cell]:
-        """All cells: the methods with the first seed, then with the next."""
-        for seed in self.seeds:
-            for method in self.methods:
-                settings = dataclasses.replace(
-                    self.settings, methods=(method,), seed=seed
-                )
-                directory = self.directory / method / f"seed-{seed}"
-                yield Cell(directory, settings, self.machine)
+    def runs(self) -> list[Run]:
+        """All variants with the first seed, then with the next."""
+        return [
+            Run(
+                name,
+                self.directory / name / f"seed-{seed}",
+                replaced(settings, seed=seed),
+                settings.measuring.measures if self.is_measured else (),
+            )
+            for seed in self.seeds
+            for name, settings in self.variants.items()
+        ]
 
 
-def new_grid(
-    directory: pathlib.Path,
-    preset: PresetName,
-    settings: Settings,
-    seeds: int,
-    machine: Machine = THIS_MACHINE,
-) -> Grid:
-    """The grid of what is asked for; nothing is read or written.
-
-    Args:
-      directory: of the grid.
-      preset: that the settings come from.
-      settings: with the methods, and the first seed.
-      seeds: how many seeds.
-      machine: where and how its runs are carried out.
-    """
-    numbers = tuple(range(settings.seed, settings.seed + seeds))
-    return Grid(directory, preset, settings, settings.methods, numbers, machine)
+def variants_of(
+    settings: Settings, methods: Iterable[MethodName]
+) -> dict[str, Settings]:
+    """The same settings with each method, under its name."""
+    return {method: replaced(settings, method=method, seed=0) for method in methods}
 
 
-def check_grid(asked: Grid) -> Grid:
-    """Compares a grid with what is in its directory, and changes nothing.
-
-    Args:
-      asked: the grid that is asked for.
-
-    Returns:
-      The grid with the methods and seeds asked for now or earlier, and the machine of
-      now.
-
-    Raises:
-      RunDirectoryError: if there is another grid or anything else in the directory.
-    """
-    directory = asked.directory
-    if not grid_path(directory).exists():
-        _check_is_free(directory)
+def together(asked: Grid) -> Grid:
+    """The grid asked for with all that is in its directory; nothing is written."""
+    if not grid_path(asked.directory).exists():
+        _check_is_free(asked.directory)
         return asked
-    there = read_grid(directory)
-    shared = {name: getattr(there.settings, name) for name in _OF_THE_CELL}
-    changed = changed_settings(
-        there.settings, dataclasses.replace(asked.settings, **shared)
-    )
-    if there.preset != asked.preset:
-        changed.insert(
-            0, f"`preset` is {there.preset!r} there and {asked.preset!r} here"
-        )
+    there = read_grid(asked.directory)
+    changed = _differences(there, asked)
     if changed:
         raise RunDirectoryError(
-            f"The grid in {directory} has other settings: {'; '.join(changed)}. Choose "
-            "another --directory."
+            f"The grid in {asked.directory} has other settings: {'; '.join(changed)}. "
+            "Choose another --directory."
         )
-    together = {*there.methods, *asked.methods}
-    return there._replace(
-        methods=tuple(name for name in METHOD_NAMES if name in together),
+    variants = {**there.variants, **asked.variants}
+    in_order = sorted(variants, key=_place)
+    return asked._replace(
+        variants={name: variants[name] for name in in_order},
         seeds=tuple(sorted({*there.seeds, *asked.seeds})),
-        machine=asked.machine,
+        is_measured=there.is_measured or asked.is_measured,
     )
 
 
 def record_grid(asked: Grid) -> None:
-    """Makes a grid, or adds methods and seeds to the one that is there.
-
-    Args:
-      asked: the grid that is asked for.
-
-    Raises:
-      RunDirectoryError: if there is another grid or anything else in the directory, or
-        it cannot be written to.
-    """
-    directory = asked.directory
+    """Makes a grid, or adds variants and seeds to the one that is there."""
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        asked.directory.mkdir(parents=True, exist_ok=True)
         # Another process may add to it at this moment.
-        with RunLock(directory, wait_seconds=10.0):
-            _write(check_grid(asked))
+        with RunLock(asked.directory, wait_seconds=10.0):
+            _write(together(asked))
     except OSError as error:
         raise RunDirectoryError(
-            f"The grid cannot be written to {directory}: {error.strerror}. Choose "
-            "another --directory."
+            f"The grid cannot be written to {asked.directory}: {error.strerror}. Choose "
+            "another directory."
         ) from error
 
 
-def _check_is_free(directory: pathlib.Path) -> None:
-    lock_files = {
-        run_directory.lock_path(directory),
-        run_directory.holder_path(directory),
-    }
-    problem = None
-    if directory.exists() and not directory.is_dir():
-        problem = "is a file"
-    elif directory.is_dir() and set(directory.iterdir()) - lock_files:
-        problem = "is not empty, and holds no grid"
-    if problem is not None:
-        raise RunDirectoryError(f"{directory} {problem}. Choose another --directory.")
-
-
 def read_grid(directory: pathlib.Path) -> Grid:
-    """The grid in a directory, with all methods and seeds asked for so far.
-
-    Args:
-      directory: of the grid.
-
-    Raises:
-      RunDirectoryError: if there is none, or it is not understood.
-    """
+    """The grid in a directory, with all variants and seeds asked for so far."""
+    if not directory.is_dir():
+        raise RunDirectoryError(f"There is no directory {directory}.")
     path = grid_path(directory)
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        settings = from_dict(values["settings"])
-        seeds = tuple(values["seeds"])
-        for seed in seeds:
-            dataclasses.replace(settings, seed=seed)
-        machine = machine_from_record(values["machine"])
-        grid = Grid(
-            directory, values["preset"], settings, settings.methods, seeds, machine
+    if not path.exists():
+        raise RunDirectoryError(
+            f"{directory} holds no runs of heavytail train or reproduce: {path} is "
+            "missing."
         )
+    values = read_json(path)
+    try:
+        grid = Grid(
+            directory,
+            values["preset"],
+            {name: from_dict(each) for name, each in values["variants"].items()},
+            tuple(values["seeds"]),
+            bool(values["is_measured"]),
+            Machine.from_record(values["machine"]),
+        )
+        if not grid.runs():  # and every seed must be one
+            raise ValueError("it has no run")
         if grid.preset not in PRESETS:
             raise ValueError(f"There is no preset {grid.preset!r}.")
-    except FileNotFoundError as error:
-        problem = f"There is no grid in {directory}: {path} is missing."
-        raise RunDirectoryError(problem) from error
-    except OSError as error:
-        raise RunDirectoryError(f"{path} cannot be read: {error.strerror}.") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise RunDirectoryError(
             f"{path} is not understood: {error}. Choose another directory, or put the "
@@ -215,84 +125,45 @@ def read_grid(directory: pathlib.Path) -> Grid:
     return grid
 
 
-def read_cells(directory: pathlib.Path) -> tuple[PresetName, list[CellResult]]:
-    """What the runs of a grid have come to.
-
-    Args:
-      directory: of the grid.
-
-    Returns:
-      Its preset, and one result for each method and seed asked for so far.
-
-    Raises:
-      RunDirectoryError: if there is no grid, or it is not understood.
-    """
-    grid = read_grid(directory)
-    return grid.preset, [read_cell(cell) for cell in grid.cells()]
-
-
-def read_cell(cell: Cell) -> CellResult:
-    """What a run has come to."""
-    history = read_metrics(run_directory.metrics_path(cell.directory, cell.method))
-    data: dict[str, Any] = {}
-    # One that is missing or damaged says nothing about the metrics.
-    with contextlib.suppress(RunDirectoryError):
-        data = run_directory.read_config(cell.directory)["data"]
-    settings = cell.settings
-    result = CellResult(
-        method=cell.method,
-        seed=settings.seed,
-        status=_status(history, settings),
-        step=history[-1].step if history else 0,
-        steps=settings.steps,
-        examples_per_step=examples_per_step(METHODS[cell.method], settings),
-        asked_measures=tuple(
-            scalar for name in settings.measures for scalar in SCALARS[name]
-        ),
-        test_images=data.get("test_images"),
-        classes=data.get("classes"),
-    )
-    if not history:
-        return result
-    last = history[-1]
-    path = run_directory.sharpness_path(cell.directory, cell.method)
-    return result._replace(
-        train_accuracy=last.train_accuracy,
-        test_accuracy=last.test_accuracy,
-        train_loss=last.train_loss,
-        truncated=truncated_share(history),
-        seconds=last.seconds,
-        sharpness=read_sharpness(path),
-    )
+def _differences(there: Grid, asked: Grid) -> list[str]:
+    """What keeps the two from being one grid, a line each."""
+    changed = []
+    if there.preset != asked.preset:
+        changed.append(f"`preset` is {there.preset!r} there and {asked.preset!r} here")
+    for name, settings in asked.variants.items():
+        # A method that is new must have the settings of the others.
+        others = there.variants if name in METHOD_NAMES else {}
+        old = there.variants.get(name) or next(iter(others.values()), None)
+        if old is not None:
+            same = {"method": settings.method.method, "seed": settings.seed}
+            changed += changed_settings(replaced(old, **same), settings)
+    return list(dict.fromkeys(changed))
 
 
-def unfinished(grid: Grid) -> list[Cell]:
-    """The cells where something is left to do."""
-    return [cell for cell in grid.cells() if not read_cell(cell).is_done]
+def _place(name: str) -> int:
+    """Methods come in the order of their list, all else in the order it was asked for."""
+    names: tuple[str, ...] = METHOD_NAMES
+    return names.index(name) if name in names else len(names)
 
 
-def _status(history: Sequence[Metrics], settings: Settings) -> CellStatus:
-    if not history:
-        return "missing"
-    last = history[-1]
-    # As in `training`, which stops at the first of these that is not finite.
-    if not (math.isfinite(last.batch_loss) and math.isfinite(last.train_loss)):
-        return "diverged"
-    return "finished" if last.step == settings.steps else "interrupted"
-
-
-def grid_path(directory: pathlib.Path) -> pathlib.Path:
-    """Where a grid says what it is."""
-    return directory / "grid.json"
+def _check_is_free(directory: pathlib.Path) -> None:
+    if directory.exists() and not directory.is_dir():
+        raise RunDirectoryError(f"{directory} is a file. Choose another directory.")
+    if not is_free(directory):
+        raise RunDirectoryError(
+            f"{directory} is not empty, and holds no grid. Choose another directory."
+        )
 
 
 def _write(grid: Grid) -> None:
-    settings = dataclasses.asdict(grid.settings)
-    settings["methods"] = list(cast(Sequence[str], grid.methods))
-    values = {
+    values: dict[str, Any] = {
         "preset": grid.preset,
-        "settings": settings,
-        "seeds": list(grid.seeds),
-        "machine": machine_record(grid.machine),
+        "variants": {
+            name: dataclasses.asdict(settings)
+            for name, settings in grid.variants.items()
+        },
+        "seeds": grid.seeds,
+        "is_measured": grid.is_measured,
+        "machine": grid.machine.record(),
     }
     replace_file(grid_path(grid.directory), json.dumps(values, indent=2) + "\n")

@@ -1,191 +1,35 @@
-"""One run: a method with one seed, from where it is to its last step, kept on disk."""
+"""A run: one method with one seed, in a directory of its own."""
 
-import contextlib
-import dataclasses
-import math
 import pathlib
-from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple
 
-from jax.sharding import Mesh
-
-from heavytail_optax.experiments.configuration.methods import METHODS, MethodName
-from heavytail_optax.experiments.configuration.settings import Settings
-from heavytail_optax.experiments.data import Dataset
-from heavytail_optax.experiments.devices.parallel import replicate
-from heavytail_optax.experiments.devices.processes import in_all_or_none, in_any_process
-from heavytail_optax.experiments.runs.results import MethodResult
-from heavytail_optax.experiments.storage import run_directory
-from heavytail_optax.experiments.storage.checkpoints import Checkpoints
-from heavytail_optax.experiments.storage.disk import (
-    bytes_of_checkpoint,
-    bytes_of_run,
-    check_room,
-    disk_errors,
-)
-from heavytail_optax.experiments.storage.metrics_log import (
-    append_metrics,
-    drop_metrics_after,
-    metrics_up_to,
-    read_metrics,
-)
-from heavytail_optax.experiments.storage.set_aside import set_aside_lost
-from heavytail_optax.experiments.storage.tensorboard_log import TensorBoardLog
-from heavytail_optax.experiments.training.random_streams import random_streams
-from heavytail_optax.experiments.training.trainer import (
-    Chunk,
-    Metrics,
-    TrainState,
-    build_trainer,
-    train,
-)
+from heavytail_optax.experiments.measure_names import MeasureName
+from heavytail_optax.experiments.methods import METHODS, MethodName
+from heavytail_optax.experiments.settings import Settings
+from heavytail_optax.experiments.storage.run_paths import RunPaths
 
 
-@dataclasses.dataclass(frozen=True)
-class RunOptions:
-    """How a run is carried out; the numbers are the same but for rounding.
+class Run(NamedTuple):
+    """What is run and where; `result` reads what it has come to."""
 
-    Attributes:
-      mesh: of the devices that a batch is spread over, None for one device.
-      tensorboard: whether the metrics also go to TensorBoard's event files.
-      writes: whether this process is the one that writes metrics.
-    """
+    name: str  # of its row in tables: the method's, or another in a study
+    directory: pathlib.Path
+    settings: Settings
+    measures: tuple[MeasureName, ...] = ()  # that the run is not done without
 
-    mesh: Mesh | None = None
-    tensorboard: bool = False
-    writes: bool = True
+    @property
+    def paths(self) -> RunPaths:
+        """Its files."""
+        return RunPaths(self.directory)
 
+    @property
+    def method(self) -> MethodName:
+        """The name of its method."""
+        return self.settings.method.method
 
-ON_ONE_DEVICE = RunOptions()
-
-
-class Observer(Protocol):
-    """Is told what happens, to show it."""
-
-    def start(self, label: str, metrics: Metrics | None) -> None:
-        """A run starts, from the step of `metrics` where it goes on."""
-
-    def advance(self, label: str, chunk: Chunk, metrics: Metrics | None) -> None:
-        """A chunk of steps is done; `metrics` are the latest."""
-
-    def note(self, text: str) -> None:
-        """Something the user should know."""
-
-
-def run_method(
-    directory: pathlib.Path,
-    method: MethodName,
-    settings: Settings,
-    dataset: Dataset,
-    observer: Observer,
-    should_stop: Callable[[], bool] = lambda: False,
-    options: RunOptions = ON_ONE_DEVICE,
-    label: str | None = None,
-    finish: Callable[[TrainState], None] = lambda state: None,
-) -> MethodResult:
-    """Trains with a method from where it is to the last step.
-
-    Args:
-      directory: of the job, with its config.json.
-      method: to train with.
-      settings: of the job.
-      dataset: of the job.
-      observer: is told what happens.
-      should_stop: asked after each chunk; what is done is then saved.
-      options: that do not change the numbers.
-      label: of the run, for the observer; by default that of the method.
-      finish: called with the state after the last step, when it is saved.
-
-    Returns:
-      "interrupted" if steps are left because `should_stop()` was true.
-    """
-    log = run_directory.metrics_path(directory, method)
-    label = label or METHODS[method].label
-    if in_any_process(should_stop()):
-        return _as_left(method, settings, read_metrics(log))
-    shape = dataset.train.images.shape[1:]
-    mesh = options.mesh
-    # Of no seed, so that the runs of a grid share what is compiled.
-    shared = dataclasses.replace(settings, methods=(method,), seed=0)
-    trainer = build_trainer(shared, method, shape, dataset.num_classes, mesh)
-    keys = replicate(mesh, random_streams(settings.seed))
-    train_split, test_split = replicate(mesh, (dataset.train, dataset.test))
-    dataset = dataset._replace(train=train_split, test=test_split)
-    state = trainer.init(keys)
-    with in_all_or_none():
-        check_room(
-            directory,
-            bytes_of_run(state, len(settings.methods)),
-            bytes_of_checkpoint(state),
-        )
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(disk_errors(directory))
-        path = run_directory.checkpoints_path(directory, method)
-        checkpoints = stack.enter_context(Checkpoints(path, observer.note))
-        saved = checkpoints.restore_latest(state)
-        state = state if saved is None else saved
-        board = None
-        with in_all_or_none():
-            step = int(state.step)
-            if options.writes:
-                set_aside_lost(directory, method, step, settings.steps, observer.note)
-                history = drop_metrics_after(log, step, observer.note)
-            else:
-                history = metrics_up_to(log, step)
-            if options.tensorboard and options.writes:
-                events = run_directory.tensorboard_path(directory, method)
-                board = stack.enter_context(TensorBoardLog(events, history))
-        _note_missing_metrics(log, step, settings, history, observer)
-        observer.start(label, history[-1] if history else None)
-        seconds = history[-1].seconds if history else 0.0
-        for chunk in train(settings, dataset, trainer, state, keys, seconds):
-            if chunk.metrics is not None:
-                with in_all_or_none():
-                    if options.writes:
-                        append_metrics(log, chunk.metrics)
-                    if board is not None:
-                        board.write(chunk.metrics)
-                history.append(chunk.metrics)
-            if chunk.non_finite is not None:
-                step, value = chunk.non_finite
-                observer.note(
-                    f"{label} diverged: its loss is {value} at step {step:,}. "
-                    "No more steps are taken with it."
-                )
-                return MethodResult(method, "diverged", tuple(history), step)
-            stops = in_any_process(should_stop()) and chunk.step < settings.steps
-            if chunk.metrics is not None or stops:
-                # After the metrics: a run killed in between repeats the chunk.
-                checkpoints.save(chunk.step, chunk.state)
-            observer.advance(label, chunk, history[-1] if history else None)
-            if stops:
-                return MethodResult(method, "interrupted", tuple(history))
-            state = chunk.state
-        finish(state)
-    return MethodResult(method, "finished", tuple(history))
-
-
-def _note_missing_metrics(
-    log: pathlib.Path,
-    step: int,
-    settings: Settings,
-    history: list[Metrics],
-    observer: Observer,
-) -> None:
-    """A run goes on without the metrics of steps before its checkpoint: they are gone."""
-    evaluated = step if step == settings.steps else step - step % settings.eval_every
-    there = history[-1].step if history else 0
-    if there < evaluated:
-        observer.note(
-            f"The metrics of the steps from {there + 1:,} to {evaluated:,} are not in "
-            f"{log}, and are not made again."
-        )
-
-
-def _as_left(
-    method: MethodName, settings: Settings, history: list[Metrics]
-) -> MethodResult:
-    """The result of a run that is not gone on with."""
-    done = bool(history) and history[-1].step == settings.steps
-    finite = done and math.isfinite(history[-1].train_loss)
-    return MethodResult(method, "finished" if finite else "interrupted", tuple(history))
+    @property
+    def label(self) -> str:
+        """Name and seed, for people to read."""
+        is_method = self.name == self.method
+        name = METHODS[self.method].label if is_method else self.name
+        return f"{name}, seed {self.settings.seed}"

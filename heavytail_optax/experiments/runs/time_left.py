@@ -3,11 +3,11 @@
 import math
 from collections.abc import Sequence
 
-from heavytail_optax.experiments.configuration.methods import MethodName
-from heavytail_optax.experiments.runs.cell_result import CellResult
+from heavytail_optax.experiments.methods import MethodName
+from heavytail_optax.experiments.runs.result import RunResult
 
 
-def training_seconds_left(results: Sequence[CellResult]) -> float | None:
+def training_seconds_left(results: Sequence[RunResult]) -> float | None:
     """Training time of all steps that are left, one run after the other.
 
     A step takes what the steps of the same method took on average. For a method that
@@ -22,9 +22,9 @@ def training_seconds_left(results: Sequence[CellResult]) -> float | None:
 
     Example:
       >>> results = [
-      ...     CellResult("sgd", 0, "finished", 100, 100, seconds=10.0, examples_per_step=8),
-      ...     CellResult("sgd", 1, "interrupted", 50, 100, seconds=5.0),
-      ...     CellResult("shared", 0, "missing", 0, 100, examples_per_step=16),
+      ...     RunResult("sgd", 0, "finished", 100, 100, seconds=10.0, examples_per_step=8),
+      ...     RunResult("sgd", 1, "interrupted", 50, 100, seconds=5.0),
+      ...     RunResult("shared", 0, "missing", 0, 100, examples_per_step=16),
       ... ]
       >>> training_seconds_left(results)
       25.0
@@ -44,14 +44,14 @@ def training_seconds_left(results: Sequence[CellResult]) -> float | None:
     return left
 
 
-def about(seconds: float) -> str:
+def rough_duration(seconds: float) -> str:
     """A rough time in words.
 
     Args:
       seconds: of any length.
 
     Example:
-      >>> [about(seconds) for seconds in (20, 100, 4000, 200_000)]
+      >>> [rough_duration(seconds) for seconds in (20, 100, 4000, 200_000)]
       ['less than a minute', 'about 2 min', 'about 1 h 7 min', 'about 56 h']
     """
     minutes = math.ceil(seconds / 60)
@@ -63,14 +63,14 @@ def about(seconds: float) -> str:
     return f"about {hours} h {minutes} min" if hours < 10 else f"about {hours + 1} h"
 
 
-def _seconds_per_step(timed: Sequence[CellResult], method: MethodName) -> float | None:
+def _seconds_per_step(timed: Sequence[RunResult], method: MethodName) -> float | None:
     own = [result for result in timed if result.method == method]
     if not own:
         return None
     return sum(result.seconds or 0.0 for result in own) / sum(r.step for r in own)
 
 
-def _seconds_per_image(timed: Sequence[CellResult]) -> float:
+def _seconds_per_image(timed: Sequence[RunResult]) -> float:
     known = [result for result in timed if result.examples_per_step]
     images = sum(result.step * (result.examples_per_step or 0.0) for result in known)
     seconds = sum(result.seconds or 0.0 for result in known)

@@ -11,12 +11,6 @@ from collections.abc import Iterator
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """Gives a file beside `path` to write, which takes its place when the block is done.
 
-    Args:
-      path: of the file; an earlier one stays if the block fails.
-
-    Yields:
-      The path to write to.
-
     Example:
       >>> import tempfile
       >>> with tempfile.TemporaryDirectory() as directory:
@@ -29,6 +23,8 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
     partial = partial_path(path)
     try:
         yield partial
+        with partial.open("r+b") as file:
+            os.fsync(file.fileno())
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
@@ -37,27 +33,9 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def replace_file(path: pathlib.Path, text: str) -> None:
-    """Writes a file all at once: after a kill or a power cut it is the old or the new.
-
-    Args:
-      path: of the file; its directory is there.
-      text: the new content in UTF-8, with the line ends it shall have.
-
-    Example:
-      >>> import pathlib, tempfile
-      >>> with tempfile.TemporaryDirectory() as directory:
-      ...     path = pathlib.Path(directory) / "config.json"
-      ...     replace_file(path, "{}")
-      ...     path.read_text(), len(list(path.parent.iterdir()))
-      ('{}', 1)
-    """
-    with (
-        replacing(path) as partial,
-        partial.open("w", encoding="utf-8", newline="") as file,
-    ):
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    """Writes a file in UTF-8: after a kill or a power cut it is the old or the new one."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="")
 
 
 def partial_path(path: pathlib.Path) -> pathlib.Path:
@@ -78,13 +56,9 @@ def set_aside_damaged(path: pathlib.Path) -> pathlib.Path:
 
 
 def append_line(path: pathlib.Path, line: str) -> None:
-    """Adds a line to a file, on the disk when this returns.
-
-    Args:
-      path: of the file; made if it is not there.
-      line: without its end.
-    """
+    """Adds a line to a file, on the disk when this returns."""
     is_new = not path.exists()
+    make_directory(path.parent)
     with path.open("a", encoding="utf-8") as file:
         file.write(line + "\n")
         file.flush()
@@ -93,12 +67,16 @@ def append_line(path: pathlib.Path, line: str) -> None:
         sync_directory(path.parent)
 
 
-def sync_directory(directory: pathlib.Path) -> None:
-    """Puts the names in a directory on the disk, where its file system can do that.
+def make_directory(directory: pathlib.Path) -> None:
+    """Makes a directory and those above it, on the disk when this returns."""
+    if not directory.is_dir():
+        make_directory(directory.parent)
+        directory.mkdir(exist_ok=True)
+        sync_directory(directory.parent)
 
-    Args:
-      directory: whose names have changed.
-    """
+
+def sync_directory(directory: pathlib.Path) -> None:
+    """Puts the names in a directory on the disk, where its file system can do that."""
     if os.name == "nt":  # A directory cannot be opened there.
         return
     descriptor = os.open(directory, os.O_RDONLY)

@@ -10,46 +10,19 @@ from heavytail_optax.experiments.training.trainer import Metrics
 
 
 def append_metrics(path: pathlib.Path, metrics: Metrics) -> None:
-    """Adds a line, on the disk when this returns.
-
-    A value that is not finite is written as null, which JSON has.
-
-    Args:
-      path: of the file; made if it is not there.
-      metrics: to add.
-    """
+    """Adds a line, on the disk when this returns; null stands for NaN and infinity."""
     append_line(path, _line(metrics))
 
 
 def read_metrics(path: pathlib.Path) -> list[Metrics]:
-    """All whole lines, whatever else is in the file.
-
-    Args:
-      path: of the file; it need not be there.
-
-    Returns:
-      The metrics in the order of their steps; of two lines with the same step, the
-      later one. A line that was cut short or damaged is left out.
-    """
+    """All whole lines by step; of two with the same step, the later one."""
     return _read(path)[0]
 
 
 def drop_metrics_after(
     path: pathlib.Path, step: int, note: Callable[[str], None] | None = None
 ) -> list[Metrics]:
-    """Removes the lines of steps that no checkpoint holds: they will come again.
-
-    Lines that are damaged, or there twice, are removed too.
-
-    Args:
-      path: of the file; it need not be there.
-      step: the last one to keep.
-      note: is told if a line was damaged that is not the last one, which a kill may
-        cut: its metrics are lost.
-
-    Returns:
-      The metrics that are left.
-    """
+    """Removes damaged lines and those after a step, and returns what is left."""
     metrics, damaged = _read(path)
     kept = _up_to(step, metrics)
     if path.exists():
@@ -60,12 +33,7 @@ def drop_metrics_after(
 
 
 def metrics_up_to(path: pathlib.Path, step: int) -> list[Metrics]:
-    """The same metrics, for a process that does not write.
-
-    Args:
-      path: of the file; it need not be there.
-      step: the last one to keep.
-    """
+    """The same metrics, for a process that does not write."""
     return _up_to(step, read_metrics(path))
 
 
@@ -74,7 +42,7 @@ def _up_to(step: int, metrics: list[Metrics]) -> list[Metrics]:
 
 
 def _read(path: pathlib.Path) -> tuple[list[Metrics], int]:
-    """The metrics, and how many lines before the last one are damaged."""
+    """The metrics, and how many lines are damaged; the last one a kill may cut."""
     if not path.exists():
         return [], 0
     # Split as bytes: text that is none may hold other ends of lines.

@@ -1,181 +1,64 @@
-"""The directory of a job: settings, metrics, checkpoints and picture.
+"""The directory of a run or a grid: a new one is claimed, or refused with what to do."""
 
-config.json                  settings, their sources, versions, device, command, data,
-                             and where and how it was started (runs/machine.py)
-training.png                 loss and accuracy of all methods
-run.lock, run.holder         who is at work here (run_lock.py)
-<method>/metrics.jsonl       one line an evaluation
-<method>/checkpoints/<step>  the newest two states
-<method>/sharpness.json      scalar measures of the result
-<method>/flatness.json       all measures of it, and how they were computed
-<method>/gradient_noise/     sizes of the noise of small batches' gradients, a file for
-                             each number and size of batches
-<method>/tensorboard         the metrics again, if asked for (tensorboard_log.py)
-<method>/earlier-<n>         what the run lost with its checkpoints (set_aside.py)
-"""
-
-import dataclasses
-import importlib.metadata
 import itertools
-import json
 import os
 import pathlib
-import platform
 import shlex
-from collections.abc import Mapping
-from typing import Any
 
-from heavytail_optax.experiments.configuration.settings import Settings, from_dict
 from heavytail_optax.experiments.errors import JobError
-from heavytail_optax.experiments.storage.durable_files import partial_path, replace_file
-
-_PACKAGES = (
-    "heavytail-optax",
-    "jax",
-    "jaxlib",
-    "optax",
-    "flax",
-    "orbax-checkpoint",
-    "numpy",
-    "scikit-learn",
+from heavytail_optax.experiments.storage.durable_files import (
+    make_directory,
+    partial_path,
 )
-_FORMAT = 1
-_ENTRIES = {
-    "preset": str,
-    "settings": dict,
-    "sources": dict,
-    "data": dict,
-    "machine": dict,
-    "command": str,
-    "device": str,
-    "versions": dict,
-}
+from heavytail_optax.experiments.storage.run_paths import (
+    grid_path,
+    holder_path,
+    lock_path,
+)
 
 
 class RunDirectoryError(JobError):
     """The directory cannot be used as asked; the message says what to do."""
 
 
-def config_path(directory: pathlib.Path) -> pathlib.Path:
-    """Where the settings are."""
-    return directory / "config.json"
+def make_run_directory(directory: pathlib.Path) -> None:
+    """Makes the directory of a run if it is not there."""
+    try:
+        make_directory(directory)
+    except OSError as error:
+        raise RunDirectoryError(
+            f"The run directory {directory} cannot be made: {error.strerror}."
+        ) from error
 
 
-def metrics_path(directory: pathlib.Path, method: str) -> pathlib.Path:
-    """Where the metrics of a method are."""
-    return directory / method / "metrics.jsonl"
-
-
-def checkpoints_path(directory: pathlib.Path, method: str) -> pathlib.Path:
-    """Where the checkpoints of a method are."""
-    return directory / method / "checkpoints"
-
-
-def sharpness_path(directory: pathlib.Path, method: str) -> pathlib.Path:
-    """Where the scalar measures of a method's result are."""
-    return directory / method / "sharpness.json"
-
-
-def flatness_path(directory: pathlib.Path, method: str) -> pathlib.Path:
-    """Where all measures of a method's result are, with their arguments."""
-    return directory / method / "flatness.json"
-
-
-def noise_path(
-    directory: pathlib.Path, method: str, draws: int, batch_size: int
-) -> pathlib.Path:
-    """Where the sizes of the noise of a method's gradients are, of so many batches."""
-    name = f"{draws}-batches-of-{batch_size}.npz"
-    return gradient_noise_path(directory, method) / name
-
-
-def gradient_noise_path(directory: pathlib.Path, method: str) -> pathlib.Path:
-    """Where all files of `noise_path` are."""
-    return directory / method / "gradient_noise"
-
-
-def tensorboard_path(directory: pathlib.Path, method: str) -> pathlib.Path:
-    """Where the TensorBoard event files of a method are."""
-    return directory / method / "tensorboard"
-
-
-def earlier_path(directory: pathlib.Path, method: str, number: int) -> pathlib.Path:
-    """Where what the run lost the first, second, ... time is kept."""
-    return directory / method / f"earlier-{number}"
-
-
-def lock_path(directory: pathlib.Path) -> pathlib.Path:
-    """The file that the process at work here has locked."""
-    return directory / "run.lock"
-
-
-def holder_path(directory: pathlib.Path) -> pathlib.Path:
-    """What that process says about itself."""
-    return directory / "run.holder"
-
-
-def probe_path(directory: pathlib.Path) -> pathlib.Path:
-    """The file that is written, and removed, to see whether there is room."""
-    return directory / ".room"
-
-
-def plot_path(directory: pathlib.Path) -> pathlib.Path:
-    """Where the picture is."""
-    return directory / "training.png"
+def is_free(directory: pathlib.Path) -> bool:
+    """Whether nothing is there but what a process leaves that was killed at its start."""
+    leftovers = {
+        lock_path(directory),
+        holder_path(directory),
+        partial_path(grid_path(directory)),
+    }
+    return not directory.exists() or not set(directory.iterdir()) - leftovers
 
 
 def claim(directory: pathlib.Path) -> None:
-    """Makes a new directory, or takes an empty one.
-
-    What a process leaves that is killed before its job has settings does not count, nor
-    does a lock: claimed again under the lock, the directory is no other process's.
-
-    Args:
-      directory: of a new job.
-
-    Raises:
-      RunDirectoryError: if there is something in it, or it cannot be written to.
-    """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        leftovers = {
-            lock_path(directory),
-            holder_path(directory),
-            probe_path(directory),
-            partial_path(config_path(directory)),
-        }
-        occupied = any(path not in leftovers for path in directory.iterdir())
-        writable = os.access(directory, os.W_OK)
-    except OSError as error:
-        problem = f"The run directory {directory} cannot be made: {error.strerror}."
-        raise RunDirectoryError(problem) from error
-    if not writable:
+    """Makes a new directory, or takes an empty one."""
+    make_run_directory(directory)
+    if not os.access(directory, os.W_OK):
         raise RunDirectoryError(f"The run directory {directory} is not writable.")
-    if not occupied:
+    if is_free(directory):
         return
-    if config_path(directory).exists():
+    way_on = "Choose another --run-dir."
+    if grid_path(directory).exists():
         resume = shlex.join(["--resume", str(directory)])
         way_on = f"Go on with it by {resume}, or choose another --run-dir."
-    else:
-        way_on = "Choose another --run-dir."
     raise RunDirectoryError(f"The run directory {directory} is not empty. {way_on}")
 
 
 def claim_next(parent: pathlib.Path, name: str) -> pathlib.Path:
-    """Makes the first of name-001, name-002, ... that is not there.
-
-    Args:
-      parent: directory of all runs; made if it is not there.
-      name: first part of the new directory's name.
-
-    Returns:
-      The new, empty directory.
-
-    Raises:
-      RunDirectoryError: if it cannot be made.
-    """
+    """Makes the first of name-001, name-002, ... that is not there."""
+    make_run_directory(parent)
     try:
-        parent.mkdir(parents=True, exist_ok=True)
         for number in itertools.count(1):
             directory = parent / f"{name}-{number:03d}"
             try:
@@ -187,111 +70,3 @@ def claim_next(parent: pathlib.Path, name: str) -> pathlib.Path:
         problem = f"No run directory can be made in {parent}: {error.strerror}."
         raise RunDirectoryError(problem) from error
     raise AssertionError("unreachable")
-
-
-def write_config(
-    directory: pathlib.Path,
-    *,
-    preset: str,
-    settings: Settings,
-    sources: Mapping[str, str],
-    data: Mapping[str, int | str],
-    machine: Mapping[str, Any],
-    command: str,
-    device: str,
-) -> None:
-    """Writes what is needed to run the job again, all at once or not at all.
-
-    It is on the disk when this returns.
-
-    Args:
-      directory: of the job.
-      preset: its name.
-      settings: of the job.
-      sources: where each setting comes from.
-      data: sizes and checksum of the data.
-      machine: where and how the job runs, as `machine_record` gives it.
-      command: as typed.
-      device: kind of device that the job runs on.
-    """
-    config = {
-        "format": _FORMAT,
-        "preset": preset,
-        "settings": dataclasses.asdict(settings),
-        "sources": sources,
-        "data": data,
-        "machine": machine,
-        "command": command,
-        "device": device,
-        "versions": versions(),
-    }
-    _write(directory, config)
-
-
-def update_config(directory: pathlib.Path, **entries: Any) -> None:
-    """Changes entries of config.json and leaves the others as they are.
-
-    Args:
-      directory: of the job, with a config.json that `read_config` understands.
-      entries: the new ones, for JSON.
-    """
-    config = json.loads(config_path(directory).read_text(encoding="utf-8"))
-    _write(directory, {**config, **entries})
-
-
-def read_config(directory: pathlib.Path) -> dict[str, Any]:
-    """What `write_config` wrote, with the settings checked.
-
-    Args:
-      directory: of an earlier job.
-
-    Returns:
-      The entries of config.json; `settings` is a `Settings`.
-
-    Raises:
-      RunDirectoryError: if there is no such job, or its settings are not understood.
-    """
-    path = config_path(directory)
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        problem = f"There is no run to resume in {directory}: {path} is missing."
-        raise RunDirectoryError(problem) from error
-    except (OSError, ValueError) as error:
-        raise RunDirectoryError(f"{path} cannot be read: {error}.") from error
-    problem = _problem_of(config)
-    if problem is not None:
-        raise RunDirectoryError(f"{path} is not understood: {problem}")
-    try:
-        settings: Settings = from_dict(config["settings"])
-        return {**config, "settings": settings}
-    except (ValueError, TypeError) as error:
-        raise RunDirectoryError(f"{path} is not understood: {error}") from error
-
-
-def _write(directory: pathlib.Path, config: Mapping[str, Any]) -> None:
-    replace_file(config_path(directory), json.dumps(config, indent=2) + "\n")
-
-
-def _problem_of(config: Any) -> str | None:
-    """Why these cannot be the entries of config.json, in words; None if they can."""
-    if not isinstance(config, dict):
-        return "it holds no JSON object."
-    number = config.get("format", 1)
-    if number != _FORMAT:
-        recorded = config.get("versions")
-        by = recorded.get("heavytail-optax") if isinstance(recorded, dict) else None
-        return (
-            f"its format is {number!r}, and this version reads {_FORMAT}. Go on with "
-            f"the version that wrote it: heavytail-optax {by or 'unknown'}."
-        )
-    for name, kind in _ENTRIES.items():
-        if not isinstance(config.get(name), kind):
-            return f"its entry `{name}` is missing or of the wrong type."
-    return None
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a run depends on."""
-    found = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    return {"python": platform.python_version(), **found}

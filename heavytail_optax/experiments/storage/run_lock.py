@@ -12,11 +12,8 @@ from typing import Self
 import filelock
 
 from heavytail_optax.experiments.storage.durable_files import replace_file
-from heavytail_optax.experiments.storage.run_directory import (
-    RunDirectoryError,
-    holder_path,
-    lock_path,
-)
+from heavytail_optax.experiments.storage.run_directory import RunDirectoryError
+from heavytail_optax.experiments.storage.run_paths import holder_path, lock_path
 
 
 class RunBusyError(RunDirectoryError):
@@ -24,30 +21,7 @@ class RunBusyError(RunDirectoryError):
 
 
 class RunLock:
-    """Holds a run directory for this process; use as a context manager.
-
-    The lock belongs to an open file, so that the system releases it when the process
-    ends, however that comes about: there is no stale lock to remove. It holds between
-    machines if the directory's file system passes locks on, as NFS and Lustre do unless
-    they are mounted otherwise.
-
-    Args:
-      directory: of the job; it is there.
-      wait_seconds: how long to wait for a process that holds it.
-
-    Raises:
-      RunBusyError: on entering, if another process, or another lock of this one, holds
-        the directory.
-      RunDirectoryError: likewise, if no lock can be had there.
-
-    Example:
-      >>> import pathlib, tempfile
-      >>> with tempfile.TemporaryDirectory() as name:
-      ...     directory = pathlib.Path(name)
-      ...     with RunLock(directory):
-      ...         print(len(list(directory.iterdir())))
-      2
-    """
+    """Holds a run directory for this process; the system releases it if that is killed."""
 
     def __init__(self, directory: pathlib.Path, wait_seconds: float = 0.0) -> None:
         self._directory = directory

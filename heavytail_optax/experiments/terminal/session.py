@@ -1,7 +1,8 @@
 """What a command opens before it works and closes after: devices, progress, signals."""
 
 import contextlib
-from collections.abc import Iterator
+import signal
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from rich.console import Console
@@ -24,6 +25,7 @@ def open_session(
     steps: int,
     keep_bars: bool = True,
     on_stop: str = "Stopping after these steps.",
+    signals: Sequence[int] = (signal.SIGINT, signal.SIGTERM),
 ) -> Iterator[Session]:
     """Notes Ctrl-C and SIGTERM, and shows progress on the console.
 
@@ -32,6 +34,7 @@ def open_session(
       steps: of each run.
       keep_bars: whether the bars of runs that are done stay in sight.
       on_stop: what to say at Ctrl-C.
+      signals: that are a wish to stop.
 
     Yields:
       The session.
@@ -43,7 +46,7 @@ def open_session(
 
     progress_type = LiveProgress if console.is_terminal else PlainProgress
     with (
-        StopRequest(notify) as stop,
+        StopRequest(notify, signals) as stop,
         progress_type(console, steps, keep_bars) as progress,
     ):
         yield Session(console, progress, stop)

@@ -1,14 +1,19 @@
 """The batches of a step: which ones, how large, and their drawing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax.experiments.configuration.methods import BatchName, Method
-from heavytail_optax.experiments.configuration.settings import Settings
 from heavytail_optax.experiments.data import Split
+from heavytail_optax.experiments.methods import BatchName
+from heavytail_optax.experiments.settings import (
+    DataSettings,
+    MethodSettings,
+    Settings,
+    TrainingSettings,
+)
 from heavytail_optax.experiments.training.augmentation import augment
 from heavytail_optax.experiments.training.random_streams import RandomStreams
 
@@ -58,8 +63,8 @@ def fetch(train: Split, batch: Batch) -> Split:
 
 
 def draw_batches(
-    names: Sequence[BatchName],
-    settings: Settings,
+    sizes: Mapping[BatchName, int],
+    augmentation: str,
     keys: RandomStreams,
     step: jax.Array,
     num_examples: int,
@@ -67,14 +72,14 @@ def draw_batches(
     """The batches of a step, drawn independently of each other.
 
     Args:
-      names: of the batches.
-      settings: `batch_size`, `large_batch_size` and `augmentation` count.
+      sizes: of `batch_sizes`.
+      augmentation: of `DataSettings`.
       keys: of the run; each batch has its own.
       step: number of the step, an integer scalar.
       num_examples: number of images to draw from.
 
     Returns:
-      One batch for each name, with keys where the settings ask for augmentation.
+      One batch for each name, with keys where there is augmentation.
     """
     streams = {
         "small": keys.batches,
@@ -84,36 +89,42 @@ def draw_batches(
     key = jax.random.fold_in(keys.augmentation, step)
 
     def draw(number: int, name: BatchName) -> Batch:
-        size = batch_size(name, settings)
+        size = sizes[name]
         places = draw_places(streams[name], step, num_examples, size)
-        if settings.augmentation == "none":
+        if augmentation == "none":
             return Batch(places, None)
         return Batch(places, jax.random.split(jax.random.fold_in(key, number), size))
 
-    return [draw(number, name) for number, name in enumerate(names)]
+    return [draw(number, name) for number, name in enumerate(sizes)]
 
 
-def batch_size(name: BatchName, settings: Settings) -> int:
-    """Number of images of a batch."""
-    return settings.large_batch_images if name == "large" else settings.batch_size
+def batch_sizes(
+    data: DataSettings, training: TrainingSettings, method: MethodSettings
+) -> dict[BatchName, int]:
+    """Number of images of each batch of a method, in the order of its batches."""
+    large = method.large_batch_images(data.training_examples)
+    return {
+        name: large if name == "large" else training.batch_size
+        for name in method.kind.batches
+    }
 
 
-def examples_per_step(method: Method, settings: Settings) -> float:
-    """Images that a step of a method has to process, on average over the gate.
+def examples_per_step(settings: Settings) -> float:
+    """Images that a step has to process, on average over the gate.
 
     Example:
-      >>> import dataclasses
-      >>> from heavytail_optax.experiments.configuration.methods import METHODS
-      >>> from heavytail_optax.experiments.configuration.presets import PRESETS
+      >>> from heavytail_optax.experiments.presets import PRESETS
+      >>> from heavytail_optax.experiments.settings import replaced
       >>> settings = PRESETS["corrupted-digits"].settings
-      >>> examples_per_step(METHODS["balanced"], settings)
+      >>> examples_per_step(replaced(settings, method="balanced"))
       100.0
-      >>> examples_per_step(METHODS["independent"], settings)
+      >>> examples_per_step(replaced(settings, method="independent"))
       1400.0
-      >>> gated = dataclasses.replace(settings, inflate_above=0.5)
-      >>> examples_per_step(METHODS["independent"], gated)
+      >>> examples_per_step(replaced(settings, method="independent", inflate_above=0.5))
       750.0
     """
-    first, *others = (batch_size(name, settings) for name in method.batches)
-    passes = 2 if method.climbs else 1
-    return passes * first + (1.0 - settings.inflate_above) * sum(others)
+    method = settings.method
+    sizes = batch_sizes(settings.data, settings.training, method)
+    first, *others = sizes.values()
+    passes = 2 if method.kind.climbs else 1
+    return passes * first + (1.0 - method.inflate_above) * sum(others)

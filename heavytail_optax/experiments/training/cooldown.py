@@ -2,29 +2,15 @@
 
 import optax
 
-from heavytail_optax.experiments.configuration.settings import Settings
 
-
-def until_cooldown(scale: float, settings: Settings) -> optax.Schedule:
-    """A scale of noise: constant, then zero for the last `cooldown` steps.
-
-    Args:
-      scale: before the cool-down.
-      settings: `steps` and `cooldown` count.
-
-    Returns:
-      A function of the number of the step.
+def until_cooldown(scale: float, noisy_steps: int) -> optax.Schedule:
+    """A scale of noise: constant, then zero from step `noisy_steps` on.
 
     Example:
-      >>> import dataclasses
-      >>> from heavytail_optax.experiments.configuration.presets import PRESETS
-      >>> settings = dataclasses.replace(
-      ...     PRESETS["corrupted-digits"].settings, steps=10, cooldown=0.2
-      ... )
-      >>> scale = until_cooldown(0.5, settings)
+      >>> scale = until_cooldown(0.5, 8)
       >>> [float(scale(step)) for step in (0, 7, 8, 9)]
       [0.5, 0.5, 0.0, 0.0]
     """
     constant = optax.constant_schedule(scale)
     silence = optax.constant_schedule(0.0)
-    return optax.join_schedules([constant, silence], [settings.noisy_steps])
+    return optax.join_schedules([constant, silence], [noisy_steps])

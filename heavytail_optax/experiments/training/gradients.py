@@ -10,14 +10,17 @@ import optax
 from jax.sharding import Mesh
 
 import heavytail_optax as hto
-from heavytail_optax.experiments.configuration.methods import Method
-from heavytail_optax.experiments.configuration.settings import Settings
 from heavytail_optax.experiments.data import Split
 from heavytail_optax.experiments.devices.parallel import spread
 from heavytail_optax.experiments.models.networks import Predict
+from heavytail_optax.experiments.settings import (
+    DataSettings,
+    MethodSettings,
+    TrainingSettings,
+)
 from heavytail_optax.experiments.training.batches import (
     Batch,
-    batch_size,
+    batch_sizes,
     draw_batches,
     fetch,
 )
@@ -29,13 +32,18 @@ Gradient = Callable[[Any, Split, jax.Array, RandomStreams], tuple[jax.Array, Any
 
 
 def build_gradient(
-    method: Method, settings: Settings, predict: Predict, mesh: Mesh | None = None
+    data: DataSettings,
+    training: TrainingSettings,
+    method: MethodSettings,
+    predict: Predict,
+    mesh: Mesh | None = None,
 ) -> Gradient:
     """The loss and the gradient of a step, on batches drawn for it.
 
     Args:
-      method: whose `batches` and `scheme` count.
-      settings: of the job.
+      data: whose number of training images and augmentation count.
+      training: whose steps and batch size count.
+      method: which, and with which numbers.
       predict: gives logits of shape (n, classes) for parameters and images.
       mesh: of the devices that each batch is spread over, None for one device.
 
@@ -50,20 +58,23 @@ def build_gradient(
         params, train = params_and_train
         return loss_per_example(predict, params, fetch(train, batch))
 
-    part = _microbatch_size(method, settings, 1 if mesh is None else mesh.size)
+    sizes = batch_sizes(data, training, method)
+    at_once = min(_IMAGES_AT_ONCE, training.batch_size)
+    part = _microbatch_size(sum(sizes.values()), at_once, mesh)
+    noisy_steps = method.noisy_steps(training.steps)
 
     def gradient(
         params: Any, train: Split, step: jax.Array, keys: RandomStreams
     ) -> tuple[jax.Array, Any]:
         num_examples = train.labels.shape[0]
-        batches = draw_batches(method.batches, settings, keys, step, num_examples)
+        batches = draw_batches(sizes, data.augmentation, keys, step, num_examples)
 
         def losses(params: Any, batch: Batch) -> jax.Array:
             return losses_of((params, train), batch)
 
-        if method.scheme is None:
+        if method.kind.scheme is None:
             return _plain(losses, part, params, *batches)
-        of_batches = _inflated(losses, method.scheme, settings, part)
+        of_batches = _inflated(losses, method, noisy_steps, part)
         key = jax.random.fold_in(keys.inflation, step)
         return of_batches(key, params, *batches, step=step)
 
@@ -74,7 +85,7 @@ _Losses = Callable[[Any, Batch], jax.Array]
 _IMAGES_AT_ONCE = 50
 
 
-def _microbatch_size(method: Method, settings: Settings, devices: int) -> int | None:
+def _microbatch_size(images: int, at_once: int, mesh: Mesh | None) -> int | None:
     """How many images to pass through at a time, on all devices together.
 
     On a CPU 50 on each device, in parts of one size, as more of them are too large for
@@ -82,8 +93,7 @@ def _microbatch_size(method: Method, settings: Settings, devices: int) -> int | 
     """
     if jax.default_backend() != "cpu":
         return None
-    images = sum(batch_size(name, settings) for name in method.batches)
-    at_once = min(_IMAGES_AT_ONCE, settings.batch_size) * devices
+    at_once *= 1 if mesh is None else mesh.size
     return math.ceil(images / math.ceil(images / at_once))
 
 
@@ -104,19 +114,19 @@ def _plain(
 
 
 def _inflated(
-    losses: _Losses, scheme: str, settings: Settings, part: int | None
+    losses: _Losses, method: MethodSettings, noisy_steps: int, part: int | None
 ) -> Callable[..., tuple[jax.Array, Any]]:
     return hto.tail_inflated_grad(
         losses,
-        _law(settings),
-        until_cooldown(settings.inflation_scale, settings),
-        scheme=scheme,
-        inflate_above=settings.inflate_above,
+        _law(method),
+        until_cooldown(method.inflation_scale, noisy_steps),
+        scheme=method.kind.scheme,
+        inflate_above=method.inflate_above,
         microbatch_size=part,
     )
 
 
-def _law(settings: Settings) -> hto.tails.Tail:
-    if settings.inflation_law == "normal":
+def _law(method: MethodSettings) -> hto.tails.Tail:
+    if method.inflation_law == "normal":
         return hto.tails.gaussian()
-    return hto.tails.pareto(settings.alpha)
+    return hto.tails.pareto(method.alpha)

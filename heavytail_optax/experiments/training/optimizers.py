@@ -7,8 +7,7 @@ import jax
 import optax
 
 import heavytail_optax as hto
-from heavytail_optax.experiments.configuration.methods import Method
-from heavytail_optax.experiments.configuration.settings import Settings
+from heavytail_optax.experiments.settings import MethodSettings, TrainingSettings
 from heavytail_optax.experiments.training.averaging import average_at_the_end
 from heavytail_optax.experiments.training.cooldown import until_cooldown
 
@@ -16,40 +15,39 @@ InitOptimizer = Callable[[Any, jax.Array], optax.OptState]
 
 
 def build_optimizer(
-    method: Method, settings: Settings
+    training: TrainingSettings, method: MethodSettings
 ) -> tuple[InitOptimizer, optax.TransformUpdateExtraArgsFn]:
     """Noise, learning rate and truncation, as far as the method has them.
 
     Args:
-      method: whose `draws_noise`, `truncates`, `climbs` and `averages` count.
-      settings: of the job.
+      training: whose steps and learning rate count.
+      method: which, and with which numbers.
 
     Returns:
       `init(params, key)`, whose key, typed, is that of the noise, and `update`, in the
       order of the paper's update rule. The update also takes `grad_fn(params, i)`,
       the gradient elsewhere on the same batch, which SAM needs.
     """
+    kind, noisy_steps = method.kind, method.noisy_steps(training.steps)
 
     def chain(key: jax.Array) -> optax.GradientTransformationExtraArgs:
-        descent = optax.sgd(_learning_rate(settings))
-        if method.climbs:
-            climb = optax.chain(
-                optax.contrib.normalize(), optax.sgd(settings.sam_radius)
-            )
+        descent = optax.sgd(_learning_rate(training))
+        if kind.climbs:
+            climb = optax.chain(optax.contrib.normalize(), optax.sgd(method.sam_radius))
             descent = optax.contrib.sam(descent, climb, opaque_mode=True)
         links: list[optax.GradientTransformation] = [descent]
-        if method.draws_noise:
+        if kind.draws_noise:
             noise = hto.add_heavy_tailed_noise(
-                hto.tails.symmetric_pareto(settings.alpha),
-                until_cooldown(settings.noise_scale, settings),
+                hto.tails.symmetric_pareto(method.alpha),
+                until_cooldown(method.noise_scale, noisy_steps),
                 key=key,
-                direction=settings.direction,
+                direction=method.direction,
             )
             links.insert(0, noise)
-        if method.truncates:
-            links.append(hto.truncate_update_norm(settings.max_norm))
-        if method.averages:
-            links.append(average_at_the_end(settings.steps, settings.averaged_share))
+        if kind.truncates:
+            links.append(hto.truncate_update_norm(method.max_norm))
+        if kind.averages:
+            links.append(average_at_the_end(training.steps, method.averaged_share))
         return optax.with_extra_args_support(optax.chain(*links))
 
     def init(params: Any, key: jax.Array) -> optax.OptState:
@@ -59,7 +57,7 @@ def build_optimizer(
     return init, chain(jax.random.key(0)).update
 
 
-def _learning_rate(settings: Settings) -> float | optax.Schedule:
-    if settings.learning_rate_schedule == "constant":
-        return settings.learning_rate
-    return optax.cosine_decay_schedule(settings.learning_rate, settings.steps)
+def _learning_rate(training: TrainingSettings) -> float | optax.Schedule:
+    if training.learning_rate_schedule == "constant":
+        return training.learning_rate
+    return optax.cosine_decay_schedule(training.learning_rate, training.steps)

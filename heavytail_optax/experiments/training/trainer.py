@@ -17,12 +17,17 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from heavytail_optax.experiments.configuration.methods import METHODS, MethodName
-from heavytail_optax.experiments.configuration.settings import Settings
 from heavytail_optax.experiments.data import Dataset, Split
 from heavytail_optax.experiments.devices.parallel import spread
 from heavytail_optax.experiments.devices.processes import of_first_process
-from heavytail_optax.experiments.models.networks import build_model
+from heavytail_optax.experiments.models.networks import build_network
+from heavytail_optax.experiments.settings import (
+    DataSettings,
+    MethodSettings,
+    ModelSettings,
+    Settings,
+    TrainingSettings,
+)
 from heavytail_optax.experiments.training.evaluation import Scores, evaluate
 from heavytail_optax.experiments.training.gradients import build_gradient
 from heavytail_optax.experiments.training.optimizers import build_optimizer
@@ -87,10 +92,8 @@ class Trainer(NamedTuple):
     evaluate: Callable[[Any, Split], Scores]
 
 
-@functools.lru_cache(maxsize=16)
 def build_trainer(
     settings: Settings,
-    method: MethodName,
     image_shape: tuple[int, ...],
     classes: int,
     mesh: Mesh | None = None,
@@ -98,9 +101,8 @@ def build_trainer(
     """The initial state, the compiled steps and the compiled evaluation of a run.
 
     Args:
-      settings: of the job. All but the seed counts; with the same one, the functions
-        of an earlier call come back, which are compiled already.
-      method: whose gradient and optimiser are used.
+      settings: of the run. Neither the seed nor the measures count: runs that differ in
+        nothing else get the same functions, which are compiled once.
       image_shape: (height, width, channels).
       classes: number of classes.
       mesh: of the devices that a batch is spread over, None for one device. All
@@ -110,10 +112,24 @@ def build_trainer(
       `init(keys)`; `take_steps(state, keys, train_split, number)`, which takes that many
       steps and donates the state it is given; `evaluate(params, split)`.
     """
-    predict, init_params = build_model(settings, image_shape, classes)
-    gradient = build_gradient(METHODS[method], settings, predict, mesh)
-    init_optimizer, update = build_optimizer(METHODS[method], settings)
-    capacity = settings.eval_every
+    data, model, training = settings.data, settings.model, settings.training
+    return _build(data, model, training, settings.method, image_shape, classes, mesh)
+
+
+@functools.lru_cache(maxsize=16)
+def _build(
+    data: DataSettings,
+    model: ModelSettings,
+    training: TrainingSettings,
+    method: MethodSettings,
+    image_shape: tuple[int, ...],
+    classes: int,
+    mesh: Mesh | None,
+) -> Trainer:
+    predict, init_params = build_network(model, image_shape, classes, data.pixel_range)
+    gradient = build_gradient(data, training, method, predict, mesh)
+    init_optimizer, update = build_optimizer(training, method)
+    capacity = training.eval_every
 
     def init(keys: RandomStreams) -> TrainState:
         params = init_params(keys.weights)
@@ -157,7 +173,7 @@ def build_trainer(
 
 
 def train(
-    settings: Settings,
+    settings: TrainingSettings,
     dataset: Dataset,
     trainer: Trainer,
     state: TrainState,
@@ -167,7 +183,7 @@ def train(
     """Trains from a state to the last step, a chunk at a time.
 
     Args:
-      settings: `steps` and `eval_every` count.
+      settings: how many steps, and how often to evaluate.
       dataset: trained and evaluated on.
       trainer: of the same settings.
       state: `trainer.init(keys)`, or the state of an earlier chunk, to go on from there.
@@ -199,12 +215,7 @@ def train(
         metrics = None
         non_finite = _first_non_finite(last, recent.loss)
         if done + number == end or non_finite is not None:
-            scores = jax.device_get(
-                [
-                    trainer.evaluate(state.params, split)
-                    for split in (dataset.train, dataset.test)
-                ]
-            )
+            scores = _scores(dataset, trainer, state)
             total = seconds + time.perf_counter() - started
             metrics = _summary(done + number, recent, *scores, total)
             if non_finite is None and not np.isfinite(metrics.train_loss):
@@ -217,6 +228,27 @@ def train(
             return
         speed = number / max(taken, 1e-9)
         number = max(1, min(round(speed * _SECONDS_A_CHUNK), 4 * number))
+
+
+def evaluation_at(
+    settings: TrainingSettings,
+    dataset: Dataset,
+    trainer: Trainer,
+    state: TrainState,
+    seconds: float,
+) -> Metrics | None:
+    """The metrics of the step that a state is at; None between two evaluations."""
+    done = int(state.step)
+    if done == 0 or (done % settings.eval_every and done != settings.steps):
+        return None
+    last = done - 1 - (done - 1) % settings.eval_every
+    recent = _first(done - last, jax.device_get(state.recent))
+    return _summary(done, recent, *_scores(dataset, trainer, state), seconds)
+
+
+def _scores(dataset: Dataset, trainer: Trainer, state: TrainState) -> list[Scores]:
+    splits = (dataset.train, dataset.test)
+    return jax.device_get([trainer.evaluate(state.params, split) for split in splits])
 
 
 def _first(number: int, steps: StepMetrics) -> StepMetrics:

@@ -1,4 +1,4 @@
-"""The picture of a job: training loss and test accuracy over the steps."""
+"""The picture of a grid with one seed: training loss and test accuracy over the steps."""
 
 import pathlib
 from collections.abc import Sequence
@@ -6,28 +6,20 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from heavytail_optax.experiments.configuration.method_colours import METHOD_COLOURS
-from heavytail_optax.experiments.configuration.methods import METHODS
-from heavytail_optax.experiments.configuration.settings import Settings
-from heavytail_optax.experiments.runs.results import MethodResult
+from heavytail_optax.experiments.methods import METHOD_COLOURS, METHODS
+from heavytail_optax.experiments.runs.result import RunResult
+from heavytail_optax.experiments.settings import Settings
+from heavytail_optax.experiments.storage.durable_files import replacing
 from heavytail_optax.experiments.training.evaluation import accuracy_error
 
 
 def plot_training(
     path: pathlib.Path,
-    results: Sequence[MethodResult],
+    results: Sequence[RunResult],
     settings: Settings,
     test_images: int,
 ) -> None:
-    """Writes a PNG with one line a method, in one panel for each of two quantities.
-
-    Args:
-      path: of the picture.
-      results: of the methods, in the order of the legend; a cross marks the last
-        evaluation of one that diverged, unless it is far above all other losses.
-      settings: of the job, for the title and the steps without noise.
-      test_images: how many there are, for the standard error of the accuracy.
-    """
+    """Writes a PNG with one line a run, in one panel for each of two quantities."""
     figure = Figure(figsize=(10, 4.2), dpi=150, layout="constrained")
     loss_axes, accuracy_axes = figure.subplots(1, 2)
     for result in results:
@@ -49,26 +41,27 @@ def plot_training(
     accuracy_axes.set_title(f"Accuracy on {test_images:,} test images (%)", loc="left")
     for axes in (loss_axes, accuracy_axes):
         axes.set_xlabel("step")
-        axes.set_xlim(0, settings.steps)
+        axes.set_xlim(0, settings.training.steps)
         axes.grid(alpha=0.25, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
         if any(METHODS[result.method].is_noisy for result in results):
             _shade_cooldown(axes, settings)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     figure.suptitle(_title(settings), fontsize=11)
-    figure.savefig(path)
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png")
 
 
-def _label(result: MethodResult, test_images: int) -> str:
+def _label(result: RunResult, test_images: int) -> str:
     if result.status == "diverged":
-        return f"{result.label}: {result.outcome}"
+        return f"{result.label}: {result.how_it_ended}"
     last = result.history[-1]
     error = 100 * accuracy_error(last.test_accuracy, test_images)
     accuracy = f"{100 * last.test_accuracy:.1f} ± {error:.1f}%"
     return f"{result.label}: {accuracy} at step {last.step:,}"
 
 
-def _keep_room_for_finished(axes: Axes, results: Sequence[MethodResult]) -> None:
+def _keep_room_for_finished(axes: Axes, results: Sequence[RunResult]) -> None:
     """Lets a loss that goes to infinity leave the panel, so that the rest is readable."""
     losses = [
         metrics.train_loss
@@ -81,11 +74,15 @@ def _keep_room_for_finished(axes: Axes, results: Sequence[MethodResult]) -> None
 
 
 def _shade_cooldown(axes: Axes, settings: Settings) -> None:
-    if 0 < settings.noisy_steps < settings.steps:
+    if 0 < settings.noisy_steps < settings.training.steps:
         axes.axvspan(
-            settings.noisy_steps, settings.steps, color="0.5", alpha=0.12, linewidth=0
+            settings.noisy_steps,
+            settings.training.steps,
+            color="0.5",
+            alpha=0.12,
+            linewidth=0,
         )
-        middle = (settings.noisy_steps + settings.steps) / 2
+        middle = (settings.noisy_steps + settings.training.steps) / 2
         axes.text(
             middle,
             0.98,
@@ -100,7 +97,7 @@ def _shade_cooldown(axes: Axes, settings: Settings) -> None:
 
 def _title(settings: Settings) -> str:
     return (
-        f"{settings.training_examples:,} training images ({settings.data}), "
-        f"{settings.corrupted_examples:,} of them with random labels; "
-        f"{settings.model}, seed {settings.seed}"
+        f"{settings.data.training_examples:,} training images ({settings.data.data}), "
+        f"{settings.data.corrupted_examples:,} of them with random labels; "
+        f"{settings.model.model}, seed {settings.seed}"
     )

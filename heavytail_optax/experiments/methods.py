@@ -1,4 +1,4 @@
-"""The methods that a job compares, and what each is made of. Data only.
+"""The methods, what each is made of, and their colours. Data only.
 
 `batches`, `gradients` and `optimizers` build the steps of a method from these values.
 """
@@ -148,3 +148,21 @@ _METHODS = (
 METHODS: Mapping[MethodName, Method] = MappingProxyType(
     {method.name: method for method in _METHODS}
 )
+
+# Okabe and Ito's colours, which remain distinct for colour-blind readers, and a grey.
+METHOD_COLOURS: Mapping[MethodName, str] = MappingProxyType(
+    {
+        "sgd-large-batch": "#000000",
+        "sgd": "#0072B2",
+        "sgd-truncated": "#56B4E9",
+        "inflated": "#E69F00",
+        "independent": "#CC79A7",
+        "shared": "#8C8C8C",
+        "balanced-untruncated": "#F0C808",
+        "balanced": "#D55E00",
+        "truncated-heavy-tailed-sgd": "#009E73",
+        "sam": "#5B2A86",
+        "sgd-averaged": "#7A4B1E",
+    }
+)
+"""The colour of each method, the same in every picture."""

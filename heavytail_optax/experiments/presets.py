@@ -12,7 +12,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal
 
-from heavytail_optax.experiments.configuration.settings import Settings
+from heavytail_optax.experiments.methods import MethodName
+from heavytail_optax.experiments.settings import (
+    Settings,
+    flat,
+    from_flat,
+)
 
 PresetName = Literal[
     "corrupted-digits",
@@ -31,35 +36,45 @@ class Preset:
 
     name: PresetName
     summary: str
+    methods: tuple[MethodName, ...]
+    """What is compared; `settings` has the first of them."""
     settings: Settings
     sources: Mapping[str, str]
-    """One source for each field of `settings`, with a remark where one is needed."""
+    """One source for each setting by its name, that of `methods` under "method"."""
 
     def sources_of(self, settings: Settings) -> dict[str, str]:
         """The source of each value, `user` where it is not the preset's."""
+        own = flat(self.settings)
+        if settings.method.method in self.methods:
+            own["method"] = settings.method.method
         return {
-            name: source
-            if getattr(settings, name) == getattr(self.settings, name)
-            else "user"
-            for name, source in self.sources.items()
+            name: self.sources[name] if value == own[name] else "user"
+            for name, value in flat(settings).items()
         }
 
 
-def _variant(
-    base: Preset, name: PresetName, summary: str, **changes: tuple[Any, str]
+def _preset(
+    name: PresetName,
+    summary: str,
+    base: Preset | None = None,
+    **given: tuple[Any, str],
 ) -> Preset:
-    """The base with other settings, each given as (value, source)."""
-    values = {setting: value for setting, (value, _) in changes.items()}
-    sources = {setting: source for setting, (_, source) in changes.items()}
-    return Preset(
-        name,
-        summary,
-        dataclasses.replace(base.settings, **values),
-        MappingProxyType({**base.sources, **sources}),
-    )
+    """Each setting as (value, source); what is not given is that of `base`."""
+    pairs = dict(given)
+    if base is not None:
+        pairs = {
+            "methods": (base.methods, base.sources["method"]),
+            **{k: (v, base.sources[k]) for k, v in flat(base.settings).items()},
+            **given,
+        }
+    methods, source = pairs.pop("methods")
+    pairs["method"] = methods[0], source
+    settings = from_flat({setting: value for setting, (value, _) in pairs.items()})
+    sources = {setting: source for setting, (_, source) in pairs.items()}
+    return Preset(name, summary, methods, settings, MappingProxyType(sources))
 
 
-_PAPER_METHODS = (
+_PAPER_METHODS: tuple[MethodName, ...] = (
     "sgd-large-batch",
     "sgd",
     "sgd-truncated",
@@ -68,85 +83,50 @@ _PAPER_METHODS = (
     "shared",
 )
 
-_CORRUPTED_DIGITS = Preset(
-    name="corrupted-digits",
-    summary="LeNet on 1,200 handwritten digits, 200 of them with random labels",
-    settings=Settings(
-        methods=("sgd", "balanced", "truncated-heavy-tailed-sgd"),
-        data="digits",
-        image_size=28,
-        pixel_range="minus-one-to-one",
-        swap_train_and_test=False,
-        clean_examples=1000,
-        corrupted_examples=200,
-        test_examples=None,
-        augmentation="none",
-        model="lenet",
-        width=1.0,
-        initialisation="he",
-        steps=2000,
-        batch_size=100,
-        learning_rate=0.05,
-        learning_rate_schedule="constant",
-        alpha=1.4,
-        inflation_scale=0.5,
-        inflation_law="pareto",
-        inflate_above=0.0,
-        large_batch_size=None,
-        noise_scale=0.001,
-        direction="elementwise",
-        max_norm=0.25,
-        cooldown=0.2,
-        sam_radius=0.05,
-        averaged_share=0.25,
-        sharpness_stddev=0.01,
-        sharpness_samples=100,
-        measures=("expected", "pac-bayes", "maximal"),
-        seed=0,
-        eval_every=100,
+_CORRUPTED_DIGITS = _preset(
+    "corrupted-digits",
+    "LeNet on 1,200 handwritten digits, 200 of them with random labels",
+    methods=(("sgd", "balanced", "truncated-heavy-tailed-sgd"), "ours"),
+    data=("digits", "ours: comes with scikit-learn, nothing is downloaded"),
+    image_size=(28, "zhu: the size of the FashionMNIST images"),
+    pixel_range=("minus-one-to-one", "zhu: for corrupted FashionMNIST"),
+    swap_train_and_test=(False, "ours: the digits are one file"),
+    clean_examples=(1000, "zhu: for corrupted FashionMNIST"),
+    corrupted_examples=(200, "zhu: for corrupted FashionMNIST"),
+    test_examples=(None, "ours: all that is left"),
+    augmentation=("none", "zhu"),
+    model=("lenet", "zhu"),
+    width=(1.0, "zhu"),
+    initialisation=("he", "ours: zhu's truncated normal starts with a plateau"),
+    steps=(2000, "ours"),
+    batch_size=(100, "zhu: for SVHN and CIFAR10"),
+    learning_rate=(0.05, "zhu: for SVHN and CIFAR10"),
+    learning_rate_schedule=("constant", "zhu"),
+    alpha=(1.4, "theta"),
+    inflation_scale=(0.5, "theta"),
+    inflation_law=("pareto", "ours: theta draws Lomax factors"),
+    inflate_above=(0.0, "ours: the paper inflates in every step"),
+    large_batch_size=(None, "ours: the whole training set"),
+    noise_scale=(0.001, "ours: about one update in ten is then truncated"),
+    direction=("elementwise", "ours"),
+    max_norm=(0.25, "theta"),
+    cooldown=(0.2, "ours"),
+    sam_radius=(0.05, "foret: their default"),
+    averaged_share=(0.25, "izmailov: from three quarters of the budget on"),
+    sharpness_stddev=(0.01, "zhu"),
+    sharpness_samples=(100, "ours: zhu takes 1,000"),
+    measures=(
+        ("expected", "pac-bayes", "maximal"),
+        "ours: those of either table of the paper",
     ),
-    sources=MappingProxyType(
-        {
-            "methods": "ours",
-            "data": "ours: comes with scikit-learn, nothing is downloaded",
-            "image_size": "zhu: the size of the FashionMNIST images",
-            "pixel_range": "zhu: for corrupted FashionMNIST",
-            "swap_train_and_test": "ours: the digits are one file",
-            "clean_examples": "zhu: for corrupted FashionMNIST",
-            "corrupted_examples": "zhu: for corrupted FashionMNIST",
-            "test_examples": "ours: all that is left",
-            "augmentation": "zhu",
-            "model": "zhu",
-            "width": "zhu",
-            "initialisation": "ours: zhu's truncated normal starts with a plateau",
-            "steps": "ours",
-            "batch_size": "zhu: for SVHN and CIFAR10",
-            "learning_rate": "zhu: for SVHN and CIFAR10",
-            "learning_rate_schedule": "zhu",
-            "alpha": "theta",
-            "inflation_scale": "theta",
-            "inflation_law": "ours: theta draws Lomax factors",
-            "inflate_above": "ours: the paper inflates in every step",
-            "large_batch_size": "ours: the whole training set",
-            "noise_scale": "ours: about one update in ten is then truncated",
-            "direction": "ours",
-            "max_norm": "theta",
-            "cooldown": "ours",
-            "sam_radius": "foret: their default",
-            "averaged_share": "izmailov: from three quarters of the budget on",
-            "sharpness_stddev": "zhu",
-            "sharpness_samples": "ours: zhu takes 1,000",
-            "measures": "ours: those of either table of the paper",
-            "seed": "ours",
-            "eval_every": "ours",
-        }
-    ),
+    seed=(0, "ours"),
+    eval_every=(100, "ours"),
 )
 
-_CORRUPTED_DIGITS_SHORT = _variant(
-    _CORRUPTED_DIGITS,
+_CORRUPTED_DIGITS_SHORT = _preset(
     "corrupted-digits-short",
     "the same in a few minutes: 1,200 steps, batches of 50, a large batch of 400",
+    _CORRUPTED_DIGITS,
     methods=((*_PAPER_METHODS, "balanced"), "slides: but for balanced"),
     steps=(1200, "ours: minutes for all methods on two cores"),
     batch_size=(50, "ours: minutes for all methods on two cores"),
@@ -154,10 +134,10 @@ _CORRUPTED_DIGITS_SHORT = _variant(
     measures=(("expected",), "ours: minutes for all methods on two cores"),
 )
 
-_CORRUPTED_FASHION_MNIST = _variant(
-    _CORRUPTED_DIGITS,
+_CORRUPTED_FASHION_MNIST = _preset(
     "corrupted-fashion-mnist",
     "LeNet on 1,200 images of clothes, 200 of them with random labels",
+    _CORRUPTED_DIGITS,
     methods=(
         (*_PAPER_METHODS, "balanced-untruncated", "balanced"),
         "slides: but for balanced",
@@ -179,10 +159,10 @@ _CORRUPTED_FASHION_MNIST = _variant(
     eval_every=(500, "ours"),
 )
 
-_SVHN = _variant(
-    _CORRUPTED_DIGITS,
+_SVHN = _preset(
     "svhn",
     "VGG11 on 25,000 house numbers",
+    _CORRUPTED_DIGITS,
     methods=((*_PAPER_METHODS, "balanced"), "slides: but for balanced"),
     data=("svhn", "slides"),
     image_size=(32, "zhu"),
@@ -201,10 +181,10 @@ _SVHN = _variant(
     eval_every=(500, "ours"),
 )
 
-_CIFAR10 = _variant(
-    _SVHN,
+_CIFAR10 = _preset(
     "cifar10",
     "VGG11 on the 50,000 training images of CIFAR10",
+    _SVHN,
     data=("cifar10", "slides"),
     swap_train_and_test=(False, "zhu"),
     clean_examples=(50_000, "zhu"),
@@ -213,10 +193,10 @@ _CIFAR10 = _variant(
     large_batch_size=(256, "theta"),
 )
 
-_CIFAR10_AUGMENTED = _variant(
-    _CIFAR10,
+_CIFAR10_AUGMENTED = _preset(
     "cifar10-augmented",
     "the same with data augmentation and a learning-rate schedule",
+    _CIFAR10,
     methods=(
         ("sgd-truncated", "independent", "shared", "balanced"),
         "slides: but for balanced",
@@ -225,10 +205,10 @@ _CIFAR10_AUGMENTED = _variant(
     learning_rate_schedule=("cosine", "ours: the slides do not say which"),
 )
 
-_CIFAR100_AUGMENTED = _variant(
-    _CIFAR10_AUGMENTED,
+_CIFAR100_AUGMENTED = _preset(
     "cifar100-augmented",
     "VGG16 on CIFAR100 with data augmentation and a learning-rate schedule",
+    _CIFAR10_AUGMENTED,
     data=("cifar100", "slides"),
     model=("vgg16", "slides"),
     steps=(30_000, "ours: theta's of CIFAR10"),

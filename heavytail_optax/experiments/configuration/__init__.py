@@ -1,1 +1,0 @@
-"""What a run is, as data: settings, presets, methods and measures."""

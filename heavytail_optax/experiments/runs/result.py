@@ -1,0 +1,148 @@
+"""What a run has come to: read once, and passed on."""
+
+import contextlib
+import math
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
+
+from heavytail_optax.experiments.measure_names import SCALARS
+from heavytail_optax.experiments.measures.record import Measured, read_record
+from heavytail_optax.experiments.methods import METHODS, MethodName
+from heavytail_optax.experiments.runs.run import Run
+from heavytail_optax.experiments.settings import Settings
+from heavytail_optax.experiments.storage.checkpoints import checkpoint_path
+from heavytail_optax.experiments.storage.metrics_log import read_metrics
+from heavytail_optax.experiments.storage.run_config import read_config
+from heavytail_optax.experiments.storage.run_directory import RunDirectoryError
+from heavytail_optax.experiments.training.batches import examples_per_step
+from heavytail_optax.experiments.training.trainer import Metrics
+
+RunStatus = Literal["finished", "interrupted", "diverged", "missing"]
+
+
+class RunResult(NamedTuple):
+    """One run: a method with a seed. What is not known is None."""
+
+    method: MethodName
+    seed: int
+    status: RunStatus  # "missing" if it has not been evaluated yet
+    step: int  # number of steps done
+    steps: int  # number of steps asked for
+    train_accuracy: float | None = None  # from 0 to 1, on images as they are labelled
+    test_accuracy: float | None = None
+    train_loss: float | None = None  # cross-entropy in nats on all training images
+    truncated: float | None = None  # share of all steps whose update was truncated
+    seconds: float | None = None  # without compilation
+    examples_per_step: float | None = None
+    # Name of the measure -> (value, standard error of its own sampling).
+    sharpness: Mapping[str, tuple[float, float | None]] = MappingProxyType({})
+    asked_measures: tuple[str, ...] = ()  # of `sharpness`: not done without
+    test_images: int | None = None  # behind `test_accuracy`
+    classes: int | None = None
+    history: tuple[Metrics, ...] = ()  # in the order of the steps
+    is_kept: bool = True  # whether its last state is there, or needed by nothing
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to do: diverged, or trained, kept and measured."""
+        is_measured = set(self.asked_measures) <= set(self.sharpness)
+        is_finished = self.status == "finished" and self.is_kept and is_measured
+        return self.status == "diverged" or is_finished
+
+    @property
+    def how_it_ended(self) -> str:
+        """In words: "finished", "missing" or "diverged at step 1,204"."""
+        if self.status in ("finished", "missing"):
+            return self.status
+        return f"{self.status} at step {self.step:,}"
+
+    @property
+    def label(self) -> str:
+        """The method's name with that of the paper's tables."""
+        return METHODS[self.method].label
+
+    @property
+    def finite_history(self) -> tuple[Metrics, ...]:
+        """The metrics up to the divergence, if there was one."""
+        return tuple(row for row in self.history if math.isfinite(row.train_loss))
+
+
+def read_result(run: Run) -> RunResult:
+    """What a run has come to, as its directory has it."""
+    data: Mapping[str, Any] = {}
+    # One that is missing or damaged says nothing about the metrics.
+    with contextlib.suppress(RunDirectoryError):
+        data = read_config(run.paths.config)["data"]
+    history = read_metrics(run.paths.metrics)
+    result = result_of(run, history, read_record(run.paths.measurements), data)
+    # A kill between the last metrics and the last checkpoint leaves the one alone. A run
+    # that is measured too has no more use for it.
+    last = checkpoint_path(run.paths.checkpoints, result.steps)
+    return result._replace(is_kept=bool(run.measures) or last.exists())
+
+
+def result_of(
+    run: Run,
+    history: Sequence[Metrics],
+    measured: Mapping[str, Measured],
+    data: Mapping[str, Any],
+) -> RunResult:
+    """What a run has come to, from its metrics, its measurements and its data's sizes."""
+    settings = run.settings
+    result = RunResult(
+        method=run.method,
+        seed=settings.seed,
+        status=_status(history, settings),
+        step=history[-1].step if history else 0,
+        steps=settings.training.steps,
+        examples_per_step=examples_per_step(settings),
+        asked_measures=tuple(
+            scalar for name in run.measures for scalar in SCALARS[name]
+        ),
+        test_images=data.get("test_images"),
+        classes=data.get("classes"),
+        history=tuple(history),
+    )
+    if not history:
+        return result
+    last = history[-1]
+    return result._replace(
+        train_accuracy=last.train_accuracy,
+        test_accuracy=last.test_accuracy,
+        train_loss=last.train_loss,
+        truncated=truncated_share(history),
+        seconds=last.seconds,
+        sharpness={
+            scalar: value
+            for each in measured.values()
+            for scalar, value in each.outcome.scalars.items()
+        },
+    )
+
+
+def truncated_share(history: Sequence[Metrics]) -> float:
+    """Share of all steps that were truncated, from metrics from the first step on.
+
+    Example:
+      >>> blank = Metrics(*[0] * 10)
+      >>> rows = [blank._replace(step=10, truncated=0.2), blank._replace(step=40)]
+      >>> truncated_share(rows)
+      0.05
+    """
+    starts = [0, *(metrics.step for metrics in history)]
+    weighted = sum(
+        metrics.truncated * (metrics.step - start)
+        for start, metrics in zip(starts, history, strict=False)
+    )
+    return weighted / history[-1].step
+
+
+def _status(history: Sequence[Metrics], settings: Settings) -> RunStatus:
+    if not history:
+        return "missing"
+    last = history[-1]
+    # As in `training`, which stops at the first of these that is not finite.
+    if not (math.isfinite(last.batch_loss) and math.isfinite(last.train_loss)):
+        return "diverged"
+    return "finished" if last.step == settings.training.steps else "interrupted"

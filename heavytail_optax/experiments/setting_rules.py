@@ -1,0 +1,115 @@
+"""What a setting or an option accepts, declared beside the field, and one check of all.
+
+A field says what it accepts by its type and, where that is not enough, by a rule:
+`steps: Annotated[int, POSITIVE_INTEGER]`. `check_fields` checks every field of a dataclass.
+"""
+
+import dataclasses
+import functools
+import math
+import numbers
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """Which numbers a field accepts."""
+
+    accepted: str
+    """In words, for the message of the error: "a positive number"."""
+    is_valid: Callable[[Any], bool]
+
+
+def at_least(smallest: int) -> Rule:
+    """A rule for integers."""
+    return Rule(
+        f"an integer of at least {smallest}",
+        lambda value: isinstance(value, int) and value >= smallest,
+    )
+
+
+POSITIVE_INTEGER = Rule(
+    "a positive integer", lambda value: isinstance(value, int) and value > 0
+)
+POSITIVE_NUMBER = Rule(
+    "a positive number", lambda value: math.isfinite(value) and value > 0
+)
+NOT_NEGATIVE = Rule(
+    "a number of at least 0", lambda value: math.isfinite(value) and value >= 0
+)
+FROM_0_TO_1 = Rule("a number from 0 to 1", lambda value: 0 <= value <= 1)
+FROM_0_TO_BELOW_1 = Rule("a number from 0 to below 1", lambda value: 0 <= value < 1)
+ABOVE_0_TO_1 = Rule("a number above 0, at most 1", lambda value: 0 < value <= 1)
+BETWEEN_0_AND_1 = Rule("a number above 0 and below 1", lambda value: 0 < value < 1)
+SEED = Rule(
+    f"an integer from 0 to {2**32 - 1}",
+    lambda value: isinstance(value, int) and 0 <= value < 2**32,
+)
+
+
+def message(name: str, accepted: str, value: Any, noun: str = "setting") -> str:
+    """The one wording of all errors in settings and options."""
+    return f"The `{name}` {noun} must be {accepted}. Got {value!r} instead."
+
+
+def check_fields(instance: Any, noun: str = "setting") -> None:
+    """Checks every field of a dataclass: rules, words, tuples of words and booleans."""
+    for name, (kind, rule, may_be_none) in _declared(type(instance)).items():
+        value = getattr(instance, name)
+        if value is None and may_be_none:
+            continue
+        if rule is not None:
+            _check_number(name, value, rule, noun)
+        elif typing.get_origin(kind) is Literal:
+            _check_word(name, value, typing.get_args(kind), noun)
+        elif typing.get_origin(kind) is tuple and (words := _words_of(kind)):
+            _check_words(name, value, words, noun)
+        elif kind is bool and not isinstance(value, bool):
+            raise TypeError(message(name, "True or False", value, noun))
+
+
+@functools.cache
+def _declared(kind: type) -> Mapping[str, tuple[Any, Rule | None, bool]]:
+    """Name of a field -> its type without None, its rule, and whether it may be None."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return {field.name: _parts(hints[field.name]) for field in dataclasses.fields(kind)}
+
+
+def _parts(hint: Any) -> tuple[Any, Rule | None, bool]:
+    rule = None
+    if typing.get_origin(hint) is Annotated:
+        hint, *extras = typing.get_args(hint)
+        rule = next((extra for extra in extras if isinstance(extra, Rule)), None)
+    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    (kind, *others) = [kind for kind in kinds if kind is not types.NoneType]
+    return (Any if others else kind), rule, types.NoneType in kinds
+
+
+def _words_of(kind: Any) -> tuple[str, ...]:
+    """The words that a tuple may hold; none if it holds something else."""
+    (of, *_) = typing.get_args(kind)
+    return typing.get_args(of) if typing.get_origin(of) is Literal else ()
+
+
+def _check_number(name: str, value: Any, rule: Rule, noun: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(message(name, rule.accepted, value, noun))
+    if not rule.is_valid(value):
+        raise ValueError(message(name, rule.accepted, value, noun))
+
+
+def _check_word(name: str, value: Any, words: Sequence[str], noun: str) -> None:
+    if value not in words:
+        raise ValueError(message(name, " or ".join(map(repr, words)), value, noun))
+
+
+def _check_words(name: str, values: Any, words: Sequence[str], noun: str) -> None:
+    if not isinstance(values, tuple) or not values:
+        raise ValueError(message(name, "a tuple of one or more names", values, noun))
+    for value in values:
+        _check_word(name, value, words, noun)
+    if len(set(values)) < len(values):
+        raise ValueError(message(name, "without repetition", values, noun))

@@ -1,0 +1,272 @@
+"""All the numbers of one run, in groups: each field with its type, rule and help.
+
+The dataclasses are the Python API, the schema of the command line and its help. A new
+setting is a field here and its value, with its source, in `presets`.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from heavytail_optax.experiments.measure_names import TableMeasure
+from heavytail_optax.experiments.methods import METHODS, Method, MethodName
+from heavytail_optax.experiments.setting_rules import (
+    ABOVE_0_TO_1,
+    FROM_0_TO_1,
+    FROM_0_TO_BELOW_1,
+    NOT_NEGATIVE,
+    POSITIVE_INTEGER,
+    POSITIVE_NUMBER,
+    SEED,
+    at_least,
+    check_fields,
+    message,
+)
+
+DataName = Literal["digits", "fashion-mnist", "svhn", "cifar10", "cifar100"]
+PixelRange = Literal["minus-one-to-one", "zero-to-one"]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Group:
+    """Settings that are checked when they are made."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSettings(_Group):
+    """What is trained on."""
+
+    data: DataName
+    """Images: digits (1,797 handwritten digits that come with scikit-learn),
+    fashion-mnist, svhn, cifar10 or cifar100 (from --data-dir, the system's package or the
+    Hugging Face hub)."""
+    image_size: Annotated[int, at_least(16)]
+    """Height and width of the images. Those of digits are resized to it, all others get a
+    black margin."""
+    pixel_range: PixelRange
+    """Pixels are scaled to minus-one-to-one or zero-to-one."""
+    swap_train_and_test: bool
+    """Train on the data set's test file and test on its training file."""
+    clean_examples: Annotated[int, at_least(0)]
+    """The first training images, trained on with their label."""
+    corrupted_examples: Annotated[int, at_least(0)]
+    """The images after those, trained on with a label drawn at random from all classes.
+    (Of digits, which are one file, all after these are for testing.)"""
+    test_examples: Annotated[int | None, POSITIVE_INTEGER]
+    """The first so many test images count. By default all."""
+    augmentation: Literal["none", "crop-flip"]
+    """What a training image goes through in each step: none or crop-flip (shifted by up
+    to 4 pixels, and mirrored with probability 1/2)."""
+
+    @property
+    def training_examples(self) -> int:
+        """Number of training images, random labels included."""
+        return self.clean_examples + self.corrupted_examples
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSettings(_Group):
+    """What is trained."""
+
+    model: Literal["lenet", "vgg11", "vgg16"]
+    """Network: lenet (11,330 parameters on images of 28x28), vgg11 or vgg16 (without batch
+    normalisation; images of at least 32x32)."""
+    width: Annotated[float, POSITIVE_NUMBER]
+    """Factor on the channels and hidden units of the network."""
+    initialisation: Literal["he", "truncated-normal", "fan-out"]
+    """Initial weights: he (normal, variance 2/fan-in), truncated-normal (standard
+    deviation 0.02, cut at two of them) or fan-out (convolutions normal, variance
+    2/fan-out)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSettings(_Group):
+    """How it is trained, and for how long, whatever the method."""
+
+    steps: Annotated[int, POSITIVE_INTEGER]
+    """Number of updates, for each method."""
+    batch_size: Annotated[int, POSITIVE_INTEGER]
+    """Images of a small batch (SB), drawn without replacement, anew in each step."""
+    learning_rate: Annotated[float, POSITIVE_NUMBER]
+    """Factor on the gradient and its noise (eta)."""
+    learning_rate_schedule: Literal["constant", "cosine"]
+    """The learning rate over the steps: constant, or cosine (from its value down to 0)."""
+    eval_every: Annotated[int, POSITIVE_INTEGER]
+    """Steps from one evaluation to the next; each saves a checkpoint."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MethodSettings(_Group):
+    """The method, and what methods are made of."""
+
+    # A command has --methods instead, which may be several.
+    method: Annotated[MethodName, tyro.conf.Suppress, tyro.conf.Fixed]
+    """What the steps are: see the list of methods."""
+    alpha: Annotated[float, POSITIVE_NUMBER]
+    """Tail index of all noise: P(|Z| > x) falls like x^-alpha."""
+    inflation_scale: Annotated[float, NOT_NEGATIVE]
+    """The Z of the inflated methods is this factor (c) times a Pareto draw W of at least
+    1, one for each step."""
+    inflation_law: Literal["pareto", "normal"]
+    """Law of W: pareto, or normal, whose tails are light: the control that has all of the
+    inflated methods but the heavy tail."""
+    inflate_above: Annotated[float, FROM_0_TO_BELOW_1]
+    """Inflate only where W is above this quantile of its law, from 0 (in every step) to
+    below 1. All other steps cost what SGD costs."""
+    large_batch_size: Annotated[int | None, POSITIVE_INTEGER]
+    """Images of the large batch (LB). By default all training images."""
+    noise_scale: Annotated[float, NOT_NEGATIVE]
+    """Factor on the noise that truncated-heavy-tailed-sgd adds to the gradient."""
+    direction: Literal["elementwise", "isotropic"]
+    """Where that noise's large jumps point: elementwise (a draw for each weight, so along
+    an axis) or isotropic (one draw for all, in a uniformly random direction)."""
+    max_norm: Annotated[float, POSITIVE_NUMBER]
+    """Largest norm of an update over all weights, learning rate included (b)."""
+    cooldown: Annotated[float, FROM_0_TO_1]
+    """Share of the steps, at the end, without noise or inflation."""
+    sam_radius: Annotated[float, POSITIVE_NUMBER]
+    """How far uphill sam takes its gradient (rho)."""
+    averaged_share: Annotated[float, ABOVE_0_TO_1]
+    """Share of the steps, at the end, over whose weights sgd-averaged takes the mean."""
+
+    @property
+    def kind(self) -> Method:
+        """What a step of the method is made of."""
+        return METHODS[self.method]
+
+    def large_batch_images(self, training_examples: int) -> int:
+        """Number of images of the large batch."""
+        return self.large_batch_size or training_examples
+
+    def noisy_steps(self, steps: int) -> int:
+        """Number of steps before the noise is turned off."""
+        return steps - round(self.cooldown * steps)
+
+
+@dataclasses.dataclass(frozen=True)
+class MeasureSettings(_Group):
+    """What is measured after the last step."""
+
+    measures: tuple[TableMeasure, ...]
+    """What heavytail reproduce measures after the last step, as the paper's tables:
+    expected (sharpness), pac-bayes or maximal. heavytail flatness has more."""
+    sharpness_stddev: Annotated[float, POSITIVE_NUMBER]
+    """Standard deviation of the normal perturbations of the weights whose mean effect on
+    the loss is the expected sharpness."""
+    sharpness_samples: Annotated[int, at_least(2)]
+    """Number of these perturbations."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(_Group):
+    """One run: one method with one seed. All defaults are those of the presets.
+
+    Example:
+      >>> from heavytail_optax.experiments.presets import PRESETS
+      >>> settings = PRESETS["corrupted-digits"].settings
+      >>> replaced(settings, alpha=1.7).method.alpha
+      1.7
+      >>> replaced(settings, batch_size=0)
+      Traceback (most recent call last):
+      ...
+      ValueError: The `batch_size` setting must be a positive integer. Got 0 instead.
+    """
+
+    data: DataSettings
+    model: ModelSettings
+    training: TrainingSettings
+    method: MethodSettings
+    measuring: MeasureSettings
+    # In no group: what is compiled or cached for a group serves all seeds.
+    seed: Annotated[int, SEED]
+    """Sets the random labels, the initial weights, the batches and all noise."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        sizes = {
+            "batch_size": self.training.batch_size,
+            "large_batch_size": self.large_batch_images,
+        }
+        for name, size in sizes.items():
+            if size > self.data.training_examples:
+                accepted = f"at most the {self.data.training_examples} training images"
+                raise ValueError(message(name, accepted, size))
+        least = self.method.kind.least_batch_size
+        if self.training.batch_size < least:
+            name = self.method.method
+            accepted = f"at least {least} with the method {name!r}, which splits it"
+            raise ValueError(message("batch_size", accepted, self.training.batch_size))
+
+    @property
+    def large_batch_images(self) -> int:
+        """Number of images of the large batch."""
+        return self.method.large_batch_images(self.data.training_examples)
+
+    @property
+    def noisy_steps(self) -> int:
+        """Number of steps before the noise is turned off."""
+        return self.method.noisy_steps(self.training.steps)
+
+
+_GROUPS: Mapping[str, Any] = {
+    field.name: field.type
+    for field in dataclasses.fields(Settings)
+    if dataclasses.is_dataclass(field.type)
+}
+
+
+def flat(settings: Settings) -> dict[str, Any]:
+    """Name of a setting -> its value, of all groups and the seed."""
+    groups = [vars(getattr(settings, group)) for group in _GROUPS]
+    return {name: value for group in groups for name, value in group.items()} | {
+        "seed": settings.seed
+    }
+
+
+def from_flat(values: Mapping[str, Any]) -> Settings:
+    """The inverse of `flat`; a missing or an unknown setting is a ValueError."""
+    names = {
+        group: [field.name for field in dataclasses.fields(kind)]
+        for group, kind in _GROUPS.items()
+    }
+    known = {"seed", *(name for group in names.values() for name in group)}
+    for name in sorted(known ^ set(values)):
+        problem = "is missing" if name in known else "is not known to this version"
+        raise ValueError(f"The `{name}` setting {problem}.")
+    groups = {
+        group: kind(**{name: values[name] for name in names[group]})
+        for group, kind in _GROUPS.items()
+    }
+    return Settings(**groups, seed=values["seed"])
+
+
+def replaced(settings: Settings, **changes: Any) -> Settings:
+    """The same with other values of some settings, by their names, of whatever group."""
+    return from_flat({**flat(settings), **changes})
+
+
+def from_dict(values: Mapping[str, Any]) -> Settings:
+    """Settings by group, as `dataclasses.asdict` gives them and JSON keeps them."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        is_group = name in _GROUPS and isinstance(value, Mapping)
+        found |= value if is_group else {name: value}
+    # JSON has lists for tuples.
+    return from_flat(
+        {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
+    )
+
+
+def changed_settings(old: Settings, new: Settings) -> list[str]:
+    """One line for each setting that differs, with both values."""
+    now = flat(new)
+    return [
+        f"`{name}` is {value!r} there and {now[name]!r} here"
+        for name, value in flat(old).items()
+        if value != now[name]
+    ]

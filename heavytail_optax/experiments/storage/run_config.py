@@ -1,0 +1,109 @@
+"""config.json of a run: all that is needed to run it again, or to go on with it."""
+
+import dataclasses
+import importlib.metadata
+import json
+import pathlib
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+from heavytail_optax.experiments.settings import Settings, from_dict
+from heavytail_optax.experiments.storage.durable_files import replace_file
+from heavytail_optax.experiments.storage.run_directory import RunDirectoryError
+
+_PACKAGES = (
+    "heavytail-optax",
+    "jax",
+    "jaxlib",
+    "optax",
+    "flax",
+    "numpy",
+    "scikit-learn",
+)
+_FORMAT = 2
+_ENTRIES = {
+    "preset": str,
+    "settings": dict,
+    "sources": dict,
+    "data": dict,
+    "command": str,
+    "device": str,
+    "versions": dict,
+}
+
+
+def write_config(
+    path: pathlib.Path,
+    *,
+    preset: str,
+    settings: Settings,
+    sources: Mapping[str, str],
+    data: Mapping[str, int | str],
+    command: str,
+    device: str,
+) -> None:
+    """Writes the file, all at once or not at all; it is on the disk when this returns."""
+    config = {
+        "format": _FORMAT,
+        "preset": preset,
+        "settings": dataclasses.asdict(settings),
+        "sources": sources,
+        "data": data,
+        "command": command,
+        "device": device,
+        "versions": versions(),
+    }
+    replace_file(path, json.dumps(config, indent=2) + "\n")
+
+
+def read_config(path: pathlib.Path) -> dict[str, Any]:
+    """What `write_config` wrote; `settings` is a `Settings`, checked."""
+    config = read_json(path)
+    problem = _problem_of(config)
+    if problem is not None:
+        raise RunDirectoryError(f"{path} is not understood: {problem}")
+    try:
+        return {**config, "settings": from_dict(config["settings"])}
+    except (ValueError, TypeError) as error:
+        raise RunDirectoryError(f"{path} is not understood: {error}") from error
+
+
+def read_json(path: pathlib.Path) -> Any:
+    """What a JSON file of a run or a grid holds; a RunDirectoryError if it cannot be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        problem = f"There is nothing to go on with in {path.parent}: {path} is missing."
+        raise RunDirectoryError(problem) from error
+    except OSError as error:
+        raise RunDirectoryError(f"{path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise RunDirectoryError(
+            f"{path} is not understood: {error}. Choose another directory, or put the "
+            "file back."
+        ) from error
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a run depends on."""
+    found = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {"python": platform.python_version(), **found}
+
+
+def _problem_of(config: Any) -> str | None:
+    """Why these cannot be the entries of config.json, in words; None if they can."""
+    if not isinstance(config, dict):
+        return "it holds no JSON object."
+    number = config.get("format", 1)
+    if number != _FORMAT:
+        recorded = config.get("versions")
+        by = recorded.get("heavytail-optax") if isinstance(recorded, dict) else None
+        return (
+            f"its format is {number!r}, and this version reads {_FORMAT}. Go on with "
+            f"the version that wrote it: heavytail-optax {by or 'unknown'}."
+        )
+    for name, kind in _ENTRIES.items():
+        if not isinstance(config.get(name), kind):
+            return f"its entry `{name}` is missing or of the wrong type."
+    return None
