@@ -93,15 +93,7 @@ SUBCOMMANDS: Mapping[str, Subcommand] = MappingProxyType(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command.
-
-    Args:
-      arguments: as typed after `heavytail`; by default those of the process.
-
-    Returns:
-      The exit status: 0 after success, 1 after a failure, 2 if the arguments are not
-      understood, 130 after Ctrl-C; a subcommand may have others, in its --help.
-    """
+    """Runs the command."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     program = _program()
     try:

@@ -46,10 +46,6 @@ class ExitPoint(NamedTuple):
 def mean_interval(total: float, exits: int) -> tuple[float, float]:
     """The 95 % interval of a mean exponential time, from the time at risk.
 
-    Args:
-      total: time at risk of all chains.
-      exits: how many were seen; the upper end is infinite without one.
-
     Example:
       >>> low, high = mean_interval(100.0, 10)
       >>> print(f"{low:.2f} {high:.2f}")
@@ -72,16 +68,7 @@ def direct_point(
     num_exits: int,
     patience: float = 30.0,
 ) -> ExitPoint:
-    """Measures by simulation.
-
-    Args:
-      rates: of the theory.
-      field: to leave.
-      learning_rate: eta.
-      seed: of the noise.
-      num_exits: chains, each for one exit.
-      patience: the limit of a chain, in the theory's mean exit times.
-    """
+    """Measures by simulation."""
     theory = float(rates.mean_exit_times(learning_rate)[field])
     process = dynamics.sgd_process(
         learning_rate, rates.max_norm, rates.tail, rates.scale
@@ -114,15 +101,7 @@ def rare_point(
     seed: int,
     num_samples: int,
 ) -> ExitPoint:
-    """Estimates by importance sampling, at a cost that does not grow as eta falls.
-
-    Args:
-      rates: of the theory.
-      field: to leave.
-      learning_rate: eta.
-      seed: of the noise.
-      num_samples: paths.
-    """
+    """Estimates by importance sampling, at a cost that does not grow as eta falls."""
     found = dynamics.rare_exit_rate(
         *(rates.landscape, field, seed),
         tail=rates.tail,
@@ -142,9 +121,6 @@ def rare_point(
 
 def measured_slope(points: Sequence[ExitPoint]) -> tuple[float, float]:
     """The slope of log mean against log eta, and its standard error.
-
-    Args:
-      points: of one field, at two learning rates or more.
 
     Example:
       >>> point = ExitPoint(0, 1.0, 1.0, 0.8, 1.25, 1.0, 0.1, 100, 0, None)

@@ -67,19 +67,7 @@ class ExitTimesCommand:
 
 
 def run(arguments: Sequence[str], program: str) -> int:
-    """Parses the arguments of `heavytail exit-times` and runs it.
-
-    Args:
-      arguments: what follows `heavytail exit-times`.
-      program: how the command was called, for messages: "heavytail".
-
-    Returns:
-      The exit status: 0, or 1 if the settings do not fit together or the picture cannot
-      be written.
-
-    Raises:
-      SystemExit: for --help, and for arguments that are not understood.
-    """
+    """Parses the arguments of `heavytail exit-times` and runs it."""
     command = parse(ExitTimesCommand, arguments, f"{program} exit-times")
     try:
         prepare_directory(command.directory)

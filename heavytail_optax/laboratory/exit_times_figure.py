@@ -15,13 +15,7 @@ _COLOURS = ("#D55E00", "#0072B2", "#E69F00", "#009E73")
 def draw_exit_times(
     rates: ExitRates, points: Sequence[ExitPoint], title: str
 ) -> Figure:
-    """Mean exit time against eta, and its ratio to the theory.
-
-    Args:
-      rates: of the theory.
-      points: of one or more fields.
-      title: of the figure.
-    """
+    """Mean exit time against eta, and its ratio to the theory."""
     figure = Figure(figsize=(10, 4.4), dpi=150, layout="constrained")
     time_axes, ratio_axes = figure.subplots(1, 2)
     every_rate = [point.learning_rate for point in points]

@@ -53,12 +53,7 @@ class JumpShare(NamedTuple):
 
 
 def poisson_p_value(jumps: list[JumpRate], *, at_finite_rate: bool) -> float:
-    """Chi-square of all counts against their expectations.
-
-    Args:
-      jumps: independent, given the times at risk.
-      at_finite_rate: whether to expect `finite` instead of `limit`.
-    """
+    """Chi-square of all counts against their expectations."""
     expected = np.asarray(
         [(j.finite if at_finite_rate else j.limit) * j.time for j in jumps]
     )
@@ -71,10 +66,6 @@ def share_p_value(shares: list[JumpShare], *, at_finite_rate: bool) -> float:
     """Chi-square of where the jumps go, given how many there are from each field.
 
     Targets that have probability 0 in the limit are left out.
-
-    Args:
-      shares: of the fields.
-      at_finite_rate: whether to expect `finite` instead of `limit`.
     """
     statistic, freedom = 0.0, 0
     for share in shares:
@@ -92,17 +83,7 @@ def share_p_value(shares: list[JumpShare], *, at_finite_rate: bool) -> float:
 def finite_rates(
     rates: dynamics.ExitRates, learning_rate: float, *, seed: int, num_samples: int
 ) -> dynamics.ExitRates:
-    """The rates between fields at one eta by the rare-event estimator.
-
-    Args:
-      rates: of the theory.
-      learning_rate: eta.
-      seed: of the estimator.
-      num_samples: paths from each field.
-
-    Returns:
-      `rates` with its limits replaced; what the theory has at 0 stays 0.
-    """
+    """The rates between fields at one eta by the rare-event estimator."""
     scales = rates.time_scales(learning_rate)
     found = np.zeros_like(rates.rates)
     for field in range(rates.landscape.num_fields):
@@ -124,14 +105,7 @@ def jump_rates(
     finite: dynamics.LimitChain,
     learning_rate: float,
 ) -> list[JumpRate]:
-    """Counts between wide minima beside the generator.
-
-    Args:
-      simulation: with the wide minima as landmarks.
-      limit: the chain of the theory.
-      finite: the chain of `finite_rates`.
-      learning_rate: eta.
-    """
+    """Counts between wide minima beside the generator."""
     unit = limit.time_scale(learning_rate) * simulation.record_every
     times = simulation.label_counts.sum(axis=0) * unit
     return [
@@ -151,13 +125,7 @@ def jump_shares(
     limit: dynamics.LimitChain,
     finite: dynamics.LimitChain,
 ) -> list[JumpShare]:
-    """Where the jumps from each field go, beside the theory.
-
-    Args:
-      simulation: with all minima as landmarks.
-      limit: the chain of the theory.
-      finite: the chain of `finite_rates`.
-    """
+    """Where the jumps from each field go, beside the theory."""
     return [
         JumpShare(
             *(field, simulation.transitions[field]),
@@ -171,14 +139,6 @@ def last_visits(
     landscape: dynamics.Landscape, wide: tuple[int, ...], paths: np.ndarray
 ) -> np.ndarray:
     """Which wide minimum each of several paths visited last, as far as they show it.
-
-    Args:
-      landscape: on the line.
-      wide: the fields.
-      paths: evenly spaced positions. shape=(S + 1, n).
-
-    Returns:
-      Indices into `wide`, the nearest one at the start. shape=(S + 1, n).
 
     Example:
       >>> four = dynamics.four_minima()

@@ -66,19 +66,7 @@ class MarkovChainCommand:
 
 
 def run(arguments: Sequence[str], program: str) -> int:
-    """Parses the arguments of `heavytail markov-chain` and runs it.
-
-    Args:
-      arguments: what follows `heavytail markov-chain`.
-      program: how the command was called, for messages: "heavytail".
-
-    Returns:
-      The exit status: 0, or 1 if the settings do not fit together or the picture cannot
-      be written.
-
-    Raises:
-      SystemExit: for --help, and for arguments that are not understood.
-    """
+    """Parses the arguments of `heavytail markov-chain` and runs it."""
     command = parse(MarkovChainCommand, arguments, f"{program} markov-chain")
     try:
         prepare_directory(command.directory)

@@ -23,17 +23,7 @@ def draw_chain(
     shares: Sequence[JumpShare],
     title: str,
 ) -> Figure:
-    """A path with the wide minimum it belongs to, the rates, and where jumps go.
-
-    Args:
-      landscape: on the line.
-      wide: the fields that are wide.
-      path: positions of one chain, evenly spaced. shape=(S + 1,).
-      duration: of the path, in the time unit of the limit chain.
-      rates: between wide minima.
-      shares: of the jumps from each field.
-      title: of the figure.
-    """
+    """A path with the wide minimum it belongs to, the rates, and where jumps go."""
     figure = Figure(figsize=(10, 6.2), dpi=150, layout="constrained")
     panels = figure.subplot_mosaic(
         [["path", "path"], ["rates", "shares"]], width_ratios=(1.0, 1.4)

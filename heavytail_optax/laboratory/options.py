@@ -17,18 +17,7 @@ _Command = TypeVar("_Command")
 def check_range(
     name: str, value: float, accepted: str, low: float, high: float = float("inf")
 ) -> None:
-    """Checks that a number is strictly between two others.
-
-    Args:
-      name: of the setting.
-      value: of the setting.
-      accepted: for the message.
-      low: lower end, left out.
-      high: upper end, left out.
-
-    Raises:
-      ValueError: if it is not.
-    """
+    """Checks that a number is strictly between two others."""
     if not low < value < high:
         raise ValueError(message(name, accepted, value))
 
@@ -60,16 +49,7 @@ DEFAULT_NOISE = NoiseOptions()
 
 
 def parse(command: type[_Command], arguments: Sequence[str], program: str) -> _Command:
-    """The command's dataclass from what was typed.
-
-    Args:
-      command: a frozen dataclass with its help in the docstring.
-      arguments: what follows the subcommand.
-      program: how it was called, for messages.
-
-    Raises:
-      SystemExit: for --help, and for arguments that are not understood.
-    """
+    """The command's dataclass from what was typed."""
     import tyro
 
     about = inspect.getdoc(command) or ""
@@ -86,9 +66,6 @@ def parse(command: type[_Command], arguments: Sequence[str], program: str) -> _C
 def warnings_told(note: Callable[[str], None]) -> Iterator[None]:
     """Tells warnings as sentences, without the line of code that they come from.
 
-    Args:
-      note: called with each of them, once.
-
     Example:
       >>> with warnings_told(print):
       ...     warnings.warn("Take more samples.")
@@ -102,14 +79,7 @@ def warnings_told(note: Callable[[str], None]) -> Iterator[None]:
 
 
 def prepare_directory(directory: pathlib.Path) -> None:
-    """Makes the directory of the picture, before the work that the picture is of.
-
-    Args:
-      directory: made if it is not there.
-
-    Raises:
-      OSError: if it cannot be made or written to.
-    """
+    """Makes the directory of the picture, before the work that the picture is of."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):
@@ -122,16 +92,7 @@ def prepare_directory(directory: pathlib.Path) -> None:
 
 
 def save_figure(directory: pathlib.Path, name: str, figure: Any) -> pathlib.Path:
-    """Writes a figure as a PNG.
-
-    Args:
-      directory: from `prepare_directory`.
-      name: of the file.
-      figure: a Matplotlib figure.
-
-    Returns:
-      The path.
-    """
+    """Writes a figure as a PNG."""
     from heavytail_optax.experiments.storage.durable_files import replacing
 
     path = directory / name
@@ -141,15 +102,7 @@ def save_figure(directory: pathlib.Path, name: str, figure: Any) -> pathlib.Path
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
-    """A table for the terminal: the first column on the left, the others on the right.
-
-    Args:
-      headings: may have two lines.
-      rows: of texts.
-
-    Returns:
-      Something for `rich.console.Console.print`.
-    """
+    """A table for the terminal: the first column on the left, the others on the right."""
     from rich import box
     from rich.table import Table
 

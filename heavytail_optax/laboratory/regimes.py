@@ -45,14 +45,7 @@ class RegimeResult(NamedTuple):
 def regimes(
     learning_rate: float, alpha: float, scale: float, max_norm: float
 ) -> tuple[Regime, ...]:
-    """Heavy and light tails, with and without truncation, and no noise at all.
-
-    Args:
-      learning_rate: eta of all.
-      alpha: tail index of the heavy tails; the light ones are standard normal.
-      scale: of both.
-      max_norm: b of those with truncation.
-    """
+    """Heavy and light tails, with and without truncation, and no noise at all."""
     heavy, light, infinite = tails.symmetric_pareto(alpha), tails.gaussian(), np.inf
     make = dynamics.sgd_process
     return (
@@ -74,17 +67,7 @@ def run_regime(
     num_chains: int,
     num_snapshots: int,
 ) -> RegimeResult:
-    """Runs chains that start evenly in all fields, and counts in the last two thirds.
-
-    Args:
-      landscape: on the line.
-      regime: what to run.
-      narrow: whether each field is narrow. shape=(K,), bool.
-      seed: of the noise.
-      num_steps: of each chain, a multiple of `3 * num_snapshots`.
-      num_chains: at least K.
-      num_snapshots: points of the path in a third of the steps.
-    """
+    """Runs chains that start evenly in all fields, and counts in the last two thirds."""
     num_fields = landscape.num_fields
     start = np.resize(np.asarray(landscape.minima), num_chains)
     third = num_steps // 3

@@ -55,19 +55,7 @@ class SimulateCommand:
 
 
 def run(arguments: Sequence[str], program: str) -> int:
-    """Parses the arguments of `heavytail simulate` and runs it.
-
-    Args:
-      arguments: what follows `heavytail simulate`.
-      program: how the command was called, for messages: "heavytail".
-
-    Returns:
-      The exit status: 0, or 1 if the settings do not fit together or the picture cannot
-      be written.
-
-    Raises:
-      SystemExit: for --help, and for arguments that are not understood.
-    """
+    """Parses the arguments of `heavytail simulate` and runs it."""
     command = parse(SimulateCommand, arguments, f"{program} simulate")
     try:
         prepare_directory(command.directory)

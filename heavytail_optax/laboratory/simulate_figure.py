@@ -19,15 +19,7 @@ def draw_regimes(
     num_steps: int,
     title: str,
 ) -> Figure:
-    """One row a regime: the path of one chain, and where all chains are.
-
-    Args:
-      landscape: on the line, with a projection.
-      narrow: whether each field is narrow; these are shaded. shape=(K,), bool.
-      results: of the regimes, in the order of the rows.
-      num_steps: of the path.
-      title: of the figure.
-    """
+    """One row a regime: the path of one chain, and where all chains are."""
     figure = Figure(
         figsize=(10, 1.2 + 1.75 * len(results)), dpi=150, layout="constrained"
     )

@@ -82,20 +82,7 @@ class DiagnoseCommand:
 
 
 def run(arguments: Sequence[str], program: str) -> int:
-    """Parses the arguments of `heavytail diagnose` and runs it.
-
-    Args:
-      arguments: what follows `heavytail diagnose`.
-      program: how the command was called, for messages: "heavytail".
-
-    Returns:
-      The exit status: 0 if all finished runs are diagnosed, whatever the verdicts, 1 if
-      there is none or one could not be diagnosed, 128 + the signal's number if it was
-      interrupted.
-
-    Raises:
-      SystemExit: for --help, and for arguments that are not understood.
-    """
+    """Parses the arguments of `heavytail diagnose` and runs it."""
     command = _parse(arguments, f"{program} diagnose")
     # What is asked for again is noted, so that going on does not start anew.
     go_on = [word for word in arguments if word != "--again"]

@@ -63,19 +63,7 @@ class FlatnessCommand:
 
 
 def run(arguments: Sequence[str], program: str) -> int:
-    """Parses the arguments of `heavytail flatness` and runs it.
-
-    Args:
-      arguments: what follows `heavytail flatness`.
-      program: how the command was called, for messages: "heavytail".
-
-    Returns:
-      The exit status: 0 if all finished runs are measured, 1 if there is none or one
-      could not be measured, 128 + the signal's number if it was interrupted.
-
-    Raises:
-      SystemExit: for --help, and for arguments that are not understood.
-    """
+    """Parses the arguments of `heavytail flatness` and runs it."""
     command = _parse(arguments, f"{program} flatness")
     # What is asked for again is noted, so that going on does not start anew.
     go_on = [word for word in arguments if word != "--again"]

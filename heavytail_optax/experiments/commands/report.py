@@ -30,19 +30,7 @@ class ReportCommand:
 
 
 def run(arguments: Sequence[str], program: str) -> int:
-    """Parses the arguments of `heavytail report` and runs it.
-
-    Args:
-      arguments: what follows `heavytail report`.
-      program: how the command was called, for messages: "heavytail".
-
-    Returns:
-      The exit status: 0 if the report was written, also of a grid that is not done; 1
-      if there is no grid, or its directory cannot be written to.
-
-    Raises:
-      SystemExit: for --help, and for arguments that are not understood.
-    """
+    """Parses the arguments of `heavytail report` and runs it."""
     command = _parse(arguments, f"{program} report")
     try:
         show_report(command.directory)

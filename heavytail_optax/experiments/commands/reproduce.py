@@ -91,20 +91,7 @@ class ReproduceCommand:
 
 
 def run(arguments: Sequence[str], program: str) -> int:
-    """Parses the arguments of `heavytail reproduce` and runs it.
-
-    Args:
-      arguments: what follows `heavytail reproduce`.
-      program: how the command was called, for messages: "heavytail".
-
-    Returns:
-      The exit status: 0 if every run is done or in the hands of another process, 1 if the
-      grid could not start or a run failed, 128 + the signal's number if it was
-      interrupted. A run that diverged is a result, and done.
-
-    Raises:
-      SystemExit: for --help, and for arguments that are not understood.
-    """
+    """Parses the arguments of `heavytail reproduce` and runs it."""
     command = _parse(with_preset_option(arguments), f"{program} reproduce")
     try:
         return _reproduce(command, arguments, program)

@@ -22,19 +22,7 @@ def parse(
     default: Command | None = None,
     markers: Sequence[Any] = (),
 ) -> Command:
-    """The command that the arguments ask for.
-
-    Args:
-      command: the command's dataclass.
-      arguments: of the command.
-      program: how it was called, for messages: "heavytail train".
-      description: for --help.
-      default: the command with the settings of its preset, where those decide.
-      markers: of `tyro.conf`, beside those of all commands.
-
-    Raises:
-      SystemExit: for --help, and for arguments that are not understood.
-    """
+    """The command that the arguments ask for."""
     import tyro
 
     options = {} if default is None else {"default": default}
@@ -68,15 +56,7 @@ def with_preset_option(arguments: Sequence[str]) -> list[str]:
 def options_ahead(
     arguments: Sequence[str], names: Sequence[str]
 ) -> dict[str, str | None]:
-    """Values of the options that decide on the defaults of all others.
-
-    Args:
-      arguments: of the command.
-      names: of the options, without dashes.
-
-    Returns:
-      Name -> value, None for one that is not given.
-    """
+    """Values of the options that decide on the defaults of all others."""
     parser = argparse.ArgumentParser(
         add_help=False, allow_abbrev=False, exit_on_error=False
     )
@@ -97,9 +77,6 @@ def preset_of(arguments: Sequence[str], default: PresetName) -> PresetName:
 
 def suggestions(arguments: Sequence[str]) -> list[str]:
     """One line for each misspelt preset, method or measure that is like one there is.
-
-    Args:
-      arguments: of the command.
 
     Example:
       >>> suggestions(["--methods", "sgd", "balancd", "--seeds", "balancd"])
@@ -122,13 +99,7 @@ def suggestions(arguments: Sequence[str]) -> list[str]:
 
 
 def description(command: type, unit: str, exit_status: str) -> str:
-    """The docstring, presets, methods with the paper's names, and the exit status.
-
-    Args:
-      command: the command's dataclass.
-      unit: what can diverge: "method" or "run".
-      exit_status: what the numbers mean.
-    """
+    """The docstring, presets, methods with the paper's names, and the exit status."""
     about = inspect.getdoc(command) or ""
     start = about.partition("Attributes:")[0].rstrip()
     width = max(len(name) for name in PRESETS)

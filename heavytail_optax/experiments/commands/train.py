@@ -90,20 +90,7 @@ class TrainCommand:
 
 
 def run(arguments: Sequence[str], program: str) -> int:
-    """Parses the arguments of `heavytail train` and runs it.
-
-    Args:
-      arguments: what follows `heavytail train`.
-      program: how the command was called, for messages: "heavytail".
-
-    Returns:
-      The exit status: 0 if every method came to its last step or is in the hands of
-      another process, 1 if nothing could start or a method failed, 3 if a method diverged,
-      128 + the signal's number if it was interrupted.
-
-    Raises:
-      SystemExit: for --help, and for arguments that are not understood.
-    """
+    """Parses the arguments of `heavytail train` and runs it."""
     try:
         command = _parse(with_preset_option(arguments), f"{program} train")
         _check_shared_directory(command)

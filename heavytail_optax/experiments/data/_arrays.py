@@ -16,16 +16,7 @@ class Arrays(NamedTuple):
 
 
 def check_labels(where: str, labels: np.ndarray, class_counts: Sequence[int]) -> None:
-    """Checks that the labels are those of the published data set, but for their order.
-
-    Args:
-      where: names the file or files, for the message.
-      labels: integers of shape (n,).
-      class_counts: number of images of each class.
-
-    Raises:
-      DataError: if a label is no class, or a class has too few or too many images.
-    """
+    """Checks that the labels are those of the published data set, but for their order."""
     num_classes = len(class_counts)
     if labels.size and (labels.min() < 0 or labels.max() >= num_classes):
         raise DataError(

@@ -18,19 +18,7 @@ def read_cifar_files(
     *,
     label_bytes: int = 1,
 ) -> Arrays:
-    """Reads files that hold the same number of images each, and joins them.
-
-    Args:
-      paths: of the files, in order.
-      published: the same files.
-      image_shape: (height, width, channels).
-      num_images: that there must be in all.
-      label_bytes: one for CIFAR10; two for CIFAR100, of which the second, the fine one
-        of 100 classes, is taken.
-
-    Raises:
-      DataError: naming the file, if one is not what it must be.
-    """
+    """Reads files that hold the same number of images each, and joins them."""
     height, width, channels = image_shape
     record_bytes = label_bytes + height * width * channels
     pieces = []

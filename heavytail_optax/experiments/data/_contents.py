@@ -68,9 +68,6 @@ def content_of(head: bytes) -> Content | None:
     Nothing that is known is the start of an IDX file or of CIFAR's binary files, whose
     first byte is 0 or a label.
 
-    Args:
-      head: the first `HEAD_BYTES` of the file, or all of it if it is shorter.
-
     Example:
       >>> content_of(b"<!DOCTYPE html><title>Not found</title>").what
       'a web page, perhaps of an error'

@@ -11,15 +11,6 @@ def corrupt_labels(
     A random label is the true one with probability 1/num_classes, as in the paper's
     protocol.
 
-    Args:
-      key: a typed key.
-      labels: integers of shape (n,).
-      first: position of the first random label, from 0 to n.
-      num_classes: number of classes.
-
-    Returns:
-      Labels of the same shape and dtype.
-
     Example:
       >>> import jax
       >>> import jax.numpy as jnp

@@ -51,10 +51,6 @@ def is_same_data(one: Mapping[str, int | str], other: Mapping[str, int | str]) -
 
     They may come from different sources.
 
-    Args:
-      one: result of `describe_dataset`.
-      other: result of `describe_dataset`.
-
     Example:
       >>> here = {"images_sha256": "f00d", "source": "data_dir", "files": "train.bin"}
       >>> there = {"images_sha256": "f00d", "source": "hub", "files": ""}

@@ -8,14 +8,7 @@ _BLACKEST = 16  # the digits' pixels go from 0 to this
 
 
 def load_digits(image_size: int) -> Arrays:
-    """All 1,797 digits, resized bilinearly from 8x8 and scaled from [0, 16] to bytes.
-
-    Args:
-      image_size: height and width, at least 8.
-
-    Returns:
-      Images of shape (1797, image_size, image_size, 1) and their labels.
-    """
+    """All 1,797 digits, resized bilinearly from 8x8 and scaled from [0, 16] to bytes."""
     from sklearn import datasets
 
     digits = datasets.load_digits()

@@ -19,19 +19,7 @@ def read_file(
     expected_bytes: int | None = None,
     expected_start: bytes | None = None,
 ) -> bytes:
-    """The bytes of a file, decompressed if they are gzip's, whatever its name.
-
-    Args:
-      path: of the file.
-      expected_bytes: how many there must be, after decompression; by default any
-        number. No more than one byte more is ever decompressed.
-      expected_start: with which they are a file of the right kind, whatever else
-        `content_of` says.
-
-    Raises:
-      DataError: if the file cannot be read, holds something else, its compression is
-        damaged, or it is too short or too long.
-    """
+    """The bytes of a file, decompressed if they are gzip's, whatever its name."""
     at_most = -1 if expected_bytes is None else expected_bytes + 1
     try:
         with contextlib.ExitStack() as stack:
@@ -68,26 +56,14 @@ def read_file(
 
 
 def refuse_content(path: pathlib.Path, head: bytes) -> None:
-    """Says what a file is that is plainly not the one which is wanted.
-
-    Args:
-      path: of the file, for the message.
-      head: its first bytes.
-
-    Raises:
-      DataError: if `content_of` knows these bytes.
-    """
+    """Says what a file is that is plainly not the one which is wanted."""
     content = content_of(head)
     if content is not None:
         raise DataError(f"{path}: is {content.what}. {content.advice}.")
 
 
 def read_head(path: pathlib.Path) -> bytes:
-    """The first bytes of a file, as they are.
-
-    Raises:
-      DataError: if it cannot be read.
-    """
+    """The first bytes of a file, as they are."""
     try:
         with path.open("rb") as file:
             return file.read(HEAD_BYTES)
@@ -100,14 +76,6 @@ def check_md5(path: pathlib.Path, content: bytes, expected: str | None) -> None:
 
     MD5 is what the publishers give. It finds damaged files and mistaken ones (MNIST
     under the names of FashionMNIST); it is no proof against an attacker.
-
-    Args:
-      path: of the file, for the message.
-      content: of the file.
-      expected: hexadecimal, or None if it is not known.
-
-    Raises:
-      DataError: if the checksum is another one.
     """
     got = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if expected is not None and got != expected:

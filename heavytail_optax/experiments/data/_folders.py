@@ -29,9 +29,6 @@ def files_in(folder: pathlib.Path) -> tuple[pathlib.Path, ...]:
     """What is in a folder, sorted; nothing if there is no such folder.
 
     Where it is not there, one of the same name in other case is taken.
-
-    Args:
-      folder: a path of which only the last parts may be in other case.
     """
     place = folder if folder.is_dir() else _in_other_case(folder)
     return tuple(sorted(place.iterdir())) if place is not None else ()
@@ -42,10 +39,6 @@ def find_file(there: Sequence[pathlib.Path], name: str) -> pathlib.Path | None:
 
     They are: `.gz` appended, a dot instead of the dash before idx, other case, and a
     folder of this name that has the file.
-
-    Args:
-      there: of `files_in`.
-      name: as published.
     """
     same = [path for path in there if _published(path.name) == _published(name)]
     same.sort(key=lambda path: (path.name != name, path.name != f"{name}.gz"))
@@ -74,12 +67,7 @@ def is_parquet(name: str, split: str = "") -> bool:
 
 
 def listing(data: PublishedData, root: pathlib.Path) -> str:
-    """What is in a folder instead of the files, in words.
-
-    Args:
-      data: whose files are missing.
-      root: the folder.
-    """
+    """What is in a folder instead of the files, in words."""
     there = files_in(root)
     for folder in filter(pathlib.Path.is_dir, there):
         for inner in (folder, *(folder / name for name in data.folders)):

@@ -19,17 +19,7 @@ def read_idx_files(
     image_shape: tuple[int, int, int],
     num_images: int,
 ) -> Arrays:
-    """Reads a file of grey images and the file of their labels.
-
-    Args:
-      paths: of the two files, each plain or gzip.
-      published: the same two; the checksums are those of the uncompressed files.
-      image_shape: (height, width, 1).
-      num_images: that there must be.
-
-    Raises:
-      DataError: naming the file, if one is not what it must be.
-    """
+    """Reads a file of grey images and the file of their labels."""
     height, width, _ = image_shape
     shapes = ((num_images, height, width), (num_images,))
     images, labels = (

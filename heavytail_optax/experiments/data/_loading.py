@@ -29,21 +29,6 @@ def load_dataset(
     testing. They are sorted by writer, so that the test digits are by other hands.
 
     Images stay bytes, a quarter of the memory of float32: see `normalise`.
-
-    Args:
-      settings: which images, and how many.
-      key: a typed key for the random labels.
-      data_dir: directory with the files of the data set, or with its usual folder.
-        Where it has none of them, or is None, the package of the operating system and
-        then the Hugging Face hub are tried. No pickle is ever loaded.
-
-    Returns:
-      The data, on the default device.
-
-    Raises:
-      DataError: if the settings ask for more images than there are, or for smaller
-        ones; if there is no source, naming all three; or if a file is not the published
-        one, naming it.
     """
     if settings.data == "digits":
         loaded, num_classes = _digits(settings), 10

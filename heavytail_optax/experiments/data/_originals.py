@@ -31,19 +31,7 @@ class SplitPaths(NamedTuple):
 def find_original_files(
     data: PublishedData, root: pathlib.Path, folders: Sequence[str]
 ) -> SplitPaths | None:
-    """The first folder that has all files, each plain or gzip, in one of its spellings.
-
-    Args:
-      data: whose files.
-      root: directory that the folders are in.
-      folders: relative to it.
-
-    Returns:
-      The files, or None if no folder has any.
-
-    Raises:
-      DataError: if a folder has some of the files, and none has all.
-    """
+    """The first folder that has all files, each plain or gzip, in one of its spellings."""
     names = file_names(data)
     incomplete = None
     for folder in folders:
@@ -68,27 +56,13 @@ def find_original_files(
 def read_original_files(
     data: PublishedData, split: PublishedSplit, paths: Sequence[pathlib.Path]
 ) -> Arrays:
-    """Reads the files of one split.
-
-    Args:
-      data: whose files.
-      split: which of its two.
-      paths: of the files, in the order of `split.files`.
-
-    Raises:
-      DataError: naming the file, if one is not the published one.
-    """
+    """Reads the files of one split."""
     read = _READERS[data.format]
     return read(paths, split.files, data.image_shape, split.num_images)
 
 
 def refuse_unusable_files(data: PublishedData, root: pathlib.Path) -> None:
-    """Says of files that are of the data set why they are not read.
-
-    Raises:
-      DataError: if there are archives, the version of pickled files, or downloads that
-        are not finished.
-    """
+    """Says of files that are of the data set why they are not read."""
     names = file_names(data)
     for folder in (".", *data.folders):
         there = files_in(root / folder)

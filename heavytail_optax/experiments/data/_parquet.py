@@ -35,13 +35,6 @@ def open_hub(hub: HubRepository, split: str) -> "datasets.Dataset":
     """A split from the hub, or from the cache of an earlier time.
 
     The first time, `datasets` downloads all splits, also SVHN's 531,131 extra images.
-
-    Args:
-      hub: the repository.
-      split: "train" or "test".
-
-    Raises:
-      SourceMissingError: if `datasets` is not installed, or there is no way to the hub.
     """
     datasets = _import_datasets()
     try:
@@ -57,19 +50,7 @@ def read_rows(
     image_shape: tuple[int, int, int],
     num_images: int,
 ) -> Arrays:
-    """Decodes all images of one or several files, one after the other.
-
-    Args:
-      pieces: the name of each file or of the repository, for messages, and its rows. Each
-        of these has an image, PNG bytes beside a path that is not followed, and its
-        label.
-      hub: the names of the two columns.
-      image_shape: (height, width, channels).
-      num_images: that there must be.
-
-    Raises:
-      DataError: if the rows are not what they must be.
-    """
+    """Decodes all images of one or several files, one after the other."""
     images = np.empty((num_images, *image_shape), np.uint8)
     labels = np.empty(num_images, np.int64)
     done = 0
@@ -121,15 +102,7 @@ def _rows_of(
 def find_parquet_files(
     root: pathlib.Path, folders: Sequence[str]
 ) -> tuple[tuple[pathlib.Path, ...], tuple[pathlib.Path, ...]] | None:
-    """The files train*.parquet and test*.parquet of the first folder that has any.
-
-    Args:
-      root: directory that the folders are in.
-      folders: relative to it.
-
-    Raises:
-      DataError: if there are some of one split and none of the other.
-    """
+    """The files train*.parquet and test*.parquet of the first folder that has any."""
     for folder in folders:
         there = files_in(root / folder)
         splits = {
@@ -155,17 +128,7 @@ def find_parquet_files(
 def read_parquet_files(
     data: PublishedData, split: PublishedSplit, paths: Sequence[pathlib.Path]
 ) -> Arrays:
-    """Reads the files of one split.
-
-    Args:
-      data: whose files.
-      split: which of its two.
-      paths: of the files, in order.
-
-    Raises:
-      DataError: naming the files, if they are not what they must be.
-      SourceMissingError: if `datasets` is not installed.
-    """
+    """Reads the files of one split."""
     for path in paths:
         _check_is_parquet(path)
     pieces = [(str(path), _open_file(path)) for path in paths]

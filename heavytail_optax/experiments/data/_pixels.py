@@ -13,13 +13,6 @@ def normalise(images: jax.Array, pixel_range: PixelRange) -> jax.Array:
     Data are kept on the device as bytes, a quarter of the memory of float32. Call this
     in the compiled step, on the images that are about to enter the network.
 
-    Args:
-      images: any shape, uint8, from 0 (black) to 255.
-      pixel_range: (x - 127.5) / 127.5 for minus-one-to-one, x / 255 for zero-to-one.
-
-    Returns:
-      float32 of the same shape.
-
     Example:
       >>> import jax.numpy as jnp
       >>> normalise(jnp.array([0, 255], jnp.uint8), "minus-one-to-one").tolist()
@@ -32,16 +25,7 @@ def normalise(images: jax.Array, pixel_range: PixelRange) -> jax.Array:
 
 
 def pad_to_size(images: np.ndarray, size: int) -> np.ndarray:
-    """Puts each image into the middle of a black square.
-
-    Args:
-      images: shape (n, height, width, channels).
-      size: height and width of the result, at least those of the images. Where the
-        border cannot be the same on both sides, it is wider below and on the right.
-
-    Returns:
-      Shape (n, size, size, channels).
-    """
+    """Puts each image into the middle of a black square."""
     height, width = images.shape[1:3]
     above, left = (size - height) // 2, (size - width) // 2
     below, right = size - height - above, size - width - left

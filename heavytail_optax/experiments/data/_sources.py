@@ -40,13 +40,6 @@ def read_published_data(data: PublishedData, data_dir: pathlib.Path | None) -> L
     They are, in this order: the data directory, the package of the operating system,
     the Hugging Face hub. A source that has nothing of the data set is passed over; one
     that has damaged or foreign files, or only some of them, is an error.
-
-    Args:
-      data: which one.
-      data_dir: where the user says that the files are.
-
-    Raises:
-      DataError: if there is no source, naming all three ways, or a file is bad.
     """
     reasons = []
     from_data_dir = functools.partial(_from_data_dir, data_dir=data_dir)

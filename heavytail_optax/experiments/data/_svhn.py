@@ -19,17 +19,7 @@ def read_svhn_file(
     image_shape: tuple[int, int, int],
     num_images: int,
 ) -> Arrays:
-    """Reads X (height, width, channels, n) and y (n, 1), where the label 10 means 0.
-
-    Args:
-      paths: of the one file.
-      published: the same file.
-      image_shape: (height, width, channels).
-      num_images: that there must be.
-
-    Raises:
-      DataError: naming the file, if it is not what it must be.
-    """
+    """Reads X (height, width, channels, n) and y (n, 1), where the label 10 means 0."""
     (path,), (file,) = paths, published
     content = read_file(path, expected_start=b"MATLAB 5.0")
     check_md5(path, content, file.md5)

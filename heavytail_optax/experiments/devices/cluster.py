@@ -54,14 +54,7 @@ class ClusterError(JobError):
 
 
 def check_cluster(cluster: Cluster) -> None:
-    """Refuses options that do not fit together.
-
-    Args:
-      cluster: as on the command line.
-
-    Raises:
-      ClusterError: naming the option.
-    """
+    """Refuses options that do not fit together."""
     given = (cluster.coordinator, cluster.num_processes, cluster.process_id)
     is_given = [value is not None for value in given]
     names = "--coordinator, --num-processes and --process-id"
@@ -109,12 +102,6 @@ def join_cluster(cluster: Cluster) -> Iterator[None]:
 
     Does nothing for a process on its own. One of several ends inside, with status 1,
     after any error: the message is printed here.
-
-    Args:
-      cluster: as on the command line.
-
-    Raises:
-      ClusterError: on entering, if the options do not fit together.
     """
     check_cluster(cluster)
     if not cluster.distributed:

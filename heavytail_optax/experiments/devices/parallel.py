@@ -18,17 +18,7 @@ class DevicesError(JobError):
 
 
 def data_mesh(devices: int | Literal["all"]) -> Mesh | None:
-    """The devices that a batch is spread over.
-
-    Args:
-      devices: how many, a positive integer; "all" for those of all processes.
-
-    Returns:
-      A mesh with one axis; None for one device, which needs none.
-
-    Raises:
-      DevicesError: if there are fewer.
-    """
+    """The devices that a batch is spread over."""
     found = jax.devices()
     number = len(found) if devices == "all" else devices
     there = f"JAX sees {len(found)} {found[0].platform.upper()} "
@@ -50,15 +40,7 @@ def data_mesh(devices: int | Literal["all"]) -> Mesh | None:
 
 
 def replicate(mesh: Mesh | None, tree: Any) -> Any:
-    """Puts a whole pytree on each device.
-
-    Args:
-      mesh: of `data_mesh`.
-      tree: of arrays or typed keys, the same in every process.
-
-    Returns:
-      The pytree; as it was without a mesh.
-    """
+    """Puts a whole pytree on each device."""
     if mesh is None:
         return tree
     sharding = NamedSharding(mesh, PartitionSpec())
@@ -82,15 +64,6 @@ def spread(
     Differentiated with respect to its first argument, it has one all-reduce of the
     gradient. The batch need not be a multiple of the number of devices: it is filled up
     with copies of its last example, whose values are dropped.
-
-    Args:
-      mesh: of `data_mesh`.
-      function: `(whole, batch) -> values`, with one value (or row) for each example of
-        the batch, a pytree with a leading axis over the examples. The value of an
-        example must not depend on the others.
-
-    Returns:
-      The same function; `function` itself without a mesh.
     """
     if mesh is None:
         return function
@@ -118,9 +91,6 @@ def connect(mesh: Mesh | None) -> None:
 
     Else they connect when they first have something to send, after compilation. One
     process may take longer for that than Gloo, on a CPU, waits: 30 seconds.
-
-    Args:
-      mesh: of `data_mesh`.
     """
     if mesh is None or jax.process_count() == 1:
         return

@@ -41,9 +41,6 @@ def in_all_or_none() -> Iterator[None]:
     Without it, the others would wait for the one that failed. Inside there must be
     nothing that waits for other processes.
 
-    Raises:
-      JobError: where it is another process that failed.
-
     Example:
       >>> with in_all_or_none():
       ...     print("work")

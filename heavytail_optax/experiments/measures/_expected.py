@@ -59,9 +59,6 @@ def measure_expected(
 def pooled(parts: Sequence[Part]) -> tuple[float, float]:
     """Mean and its standard error over all samples, as if they were never parted.
 
-    Args:
-      parts: of independent samples, two at least in all.
-
     Example:
       >>> mean, error = pooled([Part(2, 1.5, 0.5), Part(1, 3.0, float("nan"))])
       >>> round(mean, 6), round(error, 6)  # of the samples 1, 2 and 3

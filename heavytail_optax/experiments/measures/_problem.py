@@ -91,16 +91,7 @@ def new_problem(
     num_classes: int,
     mesh: Mesh | None = None,
 ) -> Problem:
-    """The problem of a run.
-
-    Args:
-      settings: of the run.
-      params: after the last step.
-      train: the training images with the labels that were trained on.
-      num_classes: number of classes.
-      mesh: of the devices that the images are spread over, with `params` on each of
-        them; None for one device.
-    """
+    """The problem of a run."""
     shape, pixel_range = train.images.shape[1:], settings.data.pixel_range
     loss, error = _losses(settings.model, shape, num_classes, pixel_range, mesh)
     key = random_streams(settings.seed).sharpness

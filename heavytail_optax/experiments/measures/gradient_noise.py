@@ -51,9 +51,6 @@ def layer_vectors(tree: Any) -> dict[str, jax.Array]:
 
     A layer is what its weights and biases are in.
 
-    Args:
-      tree: a pytree of arrays, such as a gradient.
-
     Example:
       >>> import jax.numpy as jnp
       >>> layer = {"kernel": jnp.zeros((3, 2)), "bias": jnp.zeros(2)}
@@ -82,17 +79,6 @@ def measure_gradient_noise(
     of the others (batches of one image are different images), `g` that on all training images, both without augmentation. The
     projection is along a direction drawn once for each row; the coordinate is drawn anew
     for each batch, so that the draws are independent.
-
-    Args:
-      settings: of the run; the seed sets what is drawn.
-      params: of the network.
-      train: the training images with the labels that were trained on.
-      num_classes: number of classes.
-      arguments: of `noise_arguments`.
-      tick: told how many batches are done, of how many; says whether to stop.
-
-    Returns:
-      None if it was stopped.
     """
     gradient, draw = _compiled(
         settings.model,
@@ -129,13 +115,7 @@ def measure_gradient_noise(
 def noise_arguments(
     settings: Settings, draws: int, batch_size: int | None
 ) -> dict[str, int]:
-    """All that the noise depends on besides the run.
-
-    Args:
-      settings: of the run.
-      draws: how many small batches; of single images at most all there are.
-      batch_size: images in each; that of the run if None.
-    """
+    """All that the noise depends on besides the run."""
     batch_size = batch_size or settings.training.batch_size
     if batch_size == 1:
         draws = min(draws, settings.data.training_examples)

@@ -14,13 +14,7 @@ from heavytail_optax.experiments.storage.durable_files import replacing
 def write_noise(
     path: pathlib.Path, draws: NoiseDraws, arguments: Mapping[str, int]
 ) -> None:
-    """Keeps what has been measured, all at once or not at all.
-
-    Args:
-      path: of the file.
-      draws: to keep.
-      arguments: that they were measured with.
-    """
+    """Keeps what has been measured, all at once or not at all."""
     path.parent.mkdir(exist_ok=True)
     with replacing(path) as partial, partial.open("wb") as file:
         np.savez(
@@ -35,22 +29,13 @@ def write_noise(
 
 
 def ask_noise_again(path: pathlib.Path) -> None:
-    """Marks what is kept to be measured again; tables show it until then.
-
-    Args:
-      path: of the file, which need not be there; the run is locked by this process.
-    """
+    """Marks what is kept to be measured again; tables show it until then."""
     if path.exists():
         _to_repeat(path).touch()
 
 
 def is_noise_measured(path: pathlib.Path, arguments: Mapping[str, int]) -> bool:
-    """Whether it is kept, and not asked for again.
-
-    Args:
-      path: of the file.
-      arguments: to measure it with.
-    """
+    """Whether it is kept, and not asked for again."""
     kept = read_noise(path)
     return kept is not None and kept[1] == arguments and not _to_repeat(path).exists()
 
@@ -60,11 +45,7 @@ def _to_repeat(path: pathlib.Path) -> pathlib.Path:
 
 
 def read_noise(path: pathlib.Path) -> tuple[NoiseDraws, dict[str, int]] | None:
-    """What was kept, with its arguments; None if there is no such file, or a damaged one.
-
-    Args:
-      path: of the file.
-    """
+    """What was kept, with its arguments; None if there is no such file, or a damaged one."""
     try:
         with np.load(path, allow_pickle=False) as kept:
             draws = NoiseDraws(

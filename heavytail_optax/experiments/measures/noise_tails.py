@@ -62,11 +62,7 @@ class LayerTail(NamedTuple):
 
 
 def assess_noise(draws: NoiseDraws) -> list[LayerTail]:
-    """The tails of every size, of all layers together and of each.
-
-    Args:
-      draws: of a run.
-    """
+    """The tails of every size, of all layers together and of each."""
     found = []
     for size in SIZES:
         for layer, parameters in zip(draws.layers, draws.parameters, strict=True):

@@ -27,10 +27,6 @@ def write_record(path: pathlib.Path, record: Mapping[str, Measured]) -> None:
     """Keeps what has been measured, all at once or not at all.
 
     Numbers that are not finite are written as null, which JSON has.
-
-    Args:
-      path: of measurements.json.
-      record: name of the measure -> what came of it.
     """
     values = {
         name: {

@@ -27,15 +27,6 @@ def convolve(
     `convolve_by_slices` where JAX's default backend is the CPU, `convolve_natively`
     elsewhere. Both give the same numbers but for rounding.
 
-    Args:
-      images: floats of shape (channels_in, height, width, n).
-      kernel: floats of shape (rows, columns, channels_in, channels_out).
-      padding: "SAME" for zeros around the images, so that the result has their height
-        and width; "VALID" for none.
-
-    Returns:
-      Floats of shape (channels_out, height', width', n).
-
     Example:
       >>> images = jnp.ones((2, 5, 5, 3))
       >>> convolve(images, jnp.ones((3, 3, 2, 4))).shape
@@ -78,14 +69,7 @@ def convolve_by_slices(
 
 
 def max_pool(images: jax.Array) -> jax.Array:
-    """Largest value of each 2x2 square; an odd last row or column is left out.
-
-    Args:
-      images: shape (channels, height, width, n).
-
-    Returns:
-      An array of shape (channels, height // 2, width // 2, n).
-    """
+    """Largest value of each 2x2 square; an odd last row or column is left out."""
     channels, height, width, n = images.shape
     even = images[:, : height // 2 * 2, : width // 2 * 2, :]
     squares = even.reshape(channels, height // 2, 2, width // 2, 2, n)

@@ -22,22 +22,7 @@ def build_network(
     num_classes: int,
     pixel_range: PixelRange,
 ) -> tuple[Predict, InitParams]:
-    """A network as two pure functions.
-
-    Args:
-      settings: which network.
-      image_shape: (height, width, channels).
-      num_classes: number of logits.
-      pixel_range: that bytes are scaled to, of `DataSettings`.
-
-    Returns:
-      `predict(params, images)`, which gives logits of shape (n, num_classes) for images
-      as bytes, and `init(key)`, which gives initial parameters, a pytree of arrays, for
-      a typed key.
-
-    Raises:
-      ValueError: if the images are too small for the network.
-    """
+    """A network as two pure functions."""
     height, columns, channels = image_shape
     shape = (height, columns, channels)
     network = LeNet if settings.model == "lenet" else VGG

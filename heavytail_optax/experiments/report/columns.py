@@ -30,12 +30,7 @@ def method_column(report: Report) -> Column:
 
 
 def accuracy_columns(report: Report, *, with_interval: bool) -> list[Column]:
-    """Seeds, accuracies and cost, with the paper's figures where there are some.
-
-    Args:
-      report: to show.
-      with_interval: whether the difference comes with its 95% interval.
-    """
+    """Seeds, accuracies and cost, with the paper's figures where there are some."""
 
     def column(heading: tuple[str, ...], text: Callable[[MethodRow], str]) -> Column:
         return Column(heading, tuple(map(text, report.rows)))
@@ -63,12 +58,7 @@ def accuracy_column(report: Report) -> Column:
 
 
 def sharpness_columns(report: Report, measure: str) -> list[Column]:
-    """One measure, with the paper's figures where there are some.
-
-    Args:
-      report: to show.
-      measure: one of the report's.
-    """
+    """One measure, with the paper's figures where there are some."""
     columns = [
         Column(
             measure_heading(measure),

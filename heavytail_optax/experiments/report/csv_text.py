@@ -20,11 +20,7 @@ _RUN_FIELDS = (
 
 
 def runs_csv(report: Report) -> str:
-    """One row a run, unrounded, those that failed or are missing included.
-
-    Args:
-      report: whose runs are wanted.
-    """
+    """One row a run, unrounded, those that failed or are missing included."""
     return _to_csv(
         [
             {
@@ -40,11 +36,7 @@ def runs_csv(report: Report) -> str:
 
 
 def summary_csv(report: Report) -> str:
-    """One row a method, unrounded.
-
-    Args:
-      report: to write.
-    """
+    """One row a method, unrounded."""
     return _to_csv([_summary(row, report.measures) for row in report.rows])
 
 

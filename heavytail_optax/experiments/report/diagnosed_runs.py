@@ -92,13 +92,7 @@ def diagnosed_runs(
 def diagnosed_fresh_run(
     fresh: FreshRun, draws: NoiseDraws, truncated_share: float
 ) -> DiagnosedRun:
-    """The run that was made for this.
-
-    Args:
-      fresh: the run.
-      draws: of its noise after the last step.
-      truncated_share: of the proposed settings.
-    """
+    """The run that was made for this."""
     steps = np.arange(_STEPS_A_POINT, fresh.noise_norms.size + 1, _STEPS_A_POINT)
     groups = fresh.noise_norms[: steps.size * _STEPS_A_POINT].reshape(steps.size, -1)
     history = NormHistory(

@@ -17,13 +17,6 @@ _TIMES_CHANCE = 2.0  # some data have a class that is twice as common as the oth
 def failed_runs(cells: Sequence[RunResult]) -> Mapping[tuple[MethodName, int], str]:
     """The finished runs whose training accuracy is no success.
 
-    Args:
-      cells: of all methods: what can be expected is the median of all that finished.
-
-    Returns:
-      (method, seed) -> "at chance" up to twice the accuracy of guessing, "far below the
-      others" if ten percentage points or more are missing to the median.
-
     Example:
       >>> from heavytail_optax.experiments.runs.result import RunResult
       >>> cells = [

@@ -48,14 +48,6 @@ def plot_report(path: pathlib.Path, report: Report) -> bool:
 
     Hollow squares are the paper's figures. What is far below the others is put on the
     lower edge, with its value, so that the others can be told apart.
-
-    Args:
-      path: of the picture.
-      report: to show.
-
-    Returns:
-      Whether there is a picture. Without a finished run whose sharpness is positive
-      there is none, and one from before is removed.
     """
     figure = draw_report(report)
     if figure is None:
@@ -67,11 +59,7 @@ def plot_report(path: pathlib.Path, report: Report) -> bool:
 
 
 def draw_report(report: Report) -> Figure | None:
-    """The figure that `plot_report` writes, None if there is nothing to show.
-
-    Args:
-      report: to show.
-    """
+    """The figure that `plot_report` writes, None if there is nothing to show."""
     points = {
         measure: {row.method: points_of(row, measure) for row in report.rows}
         for measure in report.measures

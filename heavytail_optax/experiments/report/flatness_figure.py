@@ -33,16 +33,7 @@ class _Panel(NamedTuple):
 
 
 def plot_flatness(path: pathlib.Path, runs: Sequence[MeasuredRun]) -> bool:
-    """Writes a PNG with a panel for each curve that any run has.
-
-    Args:
-      path: of the picture.
-      runs: one a method at most.
-
-    Returns:
-      Whether there is a picture: without a curve there is none, and one from before is
-      removed.
-    """
+    """Writes a PNG with a panel for each curve that any run has."""
     figure = draw_flatness(runs)
     if figure is None:
         path.unlink(missing_ok=True)
@@ -61,11 +52,7 @@ def first_seeds(runs: Sequence[MeasuredRun]) -> list[MeasuredRun]:
 
 
 def draw_flatness(runs: Sequence[MeasuredRun]) -> Figure | None:
-    """The figure that `plot_flatness` writes, None if there is nothing to draw.
-
-    Args:
-      runs: one a method at most.
-    """
+    """The figure that `plot_flatness` writes, None if there is nothing to draw."""
     panels = [
         (panel, curves)
         for panel in _PANELS

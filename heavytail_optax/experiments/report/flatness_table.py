@@ -31,15 +31,7 @@ _NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 def flatness_table(runs: Sequence[MeasuredRun], width: int = 100) -> Group:
-    """One row a run: accuracies beside every scalar, remarks below.
-
-    Args:
-      runs: one at least.
-      width: columns of the terminal; 80 or more for the numbers to be whole.
-
-    Returns:
-      Something for `rich.console.Console.print`.
-    """
+    """One row a run: accuracies beside every scalar, remarks below."""
     failed = failed_runs([run.result for run in runs])
     names = Column(
         ("Run",),
@@ -65,11 +57,7 @@ def flatness_table(runs: Sequence[MeasuredRun], width: int = 100) -> Group:
 
 
 def flatness_csv(runs: Sequence[MeasuredRun]) -> str:
-    """One row a run, unrounded. What is not known is empty.
-
-    Args:
-      runs: one at least.
-    """
+    """One row a run, unrounded. What is not known is empty."""
     rows = [_row(run, scalars_of(runs)) for run in runs]
     file = io.StringIO()
     writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")

@@ -15,9 +15,6 @@ from heavytail_optax.experiments.report.rows import Report
 def markdown_table(columns: Sequence[Column]) -> str:
     """A table whose first column is to the left, all others to the right.
 
-    Args:
-      columns: all with as many texts.
-
     Example:
       >>> print(markdown_table([Column(("Method",), ("sgd",)), Column(("Test", "%"), ("70",))]))
       | Method | Test % |
@@ -33,16 +30,7 @@ def markdown_table(columns: Sequence[Column]) -> str:
 
 
 def markdown_report(report: Report, picture: str | None, tables: Sequence[str]) -> str:
-    """A page with the table, the notes, and the picture if there is one.
-
-    Args:
-      report: to show.
-      picture: its file name, beside the page; None if there is none.
-      tables: file names of the same in CSV.
-
-    Returns:
-      The text of the page.
-    """
+    """A page with the table, the notes, and the picture if there is one."""
     columns = [method_column(report), *accuracy_columns(report, with_interval=True)]
     for measure in report.measures:
         columns += sharpness_columns(report, measure)

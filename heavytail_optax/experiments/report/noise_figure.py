@@ -20,23 +20,14 @@ _MARKERS = {"norm": "o", "projection": "s", "coordinate": "^"}
 
 
 def plot_noise(path: pathlib.Path, runs: Sequence[DiagnosedRun]) -> None:
-    """Writes a PNG.
-
-    Args:
-      path: of the picture.
-      runs: one a method at most.
-    """
+    """Writes a PNG."""
     figure = draw_noise(runs)
     with replacing(path) as partial:
         figure.savefig(partial, format="png")
 
 
 def draw_noise(runs: Sequence[DiagnosedRun]) -> Figure:
-    """The figure that `plot_noise` writes.
-
-    Args:
-      runs: one a method at most.
-    """
+    """The figure that `plot_noise` writes."""
     figure = Figure(figsize=_SIZE, dpi=_DPI, layout="constrained")
     norms, hill, quantiles, layers = figure.subplots(2, 2).flat
     for number, run in enumerate(runs):

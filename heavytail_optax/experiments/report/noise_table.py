@@ -28,15 +28,7 @@ _MEANINGS = {
 
 
 def noise_report(run: DiagnosedRun, width: int = 100) -> Group:
-    """Two tables, the verdicts in words and the proposed settings.
-
-    Args:
-      run: to show.
-      width: columns of the terminal; 80 or more for the tables to be whole.
-
-    Returns:
-      Something for `rich.console.Console.print`.
-    """
+    """Two tables, the verdicts in words and the proposed settings."""
     lines = [*_verdicts(run), "", *_proposal(run)]
     return Group(
         Text(f"{run.label}: noise of the gradient at the end", style="bold"),
@@ -50,11 +42,7 @@ def noise_report(run: DiagnosedRun, width: int = 100) -> Group:
 
 
 def noise_csv(runs: Sequence[DiagnosedRun]) -> str:
-    """A row for each run, layer and size, unrounded. What is not known is empty.
-
-    Args:
-      runs: one at least.
-    """
+    """A row for each run, layer and size, unrounded. What is not known is empty."""
     rows = [_row(run, tail) for run in runs for tail in run.tails]
     file = io.StringIO()
     writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")

@@ -10,11 +10,7 @@ LEFT_OUT = "‡"
 
 
 def report_notes(report: Report) -> list[str]:
-    """One paragraph each: how to read the table, then what is wrong with which run.
-
-    Args:
-      report: that the table shows.
-    """
+    """One paragraph each: how to read the table, then what is wrong with which run."""
     notes = [_legend(report), _single_seeds(report), _paper(report)]
     notes += [_failed(report), _left_out(report), _unpaired(report)]
     return [note for note in notes if note]

@@ -6,10 +6,6 @@ import math
 def format_number(value: float, digits: int = 3) -> str:
     """A number without leading or trailing zeros: .0046, 70, 1.31e4.
 
-    Args:
-      value: any float.
-      digits: significant digits to round to.
-
     Example:
       >>> [format_number(x) for x in (0.0046, 2.043, 70, 13_100, -0.00001234, 0)]
       ['.0046', '2.04', '70', '1.31e4', '-1.23e-5', '0']
@@ -30,10 +26,6 @@ def format_with_error(value: float, error: float | None) -> str:
     """A number with its error: .0053 ± .0004, (1.31 ± .02)e4.
 
     The error has one significant digit, two if the first is a 1.
-
-    Args:
-      value: any float.
-      error: of at least 0, or None if there is none.
 
     Example:
       >>> format_with_error(0.0053417, 0.00037), format_with_error(13_100, 172.0)
@@ -56,11 +48,6 @@ def format_with_error(value: float, error: float | None) -> str:
 
 def format_percent(value: float, error: float | None = None, sign: str = "") -> str:
     """A share in percent, to one decimal, or two where the error asks for it.
-
-    Args:
-      value: from 0 to 1, or a difference of such.
-      error: of the same, or None if there is none.
-      sign: "+" to have it written before positive numbers too.
 
     Example:
       >>> format_percent(0.7), format_percent(0.7046, 0.0052)

@@ -18,16 +18,7 @@ class Point(NamedTuple):
 
 
 def points_of(row: MethodRow, measure: str) -> list[Point]:
-    """The runs that finished, their mean as the table has it, and the paper's figures.
-
-    Args:
-      row: of the method.
-      measure: of sharpness.
-
-    Returns:
-      No point where a coordinate is missing or the sharpness is not positive, and no
-      run beside the mean if it is the only one.
-    """
+    """The runs that finished, their mean as the table has it, and the paper's figures."""
     runs = _runs(row, measure)
     only = runs if len(runs) > 1 or not _means(row, measure) else []
     return [*only, *_means(row, measure), *_paper(row, measure)]

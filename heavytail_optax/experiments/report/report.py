@@ -24,20 +24,7 @@ class ReportFiles(NamedTuple):
 def write_report(
     directory: pathlib.Path, preset: str, cells: Sequence[RunResult]
 ) -> ReportFiles:
-    """Writes the report, each file whole or not at all; earlier ones are replaced.
-
-    Args:
-      directory: to write to.
-      preset: name of the preset, which the paper's figures are looked up by.
-      cells: of all methods and seeds, in any order; at least one.
-
-    Returns:
-      The paths of what was written.
-
-    Raises:
-      ValueError: if a method has the same seed twice.
-      OSError: if the directory cannot be written to.
-    """
+    """Writes the report, each file whole or not at all; earlier ones are replaced."""
     report = build_report(preset, cells)
     summary, runs = directory / "summary.csv", directory / "runs.csv"
     replace_file(summary, summary_csv(report))

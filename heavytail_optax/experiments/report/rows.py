@@ -80,18 +80,7 @@ class Report(NamedTuple):
 
 
 def build_report(preset: str, cells: Sequence[RunResult]) -> Report:
-    """Sorts the runs into rows and takes the means.
-
-    Args:
-      preset: name of the preset, which the paper's figures are looked up by.
-      cells: of all methods and seeds, in any order.
-
-    Returns:
-      One row for each method that has a cell.
-
-    Raises:
-      ValueError: if a method has the same seed twice.
-    """
+    """Sorts the runs into rows and takes the means."""
     measures = measures_of(cells)
     failed = failed_runs(cells)
     by_method = {

@@ -64,16 +64,6 @@ def values_by_seed(
 ) -> SeedValues:
     """Takes a quantity from the runs that finished, and says why not from the others.
 
-    Args:
-      cells: of one method, each with another seed.
-      quantity: of a run; None if it was not measured.
-
-    Returns:
-      Each seed once, in `values` or in `left_out`.
-
-    Raises:
-      ValueError: if a seed comes twice.
-
     Example:
       >>> from heavytail_optax.experiments.runs.result import RunResult
       >>> cells = [
@@ -103,9 +93,6 @@ def values_by_seed(
 def mean_over_seeds(found: SeedValues) -> SeedMean:
     """The mean and its standard error.
 
-    Args:
-      found: the values of one method.
-
     Example:
       >>> mean_over_seeds(SeedValues({0: 68.0, 1: 70.0, 2: 72.0}, {3: "missing"}))
       SeedMean(mean=70.0, standard_error=1.1547, count=3, left_out={3: 'missing'})
@@ -126,14 +113,6 @@ def paired_difference(
 
     Runs of the same seed share initial weights, batches and random labels, so that the
     differences vary less than the values.
-
-    Args:
-      values: seed -> value of a method.
-      reference: seed -> value of the method to compare with.
-      confidence: of the interval, between 0 and 1.
-
-    Returns:
-      The difference; None if no seed is in both.
 
     Example:
       >>> found = paired_difference({0: 71.0, 1: 71.0, 2: 73.0}, {0: 70.0, 1: 69.0})

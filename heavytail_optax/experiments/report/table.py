@@ -26,14 +26,6 @@ def report_table(preset: str, cells: Sequence[RunResult], width: int = 100) -> G
 
     What does not fit beside it is in further tables, where each measure of sharpness
     has the accuracy beside it again: a run that failed can look flat.
-
-    Args:
-      preset: name of the preset, which the paper's figures are looked up by.
-      cells: of all methods and seeds, in any order.
-      width: columns of the terminal; 80 or more for the numbers to be whole.
-
-    Returns:
-      Something for `rich.console.Console.print`.
     """
     report = build_report(preset, cells)
     name = _wrapped(method_column(report))

@@ -14,14 +14,7 @@ def text_tables(
     blocks: Sequence[Sequence[Column]],
     width: int,
 ) -> list[Table]:
-    """The columns side by side; what does not fit is in further tables below.
-
-    Args:
-      lead: the columns of the first table, the first of which names the rows.
-      repeated: what further tables begin with.
-      blocks: columns that stay together.
-      width: columns of the terminal.
-    """
+    """The columns side by side; what does not fit is in further tables below."""
     tables = [list(lead)]
     for block in blocks:
         if _width([*tables[-1], *block], gap=1) <= width:

@@ -43,11 +43,7 @@ class FreshRun(NamedTuple):
 
 
 def fresh_settings(steps: int) -> Settings:
-    """SGD on the digits.
-
-    Args:
-      steps: how many.
-    """
+    """SGD on the digits."""
     return replaced(
         PRESETS["corrupted-digits-short"].settings, method="sgd", steps=steps
     )
@@ -56,16 +52,7 @@ def fresh_settings(steps: int) -> Settings:
 def train_fresh(
     settings: Settings, dataset: Dataset, tick: Callable[[int, int], bool]
 ) -> FreshRun | None:
-    """Trains, and follows the tail of the noise's norm.
-
-    Args:
-      settings: of `fresh_settings`.
-      dataset: trained on.
-      tick: told how many steps are done, of how many; says whether to stop.
-
-    Returns:
-      None if it was stopped.
-    """
+    """Trains, and follows the tail of the noise's norm."""
     shape = dataset.train.images.shape[1:]
     predict, init_params = build_network(
         settings.model, shape, dataset.num_classes, settings.data.pixel_range

@@ -14,12 +14,6 @@ def training_seconds_left(results: Sequence[RunResult]) -> float | None:
     has not come to a step yet, the time is in proportion to the images of a step, which
     is rough.
 
-    Args:
-      results: of all runs, those not started included.
-
-    Returns:
-      Seconds, compilation left out; None if there is nothing to judge by.
-
     Example:
       >>> results = [
       ...     RunResult("sgd", 0, "finished", 100, 100, seconds=10.0, examples_per_step=8),
@@ -46,9 +40,6 @@ def training_seconds_left(results: Sequence[RunResult]) -> float | None:
 
 def rough_duration(seconds: float) -> str:
     """A rough time in words.
-
-    Args:
-      seconds: of any length.
 
     Example:
       >>> [rough_duration(seconds) for seconds in (20, 100, 4000, 200_000)]

@@ -44,14 +44,7 @@ def partial_path(path: pathlib.Path) -> pathlib.Path:
 
 
 def set_aside_damaged(path: pathlib.Path) -> pathlib.Path:
-    """Renames a file that cannot be read, so that a new one does not overwrite it.
-
-    Args:
-      path: of the file.
-
-    Returns:
-      The new path: the name with "damaged-" in front.
-    """
+    """Renames a file that cannot be read, so that a new one does not overwrite it."""
     return path.replace(path.with_name(f"damaged-{path.name}"))
 
 

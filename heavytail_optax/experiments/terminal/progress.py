@@ -197,17 +197,7 @@ def _columns(width: int) -> tuple[ProgressColumn, ...]:
 def describe(
     chunk: Chunk, metrics: Metrics | None, first: Metrics | None, steps: int
 ) -> str:
-    """Step, speed, time left, loss, accuracy and share of truncated steps on one line.
-
-    Args:
-      chunk: the latest.
-      metrics: of the latest evaluation, or None if there was none yet.
-      first: those that the run went on from, or None if it started at step 0.
-      steps: of the whole run.
-
-    Returns:
-      Text such as "300/3,000  98/s  0:27 left  loss 0.91  test 78.1%  truncated 4%".
-    """
+    """Step, speed, time left, loss, accuracy and share of truncated steps on one line."""
     done = chunk.step - (first.step if first else 0)
     seconds = chunk.seconds - (first.seconds if first else 0.0)
     speed = done / max(seconds, 1e-9)

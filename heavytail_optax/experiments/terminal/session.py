@@ -27,18 +27,7 @@ def open_session(
     on_stop: str = "Stopping after these steps.",
     signals: Sequence[int] = (signal.SIGINT, signal.SIGTERM),
 ) -> Iterator[Session]:
-    """Notes Ctrl-C and SIGTERM, and shows progress on the console.
-
-    Args:
-      console: a terminal, a pipe or a file.
-      steps: of each run.
-      keep_bars: whether the bars of runs that are done stay in sight.
-      on_stop: what to say at Ctrl-C.
-      signals: that are a wish to stop.
-
-    Yields:
-      The session.
-    """
+    """Notes Ctrl-C and SIGTERM, and shows progress on the console."""
 
     def notify() -> None:
         console.show_cursor()

@@ -14,15 +14,6 @@ def augment(key: jax.Array, images: jax.Array) -> jax.Array:
     cut out at one of the 9 x 9 places, all equally likely, and flipped left to right
     with probability 1/2. Images are independent of each other.
 
-    Args:
-      key: a typed key, another one for each step; or n of them, one for each image,
-        such as `jax.random.split(key, n)` of that one.
-      images: shape (n, height, width, channels), any dtype in which 0 is black: before
-        `normalise`, not after it.
-
-    Returns:
-      Images of the same shape and dtype.
-
     Example:
       >>> import jax
       >>> import jax.numpy as jnp

@@ -29,13 +29,6 @@ def average_at_the_end(steps: int, share: float) -> optax.GradientTransformation
 
     all steps before it are as they come. It must be the last link of a chain.
 
-    Args:
-      steps: T, at least 1.
-      share: of the steps, in (0, 1]; at least one step is averaged.
-
-    Returns:
-      A transformation whose update needs the parameters.
-
     Example:
       >>> chain = optax.chain(optax.sgd(1.0), average_at_the_end(4, 0.5))
       >>> params = jnp.zeros(())

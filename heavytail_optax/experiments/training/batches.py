@@ -28,18 +28,7 @@ class Batch(NamedTuple):
 def draw_places(
     key: jax.Array, step: jax.Array, num_examples: int, size: int
 ) -> jax.Array:
-    """Places without replacement, a function of the key and the step alone.
-
-    Args:
-      key: a typed key, the same in all steps.
-      step: number of the step, an integer scalar.
-      num_examples: number of images to draw from.
-      size: number of images, at most `num_examples`.
-
-    Returns:
-      `size` different integers from 0 to `num_examples - 1`; in order if that is all
-      of them.
-    """
+    """Places without replacement, a function of the key and the step alone."""
     if size == num_examples:
         return jnp.arange(num_examples)
     permutation = jax.random.permutation(jax.random.fold_in(key, step), num_examples)
@@ -47,15 +36,7 @@ def draw_places(
 
 
 def fetch(train: Split, batch: Batch) -> Split:
-    """The images of a batch, augmented where it has keys, with their labels.
-
-    Args:
-      train: the images that were drawn from.
-      batch: n of them.
-
-    Returns:
-      n images and their labels.
-    """
+    """The images of a batch, augmented where it has keys, with their labels."""
     images, labels = train.images[batch.places], train.labels[batch.places]
     if batch.keys is not None:
         images = augment(batch.keys, images)
@@ -69,18 +50,7 @@ def draw_batches(
     step: jax.Array,
     num_examples: int,
 ) -> list[Batch]:
-    """The batches of a step, drawn independently of each other.
-
-    Args:
-      sizes: of `batch_sizes`.
-      augmentation: of `DataSettings`.
-      keys: of the run; each batch has its own.
-      step: number of the step, an integer scalar.
-      num_examples: number of images to draw from.
-
-    Returns:
-      One batch for each name, with keys where there is augmentation.
-    """
+    """The batches of a step, drawn independently of each other."""
     streams = {
         "small": keys.batches,
         "second-small": keys.second_batches,

@@ -21,31 +21,13 @@ class Scores(NamedTuple):
 
 
 def loss_per_example(predict: Predict, params: Any, split: Split) -> jax.Array:
-    """Cross-entropy of each image.
-
-    Args:
-      predict: gives logits of shape (n, classes) for parameters and images.
-      params: parameters of the network.
-      split: n images and their labels.
-
-    Returns:
-      Floats of shape (n,).
-    """
+    """Cross-entropy of each image."""
     logits = predict(params, split.images)
     return cross_entropy(logits, split.labels)
 
 
 def evaluate(predict: Predict, params: Any, split: Split) -> Scores:
-    """Loss and accuracy over all images, in pieces that bound the memory.
-
-    Args:
-      predict: gives logits of shape (n, classes) for parameters and images.
-      params: parameters of the network.
-      split: n images and their labels.
-
-    Returns:
-      The mean loss and the share of images that are classified as labelled.
-    """
+    """Loss and accuracy over all images, in pieces that bound the memory."""
 
     n = split.labels.shape[0]
     padding = -n % _IMAGES_AT_ONCE
@@ -65,10 +47,6 @@ def evaluate(predict: Predict, params: Any, split: Split) -> Scores:
 
 def accuracy_error(accuracy: float, images: int) -> float:
     """Binomial standard error of an accuracy on independent images.
-
-    Args:
-      accuracy: from 0 to 1.
-      images: how many it was measured on.
 
     Example:
       >>> accuracy_error(0.8, 400)

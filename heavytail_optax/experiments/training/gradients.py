@@ -38,19 +38,7 @@ def build_gradient(
     predict: Predict,
     mesh: Mesh | None = None,
 ) -> Gradient:
-    """The loss and the gradient of a step, on batches drawn for it.
-
-    Args:
-      data: whose number of training images and augmentation count.
-      training: whose steps and batch size count.
-      method: which, and with which numbers.
-      predict: gives logits of shape (n, classes) for parameters and images.
-      mesh: of the devices that each batch is spread over, None for one device.
-
-    Returns:
-      A function of the parameters, the training images, the number of the step and the
-      keys of the run, to the plain mean loss over the first batch and the gradient.
-    """
+    """The loss and the gradient of a step, on batches drawn for it."""
 
     # Each device fetches its images by itself: only their places are passed on.
     @functools.partial(spread, mesh)

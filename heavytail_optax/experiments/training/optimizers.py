@@ -17,17 +17,7 @@ InitOptimizer = Callable[[Any, jax.Array], optax.OptState]
 def build_optimizer(
     training: TrainingSettings, method: MethodSettings
 ) -> tuple[InitOptimizer, optax.TransformUpdateExtraArgsFn]:
-    """Noise, learning rate and truncation, as far as the method has them.
-
-    Args:
-      training: whose steps and learning rate count.
-      method: which, and with which numbers.
-
-    Returns:
-      `init(params, key)`, whose key, typed, is that of the noise, and `update`, in the
-      order of the paper's update rule. The update also takes `grad_fn(params, i)`,
-      the gradient elsewhere on the same batch, which SAM needs.
-    """
+    """Noise, learning rate and truncation, as far as the method has them."""
     kind, noisy_steps = method.kind, method.noisy_steps(training.steps)
 
     def chain(key: jax.Array) -> optax.GradientTransformationExtraArgs:

@@ -23,12 +23,6 @@ def random_streams(seed: int) -> RandomStreams:
     """The keys of a run.
 
     Methods that run with the same seed see the same labels, initial weights and batches.
-
-    Args:
-      seed: an integer from 0 to 2^32 - 1.
-
-    Returns:
-      Typed keys of shape ().
     """
     key = jax.random.key(seed)
     return RandomStreams(*jax.random.split(key, len(RandomStreams._fields)))

@@ -98,20 +98,7 @@ def build_trainer(
     classes: int,
     mesh: Mesh | None = None,
 ) -> Trainer:
-    """The initial state, the compiled steps and the compiled evaluation of a run.
-
-    Args:
-      settings: of the run. Neither the seed nor the measures count: runs that differ in
-        nothing else get the same functions, which are compiled once.
-      image_shape: (height, width, channels).
-      classes: number of classes.
-      mesh: of the devices that a batch is spread over, None for one device. All
-        arguments of the functions must then be on each of them: `parallel.replicate`.
-
-    Returns:
-      `init(keys)`; `take_steps(state, keys, train_split, number)`, which takes that many
-      steps and donates the state it is given; `evaluate(params, split)`.
-    """
+    """The initial state, the compiled steps and the compiled evaluation of a run."""
     data, model, training = settings.data, settings.model, settings.training
     return _build(data, model, training, settings.method, image_shape, classes, mesh)
 
@@ -180,22 +167,7 @@ def train(
     keys: RandomStreams,
     seconds: float = 0.0,
 ) -> Iterator[Chunk]:
-    """Trains from a state to the last step, a chunk at a time.
-
-    Args:
-      settings: how many steps, and how often to evaluate.
-      dataset: trained and evaluated on.
-      trainer: of the same settings.
-      state: `trainer.init(keys)`, or the state of an earlier chunk, to go on from there.
-        It is donated: do not use it again.
-      keys: of the run.
-      seconds: time taken before `state` was reached.
-
-    Yields:
-      A `Chunk` about every second, with metrics after every `eval_every` steps and after
-      the last. Its state is donated when the next one is asked for. Ends early after a
-      loss that is not finite.
-    """
+    """Trains from a state to the last step, a chunk at a time."""
     done = int(state.step)
     if done >= settings.steps:
         return
