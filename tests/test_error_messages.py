@@ -817,6 +817,8 @@ PARTS = {
 }
 
 
+# Each function has tests of its own that accept good arguments; this guards the table.
+@pytest.mark.slow
 @pytest.mark.parametrize("public", PUBLIC, ids=lambda public: public.name)
 def test_good_arguments_are_accepted(public):
     public.call(**public.good)

@@ -89,7 +89,7 @@ class AlphaStable:
         beta, down to probabilities of 1e-290 and 1e-30. Besides, x is rounded a few
         times, which shows where a skewed law is far from zero: its distance is some
         `0.6 |beta / (alpha - 1)|` next to alpha = 1. Some 2,000 evaluations of the
-        integrand for each x.
+        integrand for each x, and half as many in float32.
         """
         x = jnp.asarray(x, float)
         alpha, beta = self._checked_parameters(x.dtype)

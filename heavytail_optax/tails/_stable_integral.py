@@ -23,7 +23,6 @@ from heavytail_optax.tails._stable_map import (
 
 _HALF_PI = 0.5 * math.pi
 _LARGEST_LOG = 7.0  # of a threshold: exp(-exp(7)) is zero, in float64 too
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(14)
 # Where panels end: these thresholds, counted from the least one, and these distances of
 # the logit from two places. Within a panel the integrand is then close to a polynomial.
 _THRESHOLDS = (1.0, 1e-16, 6e-6, 0.02, 4.0, 12.0, 25.0, 40.0, 70.0)
@@ -148,10 +147,11 @@ def _upper_tail(x: jax.Array, law: StableConstants) -> jax.Array:
     # Gauss's rule is differentiated with its nodes held fixed.
     fixed = jax.lax.stop_gradient((x, law, interval))
     ends = _panel_ends(*fixed, grows)
+    num_nodes = 14 if x.dtype == jnp.float64 else 10
+    nodes, weights = np.polynomial.legendre.leggauss(num_nodes)
     half = 0.5 * jnp.diff(ends)[:, None]
-    nodes = jnp.asarray(_NODES, x.dtype)[None]
-    logit = ends[:-1, None] + half * (1.0 + nodes)
-    weight = half * jnp.asarray(_WEIGHTS, x.dtype)[None]
+    logit = ends[:-1, None] + half * jnp.asarray(1.0 + nodes, x.dtype)[None]
+    weight = half * jnp.asarray(weights, x.dtype)[None]
     angles = weight * jax.nn.sigmoid(logit) * jax.nn.sigmoid(-logit)
     log_threshold = _log_threshold(logit, x, law, interval)
     threshold = jnp.exp(jnp.minimum(log_threshold, _LARGEST_LOG))

@@ -112,6 +112,7 @@ def test_what_lies_in_place_of_a_file_is_told(
         (zipped(b"PAR1"), "ZIP"),
         (b"no\x00thing known", "Parquet"),
     ],
+    ids=["LFS", "annex", "empty", "web page", "gzip", "ZIP", "unknown"],
 )
 def test_what_lies_in_place_of_a_parquet_file_is_told(
     catalogue, load_small, tmp_path, content, fact

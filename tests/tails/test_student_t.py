@@ -18,6 +18,50 @@ from heavytail_optax.tails import _student_t
 
 DEGREES = (0.5, 1.0, 1.4, 3.0, 30.0, 1e6)
 LEVELS = np.asarray([1e-1, 1e-2, 1e-3, 1e-4, 1e-5])
+# df, and P(|T| > x) at these x: the incomplete beta function, and for df above 200 the
+# integral of the density in log x, both by mpmath with 45 digits or more. Zero is below
+# 1e-290.
+FAR_POINTS = (1.0, 6.0, 30.0, 1e6)
+FAR_VALUES = (
+    (
+        1e-06,
+        0.9999923991265884,
+        0.9999906073825864,
+        0.9999889979610926,
+        0.9999785838167234,
+    ),
+    (
+        0.02,
+        0.9484546677144439,
+        0.9151575514235073,
+        0.8861712107276106,
+        0.7195485638541481,
+    ),
+    (
+        0.5,
+        0.6022432216826442,
+        0.2613093774699988,
+        0.1170936829801069,
+        0.0006414019508283977,
+    ),
+    (
+        3.0,
+        0.3910022189557706,
+        0.009272714892284668,
+        8.135280427163959e-05,
+        2.205315581679229e-18,
+    ),
+    (100.0, 0.3197241557841234, 3.172491502802857e-08, 8.380332558688292e-52, 0.0),
+    (10000.0, 0.3173347043304292, 2.041618472922615e-09, 2.044327047425571e-189, 0.0),
+    (
+        1000000000.0,
+        0.3173105081048848,
+        1.973175964498492e-09,
+        9.815419687967461e-198,
+        0.0,
+    ),
+    (1e38, 0.3173105078629141, 1.973175290075396e-09, 9.813427854296374e-198, 0.0),
+)
 FAR_LEVELS = np.asarray([1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7])
 
 
@@ -93,6 +137,20 @@ def test_tail_probability_is_that_of_scipy(df):
     assert got.dtype == np.float64
     positive = expected > 1e-200
     np.testing.assert_allclose(got[positive], expected[positive], rtol=1e-11)
+
+
+@pytest.mark.parametrize("dtype, rtol", [(np.float32, 1e-5), (np.float64, 1e-12)])
+def test_tail_probabilities_of_high_precision(dtype, rtol):
+    """Up to the largest df, where `x^2 / df` is no normal number in float32."""
+    with jax.enable_x64(dtype == np.float64):
+        x = jnp.asarray(FAR_POINTS, dtype)
+        probability = jax.jit(lambda df: hto.tails.student_t(df).tail_probability(x))
+        for df, *expected in FAR_VALUES:
+            got = np.asarray(probability(jnp.asarray(df, dtype)), float)
+            smallest = 1e-30 if dtype == np.float32 else 1e-300
+            np.testing.assert_allclose(
+                got, expected, rtol=rtol, atol=smallest, err_msg=f"{df}"
+            )
 
 
 def test_cauchy_law_at_one_degree():
