@@ -21,15 +21,17 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import result_file
+from rich.console import Console
 
 from heavytail_optax.experiments.measure_names import SCALARS, MeasureName
 from heavytail_optax.experiments.measures.record import read_record
 from heavytail_optax.experiments.presets import PRESETS
-from heavytail_optax.experiments.runs.carry_out import cached_loader, carry_out
+from heavytail_optax.experiments.runs.grid import Run
 from heavytail_optax.experiments.runs.result import RunResult
-from heavytail_optax.experiments.runs.run import Run
+from heavytail_optax.experiments.runs.run import cached_loader, carry_out
 from heavytail_optax.experiments.settings import Settings, replaced
 from heavytail_optax.experiments.storage.run_lock import RunBusyError
+from heavytail_optax.experiments.terminal.progress import Progress
 
 PRESET = "corrupted-fashion-mnist"
 # The escape profile takes as long as all else together.
@@ -120,16 +122,6 @@ STUDIES = {
 }
 
 
-class Silent:
-    """Is told what happens, and shows a line a run."""
-
-    def __getattr__(self, name: str):
-        return self._ignore
-
-    def _ignore(self, *args: Any, **kwargs: Any) -> None:
-        del args, kwargs
-
-
 def runs(
     directory: pathlib.Path, only: str | None, seeds: int
 ) -> Iterator[tuple[str, Run]]:
@@ -214,13 +206,14 @@ def main() -> None:
     arguments = parser.parse_args()
     load = cached_loader(arguments.data_dir)
     number = 0
+    progress = Progress(Console(quiet=True))
     for study, run in runs(arguments.directory, arguments.only, arguments.seeds):
         key = (run.name, str(run.settings.seed))
         if key in done(arguments.out) or number == arguments.runs:
             continue
         started = time.monotonic()
         try:
-            result = carry_out(run, PRESET, "benchmarks/study.py", Silent(), load)
+            result = carry_out(run, PRESET, "benchmarks/study.py", progress, load)
         except RunBusyError:
             continue
         # Another process may have had this run while this one was waiting.

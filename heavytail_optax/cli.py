@@ -2,6 +2,7 @@
 
 A subcommand is a module with `run(arguments, program) -> exit status`, loaded when it is
 called, so that `--help` stays quick and works without the extra that the work needs.
+`program` is what was typed up to the subcommand, such as "heavytail train".
 """
 
 import difflib
@@ -42,31 +43,31 @@ SUBCOMMANDS: Mapping[str, Subcommand] = MappingProxyType(
     {
         "train": Subcommand(
             summary="train a network on real images with each method",
-            module="heavytail_optax.experiments.commands.train",
+            module="heavytail_optax.experiments.commands.command",
             needs=_EXPERIMENTS,
             extra="experiments",
         ),
         "reproduce": Subcommand(
             summary="train with all methods and several seeds, make the paper's table",
-            module="heavytail_optax.experiments.commands.reproduce",
+            module="heavytail_optax.experiments.commands.command",
             needs=_EXPERIMENTS,
             extra="experiments",
         ),
         "report": Subcommand(
             summary="show the table of reproduce again, finished or not",
-            module="heavytail_optax.experiments.commands.report",
+            module="heavytail_optax.experiments.commands.command",
             needs=_EXPERIMENTS,
             extra="experiments",
         ),
         "flatness": Subcommand(
             summary="measure how flat the solutions of finished runs are",
-            module="heavytail_optax.experiments.commands.flatness",
+            module="heavytail_optax.experiments.commands.command",
             needs=_EXPERIMENTS,
             extra="experiments",
         ),
         "diagnose": Subcommand(
             summary="say whether the noise of finished runs is heavy-tailed",
-            module="heavytail_optax.experiments.commands.diagnose",
+            module="heavytail_optax.experiments.commands.command",
             needs=_EXPERIMENTS,
             extra="experiments",
         ),
@@ -126,7 +127,7 @@ def _dispatch(arguments: Sequence[str], program: str) -> int:
             file=sys.stderr,
         )
         return 1
-    return importlib.import_module(subcommand.module).run(rest, program)
+    return importlib.import_module(subcommand.module).run(rest, f"{program} {name}")
 
 
 def _help(program: str) -> str:

@@ -68,7 +68,7 @@ class ExitTimesCommand:
 
 def run(arguments: Sequence[str], program: str) -> int:
     """Parses the arguments of `heavytail exit-times` and runs it."""
-    command = parse(ExitTimesCommand, arguments, f"{program} exit-times")
+    command = parse(ExitTimesCommand, arguments, program)
     try:
         prepare_directory(command.directory)
         _measure(command)

@@ -67,7 +67,7 @@ class MarkovChainCommand:
 
 def run(arguments: Sequence[str], program: str) -> int:
     """Parses the arguments of `heavytail markov-chain` and runs it."""
-    command = parse(MarkovChainCommand, arguments, f"{program} markov-chain")
+    command = parse(MarkovChainCommand, arguments, program)
     try:
         prepare_directory(command.directory)
         _measure(command)

@@ -56,7 +56,7 @@ class SimulateCommand:
 
 def run(arguments: Sequence[str], program: str) -> int:
     """Parses the arguments of `heavytail simulate` and runs it."""
-    command = parse(SimulateCommand, arguments, f"{program} simulate")
+    command = parse(SimulateCommand, arguments, program)
     try:
         prepare_directory(command.directory)
         _simulate(command)

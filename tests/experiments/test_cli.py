@@ -104,7 +104,7 @@ def interrupt(directory, options):
     """Sends Ctrl-C to a run in its first chunk; returns its exit status and output."""
     # Slowed down, so as to be caught. Named like `python -m heavytail_optax`.
     program = (
-        "import sys, time; import heavytail_optax.experiments.runs.train_run as run; "
+        "import sys, time; import heavytail_optax.experiments.runs.run as run; "
         "append = run.append_metrics; "
         "run.append_metrics = lambda *args: (append(*args), time.sleep(1)); "
         "sys.argv[0] = '__main__.py'; "
@@ -143,7 +143,7 @@ def test_a_killed_run_goes_on_to_the_same_end(finished, tmp_path, tiny_options):
     # Dies between the metrics and the checkpoint of the second chunk.
     program = (
         "import os, sys; "
-        "from heavytail_optax.experiments.runs import train_run as run; "
+        "from heavytail_optax.experiments.runs import run; "
         "save = run.save_checkpoint; "
         "run.save_checkpoint = lambda directory, step, state: "
         "save(directory, step, state) if step < 4 else os.kill(os.getpid(), 9); "

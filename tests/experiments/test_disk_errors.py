@@ -8,9 +8,11 @@ from heavytail_optax.experiments.storage.checkpoints import (
     restore_latest,
     save_checkpoint,
 )
-from heavytail_optax.experiments.storage.disk_errors import disk_errors
 from heavytail_optax.experiments.storage.metrics_log import append_metrics, read_metrics
-from heavytail_optax.experiments.storage.run_directory import RunDirectoryError
+from heavytail_optax.experiments.storage.run_directory import (
+    RunDirectoryError,
+    disk_errors,
+)
 from heavytail_optax.experiments.training.trainer import Metrics
 
 

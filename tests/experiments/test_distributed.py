@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from heavytail_optax import cli
-from heavytail_optax.experiments.devices.cluster import (
+from heavytail_optax.experiments.devices.processes import (
     Cluster,
     ClusterError,
     check_cluster,
@@ -26,7 +26,7 @@ ARGUMENTS = ("--methods", METHOD, "--batch-size", "11")
 # In the process of this number, after its first checkpoint.
 INTERRUPTED = """
 import os, signal, sys, jax
-from heavytail_optax.experiments.runs import train_run as run
+from heavytail_optax.experiments.runs import run
 save = run.save_checkpoint
 def save_and_stop(directory, step, state):
     save(directory, step, state)
@@ -170,7 +170,7 @@ def test_other_settings_in_another_process_are_refused(tiny_options, tmp_path):
 def join_alone(*fields):
     """Exit status and messages of a process that waits for two seconds."""
     program = (
-        "from heavytail_optax.experiments.devices.cluster import *\n"
+        "from heavytail_optax.experiments.devices.processes import *\n"
         f"with join_cluster(Cluster(True, {', '.join(map(repr, fields))}, 2)):\n"
         "    print('joined')"
     )

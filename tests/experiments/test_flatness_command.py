@@ -21,13 +21,12 @@ from heavytail_optax.experiments.measures import (
     new_problem,
 )
 from heavytail_optax.experiments.measures.record import read_record
-from heavytail_optax.experiments.runs.carry_out import cached_loader
-from heavytail_optax.experiments.runs.finished_runs import final_params
 from heavytail_optax.experiments.runs.grid import (
     read_grid,
     record_grid,
 )
 from heavytail_optax.experiments.runs.result import read_result
+from heavytail_optax.experiments.runs.run import cached_loader, final_params
 from heavytail_optax.experiments.storage.metrics_log import read_metrics
 from heavytail_optax.experiments.storage.run_lock import RunLock
 

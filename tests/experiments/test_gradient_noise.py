@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from heavytail_optax.experiments.runs.fresh_run import FreshRun
 from rich.console import Console
 
 from heavytail_optax.experiments.data import Split
@@ -21,7 +22,6 @@ from heavytail_optax.experiments.measures.noise_tails import assess_noise
 from heavytail_optax.experiments.models.networks import build_network
 from heavytail_optax.experiments.report.diagnosed_runs import DiagnosedRun
 from heavytail_optax.experiments.report.noise_table import noise_report
-from heavytail_optax.experiments.runs.fresh_run import FreshRun
 from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.training.evaluation import loss_per_example
 from heavytail_optax.experiments.training.random_streams import random_streams

@@ -22,7 +22,7 @@ from heavytail_optax.experiments.storage.checkpoints import (
 )
 from heavytail_optax.experiments.storage.metrics_log import read_metrics
 from heavytail_optax.experiments.storage.run_config import read_config
-from heavytail_optax.experiments.storage.run_paths import RunPaths
+from heavytail_optax.experiments.storage.run_directory import RunPaths
 from heavytail_optax.experiments.training.random_streams import random_streams
 from heavytail_optax.experiments.training.trainer import build_trainer
 
@@ -55,7 +55,7 @@ ALL = "/checkpoints"
 
 
 def paths_of(directory):
-    return RunPaths(directory / METHOD / "seed-0")
+    return RunPaths.of(directory / METHOD / "seed-0")
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,8 @@ from rich.console import Console
 from heavytail_optax import cli
 from heavytail_optax.experiments.runs import submitit_workers, worker
 from heavytail_optax.experiments.runs.grid import Grid, variants_of
+from heavytail_optax.experiments.runs.options import JobOptions
 from heavytail_optax.experiments.runs.submitit_workers import (
-    JobOptions,
     LauncherError,
     Worker,
     find_cluster,
@@ -27,9 +27,9 @@ from heavytail_optax.experiments.runs.submitit_workers import (
 )
 from heavytail_optax.experiments.runs.worker import Work
 from heavytail_optax.experiments.storage.metrics_log import read_metrics
+from heavytail_optax.experiments.storage.run_directory import RunPaths, holder_path
 from heavytail_optax.experiments.storage.run_lock import RunLock
-from heavytail_optax.experiments.storage.run_paths import RunPaths, holder_path
-from heavytail_optax.experiments.terminal.session import open_session
+from heavytail_optax.experiments.terminal.progress import Progress
 
 PRESET = "corrupted-digits-short"
 
@@ -64,8 +64,8 @@ def launched(grid, monkeypatch):
         stand_in = StandIn(program)
         monkeypatch.setattr(submitit_workers, "Worker", lambda *_: stand_in)
         file = io.StringIO()
-        with open_session(Console(file=file, width=200), 6) as session:
-            problems = launch(grid, "", session, JobOptions(**options), cluster)
+        with Progress(Console(file=file, width=200)) as progress:
+            problems = launch(grid, "", progress, JobOptions(**options), cluster)
         return problems, file.getvalue()
 
     return launched
@@ -199,7 +199,7 @@ def test_submitit_and_slurm_are_looked_for_first(monkeypatch, tmp_path):
         find_cluster("slurm")
     make_script(tmp_path / "srun", "")
     assert find_cluster(None) == find_cluster("slurm") == "slurm"
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(submitit_workers, "submitit", None)
     with pytest.raises(LauncherError, match=r"heavytail-optax\[cluster\]"):
         find_cluster("local")
 
@@ -224,16 +224,16 @@ def test_signals_come_to_whom_they_are_for(
     run = grid.runs()[0]
     reached = []
 
-    def work(grid, command, session, load, options):
-        assert not session.stop.is_set()
+    def work(grid, command, progress, load):
+        assert not progress.stop.is_set()
         signal.raise_signal(number)
-        assert session.stop.is_set() == (number not in reached)
+        assert progress.stop.is_set() == (number not in reached)
         result = worker.read_result(run)._replace(
             status="diverged" if is_done else "missing"
         )
         return Work({run: result}, {run: "No data."}, [])
 
-    monkeypatch.setattr(worker, "work", work)
+    monkeypatch.setattr(submitit_workers, "work", work)
     before = {
         each: signal.signal(each, lambda number, _: reached.append(number))
         for each in (signal.SIGUSR2, signal.SIGTERM)
@@ -305,7 +305,7 @@ def long_run(tmp_path, options):
     )
     runs = [directory / method / "seed-0" for method in ("sgd", "balanced")]
     deadline = time.monotonic() + 400
-    logs = [RunPaths(run).metrics for run in runs]
+    logs = [RunPaths.of(run).metrics for run in runs]
     while time.monotonic() < deadline and not all(read_metrics(log) for log in logs):
         time.sleep(0.05)
     return arguments, process, runs

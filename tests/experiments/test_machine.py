@@ -3,33 +3,24 @@ import pytest
 
 from heavytail_optax import cli
 from heavytail_optax.experiments.devices.parallel import DevicesError
-from heavytail_optax.experiments.runs.options import (
-    THIS_MACHINE,
-    Machine,
-    find_devices,
-)
+from heavytail_optax.experiments.runs.options import THIS_MACHINE, Machine
 
 
 def test_one_device_is_the_default():
-    options = find_devices(THIS_MACHINE)
-    assert options.mesh is None
-    assert options.writes and not options.tensorboard
+    assert THIS_MACHINE.mesh() is None
 
 
 def test_several_processes_use_all_devices(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    monkeypatch.setattr(jax, "process_index", lambda: 1)
-    options = find_devices(THIS_MACHINE)
-    assert options.mesh.size == len(jax.devices())
-    assert not options.writes
-    with pytest.raises(DevicesError, match="must be all where there are several"):
-        find_devices(Machine(devices=1))
+    assert THIS_MACHINE.mesh().size == len(jax.devices())
+    with pytest.raises(DevicesError, match="`devices`.* must be all"):
+        Machine(devices=1).mesh()
 
 
 def test_devices_asked_for():
-    assert find_devices(Machine(devices=1)).mesh is None
-    assert find_devices(Machine(devices=8)).mesh.size == 8
-    assert find_devices(Machine(devices="all")).mesh.size == 8
+    assert Machine(devices=1).mesh() is None
+    assert Machine(devices=8).mesh().size == 8
+    assert Machine(devices="all").mesh().size == 8
 
 
 @pytest.mark.parametrize("devices", ["0", "-1", "9"])
@@ -49,5 +40,4 @@ def test_devices_that_are_not_there_are_refused_before_work_starts(
 def test_a_word_that_is_no_number_of_devices_is_refused(capsys):
     assert cli.main(["train", "--devices", "al"]) == 2
     message = " ".join(capsys.readouterr().err.split())
-    assert "Error parsing --devices: no type matching INT|{all}" in message
-    assert "['al']" in message
+    assert "--devices" in message and "['al']" in message

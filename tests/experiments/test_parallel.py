@@ -7,21 +7,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rich.console import Console
 
 from heavytail_optax.experiments.devices.parallel import (
     DevicesError,
     data_mesh,
     replicate,
-    spread,
+    shard_over_devices,
 )
 from heavytail_optax.experiments.measures import MEASURES, new_problem
 from heavytail_optax.experiments.measures.search import Search
 from heavytail_optax.experiments.methods import METHOD_NAMES
 from heavytail_optax.experiments.models.networks import build_network
-from heavytail_optax.experiments.runs.options import RunOptions
-from heavytail_optax.experiments.runs.run import Run
-from heavytail_optax.experiments.runs.train_run import train_run
+from heavytail_optax.experiments.runs.grid import Run
+from heavytail_optax.experiments.runs.options import Machine
+from heavytail_optax.experiments.runs.run import train_run
 from heavytail_optax.experiments.settings import replaced
+from heavytail_optax.experiments.terminal.progress import Progress
 from heavytail_optax.experiments.training.random_streams import random_streams
 from heavytail_optax.experiments.training.trainer import build_trainer
 
@@ -121,7 +123,7 @@ def test_each_device_computes_its_part(settings, tiny_dataset, method, parts):
 
 
 def test_the_check_sees_images_that_are_sent(tiny_dataset):
-    """Control: a constraint on the batch, in place of `spread`."""
+    """Control: a constraint on the batch, in place of `shard_over_devices`."""
     by_image = jax.sharding.NamedSharding(MESH, jax.P("data"))
     on_each = jax.sharding.NamedSharding(MESH, jax.P())
 
@@ -147,7 +149,7 @@ def test_spread_is_the_function_with_its_gradient(number):
     weights = jnp.linspace(-1.0, 2.0, number)
 
     def results(mesh):
-        on_all = spread(mesh, function)
+        on_all = shard_over_devices(mesh, function)
 
         def total(whole):
             values = on_all(whole, batch)
@@ -161,39 +163,26 @@ def test_spread_is_the_function_with_its_gradient(number):
 def test_without_a_mesh_nothing_is_changed():
     tree = {"w": np.ones(3)}
     assert replicate(None, tree) is tree
-    assert spread(None, collectives) is collectives
+    assert shard_over_devices(None, collectives) is collectives
 
 
-class Silent:
-    def start(self, label, metrics):
-        pass
-
-    def advance(self, label, chunk, metrics):
-        pass
-
-    def note(self, text):
-        pass
-
-
-def run(directory, settings, dataset, mesh, stops=False):
+def run(directory, settings, dataset, devices, stops=False):
     """Runs from where it is, to the first evaluation if it stops."""
-    options = RunOptions(mesh)
     run = Run(METHOD, directory, replaced(settings, method=METHOD))
-
-    def should_stop():
-        return stops and run.paths.metrics.exists()
-
-    return train_run(run, dataset, Silent(), should_stop, options)
+    progress = Progress(Console(quiet=True))
+    if stops:
+        progress.stop.is_set = run.paths.metrics.exists
+    return train_run(run, dataset, progress, Machine(devices=devices))
 
 
 def test_a_run_goes_on_with_another_number_of_devices(settings, tiny_dataset, tmp_path):
-    whole = run(tmp_path / "whole", settings, tiny_dataset, None)
-    first = run(tmp_path / "first", settings, tiny_dataset, MESH, stops=True)
+    whole = run(tmp_path / "whole", settings, tiny_dataset, 1)
+    first = run(tmp_path / "first", settings, tiny_dataset, "all", stops=True)
     assert first.state is None
     assert [row.step for row in first.history] == [2]
-    for name, mesh in (("on one", None), ("on eight", MESH)):
+    for name, devices in (("on one", 1), ("on eight", "all")):
         shutil.copytree(tmp_path / "first", tmp_path / name)
-        rest = run(tmp_path / name, settings, tiny_dataset, mesh)
+        rest = run(tmp_path / name, settings, tiny_dataset, devices)
         assert int(rest.state.step) == settings.training.steps
         for ours, theirs in zip(rest.history, whole.history, strict=True):
             assert_close(ours._replace(seconds=0.0), theirs._replace(seconds=0.0))

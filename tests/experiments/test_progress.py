@@ -1,13 +1,14 @@
 import io
+import re
 
+import pytest
 from rich.console import Console
 
-from heavytail_optax.experiments.terminal.progress import (
-    LiveProgress,
-    PlainProgress,
-    describe,
-)
+from heavytail_optax.experiments.terminal.progress import Progress, describe
 from heavytail_optax.experiments.training.trainer import Chunk, Metrics
+
+STEPS = 1000
+RUNS = [f"run of method {number}" for number in range(8)]
 
 
 def metrics_at(step, seconds, **values):
@@ -16,6 +17,27 @@ def metrics_at(step, seconds, **values):
 
 def chunk_at(step, seconds, batch_loss=0.0):
     return Chunk(None, step, batch_loss, seconds, None, None)
+
+
+def shown(work, **options):
+    """What a console shows of some work, without the codes that move its cursor."""
+    file = io.StringIO()
+    with Progress(Console(file=file, **options)) as progress:
+        work(progress)
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", file.getvalue())
+
+
+def carry_out(progress, label, chunks=100):
+    """Reports what a run reports."""
+    progress.start(label, STEPS, None)
+    for number in range(1, chunks + 1):
+        step = STEPS * number // chunks
+        progress.advance(
+            label, chunk_at(step, step / 100), metrics_at(step, step / 100)
+        )
+    for part in ((0, 20), (10, 20), (1, 1)):
+        progress.measuring(label, "expected", *part)
+    progress.done(label)
 
 
 def test_speed_and_time_left_are_those_since_the_start():
@@ -29,28 +51,64 @@ def test_speed_and_time_left_are_those_since_the_start():
     assert describe(chunk, None, None, 300).endswith("done  loss 0.914")
 
 
-def test_plain_lines_are_few():
-    file = io.StringIO()
-    with PlainProgress(Console(file=file), 1000) as progress:
-        progress.start("sgd (SB)", None)
-        for step in range(1, 1001):
-            progress.advance("sgd (SB)", chunk_at(step, step / 100), None)
-        progress.start("truncated-heavy-tailed-sgd", metrics_at(1000, 1.0))
-    lines = file.getvalue().splitlines()
-    assert lines[0] == "sgd (SB): compiling"
-    assert len(lines) == 12
-    assert lines[-2].startswith("sgd (SB): 1,000/1,000  100/s  done")
-    assert lines[-1] == "truncated-heavy-tailed-sgd: already done"
+def test_lines_are_few_and_say_which_run_it_is():
+    def work(progress):
+        progress.plan(dict.fromkeys(RUNS, 1.0), [])
+        carry_out(progress, RUNS[0])
+        progress.start(RUNS[1], STEPS, metrics_at(STEPS, 1.0))
+
+    lines = shown(work, width=100).splitlines()
+    assert lines[0].startswith("0 of 8")
+    assert lines[1] == f"run 1 of 8: {RUNS[0]}: compiling"
+    assert len(lines) == 1 + 1 + 10 + 1 + 1 + 1
+    assert f"run 1 of 8: {RUNS[0]}: measuring expected" in lines
+    assert f"{RUNS[0]}: 1,000/1,000  100/s  done" in lines[-4]
+    assert lines[-2].startswith("1 of 8") and lines[-2].endswith("left")
+    assert lines[-1] == f"run 2 of 8: {RUNS[1]}: already done"
 
 
-def test_live_bars_fit_the_terminal():
-    for width in (80, 160):
-        file = io.StringIO()
-        console = Console(file=file, force_terminal=True, width=width)
-        with LiveProgress(console, 100) as progress:
-            progress.start("truncated-heavy-tailed-sgd", None)
-            progress.advance("truncated-heavy-tailed-sgd", chunk_at(50, 1.0), None)
-            progress.note("a note")
-        assert "compiling" in file.getvalue()
-        assert "50/100  50/s  0:01 left" in file.getvalue()
-        assert "a note" in file.getvalue()
+@pytest.mark.parametrize("width", [80, 160])
+def test_a_terminal_keeps_one_bar_however_many_runs_there_are(width):
+    def work(progress):
+        progress.plan(dict.fromkeys(RUNS, 1.0), [])
+        for label in RUNS:
+            carry_out(progress, label, chunks=2)
+        progress.note("a note")
+
+    output = shown(work, force_terminal=True, width=width)
+    assert "compiling" in output and "a note" in output and "8 of 8 done" in output
+    for number, label in enumerate(RUNS, 1):
+        line = rf"run {number} of 8: {label}  1,000/1,000  .*done"
+        assert len(re.findall(line, output)) == 1
+
+
+def test_what_another_process_has_done_counts():
+    def work(progress):
+        progress.plan(dict.fromkeys(RUNS, 1.0), RUNS[:2])
+        progress.done(RUNS[0], RUNS[5])
+        progress.done(RUNS[5])
+
+    lines = shown(work).splitlines()
+    assert [line.split(" runs")[0] for line in lines] == ["2 of 8", "3 of 8"]
+
+
+def test_time_left_is_in_proportion_to_the_work_left(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+
+    def work(progress):
+        # The first was done before, so it says nothing about the speed.
+        progress.plan({"a": 5.0, "b": 1.0, "c": 8.0, "d": 2.0}, ["a"])
+        now[0] += 60.0
+        progress.done("b")
+        # What is there of the next one does not either.
+        progress.start("c", STEPS, metrics_at(STEPS // 2, 1.0))
+        now[0] += 300.0
+        progress.done("c")
+
+    lines = [line for line in shown(work).splitlines() if "runs are done" in line]
+    assert lines == [
+        "1 of 4 runs are done",
+        "2 of 4 runs are done, about 10 min left",
+        "3 of 4 runs are done, about 3 min left",
+    ]

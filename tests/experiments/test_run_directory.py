@@ -7,21 +7,22 @@ import pytest
 from heavytail_optax.experiments.storage.run_config import read_config, write_config
 from heavytail_optax.experiments.storage.run_directory import (
     RunDirectoryError,
+    RunPaths,
     claim,
     claim_next,
+    grid_path,
 )
-from heavytail_optax.experiments.storage.run_paths import RunPaths, grid_path
 
 
 def config_path(directory):
-    return RunPaths(directory).config
+    return RunPaths.of(directory).config
 
 
 def write(directory, settings):
     write_config(
         config_path(directory),
+        settings,
         preset="corrupted-digits",
-        settings=settings,
         sources={"seed": "ours"},
         data={"train_images": 100},
         command="heavytail train",

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from heavytail_optax.experiments.commands.reproduce import ReproduceCommand
+from heavytail_optax.experiments.commands.options import ReproduceOptions
 from heavytail_optax.experiments.methods import METHOD_NAMES
 from heavytail_optax.experiments.settings import (
     changed_settings,
@@ -116,7 +116,7 @@ def test_settings_survive_json(tiny):
     ],
 )
 def test_options_are_checked_like_settings(tiny, name, value, accepted):
-    command = ReproduceCommand(tiny, ("sgd",))
+    command = ReproduceOptions(tiny, ("sgd",))
     with pytest.raises(ValueError, match=f"`{name}` option must be {accepted}"):
         dataclasses.replace(command, **{name: value})
 

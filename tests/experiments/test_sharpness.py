@@ -12,9 +12,9 @@ from heavytail_optax.experiments.measures import (
 )
 from heavytail_optax.experiments.measures.search import Search
 from heavytail_optax.experiments.models.networks import build_network
-from heavytail_optax.experiments.runs.carry_out import cached_loader, carry_out
+from heavytail_optax.experiments.runs.grid import Run
 from heavytail_optax.experiments.runs.result import read_result
-from heavytail_optax.experiments.runs.run import Run
+from heavytail_optax.experiments.runs.run import cached_loader, carry_out
 from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.training.evaluation import evaluate
 from heavytail_optax.experiments.training.random_streams import random_streams
@@ -104,12 +104,16 @@ def test_a_loss_that_is_not_finite_has_no_sharpness(settings, tiny_dataset, netw
 
 
 class Recorder:
-    """What a run reports; wants it to stop once it is being measured."""
+    """What a run reports; stops it, if asked to, once it is being measured."""
 
-    def __init__(self):
-        self.steps, self.parts, self.stops = [], [], False
+    def __init__(self, stops=False):
+        self.steps, self.parts, self.stops = [], [], stops
+        self.stop = self
 
-    def start(self, label, metrics):
+    def is_set(self):
+        return self.stops and bool(self.parts)
+
+    def start(self, label, steps, metrics):
         pass
 
     def advance(self, label, chunk, metrics):
@@ -117,7 +121,6 @@ class Recorder:
 
     def measuring(self, label, measure, done, total):
         self.parts.append((label, measure, done, total))
-        self.stops = True
 
     def note(self, text):
         raise AssertionError(text)
@@ -125,13 +128,13 @@ class Recorder:
 
 def test_a_run_that_was_stopped_while_measured_is_measured_again(settings, tmp_path):
     run = Run("sgd", tmp_path / "run", settings, ("expected",))
-    first, second, third = Recorder(), Recorder(), Recorder()
+    first, second, third = Recorder(stops=True), Recorder(), Recorder()
 
-    def go(recorder, should_stop=lambda: False):
+    def go(recorder):
         load = cached_loader(None)
-        return carry_out(run, "corrupted-digits-short", "", recorder, load, should_stop)
+        return carry_out(run, "corrupted-digits-short", "", recorder, load)
 
-    result = go(first, lambda: first.stops)
+    result = go(first)
     assert result.status == "finished" and not result.is_done
     assert first.steps[-1] == settings.training.steps
     # The first part is done to its end; the next one is not announced.

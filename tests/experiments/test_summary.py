@@ -6,8 +6,8 @@ from rich.console import Console
 
 from heavytail_optax.experiments.report.training_figure import plot_training
 from heavytail_optax.experiments.report.training_table import training_table
+from heavytail_optax.experiments.runs.grid import Run
 from heavytail_optax.experiments.runs.result import result_of, truncated_share
-from heavytail_optax.experiments.runs.run import Run
 from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.training.trainer import Metrics
 

@@ -7,10 +7,8 @@ import pytest
 from event_files import curves, read_events
 from small_file_systems import mounted_tmpfs
 
-from heavytail_optax.experiments.storage.tensorboard_log import (
-    TensorBoardMissingError,
-    tensorboard_log,
-)
+from heavytail_optax.experiments.errors import JobError
+from heavytail_optax.experiments.storage.tensorboard_log import tensorboard_log
 from heavytail_optax.experiments.training.trainer import Metrics
 
 ROWS = [Metrics(step, *(step + i / 7 for i in range(9))) for step in (2, 4, 6)]
@@ -89,9 +87,7 @@ def test_a_full_disk_is_told_by_the_call_that_finds_it(tmp_path):
 
 def test_a_missing_library_is_told_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(
-        TensorBoardMissingError, match=r"heavytail-optax\[tensorboard\]"
-    ):
+    with pytest.raises(JobError, match=r"heavytail-optax\[tensorboard\]"):
         tensorboard_log(tmp_path / "tensorboard").__enter__()
     assert list(tmp_path.iterdir()) == []
 

@@ -1,4 +1,4 @@
-"""Data parallelism: a batch is spread over the devices, all else is on each of them."""
+"""Data parallelism: each device has a part of a batch, and a copy of all else."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -18,7 +18,7 @@ class DevicesError(JobError):
 
 
 def data_mesh(devices: int | Literal["all"]) -> Mesh | None:
-    """The devices that a batch is spread over."""
+    """The devices that share a batch; None for one device."""
     found = jax.devices()
     number = len(found) if devices == "all" else devices
     there = f"JAX sees {len(found)} {found[0].platform.upper()} "
@@ -31,7 +31,7 @@ def data_mesh(devices: int | Literal["all"]) -> Mesh | None:
         )
     if jax.process_count() > 1 and number < len(found):
         raise DevicesError(
-            "The `devices` option must be all where there are several processes. "
+            "The `devices` option must be all with several processes. "
             f"{there} in all of them. Got {devices} instead."
         )
     if number == 1:
@@ -56,15 +56,10 @@ def replicate(mesh: Mesh | None, tree: Any) -> Any:
     return jax.tree.map(put, tree)
 
 
-def spread(
+def shard_over_devices(
     mesh: Mesh | None, function: Callable[[Any, Any], jax.Array]
 ) -> Callable[[Any, Any], jax.Array]:
-    """A function that computes on all devices, each with a part of the batch.
-
-    Differentiated with respect to its first argument, it has one all-reduce of the
-    gradient. The batch need not be a multiple of the number of devices: it is filled up
-    with copies of its last example, whose values are dropped.
-    """
+    """The function on all devices, each with a part of the batch (its second argument)."""
     if mesh is None:
         return function
     on_each, by_example = PartitionSpec(), PartitionSpec(_AXIS)
@@ -72,27 +67,26 @@ def spread(
         function, mesh=mesh, in_specs=(on_each, by_example), out_specs=by_example
     )
 
-    def spread_function(whole: Any, batch: Any) -> jax.Array:
+    def sharded(whole: Any, batch: Any) -> jax.Array:
         number = jax.tree.leaves(batch)[0].shape[0]
+        # Copies of the last example fill the batch up; their values are dropped.
         filled = np.minimum(np.arange(number + -number % mesh.size), number - 1)
         batch = jax.tree.map(lambda leaf: leaf[filled], batch)
-        # Else the compiler shares out the work before and after too, which is little,
+        # Without this the compiler also shards the little work before and after it,
         # and moves the numbers between the devices.
         batch = jax.lax.with_sharding_constraint(batch, NamedSharding(mesh, on_each))
         values = on_part(whole, batch)
         values = jax.lax.with_sharding_constraint(values, NamedSharding(mesh, on_each))
         return values[:number]
 
-    return spread_function
+    return sharded
 
 
-def connect(mesh: Mesh | None) -> None:
-    """Connects the devices of several processes; waits for all of them.
-
-    Else they connect when they first have something to send, after compilation. One
-    process may take longer for that than Gloo, on a CPU, waits: 30 seconds.
-    """
+def warm_up_collectives(mesh: Mesh | None) -> None:
+    """Connects the devices of several processes; waits for all of them."""
+    # They would connect at the first all-reduce, after compilation, which may take one
+    # process longer than the 30 seconds that Gloo (on CPUs) waits.
     if mesh is None or jax.process_count() == 1:
         return
-    send = jax.jit(spread(mesh, lambda _, own: own))
+    send = jax.jit(shard_over_devices(mesh, lambda _, own: own))
     jax.block_until_ready(send(None, replicate(mesh, np.arange(mesh.size))))

@@ -1,9 +1,18 @@
-"""What the processes of one job agree on. Each call waits for all of them.
+"""One job in several processes: how they start, agree, fail together and end.
 
-With one process they give back what they are given, at no cost.
+JAX aborts a process, with a stack trace, if the others are late or leave first. So a
+timer of ours ends the wait, and after an error a process leaves without a handshake.
 """
 
 import contextlib
+import dataclasses
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
 import zlib
 from collections.abc import Iterator
 
@@ -12,37 +21,211 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from heavytail_optax.experiments.errors import JobError
+from heavytail_optax.experiments.setting_rules import message
+
+# The first process serves the others, which abort if it leaves before them.
+_FIRST_LEAVES_LATER = 2.0
+_JAX_WAITS_LONGER = 60
 
 
-def of_first_process(number: int) -> int:
-    """The number that the first process has, in all of them."""
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    """One job in several processes, on one or many hosts.
+
+    Start the same command once for each process, with a shared --run-dir or --resume.
+    On SLURM and on Cloud TPUs JAX finds coordinator, number and id by itself: say only
+    --distributed.
+
+    Attributes:
+      distributed: This process is one of several.
+      coordinator: Host and port of the first process, as HOST:PORT.
+      num_processes: Number of processes.
+      process_id: Number of this process, from 0.
+      join_seconds: How long to wait for the other processes at the start.
+    """
+
+    distributed: bool = False
+    coordinator: str | None = None
+    num_processes: int | None = None
+    process_id: int | None = None
+    join_seconds: int = 300
+
+    @property
+    def given(self) -> tuple[str | None, int | None, int | None]:
+        """Coordinator, number and id, each None where JAX is to find it."""
+        return self.coordinator, self.num_processes, self.process_id
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Host and port of the coordinator; None if they are not given as such."""
+        host, _, port = (self.coordinator or "").rpartition(":")
+        is_port = port.isdecimal() and 0 < int(port) < 2**16
+        return (host.strip("[]"), int(port)) if host and is_port else None
+
+
+ALONE = Cluster()
+
+
+class ClusterError(JobError):
+    """The processes cannot work together; the message says why."""
+
+
+def check_cluster(cluster: Cluster) -> None:
+    """Refuses options that do not fit together."""
+    missing = cluster.given.count(None)
+    names = "--coordinator, --num-processes and --process-id"
+    number, own = cluster.num_processes, cluster.process_id
+    if not cluster.distributed:
+        if missing < 3:
+            raise ClusterError(f"{names} need --distributed.")
+        return
+    if cluster.join_seconds < 1:
+        raise _bad("join_seconds", "a positive integer", cluster.join_seconds)
+    if missing == 3:
+        return
+    if number is None or own is None or cluster.coordinator is None:
+        raise ClusterError(
+            f"{names} must be given together, or none of them where JAX finds them by "
+            "itself (SLURM, Cloud TPU)."
+        )
+    if cluster.address is None:
+        raise _bad("coordinator", "HOST:PORT", cluster.coordinator)
+    if number < 1:
+        raise _bad("num_processes", "a positive integer", number)
+    if not 0 <= own < number:
+        raise _bad("process_id", f"an integer from 0 to {number - 1}", own)
+
+
+def cluster_arguments(cluster: Cluster) -> list[str]:
+    """The options that start this process again.
+
+    Example:
+      >>> cluster_arguments(Cluster(distributed=True, process_id=0))
+      ['--distributed', '--process-id', '0']
+    """
+    words = []
+    for field in dataclasses.fields(cluster):
+        value = getattr(cluster, field.name)
+        if value != field.default:
+            option = f"--{field.name.replace('_', '-')}"
+            words += [option] if value is True else [option, str(value)]
+    return words
+
+
+@contextlib.contextmanager
+def join_cluster(cluster: Cluster) -> Iterator[None]:
+    """Connects the processes, before JAX is used; an error ends each with status 1."""
+    check_cluster(cluster)
+    if not cluster.distributed:
+        yield
+        return
+    _connect(cluster)
+    try:
+        yield
+    # Whatever it is, the others must not wait for this process.
+    except Exception as error:  # noqa: BLE001
+        if isinstance(error, JobError):
+            print(error, file=sys.stderr)
+        elif "Gloo" in str(error):
+            print(
+                "Another process is gone; see its own messages. All up to the last "
+                f"checkpoint is kept: go on by --resume. ({error})",
+                file=sys.stderr,
+            )
+        else:
+            traceback.print_exception(error)
+        if jax.process_index() == 0:
+            time.sleep(_FIRST_LEAVES_LATER)
+        _leave()
+    jax.distributed.shutdown()
+
+
+def _connect(cluster: Cluster) -> None:
+    _check_address(cluster)
+    timer = threading.Timer(cluster.join_seconds, _give_up, [cluster])
+    timer.daemon = True
+    timer.start()
+    # Python's own handler would wait until all are there.
+    handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        jax.distributed.initialize(
+            *cluster.given,
+            initialization_timeout=cluster.join_seconds + _JAX_WAITS_LONGER,
+        )
+    except (RuntimeError, ValueError) as error:
+        raise ClusterError(
+            f"JAX cannot connect the processes: {error} Give --coordinator, "
+            "--num-processes and --process-id."
+        ) from error
+    finally:
+        timer.cancel()
+        signal.signal(signal.SIGINT, handler)
+
+
+def _check_address(cluster: Cluster) -> None:
+    """JAX would wait long for a wrong host, and abort at a port in use."""
+    if cluster.address is None:
+        return
+    host, port = cluster.address
+    try:
+        socket.getaddrinfo(host, port)
+        if cluster.process_id == 0:
+            socket.create_server(("", port)).close()
+    except OSError as error:
+        raise ClusterError(
+            f"The coordinator {cluster.coordinator} cannot be used: {error.strerror}. "
+            "Give another --coordinator."
+        ) from error
+
+
+def _give_up(cluster: Cluster) -> None:
+    print(
+        f"After {cluster.join_seconds} seconds (--join-seconds) not all of "
+        f"{cluster.num_processes or 'the'} processes are connected to "
+        f"{cluster.coordinator or 'the coordinator that JAX found'}, which process 0 "
+        "opens. Start all with the same --coordinator and --num-processes, each with "
+        "its own --process-id.",
+        file=sys.stderr,
+    )
+    _leave()
+
+
+def _leave() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def _bad(name: str, accepted: str, value: object) -> ClusterError:
+    return ClusterError(message(name, accepted, value, "option"))
+
+
+def from_first_process(number: int) -> int:
+    """The number that the first process has, in all of them; waits for all."""
     if jax.process_count() == 1:
         return number
     return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
 
 
-def in_any_process(is_true: bool) -> bool:
-    """Whether it is true in one of the processes at least."""
+def any_process(is_true: bool) -> bool:
+    """Whether it is true in at least one process; waits for all."""
     if jax.process_count() == 1:
         return is_true
     return bool(multihost_utils.process_allgather(np.bool_(is_true)).any())
 
 
 def differs_from_first(text: str) -> bool:
-    """Whether this process has another text than the first one has."""
+    """Whether this process has another text than the first one; waits for all."""
     checksum = zlib.crc32(text.encode()) >> 1
-    return checksum != of_first_process(checksum)
+    return checksum != from_first_process(checksum)
 
 
 @contextlib.contextmanager
-def in_all_or_none() -> Iterator[None]:
-    """Work that fails in all processes where it fails in one.
-
-    Without it, the others would wait for the one that failed. Inside there must be
-    nothing that waits for other processes.
+def fail_together() -> Iterator[None]:
+    """Raises in all processes if the block fails in one; the block must wait for none.
 
     Example:
-      >>> with in_all_or_none():
+      >>> with fail_together():
       ...     print("work")
       work
     """
@@ -55,5 +238,5 @@ def in_all_or_none() -> Iterator[None]:
     # Raised again, when the others know.
     except Exception as error:  # noqa: BLE001
         problem = error
-    if in_any_process(problem is not None):
+    if any_process(problem is not None):
         raise problem or JobError("Another process cannot go on; it says why.")

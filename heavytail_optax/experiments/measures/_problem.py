@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from heavytail_optax.experiments.data import Split
-from heavytail_optax.experiments.devices.parallel import replicate, spread
+from heavytail_optax.experiments.devices.parallel import replicate, shard_over_devices
 from heavytail_optax.experiments.models.networks import build_network
 from heavytail_optax.experiments.settings import ModelSettings, PixelRange, Settings
 from heavytail_optax.experiments.training.evaluation import loss_per_example
@@ -108,7 +108,7 @@ def _losses(
     mesh: Mesh | None,
 ) -> tuple[Loss, Loss]:
     predict, _ = build_network(settings, image_shape, num_classes, pixel_range)
-    predict = spread(mesh, predict)
+    predict = shard_over_devices(mesh, predict)
 
     def loss(params: Any, split: Split) -> jax.Array:
         return loss_per_example(predict, params, split).mean()

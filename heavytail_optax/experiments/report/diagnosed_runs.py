@@ -15,13 +15,10 @@ from heavytail_optax.experiments.measures.gradient_noise import (
 from heavytail_optax.experiments.measures.noise_record import read_noise
 from heavytail_optax.experiments.measures.noise_tails import LayerTail, assess_noise
 from heavytail_optax.experiments.methods import MethodName
-from heavytail_optax.experiments.runs.fresh_run import FreshRun
-from heavytail_optax.experiments.runs.run import Run
+from heavytail_optax.experiments.runs.grid import Run
 from heavytail_optax.experiments.settings import Settings
 from heavytail_optax.experiments.storage.metrics_log import read_metrics
 from heavytail_optax.tail_index import ProposedSettings, propose_settings
-
-_STEPS_A_POINT = 20
 
 
 class NormHistory(NamedTuple):
@@ -44,7 +41,6 @@ class DiagnosedRun(NamedTuple):
       tails: of these.
       history: norms over the run.
       proposal: of settings for tail inflation; None where the norms are of no use.
-      fresh: the run itself, if it was made for this.
     """
 
     settings: Settings
@@ -54,7 +50,6 @@ class DiagnosedRun(NamedTuple):
     tails: list[LayerTail]
     history: NormHistory
     proposal: ProposedSettings | None
-    fresh: FreshRun | None = None
 
     @property
     def method(self) -> MethodName:
@@ -87,29 +82,6 @@ def diagnosed_runs(
             noise, arguments = kept
             found.append(_of_run(run, noise, arguments, truncated_share))
     return found
-
-
-def diagnosed_fresh_run(
-    fresh: FreshRun, draws: NoiseDraws, truncated_share: float
-) -> DiagnosedRun:
-    """The run that was made for this."""
-    steps = np.arange(_STEPS_A_POINT, fresh.noise_norms.size + 1, _STEPS_A_POINT)
-    groups = fresh.noise_norms[: steps.size * _STEPS_A_POINT].reshape(steps.size, -1)
-    history = NormHistory(
-        "norm of the noise", steps, np.median(groups, axis=1), groups.max(axis=1)
-    )
-    return DiagnosedRun(
-        fresh.settings,
-        f"fresh run of {fresh.settings.method.kind.label}",
-        fresh.settings.training.batch_size,
-        draws,
-        assess_noise(draws),
-        history,
-        _propose(
-            fresh.noise_norms, fresh.gradient_norms, fresh.settings, truncated_share
-        ),
-        fresh,
-    )
 
 
 def _of_run(

@@ -8,8 +8,8 @@ from heavytail_optax.experiments.measure_names import (
     SCALARS,
 )
 from heavytail_optax.experiments.measures.record import Measured, read_record
+from heavytail_optax.experiments.runs.grid import Run
 from heavytail_optax.experiments.runs.result import RunResult, read_result
-from heavytail_optax.experiments.runs.run import Run
 
 
 class MeasuredRun(NamedTuple):

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from rich.console import Group
 from rich.text import Text
 
@@ -123,17 +122,6 @@ def _verdicts(run: DiagnosedRun) -> list[str]:
         tail = run.tail(size)
         reasons = tail.assessment.reasons if tail.assessment else ()
         lines.append(f"- {_MEANINGS[size]}. {' '.join([tail.sentence, *reasons])}")
-    if run.fresh is not None:
-        index = run.fresh.tracked["all"]
-        norms = run.fresh.noise_norms
-        bad = np.count_nonzero(~np.isfinite(norms))
-        left_out = f" ({bad} that are not finite are left out)" if bad else ""
-        lines.append(
-            "- During training, by track_tail_index in the chain: Hill's estimate from the "
-            f"{int(index.k)} largest norms of {norms.size}{left_out} is "
-            f"{_index(index)}. The noise changes its size during training, so that "
-            "these are no draws of one law: see the picture."
-        )
     return lines
 
 
@@ -141,7 +129,6 @@ def _proposal(run: DiagnosedRun) -> list[str]:
     found = run.proposal
     if found is None:
         return ["No settings are proposed: the noise is zero or not finite."]
-    when = "during training" if run.fresh else "at the end of training"
     alpha, scale, bound, update, noise = (
         format_number(float(x))
         for x in (
@@ -156,7 +143,8 @@ def _proposal(run: DiagnosedRun) -> list[str]:
     rate = format_number(run.settings.training.learning_rate)
     return [
         (
-            f"Proposed for tail inflation, from the noise {when}: alpha {alpha}, scale "
+            f"Proposed for tail inflation, from the noise at the end of "
+            f"training: alpha {alpha}, scale "
             f"{scale}, max_norm {bound}."
         ),
         (

@@ -1,4 +1,4 @@
-"""A grid: some variants of the settings of a run, each with some seeds.
+"""A grid of runs: some variants of the settings, each with some seeds.
 
 grid.json                 the variants, the seeds, and where and how they run
 <name>/seed-<n>/          a run
@@ -8,12 +8,12 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from heavytail_optax.experiments.methods import METHOD_NAMES, MethodName
+from heavytail_optax.experiments.measure_names import MeasureName
+from heavytail_optax.experiments.methods import METHOD_NAMES, METHODS, MethodName
 from heavytail_optax.experiments.presets import PRESETS, PresetName
 from heavytail_optax.experiments.runs.options import THIS_MACHINE, Machine
-from heavytail_optax.experiments.runs.run import Run
 from heavytail_optax.experiments.settings import (
     Settings,
     changed_settings,
@@ -22,9 +22,39 @@ from heavytail_optax.experiments.settings import (
 )
 from heavytail_optax.experiments.storage.durable_files import replace_file
 from heavytail_optax.experiments.storage.run_config import read_json
-from heavytail_optax.experiments.storage.run_directory import RunDirectoryError, is_free
+from heavytail_optax.experiments.storage.run_directory import (
+    RunDirectoryError,
+    RunPaths,
+    grid_path,
+    is_free,
+)
 from heavytail_optax.experiments.storage.run_lock import RunLock
-from heavytail_optax.experiments.storage.run_paths import grid_path
+
+
+class Run(NamedTuple):
+    """One method with one seed, in a directory of its own."""
+
+    name: str  # of its row in tables: the method's, or another in a study
+    directory: pathlib.Path
+    settings: Settings
+    measures: tuple[MeasureName, ...] = ()  # that the run is not done without
+
+    @property
+    def paths(self) -> RunPaths:
+        """Its files."""
+        return RunPaths.of(self.directory)
+
+    @property
+    def method(self) -> MethodName:
+        """The name of its method."""
+        return self.settings.method.method
+
+    @property
+    def label(self) -> str:
+        """Name and seed, for people to read."""
+        is_method = self.name == self.method
+        name = METHODS[self.method].label if is_method else self.name
+        return f"{name}, seed {self.settings.seed}"
 
 
 class Grid(NamedTuple):
@@ -32,7 +62,7 @@ class Grid(NamedTuple):
 
     directory: pathlib.Path
     preset: PresetName
-    variants: Mapping[str, Settings]  # name -> settings, whose seed does not count
+    variants: Mapping[str, Settings]  # by name; the seed in them does not count
     seeds: tuple[int, ...]
     is_measured: bool  # whether a run is done only when its `measures` are there
     machine: Machine = THIS_MACHINE
@@ -60,20 +90,27 @@ def variants_of(
 
 def together(asked: Grid) -> Grid:
     """The grid asked for with all that is in its directory; nothing is written."""
-    if not grid_path(asked.directory).exists():
-        _check_is_free(asked.directory)
+    directory = asked.directory
+    if not grid_path(directory).exists():
+        if directory.exists() and not directory.is_dir():
+            raise RunDirectoryError(f"{directory} is a file. Choose another directory.")
+        if not is_free(directory):
+            raise RunDirectoryError(
+                f"{directory} is not empty, and holds no grid. Choose another directory."
+            )
         return asked
-    there = read_grid(asked.directory)
+    there = read_grid(directory)
     changed = _differences(there, asked)
     if changed:
         raise RunDirectoryError(
-            f"The grid in {asked.directory} has other settings: {'; '.join(changed)}. "
-            "Choose another --directory."
+            f"The grid in {directory} has other settings: {'; '.join(changed)}. Choose "
+            "another --directory."
         )
     variants = {**there.variants, **asked.variants}
-    in_order = sorted(variants, key=_place)
+    # Methods come in the order of their list, all else as it was asked for.
+    known = {name: variants[name] for name in METHOD_NAMES if name in variants}
     return asked._replace(
-        variants={name: variants[name] for name in in_order},
+        variants={**known, **variants},
         seeds=tuple(sorted({*there.seeds, *asked.seeds})),
         is_measured=there.is_measured or asked.is_measured,
     )
@@ -85,7 +122,16 @@ def record_grid(asked: Grid) -> None:
         asked.directory.mkdir(parents=True, exist_ok=True)
         # Another process may add to it at this moment.
         with RunLock(asked.directory, wait_seconds=10.0):
-            _write(together(asked))
+            grid = together(asked)
+            values = grid._asdict() | {
+                "variants": {
+                    name: dataclasses.asdict(settings)
+                    for name, settings in grid.variants.items()
+                },
+                "machine": grid.machine.record(),
+            }
+            del values["directory"]
+            replace_file(grid_path(grid.directory), json.dumps(values, indent=2) + "\n")
     except OSError as error:
         raise RunDirectoryError(
             f"The grid cannot be written to {asked.directory}: {error.strerror}. Choose "
@@ -138,32 +184,3 @@ def _differences(there: Grid, asked: Grid) -> list[str]:
             same = {"method": settings.method.method, "seed": settings.seed}
             changed += changed_settings(replaced(old, **same), settings)
     return list(dict.fromkeys(changed))
-
-
-def _place(name: str) -> int:
-    """Methods come in the order of their list, all else in the order it was asked for."""
-    names: tuple[str, ...] = METHOD_NAMES
-    return names.index(name) if name in names else len(names)
-
-
-def _check_is_free(directory: pathlib.Path) -> None:
-    if directory.exists() and not directory.is_dir():
-        raise RunDirectoryError(f"{directory} is a file. Choose another directory.")
-    if not is_free(directory):
-        raise RunDirectoryError(
-            f"{directory} is not empty, and holds no grid. Choose another directory."
-        )
-
-
-def _write(grid: Grid) -> None:
-    values: dict[str, Any] = {
-        "preset": grid.preset,
-        "variants": {
-            name: dataclasses.asdict(settings)
-            for name, settings in grid.variants.items()
-        },
-        "seeds": grid.seeds,
-        "is_measured": grid.is_measured,
-        "machine": grid.machine.record(),
-    }
-    replace_file(grid_path(grid.directory), json.dumps(values, indent=2) + "\n")

@@ -1,12 +1,17 @@
-"""Where and how runs are carried out: nothing here changes their numbers."""
+"""Where and how runs are carried out. Nothing here changes their numbers."""
 
 import dataclasses
 import pathlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
-if TYPE_CHECKING:
-    from jax.sharding import Mesh
+import jax
+from jax.sharding import Mesh
+
+from heavytail_optax.experiments.devices.parallel import data_mesh
+from heavytail_optax.experiments.setting_rules import at_least, check_fields
+
+ClusterName = Literal["slurm", "local"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,15 +19,22 @@ class Machine:
     """Where and how runs are carried out. None of this changes their numbers but for rounding.
 
     It is kept with the runs, so that those that go on have what they were started with.
+
+    Attributes:
+      data_dir: Directory with the files of the data set, looked into first.
+      devices: Spread each batch over that many devices, or over all. By default
+        over one, with --distributed over all.
+      tensorboard: Also write the metrics for TensorBoard, beside metrics.jsonl.
     """
 
     data_dir: pathlib.Path | None = None
-    """Directory with the files of the data set, looked into first."""
     devices: int | Literal["all"] | None = None
-    """Spread each batch over that many devices, or over all. By default over one, with
-    --distributed over all."""
     tensorboard: bool = False
-    """Also write the metrics for TensorBoard, beside metrics.jsonl."""
+
+    def mesh(self) -> Mesh | None:
+        """The devices that share a batch; None for one device."""
+        default = 1 if jax.process_count() == 1 else "all"
+        return data_mesh(default if self.devices is None else self.devices)
 
     def record(self) -> dict[str, Any]:
         """The same for JSON; the data directory is absolute, to be found from elsewhere."""
@@ -31,7 +43,7 @@ class Machine:
 
     @classmethod
     def from_record(cls, values: Mapping[str, Any]) -> "Machine":
-        """What `record` made a record of; a ValueError that names the entry if it is none."""
+        """What `record` recorded; a ValueError names an entry that it cannot be."""
         accepted = {
             "data_dir": lambda value: value is None or isinstance(value, str),
             "devices": lambda value: value in (None, "all") or type(value) is int,
@@ -49,28 +61,30 @@ class Machine:
 THIS_MACHINE = Machine()
 
 
-class RunOptions(NamedTuple):
-    """A `Machine` whose devices are found."""
+@dataclasses.dataclass(frozen=True)
+class JobOptions:
+    """For --launcher submitit: jobs that share the runs, with their logs in DIRECTORY/submitit.
 
-    mesh: "Mesh | None" = (
-        None  # of the devices that a batch is spread over, None for one
-    )
-    tensorboard: bool = False
-    writes: bool = True  # whether this process is the one that writes files
+    Attributes:
+      cluster: slurm, or local for processes of this host. By default slurm where it
+        is found. The grid's directory must be one that all hosts see.
+      jobs_at_once: Number of jobs; each takes run after run.
+      job_minutes: Time limit of a job. Ahead of it the job saves and goes back into
+        the queue, three times at most.
+      partition: Partition of SLURM.
+      gpus_per_job: Number of GPUs of a job. With 0 it uses the CPU.
+      cpus_per_job: Number of CPU cores of a job, on SLURM.
+    """
+
+    cluster: ClusterName | None = None
+    jobs_at_once: Annotated[int, at_least(1)] = 4
+    job_minutes: Annotated[int, at_least(1)] = 240
+    partition: str | None = None
+    gpus_per_job: Annotated[int, at_least(0)] = 0
+    cpus_per_job: Annotated[int, at_least(1)] = 2
+
+    def __post_init__(self) -> None:
+        check_fields(self, "option")
 
 
-ON_ONE_DEVICE = RunOptions()
-
-
-def find_devices(machine: Machine) -> RunOptions:
-    """The options of a run, on the devices that there are."""
-    import jax
-
-    from heavytail_optax.experiments.devices.parallel import data_mesh
-    from heavytail_optax.experiments.storage.tensorboard_log import check_tensorboard
-
-    if machine.tensorboard:
-        check_tensorboard()
-    default = 1 if jax.process_count() == 1 else "all"
-    mesh = data_mesh(default if machine.devices is None else machine.devices)
-    return RunOptions(mesh, machine.tensorboard, jax.process_index() == 0)
+DEFAULT_JOBS = JobOptions()

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import pathlib
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -9,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 from heavytail_optax.experiments.measure_names import SCALARS
 from heavytail_optax.experiments.measures.record import Measured, read_record
 from heavytail_optax.experiments.methods import METHODS, MethodName
-from heavytail_optax.experiments.runs.run import Run
+from heavytail_optax.experiments.runs.grid import Grid, Run, read_grid
 from heavytail_optax.experiments.settings import Settings
 from heavytail_optax.experiments.storage.checkpoints import checkpoint_path
 from heavytail_optax.experiments.storage.metrics_log import read_metrics
@@ -71,13 +72,12 @@ class RunResult(NamedTuple):
 def read_result(run: Run) -> RunResult:
     """What a run has come to, as its directory has it."""
     data: Mapping[str, Any] = {}
-    # One that is missing or damaged says nothing about the metrics.
+    # Metrics count without it.
     with contextlib.suppress(RunDirectoryError):
         data = read_config(run.paths.config)["data"]
     history = read_metrics(run.paths.metrics)
     result = result_of(run, history, read_record(run.paths.measurements), data)
-    # A kill between the last metrics and the last checkpoint leaves the one alone. A run
-    # that is measured too has no more use for it.
+    # A kill may come before the last checkpoint, which a measured run no longer needs.
     last = checkpoint_path(run.paths.checkpoints, result.steps)
     return result._replace(is_kept=bool(run.measures) or last.exists())
 
@@ -90,11 +90,12 @@ def result_of(
 ) -> RunResult:
     """What a run has come to, from its metrics, its measurements and its data's sizes."""
     settings = run.settings
+    last = history[-1] if history else None
     result = RunResult(
         method=run.method,
         seed=settings.seed,
-        status=_status(history, settings),
-        step=history[-1].step if history else 0,
+        status=_status(last, settings),
+        step=last.step if last else 0,
         steps=settings.training.steps,
         examples_per_step=examples_per_step(settings),
         asked_measures=tuple(
@@ -104,9 +105,8 @@ def result_of(
         classes=data.get("classes"),
         history=tuple(history),
     )
-    if not history:
+    if last is None:
         return result
-    last = history[-1]
     return result._replace(
         train_accuracy=last.train_accuracy,
         test_accuracy=last.test_accuracy,
@@ -138,10 +138,38 @@ def truncated_share(history: Sequence[Metrics]) -> float:
     return weighted / history[-1].step
 
 
-def _status(history: Sequence[Metrics], settings: Settings) -> RunStatus:
-    if not history:
+def finished_runs(
+    directory: pathlib.Path,
+    methods: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+) -> tuple[Grid, list[Run], list[str]]:
+    """The grid, the finished runs that are asked for, and what became of the others."""
+    grid = read_grid(directory)
+    asked = {
+        run: read_result(run)
+        for run in grid.runs()
+        if (methods is None or run.method in methods)
+        and (seeds is None or run.settings.seed in seeds)
+    }
+    if not asked:
+        there = ", ".join(run.label for run in grid.runs())
+        raise RunDirectoryError(f"No such run in {directory}. There is: {there}.")
+    finished = [run for run, result in asked.items() if result.status == "finished"]
+    others = [
+        f"{run.label}: {result.how_it_ended}"
+        for run, result in asked.items()
+        if run not in finished
+    ]
+    if not finished:
+        raise RunDirectoryError(
+            f"No run in {directory} is finished: {'; '.join(others)}."
+        )
+    return grid, finished, others
+
+
+def _status(last: Metrics | None, settings: Settings) -> RunStatus:
+    if last is None:
         return "missing"
-    last = history[-1]
     # As in `training`, which stops at the first of these that is not finite.
     if not (math.isfinite(last.batch_loss) and math.isfinite(last.train_loss)):
         return "diverged"

@@ -1,35 +1,267 @@
-"""A run: one method with one seed, in a directory of its own."""
+"""One run: trains from where it is to its last step, measures, and keeps all on disk."""
 
+import contextlib
+import functools
 import pathlib
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-from heavytail_optax.experiments.measure_names import MeasureName
-from heavytail_optax.experiments.methods import METHODS, MethodName
-from heavytail_optax.experiments.settings import Settings
-from heavytail_optax.experiments.storage.run_paths import RunPaths
+import jax
+
+from heavytail_optax.experiments.data import (
+    Dataset,
+    describe_dataset,
+    is_same_data,
+    load_dataset,
+)
+from heavytail_optax.experiments.devices.parallel import replicate
+from heavytail_optax.experiments.devices.processes import (
+    any_process,
+    fail_together,
+    from_first_process,
+)
+from heavytail_optax.experiments.measures import new_problem
+from heavytail_optax.experiments.measures.measuring import measure_run
+from heavytail_optax.experiments.measures.record import read_record
+from heavytail_optax.experiments.measures.search import Search
+from heavytail_optax.experiments.presets import PRESETS, PresetName
+from heavytail_optax.experiments.runs.grid import Run
+from heavytail_optax.experiments.runs.options import THIS_MACHINE, Machine
+from heavytail_optax.experiments.runs.result import RunResult, result_of
+from heavytail_optax.experiments.settings import (
+    DataSettings,
+    Settings,
+    changed_settings,
+)
+from heavytail_optax.experiments.storage.checkpoints import (
+    restore_latest,
+    save_checkpoint,
+)
+from heavytail_optax.experiments.storage.metrics_log import (
+    append_metrics,
+    drop_metrics_after,
+    metrics_up_to,
+    set_aside_lost,
+)
+from heavytail_optax.experiments.storage.run_config import (
+    read_config,
+    versions,
+    write_config,
+)
+from heavytail_optax.experiments.storage.run_directory import (
+    RunDirectoryError,
+    disk_errors,
+    make_run_directory,
+)
+from heavytail_optax.experiments.storage.run_lock import RunLock
+from heavytail_optax.experiments.storage.tensorboard_log import (
+    check_tensorboard,
+    tensorboard_log,
+)
+from heavytail_optax.experiments.terminal.progress import Progress
+from heavytail_optax.experiments.training.random_streams import random_streams
+from heavytail_optax.experiments.training.trainer import (
+    Metrics,
+    TrainState,
+    build_trainer,
+    evaluation_at,
+    train,
+)
+
+Load = Callable[[Settings], Dataset]
 
 
-class Run(NamedTuple):
-    """What is run and where; `result` reads what it has come to."""
+class Trained(NamedTuple):
+    """Where a run has come to in this process."""
 
-    name: str  # of its row in tables: the method's, or another in a study
-    directory: pathlib.Path
-    settings: Settings
-    measures: tuple[MeasureName, ...] = ()  # that the run is not done without
+    history: list[Metrics]
+    state: TrainState | None  # after the last step, None if it did not come there
 
-    @property
-    def paths(self) -> RunPaths:
-        """Its files."""
-        return RunPaths(self.directory)
 
-    @property
-    def method(self) -> MethodName:
-        """The name of its method."""
-        return self.settings.method.method
+def cached_loader(data_dir: pathlib.Path | None) -> Load:
+    """Loads the data of a run, and has them at hand for the next one of its seed."""
 
-    @property
-    def label(self) -> str:
-        """Name and seed, for people to read."""
-        is_method = self.name == self.method
-        name = METHODS[self.method].label if is_method else self.name
-        return f"{name}, seed {self.settings.seed}"
+    @functools.lru_cache(maxsize=1)
+    def load(data: DataSettings, seed: int) -> Dataset:
+        return load_dataset(data, random_streams(seed).labels, data_dir)
+
+    return lambda settings: load(settings.data, settings.seed)
+
+
+def carry_out(
+    run: Run,
+    preset: PresetName,
+    command: str,
+    progress: Progress,
+    load: Load,
+    machine: Machine = THIS_MACHINE,
+) -> RunResult:
+    """Trains from where the run is to its last step, then measures; holds its lock."""
+    with contextlib.ExitStack() as stack:
+        with fail_together():
+            dataset = load(run.settings)
+        stack.enter_context(disk_errors(run.directory))
+        with fail_together():
+            if jax.process_index() == 0:
+                make_run_directory(run.directory)
+                stack.enter_context(RunLock(run.directory))
+                if run.paths.config.exists():
+                    check_run(run, dataset, progress.note)
+                else:
+                    write_config(
+                        run.paths.config,
+                        run.settings,
+                        preset=preset,
+                        sources=PRESETS[preset].sources_of(run.settings),
+                        data=describe_dataset(dataset),
+                        command=command,
+                        device=jax.devices()[0].device_kind,
+                    )
+        history, state = train_run(run, dataset, progress, machine)
+        if state is not None and run.measures:
+            problem = new_problem(
+                run.settings,
+                state.params,
+                dataset.train,
+                dataset.num_classes,
+                machine.mesh(),
+            )
+            measure_run(
+                run.paths.measurements,
+                run.label,
+                problem,
+                Search(),
+                run.measures,
+                progress,
+                progress.stop.is_set,
+            )
+        measured = read_record(run.paths.measurements)
+        return result_of(run, history, measured, describe_dataset(dataset))
+
+
+def check_machine(machine: Machine) -> None:
+    """Refuses what is not there: devices, or the library for TensorBoard."""
+    machine.mesh()
+    if machine.tensorboard:
+        check_tensorboard()
+
+
+def check_run(run: Run, dataset: Dataset, note: Callable[[str], None]) -> None:
+    """The run in the directory must be this one; other versions are noted."""
+    config = read_config(run.paths.config)
+    changed = changed_settings(config["settings"], run.settings)
+    if changed:
+        raise RunDirectoryError(
+            f"The run in {run.directory} has other settings: {'; '.join(changed)}. "
+            "Remove it, or choose another directory."
+        )
+    if not is_same_data(describe_dataset(dataset), config["data"]):
+        raise RunDirectoryError(
+            f"The images or labels are not those that the run in {run.directory} "
+            "started with."
+        )
+    now = {**versions(), "device": jax.devices()[0].device_kind}
+    then = {**config["versions"], "device": config["device"]}
+    others = [f"{k} {then.get(k)} -> {now[k]}" for k in now if now[k] != then.get(k)]
+    if others:
+        note(
+            "Going on with other versions than before, so the last digits may differ: "
+            + ", ".join(others)
+        )
+
+
+def train_run(
+    run: Run, dataset: Dataset, progress: Progress, machine: Machine = THIS_MACHINE
+) -> Trained:
+    """Trains to the last step, or until the loss is not finite or the user stops it."""
+    settings, paths, mesh = run.settings, run.paths, machine.mesh()
+    training, is_writer = settings.training, jax.process_index() == 0
+    shape = dataset.train.images.shape[1:]
+    trainer = build_trainer(settings, shape, dataset.num_classes, mesh)
+    keys = replicate(mesh, random_streams(settings.seed))
+    train_split, test_split = replicate(mesh, (dataset.train, dataset.test))
+    dataset = dataset._replace(train=train_split, test=test_split)
+    state = trainer.init(keys)
+    with contextlib.ExitStack() as stack:
+        saved = restore_latest(paths.checkpoints, state, progress.note)
+        state = state if saved is None else saved
+        step = int(state.step)
+        with fail_together():
+            history = _history(run, step, progress.note)
+        seconds = history[-1].seconds if history else 0.0
+
+        def keep(metrics: Metrics) -> None:
+            """In all processes, but written by one."""
+            with fail_together():
+                if is_writer:
+                    append_metrics(paths.metrics, metrics)
+                if board is not None:
+                    board(metrics)
+            history.append(metrics)
+
+        board = None
+        # One decision for all processes: they see a shared disk at other times.
+        if from_first_process((history[-1].step if history else 0) < step):
+            row = evaluation_at(training, dataset, trainer, state, seconds)
+            if row is not None:
+                # Another process may see it there already.
+                history = [each for each in history if each.step < step]
+                keep(row)
+        with fail_together():
+            if machine.tensorboard and is_writer:
+                board = stack.enter_context(tensorboard_log(paths.tensorboard, history))
+        progress.start(run.label, training.steps, history[-1] if history else None)
+        for chunk in train(training, dataset, trainer, state, keys, seconds):
+            if chunk.metrics is not None:
+                keep(chunk.metrics)
+            if chunk.non_finite is not None:
+                step, value = chunk.non_finite
+                progress.note(
+                    f"{run.label} diverged: its loss is {value} at step {step:,}. "
+                    "No more steps are taken with it."
+                )
+                return Trained(history, None)
+            is_last = chunk.step == training.steps
+            stops = any_process(progress.stop.is_set()) and not is_last
+            if chunk.metrics is not None or stops:
+                # After the metrics: a run killed in between repeats the chunk.
+                save_checkpoint(paths.checkpoints, chunk.step, chunk.state)
+            progress.advance(run.label, chunk, history[-1] if history else None)
+            if stops:
+                return Trained(history, None)
+            state = chunk.state
+    return Trained(history, state)
+
+
+def _history(run: Run, step: int, note: Callable[[str], None]) -> list[Metrics]:
+    """The metrics up to a step; what comes after it is kept aside."""
+    path, training = run.paths.metrics, run.settings.training
+    if jax.process_index() != 0:
+        return metrics_up_to(path, step)
+    set_aside_lost(run.paths, run.label, step, training.steps, note)
+    history = drop_metrics_after(path, step, note)
+    every = training.eval_every
+    missing = set(range(every, step, every)) - {row.step for row in history}
+    if missing:
+        steps = ", ".join(f"{each:,}" for each in sorted(missing)[:10])
+        more = f" and {len(missing) - 10:,} more" if len(missing) > 10 else ""
+        note(
+            f"The metrics of the steps {steps}{more} are not in {path}, and are not made "
+            "again."
+        )
+    return history
+
+
+def final_params(run: Run, dataset: Dataset, note: Callable[[str], None]) -> Any:
+    """The parameters after the last step of a finished run, locked by this process."""
+    settings, steps = run.settings, run.settings.training.steps
+    shape = dataset.train.images.shape[1:]
+    trainer = build_trainer(settings, shape, dataset.num_classes)
+    like = trainer.init(random_streams(settings.seed))
+    state = restore_latest(run.paths.checkpoints, like, note)
+    if state is None or int(state.step) != steps:
+        raise RunDirectoryError(
+            f"The checkpoint of the last step, {steps:,}, is not in "
+            f"{run.paths.checkpoints}. Go on with the run, which makes it again."
+        )
+    return state.params

@@ -1,51 +1,27 @@
 """`--launcher submitit`: workers on one grid, as SLURM jobs or processes of this host."""
 
 import contextlib
-import dataclasses
-import importlib.util
 import os
-import pathlib
 import signal
 import time
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Any, NamedTuple
+
+from rich.console import Console
 
 from heavytail_optax.experiments.errors import JobError
 from heavytail_optax.experiments.runs.grid import Grid
-from heavytail_optax.experiments.runs.options import Machine, find_devices
+from heavytail_optax.experiments.runs.options import ClusterName, JobOptions, Machine
 from heavytail_optax.experiments.runs.result import read_result
-from heavytail_optax.experiments.setting_rules import at_least, check_fields
-from heavytail_optax.experiments.terminal.session import Session, open_session
+from heavytail_optax.experiments.runs.run import cached_loader, check_machine
+from heavytail_optax.experiments.runs.worker import work
+from heavytail_optax.experiments.terminal.progress import Progress
 
-ClusterName = Literal["slurm", "local"]
+try:
+    import submitit
+except ImportError:  # of an extra of its own
+    submitit = None
 
 _SECONDS_BETWEEN_LOOKS = 0.5
-
-
-@dataclasses.dataclass(frozen=True)
-class JobOptions:
-    """For --launcher submitit: jobs that share the runs, with their logs in DIRECTORY/submitit."""
-
-    cluster: ClusterName | None = None
-    """slurm, or local for processes of this host. By default slurm where it is found. The
-    grid's directory must be one that all hosts see."""
-    jobs_at_once: Annotated[int, at_least(1)] = 4
-    """Number of jobs; each takes run after run."""
-    job_minutes: Annotated[int, at_least(1)] = 240
-    """Time limit of a job. Ahead of it the job saves and goes back into the queue, three
-    times at most."""
-    partition: str | None = None
-    """Partition of SLURM."""
-    gpus_per_job: Annotated[int, at_least(0)] = 0
-    """Number of GPUs of a job. With 0 it uses the CPU."""
-    cpus_per_job: Annotated[int, at_least(1)] = 2
-    """Number of CPU cores of a job, on SLURM."""
-
-    def __post_init__(self) -> None:
-        check_fields(self, "option")
-
-
-DEFAULT_JOBS = JobOptions()
 
 
 class LauncherError(JobError):
@@ -54,13 +30,11 @@ class LauncherError(JobError):
 
 def find_cluster(asked: ClusterName | None) -> ClusterName:
     """The cluster that jobs go to."""
-    if importlib.util.find_spec("submitit") is None:
+    if submitit is None:
         raise LauncherError(
             "The `launcher` option needs submitit. Install with: "
             'pip install "heavytail-optax[cluster]"'
         )
-    import submitit
-
     has_slurm = submitit.SlurmExecutor.affinity() > 0
     if asked == "slurm" and not has_slurm:
         raise LauncherError(
@@ -71,8 +45,7 @@ def find_cluster(asked: ClusterName | None) -> ClusterName:
     return asked or ("slurm" if has_slurm else "local")
 
 
-@dataclasses.dataclass(frozen=True)
-class Worker:
+class Worker(NamedTuple):
     """Plain values, so that it can be pickled, and a call that does the work."""
 
     grid: Grid  # in an absolute directory
@@ -80,111 +53,86 @@ class Worker:
     cluster: ClusterName
 
     def __call__(self) -> dict[str, str]:
-        """Takes run after run; the label of each that failed, with the reason.
-
-        The signal that submitit sends ahead of a time limit or a preemption stops the run
-        after the steps in hand. When they are saved the signal comes again, to submitit,
-        which puts the job back into the queue.
-        """
-        from rich.console import Console
-        from submitit import JobEnvironment
-
-        from heavytail_optax.experiments.runs.carry_out import cached_loader
-        from heavytail_optax.experiments.runs.worker import work
-
-        ahead_of_the_limit = signal.Signals[f"SIG{JobEnvironment.USR_SIG}"]
+        """Takes run after run; the label of each that failed, with the reason."""
+        grid = self.grid
+        # submitit sends it ahead of a time limit or a preemption.
+        requeue = signal.Signals[f"SIG{submitit.JobEnvironment.USR_SIG}"]
         # On SLURM, SIGTERM also announces a preemption, and submitit ignores it.
         on_cancel = (signal.SIGTERM,) if self.cluster == "local" else ()
-        grid = self.grid
-        steps = max(each.training.steps for each in grid.variants.values())
-        signals = (*on_cancel, ahead_of_the_limit)
-        with open_session(Console(), steps, signals=signals) as session:
+        with Progress(Console(), signals=(*on_cancel, requeue)) as progress:
+            check_machine(grid.machine)
             load = cached_loader(grid.machine.data_dir)
-            done = work(grid, self.command, session, load, find_devices(grid.machine))
-        if session.stop.signal == ahead_of_the_limit and not done.is_done:
-            signal.raise_signal(ahead_of_the_limit)
+            done = work(grid, self.command, progress, load)
+        if progress.stop.signal == requeue and not done.is_done:
+            # All is saved: now submitit may put the job back into the queue.
+            signal.raise_signal(requeue)
         return {run.label: problem for run, problem in done.failed.items()}
 
     def checkpoint(self) -> Any:
-        """What submitit puts back in the queue: the same, as all else is on the disk."""
-        from submitit.helpers import DelayedSubmission
-
-        return DelayedSubmission(self)
+        """What submitit puts back into the queue: the same, as all is on the disk."""
+        return submitit.helpers.DelayedSubmission(self)
 
 
 def launch(
     grid: Grid,
     command: str,
-    session: Session,
+    progress: Progress,
     options: JobOptions,
     cluster: ClusterName,
 ) -> dict[str, str]:
-    """Submits workers and waits for them, or for a wish to stop; what failed, and why."""
-    runs = grid.runs()
-    left = sum(not read_result(run).is_done for run in runs)
-    number = min(options.jobs_at_once, left)
-    grid = grid._replace(
-        directory=grid.directory.absolute(),
-        machine=Machine.from_record(grid.machine.record()),
-    )
-    folder = grid.directory / "submitit"
-    worker = Worker(grid, command, cluster)
+    """Submits workers and waits for them, or for a signal; what failed, and why."""
+    results = {run.label: read_result(run).is_done for run in grid.runs()}
+    number = min(options.jobs_at_once, list(results.values()).count(False))
+    machine = Machine.from_record(grid.machine.record())
+    grid = grid._replace(directory=grid.directory.absolute(), machine=machine)
     try:
-        jobs = _submit(worker, number, folder, options, cluster)
+        jobs = _submit(Worker(grid, command, cluster), number, options)
     except RuntimeError as error:  # of submitit, with what sbatch said
         raise LauncherError(f"SLURM does not take the jobs: {error}") from error
-    session.progress.note(f"{number} jobs by submitit ({cluster}). Logs: {folder}")
-    while not all(job.done() for job in jobs) and not session.stop.is_set():
-        done = sum(read_result(run).is_done for run in runs)
-        session.progress.overall(done, len(runs), "")
+    progress.note(
+        f"{number} jobs by submitit ({cluster}). Logs: {grid.directory / 'submitit'}"
+    )
+    progress.plan(dict.fromkeys(results, 1.0), [k for k, v in results.items() if v])
+    while not all(job.done() for job in jobs) and not progress.stop.is_set():
+        progress.done(*(r.label for r in grid.runs() if read_result(r).is_done))
         time.sleep(_SECONDS_BETWEEN_LOOKS)
     if not all(job.done() for job in jobs):
-        session.progress.note(_leave(jobs, cluster))
+        progress.note(_leave(jobs, cluster))
     problems: dict[str, str] = {}
     for job in jobs:
-        if job.done():
-            problems |= _problems_of(job)
+        problems |= _problems_of(job) if job.done() else {}
     for label, problem in problems.items():
-        session.progress.note(f"{label}: {problem}")
+        progress.note(f"{label}: {problem}")
     return problems
 
 
-def _submit(
-    worker: Worker,
-    number: int,
-    folder: pathlib.Path,
-    options: JobOptions,
-    cluster: ClusterName,
-) -> list[Any]:
-    """The jobs of submitit, so many that do the same."""
-    import submitit
-
-    minutes, gpus = options.job_minutes, options.gpus_per_job
+def _submit(worker: Worker, number: int, options: JobOptions) -> list[Any]:
+    folder, gpus = worker.grid.directory / "submitit", options.gpus_per_job
+    if worker.cluster == "slurm":
+        executor = submitit.SlurmExecutor(folder)
+        asked = {"partition": options.partition, "gpus_per_node": gpus or None}
+        executor.update_parameters(
+            job_name="heavytail",
+            time=options.job_minutes,
+            nodes=1,
+            ntasks_per_node=1,
+            cpus_per_task=options.cpus_per_job,
+            **{name: value for name, value in asked.items() if value is not None},
+        )
+        with executor.batch():  # one array
+            return [executor.submit(worker) for _ in range(number)]
+    executor = submitit.LocalExecutor(folder)
+    executor.update_parameters(timeout_min=options.job_minutes, gpus_per_node=gpus)
     jobs = []
-    if cluster == "local":
-        executor = submitit.LocalExecutor(folder)
-        executor.update_parameters(timeout_min=minutes, gpus_per_node=gpus)
-        with _interrupts_held():
-            for slot in range(number):
-                own = tuple(range(slot * gpus, (slot + 1) * gpus))
-                executor.update_parameters(visible_gpus=own)
-                jobs.append(executor.submit(worker))
-        return jobs
-    executor = submitit.SlurmExecutor(folder)
-    asked = {
-        "job_name": "heavytail",
-        "time": minutes,
-        "nodes": 1,
-        "ntasks_per_node": 1,
-        "cpus_per_task": options.cpus_per_job,
-        "partition": options.partition,
-        "gpus_per_node": gpus or None,
-    }
-    executor.update_parameters(
-        **{name: value for name, value in asked.items() if value is not None}
-    )
-    with executor.batch():  # one array
-        jobs = [executor.submit(worker) for _ in range(number)]
+    # Ctrl-C in the terminal reaches this process alone, not those it starts here.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+    try:
+        for slot in range(number):
+            own = tuple(range(slot * gpus, (slot + 1) * gpus))
+            executor.update_parameters(visible_gpus=own)
+            jobs.append(executor.submit(worker))
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
     return jobs
 
 
@@ -215,13 +163,3 @@ def _problems_of(job: Any) -> dict[str, str]:
         f"job {job.job_id}": "It was killed, or could not start. Log: "
         f"{job.paths.stderr}"
     }
-
-
-@contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Ctrl-C in the terminal reaches this process alone, not those it starts here."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))

@@ -4,28 +4,26 @@ The lock of a run is the queue. A command started several times, on one host or 
 is several workers on one grid.
 """
 
+import sys
 import traceback
 from typing import NamedTuple
 
 import jax
 
 from heavytail_optax.experiments.devices.processes import (
-    in_any_process,
-    of_first_process,
+    any_process,
+    from_first_process,
 )
 from heavytail_optax.experiments.errors import JobError
-from heavytail_optax.experiments.runs.carry_out import Load, carry_out
-from heavytail_optax.experiments.runs.grid import Grid
-from heavytail_optax.experiments.runs.grid_progress import GridProgress
-from heavytail_optax.experiments.runs.options import RunOptions
+from heavytail_optax.experiments.runs.grid import Grid, Run
 from heavytail_optax.experiments.runs.result import RunResult, read_result
-from heavytail_optax.experiments.runs.run import Run
+from heavytail_optax.experiments.runs.run import Load, carry_out
 from heavytail_optax.experiments.storage.durable_files import (
     make_directory,
     replace_file,
 )
 from heavytail_optax.experiments.storage.run_lock import RunBusyError
-from heavytail_optax.experiments.terminal.session import Session
+from heavytail_optax.experiments.terminal.progress import Progress
 
 
 class Work(NamedTuple):
@@ -51,30 +49,30 @@ class Work(NamedTuple):
         ]
 
 
-def work(
-    grid: Grid, command: str, session: Session, load: Load, options: RunOptions
-) -> Work:
+def work(grid: Grid, command: str, progress: Progress, load: Load) -> Work:
     """Takes run after run to its end; one that fails does not hold up the others."""
-    results = {run: read_result(run) for run in grid.runs()}
-    found = Work(results, {}, [])
-    progress = GridProgress(session.progress, results)
-    stop = session.stop.is_set
+    found = Work({run: read_result(run) for run in grid.runs()}, {}, [])
+    results, failed, busy = found
+    images = {
+        run.label: result.steps * (result.examples_per_step or 1.0)
+        for run, result in results.items()
+    }
+    progress.plan(images, _labels_done(results))
     while True:
-        found.busy.clear()
+        busy.clear()
         taken = 0
-        for run in grid.runs():
-            if in_any_process(stop()):
+        for run in results:
+            if any_process(progress.stop.is_set()):
                 return found
             if not results[run].is_done:
                 results[run] = read_result(run)  # another process may have done it
             # One decision for all processes: they see a shared disk at other times.
-            if of_first_process(results[run].is_done) or run in found.failed:
+            if from_first_process(results[run].is_done) or run in failed:
                 continue
-            progress.begin(run)
             problem: Exception | None = None
             try:
                 results[run] = carry_out(
-                    run, grid.preset, command, progress, load, stop, options
+                    run, grid.preset, command, progress, load, grid.machine
                 )
                 taken += 1
             # Too little memory for one method, say, must not cost the others their night.
@@ -85,19 +83,36 @@ def work(
                 problem = error
                 results[run] = read_result(run)
             # Only the process that writes has the lock.
-            if in_any_process(isinstance(problem, RunBusyError)):
-                found.busy.append(run)
+            if any_process(isinstance(problem, RunBusyError)):
+                busy.append(run)
             elif problem is not None:
-                found.failed[run] = _in_words(run, problem)
-                progress.note(f"{run.label} failed: {found.failed[run]}")
-            progress.end()
+                failed[run] = _in_words(run, problem)
+                progress.note(f"{run.label} failed: {failed[run]}")
+            progress.done(*_labels_done(results))
         # A run that was in other hands may have been left in the meantime.
-        if not (found.busy and taken):
+        if not (busy and taken):
             return found
 
 
+def report_problems(done: Work, go_on: str, progress: Progress) -> int:
+    """Says what failed, what others hold and how to go on; the exit status."""
+    for run, problem in done.failed.items():
+        print(f"{run.label}: {problem}", file=sys.stderr)
+    if done.busy:
+        names = ", ".join(run.label for run in done.busy)
+        progress.note(f"Other processes work on: {names}.")
+    if not (done.left or done.failed):
+        return 0
+    progress.note(f"To go on: {go_on}")
+    return progress.stop.exit_status or 1
+
+
+def _labels_done(results: dict[Run, RunResult]) -> list[str]:
+    return [run.label for run, result in results.items() if result.is_done]
+
+
 def _in_words(run: Run, error: Exception) -> str:
-    """What went wrong; all of an error that nobody expected is in the run's directory."""
+    """What went wrong; the traceback of an unexpected error is in the run's directory."""
     if isinstance(error, JobError):
         return str(error)
     first = f"{type(error).__name__}: {error}".splitlines()[0]

@@ -16,8 +16,8 @@ import jax
 import numpy as np
 
 from heavytail_optax.experiments.devices.processes import (
-    in_all_or_none,
-    of_first_process,
+    fail_together,
+    from_first_process,
 )
 from heavytail_optax.experiments.storage.durable_files import make_directory, replacing
 from heavytail_optax.experiments.storage.run_directory import RunDirectoryError
@@ -36,7 +36,7 @@ def checkpoint_path(directory: pathlib.Path, step: int) -> pathlib.Path:
 
 def save_checkpoint(directory: pathlib.Path, step: int, state: Any) -> None:
     """Saves a pytree of arrays, the same on all devices, and keeps the one before."""
-    with in_all_or_none():
+    with fail_together():
         if jax.process_index() != 0:
             return
         arrays = {
@@ -63,14 +63,14 @@ def restore_latest(
 ) -> State | None:
     """The newest state that is whole, None if there is none; damaged files are renamed."""
     step, content = -1, None
-    with in_all_or_none():
+    with fail_together():
         if jax.process_index() == 0:
             step, content = _newest_whole(directory, note)
-    step = of_first_process(step)
+    step = from_first_process(step)
     if step < 0:
         return None
     path = checkpoint_path(directory, step)
-    with in_all_or_none():
+    with fail_together():
         with np.load(io.BytesIO(content or _read(path))) as file:
             arrays = dict(file)
         wanted = _by_spec(like)

@@ -1,11 +1,14 @@
 """The metrics of a run as JSON lines: `pandas.read_json(path, lines=True)`."""
 
+import itertools
 import json
 import math
 import pathlib
+import shutil
 from collections.abc import Callable
 
 from heavytail_optax.experiments.storage.durable_files import append_line, replace_file
+from heavytail_optax.experiments.storage.run_directory import RunPaths
 from heavytail_optax.experiments.training.trainer import Metrics
 
 
@@ -19,26 +22,65 @@ def read_metrics(path: pathlib.Path) -> list[Metrics]:
     return _read(path)[0]
 
 
+def metrics_up_to(path: pathlib.Path, step: int) -> list[Metrics]:
+    """Those that a run has which goes on from a step."""
+    return [row for row in read_metrics(path) if row.step <= step]
+
+
 def drop_metrics_after(
-    path: pathlib.Path, step: int, note: Callable[[str], None] | None = None
+    path: pathlib.Path, step: int, note: Callable[[str], None]
 ) -> list[Metrics]:
     """Removes damaged lines and those after a step, and returns what is left."""
-    metrics, damaged = _read(path)
-    kept = _up_to(step, metrics)
+    kept = metrics_up_to(path, step)
+    damaged = _read(path)[1]
     if path.exists():
         replace_file(path, "".join(_line(row) + "\n" for row in kept))
-    if damaged and note is not None:
+    if damaged:
         note(f"{damaged} damaged lines of {path} are left out.")
     return kept
 
 
-def metrics_up_to(path: pathlib.Path, step: int) -> list[Metrics]:
-    """The same metrics, for a process that does not write."""
-    return _up_to(step, read_metrics(path))
+def set_aside_lost(
+    paths: RunPaths, label: str, step: int, steps: int, note: Callable[[str], None]
+) -> None:
+    """Keeps what a run has of steps after its last checkpoint, which it takes again."""
+    if step == steps:
+        return
+    lost = [row for row in read_metrics(paths.metrics) if row.step > step]
+    measures = [
+        path for path in (paths.measurements, paths.gradient_noise) if path.exists()
+    ]
+    last = max([step, *(row.step for row in lost)])
+    found = f"only the checkpoint of step {step:,}" if step else "no checkpoint"
+    again = (
+        f"{label}: there is {found} in {paths.checkpoints}, so it starts again at step "
+        f"{step:,}."
+    )
+    # A kill leaves one evaluation without its checkpoint, and so does divergence.
+    if len(lost) <= 1 and (step or not lost or not _is_finite(lost[0])):
+        if lost and _is_finite(lost[0]):
+            note(f"{again} The evaluation of step {last:,} is made again.")
+        if not measures:
+            return
+    folders = (paths.metrics.with_name(f"earlier-{n}") for n in itertools.count(1))
+    folder = next(folder for folder in folders if not folder.exists())
+    folder.mkdir()
+    kept = [*measures]
+    # Copied, as the run goes on with the part of them that has its checkpoint.
+    if lost:
+        shutil.copy2(paths.metrics, folder)
+        kept.append(paths.metrics)
+        if paths.tensorboard.is_dir():
+            shutil.copytree(paths.tensorboard, folder / paths.tensorboard.name)
+            kept.append(paths.tensorboard)
+    for path in measures:
+        path.rename(folder / path.name)
+    names = ", ".join(path.name for path in kept)
+    note(f"{again} What was there up to step {last:,} is kept in {folder}: {names}.")
 
 
-def _up_to(step: int, metrics: list[Metrics]) -> list[Metrics]:
-    return [row for row in metrics if row.step <= step]
+def _is_finite(metrics: Metrics) -> bool:
+    return math.isfinite(metrics.batch_loss) and math.isfinite(metrics.train_loss)
 
 
 def _read(path: pathlib.Path) -> tuple[list[Metrics], int]:

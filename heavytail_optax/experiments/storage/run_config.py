@@ -5,7 +5,6 @@ import importlib.metadata
 import json
 import pathlib
 import platform
-from collections.abc import Mapping
 from typing import Any
 
 from heavytail_optax.experiments.settings import Settings, from_dict
@@ -33,25 +32,12 @@ _ENTRIES = {
 }
 
 
-def write_config(
-    path: pathlib.Path,
-    *,
-    preset: str,
-    settings: Settings,
-    sources: Mapping[str, str],
-    data: Mapping[str, int | str],
-    command: str,
-    device: str,
-) -> None:
-    """Writes the file, all at once or not at all; it is on the disk when this returns."""
+def write_config(path: pathlib.Path, settings: Settings, **others: Any) -> None:
+    """Writes the entries above; the file is on the disk when this returns."""
     config = {
         "format": _FORMAT,
-        "preset": preset,
         "settings": dataclasses.asdict(settings),
-        "sources": sources,
-        "data": data,
-        "command": command,
-        "device": device,
+        **others,
         "versions": versions(),
     }
     replace_file(path, json.dumps(config, indent=2) + "\n")
@@ -60,10 +46,8 @@ def write_config(
 def read_config(path: pathlib.Path) -> dict[str, Any]:
     """What `write_config` wrote; `settings` is a `Settings`, checked."""
     config = read_json(path)
-    problem = _problem_of(config)
-    if problem is not None:
-        raise RunDirectoryError(f"{path} is not understood: {problem}")
     try:
+        _check(config)
         return {**config, "settings": from_dict(config["settings"])}
     except (ValueError, TypeError) as error:
         raise RunDirectoryError(f"{path} is not understood: {error}") from error
@@ -91,19 +75,18 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **found}
 
 
-def _problem_of(config: Any) -> str | None:
-    """Why these cannot be the entries of config.json, in words; None if they can."""
+def _check(config: Any) -> None:
+    """Raises if these cannot be the entries of config.json."""
     if not isinstance(config, dict):
-        return "it holds no JSON object."
+        raise TypeError("it holds no JSON object.")
     number = config.get("format", 1)
     if number != _FORMAT:
         recorded = config.get("versions")
         by = recorded.get("heavytail-optax") if isinstance(recorded, dict) else None
-        return (
+        raise ValueError(
             f"its format is {number!r}, and this version reads {_FORMAT}. Go on with "
             f"the version that wrote it: heavytail-optax {by or 'unknown'}."
         )
     for name, kind in _ENTRIES.items():
         if not isinstance(config.get(name), kind):
-            return f"its entry `{name}` is missing or of the wrong type."
-    return None
+            raise TypeError(f"its entry `{name}` is missing or of the wrong type.")

@@ -1,24 +1,89 @@
-"""The directory of a run or a grid: a new one is claimed, or refused with what to do."""
+"""The directory of a run or a grid: where everything is in it, and who may have it."""
 
+import contextlib
+import errno
 import itertools
 import os
 import pathlib
 import shlex
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from heavytail_optax.experiments.errors import JobError
 from heavytail_optax.experiments.storage.durable_files import (
     make_directory,
     partial_path,
 )
-from heavytail_optax.experiments.storage.run_paths import (
-    grid_path,
-    holder_path,
-    lock_path,
-)
+
+_DISK_ERRORS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission is denied",
+    errno.EPERM: "permission is denied",
+    errno.EFBIG: "the file is larger than the limit of this process or file system",
+    errno.EIO: "the disk reports an error",
+    errno.ESTALE: "the file server no longer knows the file",
+}
 
 
 class RunDirectoryError(JobError):
     """The directory cannot be used as asked; the message says what to do."""
+
+
+class RunPaths(NamedTuple):
+    """The files of one run: one method, one seed."""
+
+    config: pathlib.Path  # settings with their sources, versions, data, command
+    metrics: pathlib.Path  # a line an evaluation
+    checkpoints: pathlib.Path  # the newest two states
+    measurements: pathlib.Path  # all measures of the result
+    gradient_noise: pathlib.Path  # a file for each number and size of batches
+    tensorboard: pathlib.Path  # the metrics again
+    failure: pathlib.Path  # the traceback of an error that nobody expected
+
+    @classmethod
+    def of(cls, directory: pathlib.Path) -> "RunPaths":
+        """Those of the run in a directory."""
+        names = ("config.json", "metrics.jsonl", "checkpoints", "measurements.json")
+        others = ("gradient_noise", "tensorboard", "failure.txt")
+        return cls(*(directory / name for name in (*names, *others)))
+
+    def noise_of(self, draws: int, batch_size: int) -> pathlib.Path:
+        """The sizes of the noise of so many batches."""
+        return self.gradient_noise / f"{draws}-batches-of-{batch_size}.npz"
+
+
+def grid_path(directory: pathlib.Path) -> pathlib.Path:
+    """The file that says what a grid is."""
+    return directory / "grid.json"
+
+
+def lock_path(directory: pathlib.Path) -> pathlib.Path:
+    """The file that the process which works in a directory has locked."""
+    return directory / "run.lock"
+
+
+def holder_path(directory: pathlib.Path) -> pathlib.Path:
+    """What that process says about itself."""
+    return directory / "run.holder"
+
+
+@contextlib.contextmanager
+def disk_errors(directory: pathlib.Path) -> Iterator[None]:
+    """Turns an error of the disk in a run directory into a `RunDirectoryError`."""
+    try:
+        yield
+    except OSError as error:
+        # An error at an open file has no name.
+        place = pathlib.Path(error.filename or directory).absolute()
+        is_here = place.is_relative_to(directory.absolute())
+        if error.errno not in _DISK_ERRORS or not is_here:
+            raise
+        raise RunDirectoryError(
+            f"The run in {directory} stopped because it could not be written: "
+            f"{_DISK_ERRORS[error.errno]}. All up to the last checkpoint is kept."
+        ) from error
 
 
 def make_run_directory(directory: pathlib.Path) -> None:
@@ -32,7 +97,7 @@ def make_run_directory(directory: pathlib.Path) -> None:
 
 
 def is_free(directory: pathlib.Path) -> bool:
-    """Whether nothing is there but what a process leaves that was killed at its start."""
+    """Whether it holds at most what a process leaves that was killed at its start."""
     leftovers = {
         lock_path(directory),
         holder_path(directory),
@@ -58,15 +123,9 @@ def claim(directory: pathlib.Path) -> None:
 def claim_next(parent: pathlib.Path, name: str) -> pathlib.Path:
     """Makes the first of name-001, name-002, ... that is not there."""
     make_run_directory(parent)
-    try:
-        for number in itertools.count(1):
-            directory = parent / f"{name}-{number:03d}"
-            try:
-                directory.mkdir()
-            except FileExistsError:
-                continue
+    for number in itertools.count(1):
+        directory = parent / f"{name}-{number:03d}"
+        with contextlib.suppress(FileExistsError), disk_errors(parent):
+            directory.mkdir()
             return directory
-    except OSError as error:
-        problem = f"No run directory can be made in {parent}: {error.strerror}."
-        raise RunDirectoryError(problem) from error
     raise AssertionError("unreachable")

@@ -12,16 +12,19 @@ from typing import Self
 import filelock
 
 from heavytail_optax.experiments.storage.durable_files import replace_file
-from heavytail_optax.experiments.storage.run_directory import RunDirectoryError
-from heavytail_optax.experiments.storage.run_paths import holder_path, lock_path
+from heavytail_optax.experiments.storage.run_directory import (
+    RunDirectoryError,
+    holder_path,
+    lock_path,
+)
 
 
 class RunBusyError(RunDirectoryError):
-    """Another process is at work in the directory."""
+    """Another process works in the directory."""
 
 
 class RunLock:
-    """Holds a run directory for this process; the system releases it if that is killed."""
+    """Holds a run directory for this process; the system releases it after a kill."""
 
     def __init__(self, directory: pathlib.Path, wait_seconds: float = 0.0) -> None:
         self._directory = directory
@@ -36,22 +39,18 @@ class RunLock:
             raise RunDirectoryError(f"There is no run directory {self._directory}.")
         try:
             self._lock.acquire(timeout=self._wait_seconds)
+            if isinstance(self._lock, filelock.SoftFileLock):
+                raise NotImplementedError
+            replace_file(holder_path(self._directory), json.dumps(_this_process()))
         except filelock.Timeout as error:
             raise RunBusyError(self._refusal()) from error
         except (OSError, NotImplementedError) as error:
-            raise RunDirectoryError(self._problem(error)) from error
-        if isinstance(self._lock, filelock.SoftFileLock):
-            self._lock.release()
-            raise RunDirectoryError(self._problem(NotImplementedError()))
-        try:
-            replace_file(holder_path(self._directory), json.dumps(_this_process()))
-        except OSError as error:
             self._lock.release()
             raise RunDirectoryError(self._problem(error)) from error
         return self
 
     def __exit__(self, *exception: object) -> None:
-        # A full disk lets files be removed; whatever else is wrong is told elsewhere.
+        # Files can be removed from a full disk; other errors are reported elsewhere.
         with contextlib.suppress(OSError):
             holder_path(self._directory).unlink(missing_ok=True)
         self._lock.release()
@@ -70,7 +69,7 @@ class RunLock:
 
     def _problem(self, error: Exception) -> str:
         code = getattr(error, "errno", errno.ENOSYS)
-        if code in _NO_LOCKS:
+        if code in (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK):
             return (
                 f"The file system of {self._directory} has no file locks, which keep a "
                 "second process from the same run. Choose a directory on another one."
@@ -79,13 +78,6 @@ class RunLock:
         return f"The run directory {self._directory} cannot be locked: {reason}."
 
 
-_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
-
-
 def _this_process() -> dict[str, int | str]:
-    now = datetime.datetime.now().astimezone()
-    return {
-        "pid": os.getpid(),
-        "host": socket.gethostname(),
-        "since": now.isoformat(" ", "seconds"),
-    }
+    since = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
+    return {"pid": os.getpid(), "host": socket.gethostname(), "since": since}

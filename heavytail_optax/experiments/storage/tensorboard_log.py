@@ -5,7 +5,6 @@ import importlib.util
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 from heavytail_optax.experiments.errors import JobError
 from heavytail_optax.experiments.training.trainer import Metrics
@@ -23,10 +22,6 @@ _TAGS = {
 }
 
 
-class TensorBoardMissingError(JobError):
-    """The library that writes event files is not installed."""
-
-
 @contextlib.contextmanager
 def tensorboard_log(
     directory: pathlib.Path, history: Sequence[Metrics] = ()
@@ -39,35 +34,36 @@ def tensorboard_log(
     from tensorboardX.proto.summary_pb2 import Summary
 
     directory.mkdir(parents=True, exist_ok=True)
+    now = time.time()
     path = directory / f"events.out.tfevents.{time.time_ns()}"
     with contextlib.closing(RecordWriter(str(path))) as writer:
 
-        def add(wall_time: float, **content: Any) -> None:
-            event = Event(wall_time=wall_time, **content)
+        def add(event: Event) -> None:
             writer.write(event.SerializeToString())
             writer.flush()
 
         def write(metrics: Metrics, wall_time: float | None = None) -> None:
-            values = [
+            points = [
                 Summary.Value(tag=tag, simple_value=getattr(metrics, name))
                 for name, tag in _TAGS.items()
             ]
-            summary = Summary(value=values)
-            add(wall_time or time.time(), step=metrics.step, summary=summary)
+            summary = Summary(value=points)
+            at = wall_time or time.time()
+            add(Event(wall_time=at, step=metrics.step, summary=summary))
 
-        now = time.time()
-        add(now, file_version="brain.Event:2")
+        add(Event(wall_time=now, file_version="brain.Event:2"))
         # TensorBoard then drops all points of earlier files: the history has them.
-        add(now, session_log=SessionLog(status=SessionLog.START))
+        start = SessionLog(status=SessionLog.START)
+        add(Event(wall_time=now, session_log=start))
         for metrics in history:
             write(metrics, now - (history[-1].seconds - metrics.seconds))
         yield write
 
 
 def check_tensorboard() -> None:
-    """Refuses before a run starts if event files cannot be written."""
+    """Refuses if event files cannot be written."""
     if importlib.util.find_spec("tensorboardX") is None:
-        raise TensorBoardMissingError(
+        raise JobError(
             "Event files for TensorBoard need tensorboardX. Install with: "
             'pip install "heavytail-optax[tensorboard]"'
         )

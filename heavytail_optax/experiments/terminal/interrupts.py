@@ -8,15 +8,7 @@ from typing import Any, Self
 
 
 class StopRequest:
-    """Notes the first signal; a second one ends the process at once.
-
-    Use as a context manager, in the main thread. Afterwards signals do what they did
-    before.
-
-    Args:
-      notify: called at the first signal.
-      signals: numbers of those to note.
-    """
+    """Notes the first signal, in the main thread; a second one ends the process."""
 
     def __init__(
         self,

@@ -1,197 +1,181 @@
-"""What is seen while a job runs: a live bar in a terminal, plain lines elsewhere."""
+"""What the user sees while a command works: bars in a terminal, lines elsewhere."""
 
+import contextlib
+import math
+import signal
 import time
+from collections.abc import Collection, Mapping, Sequence
 from typing import Self
 
+from rich import progress as rich_progress
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn
 
+from heavytail_optax.experiments.terminal.interrupts import StopRequest
 from heavytail_optax.experiments.training.trainer import Chunk, Metrics
 
 _LINES = 10
 _WIDTH_OF_ONE_LINE = 116
 _SECONDS_BETWEEN_LINES = 15.0
+_CANCELLED = (signal.SIGINT, signal.SIGTERM)
 
 
-class LiveProgress:
-    """A bar for each run. Use as a context manager.
+class Progress:
+    """The progress of runs, and `stop`: whether Ctrl-C or SIGTERM has come."""
 
-    Args:
-      console: a terminal.
-      steps: of each run.
-      keep_bars: whether the bar of a run stays when it is done; otherwise one line about
-        it goes up and out of sight, as is best for many runs.
-    """
+    def __init__(
+        self,
+        console: Console,
+        on_stop: str = "Stopping after these steps.",
+        signals: Sequence[int] = _CANCELLED,
+    ) -> None:
+        def notify() -> None:
+            console.show_cursor()
+            console.print(f"{on_stop} Ctrl-C again quits at once.")
 
-    def __init__(self, console: Console, steps: int, keep_bars: bool = True) -> None:
-        self._steps = steps
-        self._keep_bars = keep_bars
+        self.console = console
+        self.stop = StopRequest(notify, signals)
+        self._bars = rich_progress.Progress(
+            *_columns(console.width), console=console, disable=not console.is_terminal
+        )
+        self._bar = self._bars.add_task("", visible=False, report="")
+        self._overall = self._bars.add_task("all runs", visible=False, report="")
+        self._opened = contextlib.ExitStack()
+        self._work: dict[str, float] = {}  # of each run, in a unit of its own
+        self._done: set[str] = set()
+        self._work_before = 0.0
+        self._shown_at = self._began_at = time.monotonic()
+        self._shown_step = self._steps = 0
         self._first: Metrics | None = None
-        self._progress = Progress(*_columns(console.width), console=console)
-        self._task: TaskID | None = None
-        self._overall: TaskID | None = None
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        self._opened.enter_context(self.stop)
+        self._opened.enter_context(self._bars)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._progress.stop()
-
-    def start(self, label: str, metrics: Metrics | None) -> None:
-        """Adds a bar, which pulses while the steps are compiled."""
-        self._first = metrics
-        done = metrics.step if metrics else 0
-        if done == self._steps:
-            self._add(label, "already done", done, done)
-        else:
-            self._add(label, "compiling", done, None)
-
-    def advance(self, label: str, chunk: Chunk, metrics: Metrics | None) -> None:
-        """Moves the bar to the step of the chunk."""
-        report = describe(chunk, metrics, self._first, self._steps)
-        if chunk.step == self._steps and not self._keep_bars:
-            self._remove()
-            self.note(f"{label}  {report}")
-            return
-        assert self._task is not None
-        self._progress.update(
-            self._task, total=self._steps, completed=chunk.step, report=report
-        )
-
-    def measuring(self, label: str, measure: str, done: int, total: int) -> None:
-        """Shows a bar for each measure, which pulses if it has no parts."""
-        if done == 0:
-            self._add(label, "", 0, None)
-        if done == total and not self._keep_bars:
-            self._remove()
-            return
-        assert self._task is not None
-        report = f"measuring {_parts(measure, done, total)}"
-        shown_total = None if (done, total) == (0, 1) else total
-        self._progress.update(
-            self._task, total=shown_total, completed=done, report=report
-        )
-
-    def overall(self, done: int, total: int, time_left: str) -> None:
-        """Shows a bar of all runs, the lowest."""
-        if self._overall is None:
-            self._overall = self._progress.add_task("all runs", total=total, report="")
-        report = ", ".join(filter(None, [f"{done} of {total} done", time_left]))
-        self._progress.update(self._overall, completed=done, report=report)
+        self._opened.close()
 
     def note(self, text: str) -> None:
-        """Shows a line above the bars."""
-        self._progress.console.print(text, highlight=False)
+        """Shows a line, above the bars."""
+        self.console.print(text, highlight=False, soft_wrap=True)
 
-    def _add(self, label: str, report: str, done: int, total: int | None) -> None:
-        if not self._keep_bars:
-            self._remove()
-        overall = None
-        if self._overall is not None:
-            overall = self._progress.tasks[-1]
-            self._progress.remove_task(self._overall)
-        self._task = self._progress.add_task(
-            label, total=total, completed=done, report=report
-        )
-        if overall is not None:
-            self._overall = self._progress.add_task(
-                overall.description,
-                total=overall.total,
-                completed=int(overall.completed),
-                **overall.fields,
-            )
+    def plan(self, work: Mapping[str, float], done: Collection[str]) -> None:
+        """All runs by their labels, each with how much work it is, and those done."""
+        self._work, self._done = dict(work), set(done)
+        self._work_before, self._began_at = self._work_done(), time.monotonic()
+        self._show_overall(is_due=True)
 
-    def _remove(self) -> None:
-        if self._task is not None:
-            self._progress.remove_task(self._task)
-            self._task = None
+    def done(self, *labels: str) -> None:
+        """Runs are done, by this process or by another one."""
+        is_new = not self._done.issuperset(labels)
+        self._done.update(labels)
+        self._show_overall(is_due=is_new)
 
-
-class PlainProgress:
-    """About ten lines a run, and one at least every quarter of a minute.
-
-    Args:
-      console: a file or a pipe.
-      steps: of each run.
-      keep_bars: for a terminal.
-    """
-
-    def __init__(self, console: Console, steps: int, keep_bars: bool = True) -> None:
-        del keep_bars
-        self._console = console
-        self._steps = steps
-        self._first: Metrics | None = None
-        self._shown_step = 0
-        self._shown_at = 0.0
-        self._runs_done: int | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        pass
-
-    def start(self, label: str, metrics: Metrics | None) -> None:
-        """Says that the steps are being compiled, or that there are none left."""
-        self._first = metrics
+    def start(self, label: str, steps: int, metrics: Metrics | None) -> None:
+        """A run starts, from the step of `metrics` where it goes on."""
+        self._first, self._steps = metrics, steps
         self._shown_step = metrics.step if metrics else 0
-        self._shown_at = time.monotonic()
-        finished = self._shown_step == self._steps
-        self.note(f"{label}: " + ("already done" if finished else "compiling"))
+        # What was done before says nothing about the speed.
+        self._work_before += self._work.get(label, 0.0) * self._shown_step / steps
+        is_done = self._shown_step == steps
+        total = steps if is_done else None
+        report = "already done" if is_done else "compiling"
+        self._show(label, report, self._shown_step, total, is_due=True)
 
     def advance(self, label: str, chunk: Chunk, metrics: Metrics | None) -> None:
-        """Writes a line if there is enough news."""
+        """Steps are done; `metrics` are the latest."""
+        report = describe(chunk, metrics, self._first, self._steps)
+        is_last = chunk.step == self._steps
         is_due = (
-            chunk.step == self._steps
+            is_last
             or chunk.step - self._shown_step >= self._steps / _LINES
-            or time.monotonic() - self._shown_at >= _SECONDS_BETWEEN_LINES
+            or self._is_late()
         )
+        self._show(label, report, chunk.step, self._steps, is_due)
         if is_due:
-            self._shown_step, self._shown_at = chunk.step, time.monotonic()
-            report = describe(chunk, metrics, self._first, self._steps)
-            self.note(f"{label}: {report}")
+            self._shown_step = chunk.step
+        if is_last and self.console.is_terminal:
+            self.note(f"{self._numbered(label)}  {report}")
+        part = self._work.get(label, 0.0) * chunk.step / self._steps
+        self._show_overall(part, is_due=False)
 
     def measuring(self, label: str, measure: str, done: int, total: int) -> None:
-        """Writes a line at first, and then now and again."""
-        now = time.monotonic()
-        if done == 0:
-            self.note(f"{label}: measuring {measure}")
-        elif done < total and now - self._shown_at >= _SECONDS_BETWEEN_LINES:
-            self.note(f"{label}: measuring {_parts(measure, done, total)}")
-        else:
-            return
-        self._shown_at = now
+        """So many parts of a measure are done, of how many."""
+        parts = measure if total == 1 else f"{measure}: {done} of {total}"
+        name = parts if done else measure
+        is_due = done == 0 or (done < total and self._is_late())
+        # A measure without parts pulses.
+        shown = None if (done, total) == (0, 1) else total
+        self._show(label, f"measuring {name}", done, shown, is_due)
 
-    def overall(self, done: int, total: int, time_left: str) -> None:
-        """Writes a line when a run is done."""
-        if done != self._runs_done:
-            self._runs_done = done
-            report = [f"{done} of {total} runs are done", time_left]
-            self.note(", ".join(filter(None, report)))
+    def _show(
+        self, label: str, report: str, done: int, total: int | None, is_due: bool
+    ) -> None:
+        name = self._numbered(label)
+        self._bars.update(self._bar, description=name, completed=done, report=report)
+        # An update takes None for no change.
+        self._bars.tasks[0].total = total
+        self._bars.update(self._bar, visible=done != total)
+        if is_due:
+            self._shown_at = time.monotonic()
+            self._bars.refresh()
+            if not self.console.is_terminal:
+                self.note(f"{name}: {report}")
 
-    def note(self, text: str) -> None:
-        """Writes a line."""
-        self._console.print(text, highlight=False, soft_wrap=True)
+    def _show_overall(self, part: float = 0.0, *, is_due: bool) -> None:
+        done, total = len(self._done), len(self._work)
+        left = self._time_left(part)
+        if is_due and not self.console.is_terminal:
+            self.note(f"{done} of {total} runs are done{left}")
+        report = f"{done} of {total} done{left}"
+        self._bars.update(
+            self._overall, completed=done, total=total, report=report, visible=True
+        )
+
+    def _time_left(self, part: float) -> str:
+        """At the speed since the start, compilation and measuring included."""
+        done = self._work_done() + part
+        left = sum(self._work.values()) - done
+        if done <= self._work_before or left <= 0.0:
+            return ""
+        elapsed = time.monotonic() - self._began_at
+        return f", {rough_duration(left * elapsed / (done - self._work_before))} left"
+
+    def _work_done(self) -> float:
+        return sum(work for label, work in self._work.items() if label in self._done)
+
+    def _numbered(self, label: str) -> str:
+        if label not in self._work:
+            return label
+        return f"run {[*self._work].index(label) + 1} of {len(self._work)}: {label}"
+
+    def _is_late(self) -> bool:
+        return time.monotonic() - self._shown_at >= _SECONDS_BETWEEN_LINES
 
 
-def _parts(measure: str, done: int, total: int) -> str:
-    return measure if total == 1 else f"{measure}: {done} of {total}"
-
-
-def _columns(width: int) -> tuple[ProgressColumn, ...]:
-    """One line a method where it fits, two elsewhere.
-
-    Never the whole width: the ^C that a terminal shows would wrap, and what is drawn
-    again would leave a line behind.
-    """
+def _columns(width: int) -> tuple[rich_progress.ProgressColumn, ...]:
+    """Never the whole width: a ^C at its end would wrap, and leave a line behind."""
+    name, report = "{task.description}", "{task.fields[report]}"
     if width < _WIDTH_OF_ONE_LINE:
-        return (TextColumn("{task.description}\n  {task.fields[report]}"),)
-    return (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=12),
-        TextColumn("{task.fields[report]}"),
-    )
+        return (rich_progress.TextColumn(f"{name}\n  {report}"),)
+    bar = rich_progress.BarColumn(bar_width=12)
+    return rich_progress.TextColumn(name), bar, rich_progress.TextColumn(report)
+
+
+def rough_duration(seconds: float) -> str:
+    """A rough time in words.
+
+    Example:
+      >>> [rough_duration(seconds) for seconds in (20, 100, 4000, 200_000)]
+      ['less than a minute', 'about 2 min', 'about 1 h 7 min', 'about 56 h']
+    """
+    minutes = math.ceil(seconds / 60)
+    if minutes <= 1:
+        return "less than a minute"
+    if minutes < 60:
+        return f"about {minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"about {hours} h {minutes} min" if hours < 10 else f"about {hours + 1} h"
 
 
 def describe(
@@ -199,8 +183,7 @@ def describe(
 ) -> str:
     """Step, speed, time left, loss, accuracy and share of truncated steps on one line."""
     done = chunk.step - (first.step if first else 0)
-    seconds = chunk.seconds - (first.seconds if first else 0.0)
-    speed = done / max(seconds, 1e-9)
+    speed = done / max(chunk.seconds - (first.seconds if first else 0.0), 1e-9)
     digits = 0 if speed >= 10 else 1
     left = round((steps - chunk.step) / speed)
     time_left = f"{left // 60}:{left % 60:02d} left" if left else "done"

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 import heavytail_optax as hto
 from heavytail_optax.experiments.data import Split
-from heavytail_optax.experiments.devices.parallel import spread
+from heavytail_optax.experiments.devices.parallel import shard_over_devices
 from heavytail_optax.experiments.models.networks import Predict
 from heavytail_optax.experiments.settings import (
     DataSettings,
@@ -41,7 +41,7 @@ def build_gradient(
     """The loss and the gradient of a step, on batches drawn for it."""
 
     # Each device fetches its images by itself: only their places are passed on.
-    @functools.partial(spread, mesh)
+    @functools.partial(shard_over_devices, mesh)
     def losses_of(params_and_train: tuple[Any, Split], batch: Batch) -> jax.Array:
         params, train = params_and_train
         return loss_per_example(predict, params, fetch(train, batch))

@@ -18,8 +18,8 @@ import optax
 from jax.sharding import Mesh
 
 from heavytail_optax.experiments.data import Dataset, Split
-from heavytail_optax.experiments.devices.parallel import spread
-from heavytail_optax.experiments.devices.processes import of_first_process
+from heavytail_optax.experiments.devices.parallel import shard_over_devices
+from heavytail_optax.experiments.devices.processes import from_first_process
 from heavytail_optax.experiments.models.networks import build_network
 from heavytail_optax.experiments.settings import (
     DataSettings,
@@ -154,7 +154,7 @@ def _build(
         return jax.lax.fori_loop(0, number, body, state)
 
     def evaluate_params(params: Any, split: Split) -> Scores:
-        return evaluate(spread(mesh, predict), params, split)
+        return evaluate(shard_over_devices(mesh, predict), params, split)
 
     return Trainer(jax.jit(init), take_steps, jax.jit(evaluate_params))
 
@@ -179,7 +179,7 @@ def train(
     while done < settings.steps:
         last = done - done % settings.eval_every
         end = min(last + settings.eval_every, settings.steps)
-        number = of_first_process(min(number, end - done))
+        number = from_first_process(min(number, end - done))
         started = time.perf_counter()
         state = trainer.take_steps(state, keys, dataset.train, np.int32(number))
         recent = _first(done + number - last, jax.device_get(state.recent))

@@ -1,0 +1,211 @@
+"""The frame of all commands: parsing, help, errors and exit status.
+
+`options` has what can be typed. The work of a command is `run` in the module of its name,
+which is loaded after parsing, so that `--help` loads neither Flax nor Matplotlib.
+"""
+
+import difflib
+import importlib
+import inspect
+import itertools
+import pathlib
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tyro
+
+from heavytail_optax.experiments.commands import options
+from heavytail_optax.experiments.errors import JobError
+from heavytail_optax.experiments.measure_names import MEASURE_NAMES, SUMMARIES
+from heavytail_optax.experiments.methods import METHODS
+from heavytail_optax.experiments.presets import PRESETS
+from heavytail_optax.experiments.runs.grid import read_grid
+from heavytail_optax.experiments.runs.options import THIS_MACHINE, Machine
+from heavytail_optax.experiments.settings import changed_settings
+from heavytail_optax.experiments.storage.run_directory import RunDirectoryError
+
+_OPTIONS = {
+    "train": options.TrainOptions,
+    "reproduce": options.ReproduceOptions,
+    "report": options.ReportOptions,
+    "flatness": options.FlatnessOptions,
+    "diagnose": options.DiagnoseOptions,
+}
+_DIVERGENCE = (
+    "A run whose loss is no longer finite has diverged: it is stopped, and the next one "
+    "starts. Without truncation a jump may also turn all ReLUs off: the loss stays "
+    "finite, the accuracy that of chance."
+)
+# What --help says at its end.
+_ENDINGS = {
+    "train": f"""{_DIVERGENCE}
+
+Exit status: 0 if every method came to its last step or is in the hands of another
+process, 1 if nothing could start or a method failed, 2 for bad options, 3 if one diverged,
+130 after Ctrl-C.""",
+    "reproduce": f"""{_DIVERGENCE}
+
+Exit status: 0 if every run is done (one that diverged is, and stands in the table) or is
+in the hands of another process, 1 if the grid could not start or a run failed, 2 for bad
+options, 130 after Ctrl-C.""",
+    "report": "",
+    "flatness": """Cost for the LeNet on 1,200 images, on one core: a minute and a half for
+all but escape, and as long again for escape. Its cost is in proportion to --paths times --jumps,
+and it takes 200 of the training images only. The cost of the others is in proportion to
+the training images; pac-bayes computes 13 times --samples losses.
+
+Exit status: 0 if all finished runs are measured, 1 if there is none or one could not be
+measured, 2 for bad options, 130 after Ctrl-C.""",
+    "diagnose": """Cost for the LeNet on two cores: about a minute for the first run, of
+which the --draws gradients take a third. The verdict may be heavy-tailed, not
+heavy-tailed, not a power law, or cannot tell.
+
+Exit status: 0 if all finished runs are diagnosed, whatever the verdicts, 1 if there is
+none or one could not be diagnosed, 2 for bad options, 130 after Ctrl-C.""",
+}
+
+
+def run(arguments: Sequence[str], program: str) -> int:
+    """Parses the arguments of a command and does its work; `program` is "heavytail train"."""
+    name = program.split()[-1]
+    try:
+        asked = _parse(name, arguments, program)
+        work = importlib.import_module(f"{__package__}.{name}").run
+        return work(asked, shlex.join([*program.split(), *arguments]))
+    except JobError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        place = error.filename or "A file"
+        print(
+            f"{place} cannot be read or written: {error.strerror or error}.",
+            file=sys.stderr,
+        )
+        return 1
+
+
+def _parse(name: str, arguments: Sequence[str], program: str) -> Any:
+    has_preset = name in ("train", "reproduce")
+    if has_preset and arguments and not arguments[0].startswith("-"):
+        arguments = ["--preset", *arguments]
+    default = _default(name, arguments) if has_preset else None
+    try:
+        asked = tyro.cli(
+            _OPTIONS[name],
+            prog=program,
+            args=arguments,
+            description=_description(name),
+            config=(tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone),
+            **({} if default is None else {"default": default}),
+        )
+    except SystemExit as stop:
+        if stop.code and (hints := suggestions(arguments)):
+            print(*hints, sep="\n", file=sys.stderr)
+        raise
+    if name == "train" and default.resume is not None:
+        _check_unchanged(default, asked)
+    return asked
+
+
+def _default(name: str, arguments: Sequence[str]) -> Any:
+    """What is not given: from the preset, and from the runs that are gone on with."""
+    kind: Any = _OPTIONS[name]
+    asked = _value_of("--preset", arguments)
+    # tyro refuses an unknown one.
+    preset = PRESETS[asked if asked in PRESETS else kind.preset]
+    default = kind(preset.settings, preset.methods, preset.name)
+    if name == "reproduce":
+        place = _value_of("--directory", arguments) or default.grid_directory
+        machine = _machine_at(pathlib.Path(place))
+        return kind(preset.settings, preset.methods, preset.name, machine=machine)
+    resume = _value_of("--resume", arguments)
+    if resume is None:
+        return default
+    grid = read_grid(pathlib.Path(resume))
+    runs = grid.runs()
+    return kind(
+        runs[0].settings,
+        tuple(dict.fromkeys(run.method for run in runs)),
+        grid.preset,
+        resume=pathlib.Path(resume),
+        machine=grid.machine,
+    )
+
+
+def _machine_at(directory: pathlib.Path) -> Machine:
+    try:
+        return read_grid(directory).machine
+    except JobError:  # said later, if it is needed
+        return THIS_MACHINE
+
+
+def _check_unchanged(
+    default: options.TrainOptions, asked: options.TrainOptions
+) -> None:
+    """A run can only go on as it was started."""
+    changed = changed_settings(default.settings, asked.settings)
+    for name in ("methods", "preset"):
+        then, now = getattr(default, name), getattr(asked, name)
+        if then != now:
+            changed.insert(0, f"`{name}` is {then!r} there and {now!r} here")
+    if asked.run_dir is not None:
+        changed.insert(0, "`run_dir` is given, which is for new runs")
+    if changed:
+        raise RunDirectoryError(
+            f"The run in {default.resume} can only go on with the settings it was "
+            f"started with, but {'; '.join(changed)}."
+        )
+
+
+def _value_of(option: str, arguments: Sequence[str]) -> str | None:
+    """The value of an option that decides on the defaults of the others."""
+    found = None
+    for word, after in itertools.pairwise([*arguments, "--"]):
+        if word == option and not after.startswith("--"):
+            found = after
+        elif word.startswith(f"{option}="):
+            found = word.partition("=")[2]
+    return found
+
+
+def suggestions(arguments: Sequence[str]) -> list[str]:
+    """One line for each misspelt preset, method or measure that is like one there is.
+
+    Example:
+      >>> suggestions(["--methods", "sgd", "balancd", "--seeds", "balancd"])
+      ["'balancd': did you mean 'balanced'?"]
+    """
+    known = {"--preset": PRESETS, "--methods": METHODS, "--measures": MEASURE_NAMES}
+    found, option = [], ""
+    for word in arguments:
+        if word.startswith("--"):
+            option, _, word = word.partition("=")
+        names = list(known.get(option, ()))
+        if word and names and word not in names:
+            close = difflib.get_close_matches(word, names, n=1)
+            found += [f"{word!r}: did you mean {name!r}?" for name in close]
+    return found
+
+
+def _description(name: str) -> str:
+    """The docstring of the options, the names that may be given, and the exit status."""
+    about = inspect.getdoc(_OPTIONS[name]) or ""
+    parts = [about.partition("Attributes:")[0].rstrip()]
+    if name in ("train", "reproduce"):
+        presets = {preset.name: preset.summary for preset in PRESETS.values()}
+        methods = {method.label: method.summary for method in METHODS.values()}
+        parts.append(_listed("Presets:", presets))
+        parts.append(
+            _listed("Methods, with their names in the paper's tables:", methods)
+        )
+    if name == "flatness":
+        parts.append(_listed("Measures:", SUMMARIES))
+    return "\n\n".join([*parts, _ENDINGS[name]]).rstrip()
+
+
+def _listed(heading: str, summaries: Mapping[str, str]) -> str:
+    width = max(map(len, summaries))
+    lines = [f"  {name:<{width}}  {text}" for name, text in summaries.items()]
+    return "\n".join([heading, *lines])
