@@ -1,10 +1,15 @@
 """A job of seconds, which every test of this folder may use."""
 
+import json
+import pathlib
+import shutil
+
 import jax
 import pytest
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 from small_data_sets import small_catalogue
 
+from heavytail_optax import cli
 from heavytail_optax.experiments.data import _loading as loading
 from heavytail_optax.experiments.data import load_dataset
 from heavytail_optax.experiments.presets import PRESETS
@@ -72,6 +77,25 @@ def tiny_options():
         for name in names
         for part in (f"--{name.replace('_', '-')}", str(values[name]))
     ]
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, tiny_options):
+    """A finished grid of `heavytail train`, with the preset's three methods."""
+    directory = tmp_path_factory.mktemp("trained") / "whole"
+    assert cli.main(["train", *tiny_options, "--run-dir", str(directory)]) == 0
+    return directory
+
+
+@pytest.fixture
+def two_methods(trained, tmp_path):
+    """A copy of it, to change, with two of the methods."""
+    directory = pathlib.Path(shutil.copytree(trained, tmp_path / "a run"))
+    shutil.rmtree(directory / "truncated-heavy-tailed-sgd")
+    grid = json.loads((directory / "grid.json").read_text("utf-8"))
+    del grid["variants"]["truncated-heavy-tailed-sgd"]
+    (directory / "grid.json").write_text(json.dumps(grid), "utf-8")
+    return directory
 
 
 @pytest.fixture

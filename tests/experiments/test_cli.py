@@ -44,52 +44,44 @@ def outputs(directory):
     }
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory, tiny_options):
-    """An uninterrupted run."""
-    directory = tmp_path_factory.mktemp("runs") / "whole"
-    assert cli.main(["train", *tiny_options, "--run-dir", str(directory)]) == 0
-    return directory
-
-
-def test_run_leaves_config_metrics_checkpoints_and_picture(finished, tiny):
-    path = run_of(finished, HEAVY) / "config.json"
+def test_run_leaves_config_metrics_checkpoints_and_picture(trained, tiny):
+    path = run_of(trained, HEAVY) / "config.json"
     config = json.loads(path.read_text("utf-8"))
     assert config["settings"]["training"]["batch_size"] == tiny.training.batch_size
     assert config["sources"]["batch_size"] == "user"
     assert config["sources"]["alpha"] == "theta"
     assert "--batch-size 10" in config["command"]
-    rows = outputs(finished)
+    rows = outputs(trained)
     for method in DEFAULT:
         assert [row.step for row in rows[method]] == [2, 4, 6]
-        assert (run_of(finished, method) / "checkpoints" / "6.npz").is_file()
-    assert (finished / "training.png").read_bytes()[:4] == b"\x89PNG"
+        assert (run_of(trained, method) / "checkpoints" / "6.npz").is_file()
+    assert (trained / "training.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_a_finished_run_has_nothing_left_to_do(finished, capsys):
-    before = outputs(finished)
-    assert cli.main(["train", "--resume", str(finished)]) == 0
+def test_a_finished_run_has_nothing_left_to_do(trained, capsys):
+    before = outputs(trained)
+    assert cli.main(["train", "--resume", str(trained)]) == 0
     output = capsys.readouterr().out
     assert "Images" in output and "compiling" not in output
-    assert outputs(finished) == before
+    assert outputs(trained) == before
 
 
-def test_a_run_directory_is_not_overwritten(finished, capsys):
-    assert cli.main(["train", "--run-dir", str(finished)]) == 1
-    assert f"is not empty. Go on with it by --resume {finished}" in (
+def test_a_run_directory_is_not_overwritten(trained, capsys):
+    assert cli.main(["train", "--run-dir", str(trained)]) == 1
+    assert f"is not empty. Go on with it by --resume {trained}" in (
         capsys.readouterr().err
     )
 
 
-def test_resuming_with_other_settings_is_refused(finished, capsys):
-    assert cli.main(["train", "--resume", str(finished), "--seed", "9"]) == 1
+def test_resuming_with_other_settings_is_refused(trained, capsys):
+    assert cli.main(["train", "--resume", str(trained), "--seed", "9"]) == 1
     assert "`seed` is 0 there and 9 here." in capsys.readouterr().err
     # The same value again is no change.
-    assert cli.main(["train", "--resume", str(finished), "--seed", "0"]) == 0
+    assert cli.main(["train", "--resume", str(trained), "--seed", "0"]) == 0
 
 
-def test_resuming_with_a_new_directory_is_refused(finished, capsys):
-    arguments = ["train", "--resume", str(finished), "--run-dir", "elsewhere"]
+def test_resuming_with_a_new_directory_is_refused(trained, capsys):
+    arguments = ["train", "--resume", str(trained), "--run-dir", "elsewhere"]
     assert cli.main(arguments) == 1
     assert "`run_dir` is given, which is for new runs" in capsys.readouterr().err
     assert not pathlib.Path("elsewhere").exists()
@@ -125,7 +117,7 @@ def interrupt(directory, options):
     return process.returncode, output
 
 
-def test_an_interrupted_run_goes_on_to_the_same_end(finished, tmp_path, tiny_options):
+def test_an_interrupted_run_goes_on_to_the_same_end(trained, tmp_path, tiny_options):
     directory = tmp_path / "cut"
     status, output = interrupt(directory, tiny_options)
     assert status == 130
@@ -135,10 +127,10 @@ def test_an_interrupted_run_goes_on_to_the_same_end(finished, tmp_path, tiny_opt
     assert len(outputs(directory)[HEAVY]) < 3
 
     assert cli.main(["train", "--resume", str(directory)]) == 0
-    assert outputs(directory) == {HEAVY: outputs(finished)[HEAVY]}
+    assert outputs(directory) == {HEAVY: outputs(trained)[HEAVY]}
 
 
-def test_a_killed_run_goes_on_to_the_same_end(finished, tmp_path, tiny_options):
+def test_a_killed_run_goes_on_to_the_same_end(trained, tmp_path, tiny_options):
     directory = tmp_path / "killed"
     # Dies between the metrics and the checkpoint of the second chunk.
     program = (
@@ -159,7 +151,7 @@ def test_a_killed_run_goes_on_to_the_same_end(finished, tmp_path, tiny_options):
     log = run_of(directory, HEAVY) / "metrics.jsonl"
     assert [row.step for row in read_metrics(log)] == [2, 4]
     assert cli.main(["train", "--resume", str(directory)]) == 0
-    assert outputs(directory) == {HEAVY: outputs(finished)[HEAVY]}
+    assert outputs(directory) == {HEAVY: outputs(trained)[HEAVY]}
 
 
 def test_a_loss_that_is_not_finite_is_told(tmp_path, tiny_options, capsys):
@@ -207,10 +199,10 @@ def test_bad_options_are_refused_before_any_work(options, message, tmp_path, cap
 
 
 def test_a_run_that_fails_does_not_cost_the_others(
-    finished, tmp_path, capsys, monkeypatch
+    trained, tmp_path, capsys, monkeypatch
 ):
     directory = tmp_path / "copied"
-    shutil.copytree(finished, directory)
+    shutil.copytree(trained, directory)
     first, second, _ = DEFAULT
     for method in (first, second):
         (run_of(directory, method) / "metrics.jsonl").unlink()
@@ -220,16 +212,16 @@ def test_a_run_that_fails_does_not_cost_the_others(
         assert cli.main(["train", "--resume", str(directory)]) == 1
     output, error = capsys.readouterr()
     assert METHODS[first].label in error and "config.json" in error
-    assert "Other processes are at work on" in output
-    assert METHODS[second].label in output.rpartition("at work on")[2]
+    assert "Other processes work on" in output
+    assert METHODS[second].label in output.rpartition("work on")[2]
     # What is in other hands is no failure.
     shutil.rmtree(run_of(directory, first))
-    shutil.copytree(run_of(finished, first), run_of(directory, first))
+    shutil.copytree(run_of(trained, first), run_of(directory, first))
     with RunLock(run_of(directory, second)):
         assert cli.main(["train", "--resume", str(directory)]) == 0
     # Its metrics are gone; the last ones are made again from its checkpoint.
     assert cli.main(["train", "--resume", str(directory)]) == 0
-    found, expected = outputs(directory), outputs(finished)
+    found, expected = outputs(directory), outputs(trained)
     assert found == {**expected, second: expected[second][-1:]}
 
 

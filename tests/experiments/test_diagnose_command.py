@@ -1,7 +1,6 @@
 """The command `heavytail diagnose`, its file, table and picture."""
 
 import csv
-import pathlib
 import shlex
 import shutil
 import signal
@@ -11,11 +10,12 @@ import numpy as np
 import pytest
 
 from heavytail_optax import cli
-from heavytail_optax.experiments.measures import gradient_noise, noise_tails
+from heavytail_optax.experiments.commands import diagnose as diagnose_command
+from heavytail_optax.experiments.measures import noise_tails
 from heavytail_optax.experiments.measures.gradient_noise import SIZES, NoiseDraws
 from heavytail_optax.experiments.measures.noise_record import read_noise
-from heavytail_optax.experiments.report import noise_figure
 from heavytail_optax.experiments.report.noise_figure import draw_noise
+from heavytail_optax.experiments.storage.metrics_log import read_metrics
 from heavytail_optax.experiments.storage.run_lock import RunLock
 from heavytail_optax.tail_index import (
     extended_pareto,
@@ -35,21 +35,6 @@ def _called_as_heavytail(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", ["heavytail"])
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory, tiny_options):
-    """A run of two methods."""
-    directory = tmp_path_factory.mktemp("runs") / "whole"
-    options = [*tiny_options, "--methods", *METHODS, "--run-dir", str(directory)]
-    assert cli.main(["train", *options]) == 0
-    return directory
-
-
-@pytest.fixture
-def copied(finished, tmp_path):
-    """A copy of it, to change."""
-    return pathlib.Path(shutil.copytree(finished, tmp_path / "a run"))
 
 
 @pytest.fixture
@@ -72,7 +57,7 @@ def drawn(monkeypatch):
         sizes = uniform if method == "balanced" else uniform ** (-1 / 1.5)
         return NoiseDraws(LAYERS, (9, 4), sizes.astype(np.float32), sizes[0, 0])
 
-    monkeypatch.setattr(gradient_noise, "measure_gradient_noise", measure)
+    monkeypatch.setattr(diagnose_command, "measure_gradient_noise", measure)
     return turns, actions
 
 
@@ -96,18 +81,18 @@ def words(text):
     return " ".join(text.split())
 
 
-def test_a_run_leaves_verdicts_table_and_picture(copied, drawn, capsys):
-    assert diagnose(copied, "--draws", DRAWS) == 0
+def test_a_run_leaves_verdicts_table_and_picture(two_methods, drawn, capsys):
+    assert diagnose(two_methods, "--draws", DRAWS) == 0
     output = words(capsys.readouterr().out)
     assert "sgd (SB), seed 0: measuring gradient noise" in output
     assert "Verdict for balanced, seed 0: not heavy-tailed." in output
     assert "Verdict for sgd (SB), seed 0: " in output
     assert "Proposed for tail inflation, from the noise at the end of" in output
-    assert f"Written: {copied / 'diagnose.png'}" in output
-    assert (copied / "diagnose.png").read_bytes()[:4] == b"\x89PNG"
-    rows = rows_of(copied)
+    assert f"Written: {two_methods / 'diagnose.png'}" in output
+    assert (two_methods / "diagnose.png").read_bytes()[:4] == b"\x89PNG"
+    rows = rows_of(two_methods)
     assert len(rows) == len(METHODS) * len(SIZES) * len(LAYERS)
-    kept, _ = read_noise(copied / "sgd/seed-0" / NOISE)
+    kept, _ = read_noise(two_methods / "sgd/seed-0" / NOISE)
     for row in rows[: len(SIZES) * len(LAYERS)]:
         assert row["method"] == "sgd" and row["draws"] == "200" and row["k"] == "40"
         draws = kept.of(row["noise"], row["layer"])
@@ -139,11 +124,15 @@ def test_a_run_leaves_verdicts_table_and_picture(copied, drawn, capsys):
 
 
 @pytest.mark.usefixtures("few_fits", "drawn")
-def test_the_picture_has_intervals_that_leave_the_estimate_out(copied, monkeypatch):
+def test_the_picture_has_intervals_that_leave_the_estimate_out(
+    two_methods, monkeypatch
+):
     """As they do where it is biased: that of a bounded law lies above it."""
     shown = []
-    monkeypatch.setattr(noise_figure, "plot_noise", lambda _, runs: shown.extend(runs))
-    assert diagnose(copied, "--draws", DRAWS) == 0
+    monkeypatch.setattr(
+        diagnose_command, "plot_noise", lambda _, runs: shown.extend(runs)
+    )
+    assert diagnose(two_methods, "--draws", DRAWS) == 0
     indices = [tail.assessment.index for run in shown for tail in run.tails]
     layers = draw_noise(shown).axes[3]
     ends = [
@@ -159,35 +148,35 @@ def test_the_picture_has_intervals_that_leave_the_estimate_out(copied, monkeypat
 
 
 @pytest.mark.usefixtures("few_fits")
-def test_what_is_measured_is_skipped_unless_asked_for_again(copied, drawn, capsys):
+def test_what_is_measured_is_skipped_unless_asked_for_again(two_methods, drawn, capsys):
     turns, _ = drawn
     options = ["--methods", "sgd", "--draws", DRAWS]
-    assert diagnose(copied, *options) == 0
-    table = (copied / "diagnose.csv").read_text("utf-8")
-    assert diagnose(copied, *options) == 0
+    assert diagnose(two_methods, *options) == 0
+    table = (two_methods / "diagnose.csv").read_text("utf-8")
+    assert diagnose(two_methods, *options) == 0
     assert turns == [("sgd", 200)]
     assert "sgd (SB), seed 0: already measured" in capsys.readouterr().out
-    assert (copied / "diagnose.csv").read_text("utf-8") == table
-    assert diagnose(copied, *options, "--again") == 0
+    assert (two_methods / "diagnose.csv").read_text("utf-8") == table
+    assert diagnose(two_methods, *options, "--again") == 0
     assert turns == [("sgd", 200)] * 2
-    table = (copied / "diagnose.csv").read_text("utf-8")
-    assert diagnose(copied, *options, "--batch-size", 5) == 0
+    table = (two_methods / "diagnose.csv").read_text("utf-8")
+    assert diagnose(two_methods, *options, "--batch-size", 5) == 0
     assert len(turns) == 3
-    assert rows_of(copied)[0]["batch_size"] == "5"
+    assert rows_of(two_methods)[0]["batch_size"] == "5"
     # What was measured of other batches is kept.
-    assert diagnose(copied, *options) == 0
+    assert diagnose(two_methods, *options) == 0
     assert len(turns) == 3
-    assert (copied / "diagnose.csv").read_text("utf-8") == table
+    assert (two_methods / "diagnose.csv").read_text("utf-8") == table
 
 
 @pytest.mark.usefixtures("few_fits")
-def test_measuring_again_goes_on_where_it_was_stopped(copied, drawn, capsys):
+def test_measuring_again_goes_on_where_it_was_stopped(two_methods, drawn, capsys):
     turns, actions = drawn
     options = ["--draws", DRAWS]
-    assert diagnose(copied, *options) == 0
+    assert diagnose(two_methods, *options) == 0
     del turns[:]
     actions["balanced"] = lambda: signal.raise_signal(signal.SIGINT)
-    assert diagnose(copied, *options, "--again") == 128 + signal.SIGINT
+    assert diagnose(two_methods, *options, "--again") == 128 + signal.SIGINT
     output = capsys.readouterr().out
     (line,) = [x for x in output.splitlines() if x.startswith("To go on: ")]
     _, *typed = shlex.split(line.removeprefix("To go on: "))
@@ -200,79 +189,80 @@ def test_measuring_again_goes_on_where_it_was_stopped(copied, drawn, capsys):
 
 
 @pytest.mark.usefixtures("few_fits")
-def test_ctrl_c_keeps_whole_runs_and_says_how_to_go_on(copied, drawn, capsys):
+def test_ctrl_c_keeps_whole_runs_and_says_how_to_go_on(two_methods, drawn, capsys):
     turns, actions = drawn
     actions["balanced"] = lambda: signal.raise_signal(signal.SIGINT)
-    assert diagnose(copied, "--draws", DRAWS) == 128 + signal.SIGINT
+    assert diagnose(two_methods, "--draws", DRAWS) == 128 + signal.SIGINT
     output = capsys.readouterr().out
-    assert f"To go on: heavytail diagnose '{copied}' --draws 200" in output
-    assert (copied / "sgd/seed-0" / NOISE).exists()
-    assert not (copied / "balanced/seed-0" / NOISE).exists()
-    assert not list(copied.rglob("*.partial"))
+    assert f"To go on: heavytail diagnose '{two_methods}' --draws 200" in output
+    assert (two_methods / "sgd/seed-0" / NOISE).exists()
+    assert not (two_methods / "balanced/seed-0" / NOISE).exists()
+    assert not list(two_methods.rglob("*.partial"))
     actions.clear()
-    assert diagnose(copied, "--draws", DRAWS) == 0
+    assert diagnose(two_methods, "--draws", DRAWS) == 0
     assert turns == [("sgd", 200), ("balanced", 200), ("balanced", 200)]
 
 
 @pytest.mark.usefixtures("few_fits")
-def test_unfinished_runs_are_named_and_skipped(copied, drawn, capsys):
+def test_unfinished_runs_are_named_and_skipped(two_methods, drawn, capsys):
     turns, _ = drawn
-    path = copied / "balanced/seed-0" / "metrics.jsonl"
+    path = two_methods / "balanced/seed-0" / "metrics.jsonl"
     lines = path.read_text("utf-8").splitlines(keepends=True)
     path.write_text("".join(lines[:-1]), encoding="utf-8")
-    assert diagnose(copied, "--draws", DRAWS) == 0
+    assert diagnose(two_methods, "--draws", DRAWS) == 0
     assert turns == [("sgd", 200)]
     assert "balanced, seed 0: interrupted at step 4: skipped" in capsys.readouterr().out
-    assert diagnose(copied, "--methods", "balanced") == 1
-    assert f"No run in {copied} is finished" in capsys.readouterr().err
+    assert diagnose(two_methods, "--methods", "balanced") == 1
+    assert f"No run in {two_methods} is finished" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("few_fits")
-def test_a_run_that_cannot_be_measured_does_not_cost_the_others(copied, drawn, capsys):
+def test_a_run_that_cannot_be_measured_does_not_cost_the_others(
+    two_methods, drawn, capsys
+):
     turns, _ = drawn
-    shutil.rmtree(copied / "balanced/seed-0" / "checkpoints")
-    assert diagnose(copied, "--draws", DRAWS) == 1
+    shutil.rmtree(two_methods / "balanced/seed-0" / "checkpoints")
+    assert diagnose(two_methods, "--draws", DRAWS) == 1
     assert turns == [("sgd", 200)]
     assert "The checkpoint of the last step, 6, is not in" in capsys.readouterr().err
-    assert {row["method"] for row in rows_of(copied)} == {"sgd"}
+    assert {row["method"] for row in rows_of(two_methods)} == {"sgd"}
 
 
-def test_a_run_that_another_process_holds_is_told(copied, drawn, capsys):
+def test_a_run_that_another_process_holds_is_told(two_methods, drawn, capsys):
     turns, _ = drawn
-    with RunLock(copied / "sgd/seed-0"), RunLock(copied / "balanced/seed-0"):
-        assert diagnose(copied) == 1
+    with RunLock(two_methods / "sgd/seed-0"), RunLock(two_methods / "balanced/seed-0"):
+        assert diagnose(two_methods) == 1
     assert turns == []
-    assert f"{copied / 'sgd/seed-0'} is in use by process" in capsys.readouterr().err
+    assert (
+        f"{two_methods / 'sgd/seed-0'} is in use by process" in capsys.readouterr().err
+    )
 
 
-def test_a_batch_is_no_larger_than_the_data(copied, drawn, capsys):
-    assert diagnose(copied, "--batch-size", 101) == 1
+def test_a_batch_is_no_larger_than_the_data(two_methods, drawn, capsys):
+    assert diagnose(two_methods, "--batch-size", 101) == 1
     assert "must be at most 100, the number of training images" in (
         capsys.readouterr().err
     )
 
 
-@pytest.mark.slow  # A quarter of a minute of compilation.
-def test_a_fresh_run_is_followed_during_training(tmp_path, capsys):
-    assert diagnose("--steps", 100, "--draws", DRAWS) == 0
-    output = words(capsys.readouterr().out)
-    assert "During training, by track_tail_index in the chain: Hill's" in output
-    assert "Proposed for tail inflation, from the noise during training" in output
-    directory = tmp_path / "runs" / "diagnose-001"
-    assert {path.name for path in directory.iterdir()} == {
-        "diagnose.csv",
-        "diagnose.png",
-    }
-    layers = {row["layer"] for row in rows_of(directory)}
-    assert layers == {"all", "convolution1", "convolution2", "dense1", "dense2"}
-
-
-def test_a_fresh_run_that_is_stopped_leaves_nothing(tmp_path, drawn, capsys):
-    _, actions = drawn
+@pytest.mark.usefixtures("few_fits")
+def test_without_a_directory_a_run_is_made_and_goes_on(tmp_path, drawn, capsys):
+    turns, actions = drawn
     actions["sgd"] = lambda: signal.raise_signal(signal.SIGINT)
-    assert diagnose("--steps", 100) == 130
-    assert "Nothing is kept of a fresh run" in capsys.readouterr().out
-    assert list(tmp_path.iterdir()) == []
+    options = ["--steps", 100, "--draws", DRAWS]
+    assert diagnose(*options) == 128 + signal.SIGINT
+    directory = tmp_path / "runs" / "diagnose-001"
+    steps = [row.step for row in read_metrics(directory / "sgd/seed-0/metrics.jsonl")]
+    assert steps == [100]
+    output = capsys.readouterr().out
+    (line,) = [x for x in output.splitlines() if x.startswith("To go on: ")]
+    _, *typed = shlex.split(line.removeprefix("To go on: "))
+    assert not (directory / "diagnose.csv").exists()
+    actions.clear()
+    assert cli.main(typed) == 0
+    assert turns == [("sgd", DRAWS)] * 2
+    assert {row["method"] for row in rows_of(directory)} == {"sgd"}
+    assert not (tmp_path / "runs" / "diagnose-002").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 import csv
 import json
 import math
-import pathlib
 import shlex
 import shutil
 import signal
@@ -51,21 +50,6 @@ def _called_as_heavytail(monkeypatch, tmp_path):
     monkeypatch.setenv("COLUMNS", "200")
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory, tiny_options):
-    """A run of two methods."""
-    directory = tmp_path_factory.mktemp("runs") / "whole"
-    options = [*tiny_options, "--methods", *METHODS, "--run-dir", str(directory)]
-    assert cli.main(["train", *options]) == 0
-    return directory
-
-
-@pytest.fixture
-def copied(finished, tmp_path):
-    """A copy of it, to change."""
-    return pathlib.Path(shutil.copytree(finished, tmp_path / "a run"))
-
-
 @pytest.fixture
 def measured(monkeypatch):
     """What is measured, by quick stand-ins, each with what it then does."""
@@ -112,23 +96,23 @@ def words(text):
     return " ".join(text.split())
 
 
-def test_a_run_leaves_table_figure_and_numbers(copied, measured, capsys):
+def test_a_run_leaves_table_figure_and_numbers(two_methods, measured, capsys):
     turns, _ = measured
-    assert flat(copied) == 0
+    assert flat(two_methods) == 0
     assert turns == [(method, name) for method in METHODS for name in MEASURE_NAMES]
     output = words(capsys.readouterr().out)
     assert "sgd (SB), seed 0: measuring trace (5 of 8)" in output
     assert "* sgd (SB), seed 0, trace: remark 5." in output
     assert "5.0 ± .5 *" in output
-    assert f"Written: {copied / 'flatness.png'}" in output
-    assert (copied / "flatness.png").read_bytes()[:4] == b"\x89PNG"
-    for method, row in zip(METHODS, rows_of(copied), strict=True):
-        last = read_metrics(run_of(copied, method) / "metrics.jsonl")[-1]
+    assert f"Written: {two_methods / 'flatness.png'}" in output
+    assert (two_methods / "flatness.png").read_bytes()[:4] == b"\x89PNG"
+    for method, row in zip(METHODS, rows_of(two_methods), strict=True):
+        last = read_metrics(run_of(two_methods, method) / "metrics.jsonl")[-1]
         assert row["method"] == method and row["seed"] == "0"
         # What fails to train may look flat, so the accuracies stand beside.
         assert float(row["train_accuracy"]) == last.train_accuracy
         assert float(row["test_accuracy"]) == last.test_accuracy
-        record = read_record(run_of(copied, method) / "measurements.json")
+        record = read_record(run_of(two_methods, method) / "measurements.json")
         assert list(record) == list(MEASURE_NAMES)
         scalars = {}
         for name in MEASURE_NAMES:
@@ -139,26 +123,29 @@ def test_a_run_leaves_table_figure_and_numbers(copied, measured, capsys):
             assert float(row[f"{scalar}_standard_error"]) == error
 
 
-def test_what_is_measured_is_skipped_unless_asked_for_again(copied, measured, capsys):
+def test_what_is_measured_is_skipped_unless_asked_for_again(
+    two_methods, measured, capsys
+):
     turns, _ = measured
     options = ["--measures", "trace", "density"]
-    assert flat(copied, *options, "--methods", "sgd") == 0
-    assert flat(copied, *options) == 0
+    assert flat(two_methods, *options, "--methods", "sgd") == 0
+    assert flat(two_methods, *options) == 0
     assert turns == [(method, name) for method in METHODS for name in options[1:]]
     assert "sgd (SB), seed 0: already measured" in capsys.readouterr().out
-    assert [row["hessian_trace"] for row in rows_of(copied)] == ["1.0", "3.0"]
-    assert flat(copied, *options, "--methods", "sgd", "--again") == 0
+    assert [row["hessian_trace"] for row in rows_of(two_methods)] == ["1.0", "3.0"]
+    assert flat(two_methods, *options, "--methods", "sgd", "--again") == 0
     assert turns[4:] == [("sgd", "trace"), ("sgd", "density")]
-    assert rows_of(copied)[0]["hessian_trace"] == "5.0"
+    assert rows_of(two_methods)[0]["hessian_trace"] == "5.0"
 
 
-def test_other_search_settings_measure_anew_and_say_so(copied, measured, capsys):
+def test_other_search_settings_measure_anew_and_say_so(two_methods, measured, capsys):
     turns, _ = measured
     names = ("expected", "maximal", "trace")
-    assert flat(copied, "--measures", *names) == 0
+    assert flat(two_methods, "--measures", *names) == 0
     del turns[:]
     assert (
-        flat(copied, "--measures", *names, "--target", "0.2", "--methods", "sgd") == 0
+        flat(two_methods, "--measures", *names, "--target", "0.2", "--methods", "sgd")
+        == 0
     )
     assert turns == [("sgd", "maximal")]
     output = words(capsys.readouterr().out)
@@ -167,7 +154,7 @@ def test_other_search_settings_measure_anew_and_say_so(copied, measured, capsys)
         in (output)
     )
     # All runs are in the next table, which are not comparable now.
-    assert flat(copied, "--measures", "expected") == 0
+    assert flat(two_methods, "--measures", "expected") == 0
     assert (
         "maximal: the runs were not measured alike, and should not be compared: "
         in (output := words(capsys.readouterr().out))
@@ -175,36 +162,38 @@ def test_other_search_settings_measure_anew_and_say_so(copied, measured, capsys)
     assert "target 0.1 or 0.2" in output
 
 
-def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(copied, measured, capsys):
+def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(two_methods, measured, capsys):
     turns, actions = measured
     actions["sgd", "maximal"] = lambda: signal.raise_signal(signal.SIGINT)
     options = ["--measures", "expected", "maximal", "trace"]
-    assert flat(copied, *options) == 128 + signal.SIGINT
+    assert flat(two_methods, *options) == 128 + signal.SIGINT
     assert turns == [("sgd", "expected"), ("sgd", "maximal")]
-    go_on = f"To go on: heavytail flatness '{copied}' {' '.join(options)}"
+    go_on = f"To go on: heavytail flatness '{two_methods}' {' '.join(options)}"
     output = capsys.readouterr().out
     assert go_on in output and "Stopping after this measure." in output
-    assert set(read_record(copied / "sgd/seed-0" / "measurements.json")) == {"expected"}
+    assert set(read_record(two_methods / "sgd/seed-0" / "measurements.json")) == {
+        "expected"
+    }
     actions.clear()
     del turns[:]
-    assert flat(copied, *options) == 0
+    assert flat(two_methods, *options) == 0
     assert turns[:2] == [("sgd", "maximal"), ("sgd", "trace")]
     assert turns[2:] == [("balanced", name) for name in options[1:]]
 
 
-def test_measuring_again_goes_on_where_it_was_stopped(copied, measured, capsys):
+def test_measuring_again_goes_on_where_it_was_stopped(two_methods, measured, capsys):
     turns, actions = measured
     options = ["--measures", "expected", "trace"]
-    assert flat(copied, *options) == 0
+    assert flat(two_methods, *options) == 0
     del turns[:]
     actions["sgd", "trace"] = lambda: signal.raise_signal(signal.SIGINT)
-    before = rows_of(copied)
-    assert flat(copied, *options, "--again") == 128 + signal.SIGINT
+    before = rows_of(two_methods)
+    assert flat(two_methods, *options, "--again") == 128 + signal.SIGINT
     output = capsys.readouterr().out
     (line,) = [x for x in output.splitlines() if x.startswith("To go on: ")]
     _, *typed = shlex.split(line.removeprefix("To go on: "))
     # Until it is measured again, the number from before stands.
-    assert rows_of(copied)[0]["hessian_trace"] == before[0]["hessian_trace"]
+    assert rows_of(two_methods)[0]["hessian_trace"] == before[0]["hessian_trace"]
     del turns[:]
     actions.clear()
     assert cli.main(typed) == 0
@@ -219,54 +208,58 @@ def drop_last_evaluation(directory, method):
     path.write_text("".join(lines[:-1]), encoding="utf-8")
 
 
-def test_unfinished_runs_are_named_and_skipped(copied, measured, capsys):
+def test_unfinished_runs_are_named_and_skipped(two_methods, measured, capsys):
     turns, _ = measured
-    drop_last_evaluation(copied, "sgd")
-    assert flat(copied, "--measures", "trace") == 0
+    drop_last_evaluation(two_methods, "sgd")
+    assert flat(two_methods, "--measures", "trace") == 0
     assert turns == [("balanced", "trace")]
     assert "sgd (SB), seed 0: interrupted at step 4: skipped" in capsys.readouterr().out
-    shutil.rmtree(copied / "balanced/seed-0")
-    assert flat(copied) == 1
+    shutil.rmtree(two_methods / "balanced/seed-0")
+    assert flat(two_methods) == 1
     error = capsys.readouterr().err
-    assert f"No run in {copied} is finished: sgd (SB), seed 0: interrupted" in error
+    assert (
+        f"No run in {two_methods} is finished: sgd (SB), seed 0: interrupted" in error
+    )
     assert "balanced, seed 0: missing" in error
 
 
-def test_a_diverged_run_is_named_and_skipped(copied, measured, capsys):
-    path = copied / "sgd/seed-0" / "metrics.jsonl"
+def test_a_diverged_run_is_named_and_skipped(two_methods, measured, capsys):
+    path = two_methods / "sgd/seed-0" / "metrics.jsonl"
     lines = path.read_text("utf-8").splitlines()
     last = json.loads(lines[-1])
     last["train_loss"] = math.nan
     path.write_text("\n".join([*lines[:-1], json.dumps(last)]) + "\n", "utf-8")
-    assert flat(copied, "--measures", "trace") == 0
+    assert flat(two_methods, "--measures", "trace") == 0
     assert "sgd (SB), seed 0: diverged at step 6: skipped" in capsys.readouterr().out
 
 
 def test_a_run_that_cannot_be_measured_does_not_cost_the_others(
-    copied, measured, capsys
+    two_methods, measured, capsys
 ):
     turns, _ = measured
-    shutil.rmtree(copied / "sgd/seed-0" / "checkpoints")
-    assert flat(copied, "--measures", "trace") == 1
+    shutil.rmtree(two_methods / "sgd/seed-0" / "checkpoints")
+    assert flat(two_methods, "--measures", "trace") == 1
     assert turns == [("balanced", "trace")]
     error = capsys.readouterr().err
     assert "sgd (SB), seed 0: The checkpoint of the last step, 6, is not in" in error
 
 
-def test_a_run_that_another_process_holds_is_told(copied, measured, capsys):
+def test_a_run_that_another_process_holds_is_told(two_methods, measured, capsys):
     turns, _ = measured
-    with RunLock(copied / "sgd/seed-0"), RunLock(copied / "balanced/seed-0"):
-        assert flat(copied, "--measures", "trace") == 1
+    with RunLock(two_methods / "sgd/seed-0"), RunLock(two_methods / "balanced/seed-0"):
+        assert flat(two_methods, "--measures", "trace") == 1
     assert turns == []
-    assert f"{copied / 'sgd/seed-0'} is in use by process" in capsys.readouterr().err
+    assert (
+        f"{two_methods / 'sgd/seed-0'} is in use by process" in capsys.readouterr().err
+    )
 
 
 def test_a_grid_has_a_row_a_run_and_its_report_the_columns(
-    finished, tmp_path, tiny_options, measured, capsys
+    two_methods, tmp_path, tiny_options, measured, capsys
 ):
     turns, _ = measured
     directory = tmp_path / "grid"
-    shutil.copytree(finished, directory)
+    shutil.copytree(two_methods, directory)
     # What train made is gone on with as a grid of three seeds, of which two are there.
     trained = read_grid(directory)
     record_grid(trained._replace(seeds=(1, 2), is_measured=True))
@@ -313,19 +306,19 @@ def test_bad_options_are_refused_before_any_work(options, message, tmp_path, cap
     assert message in words(error)
 
 
-def test_a_directory_without_runs_is_told(finished, tmp_path, capsys):
+def test_a_directory_without_runs_is_told(trained, tmp_path, capsys):
     assert flat(tmp_path / "none") == 1
     assert f"There is no directory {tmp_path / 'none'}." in capsys.readouterr().err
     assert flat(tmp_path) == 1
     assert "grid.json is missing" in (capsys.readouterr().err)
     assert list(tmp_path.iterdir()) == []
-    assert flat(finished, "--seeds", 3) == 1
+    assert flat(trained, "--seeds", 3) == 1
     assert "No such run in" in capsys.readouterr().err
 
 
-def test_missing_extra_is_told(finished, monkeypatch, capsys):
+def test_missing_extra_is_told(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(cli, "_is_installed", lambda module: module != "tyro")
-    assert flat(finished) == 1
+    assert flat(tmp_path) == 1
     assert 'needs tyro. Install with: pip install "heavytail-optax[exp' in (
         capsys.readouterr().err
     )
@@ -342,12 +335,12 @@ def test_help_names_every_measure_and_option(capsys):
 
 
 @pytest.mark.slow  # Half a minute or more of compilation.
-def test_numbers_are_those_of_the_library(copied):
+def test_numbers_are_those_of_the_library(two_methods):
     options = ["--methods", "sgd", "--samples", "4", "--paths", "2", "--jumps", "1"]
-    assert flat(copied, *options) == 0
-    record = read_record(copied / "sgd/seed-0" / "measurements.json")
+    assert flat(two_methods, *options) == 0
+    record = read_record(two_methods / "sgd/seed-0" / "measurements.json")
     assert set(record) == set(MEASURE_NAMES)
-    run = next(run for run in read_grid(copied).runs() if run.method == "sgd")
+    run = next(run for run in read_grid(two_methods).runs() if run.method == "sgd")
     dataset = cached_loader(None)(run.settings)
     params = final_params(run, dataset, print)
     problem = new_problem(run.settings, params, dataset.train, dataset.num_classes)

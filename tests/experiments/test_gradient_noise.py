@@ -1,13 +1,9 @@
 """The noise of small batches against sampling theory and single gradients."""
 
-import io
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from heavytail_optax.experiments.runs.fresh_run import FreshRun
-from rich.console import Console
 
 from heavytail_optax.experiments.data import Split
 from heavytail_optax.experiments.measures.gradient_noise import (
@@ -20,12 +16,9 @@ from heavytail_optax.experiments.measures.gradient_noise import (
 from heavytail_optax.experiments.measures.noise_record import read_noise, write_noise
 from heavytail_optax.experiments.measures.noise_tails import assess_noise
 from heavytail_optax.experiments.models.networks import build_network
-from heavytail_optax.experiments.report.diagnosed_runs import DiagnosedRun
-from heavytail_optax.experiments.report.noise_table import noise_report
 from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.training.evaluation import loss_per_example
 from heavytail_optax.experiments.training.random_streams import random_streams
-from heavytail_optax.tail_index import hill
 
 LAYERS = ("all", "convolution1", "convolution2", "dense1", "dense2")
 
@@ -162,20 +155,3 @@ def test_zeros_and_what_is_not_finite_have_no_verdict():
             assert tail.verdict == "cannot tell"
             assert tail.assessment is None and tail.fits == {}
             assert tail.sentence == sentence
-
-
-def test_the_report_of_a_fresh_run_says_what_was_left_out():
-    few = np.zeros(200, np.float32)
-    draws = made_up(few)
-    index = hill(jnp.arange(1.0, 50.0), 20)
-    for num_bad, is_told in ((0, False), (2, True)):
-        norms = np.where(np.arange(50) < num_bad, np.inf, 1.0)
-        fresh = FreshRun(None, None, norms, norms, norms, {"all": index})
-        run = DiagnosedRun(
-            None, "a run", 5, draws, assess_noise(draws), None, None, fresh
-        )
-        console = Console(width=200, file=io.StringIO())
-        console.print(noise_report(run))
-        output = " ".join(console.file.getvalue().split())
-        assert "from the 20 largest norms of 50" in output
-        assert ("(2 that are not finite are left out)" in output) == is_told

@@ -40,18 +40,18 @@ def test_a_line_that_was_cut_short_is_left_out(tmp_path):
     text = path.read_text("utf-8")
     path.write_text(text[:-20], "utf-8")
     assert read_metrics(path) == ROWS[:2]
-    assert drop_metrics_after(path, 10) == ROWS[:2]
+    assert drop_metrics_after(path, 10, print) == ROWS[:2]
     append_metrics(path, ROWS[2])
     assert path.read_text("utf-8") == text
 
 
 def test_steps_that_will_come_again_are_dropped(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    assert drop_metrics_after(path, 4) == []
+    assert drop_metrics_after(path, 4, print) == []
     write(path)
-    assert drop_metrics_after(path, 5) == ROWS[:2]
+    assert drop_metrics_after(path, 5, print) == ROWS[:2]
     assert read_metrics(path) == ROWS[:2]
-    assert drop_metrics_after(path, 0) == []
+    assert drop_metrics_after(path, 0, print) == []
     assert [each.name for each in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
@@ -116,7 +116,7 @@ def test_of_a_step_that_came_twice_the_later_line_counts(tmp_path):
     again = ROWS[1]._replace(train_loss=0.25)
     append_metrics(path, again)
     assert read_metrics(path) == [ROWS[0], again, ROWS[2]]
-    drop_metrics_after(path, 4)
+    drop_metrics_after(path, 4, print)
     assert len(path.read_text("utf-8").splitlines()) == 2
 
 
@@ -131,8 +131,8 @@ def test_a_kill_while_lines_are_dropped_leaves_the_old_or_the_new(
 
     monkeypatch.setattr(os, "fsync", killed)
     with pytest.raises(KeyboardInterrupt):
-        drop_metrics_after(path, 2)
+        drop_metrics_after(path, 2, print)
     monkeypatch.undo()
     assert read_metrics(path) == ROWS
-    assert drop_metrics_after(path, 2) == ROWS[:1]
+    assert drop_metrics_after(path, 2, print) == ROWS[:1]
     assert [each.name for each in tmp_path.iterdir()] == ["metrics.jsonl"]

@@ -1,9 +1,8 @@
 import pytest
 from report_examples import GRID, unfinished
 
+from heavytail_optax import cli
 from heavytail_optax.experiments.commands import report as report_command
-from heavytail_optax.experiments.runs import grid as grid_module
-from heavytail_optax.experiments.runs import result as result_module
 
 
 class Grid:
@@ -11,7 +10,8 @@ class Grid:
 
     preset = "corrupted-fashion-mnist"
 
-    def __init__(self):
+    def __init__(self, directory):
+        self.directory = directory
         self.results = GRID
 
     def runs(self):
@@ -19,15 +19,15 @@ class Grid:
 
 
 @pytest.fixture
-def grid(monkeypatch):
-    grid = Grid()
-    monkeypatch.setattr(grid_module, "read_grid", lambda directory: grid)
-    monkeypatch.setattr(result_module, "read_result", lambda run: run)
+def grid(monkeypatch, tmp_path):
+    grid = Grid(tmp_path)
+    monkeypatch.setattr(report_command, "read_grid", lambda directory: grid)
+    monkeypatch.setattr(report_command, "read_result", lambda run: run)
     return grid
 
 
 def report(*arguments):
-    return report_command.run([str(each) for each in arguments], "heavytail")
+    return cli.main(["report", *map(str, arguments)])
 
 
 def test_report_is_printed_and_written(grid, tmp_path, capsys, monkeypatch):
@@ -68,7 +68,7 @@ def test_directory_without_a_grid(tmp_path, capsys):
 def test_file_that_cannot_be_replaced_is_told(grid, tmp_path, capsys):
     (tmp_path / "summary.csv").mkdir()
     assert report(tmp_path) == 1
-    assert f"cannot be written to {tmp_path}: " in capsys.readouterr().err
+    assert str(tmp_path / "summary.csv") in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["summary.csv"]
 
 
@@ -81,20 +81,16 @@ def test_full_disk_is_told(grid, tmp_path, capsys, monkeypatch):
     )
     assert report(tmp_path) == 1
     error = capsys.readouterr().err
-    assert f"cannot be written to {tmp_path}: No space left on device." in error
+    assert str(tmp_path) in error and "No space left on device" in error
 
 
 @pytest.mark.parametrize("arguments", [[], ["--dir", "x"], ["a", "b"]])
 def test_bad_arguments(arguments, capsys):
-    with pytest.raises(SystemExit) as stop:
-        report(*arguments)
-    assert stop.value.code == 2
+    assert report(*arguments) == 2
 
 
 def test_help_tells_what_is_written(capsys):
-    with pytest.raises(SystemExit) as stop:
-        report("--help")
-    assert stop.value.code == 0
+    assert report("--help") == 0
     output = capsys.readouterr().out
     for name in ("report.md", "summary.csv", "runs.csv", "heavytail reproduce"):
         assert name in output

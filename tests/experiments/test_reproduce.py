@@ -216,7 +216,7 @@ def test_a_run_of_another_process_is_left_to_it(
     # It is tried again, as it may have been left while the other one was at work.
     assert turns == [("balanced", 0), ("sgd", 1), ("balanced", 0)]
     output, error = capsys.readouterr()
-    assert "Other processes are at work on: balanced, seed 0." in output
+    assert "Other processes work on: balanced, seed 0." in output
     assert error == "" and "To go on" not in output
     # Beside one that failed it is no excuse.
     (copied / "sgd/seed-1/measurements.json").unlink()

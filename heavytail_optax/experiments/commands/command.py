@@ -70,6 +70,7 @@ none or one could not be diagnosed, 2 for bad options, 130 after Ctrl-C.""",
 def run(arguments: Sequence[str], program: str) -> int:
     """Parses the arguments of a command and does its work; `program` is "heavytail train"."""
     name = program.split()[-1]
+    asked = None
     try:
         asked = _parse(name, arguments, program)
         work = importlib.import_module(f"{__package__}.{name}").run
@@ -78,7 +79,7 @@ def run(arguments: Sequence[str], program: str) -> int:
         print(error, file=sys.stderr)
         return 1
     except OSError as error:
-        place = error.filename or "A file"
+        place = error.filename or getattr(asked, "directory", None) or "A file"
         print(
             f"{place} cannot be read or written: {error.strerror or error}.",
             file=sys.stderr,
