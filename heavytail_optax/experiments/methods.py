@@ -36,6 +36,7 @@ class Method:
       name: on the command line and in the run's directory.
       paper_name: in the tables of Wang, Oh and Rhee, None for those not in them.
       summary: one line for the help.
+      colour: in all pictures: Okabe and Ito's for colour-blind readers, a grey, two more.
       batches: that its gradient is computed on, in the order in which
         `tail_inflated_grad` takes them. The loss in the log is that of the first.
       scheme: of the tail inflation, None for the plain gradient.
@@ -49,6 +50,7 @@ class Method:
     name: MethodName
     paper_name: str | None
     summary: str
+    colour: str
     batches: tuple[BatchName, ...] = ("small",)
     scheme: Scheme | None = None
     draws_noise: bool = False
@@ -79,19 +81,22 @@ _METHODS = (
         "sgd-large-batch",
         "LB",
         "the gradient of a large batch",
+        "#000000",
         batches=("large",),
     ),
-    Method("sgd", "SB", "plain SGD: the gradient of a small batch"),
+    Method("sgd", "SB", "plain SGD: the gradient of a small batch", "#0072B2"),
     Method(
         "sgd-truncated",
         "SB+Clip",
         "the same, updates cut at max-norm",
+        "#56B4E9",
         truncates=True,
     ),
     Method(
         "inflated",
         "SB+Noise",
         "SB + Z (SB* - LB) with SB* a second small batch; updates not cut, may diverge",
+        "#E69F00",
         batches=_INDEPENDENT,
         scheme="independent",
     ),
@@ -99,6 +104,7 @@ _METHODS = (
         "independent",
         "Our 1",
         "the same, updates cut at max-norm",
+        "#CC79A7",
         batches=_INDEPENDENT,
         scheme="independent",
         truncates=True,
@@ -107,6 +113,7 @@ _METHODS = (
         "shared",
         "Our 2",
         "SB + Z (SB - LB), updates cut at max-norm",
+        "#8C8C8C",
         batches=("small", "large"),
         scheme="shared",
         truncates=True,
@@ -115,12 +122,14 @@ _METHODS = (
         "balanced-untruncated",
         None,
         "SB + Z (A - B)/2 with A and B random halves of SB; not cut, may diverge",
+        "#F0C808",
         scheme="balanced",
     ),
     Method(
         "balanced",
         None,
         "the same, updates cut at max-norm; costs what SGD does",
+        "#D55E00",
         scheme="balanced",
         truncates=True,
     ),
@@ -128,6 +137,7 @@ _METHODS = (
         "truncated-heavy-tailed-sgd",
         None,
         "SB + noise from a random number generator, updates cut at max-norm",
+        "#009E73",
         draws_noise=True,
         truncates=True,
     ),
@@ -135,12 +145,14 @@ _METHODS = (
         "sam",
         None,
         "sharpness-aware minimisation: SB at sam-radius uphill; costs two SGD steps",
+        "#5B2A86",
         climbs=True,
     ),
     Method(
         "sgd-averaged",
         None,
         "plain SGD, and in the last step to the mean of the last weights",
+        "#7A4B1E",
         averages=True,
     ),
 )
@@ -149,20 +161,7 @@ METHODS: Mapping[MethodName, Method] = MappingProxyType(
     {method.name: method for method in _METHODS}
 )
 
-# Okabe and Ito's colours, which remain distinct for colour-blind readers, and a grey.
 METHOD_COLOURS: Mapping[MethodName, str] = MappingProxyType(
-    {
-        "sgd-large-batch": "#000000",
-        "sgd": "#0072B2",
-        "sgd-truncated": "#56B4E9",
-        "inflated": "#E69F00",
-        "independent": "#CC79A7",
-        "shared": "#8C8C8C",
-        "balanced-untruncated": "#F0C808",
-        "balanced": "#D55E00",
-        "truncated-heavy-tailed-sgd": "#009E73",
-        "sam": "#5B2A86",
-        "sgd-averaged": "#7A4B1E",
-    }
+    {method.name: method.colour for method in _METHODS}
 )
 """The colour of each method, the same in every picture."""

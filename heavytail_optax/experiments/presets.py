@@ -1,4 +1,4 @@
-"""Named settings, with the source of every number.
+"""Named settings, with the source of every number that is not the default.
 
 Sources: `slides` (the talk of the paper at ICLR 2022), `zhu` (Zhu et al. 2019, arXiv
 1803.00195, and its code uuujf/SGDNoise, from which the paper says it took its set-up),
@@ -15,6 +15,7 @@ from typing import Any, Literal
 from heavytail_optax.experiments.methods import MethodName
 from heavytail_optax.experiments.settings import (
     Settings,
+    default_settings,
     flat,
     from_flat,
 )
@@ -59,14 +60,11 @@ def _preset(
     base: Preset | None = None,
     **given: tuple[Any, str],
 ) -> Preset:
-    """Each setting as (value, source); what is not given is that of `base`."""
-    pairs = dict(given)
+    """Each setting as (value, source); all others are those of `base`, or the defaults."""
+    pairs = {**default_settings(), **given}
     if base is not None:
-        pairs = {
-            "methods": (base.methods, base.sources["method"]),
-            **{k: (v, base.sources[k]) for k, v in flat(base.settings).items()},
-            **given,
-        }
+        others = {k: (v, base.sources[k]) for k, v in flat(base.settings).items()}
+        pairs = {**others, "methods": (base.methods, base.sources["method"]), **given}
     methods, source = pairs.pop("methods")
     pairs["method"] = methods[0], source
     settings = from_flat({setting: value for setting, (value, _) in pairs.items()})
@@ -87,40 +85,6 @@ _CORRUPTED_DIGITS = _preset(
     "corrupted-digits",
     "LeNet on 1,200 handwritten digits, 200 of them with random labels",
     methods=(("sgd", "balanced", "truncated-heavy-tailed-sgd"), "ours"),
-    data=("digits", "ours: comes with scikit-learn, nothing is downloaded"),
-    image_size=(28, "zhu: the size of the FashionMNIST images"),
-    pixel_range=("minus-one-to-one", "zhu: for corrupted FashionMNIST"),
-    swap_train_and_test=(False, "ours: the digits are one file"),
-    clean_examples=(1000, "zhu: for corrupted FashionMNIST"),
-    corrupted_examples=(200, "zhu: for corrupted FashionMNIST"),
-    test_examples=(None, "ours: all that is left"),
-    augmentation=("none", "zhu"),
-    model=("lenet", "zhu"),
-    width=(1.0, "zhu"),
-    initialisation=("he", "ours: zhu's truncated normal starts with a plateau"),
-    steps=(2000, "ours"),
-    batch_size=(100, "zhu: for SVHN and CIFAR10"),
-    learning_rate=(0.05, "zhu: for SVHN and CIFAR10"),
-    learning_rate_schedule=("constant", "zhu"),
-    alpha=(1.4, "theta"),
-    inflation_scale=(0.5, "theta"),
-    inflation_law=("pareto", "ours: theta draws Lomax factors"),
-    inflate_above=(0.0, "ours: the paper inflates in every step"),
-    large_batch_size=(None, "ours: the whole training set"),
-    noise_scale=(0.001, "ours: about one update in ten is then truncated"),
-    direction=("elementwise", "ours"),
-    max_norm=(0.25, "theta"),
-    cooldown=(0.2, "ours"),
-    sam_radius=(0.05, "foret: their default"),
-    averaged_share=(0.25, "izmailov: from three quarters of the budget on"),
-    sharpness_stddev=(0.01, "zhu"),
-    sharpness_samples=(100, "ours: zhu takes 1,000"),
-    measures=(
-        ("expected", "pac-bayes", "maximal"),
-        "ours: those of either table of the paper",
-    ),
-    seed=(0, "ours"),
-    eval_every=(100, "ours"),
 )
 
 _CORRUPTED_DIGITS_SHORT = _preset(

@@ -50,6 +50,11 @@ SEED = Rule(
 )
 
 
+def sourced(value: Any, source: str) -> Any:
+    """The default of a field, and where it comes from."""
+    return dataclasses.field(default=value, metadata={"source": source})
+
+
 def message(name: str, accepted: str, value: Any, noun: str = "setting") -> str:
     """The one wording of all errors in settings and options."""
     return f"The `{name}` {noun} must be {accepted}. Got {value!r} instead."

@@ -1,7 +1,7 @@
 """All the numbers of one run, in groups: each field with its type, rule and help.
 
-The dataclasses are the Python API, the schema of the command line and its help. A new
-setting is a field here and its value, with its source, in `presets`.
+The dataclasses are the Python API, the schema of the command line and its help. A field
+has its rule, its help, and its value where a preset has no other, with the source of that.
 """
 
 import dataclasses
@@ -23,6 +23,7 @@ from heavytail_optax.experiments.setting_rules import (
     at_least,
     check_fields,
     message,
+    sourced,
 )
 
 DataName = Literal["digits", "fashion-mnist", "svhn", "cifar10", "cifar100"]
@@ -41,25 +42,39 @@ class _Group:
 class DataSettings(_Group):
     """What is trained on."""
 
-    data: DataName
+    data: DataName = sourced(  # noqa: RUF009 - a field
+        "digits", "ours: comes with scikit-learn, nothing is downloaded"
+    )
     """Images: digits (1,797 handwritten digits that come with scikit-learn),
     fashion-mnist, svhn, cifar10 or cifar100 (from --data-dir, the system's package or the
     Hugging Face hub)."""
-    image_size: Annotated[int, at_least(16)]
+    image_size: Annotated[int, at_least(16)] = sourced(
+        28, "zhu: the size of the FashionMNIST images"
+    )
     """Height and width of the images. Those of digits are resized to it, all others get a
     black margin."""
-    pixel_range: PixelRange
+    pixel_range: PixelRange = sourced(  # noqa: RUF009 - a field
+        "minus-one-to-one", "zhu: for corrupted FashionMNIST"
+    )
     """Pixels are scaled to minus-one-to-one or zero-to-one."""
-    swap_train_and_test: bool
+    swap_train_and_test: bool = sourced(
+        value=False, source="ours: the digits are one file"
+    )
     """Train on the data set's test file and test on its training file."""
-    clean_examples: Annotated[int, at_least(0)]
+    clean_examples: Annotated[int, at_least(0)] = sourced(
+        1000, "zhu: for corrupted FashionMNIST"
+    )
     """The first training images, trained on with their label."""
-    corrupted_examples: Annotated[int, at_least(0)]
+    corrupted_examples: Annotated[int, at_least(0)] = sourced(
+        200, "zhu: for corrupted FashionMNIST"
+    )
     """The images after those, trained on with a label drawn at random from all classes.
     (Of digits, which are one file, all after these are for testing.)"""
-    test_examples: Annotated[int | None, POSITIVE_INTEGER]
+    test_examples: Annotated[int | None, POSITIVE_INTEGER] = sourced(
+        None, "ours: all that is left"
+    )
     """The first so many test images count. By default all."""
-    augmentation: Literal["none", "crop-flip"]
+    augmentation: Literal["none", "crop-flip"] = sourced("none", "zhu")
     """What a training image goes through in each step: none or crop-flip (shifted by up
     to 4 pixels, and mirrored with probability 1/2)."""
 
@@ -73,12 +88,14 @@ class DataSettings(_Group):
 class ModelSettings(_Group):
     """What is trained."""
 
-    model: Literal["lenet", "vgg11", "vgg16"]
+    model: Literal["lenet", "vgg11", "vgg16"] = sourced("lenet", "zhu")
     """Network: lenet (11,330 parameters on images of 28x28), vgg11 or vgg16 (without batch
     normalisation; images of at least 32x32)."""
-    width: Annotated[float, POSITIVE_NUMBER]
+    width: Annotated[float, POSITIVE_NUMBER] = sourced(1.0, "zhu")
     """Factor on the channels and hidden units of the network."""
-    initialisation: Literal["he", "truncated-normal", "fan-out"]
+    initialisation: Literal["he", "truncated-normal", "fan-out"] = sourced(
+        "he", "ours: zhu's truncated normal starts with a plateau"
+    )
     """Initial weights: he (normal, variance 2/fan-in), truncated-normal (standard
     deviation 0.02, cut at two of them) or fan-out (convolutions normal, variance
     2/fan-out)."""
@@ -88,15 +105,19 @@ class ModelSettings(_Group):
 class TrainingSettings(_Group):
     """How it is trained, and for how long, whatever the method."""
 
-    steps: Annotated[int, POSITIVE_INTEGER]
+    steps: Annotated[int, POSITIVE_INTEGER] = sourced(2000, "ours")
     """Number of updates, for each method."""
-    batch_size: Annotated[int, POSITIVE_INTEGER]
+    batch_size: Annotated[int, POSITIVE_INTEGER] = sourced(
+        100, "zhu: for SVHN and CIFAR10"
+    )
     """Images of a small batch (SB), drawn without replacement, anew in each step."""
-    learning_rate: Annotated[float, POSITIVE_NUMBER]
+    learning_rate: Annotated[float, POSITIVE_NUMBER] = sourced(
+        0.05, "zhu: for SVHN and CIFAR10"
+    )
     """Factor on the gradient and its noise (eta)."""
-    learning_rate_schedule: Literal["constant", "cosine"]
+    learning_rate_schedule: Literal["constant", "cosine"] = sourced("constant", "zhu")
     """The learning rate over the steps: constant, or cosine (from its value down to 0)."""
-    eval_every: Annotated[int, POSITIVE_INTEGER]
+    eval_every: Annotated[int, POSITIVE_INTEGER] = sourced(100, "ours")
     """Steps from one evaluation to the next; each saves a checkpoint."""
 
 
@@ -107,31 +128,43 @@ class MethodSettings(_Group):
     # A command has --methods instead, which may be several.
     method: Annotated[MethodName, tyro.conf.Suppress, tyro.conf.Fixed]
     """What the steps are: see the list of methods."""
-    alpha: Annotated[float, POSITIVE_NUMBER]
+    alpha: Annotated[float, POSITIVE_NUMBER] = sourced(1.4, "theta")
     """Tail index of all noise: P(|Z| > x) falls like x^-alpha."""
-    inflation_scale: Annotated[float, NOT_NEGATIVE]
+    inflation_scale: Annotated[float, NOT_NEGATIVE] = sourced(0.5, "theta")
     """The Z of the inflated methods is this factor (c) times a Pareto draw W of at least
     1, one for each step."""
-    inflation_law: Literal["pareto", "normal"]
+    inflation_law: Literal["pareto", "normal"] = sourced(
+        "pareto", "ours: theta draws Lomax factors"
+    )
     """Law of W: pareto, or normal, whose tails are light: the control that has all of the
     inflated methods but the heavy tail."""
-    inflate_above: Annotated[float, FROM_0_TO_BELOW_1]
+    inflate_above: Annotated[float, FROM_0_TO_BELOW_1] = sourced(
+        0.0, "ours: the paper inflates in every step"
+    )
     """Inflate only where W is above this quantile of its law, from 0 (in every step) to
     below 1. All other steps cost what SGD costs."""
-    large_batch_size: Annotated[int | None, POSITIVE_INTEGER]
+    large_batch_size: Annotated[int | None, POSITIVE_INTEGER] = sourced(
+        None, "ours: the whole training set"
+    )
     """Images of the large batch (LB). By default all training images."""
-    noise_scale: Annotated[float, NOT_NEGATIVE]
+    noise_scale: Annotated[float, NOT_NEGATIVE] = sourced(
+        0.001, "ours: about one update in ten is then truncated"
+    )
     """Factor on the noise that truncated-heavy-tailed-sgd adds to the gradient."""
-    direction: Literal["elementwise", "isotropic"]
+    direction: Literal["elementwise", "isotropic"] = sourced("elementwise", "ours")
     """Where that noise's large jumps point: elementwise (a draw for each weight, so along
     an axis) or isotropic (one draw for all, in a uniformly random direction)."""
-    max_norm: Annotated[float, POSITIVE_NUMBER]
+    max_norm: Annotated[float, POSITIVE_NUMBER] = sourced(0.25, "theta")
     """Largest norm of an update over all weights, learning rate included (b)."""
-    cooldown: Annotated[float, FROM_0_TO_1]
+    cooldown: Annotated[float, FROM_0_TO_1] = sourced(0.2, "ours")
     """Share of the steps, at the end, without noise or inflation."""
-    sam_radius: Annotated[float, POSITIVE_NUMBER]
+    sam_radius: Annotated[float, POSITIVE_NUMBER] = sourced(
+        0.05, "foret: their default"
+    )
     """How far uphill sam takes its gradient (rho)."""
-    averaged_share: Annotated[float, ABOVE_0_TO_1]
+    averaged_share: Annotated[float, ABOVE_0_TO_1] = sourced(
+        0.25, "izmailov: from three quarters of the budget on"
+    )
     """Share of the steps, at the end, over whose weights sgd-averaged takes the mean."""
 
     @property
@@ -152,13 +185,17 @@ class MethodSettings(_Group):
 class MeasureSettings(_Group):
     """What is measured after the last step."""
 
-    measures: tuple[TableMeasure, ...]
+    measures: tuple[TableMeasure, ...] = sourced(
+        ("expected", "pac-bayes", "maximal"), "ours: those of either table of the paper"
+    )
     """What heavytail reproduce measures after the last step, as the paper's tables:
     expected (sharpness), pac-bayes or maximal. heavytail flatness has more."""
-    sharpness_stddev: Annotated[float, POSITIVE_NUMBER]
+    sharpness_stddev: Annotated[float, POSITIVE_NUMBER] = sourced(0.01, "zhu")
     """Standard deviation of the normal perturbations of the weights whose mean effect on
     the loss is the expected sharpness."""
-    sharpness_samples: Annotated[int, at_least(2)]
+    sharpness_samples: Annotated[int, at_least(2)] = sourced(
+        100, "ours: zhu takes 1,000"
+    )
     """Number of these perturbations."""
 
 
@@ -183,7 +220,7 @@ class Settings(_Group):
     method: MethodSettings
     measuring: MeasureSettings
     # In no group: what is compiled or cached for a group serves all seeds.
-    seed: Annotated[int, SEED]
+    seed: Annotated[int, SEED] = sourced(0, "ours")
     """Sets the random labels, the initial weights, the batches and all noise."""
 
     def __post_init__(self) -> None:
@@ -218,6 +255,16 @@ _GROUPS: Mapping[str, Any] = {
     for field in dataclasses.fields(Settings)
     if dataclasses.is_dataclass(field.type)
 }
+
+
+def default_settings() -> dict[str, tuple[Any, str]]:
+    """Name of a setting -> its value where a preset has no other, and the source of it."""
+    return {
+        field.name: (field.default, field.metadata["source"])
+        for kind in (*_GROUPS.values(), Settings)
+        for field in dataclasses.fields(kind)
+        if "source" in field.metadata
+    }
 
 
 def flat(settings: Settings) -> dict[str, Any]:

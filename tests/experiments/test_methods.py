@@ -23,7 +23,7 @@ def test_inflated_is_independent_without_truncation():
     cut = dataclasses.asdict(METHODS["independent"])
     uncut = dataclasses.asdict(METHODS["inflated"])
     differing = {field for field in cut if cut[field] != uncut[field]}
-    assert differing == {"name", "paper_name", "summary", "truncates"}
+    assert differing == {"name", "paper_name", "summary", "colour", "truncates"}
     assert cut["truncates"] and not uncut["truncates"]
 
 

@@ -63,9 +63,10 @@ def test_bad_value_is_refused_in_one_wording(tiny, name, value, accepted):
     assert str(caught.value) == message
 
 
-def test_every_setting_has_a_bad_value(tiny):
-    names = {name for name, _, _ in BAD}
-    assert names == set(flat(tiny))
+def test_every_setting_is_checked(tiny):
+    for name in flat(tiny):
+        with pytest.raises((ValueError, TypeError), match=f"The `{name}` setting must"):
+            replaced(tiny, **{name: object()})
 
 
 @pytest.mark.parametrize("value", ["3", None, True])
