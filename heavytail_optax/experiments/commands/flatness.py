@@ -16,7 +16,7 @@ from heavytail_optax.experiments.measure_names import (
     SUMMARIES,
     MeasureName,
 )
-from heavytail_optax.experiments.measures.search import Search
+from heavytail_optax.experiments.measures.measure import MeasureOptions
 from heavytail_optax.experiments.methods import MethodName
 from heavytail_optax.experiments.setting_rules import check_fields
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from heavytail_optax.experiments.runs.run import Run
     from heavytail_optax.experiments.terminal.session import Session
 
-_DEFAULT_SEARCH = Search()
+_DEFAULTS = MeasureOptions()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,7 @@ class FlatnessCommand:
     measures: tuple[MeasureName, ...] = MEASURE_NAMES
     methods: tuple[MethodName, ...] | None = None
     seeds: tuple[int, ...] | None = None
-    search: Search = _DEFAULT_SEARCH
+    measuring: MeasureOptions = _DEFAULTS
     again: bool = False
     data_dir: pathlib.Path | None = None
 
@@ -154,7 +154,7 @@ def _measure_all(
 ) -> bool:
     """Measures run after run; False if it was stopped before the last was done."""
     from heavytail_optax.experiments.data import DataError
-    from heavytail_optax.experiments.measures.measuring import ask_again, is_measured
+    from heavytail_optax.experiments.measures.measure_run import ask_again, is_measured
     from heavytail_optax.experiments.runs.carry_out import cached_loader
     from heavytail_optax.experiments.storage.run_lock import RunBusyError, RunLock
 
@@ -169,7 +169,7 @@ def _measure_all(
     for number, run in enumerate(runs):
         progress.overall(number, len(runs), "")
         if is_measured(
-            run.paths.measurements, run.settings, command.search, command.measures
+            run.paths.measurements, run.settings, command.measuring, command.measures
         ):
             progress.note(f"{run.label}: already measured")
             continue
@@ -187,8 +187,10 @@ def _measure_all(
 
 
 def _measure(command: FlatnessCommand, run: "Run", load, session: "Session") -> bool:
-    from heavytail_optax.experiments.measures import new_problem
-    from heavytail_optax.experiments.measures.measuring import measure_run
+    from heavytail_optax.experiments.measures.measure_run import (
+        measure_run,
+        trained_network,
+    )
     from heavytail_optax.experiments.runs.carry_out import check_data
     from heavytail_optax.experiments.runs.finished_runs import final_params
     from heavytail_optax.experiments.storage.run_lock import RunLock
@@ -198,12 +200,14 @@ def _measure(command: FlatnessCommand, run: "Run", load, session: "Session") -> 
         dataset = load(run.settings)
         check_data(run, dataset, progress.note)
         params = final_params(run, dataset, progress.note)
-        problem = new_problem(run.settings, params, dataset.train, dataset.num_classes)
+        network = trained_network(
+            run.settings, params, dataset.train, dataset.num_classes
+        )
         return measure_run(
             run.paths.measurements,
             run.label,
-            problem,
-            command.search,
+            network,
+            command.measuring,
             command.measures,
             progress,
             session.stop.is_set,

@@ -14,10 +14,12 @@ from heavytail_optax.experiments.data import (
     load_dataset,
 )
 from heavytail_optax.experiments.devices.processes import in_all_or_none
-from heavytail_optax.experiments.measures import new_problem
-from heavytail_optax.experiments.measures.measuring import measure_run
+from heavytail_optax.experiments.measures.measure import MeasureOptions
+from heavytail_optax.experiments.measures.measure_run import (
+    measure_run,
+    trained_network,
+)
 from heavytail_optax.experiments.measures.record import read_record
-from heavytail_optax.experiments.measures.search import Search
 from heavytail_optax.experiments.presets import PRESETS, PresetName
 from heavytail_optax.experiments.runs.options import ON_ONE_DEVICE, RunOptions
 from heavytail_optax.experiments.runs.result import RunResult, result_of
@@ -75,7 +77,7 @@ def carry_out(
                 _check_or_record(run, preset, command, observer, dataset)
         history, state = train_run(run, dataset, observer, should_stop, options)
         if state is not None and run.measures:
-            problem = new_problem(
+            network = trained_network(
                 run.settings,
                 state.params,
                 dataset.train,
@@ -85,8 +87,8 @@ def carry_out(
             measure_run(
                 run.paths.measurements,
                 run.label,
-                problem,
-                Search(),
+                network,
+                MeasureOptions(),
                 run.measures,
                 observer,
                 should_stop,
