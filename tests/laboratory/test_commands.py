@@ -8,7 +8,7 @@ import matplotlib.image
 import pytest
 
 from heavytail_optax import cli
-from heavytail_optax.laboratory import markov_chain_command, simulate_command
+from heavytail_optax.laboratory import markov_chain_report, regimes
 
 SMALL = {
     "simulate": ["--steps", "600", "--chains", "8", "--scale", "5"],
@@ -28,8 +28,8 @@ def _called_as_heavytail(monkeypatch, tmp_path):
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.chdir(tmp_path)
     # Each snapshot is a visit of the host, which takes a millisecond.
-    monkeypatch.setattr(simulate_command, "_SNAPSHOTS", 20)
-    monkeypatch.setattr(markov_chain_command, "_SNAPSHOTS", 2)
+    monkeypatch.setattr(regimes, "SNAPSHOTS", 20)
+    monkeypatch.setattr(markov_chain_report, "SNAPSHOTS", 2)
 
 
 @pytest.mark.parametrize(
