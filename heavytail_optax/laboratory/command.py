@@ -70,12 +70,13 @@ class LaboratoryCommand:
 
 
 def run_command(
-    kind: type[LaboratoryCommand], work: str, arguments: Sequence[str], program: str
+    kind: type[LaboratoryCommand], name: str, arguments: Sequence[str], program: str
 ) -> int:
-    """Parses what was typed and calls `work` of a module; gives the exit status."""
+    """Parses what was typed, then calls `work` of the command's report module."""
+    module = f"heavytail_optax.laboratory.{name.replace('-', '_')}_report"
     command = tyro.cli(
         kind,
-        prog=program,
+        prog=f"{program} {name}",
         args=arguments,
         description=inspect.getdoc(kind) or "",
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone),
@@ -83,7 +84,7 @@ def run_command(
     try:
         _check_directory(command.directory)
         # It loads SciPy and Matplotlib, which --help need not.
-        importlib.import_module(f"heavytail_optax.laboratory.{work}").work(command)
+        importlib.import_module(module).work(command)
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1

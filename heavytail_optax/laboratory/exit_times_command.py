@@ -41,5 +41,4 @@ class ExitTimesCommand(LaboratoryCommand):
 
 def run(arguments: Sequence[str], program: str) -> int:
     """Parses the arguments of `heavytail exit-times` and runs it."""
-    program = f"{program} exit-times"
-    return run_command(ExitTimesCommand, "exit_times_report", arguments, program)
+    return run_command(ExitTimesCommand, "exit-times", arguments, program)

@@ -48,10 +48,7 @@ def poisson_p_value(jumps: Sequence[JumpRate], *, at_finite_rate: bool) -> float
 
 
 def share_p_value(shares: Sequence[JumpShare], *, at_finite_rate: bool) -> float:
-    """Chi-square of where the jumps go, given how many there are from each field.
-
-    Targets that have probability 0 in the limit are left out.
-    """
+    """Chi-square of where the jumps from each field go, of what the limit allows."""
     statistic, freedom = 0.0, 0
     for share in shares:
         chances = share.finite if at_finite_rate else share.limit
@@ -107,13 +104,9 @@ def jump_shares(
     finite: dynamics.LimitChain,
 ) -> list[JumpShare]:
     """Where the jumps from each field go, beside the theory."""
+    counts = simulation.transitions
     return [
-        JumpShare(
-            origin=field,
-            counts=simulation.transitions[field],
-            limit=limit.embedded[field],
-            finite=finite.embedded[field],
-        )
+        JumpShare(field, counts[field], limit.embedded[field], finite.embedded[field])
         for field in limit.fields
     ]
 

@@ -39,5 +39,4 @@ class MarkovChainCommand(LaboratoryCommand):
 
 def run(arguments: Sequence[str], program: str) -> int:
     """Parses the arguments of `heavytail markov-chain` and runs it."""
-    program = f"{program} markov-chain"
-    return run_command(MarkovChainCommand, "markov_chain_report", arguments, program)
+    return run_command(MarkovChainCommand, "markov-chain", arguments, program)

@@ -36,5 +36,4 @@ class SimulateCommand(LaboratoryCommand):
 
 def run(arguments: Sequence[str], program: str) -> int:
     """Parses the arguments of `heavytail simulate` and runs it."""
-    program = f"{program} simulate"
-    return run_command(SimulateCommand, "simulate_report", arguments, program)
+    return run_command(SimulateCommand, "simulate", arguments, program)

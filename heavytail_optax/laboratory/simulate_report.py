@@ -26,11 +26,10 @@ def work(command: SimulateCommand) -> None:
     landscape, chain = rates.landscape, dynamics.markov_chain(rates)
     results = list(run_regimes(command, console.print))
     console.print()
+    narrow = narrow_fields(landscape)
     headings = [
-        f"{minimum:.2f}\n{'narrow' if is_narrow else 'wide'}"
-        for minimum, is_narrow in zip(
-            landscape.minima, narrow_fields(landscape), strict=True
-        )
+        f"{minimum:.2f}\n{'narrow' if narrow[field] else 'wide'}"
+        for field, minimum in enumerate(landscape.minima)
     ]
     output.print_table(
         console,
