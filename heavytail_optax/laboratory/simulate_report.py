@@ -20,8 +20,7 @@ from heavytail_optax.laboratory.simulate_command import SimulateCommand
 
 def work(command: SimulateCommand) -> None:
     """Runs all regimes, then shows them beside the theory."""
-    console = Console()
-    noise, eta = command.noise, command.learning_rate
+    console, noise, eta = Console(), command.noise, command.learning_rate
     rates = default_rates(noise)
     landscape, chain = rates.landscape, dynamics.markov_chain(rates)
     results = list(run_regimes(command, console.print))

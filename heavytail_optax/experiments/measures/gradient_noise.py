@@ -10,8 +10,8 @@ import numpy as np
 
 from heavytail_optax.experiments.data import Split
 from heavytail_optax.experiments.measures.measure import Tick
-from heavytail_optax.experiments.models.networks import build_network
-from heavytail_optax.experiments.settings import ModelSettings, PixelRange, Settings
+from heavytail_optax.experiments.models.networks import Predict, build_network
+from heavytail_optax.experiments.settings import Settings
 from heavytail_optax.experiments.training.batches import draw_places
 from heavytail_optax.experiments.training.evaluation import (
     IMAGES_AT_ONCE,
@@ -82,13 +82,9 @@ def measure_gradient_noise(
     augmentation. The projection is along a direction drawn once for each row; the
     coordinate is drawn anew for each batch, so the draws are independent.
     """
-    gradient, draw = _compiled(
-        settings.model,
-        train.images.shape[1:],
-        num_classes,
-        settings.data.pixel_range,
-        arguments["batch_size"],
-    )
+    shape, pixel_range = train.images.shape[1:], settings.data.pixel_range
+    predict, _ = build_network(settings.model, shape, num_classes, pixel_range)
+    gradient, draw = _compiled(predict, arguments["batch_size"])
     key = jax.random.fold_in(random_streams(settings.seed).sharpness, 7)
     batch_key, direction_key, coordinate_key = jax.random.split(key, 3)
     train = jax.tree.map(jnp.asarray, train)
@@ -121,14 +117,9 @@ def _direction(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 @functools.lru_cache(maxsize=4)
 def _compiled(
-    settings: ModelSettings,
-    image_shape: tuple[int, ...],
-    num_classes: int,
-    pixel_range: PixelRange,
-    batch_size: int,
+    predict: Predict, batch_size: int
 ) -> tuple[Callable[..., Any], Callable[..., tuple[jax.Array, jax.Array]]]:
     """The gradient on all images, and the sizes of a part of the noise vectors."""
-    predict, _ = build_network(settings, image_shape, num_classes, pixel_range)
 
     def loss(params: Any, split: Split) -> jax.Array:
         return loss_per_example(predict, params, split).mean()

@@ -15,7 +15,6 @@ from heavytail_optax.experiments.devices.parallel import replicate
 from heavytail_optax.experiments.measure_names import MEASURES, MeasureName
 from heavytail_optax.experiments.measures.measure import (
     Arguments,
-    Loss,
     MeasureOptions,
     TrainedNetwork,
 )
@@ -26,7 +25,7 @@ from heavytail_optax.experiments.measures.record import (
     write_record,
 )
 from heavytail_optax.experiments.models.networks import build_network
-from heavytail_optax.experiments.settings import ModelSettings, PixelRange, Settings
+from heavytail_optax.experiments.settings import Settings
 from heavytail_optax.experiments.storage.durable_files import set_aside_damaged
 from heavytail_optax.experiments.training.evaluation import mean_loss_and_error
 from heavytail_optax.experiments.training.random_streams import random_streams
@@ -51,22 +50,11 @@ def trained_network(
 ) -> TrainedNetwork:
     """The network of a run, on all devices of the mesh."""
     shape, pixel_range = train.images.shape[1:], settings.data.pixel_range
-    loss, error = _losses(settings.model, shape, num_classes, pixel_range, mesh)
+    predict, _ = build_network(settings.model, shape, num_classes, pixel_range)
+    loss, error = mean_loss_and_error(predict, mesh)
     key = replicate(mesh, random_streams(settings.seed).sharpness)
     train = replicate(mesh, jax.tree.map(jnp.asarray, train))
     return TrainedNetwork(loss, error, params, train, settings, key)
-
-
-@functools.lru_cache(maxsize=4)
-def _losses(
-    settings: ModelSettings,
-    image_shape: tuple[int, ...],
-    num_classes: int,
-    pixel_range: PixelRange,
-    mesh: Mesh | None,
-) -> tuple[Loss, Loss]:
-    predict, _ = build_network(settings, image_shape, num_classes, pixel_range)
-    return mean_loss_and_error(predict, mesh)
 
 
 def measure_run(

@@ -55,10 +55,11 @@ def batch_losses(
     return losses
 
 
+@functools.lru_cache(maxsize=4)
 def mean_loss_and_error(
     predict: Predict, mesh: Mesh | None
 ) -> tuple[Callable[[Any, Split], jax.Array], Callable[[Any, Split], jax.Array]]:
-    """The mean loss of a split, and the share that is not classified as labelled."""
+    """The mean loss of a split, and the share of it that is classified wrongly."""
     predict = spread(mesh, predict)
 
     def loss(params: Any, split: Split) -> jax.Array:

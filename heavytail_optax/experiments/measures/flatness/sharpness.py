@@ -9,12 +9,11 @@ maximal sharpness is on the cross-entropy.
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
 from heavytail_optax import flatness
-from heavytail_optax.experiments.data import Split
 from heavytail_optax.experiments.measures.measure import (
     Arguments,
     Loss,
@@ -66,9 +65,12 @@ def _expected(
         if tick(done, total):
             return None
         samples = min(_SAMPLES_A_BLOCK, total - done)
-        compute = _compiled(network.loss, samples)
-        key = jax.random.fold_in(network.key, done)
-        mean, error = compute(network.params, network.train, key, arguments["stddev"])
+        mean, error = _compiled(network.loss, samples)(
+            network.params,
+            jax.random.fold_in(network.key, done),
+            args=(network.train,),
+            stddev=arguments["stddev"],
+        )
         blocks.append(SampleBlock(samples, float(mean), float(error)))
     return Measurement({"expected_sharpness": pool(blocks)})
 
@@ -76,21 +78,8 @@ def _expected(
 @functools.lru_cache(maxsize=4)
 def _compiled(loss: Loss, samples: int) -> Callable[..., flatness.ExpectedSharpness]:
     """A block of samples, shared by the runs of a grid."""
-
-    def measure(
-        params: Any, train: Split, key: jax.Array, stddev: float
-    ) -> flatness.ExpectedSharpness:
-        return flatness.expected_sharpness(
-            loss,
-            params,
-            key,
-            args=(train,),
-            stddev=stddev,
-            num_samples=samples,
-            samples_at_once=1,
-        )
-
-    return jax.jit(measure)
+    counts = {"num_samples": samples, "samples_at_once": 1}
+    return jax.jit(functools.partial(flatness.expected_sharpness, loss, **counts))
 
 
 EXPECTED = Measure(
