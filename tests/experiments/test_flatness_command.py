@@ -115,7 +115,7 @@ def test_a_run_leaves_table_figure_and_numbers(copied, measured, capsys):
     assert flat(copied) == 0
     assert turns == [(method, name) for method in METHODS for name in MEASURE_NAMES]
     output = words(capsys.readouterr().out)
-    assert "sgd (SB), seed 0: measuring trace (5 of 8)" in output
+    assert f"sgd (SB), seed 0: measuring trace (5 of {len(MEASURE_NAMES)})" in output
     assert "* sgd (SB), seed 0, trace: remark 5." in output
     assert "5.0 ± .5 *" in output
     assert f"Written: {copied / 'flatness.png'}" in output

@@ -1,5 +1,7 @@
 import math
 import re
+import subprocess
+import sys
 from typing import get_args
 
 import jax
@@ -60,6 +62,18 @@ def test_measures_are_found_with_those_of_the_tables_first():
     assert MEASURE_NAMES == tuple(measure.name for measure in MEASURES.values())
     assert MEASURE_NAMES[:3] == get_args(TableMeasure)
     assert {"eigenvalues", "trace", "density", "line", "escape"} < set(MEASURE_NAMES)
+
+
+def test_names_and_options_load_no_flax():
+    """As `--help` does."""
+    program = (
+        "import sys; from heavytail_optax.experiments import measure_names; "
+        "print({'flax', 'matplotlib', 'sklearn', 'scipy.stats'} & set(sys.modules))"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout
+    assert output.strip() == "set()"
 
 
 def test_measures_of_a_bowl_are_those_of_its_curvature(tiny):
