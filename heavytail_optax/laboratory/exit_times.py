@@ -52,12 +52,9 @@ def simulated(
 ) -> ExitTime:
     """Measures by simulation."""
     theory = float(rates.mean_exit_times(learning_rate)[field])
-    process = dynamics.sgd_process(
-        learning_rate, rates.max_norm, rates.tail, rates.scale
-    )
     found = dynamics.first_exit_times(
         rates.landscape,
-        process,
+        dynamics.sgd_process(learning_rate, rates.max_norm, rates.tail, rates.scale),
         field,
         key=seed,
         num_exits=exits,

@@ -38,6 +38,11 @@ class ExitTimesCommand(LaboratoryCommand):
     samples: Annotated[int, at_least(10)] = 20_000
     """Paths of the estimator."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.fields or not self.learning_rates + self.rare_learning_rates:
+            raise ValueError("Give `fields` and `learning_rates`, or rare ones.")
+
 
 def run(arguments: Sequence[str], program: str) -> int:
     """Parses the arguments of `heavytail exit-times` and runs it."""

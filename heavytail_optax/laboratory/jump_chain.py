@@ -121,7 +121,5 @@ def last_visits(
     labels = distances.argmin(axis=-1)
     for index in range(1, len(paths)):
         stays = ~is_near[index].any(axis=-1)
-        labels[index] = np.where(
-            stays, labels[index - 1], is_near[index].argmax(axis=-1)
-        )
+        labels[index] = np.where(stays, labels[index - 1], is_near[index].argmax(-1))
     return labels

@@ -29,16 +29,15 @@ def regimes(command: SimulateCommand) -> Mapping[str, dynamics.SgdProcess]:
     noise = command.noise
     heavy, light = tails.symmetric_pareto(noise.alpha), tails.gaussian()
 
-    def make(max_norm: float, tail: tails.Tail, scale: float) -> dynamics.SgdProcess:
-        return dynamics.sgd_process(command.learning_rate, max_norm, tail, scale)
-
-    return {
-        "heavy tails, truncated": make(noise.max_norm, heavy, noise.scale),
-        "heavy tails": make(np.inf, heavy, noise.scale),
-        "light tails, truncated": make(noise.max_norm, light, noise.scale),
-        "light tails": make(np.inf, light, noise.scale),
-        "gradient descent": make(np.inf, light, 0.0),
+    laws = {
+        "heavy tails, truncated": (noise.max_norm, heavy, noise.scale),
+        "heavy tails": (np.inf, heavy, noise.scale),
+        "light tails, truncated": (noise.max_norm, light, noise.scale),
+        "light tails": (np.inf, light, noise.scale),
+        "gradient descent": (np.inf, light, 0.0),
     }
+    eta = command.learning_rate
+    return {name: dynamics.sgd_process(eta, *law) for name, law in laws.items()}
 
 
 def narrow_fields(landscape: dynamics.Landscape) -> np.ndarray:

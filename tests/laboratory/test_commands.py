@@ -88,6 +88,7 @@ def test_options_load_no_plots():
         ("exit-times", ["--fields", "7"], "fields"),
         ("exit-times", ["--learning-rates", "0"], "learning_rates"),
         ("exit-times", ["--exits", "1"], "exits"),
+        ("exit-times", ["--fields"], "fields"),
         ("markov-chain", ["--max-norm", "-1"], "max_norm"),
         ("markov-chain", ["--samples", "9"], "samples"),
         ("exit-times", ["--samples", "9"], "samples"),
