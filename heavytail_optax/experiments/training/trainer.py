@@ -152,10 +152,8 @@ def _build(
 
         return jax.lax.fori_loop(0, number, body, state)
 
-    def evaluate_params(params: Any, split: Split) -> Scores:
-        return evaluate(predict, params, split, mesh)
-
-    return Trainer(jax.jit(init), take_steps, jax.jit(evaluate_params))
+    of_params = functools.partial(evaluate, predict, mesh=mesh)
+    return Trainer(jax.jit(init), take_steps, jax.jit(of_params))
 
 
 def train(
