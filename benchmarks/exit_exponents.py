@@ -16,8 +16,8 @@ import numpy as np
 import result_file
 
 import heavytail_optax as hto
-from heavytail_optax.laboratory.exit_points import ExitPoint, mean_interval
-from heavytail_optax.laboratory.exit_points import measured_slope as slope_of
+from heavytail_optax.laboratory.exit_times import ExitTime, mean_interval
+from heavytail_optax.laboratory.exit_times import measured_slope as slope_of
 
 ALPHA, SCALE, MAX_NORM = 1.5, 0.1, 0.5
 TAIL = hto.tails.symmetric_pareto(ALPHA)
@@ -55,9 +55,15 @@ def measure(
         )
         low, high = mean_interval(float(exits.times.sum()), exits.num_exits)
         points.append(
-            ExitPoint(
-                *(0, eta, exits.mean, low, high, theory),
-                *(float(line.criterion(eta)[0]), exits.num_exits, 0, None),
+            ExitTime(
+                field=0,
+                learning_rate=eta,
+                mean=exits.mean,
+                lower=low,
+                upper=high,
+                theory=theory,
+                epsilon=float(line.criterion(eta)[0]),
+                exits=exits.num_exits,
             )
         )
         rows.append(

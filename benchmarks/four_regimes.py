@@ -11,29 +11,14 @@ import argparse
 
 import result_file
 
-import heavytail_optax as hto
-from heavytail_optax.laboratory.options import DEFAULT_NOISE
-from heavytail_optax.laboratory.regimes import regimes, run_regimes
-
-ETA = 1e-3
-SNAPSHOTS = 500
+from heavytail_optax.laboratory.regimes import run_regimes
+from heavytail_optax.laboratory.simulate_command import SimulateCommand
 
 
 def measure(num_steps: int, num_chains: int) -> list[dict]:
     """One row a regime."""
-    landscape = hto.dynamics.four_minima()
-    narrow = landscape.widths < 0.5 * landscape.widths.max()
-    noise = DEFAULT_NOISE
-    results = run_regimes(
-        landscape,
-        regimes(ETA, noise.alpha, noise.scale, noise.max_norm),
-        narrow,
-        note=print,
-        seed=0,
-        num_steps=num_steps,
-        num_chains=num_chains,
-        num_snapshots=SNAPSHOTS,
-    )
+    command = SimulateCommand(steps=num_steps, chains=num_chains)
+    noise = command.noise
     return [
         {
             "regime": result.name,
@@ -41,20 +26,20 @@ def measure(num_steps: int, num_chains: int) -> list[dict]:
             # Chains that never move tell nothing about an error.
             "standard_error": f"{result.narrow[1]:.5f}" if result.moves else "",
             "moves_in_1e6_steps": f"{result.moves:.4g}",
-            "learning_rate": ETA,
+            "learning_rate": command.learning_rate,
             "alpha": noise.alpha,
             "scale": noise.scale,
             "max_norm": noise.max_norm,
             "chains": num_chains,
-            "steps": num_steps,
+            "steps": result.steps,
         }
-        for result in results
+        for result in run_regimes(command, print)
     ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=1000 * 3 * SNAPSHOTS)
+    parser.add_argument("--steps", type=int, default=1_500_000)
     parser.add_argument("--chains", type=int, default=256)
     parser.add_argument("--out", help="CSV file to write")
     options = parser.parse_args()

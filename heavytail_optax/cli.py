@@ -1,8 +1,8 @@
 """The command `heavytail`: finds the subcommand and runs it.
 
-A subcommand is a module with `run(arguments, program) -> exit status`, loaded when it is
-called, so that `--help` stays quick and works without the extra that the work needs.
-`program` is what was typed up to the subcommand, such as "heavytail train".
+A subcommand is in a module with `run(name, arguments, program) -> exit status`, loaded
+when it is called, so that `--help` stays quick and works without the extra that the work
+needs.
 """
 
 import difflib
@@ -127,7 +127,7 @@ def _dispatch(arguments: Sequence[str], program: str) -> int:
             file=sys.stderr,
         )
         return 1
-    return importlib.import_module(subcommand.module).run(rest, f"{program} {name}")
+    return importlib.import_module(subcommand.module).run(name, rest, program)
 
 
 def _help(program: str) -> str:

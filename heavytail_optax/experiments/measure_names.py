@@ -1,49 +1,36 @@
-"""The names of the measures of flatness, with what each one is."""
+"""The measures of flatness by name: every `Measure` in the files of `measures/flatness`."""
 
+import importlib
+import pkgutil
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-TableMeasure = Literal["expected", "pac-bayes", "maximal"]
-"""Those of the paper's tables."""
+from heavytail_optax.experiments.measures import flatness
+from heavytail_optax.experiments.measures.measure import Measure
+from heavytail_optax.experiments.settings import TableMeasure
 
-MeasureName = Literal[
-    "expected",
-    "pac-bayes",
-    "maximal",
-    "eigenvalues",
-    "trace",
-    "density",
-    "line",
-    "escape",
-]
 
-TABLE_MEASURES: tuple[TableMeasure, ...] = get_args(TableMeasure)
-MEASURE_NAMES: tuple[MeasureName, ...] = get_args(MeasureName)
-
-SUMMARIES: Mapping[MeasureName, str] = MappingProxyType(
-    {
-        "expected": "mean change of the loss under normal noise on the weights",
-        "pac-bayes": "1/sigma^2 of the most noise at which accuracy falls by --target",
-        "maximal": "1/alpha^2 of the largest ball in which it falls by no more",
-        "eigenvalues": "the largest eigenvalues of the Hessian",
-        "trace": "the trace of the Hessian",
-        "density": "the density of the eigenvalues of the Hessian",
-        "line": "the loss along the top eigenvector and along a random direction",
-        "escape": "how likely jumps of the norm b of the truncation leave the minimum",
+def _found() -> dict[str, Measure]:
+    """Those of the paper's tables first, all others in the order of the files."""
+    names = [file.name for file in pkgutil.iter_modules(flatness.__path__)]
+    found = {
+        value.name: value
+        for name in names
+        for value in vars(
+            importlib.import_module(f"{flatness.__name__}.{name}")
+        ).values()
+        if isinstance(value, Measure)
     }
-)
+    return {name: found[name] for name in (*get_args(TableMeasure), *found)}
 
-SCALARS: Mapping[MeasureName, tuple[str, ...]] = MappingProxyType(
-    {
-        "expected": ("expected_sharpness",),
-        "pac-bayes": ("pac_bayes_sharpness",),
-        "maximal": ("maximal_sharpness",),
-        "eigenvalues": ("top_eigenvalue",),
-        "trace": ("hessian_trace",),
-        "density": (),
-        "line": (),
-        "escape": ("escape_noise", "escape_eigenvector", "escape_isotropic"),
-    }
-)
-"""What each one is called in tables; all are larger where the minimum is sharper."""
+
+MEASURES: Mapping[str, Measure] = MappingProxyType(_found())
+MEASURE_NAMES = tuple(MEASURES)
+SUMMARIES = {name: measure.summary for name, measure in MEASURES.items()}
+SCALARS = {name: measure.scalars for name, measure in MEASURES.items()}
+
+if TYPE_CHECKING:
+    MeasureName = str
+else:  # The command line lists the names and refuses all others.
+    MeasureName = Literal[MEASURE_NAMES]

@@ -67,7 +67,9 @@ def check_fields(instance: Any, noun: str = "setting") -> None:
         if value is None and may_be_none:
             continue
         if rule is not None:
-            _check_number(name, value, rule, noun)
+            # A tuple's rule is of each of its numbers.
+            for each in value if isinstance(value, tuple) else (value,):
+                _check_number(name, each, rule, noun)
         elif typing.get_origin(kind) is Literal:
             _check_word(name, value, typing.get_args(kind), noun)
         elif typing.get_origin(kind) is tuple and (words := _words_of(kind)):

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from heavytail_optax.experiments.measure_names import TableMeasure
 from heavytail_optax.experiments.methods import METHODS, Method, MethodName
 from heavytail_optax.experiments.setting_rules import (
     ABOVE_0_TO_1,
@@ -28,6 +27,8 @@ from heavytail_optax.experiments.setting_rules import (
 
 DataName = Literal["digits", "fashion-mnist", "svhn", "cifar10", "cifar100"]
 PixelRange = Literal["minus-one-to-one", "zero-to-one"]
+TableMeasure = Literal["expected", "pac-bayes", "maximal"]
+"""The measures of the paper's tables."""
 
 
 @dataclasses.dataclass(frozen=True)

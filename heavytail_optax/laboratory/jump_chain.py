@@ -1,72 +1,54 @@
 """Jumps between minima: counted, and beside a Markov chain."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import scipy.stats
 
 from heavytail_optax import dynamics
+from heavytail_optax.laboratory.exit_times import estimated_rate
 
 
 class JumpRate(NamedTuple):
-    """Jumps from one wide minimum to another, in the time unit of the limit chain.
+    """Jumps from one wide minimum to another, in the time unit of the limit chain."""
 
-    Attributes:
-      origin: index of a field.
-      target: index of another.
-      count: how many were seen.
-      time: at risk, in the chain's unit.
-      limit: the generator's entry, for eta -> 0.
-      finite: the same from the rare-event estimator's rates at this eta.
-    """
-
-    origin: int
-    target: int
-    count: int
-    time: float
-    limit: float
-    finite: float
+    origin: int  # index of a field
+    target: int  # index of another
+    count: int  # how many were seen
+    time: float  # at risk
+    limit: float  # the generator's entry, for eta -> 0
+    finite: float  # the same from the rare-event estimator's rates at this eta
 
     @property
     def rate(self) -> tuple[float, float, float]:
         """Measured, with the exact 95 % interval for a Poisson count."""
         low = scipy.stats.chi2.ppf(0.025, 2 * self.count) / 2 if self.count else 0.0
         high = scipy.stats.chi2.ppf(0.975, 2 * self.count + 2) / 2
-        return tuple(float(each) / self.time for each in (self.count, low, high))
+        return self.count / self.time, float(low) / self.time, float(high) / self.time
 
 
 class JumpShare(NamedTuple):
-    """Where the jumps from a field go.
+    """Where the jumps from a field go."""
 
-    Attributes:
-      origin: index of a field.
-      counts: jumps to each field. shape=(K,).
-      limit: probabilities `q_ij / q_i`. shape=(K,).
-      finite: the same at this eta. shape=(K,).
-    """
-
-    origin: int
-    counts: np.ndarray
-    limit: np.ndarray
-    finite: np.ndarray
+    origin: int  # index of the field
+    counts: np.ndarray  # shape=(K,), jumps to each field
+    limit: np.ndarray  # shape=(K,), probabilities q_ij / q_i
+    finite: np.ndarray  # shape=(K,), the same at this eta
 
 
-def poisson_p_value(jumps: list[JumpRate], *, at_finite_rate: bool) -> float:
+def poisson_p_value(jumps: Sequence[JumpRate], *, at_finite_rate: bool) -> float:
     """Chi-square of all counts against their expectations."""
-    expected = np.asarray(
-        [(j.finite if at_finite_rate else j.limit) * j.time for j in jumps]
-    )
+    rates = [jump.finite if at_finite_rate else jump.limit for jump in jumps]
+    expected = np.asarray(rates) * [jump.time for jump in jumps]
     counts = np.asarray([jump.count for jump in jumps])
     statistic = float(np.sum((counts - expected) ** 2 / expected))
     return float(scipy.stats.chi2.sf(statistic, len(jumps)))
 
 
-def share_p_value(shares: list[JumpShare], *, at_finite_rate: bool) -> float:
-    """Chi-square of where the jumps go, given how many there are from each field.
-
-    Targets that have probability 0 in the limit are left out.
-    """
+def share_p_value(shares: Sequence[JumpShare], *, at_finite_rate: bool) -> float:
+    """Chi-square of where the jumps from each field go, of what the limit allows."""
     statistic, freedom = 0.0, 0
     for share in shares:
         chances = share.finite if at_finite_rate else share.limit
@@ -87,14 +69,7 @@ def finite_rates(
     scales = rates.time_scales(learning_rate)
     found = np.zeros_like(rates.rates)
     for field in range(rates.landscape.num_fields):
-        estimate = dynamics.rare_exit_rate(
-            *(rates.landscape, field, seed),
-            tail=rates.tail,
-            scale=rates.scale,
-            learning_rate=learning_rate,
-            max_norm=rates.max_norm,
-            num_samples=num_samples,
-        )
+        estimate = estimated_rate(rates, field, learning_rate, seed, num_samples)
         found[field] = estimate.destinations / scales[field]
     return dataclasses.replace(rates, rates=np.where(rates.rates > 0.0, found, 0.0))
 
@@ -110,9 +85,12 @@ def jump_rates(
     times = simulation.label_counts.sum(axis=0) * unit
     return [
         JumpRate(
-            *(origin, target, int(simulation.transitions[origin, target])),
-            *(float(times[origin]), float(limit.generator[i, k])),
-            float(finite.generator[i, k]),
+            origin=origin,
+            target=target,
+            count=int(simulation.transitions[origin, target]),
+            time=float(times[origin]),
+            limit=float(limit.generator[i, k]),
+            finite=float(finite.generator[i, k]),
         )
         for i, origin in enumerate(limit.wide)
         for k, target in enumerate(limit.wide)
@@ -126,33 +104,22 @@ def jump_shares(
     finite: dynamics.LimitChain,
 ) -> list[JumpShare]:
     """Where the jumps from each field go, beside the theory."""
+    counts = simulation.transitions
     return [
-        JumpShare(
-            *(field, simulation.transitions[field]),
-            *(limit.embedded[field], finite.embedded[field]),
-        )
+        JumpShare(field, counts[field], limit.embedded[field], finite.embedded[field])
         for field in limit.fields
     ]
 
 
 def last_visits(
-    landscape: dynamics.Landscape, wide: tuple[int, ...], paths: np.ndarray
+    landscape: dynamics.Landscape, wide: Sequence[int], paths: np.ndarray
 ) -> np.ndarray:
-    """Which wide minimum each of several paths visited last, as far as they show it.
-
-    Example:
-      >>> four = dynamics.four_minima()
-      >>> paths = np.array([[-0.7], [0.5], [-0.6], [1.3], [-1.5]])
-      >>> last_visits(four, (1, 3), paths)[:, 0].tolist()
-      [0, 0, 0, 1, 1]
-    """
+    """Which wide minimum each of several paths visited last; at first the nearest."""
     minima = np.asarray(landscape.minima)[list(wide)]
     distances = np.abs(paths[..., None] - minima)
     is_near = distances < 0.5 * landscape.widths[list(wide)]
     labels = distances.argmin(axis=-1)
     for index in range(1, len(paths)):
         stays = ~is_near[index].any(axis=-1)
-        labels[index] = np.where(
-            stays, labels[index - 1], is_near[index].argmax(axis=-1)
-        )
+        labels[index] = np.where(stays, labels[index - 1], is_near[index].argmax(-1))
     return labels

@@ -11,14 +11,12 @@ import pytest
 from heavytail_optax import cli, flatness
 from heavytail_optax.experiments.measure_names import (
     MEASURE_NAMES,
+    MEASURES,
     SCALARS,
 )
-from heavytail_optax.experiments.measures import (
-    Measure,
-    Outcome,
-    measuring,
-    new_problem,
-)
+from heavytail_optax.experiments.measures import measure_run
+from heavytail_optax.experiments.measures.measure import Measurement
+from heavytail_optax.experiments.measures.measure_run import trained_network
 from heavytail_optax.experiments.measures.record import read_record
 from heavytail_optax.experiments.runs.grid import (
     read_grid,
@@ -56,26 +54,25 @@ def measured(monkeypatch):
     turns, actions = [], {}
 
     def stand_in(name):
-        def measure(problem, arguments, tick):
+        def compute(network, arguments, tick):
             if tick(0, 2):
                 return None
-            turns.append((problem.settings.method.method, name))
+            turns.append((network.settings.method.method, name))
             actions.get(turns[-1], lambda: None)()
             if tick(1, 2):
                 return None
             number = float(len(turns))
             columns = {column: [1.0, number] for column in COLUMNS.get(name, ())}
-            return Outcome(
+            return Measurement(
                 {scalar: (number, 0.5) for scalar in SCALARS[name]},
                 {curve: columns for curve in CURVES.get(name, ())},
                 f"remark {number:g}" if name == "trace" else "",
             )
 
-        return Measure(measuring_arguments[name], measure)
+        return MEASURES[name]._replace(compute=compute)
 
-    measuring_arguments = {k: m.arguments for k, m in measuring.MEASURES.items()}
     stand_ins = {name: stand_in(name) for name in MEASURE_NAMES}
-    monkeypatch.setattr(measuring, "MEASURES", stand_ins)
+    monkeypatch.setattr(measure_run, "MEASURES", stand_ins)
     return turns, actions
 
 
@@ -101,7 +98,7 @@ def test_a_run_leaves_table_figure_and_numbers(two_methods, measured, capsys):
     assert flat(two_methods) == 0
     assert turns == [(method, name) for method in METHODS for name in MEASURE_NAMES]
     output = words(capsys.readouterr().out)
-    assert "sgd (SB), seed 0: measuring trace (5 of 8)" in output
+    assert f"sgd (SB), seed 0: measuring trace (5 of {len(MEASURE_NAMES)})" in output
     assert "* sgd (SB), seed 0, trace: remark 5." in output
     assert "5.0 ± .5 *" in output
     assert f"Written: {two_methods / 'flatness.png'}" in output
@@ -343,30 +340,30 @@ def test_numbers_are_those_of_the_library(two_methods):
     run = next(run for run in read_grid(two_methods).runs() if run.method == "sgd")
     dataset = cached_loader(None)(run.settings)
     params = final_params(run, dataset, print)
-    problem = new_problem(run.settings, params, dataset.train, dataset.num_classes)
-    whole = {"params": params, "key": problem.key, "args": (problem.train,)}
+    network = trained_network(run.settings, params, dataset.train, dataset.num_classes)
+    whole = {"params": params, "key": network.key, "args": (network.train,)}
 
     def scalar(name):
         return record[name].outcome.scalars[SCALARS[name][0]]
 
-    found = flatness.pac_bayes_sharpness(problem.error, **whole, num_samples=4)
+    found = flatness.pac_bayes_sharpness(network.error, **whole, num_samples=4)
     assert scalar("pac-bayes")[0] == pytest.approx(float(found.sharpness), rel=1e-5)
     found = flatness.maximal_sharpness(
-        problem.loss, **whole, deviation_fn=problem.error
+        network.loss, **whole, deviation_fn=network.error
     )
     assert scalar("maximal")[0] == pytest.approx(float(found.sharpness), rel=1e-5)
-    found = flatness.hessian_eigenvalues(problem.loss, **whole)
+    found = flatness.hessian_eigenvalues(network.loss, **whole)
     assert scalar("eigenvalues")[0] == pytest.approx(float(found.values[0]), rel=1e-3)
-    found = flatness.hessian_trace(problem.loss, **whole, num_samples=4)
+    found = flatness.hessian_trace(network.loss, **whole, num_samples=4)
     assert scalar("trace")[0] == pytest.approx(float(found.mean), rel=1e-4)
-    found = flatness.hessian_density(problem.loss, **whole, num_samples=3)
+    found = flatness.hessian_density(network.loss, **whole, num_samples=3)
     density = record["density"].outcome.curves["density"]
     assert density["eigenvalue"][-1] == pytest.approx(
         float(found.eigenvalues[-1]), rel=1e-2
     )
     settings = run.settings
     found = flatness.escape_profile(
-        problem.loss,
+        network.loss,
         **whole,
         jump_norm=settings.method.max_norm,
         learning_rate=settings.training.learning_rate,

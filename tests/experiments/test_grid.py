@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from heavytail_optax.experiments.measures import Outcome
+from heavytail_optax.experiments.measures.measure import Measurement
 from heavytail_optax.experiments.measures.record import Measured, write_record
 from heavytail_optax.experiments.runs.grid import (
     Grid,
@@ -38,7 +38,7 @@ def leave(run, step, loss=0.5, test_loss=0.5):
 
 
 def measure(run):
-    outcome = Outcome({"expected_sharpness": (0.25, 0.0625)})
+    outcome = Measurement({"expected_sharpness": (0.25, 0.0625)})
     write_record(run.paths.measurements, {"expected": Measured({}, outcome, 1.0)})
 
 

@@ -1,4 +1,8 @@
 import math
+import re
+import subprocess
+import sys
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -7,21 +11,21 @@ import pytest
 
 from heavytail_optax.experiments.data import Split
 from heavytail_optax.experiments.devices.parallel import data_mesh, replicate
-from heavytail_optax.experiments.measure_names import (
-    MEASURE_NAMES,
-    SCALARS,
-    SUMMARIES,
+from heavytail_optax.experiments.measure_names import MEASURE_NAMES, MEASURES
+from heavytail_optax.experiments.measures.measure import (
+    Measurement,
+    MeasureOptions,
+    TrainedNetwork,
 )
-from heavytail_optax.experiments.measures import MEASURES, Outcome, Problem, new_problem
+from heavytail_optax.experiments.measures.measure_run import trained_network
 from heavytail_optax.experiments.measures.record import (
     Measured,
     read_record,
     same_arguments,
     write_record,
 )
-from heavytail_optax.experiments.measures.search import Search
 from heavytail_optax.experiments.models.networks import build_network
-from heavytail_optax.experiments.settings import replaced
+from heavytail_optax.experiments.settings import TableMeasure, replaced
 from heavytail_optax.experiments.training.evaluation import evaluate
 from heavytail_optax.experiments.training.random_streams import random_streams
 
@@ -43,17 +47,33 @@ def always_worse(params, split):
     return jnp.where(jnp.any(params != 0.0), 1.0, 0.0)
 
 
-def measured(name, tiny, loss=quadratic, error=quadratic, **search):
+def measured(name, tiny, loss=quadratic, error=quadratic, **options):
     """A measure of a quadratic bowl at its minimum."""
     split = Split(jnp.zeros((200, 1)), jnp.zeros(200, jnp.int32))
     key = random_streams(0).sharpness
-    problem = Problem(loss, error, jnp.zeros(6), split, tiny, key)
-    arguments = MEASURES[name].arguments(tiny, Search(**search))
-    return MEASURES[name].measure(problem, arguments, lambda done, total: False)
+    network = TrainedNetwork(loss, error, jnp.zeros(6), split, tiny, key)
+    arguments = MEASURES[name].arguments(tiny, MeasureOptions(**options))
+    found = MEASURES[name].compute(network, arguments, lambda done, total: False)
+    assert tuple(found.scalars) == MEASURES[name].scalars
+    return found
 
 
-def test_every_measure_has_a_name_a_summary_and_scalars():
-    assert tuple(MEASURES) == tuple(SUMMARIES) == tuple(SCALARS) == MEASURE_NAMES
+def test_measures_are_found_with_those_of_the_tables_first():
+    assert MEASURE_NAMES == tuple(measure.name for measure in MEASURES.values())
+    assert MEASURE_NAMES[:3] == get_args(TableMeasure)
+    assert {"eigenvalues", "trace", "density", "line", "escape"} < set(MEASURE_NAMES)
+
+
+def test_names_and_options_load_no_flax():
+    """As `--help` does."""
+    program = (
+        "import sys; from heavytail_optax.experiments import measure_names; "
+        "print({'flax', 'matplotlib', 'sklearn', 'scipy.stats'} & set(sys.modules))"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout
+    assert output.strip() == "set()"
 
 
 def test_measures_of_a_bowl_are_those_of_its_curvature(tiny):
@@ -93,15 +113,15 @@ def test_curvature_of_a_bowl(tiny):
 @pytest.mark.parametrize(
     ("error", "remark"),
     [
-        (never_wrong, "less than shown: even {} 10 is borne"),
-        (always_worse, "more than shown: even {} 1e-05 is not borne"),
+        (never_wrong, r"less than shown.* 10 "),
+        (always_worse, r"more than shown.* 1e-05 "),
     ],
 )
 def test_a_search_that_hits_its_bound_says_so(tiny, error, remark):
     found = measured("pac-bayes", tiny, error=error, samples=2)
-    assert found.remark == remark.format("noise of standard deviation")
+    assert re.search(remark, found.remark)
     found = measured("maximal", tiny, error=error)
-    assert found.remark == remark.format("a ball of radius")
+    assert re.search(remark, found.remark)
 
 
 def test_escape_says_when_descent_is_no_good(tiny):
@@ -114,11 +134,9 @@ def test_escape_says_when_descent_is_no_good(tiny):
     assert found.curves["escape_eigenvector"]["jumps"] == [1]
     assert found.remark == ""
     slow = replaced(tiny, learning_rate=1e-4)
-    assert "has not come to its end" in measured("escape", slow, **search).remark
+    assert "gradient" in measured("escape", slow, **search).remark
     wild = replaced(tiny, learning_rate=0.3)
-    assert "8, is above 2 / learning rate = 6.67" in (
-        measured("escape", wild, **search).remark
-    )
+    assert re.search(r"\b8\b.*\b6\.67\b", measured("escape", wild, **search).remark)
 
 
 def test_a_descent_that_diverges_is_a_remark(tiny):
@@ -128,7 +146,7 @@ def test_a_descent_that_diverges_is_a_remark(tiny):
     wild = replaced(tiny, learning_rate=30.0)
     found = measured("escape", wild, loss=no_minimum, paths=1, jumps=1)
     assert all(math.isnan(value) for value, _ in found.scalars.values())
-    assert found.remark == "descent at the learning rate of the run diverges"
+    assert "diverges" in found.remark
 
 
 def test_losses_are_those_of_the_evaluation_on_any_number_of_devices(
@@ -142,14 +160,14 @@ def test_losses_are_those_of_the_evaluation_on_any_number_of_devices(
     loss, accuracy = jax.jit(lambda params: evaluate(predict, params, train))(params)
     gradients = []
     for mesh in (None, data_mesh(3)):
-        problem = new_problem(tiny, replicate(mesh, params), train, 10, mesh)
+        network = trained_network(tiny, replicate(mesh, params), train, 10, mesh)
 
         @jax.jit
-        def both(problem_params, split, problem=problem):
-            found = jax.value_and_grad(problem.loss)(problem_params, split)
-            return *found, problem.error(problem_params, split)
+        def both(params, split, network=network):
+            found = jax.value_and_grad(network.loss)(params, split)
+            return *found, network.error(params, split)
 
-        value, gradient, error = both(problem.params, problem.train)
+        value, gradient, error = both(network.params, network.train)
         np.testing.assert_allclose(value, loss, rtol=1e-5)
         np.testing.assert_allclose(error, 1 - accuracy, atol=1e-6)
         gradients.append(gradient)
@@ -161,7 +179,7 @@ def test_losses_are_those_of_the_evaluation_on_any_number_of_devices(
 def test_runs_of_other_seeds_share_what_is_compiled(tiny, tiny_dataset):
     train = tiny_dataset.train
     other = replaced(tiny, seed=5, method="balanced")
-    one, two = (new_problem(each, None, train, 10) for each in (tiny, other))
+    one, two = (trained_network(each, None, train, 10) for each in (tiny, other))
     assert one.loss == two.loss and one.error == two.error
     assert (jax.random.key_data(one.key) != jax.random.key_data(two.key)).any()
 
@@ -170,7 +188,9 @@ def test_a_record_comes_back_and_damage_counts_as_nothing(tmp_path):
     path = tmp_path / "measurements.json"
     assert read_record(path) == {}
     curve = {"jumps": [1, 2], "loss": [0.5, math.inf]}
-    outcome = Outcome({"a": (1e-9, 2.0), "b": (math.nan, None)}, {"c": curve}, "why")
+    outcome = Measurement(
+        {"a": (1e-9, 2.0), "b": (math.nan, None)}, {"c": curve}, "why"
+    )
     record = {"trace": Measured({"num_samples": 3}, outcome, 2.04)}
     write_record(path, record)
     assert "NaN" not in path.read_text("utf-8")

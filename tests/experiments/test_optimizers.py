@@ -1,21 +1,26 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
 from heavytail_optax.experiments.methods import METHODS
 from heavytail_optax.experiments.settings import replaced
-from heavytail_optax.experiments.training.optimizers import build_optimizer
+from heavytail_optax.experiments.training.optimizers import (
+    average_at_the_end,
+    build_optimizer,
+)
 
 GRADIENT = {"weight": np.array([30.0, -40.0], np.float32)}
 
 
 def update_of(name, settings, state=None):
-    init, update = build_optimizer(
-        settings.training, replaced(settings, method=name).method
+    method = replaced(settings, method=name).method
+    optimizer = build_optimizer(settings.training, method, jax.random.key(0))
+    state = optimizer.init(GRADIENT) if state is None else state
+    updates, state = optimizer.update(
+        GRADIENT, state, GRADIENT, grad_fn=lambda *_: GRADIENT
     )
-    state = init(GRADIENT, jax.random.key(0)) if state is None else state
-    updates, state = update(GRADIENT, state, GRADIENT, grad_fn=lambda *_: GRADIENT)
     return np.asarray(updates["weight"]), state
 
 
@@ -62,9 +67,8 @@ def test_no_noise_and_no_truncation_is_sgd(tiny):
 def test_sam_takes_the_gradient_uphill(tiny):
     """On x^T H x / 2: the gradient H (x + rho H x / |H x|)."""
     settings = replaced(tiny, sam_radius=0.3)
-    init, update = build_optimizer(
-        settings.training, replaced(settings, method="sam").method
-    )
+    method = replaced(settings, method="sam").method
+    optimizer = build_optimizer(settings.training, method, jax.random.key(0))
     hessian = np.diag([1.0, 5.0])
     x = np.array([2.0, -1.0])
 
@@ -72,10 +76,38 @@ def test_sam_takes_the_gradient_uphill(tiny):
         return {"weight": hessian.astype(np.float32) @ params["weight"]}
 
     params = {"weight": x.astype(np.float32)}
-    state = init(params, jax.random.key(0))
-    updates, _ = update(gradient(params, 0), state, params, grad_fn=gradient)
+    state = optimizer.init(params)
+    updates, _ = optimizer.update(gradient(params, 0), state, params, grad_fn=gradient)
     slope = hessian @ x
     above = hessian @ (x + 0.3 * slope / np.linalg.norm(slope))
     np.testing.assert_allclose(
         updates["weight"], -tiny.training.learning_rate * above, rtol=1e-5
     )
+
+
+@pytest.mark.parametrize(
+    ("share", "number"), [(0.25, 2), (0.3, 2), (1.0, 8), (1e-9, 1)]
+)
+def test_the_last_step_leads_to_the_mean(share, number):
+    steps = 8
+    moves = np.random.default_rng(0).normal(size=(steps, 3)).astype(np.float32)
+    chain = average_at_the_end(steps, share)
+    params = {"weight": jnp.ones(3)}
+    state = chain.init(params)
+    update = jax.jit(chain.update)
+    path = 1.0 + np.cumsum(moves.astype(np.float64), axis=0)
+    for step, move in enumerate(moves):
+        updates, state = update({"weight": jnp.asarray(move)}, state, params)
+        params = optax.apply_updates(params, updates)
+        if step < steps - 1:
+            np.testing.assert_array_equal(updates["weight"], move)
+    expected = path[-number:].mean(axis=0)
+    np.testing.assert_allclose(params["weight"], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_data_types_are_kept():
+    chain = average_at_the_end(1, 1.0)
+    params = {"weight": jnp.ones(3, jnp.bfloat16)}
+    updates, state = chain.update(params, chain.init(params), params)
+    assert updates["weight"].dtype == jnp.bfloat16
+    assert state.mean["weight"].dtype == jnp.bfloat16

@@ -15,8 +15,9 @@ from heavytail_optax.experiments.devices.parallel import (
     replicate,
     shard_over_devices,
 )
-from heavytail_optax.experiments.measures import MEASURES, new_problem
-from heavytail_optax.experiments.measures.search import Search
+from heavytail_optax.experiments.measure_names import MEASURES
+from heavytail_optax.experiments.measures.measure import MeasureOptions
+from heavytail_optax.experiments.measures.measure_run import trained_network
 from heavytail_optax.experiments.methods import METHOD_NAMES
 from heavytail_optax.experiments.models.networks import build_network
 from heavytail_optax.experiments.runs.grid import Run
@@ -192,12 +193,12 @@ def test_a_run_goes_on_with_another_number_of_devices(settings, tiny_dataset, tm
 def test_sharpness_is_the_same_on_eight_devices(settings, tiny_dataset):
     _, init = build_network(settings.model, SHAPE, 10, settings.data.pixel_range)
     params, train = init(jax.random.key(0)), tiny_dataset.train
-    arguments = MEASURES["expected"].arguments(settings, Search())
+    arguments = MEASURES["expected"].arguments(settings, MeasureOptions())
 
     def measure(params, mesh=None):
-        problem = new_problem(settings, params, train, 10, mesh)
-        outcome = MEASURES["expected"].measure(problem, arguments, lambda *_: False)
-        return outcome.scalars["expected_sharpness"]
+        network = trained_network(settings, params, train, 10, mesh)
+        found = MEASURES["expected"].compute(network, arguments, lambda *_: False)
+        return found.scalars["expected_sharpness"]
 
     ours, theirs = measure(replicate(MESH, params), MESH), measure(params)
     assert ours == pytest.approx(theirs, rel=1e-3)

@@ -4,13 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from heavytail_optax.experiments.measures import (
-    MEASURES,
-    Part,
-    new_problem,
-    pooled,
-)
-from heavytail_optax.experiments.measures.search import Search
+from heavytail_optax.experiments.measure_names import MEASURES
+from heavytail_optax.experiments.measures.flatness.sharpness import SampleBlock, pool
+from heavytail_optax.experiments.measures.measure import MeasureOptions
+from heavytail_optax.experiments.measures.measure_run import trained_network
 from heavytail_optax.experiments.models.networks import build_network
 from heavytail_optax.experiments.runs.grid import Run
 from heavytail_optax.experiments.runs.result import read_result
@@ -33,19 +30,19 @@ def network(settings, tiny_dataset):
 
 
 def measure_expected(settings, params, train, tick=lambda done, total: False):
-    problem = new_problem(settings, params, train, 10)
-    arguments = MEASURES["expected"].arguments(settings, Search())
-    outcome = MEASURES["expected"].measure(problem, arguments, tick)
-    return None if outcome is None else outcome.scalars["expected_sharpness"]
+    network = trained_network(settings, params, train, 10)
+    arguments = MEASURES["expected"].arguments(settings, MeasureOptions())
+    found = MEASURES["expected"].compute(network, arguments, tick)
+    return None if found is None else found.scalars["expected_sharpness"]
 
 
-def test_parts_are_pooled_as_if_they_were_never_parted():
+def test_blocks_are_pooled_to_the_mean_of_all_samples():
     values = np.random.default_rng(0).pareto(3.0, 47)
-    parts = [
-        Part(len(part), part.mean(), np.std(part, ddof=1) / len(part) ** 0.5)
+    blocks = [
+        SampleBlock(len(part), part.mean(), np.std(part, ddof=1) / len(part) ** 0.5)
         for part in np.split(values, [10, 20, 33])
     ]
-    mean, error = pooled(parts)
+    mean, error = pool(blocks)
     np.testing.assert_allclose(mean, values.mean(), rtol=1e-12)
     np.testing.assert_allclose(error, np.std(values, ddof=1) / 47**0.5, rtol=1e-12)
 

@@ -61,10 +61,10 @@ def test_chunks_are_the_steps_of_a_plain_loop(tiny, tiny_dataset, method):
         tiny.model, IMAGE_SHAPE, 10, tiny.data.pixel_range
     )
     params = init_params(keys.weights)
-    init_optimizer, update = build_optimizer(
-        tiny.training, replaced(tiny, method=method).method
+    optimizer = build_optimizer(
+        tiny.training, replaced(tiny, method=method).method, keys.noise
     )
-    opt_state = init_optimizer(params, keys.noise)
+    opt_state = optimizer.init(params)
 
     split = tiny_dataset.train
 
@@ -77,7 +77,7 @@ def test_chunks_are_the_steps_of_a_plain_loop(tiny, tiny_dataset, method):
         loss, grads = jax.value_and_grad(
             lambda params: loss_per_example(predict, params, batch).mean()
         )(params)
-        updates, opt_state = update(grads, opt_state, params)
+        updates, opt_state = optimizer.update(grads, opt_state, params)
         return loss, optax.apply_updates(params, updates), opt_state
 
     losses = []

@@ -5,7 +5,7 @@ import pytest
 from statistical_checks import FALSE_ALARM_RATE, counts_p_value
 
 import heavytail_optax as hto
-from heavytail_optax.laboratory import exit_points, jump_chain
+from heavytail_optax.laboratory import exit_times, jump_chain
 
 DYNAMICS = hto.dynamics
 LEVEL = 0.05
@@ -62,13 +62,13 @@ def test_intervals_of_a_mean_cover_it():
     covered = 0
     for _ in range(NUM_TRIALS):
         times = rng.exponential(1.0, 40)
-        low, high = exit_points.mean_interval(
+        low, high = exit_times.mean_interval(
             np.minimum(times, 0.5).sum(), int((times < 0.5).sum())
         )
         covered += low < 1.0 < high
     assert counts_p_value([covered], NUM_TRIALS, [0.955]) > FALSE_ALARM_RATE
     assert counts_p_value([covered], NUM_TRIALS, [0.85]) < FALSE_ALARM_RATE
-    assert exit_points.mean_interval(10.0, 0)[1] == float("inf")
+    assert exit_times.mean_interval(10.0, 0)[1] == float("inf")
 
 
 def test_last_visits_keep_the_last_wide_minimum():

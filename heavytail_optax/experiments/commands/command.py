@@ -67,9 +67,9 @@ none or one could not be diagnosed, 2 for bad options, 130 after Ctrl-C.""",
 }
 
 
-def run(arguments: Sequence[str], program: str) -> int:
-    """Parses the arguments of a command and does its work; `program` is "heavytail train"."""
-    name = program.split()[-1]
+def run(name: str, arguments: Sequence[str], program: str) -> int:
+    """Parses the arguments of a command and does its work; the exit status."""
+    program = f"{program} {name}"
     asked = None
     try:
         asked = _parse(name, arguments, program)

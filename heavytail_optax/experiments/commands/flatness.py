@@ -11,11 +11,11 @@ from heavytail_optax.experiments.commands.finished_runs import (
 )
 from heavytail_optax.experiments.commands.options import FlatnessOptions
 from heavytail_optax.experiments.data import Dataset
-from heavytail_optax.experiments.measures import new_problem
-from heavytail_optax.experiments.measures.measuring import (
+from heavytail_optax.experiments.measures.measure_run import (
     ask_again,
     is_measured,
     measure_run,
+    trained_network,
 )
 from heavytail_optax.experiments.report.flatness_figure import (
     first_seeds,
@@ -33,13 +33,13 @@ from heavytail_optax.experiments.terminal.progress import Progress
 
 def run(options: FlatnessOptions, typed: str) -> int:
     """Measures the runs of a directory; the exit status."""
-    search, names = options.search, options.measures
+    names, chosen = options.measures, options.measuring
 
     def measure(run: Run, dataset: Dataset, params: Any, progress: Progress) -> bool:
         classes = dataset.num_classes
-        problem = new_problem(run.settings, params, dataset.train, classes)
+        network = trained_network(run.settings, params, dataset.train, classes)
         place, stop = run.paths.measurements, progress.stop.is_set
-        return measure_run(place, run.label, problem, search, names, progress, stop)
+        return measure_run(place, run.label, network, chosen, names, progress, stop)
 
     def show(asked: Sequence[Run], console: Console) -> None:
         runs = measured_runs(asked)
@@ -62,7 +62,7 @@ def run(options: FlatnessOptions, typed: str) -> int:
         on_stop="Stopping after this measure.",
         ask_again=lambda run: ask_again(run.paths.measurements, names),
         is_measured=lambda run: is_measured(
-            run.paths.measurements, run.settings, search, names
+            run.paths.measurements, run.settings, chosen, names
         ),
         measure=measure,
         show=show,

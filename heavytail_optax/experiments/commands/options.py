@@ -8,7 +8,7 @@ import tyro
 
 from heavytail_optax.experiments.devices.processes import ALONE, Cluster
 from heavytail_optax.experiments.measure_names import MEASURE_NAMES, MeasureName
-from heavytail_optax.experiments.measures.search import Search
+from heavytail_optax.experiments.measures.measure import MeasureOptions
 from heavytail_optax.experiments.methods import MethodName
 from heavytail_optax.experiments.presets import PresetName
 from heavytail_optax.experiments.runs.grid import variants_of
@@ -26,7 +26,7 @@ from heavytail_optax.experiments.setting_rules import (
 from heavytail_optax.experiments.settings import Settings, replaced
 
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
-_DEFAULT_SEARCH = Search()
+_MEASURING = MeasureOptions()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +145,7 @@ class FlatnessOptions:
     measures: tuple[MeasureName, ...] = MEASURE_NAMES
     methods: tuple[MethodName, ...] | None = None
     seeds: tuple[int, ...] | None = None
-    search: Search = _DEFAULT_SEARCH
+    measuring: MeasureOptions = _MEASURING
     again: Flag = False
     data_dir: pathlib.Path | None = None
 

@@ -9,10 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from heavytail_optax.experiments.data import Split
-from heavytail_optax.experiments.models.networks import build_network
-from heavytail_optax.experiments.settings import ModelSettings, PixelRange, Settings
+from heavytail_optax.experiments.measures.measure import Tick
+from heavytail_optax.experiments.models.networks import Predict, build_network
+from heavytail_optax.experiments.settings import Settings
 from heavytail_optax.experiments.training.batches import draw_places
-from heavytail_optax.experiments.training.evaluation import loss_per_example
+from heavytail_optax.experiments.training.evaluation import (
+    IMAGES_AT_ONCE,
+    loss_per_example,
+)
 from heavytail_optax.experiments.training.random_streams import random_streams
 from heavytail_optax.flatness import mean_over_batches
 
@@ -22,24 +26,15 @@ ALL = "all"
 """What all layers together are called."""
 
 _VECTORS_AT_ONCE = 50
-_IMAGES_AT_ONCE = 256
 
 
 class NoiseDraws(NamedTuple):
-    """Sizes of `g_i - g` for n small batches; the first row is all layers together.
+    """Sizes of `g_i - g` for n small batches; the first row is all layers together."""
 
-    Attributes:
-      layers: name of each row.
-      parameters: how many each has.
-      sizes: norm, projection and coordinate. shape=(3, rows, n), dtype=float32, at least
-        0.
-      gradient_norms: `|g_i|` over all parameters. shape=(n,), dtype=float32.
-    """
-
-    layers: tuple[str, ...]
-    parameters: tuple[int, ...]
-    sizes: np.ndarray
-    gradient_norms: np.ndarray
+    layers: tuple[str, ...]  # name of each row
+    parameters: tuple[int, ...]  # how many each row has
+    sizes: np.ndarray  # of `SIZES`. shape=(3, rows, n), dtype=float32, at least 0
+    gradient_norms: np.ndarray  # `|g_i|` of all parameters. shape=(n,), dtype=float32
 
     def of(self, size: Size, layer: str = ALL) -> np.ndarray:
         """The draws of one size of one layer, shape (n,)."""
@@ -48,8 +43,6 @@ class NoiseDraws(NamedTuple):
 
 def layer_vectors(tree: Any) -> dict[str, jax.Array]:
     """The entries of all layers in one vector, and those of each layer in one.
-
-    A layer is what its weights and biases are in.
 
     Example:
       >>> import jax.numpy as jnp
@@ -65,28 +58,33 @@ def layer_vectors(tree: Any) -> dict[str, jax.Array]:
     return {ALL: jnp.concatenate(list(layers.values())), **layers}
 
 
+def noise_arguments(
+    settings: Settings, draws: int, batch_size: int | None
+) -> dict[str, int]:
+    """All that the noise depends on besides the run."""
+    batch_size = batch_size or settings.training.batch_size
+    if batch_size == 1:
+        draws = min(draws, settings.data.training_examples)
+    return {"draws": draws, "batch_size": batch_size}
+
+
 def measure_gradient_noise(
     settings: Settings,
     params: Any,
     train: Split,
     num_classes: int,
     arguments: Mapping[str, int],
-    tick: Callable[[int, int], bool],
+    tick: Tick,
 ) -> NoiseDraws | None:
-    """Draws small batches, and takes the sizes of their gradients' noise.
+    """Draws small batches without replacement, and takes the sizes of `g_i - g`.
 
-    `g_i` is the gradient on the i-th batch, drawn without replacement and independently
-    of the others (batches of one image are different images), `g` that on all training images, both without augmentation. The
-    projection is along a direction drawn once for each row; the coordinate is drawn anew
-    for each batch, so that the draws are independent.
+    `g_i` is the gradient on the i-th batch, `g` that on all training images, both without
+    augmentation. The projection is along a direction drawn once for each row; the
+    coordinate is drawn anew for each batch, so the draws are independent.
     """
-    gradient, draw = _compiled(
-        settings.model,
-        train.images.shape[1:],
-        num_classes,
-        settings.data.pixel_range,
-        arguments["batch_size"],
-    )
+    shape, pixel_range = train.images.shape[1:], settings.data.pixel_range
+    predict, _ = build_network(settings.model, shape, num_classes, pixel_range)
+    gradient, draw = _compiled(predict, arguments["batch_size"])
     key = jax.random.fold_in(random_streams(settings.seed).sharpness, 7)
     batch_key, direction_key, coordinate_key = jax.random.split(key, 3)
     train = jax.tree.map(jnp.asarray, train)
@@ -112,16 +110,6 @@ def measure_gradient_noise(
     )
 
 
-def noise_arguments(
-    settings: Settings, draws: int, batch_size: int | None
-) -> dict[str, int]:
-    """All that the noise depends on besides the run."""
-    batch_size = batch_size or settings.training.batch_size
-    if batch_size == 1:
-        draws = min(draws, settings.data.training_examples)
-    return {"draws": draws, "batch_size": batch_size}
-
-
 def _direction(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     direction = jax.random.normal(key, shape)
     return direction / jnp.linalg.norm(direction)
@@ -129,24 +117,23 @@ def _direction(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 @functools.lru_cache(maxsize=4)
 def _compiled(
-    settings: ModelSettings,
-    image_shape: tuple[int, ...],
-    num_classes: int,
-    pixel_range: PixelRange,
-    batch_size: int,
-):
+    predict: Predict, batch_size: int
+) -> tuple[Callable[..., Any], Callable[..., tuple[jax.Array, jax.Array]]]:
     """The gradient on all images, and the sizes of a part of the noise vectors."""
-    predict, _ = build_network(settings, image_shape, num_classes, pixel_range)
 
     def loss(params: Any, split: Split) -> jax.Array:
         return loss_per_example(predict, params, split).mean()
 
+    def places_of(key: jax.Array, step: jax.Array, number: int) -> jax.Array:
+        if batch_size == 1:  # Each image comes once, so no draw is there twice.
+            return jax.random.permutation(key, number)[step % number][None]
+        return draw_places(key, step, number, batch_size)
+
     def draw(params, train, mean, directions, keys, first):
         batch_key, coordinate_key = keys
-        number = train.labels.shape[0]
 
         def one(step):
-            places = _places(batch_key, step, number, batch_size)
+            places = places_of(batch_key, step, train.labels.shape[0])
             batch = Split(train.images[places], train.labels[places])
             gradient = jax.grad(loss)(params, batch)
             noise = layer_vectors(jax.tree.map(jnp.subtract, gradient, mean))
@@ -165,16 +152,9 @@ def _compiled(
 
         return jax.lax.map(one, first + jnp.arange(_VECTORS_AT_ONCE))
 
-    return jax.jit(jax.grad(mean_over_batches(loss, _IMAGES_AT_ONCE))), jax.jit(draw)
+    return jax.jit(jax.grad(mean_over_batches(loss, IMAGES_AT_ONCE))), jax.jit(draw)
 
 
-def _places(key: jax.Array, step: jax.Array, number: int, batch_size: int):
-    """Of single images each comes once: no draw is there twice."""
-    if batch_size == 1:
-        return jax.random.permutation(key, number)[step % number][None]
-    return draw_places(key, step, number, batch_size)
-
-
-def _any_of(vector: jax.Array, key: jax.Array, step: jax.Array, row: int):
+def _any_of(vector: jax.Array, key: jax.Array, step: jax.Array, row: int) -> jax.Array:
     key = jax.random.fold_in(jax.random.fold_in(key, step), row)
     return vector[jax.random.randint(key, (), 0, vector.size)]

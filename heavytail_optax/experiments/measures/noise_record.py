@@ -17,14 +17,7 @@ def write_noise(
     """Keeps what has been measured, all at once or not at all."""
     path.parent.mkdir(exist_ok=True)
     with replacing(path) as partial, partial.open("wb") as file:
-        np.savez(
-            file,
-            arguments=json.dumps(dict(arguments)),
-            layers=np.asarray(draws.layers),
-            parameters=np.asarray(draws.parameters),
-            sizes=draws.sizes,
-            gradient_norms=draws.gradient_norms,
-        )
+        np.savez(file, arguments=json.dumps(dict(arguments)), **draws._asdict())
     _to_repeat(path).unlink(missing_ok=True)
 
 
@@ -48,18 +41,12 @@ def read_noise(path: pathlib.Path) -> tuple[NoiseDraws, dict[str, int]] | None:
     """What was kept, with its arguments; None if there is no such file, or a damaged one."""
     try:
         with np.load(path, allow_pickle=False) as kept:
-            draws = NoiseDraws(
-                tuple(map(str, kept["layers"])),
-                tuple(map(int, kept["parameters"])),
-                kept["sizes"],
-                kept["gradient_norms"],
-            )
+            draws = NoiseDraws(**{name: kept[name] for name in NoiseDraws._fields})
             arguments = json.loads(str(kept["arguments"]))
     except (FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
-    rows, number = len(draws.layers), draws.gradient_norms.size
-    if draws.sizes.shape != (len(SIZES), rows, number) or not isinstance(
-        arguments, dict
-    ):
+    shape = len(SIZES), len(draws.layers), draws.gradient_norms.size
+    if draws.sizes.shape != shape or not isinstance(arguments, dict):
         return None
-    return draws, arguments
+    layers, parameters = draws.layers.tolist(), draws.parameters.tolist()
+    return draws._replace(layers=tuple(layers), parameters=tuple(parameters)), arguments

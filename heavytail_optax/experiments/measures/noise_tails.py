@@ -24,25 +24,15 @@ _FEWEST = 10  # positive draws that `assess_tail` takes
 
 
 class LayerTail(NamedTuple):
-    """One size of one layer's noise.
+    """One size of one layer's noise."""
 
-    Attributes:
-      layer: its name, or "all".
-      parameters: how many it has.
-      size: what was taken of each noise vector.
-      draws: of how many.
-      non_finite: how many of them are NaN or infinite.
-      assessment: None if a draw is not finite, or almost all are zero.
-      fits: the power law's rivals, by name; empty likewise.
-    """
-
-    layer: str
+    layer: str  # its name, or "all"
     parameters: int
     size: Size
     draws: int
-    non_finite: int
-    assessment: TailAssessment | None
-    fits: dict[str, TailFit]
+    non_finite: int  # draws that are NaN or infinite
+    assessment: TailAssessment | None  # None with these, or if almost all are zero
+    fits: dict[str, TailFit]  # the power law's rivals, by name; empty likewise
 
     @property
     def verdict(self) -> str:
@@ -84,7 +74,7 @@ def _assess(
         return None, {}
     assessment = assess_tail(jnp.asarray(positive), num_draws=values.size)
     k = assessment.k
-    # All that counts, so that what is compiled depends on k alone.
+    # The draws that count, so the compiled program depends on k alone.
     top = jnp.asarray(np.sort(positive)[-k - 1 :])
     rivals = compare_fits(top, k, alternatives=alternatives)
     del rivals["power_law"]

@@ -1,8 +1,4 @@
-"""What has been measured of a run: measurements.json, beside its metrics.
-
-Name of the measure -> the arguments that it was computed with, scalars, curves, remark
-and the time taken.
-"""
+"""What has been measured of a run: measurements.json, by the name of the measure."""
 
 import json
 import math
@@ -10,24 +6,23 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from heavytail_optax.experiments.measures import Outcome
+from heavytail_optax.experiments.measures.measure import Arguments, Measurement
 from heavytail_optax.experiments.storage.durable_files import replace_file
+
+_DAMAGE = ValueError, TypeError, KeyError, AttributeError, RecursionError
 
 
 class Measured(NamedTuple):
     """A measure of a run."""
 
-    arguments: Mapping[str, Any]
-    outcome: Outcome
+    arguments: Arguments
+    outcome: Measurement
     seconds: float  # compilation included
     to_repeat: bool = False  # asked for again, and not yet measured again
 
 
 def write_record(path: pathlib.Path, record: Mapping[str, Measured]) -> None:
-    """Keeps what has been measured, all at once or not at all.
-
-    Numbers that are not finite are written as null, which JSON has.
-    """
+    """Keeps what has been measured, all at once or not at all."""
     values = {
         name: {
             "arguments": dict(measured.arguments),
@@ -42,7 +37,9 @@ def write_record(path: pathlib.Path, record: Mapping[str, Measured]) -> None:
         }
         for name, measured in record.items()
     }
-    replace_file(path, json.dumps(_finite(values), allow_nan=False) + "\n")
+    # JSON has no NaN and no infinity: they are null.
+    finite = json.loads(json.dumps(values), parse_constant=lambda _: None)
+    replace_file(path, json.dumps(finite, allow_nan=False) + "\n")
 
 
 def read_record(path: pathlib.Path) -> dict[str, Measured]:
@@ -50,54 +47,31 @@ def read_record(path: pathlib.Path) -> dict[str, Measured]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         return {name: _measured(entry) for name, entry in values.items()}
-    except (
-        FileNotFoundError,
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-        RecursionError,
-    ):
+    except (FileNotFoundError, *_DAMAGE):
         return {}
 
 
-def same_arguments(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+def same_arguments(one: Arguments, other: Arguments) -> bool:
     """Whether they are the same when written and read."""
     return json.loads(json.dumps(dict(one))) == json.loads(json.dumps(dict(other)))
 
 
 def _measured(entry: Mapping[str, Any]) -> Measured:
-    scalars = {
-        name: (_number(each["value"]), _error(each["standard_error"]))
-        for name, each in entry["scalars"].items()
-    }
+    scalars = {}
+    for name, each in entry["scalars"].items():
+        error = each["standard_error"]
+        scalars[name] = _number(each["value"]), None if error is None else float(error)
     curves = {
         name: {column: [_number(x) for x in values] for column, values in each.items()}
         for name, each in entry["curves"].items()
     }
-    outcome = Outcome(scalars, curves, str(entry["remark"]))
     return Measured(
         dict(entry["arguments"]),
-        outcome,
+        Measurement(scalars, curves, str(entry["remark"])),
         float(entry["seconds"]),
         bool(entry["to_repeat"]),
     )
 
 
-def _error(value: float | None) -> float | None:
-    return None if value is None else float(value)
-
-
 def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
-
-
-def _finite(value: Any) -> Any:
-    """The same with None for numbers that are not finite."""
-    if isinstance(value, dict):
-        return {name: _finite(each) for name, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(each) for each in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

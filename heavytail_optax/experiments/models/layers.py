@@ -1,13 +1,25 @@
-"""The layers that all networks share, and their initial weights."""
+"""The layers that all networks share, and their initial weights.
+
+Images are held as (channels, height, width, n), the batch last, so that whatever is done
+to a shifted or pooled image is done to n neighbouring numbers at a time.
+
+XLA's CPU backend runs native convolutions many times slower inside `lax.scan` than
+outside of it (jax issue 12868). There, shifted slices of the images and one matrix
+product are quicker. On a GPU or TPU the native convolution is, and XLA is free to hold
+the axes in whichever order in memory serves it.
+"""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
-from heavytail_optax.experiments.models.convolution import Padding, convolve
+Padding = Literal["SAME", "VALID"]
+
+_AXES = ("CHWN", "HWIO", "CHWN")
 
 
 class Initialisation(NamedTuple):
@@ -15,8 +27,7 @@ class Initialisation(NamedTuple):
 
     convolution: nnx.Initializer
     dense: nnx.Initializer
-    dense_bias: Callable[[int], nnx.Initializer]
-    """For the number of inputs."""
+    dense_bias: Callable[[int], nnx.Initializer]  # for the number of inputs
 
 
 def _zero(num_inputs: int) -> nnx.Initializer:
@@ -54,16 +65,7 @@ INITIALISATIONS: Mapping[str, Initialisation] = MappingProxyType(
 
 
 class Convolution(nnx.Module):
-    """Convolution with stride one, and a bias for each channel.
-
-    Args:
-      channels_in: of the images.
-      channels_out: of the result.
-      size: height and width of the kernel.
-      padding: "SAME" or "VALID".
-      initialisation: of the kernel.
-      rngs: where the initial kernel comes from.
-    """
+    """Convolution with stride one, and a bias for each channel."""
 
     def __init__(
         self,
@@ -78,7 +80,7 @@ class Convolution(nnx.Module):
         shape = (size, size, channels_in, channels_out)
         self.padding = padding
         self.kernel = nnx.Param(initialisation.convolution(rngs.params(), shape))
-        self.bias = nnx.Param(jax.numpy.zeros(channels_out))
+        self.bias = nnx.Param(jnp.zeros(channels_out))
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """For images of shape (channels_in, height, width, n)."""
@@ -103,6 +105,64 @@ def dense(
     )
 
 
+def convolve(
+    images: jax.Array, kernel: jax.Array, padding: Padding = "VALID"
+) -> jax.Array:
+    """Convolution with stride one, in the way that is quick on JAX's default backend."""
+    is_cpu = jax.default_backend() == "cpu"
+    function = convolve_by_slices if is_cpu else convolve_natively
+    return function(images, kernel, padding)
+
+
+def convolve_natively(
+    images: jax.Array, kernel: jax.Array, padding: Padding = "VALID"
+) -> jax.Array:
+    """`convolve` as XLA's own operation."""
+    return jax.lax.conv_general_dilated(
+        images, kernel, (1, 1), padding, dimension_numbers=_AXES
+    )
+
+
+def convolve_by_slices(
+    images: jax.Array, kernel: jax.Array, padding: Padding = "VALID"
+) -> jax.Array:
+    """`convolve` as one matrix product with all shifted images."""
+    rows, columns, channels_in, channels_out = kernel.shape
+    if padding == "SAME":
+        images = _pad(_pad(images, 1, rows), 2, columns)
+    height = images.shape[1] - rows + 1
+    width = images.shape[2] - columns + 1
+    shifted = [
+        images[:, row : row + height, column : column + width, :]
+        for row in range(rows)
+        for column in range(columns)
+    ]
+    # Two axes, not four: XLA takes a product over four in twice the time.
+    patches = jnp.concatenate(shifted).reshape(rows * columns * channels_in, -1)
+    product = kernel.reshape(rows * columns * channels_in, channels_out).T @ patches
+    return product.reshape(channels_out, height, width, -1)
+
+
+def _pad(images: jax.Array, axis: int, size: int) -> jax.Array:
+    """Zeros around an axis, as many as "SAME" puts there for a kernel of a size.
+
+    With `jnp.pad`, XLA pads anew for each of the shifted slices. Zeros that it does not
+    know to be zeros are put into memory once, which saves 6% of a step of VGG11.
+    """
+    edge = jax.lax.slice_in_dim(images, 0, 1, axis=axis)
+    zeros = jnp.clip(jax.lax.stop_gradient(edge), 0, 0)
+    before, after = (size - 1) // 2, size // 2
+    return jnp.concatenate([zeros] * before + [images] + [zeros] * after, axis)
+
+
+def max_pool(images: jax.Array) -> jax.Array:
+    """Largest value of each 2x2 square; an odd last row or column is left out."""
+    channels, height, width, n = images.shape
+    even = images[:, : height // 2 * 2, : width // 2 * 2, :]
+    squares = even.reshape(channels, height // 2, 2, width // 2, 2, n)
+    return squares.max(axis=(2, 4))
+
+
 def batch_last(images: jax.Array) -> jax.Array:
     """(n, height, width, channels) -> (channels, height, width, n)."""
     return images.transpose(3, 1, 2, 0)
@@ -114,12 +174,5 @@ def flatten(images: jax.Array) -> jax.Array:
 
 
 def scaled(width: float, size: int) -> int:
-    """`size` times `width`, rounded, and at least 1.
-
-    Example:
-      >>> scaled(0.25, 10)
-      2
-      >>> scaled(0.01, 10)
-      1
-    """
+    """`size` times `width`, rounded, and at least 1."""
     return max(1, round(width * size))

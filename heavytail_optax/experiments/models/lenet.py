@@ -3,39 +3,23 @@
 import jax
 from flax import nnx
 
-from heavytail_optax.experiments.models.convolution import max_pool
 from heavytail_optax.experiments.models.layers import (
     Convolution,
     Initialisation,
     batch_last,
     dense,
     flatten,
+    max_pool,
     scaled,
 )
 
 
 class LeNet(nnx.Module):
-    """Two convolutions and two dense layers, after Zhu et al. 2019.
+    """Two convolutions and two dense layers.
 
     Convolution 5x5 to 10 channels, 2x2 maximum, ReLU, twice, without padding; then dense
     to 50, ReLU, dense to the classes. 11,330 parameters for one 28x28 channel and ten
     classes.
-
-    Args:
-      image_shape: (height, width, channels), height and width at least 16.
-      num_classes: number of logits.
-      initialisation: of all weights.
-      width: factor on the 10 channels and the 50 hidden units.
-      rngs: where the initial weights come from.
-
-    Example:
-      >>> import jax
-      >>> from flax import nnx
-      >>> from heavytail_optax.experiments.models.layers import INITIALISATIONS
-      >>> from heavytail_optax.experiments.models.lenet import LeNet
-      >>> model = LeNet((28, 28, 1), 10, INITIALISATIONS["he"], rngs=nnx.Rngs(0))
-      >>> model(jax.numpy.zeros((3, 28, 28, 1))).shape
-      (3, 10)
     """
 
     min_image_size = 16

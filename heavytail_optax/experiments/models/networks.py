@@ -1,5 +1,6 @@
 """The network of a job, as two pure functions."""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -16,13 +17,14 @@ Predict = Callable[[nnx.State, jax.Array], jax.Array]
 InitParams = Callable[[jax.Array], nnx.State]
 
 
+@functools.lru_cache(maxsize=8)
 def build_network(
     settings: ModelSettings,
     image_shape: tuple[int, ...],
     num_classes: int,
     pixel_range: PixelRange,
 ) -> tuple[Predict, InitParams]:
-    """A network as two pure functions."""
+    """A network as two pure functions, the same ones for the same arguments."""
     height, columns, channels = image_shape
     shape = (height, columns, channels)
     network = LeNet if settings.model == "lenet" else VGG

@@ -6,13 +6,13 @@ from types import MappingProxyType
 import jax
 from flax import nnx
 
-from heavytail_optax.experiments.models.convolution import max_pool
 from heavytail_optax.experiments.models.layers import (
     Convolution,
     Initialisation,
     batch_last,
     dense,
     flatten,
+    max_pool,
     scaled,
 )
 
@@ -31,7 +31,7 @@ CONFIGURATIONS: Mapping[str, Blocks] = MappingProxyType(
     }
 )
 """Channels of the convolutions, a 2x2 maximum after each block. VGG11 is configuration A
-of Simonyan and Zisserman, VGG16 their D."""
+of Simonyan and Zisserman 2014 (arXiv 1409.1556), VGG16 their D."""
 
 _UNITS = 512
 
@@ -40,28 +40,6 @@ class VGG(nnx.Module):
     """Blocks of 3x3 convolutions with ReLU, a 2x2 maximum after each; three dense layers.
 
     The dense layers have 512 and 512 units with ReLU, and the classes.
-
-    Args:
-      blocks: channels of the convolutions, one of `CONFIGURATIONS`.
-      image_shape: (height, width, channels), height and width at least 32.
-      num_classes: number of logits.
-      initialisation: of all weights.
-      width: factor on all channels and the 512 units.
-      rngs: where the initial weights come from.
-
-    Example:
-      >>> import jax
-      >>> from flax import nnx
-      >>> from heavytail_optax.experiments.models.layers import INITIALISATIONS
-      >>> from heavytail_optax.experiments.models.vgg import CONFIGURATIONS, VGG
-      >>> blocks, law = CONFIGURATIONS["vgg11"], INITIALISATIONS["fan-out"]
-      >>> model = VGG(blocks, (32, 32, 3), 10, law, width=0.125, rngs=nnx.Rngs(0))
-      >>> model(jax.numpy.zeros((2, 32, 32, 3))).shape
-      (2, 10)
-
-    References:
-      Simonyan and Zisserman, `Very Deep Convolutional Networks for Large-Scale Image
-      Recognition <https://arxiv.org/abs/1409.1556>`_, 2014.
     """
 
     min_image_size = 32

@@ -20,10 +20,12 @@ from heavytail_optax.experiments.devices.processes import (
     fail_together,
     from_first_process,
 )
-from heavytail_optax.experiments.measures import new_problem
-from heavytail_optax.experiments.measures.measuring import measure_run
+from heavytail_optax.experiments.measures.measure import MeasureOptions
+from heavytail_optax.experiments.measures.measure_run import (
+    measure_run,
+    trained_network,
+)
 from heavytail_optax.experiments.measures.record import read_record
-from heavytail_optax.experiments.measures.search import Search
 from heavytail_optax.experiments.presets import PRESETS, PresetName
 from heavytail_optax.experiments.runs.grid import Run
 from heavytail_optax.experiments.runs.options import THIS_MACHINE, Machine
@@ -119,7 +121,7 @@ def carry_out(
                     )
         history, state = train_run(run, dataset, progress, machine)
         if state is not None and run.measures:
-            problem = new_problem(
+            network = trained_network(
                 run.settings,
                 state.params,
                 dataset.train,
@@ -129,8 +131,8 @@ def carry_out(
             measure_run(
                 run.paths.measurements,
                 run.label,
-                problem,
-                Search(),
+                network,
+                MeasureOptions(),
                 run.measures,
                 progress,
                 progress.stop.is_set,

@@ -1,8 +1,9 @@
-"""The batches of a step: which ones, how large, and their drawing."""
+"""The batches of a step: which images, how many, and their augmentation."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import dm_pix
 import jax
 import jax.numpy as jnp
 
@@ -14,8 +15,9 @@ from heavytail_optax.experiments.settings import (
     Settings,
     TrainingSettings,
 )
-from heavytail_optax.experiments.training.augmentation import augment
 from heavytail_optax.experiments.training.random_streams import RandomStreams
+
+PADDING = 4
 
 
 class Batch(NamedTuple):
@@ -33,14 +35,6 @@ def draw_places(
         return jnp.arange(num_examples)
     permutation = jax.random.permutation(jax.random.fold_in(key, step), num_examples)
     return permutation[:size]
-
-
-def fetch(train: Split, batch: Batch) -> Split:
-    """The images of a batch, augmented where it has keys, with their labels."""
-    images, labels = train.images[batch.places], train.labels[batch.places]
-    if batch.keys is not None:
-        images = augment(batch.keys, images)
-    return Split(images, labels)
 
 
 def draw_batches(
@@ -68,6 +62,30 @@ def draw_batches(
     return [draw(number, name) for number, name in enumerate(sizes)]
 
 
+def fetch(train: Split, batch: Batch) -> Split:
+    """The images of a batch, augmented where it has keys, with their labels."""
+    images, labels = train.images[batch.places], train.labels[batch.places]
+    if batch.keys is not None:
+        images = augment(batch.keys, images)
+    return Split(images, labels)
+
+
+def augment(keys: jax.Array, images: jax.Array) -> jax.Array:
+    """Shifts each image by up to `PADDING` pixels and mirrors every second one.
+
+    The window is one of the 9 x 9 of the image with a black border, all equally likely.
+    """
+    border = [(0, 0), (PADDING, PADDING), (PADDING, PADDING), (0, 0)]
+    padded = jnp.pad(images, border)
+
+    def crop_and_flip(key: jax.Array, image: jax.Array) -> jax.Array:
+        crop_key, flip_key = jax.random.split(key)
+        image = dm_pix.random_crop(crop_key, image, images.shape[1:])
+        return dm_pix.random_flip_left_right(flip_key, image)
+
+    return jax.vmap(crop_and_flip)(keys, padded)
+
+
 def batch_sizes(
     data: DataSettings, training: TrainingSettings, method: MethodSettings
 ) -> dict[BatchName, int]:
@@ -80,19 +98,7 @@ def batch_sizes(
 
 
 def examples_per_step(settings: Settings) -> float:
-    """Images that a step has to process, on average over the gate.
-
-    Example:
-      >>> from heavytail_optax.experiments.presets import PRESETS
-      >>> from heavytail_optax.experiments.settings import replaced
-      >>> settings = PRESETS["corrupted-digits"].settings
-      >>> examples_per_step(replaced(settings, method="balanced"))
-      100.0
-      >>> examples_per_step(replaced(settings, method="independent"))
-      1400.0
-      >>> examples_per_step(replaced(settings, method="independent", inflate_above=0.5))
-      750.0
-    """
+    """Images that a step has to process, on average over the gate."""
     method = settings.method
     sizes = batch_sizes(settings.data, settings.training, method)
     first, *others = sizes.values()

@@ -1,6 +1,5 @@
 """The gradient of each method: plain or tail-inflated."""
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +10,6 @@ from jax.sharding import Mesh
 
 import heavytail_optax as hto
 from heavytail_optax.experiments.data import Split
-from heavytail_optax.experiments.devices.parallel import shard_over_devices
 from heavytail_optax.experiments.models.networks import Predict
 from heavytail_optax.experiments.settings import (
     DataSettings,
@@ -22,13 +20,17 @@ from heavytail_optax.experiments.training.batches import (
     Batch,
     batch_sizes,
     draw_batches,
-    fetch,
 )
-from heavytail_optax.experiments.training.cooldown import until_cooldown
-from heavytail_optax.experiments.training.evaluation import loss_per_example
+from heavytail_optax.experiments.training.evaluation import (
+    IMAGES_IN_CPU_CACHE,
+    batch_losses,
+    number_of_devices,
+)
+from heavytail_optax.experiments.training.optimizers import until_cooldown
 from heavytail_optax.experiments.training.random_streams import RandomStreams
 
 Gradient = Callable[[Any, Split, jax.Array, RandomStreams], tuple[jax.Array, Any]]
+_Losses = Callable[[Any, Batch], jax.Array]
 
 
 def build_gradient(
@@ -39,17 +41,11 @@ def build_gradient(
     mesh: Mesh | None = None,
 ) -> Gradient:
     """The loss and the gradient of a step, on batches drawn for it."""
-
-    # Each device fetches its images by itself: only their places are passed on.
-    @functools.partial(shard_over_devices, mesh)
-    def losses_of(params_and_train: tuple[Any, Split], batch: Batch) -> jax.Array:
-        params, train = params_and_train
-        return loss_per_example(predict, params, fetch(train, batch))
-
+    losses_of = batch_losses(predict, mesh)
     sizes = batch_sizes(data, training, method)
-    at_once = min(_IMAGES_AT_ONCE, training.batch_size)
-    part = _microbatch_size(sum(sizes.values()), at_once, mesh)
-    noisy_steps = method.noisy_steps(training.steps)
+    at_once = min(IMAGES_IN_CPU_CACHE, training.batch_size) * number_of_devices(mesh)
+    part = _microbatch_size(sum(sizes.values()), at_once)
+    scale = until_cooldown(method.inflation_scale, method.noisy_steps(training.steps))
 
     def gradient(
         params: Any, train: Split, step: jax.Array, keys: RandomStreams
@@ -62,26 +58,24 @@ def build_gradient(
 
         if method.kind.scheme is None:
             return _plain(losses, part, params, *batches)
-        of_batches = _inflated(losses, method, noisy_steps, part)
+        of_batches = hto.tail_inflated_grad(
+            losses,
+            _law(method),
+            scale,
+            scheme=method.kind.scheme,
+            inflate_above=method.inflate_above,
+            microbatch_size=part,
+        )
         key = jax.random.fold_in(keys.inflation, step)
         return of_batches(key, params, *batches, step=step)
 
     return gradient
 
 
-_Losses = Callable[[Any, Batch], jax.Array]
-_IMAGES_AT_ONCE = 50
-
-
-def _microbatch_size(images: int, at_once: int, mesh: Mesh | None) -> int | None:
-    """How many images to pass through at a time, on all devices together.
-
-    On a CPU 50 on each device, in parts of one size, as more of them are too large for
-    the cache, and take up to 1.2 times as long an image. Elsewhere all.
-    """
+def _microbatch_size(images: int, at_once: int) -> int | None:
+    """On a CPU at most `at_once` images a pass, in parts of one size; elsewhere all."""
     if jax.default_backend() != "cpu":
         return None
-    at_once *= 1 if mesh is None else mesh.size
     return math.ceil(images / math.ceil(images / at_once))
 
 
@@ -99,19 +93,6 @@ def _plain(
         microbatch_size=part if is_split else None,
         accumulator=optax.microbatching.AccumulationType.MEAN,
     )(params, batch)
-
-
-def _inflated(
-    losses: _Losses, method: MethodSettings, noisy_steps: int, part: int | None
-) -> Callable[..., tuple[jax.Array, Any]]:
-    return hto.tail_inflated_grad(
-        losses,
-        _law(method),
-        until_cooldown(method.inflation_scale, noisy_steps),
-        scheme=method.kind.scheme,
-        inflate_above=method.inflate_above,
-        microbatch_size=part,
-    )
 
 
 def _law(method: MethodSettings) -> hto.tails.Tail:

@@ -1,53 +1,104 @@
 """The optimiser of each method: what happens to the gradient."""
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 import heavytail_optax as hto
 from heavytail_optax.experiments.settings import MethodSettings, TrainingSettings
-from heavytail_optax.experiments.training.averaging import average_at_the_end
-from heavytail_optax.experiments.training.cooldown import until_cooldown
-
-InitOptimizer = Callable[[Any, jax.Array], optax.OptState]
 
 
 def build_optimizer(
-    training: TrainingSettings, method: MethodSettings
-) -> tuple[InitOptimizer, optax.TransformUpdateExtraArgsFn]:
+    training: TrainingSettings, method: MethodSettings, key: jax.Array
+) -> optax.GradientTransformationExtraArgs:
     """Noise, learning rate and truncation, as far as the method has them."""
-    kind, noisy_steps = method.kind, method.noisy_steps(training.steps)
-
-    def chain(key: jax.Array) -> optax.GradientTransformationExtraArgs:
-        descent = optax.sgd(_learning_rate(training))
-        if kind.climbs:
-            climb = optax.chain(optax.contrib.normalize(), optax.sgd(method.sam_radius))
-            descent = optax.contrib.sam(descent, climb, opaque_mode=True)
-        links: list[optax.GradientTransformation] = [descent]
-        if kind.draws_noise:
-            noise = hto.add_heavy_tailed_noise(
-                hto.tails.symmetric_pareto(method.alpha),
-                until_cooldown(method.noise_scale, noisy_steps),
-                key=key,
-                direction=method.direction,
-            )
-            links.insert(0, noise)
-        if kind.truncates:
-            links.append(hto.truncate_update_norm(method.max_norm))
-        if kind.averages:
-            links.append(average_at_the_end(training.steps, method.averaged_share))
-        return optax.with_extra_args_support(optax.chain(*links))
-
-    def init(params: Any, key: jax.Array) -> optax.OptState:
-        return chain(key).init(params)
-
-    # The key is in the state: whatever it is here, it is not used.
-    return init, chain(jax.random.key(0)).update
+    kind = method.kind
+    descent = optax.sgd(_learning_rate(training))
+    if kind.climbs:
+        climb = optax.chain(optax.contrib.normalize(), optax.sgd(method.sam_radius))
+        descent = optax.contrib.sam(descent, climb, opaque_mode=True)
+    links: list[optax.GradientTransformation] = [descent]
+    if kind.draws_noise:
+        noise = hto.add_heavy_tailed_noise(
+            hto.tails.symmetric_pareto(method.alpha),
+            until_cooldown(method.noise_scale, method.noisy_steps(training.steps)),
+            key=key,
+            direction=method.direction,
+        )
+        links.insert(0, noise)
+    if kind.truncates:
+        links.append(hto.truncate_update_norm(method.max_norm))
+    if kind.averages:
+        links.append(average_at_the_end(training.steps, method.averaged_share))
+    return optax.with_extra_args_support(optax.chain(*links))
 
 
 def _learning_rate(training: TrainingSettings) -> float | optax.Schedule:
     if training.learning_rate_schedule == "constant":
         return training.learning_rate
     return optax.cosine_decay_schedule(training.learning_rate, training.steps)
+
+
+def until_cooldown(scale: float, noisy_steps: int) -> optax.Schedule:
+    """A scale of noise: constant, then zero from step `noisy_steps` on.
+
+    Example:
+      >>> scale = until_cooldown(0.5, 8)
+      >>> [float(scale(step)) for step in (0, 7, 8, 9)]
+      [0.5, 0.5, 0.0, 0.0]
+    """
+    constant = optax.constant_schedule(scale)
+    silence = optax.constant_schedule(0.0)
+    return optax.join_schedules([constant, silence], [noisy_steps])
+
+
+class AverageAtTheEndState(NamedTuple):
+    """What the mean of the last weights needs."""
+
+    step: jax.Array  # shape=(), dtype=int32, number of steps done
+    mean: Any  # of the weights after each of the steps averaged so far
+
+
+def average_at_the_end(steps: int, share: float) -> optax.GradientTransformation:
+    r"""Stochastic weight averaging: the last step leads to the mean of the last weights.
+
+    With n the `share` of the T steps, rounded, the last step is
+
+    .. math::
+      X_T \leftarrow \frac{1}{n} \sum_{t=T-n+1}^{T} X_t,
+
+    all steps before it are unchanged. It must be the last link of a chain.
+
+    References:
+      Izmailov et al., "Averaging weights leads to wider optima and better
+      generalization", UAI 2018 (arXiv 1803.05407), algorithm 1.
+    """
+    number = max(1, round(share * steps))
+
+    def init(params: Any) -> AverageAtTheEndState:
+        return AverageAtTheEndState(
+            jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, params)
+        )
+
+    def update(
+        updates: Any, state: AverageAtTheEndState, params: Any = None
+    ) -> tuple[Any, AverageAtTheEndState]:
+        step = state.step + 1
+        averaged = jnp.maximum(step - (steps - number), 0)
+        weight = jnp.where(averaged > 0, 1.0 / jnp.maximum(averaged, 1), 0.0)
+
+        def next_mean(mean: jax.Array, param: jax.Array, move: jax.Array) -> jax.Array:
+            return mean + weight.astype(mean.dtype) * (param + move - mean)
+
+        mean = jax.tree.map(next_mean, state.mean, params, updates)
+        updates = jax.tree.map(
+            lambda move, param, mean: jnp.where(step == steps, mean - param, move),
+            updates,
+            params,
+            mean,
+        )
+        return updates, AverageAtTheEndState(step, mean)
+
+    return optax.GradientTransformation(init, update)

@@ -18,7 +18,6 @@ import optax
 from jax.sharding import Mesh
 
 from heavytail_optax.experiments.data import Dataset, Split
-from heavytail_optax.experiments.devices.parallel import shard_over_devices
 from heavytail_optax.experiments.devices.processes import from_first_process
 from heavytail_optax.experiments.models.networks import build_network
 from heavytail_optax.experiments.settings import (
@@ -115,7 +114,6 @@ def _build(
 ) -> Trainer:
     predict, init_params = build_network(model, image_shape, classes, data.pixel_range)
     gradient = build_gradient(data, training, method, predict, mesh)
-    init_optimizer, update = build_optimizer(training, method)
     capacity = training.eval_every
 
     def init(keys: RandomStreams) -> TrainState:
@@ -123,17 +121,18 @@ def _build(
         recent = StepMetrics(
             jnp.zeros(capacity), jnp.zeros(capacity), jnp.zeros(capacity, jnp.int32)
         )
-        opt_state = init_optimizer(params, keys.noise)
+        opt_state = build_optimizer(training, method, keys.noise).init(params)
         return TrainState(jnp.zeros((), jnp.int32), params, opt_state, recent)
 
     def take_step(state: TrainState, keys: RandomStreams, train: Split) -> TrainState:
         loss, grads = gradient(state.params, train, state.step, keys)
 
-        def elsewhere(params: Any, _: int) -> Any:
+        def gradient_at(params: Any, _: int) -> Any:
             return gradient(params, train, state.step, keys)[1]
 
-        updates, opt_state = update(
-            grads, state.opt_state, state.params, grad_fn=elsewhere
+        optimizer = build_optimizer(training, method, keys.noise)
+        updates, opt_state = optimizer.update(
+            grads, state.opt_state, state.params, grad_fn=gradient_at
         )
         params = optax.apply_updates(state.params, updates)
         metrics = _step_metrics(loss, updates, state.opt_state, opt_state)
@@ -153,10 +152,8 @@ def _build(
 
         return jax.lax.fori_loop(0, number, body, state)
 
-    def evaluate_params(params: Any, split: Split) -> Scores:
-        return evaluate(shard_over_devices(mesh, predict), params, split)
-
-    return Trainer(jax.jit(init), take_steps, jax.jit(evaluate_params))
+    of_params = functools.partial(evaluate, predict, mesh=mesh)
+    return Trainer(jax.jit(init), take_steps, jax.jit(of_params))
 
 
 def train(

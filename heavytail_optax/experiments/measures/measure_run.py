@@ -3,20 +3,32 @@
 import functools
 import pathlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from heavytail_optax.experiments.measure_names import MeasureName
-from heavytail_optax.experiments.measures import MEASURES, Problem
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from heavytail_optax.experiments.data import Split
+from heavytail_optax.experiments.devices.parallel import replicate
+from heavytail_optax.experiments.measure_names import MEASURES, MeasureName
+from heavytail_optax.experiments.measures.measure import (
+    Arguments,
+    MeasureOptions,
+    TrainedNetwork,
+)
 from heavytail_optax.experiments.measures.record import (
     Measured,
     read_record,
     same_arguments,
     write_record,
 )
-from heavytail_optax.experiments.measures.search import Search
+from heavytail_optax.experiments.models.networks import build_network
 from heavytail_optax.experiments.settings import Settings
 from heavytail_optax.experiments.storage.durable_files import set_aside_damaged
+from heavytail_optax.experiments.training.evaluation import mean_loss_and_error
+from heavytail_optax.experiments.training.random_streams import random_streams
 
 
 class MeasureObserver(Protocol):
@@ -29,11 +41,27 @@ class MeasureObserver(Protocol):
         """Something the user should know."""
 
 
+def trained_network(
+    settings: Settings,
+    params: Any,
+    train: Split,
+    num_classes: int,
+    mesh: Mesh | None = None,
+) -> TrainedNetwork:
+    """The network of a run, on all devices of the mesh."""
+    shape, pixel_range = train.images.shape[1:], settings.data.pixel_range
+    predict, _ = build_network(settings.model, shape, num_classes, pixel_range)
+    loss, error = mean_loss_and_error(predict, mesh)
+    key = replicate(mesh, random_streams(settings.seed).sharpness)
+    train = replicate(mesh, jax.tree.map(jnp.asarray, train))
+    return TrainedNetwork(loss, error, params, train, settings, key)
+
+
 def measure_run(
     path: pathlib.Path,
     label: str,
-    problem: Problem,
-    search: Search,
+    network: TrainedNetwork,
+    options: MeasureOptions,
     names: Sequence[MeasureName],
     observer: MeasureObserver,
     should_stop: Callable[[], bool] = lambda: False,
@@ -47,21 +75,31 @@ def measure_run(
             f"{damaged}."
         )
     for number, name in enumerate(names, start=1):
-        arguments = MEASURES[name].arguments(problem.settings, search)
+        arguments = MEASURES[name].arguments(network.settings, options)
         known = record.get(name)
+        if _is_current(known, arguments):
+            continue
         if known is not None and not known.to_repeat:
-            if same_arguments(known.arguments, arguments):
-                continue
             observer.note(
                 f"{label}: {name} is measured anew, as it was measured with "
                 f"{_difference(known.arguments, arguments)}"
             )
         shown = f"{name} ({number} of {len(names)})" if len(names) > 1 else name
         show = functools.partial(observer.measuring, label, shown)
-        measured = _compute(problem, name, arguments, show, should_stop)
-        if measured is None:
+
+        def tick(
+            done: int, total: int, show: Callable[[int, int], None] = show
+        ) -> bool:
+            if should_stop():
+                return True
+            show(done, total)
             return False
-        record[name] = measured
+
+        started = time.monotonic()
+        found = MEASURES[name].compute(network, arguments, tick)
+        if found is None:
+            return False
+        record[name] = Measured(arguments, found, time.monotonic() - started)
         write_record(path, record)
         show(1, 1)
     return True
@@ -80,42 +118,26 @@ def ask_again(path: pathlib.Path, names: Sequence[MeasureName]) -> None:
 def is_measured(
     path: pathlib.Path,
     settings: Settings,
-    search: Search,
+    options: MeasureOptions,
     names: Sequence[MeasureName],
 ) -> bool:
     """Whether `measure_run` would find everything there."""
     record = read_record(path)
     return all(
-        name in record
-        and not record[name].to_repeat
-        and same_arguments(
-            record[name].arguments, MEASURES[name].arguments(settings, search)
-        )
+        _is_current(record.get(name), MEASURES[name].arguments(settings, options))
         for name in names
     )
 
 
-def _compute(
-    problem: Problem,
-    name: MeasureName,
-    arguments: Mapping[str, Any],
-    show: Callable[[int, int], None],
-    should_stop: Callable[[], bool],
-) -> Measured | None:
-    def tick(done: int, total: int) -> bool:
-        if should_stop():
-            return True
-        show(done, total)
-        return False
-
-    started = time.monotonic()
-    outcome = MEASURES[name].measure(problem, arguments, tick)
-    if outcome is None:
-        return None
-    return Measured(arguments, outcome, time.monotonic() - started)
+def _is_current(known: Measured | None, arguments: Arguments) -> bool:
+    return (
+        known is not None
+        and not known.to_repeat
+        and same_arguments(known.arguments, arguments)
+    )
 
 
-def _difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+def _difference(then: Arguments, now: Arguments) -> str:
     """In words: "target 0.2 instead of 0.1"."""
     changed = [
         f"{name} {then.get(name)} instead of {now.get(name)}"

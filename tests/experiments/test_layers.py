@@ -5,7 +5,7 @@ import pytest
 import scipy.signal
 from flax import nnx
 
-from heavytail_optax.experiments.models.convolution import (
+from heavytail_optax.experiments.models.layers import (
     convolve,
     convolve_by_slices,
     convolve_natively,

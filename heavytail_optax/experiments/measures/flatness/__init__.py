@@ -1,0 +1,1 @@
+"""The measures of flatness: `measure_names` finds every `Measure` in these files."""

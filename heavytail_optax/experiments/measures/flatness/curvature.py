@@ -1,0 +1,128 @@
+"""Eigenvalues, trace and density of the Hessian, and the loss along two lines."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from heavytail_optax import flatness
+from heavytail_optax._keys import tagged_key
+from heavytail_optax.experiments.measures.measure import (
+    LANCZOS,
+    Arguments,
+    Measure,
+    Measurement,
+    Tick,
+    TrainedNetwork,
+    without_progress,
+)
+
+# A residual above this share of the eigenvalue is worth a remark.
+_TOLERANCE = 0.01
+
+
+def _eigenvalues(network: TrainedNetwork, arguments: Arguments) -> Measurement:
+    del arguments
+    values, _, residuals = network.top_eigenvalues
+    top, residual = float(values[0]), float(residuals[0])
+    remark = ""
+    if residual > _TOLERANCE * abs(top):
+        remark = f"only known up to {residual:.2g}, the residual of Lanczos' algorithm"
+    return Measurement(
+        {"top_eigenvalue": (top, None)},
+        {"eigenvalues": {"value": values.tolist(), "residual": residuals.tolist()}},
+        remark,
+    )
+
+
+EIGENVALUES = Measure(
+    name="eigenvalues",
+    summary="the largest eigenvalues of the Hessian",
+    scalars=("top_eigenvalue",),
+    arguments=lambda *_: LANCZOS,
+    compute=without_progress(_eigenvalues),
+)
+
+
+def _trace(network: TrainedNetwork, arguments: Arguments) -> Measurement:
+    mean, error = flatness.hessian_trace(
+        network.loss, network.params, network.key, args=(network.train,), **arguments
+    )
+    return Measurement({"hessian_trace": (float(mean), float(error))})
+
+
+TRACE = Measure(
+    name="trace",
+    summary="the trace of the Hessian",
+    scalars=("hessian_trace",),
+    arguments=lambda settings, options: {"num_samples": options.samples_of(settings)},
+    compute=without_progress(_trace),
+)
+
+
+def _density(network: TrainedNetwork, arguments: Arguments) -> Measurement:
+    found = flatness.hessian_density(
+        network.loss, network.params, network.key, args=(network.train,), **arguments
+    )
+    columns = {
+        "eigenvalue": found.eigenvalues.tolist(),
+        "density": found.density.tolist(),
+        "standard_error": found.standard_error.tolist(),
+    }
+    return Measurement(curves={"density": columns})
+
+
+DENSITY = Measure(
+    name="density",
+    summary="the density of the eigenvalues of the Hessian",
+    scalars=(),
+    arguments=lambda *_: {"num_samples": 3, "num_matvecs": 50, "num_points": 400},
+    compute=without_progress(_density),
+)
+
+
+def _line(
+    network: TrainedNetwork, arguments: Arguments, tick: Tick
+) -> Measurement | None:
+    if tick(0, 2):
+        return None
+    vectors = network.top_eigenvalues.vectors
+    if tick(1, 2):
+        return None
+    key = tagged_key(network.key, "line")
+    draws = optax.tree.random_like(key, network.params, jax.random.normal)
+    directions = {
+        "eigenvector": jax.tree.map(lambda x: x[0], vectors),
+        "random": flatness.filter_normalise(draws, network.params),
+    }
+    curves = {}
+    for name, direction in directions.items():
+        reach = arguments[f"reach_{name}"]
+        line = flatness.loss_line(
+            network.loss,
+            network.params,
+            direction,
+            jnp.linspace(-reach, reach, arguments["num_points"]),
+            args=(network.train,),
+        )
+        losses = line.losses.tolist()
+        # The sign is arbitrary: the loss rises more to the right.
+        losses = losses if losses[-1] >= losses[0] else losses[::-1]
+        columns = {"coefficient": line.coefficients.tolist(), "loss": losses}
+        curves[f"line_{name}"] = columns
+    return Measurement(curves=curves)
+
+
+LINE = Measure(
+    name="line",
+    summary="the loss along the top eigenvector and along a random direction",
+    scalars=(),
+    # The eigenvector has norm one, so two jumps far. The filters of the random direction
+    # have the norms of the weights', so as far as Li et al. 2018.
+    arguments=lambda settings, _: {
+        **LANCZOS,
+        "reach_eigenvector": 2 * settings.method.max_norm,
+        "reach_random": 1.0,
+        "num_points": 41,
+    },
+    compute=_line,
+)

@@ -1,0 +1,131 @@
+"""How likely jumps of the norm b of the truncation leave the minimum."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from heavytail_optax import flatness
+from heavytail_optax.experiments.measures.measure import (
+    Arguments,
+    Measure,
+    Measurement,
+    Tick,
+    TrainedNetwork,
+)
+
+_IMAGES = 200
+_SCALARS = ("escape_noise", "escape_eigenvector", "escape_isotropic")
+# Descent has come to its end where its gradient is smaller than this.
+_SMALL_GRADIENT = 0.1
+
+
+def _escape(
+    network: TrainedNetwork, arguments: Arguments, tick: Tick
+) -> Measurement | None:
+    settings = dict(arguments)
+    images = settings.pop("images")
+    chosen = np.arange(images) * network.train.labels.size // images
+    train = jax.tree.map(lambda x: x[chosen], network.train)
+    top = dataclasses.replace(network, train=train).top_eigenvalues
+    batch = max(1, min(network.settings.training.batch_size, images // 2))
+    directions = {
+        "noise": flatness.gradient_noise_direction(network.loss, batch),
+        "eigenvector": jax.tree.map(lambda x: x[0], top.vectors),
+        "isotropic": "isotropic",
+    }
+    # On a CPU, paths side by side take twice the time of one after another.
+    at_once = 1 if jax.default_backend() == "cpu" else None
+    scalars, curves, gradient_norms = {}, {}, []
+    for number, (name, direction) in enumerate(directions.items()):
+        if tick(number, len(directions)):
+            return None
+        try:
+            profile = flatness.escape_profile(
+                network.loss,
+                network.params,
+                network.key,
+                args=(train,),
+                direction=direction,
+                samples_at_once=at_once,
+                **settings,
+            )
+        except ValueError as error:
+            return _diverged(error)
+        last = float(profile.probability[-1])
+        scalars[f"escape_{name}"] = (last, _wilson_error(last, settings["num_samples"]))
+        curves[f"escape_{name}"] = _columns(profile)
+        gradient_norms.append(float(jnp.median(profile.gradient_norms)))
+    remark = _remark(arguments, float(top.values[0]), max(gradient_norms))
+    return Measurement(scalars, curves, remark)
+
+
+ESCAPE = Measure(
+    name="escape",
+    summary="how likely jumps of the norm b of the truncation leave the minimum",
+    scalars=_SCALARS,
+    arguments=lambda settings, options: {
+        "jump_norm": settings.method.max_norm,
+        "learning_rate": settings.training.learning_rate,
+        "max_jumps": options.jumps,
+        "num_samples": options.paths,
+        "flow_steps": 10,
+        "descent_steps": 100,
+        "barrier_threshold": 0.1,
+        "num_points": 11,
+        # On all training images descent would take hours. These are evenly spaced, as
+        # the last ones have the random labels.
+        "images": min(_IMAGES, settings.data.training_examples),
+    },
+    compute=_escape,
+)
+
+
+def _diverged(error: ValueError) -> Measurement:
+    # The loss at the parameters is finite, and all other arguments are ours.
+    if "learning_rate" not in str(error):
+        raise error
+    nothing = {name: (math.nan, None) for name in _SCALARS}
+    return Measurement(nothing, {}, "descent at the learning rate of the run diverges")
+
+
+def _columns(profile: flatness.EscapeProfile) -> dict[str, list[float]]:
+    medians = {
+        "distance": profile.distances,
+        "barrier": profile.barriers,
+        "loss": profile.losses,
+        "gradient_norm": profile.gradient_norms,
+    }
+    return {
+        "jumps": profile.jumps.tolist(),
+        "probability": profile.probability.tolist(),
+        "lower": profile.lower.tolist(),
+        "upper": profile.upper.tolist(),
+        **{
+            f"median_{name}": jnp.median(values, axis=0).tolist()
+            for name, values in medians.items()
+        },
+    }
+
+
+def _wilson_error(share: float, paths: int) -> float:
+    """Half of Wilson's interval at one standard deviation: not zero at 0 and 1."""
+    inside = share * (1 - share) / paths + 1 / (4 * paths**2)
+    return math.sqrt(inside) / (1 + 1 / paths)
+
+
+def _remark(arguments: Arguments, top_eigenvalue: float, gradient_norm: float) -> str:
+    limit = 2 / arguments["learning_rate"]
+    if top_eigenvalue > limit:
+        return (
+            f"descent is unstable at the minimum itself: the largest eigenvalue, "
+            f"{top_eigenvalue:.3g}, is above 2 / learning rate = {limit:.3g}"
+        )
+    if gradient_norm > _SMALL_GRADIENT:
+        return (
+            "descent has not come to its end: the median norm of the gradient there is "
+            f"up to {gradient_norm:.2g}"
+        )
+    return ""

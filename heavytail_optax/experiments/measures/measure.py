@@ -1,0 +1,114 @@
+"""What a measure of flatness is given, and what it gives back.
+
+The command line reads the names and the options of all measures, so neither this module
+nor a measure loads Flax.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, NamedTuple
+
+import jax
+
+from heavytail_optax.experiments.data import Split
+from heavytail_optax.experiments.setting_rules import (
+    BETWEEN_0_AND_1,
+    at_least,
+    check_fields,
+)
+from heavytail_optax.experiments.settings import Settings
+from heavytail_optax.flatness import HessianEigenvalues, hessian_eigenvalues
+
+Loss = Callable[[Any, Split], jax.Array]
+Arguments = Mapping[str, Any]
+Tick = Callable[[int, int], bool]
+"""Is called with the number of parts done and of all parts, first with none done; a
+measure stops where it returns True."""
+
+LANCZOS: Arguments = MappingProxyType(
+    {"num_eigenvalues": 5, "which": "largest", "num_matvecs": 50}
+)
+"""How the largest eigenvalues of the Hessian are computed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MeasureOptions:
+    """What a user may choose of the measures."""
+
+    samples: Annotated[int | None, at_least(2)] = None
+    """Perturbations for the expected sharpness, perturbations of each size for the
+    PAC-Bayes sharpness, and random vectors for the trace. By default the
+    --sharpness-samples of the run."""
+    target: Annotated[float, BETWEEN_0_AND_1] = 0.1
+    """Loss of training accuracy, as a share of the images, that the PAC-Bayes and the
+    maximal sharpness accept (Jiang et al. 2020: 0.1)."""
+    paths: Annotated[int, at_least(1)] = 8
+    """Paths out of the minimum for escape, in each of three kinds of direction."""
+    jumps: Annotated[int, at_least(1)] = 3
+    """Jumps of a path, each of the norm b (--max-norm) of the run."""
+
+    def __post_init__(self) -> None:
+        check_fields(self, "option")
+
+    def samples_of(self, settings: Settings) -> int:
+        """Number of perturbations for a run with these settings."""
+        return self.samples or settings.measuring.sharpness_samples
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedNetwork:
+    """A network after its last step, with the images that it was trained on."""
+
+    loss: Loss  # mean cross-entropy; the same function for all runs of a grid
+    error: Loss  # share of the images that are not classified as labelled
+    params: Any
+    train: Split  # with the labels trained on
+    settings: Settings
+    key: jax.Array  # of all sampling
+
+    @functools.cached_property
+    def top_eigenvalues(self) -> HessianEigenvalues:
+        """The largest eigenvalues of the Hessian of the loss."""
+        return hessian_eigenvalues(
+            self.loss, self.params, self.key, args=(self.train,), **LANCZOS
+        )
+
+
+class Measurement(NamedTuple):
+    """The result of a measure, as plain numbers."""
+
+    scalars: Mapping[str, tuple[float, float | None]] = MappingProxyType({})
+    """Name -> value and standard error."""
+    curves: Mapping[str, Mapping[str, list[float]]] = MappingProxyType({})
+    """Name -> columns of one length."""
+    remark: str = ""
+    """What a reader of the scalars must know."""
+
+
+class Measure(NamedTuple):
+    """One measure of flatness."""
+
+    name: str
+    summary: str
+    """For --help."""
+    scalars: tuple[str, ...]
+    """Names in tables; each is larger where the minimum is sharper."""
+    arguments: Callable[[Settings, MeasureOptions], Arguments]
+    """All that the numbers depend on besides the run, as JSON keeps it."""
+    compute: Callable[[TrainedNetwork, Arguments, Tick], Measurement | None]
+    """The measurement; None if it was stopped."""
+
+
+def without_progress(
+    compute: Callable[[TrainedNetwork, Arguments], Measurement],
+) -> Callable[[TrainedNetwork, Arguments, Tick], Measurement | None]:
+    """`compute` for a measure that is done in one part."""
+
+    def in_one_part(
+        network: TrainedNetwork, arguments: Arguments, tick: Tick
+    ) -> Measurement | None:
+        return None if tick(0, 1) else compute(network, arguments)
+
+    return in_one_part
