@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from heavytail_optax.experiments.data.catalogue import DataName
 from heavytail_optax.experiments.measure_names import TableMeasure
 from heavytail_optax.experiments.methods import METHODS, Method, MethodName
 from heavytail_optax.experiments.setting_rules import (
@@ -25,7 +26,6 @@ from heavytail_optax.experiments.setting_rules import (
     message,
 )
 
-DataName = Literal["digits", "fashion-mnist", "svhn", "cifar10", "cifar100"]
 PixelRange = Literal["minus-one-to-one", "zero-to-one"]
 
 
@@ -42,9 +42,8 @@ class DataSettings(_Group):
     """What is trained on."""
 
     data: DataName
-    """Images: digits (1,797 handwritten digits that come with scikit-learn),
-    fashion-mnist, svhn, cifar10 or cifar100 (from --data-dir, the system's package or the
-    Hugging Face hub)."""
+    """Images: digits (1,797 handwritten digits that come with scikit-learn), or a published
+    data set (from --data-dir, the system's package or the Hugging Face hub)."""
     image_size: Annotated[int, at_least(16)]
     """Height and width of the images. Those of digits are resized to it, all others get a
     black margin."""

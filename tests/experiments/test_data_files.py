@@ -16,14 +16,8 @@ from small_data_sets import (
     write_random_files,
 )
 
-from heavytail_optax.experiments.data import DataError, describe_dataset
-
-SUBFOLDERS = {
-    "fashion-mnist": "FashionMNIST/raw",
-    "svhn": "svhn",
-    "cifar10": "cifar-10-batches-bin",
-    "cifar100": "cifar-100-binary",
-}
+from heavytail_optax.experiments.data.dataset import describe_dataset
+from heavytail_optax.experiments.errors import DataError
 
 
 @pytest.fixture(params=NAMES)
@@ -37,7 +31,7 @@ def test_files_are_read_as_they_were_written(
     catalogue, load_small, tmp_path, name, compressed, is_direct
 ):
     data_dir = tmp_path / "data"
-    folder = data_dir if is_direct else data_dir / SUBFOLDERS[name]
+    folder = data_dir if is_direct else data_dir / catalogue[name].folders[-1]
     train, test, contents = write_random_files(
         catalogue[name], folder, compressed=compressed
     )

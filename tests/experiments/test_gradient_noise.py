@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from heavytail_optax.experiments.data import Split
+from heavytail_optax.experiments.data.dataset import Split
 from heavytail_optax.experiments.measures.gradient_noise import (
     SIZES,
     NoiseDraws,

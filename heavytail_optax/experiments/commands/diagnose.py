@@ -175,7 +175,7 @@ def _measure_all(
     problems: list[str],
 ) -> bool:
     """Measures run after run; False if it was stopped before the last was done."""
-    from heavytail_optax.experiments.data import DataError
+    from heavytail_optax.experiments.errors import DataError
     from heavytail_optax.experiments.measures.noise_record import ask_noise_again
     from heavytail_optax.experiments.runs.carry_out import cached_loader
     from heavytail_optax.experiments.storage.run_lock import RunBusyError, RunLock

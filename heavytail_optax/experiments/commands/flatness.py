@@ -153,7 +153,7 @@ def _measure_all(
     problems: list[str],
 ) -> bool:
     """Measures run after run; False if it was stopped before the last was done."""
-    from heavytail_optax.experiments.data import DataError
+    from heavytail_optax.experiments.errors import DataError
     from heavytail_optax.experiments.measures.measuring import ask_again, is_measured
     from heavytail_optax.experiments.runs.carry_out import cached_loader
     from heavytail_optax.experiments.storage.run_lock import RunBusyError, RunLock

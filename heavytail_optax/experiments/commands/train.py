@@ -15,7 +15,7 @@ from heavytail_optax.experiments.commands.settings_parser import (
     preset_of,
     with_preset_option,
 )
-from heavytail_optax.experiments.data import describe_dataset
+from heavytail_optax.experiments.data.dataset import describe_dataset
 from heavytail_optax.experiments.devices.cluster import (
     ALONE,
     Cluster,

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from heavytail_optax.experiments.data import Split
+from heavytail_optax.experiments.data.dataset import Split
 from heavytail_optax.experiments.measures._problem import (
     Arguments,
     Loss,

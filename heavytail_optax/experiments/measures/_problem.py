@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from heavytail_optax.experiments.data import Split
+from heavytail_optax.experiments.data.dataset import Split
 from heavytail_optax.experiments.devices.parallel import replicate, spread
 from heavytail_optax.experiments.models.networks import build_network
 from heavytail_optax.experiments.settings import ModelSettings, PixelRange, Settings

@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import jax
 
-from heavytail_optax.experiments.data import (
+from heavytail_optax.experiments.data.dataset import (
     Dataset,
     describe_dataset,
     is_same_data,
-    load_dataset,
 )
+from heavytail_optax.experiments.data.loading import load_dataset
 from heavytail_optax.experiments.devices.processes import in_all_or_none
 from heavytail_optax.experiments.measures import new_problem
 from heavytail_optax.experiments.measures.measuring import measure_run

@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from heavytail_optax.experiments.data import Dataset
+from heavytail_optax.experiments.data.dataset import Dataset
 from heavytail_optax.experiments.runs.grid import Grid, read_grid
 from heavytail_optax.experiments.runs.result import read_result
 from heavytail_optax.experiments.runs.run import Run

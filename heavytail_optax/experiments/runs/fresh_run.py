@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from heavytail_optax.experiments.data import Dataset, Split
+from heavytail_optax.experiments.data.dataset import Dataset, Split
 from heavytail_optax.experiments.models.networks import build_network
 from heavytail_optax.experiments.presets import PRESETS
 from heavytail_optax.experiments.settings import Settings, replaced

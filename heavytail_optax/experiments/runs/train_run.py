@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from heavytail_optax.experiments.data import Dataset
+from heavytail_optax.experiments.data.dataset import Dataset
 from heavytail_optax.experiments.devices.parallel import replicate
 from heavytail_optax.experiments.devices.processes import (
     in_all_or_none,

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from optax.losses import softmax_cross_entropy_with_integer_labels as cross_entropy
 
-from heavytail_optax.experiments.data import Split
+from heavytail_optax.experiments.data.dataset import Split
 from heavytail_optax.experiments.models.networks import Predict
 
 _IMAGES_AT_ONCE = 256
