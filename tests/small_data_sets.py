@@ -44,11 +44,10 @@ def _shrink(data, folder):
         counts = (images_of_a_class,) * len(split.class_counts)
         return split._replace(class_counts=counts)
 
-    package = data.package and data.package._replace(folder=str(folder / "package"))
     return data._replace(
         train=shrink(data.train, IMAGES_OF_A_CLASS["train"]),
         test=shrink(data.test, IMAGES_OF_A_CLASS["test"]),
-        package=package,
+        package_folder=str(folder / "package"),
     )
 
 
@@ -152,8 +151,8 @@ def hub_columns(data, arrays):
     """The two columns as the hub has them, beside one that is not read."""
     images = [{"bytes": png(image), "path": None} for image in arrays.images]
     return {
-        data.hub.image_column: images,
-        data.hub.label_column: arrays.labels.tolist(),
+        data.image_column: images,
+        data.label_column: arrays.labels.tolist(),
         "coarse_label": [0] * len(images),
     }
 
@@ -168,8 +167,8 @@ def write_parquet(folder, split, columns):
 
 def write_repository(folder, data, train, test):
     """A folder like the hub's repository: two configurations, one of them wanted."""
-    for config in (data.hub.config, "another"):
-        reverse = slice(None, None, 1 if config == data.hub.config else -1)
+    for config in (data.hub_folder, "another"):
+        reverse = slice(None, None, 1 if config == data.hub_folder else -1)
         for name, arrays in (("train", train), ("test", test), ("extra", test)):
             some = RawSplit(arrays.images[reverse], arrays.labels[reverse])
             write_parquet(folder / config, name, hub_columns(data, some))

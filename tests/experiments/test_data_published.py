@@ -15,7 +15,7 @@ from heavytail_optax.experiments.errors import DataError
 from heavytail_optax.experiments.settings import replaced
 
 FASHION_MNIST = CATALOGUE["fashion-mnist"]
-FOLDER = pathlib.Path(FASHION_MNIST.package.folder)
+FOLDER = pathlib.Path(FASHION_MNIST.package_folder)
 
 needs_fashion_mnist = pytest.mark.skipif(
     not FOLDER.exists(), reason="Debian's dataset-fashion-mnist is not installed"

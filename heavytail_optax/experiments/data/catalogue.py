@@ -1,10 +1,9 @@
 """The published data sets, one entry each: files, checksums, numbers of images, sources.
 
-Numbers of images and classes are from the data sets' own pages; SVHN's images of each
-digit, from public code, add up to its 73,257 and 26,032. The checksums of FashionMNIST,
-of the uncompressed files, were computed from Debian's package and agree with public code
-for the original files. Those of SVHN and CIFAR10 are the ones that public code checks
-downloads against. For CIFAR100's files none was found.
+Numbers of images and classes are from the data sets' own pages, SVHN's of each digit from
+public code. The checksums of FashionMNIST were computed from Debian's package and agree
+with public code; those of SVHN and CIFAR10 are the ones that public code checks downloads
+against. For CIFAR100's files none was found.
 """
 
 from collections.abc import Mapping
@@ -26,24 +25,8 @@ class PublishedSplit(NamedTuple):
         return sum(self.class_counts)
 
 
-class HubRepository(NamedTuple):
-    """A repository of the Hugging Face hub, and the columns that are read."""
-
-    name: str
-    config: str  # also the folder of the Parquet files in the repository
-    image_column: str = "image"
-    label_column: str = "label"
-
-
-class SystemPackage(NamedTuple):
-    """A package of the operating system, and the folder that it fills."""
-
-    name: str
-    folder: str
-
-
 class PublishedData(NamedTuple):
-    """A data set."""
+    """A data set and its sources: files, a system's package, the Hugging Face hub."""
 
     title: str
     image_shape: tuple[int, int, int]  # (height, width, channels)
@@ -53,8 +36,12 @@ class PublishedData(NamedTuple):
     folders: tuple[
         str, ...
     ]  # in a data directory; the files may also lie in it directly
-    hub: HubRepository
-    package: SystemPackage | None = None
+    hub: str  # name of the repository
+    hub_folder: str  # in the repository
+    image_column: str = "image"  # of the hub's Parquet files
+    label_column: str = "label"
+    package: str | None = None
+    package_folder: str = ""  # that the package fills
     archives: tuple[str, ...] = ()  # to be unpacked first
     pickled: tuple[str, ...] = ()  # names of the pickled version, which is refused
 
@@ -84,10 +71,10 @@ CATALOGUE: Mapping[str, PublishedData] = {
             (1000,) * 10,
         ),
         folders=("fashion-mnist", "fashion_mnist", "FashionMNIST/raw", "data/fashion"),
-        hub=HubRepository("zalando-datasets/fashion_mnist", "fashion_mnist"),
-        package=SystemPackage(
-            "dataset-fashion-mnist", "/usr/share/datasets/fashion-mnist"
-        ),
+        hub="zalando-datasets/fashion_mnist",
+        hub_folder="fashion_mnist",
+        package="dataset-fashion-mnist",
+        package_folder="/usr/share/datasets/fashion-mnist",
     ),
     "svhn": PublishedData(
         title="SVHN",
@@ -102,7 +89,8 @@ CATALOGUE: Mapping[str, PublishedData] = {
             (1744, 5099, 4149, 2882, 2523, 2384, 1977, 2019, 1660, 1595),
         ),
         folders=("svhn",),
-        hub=HubRepository("ufldl-stanford/svhn", "cropped_digits"),
+        hub="ufldl-stanford/svhn",
+        hub_folder="cropped_digits",
     ),
     "cifar10": PublishedData(
         title="CIFAR10",
@@ -122,7 +110,9 @@ CATALOGUE: Mapping[str, PublishedData] = {
             {"test_batch.bin": "803d5f7f4d78ea53de84dbe85f74fb6d"}, (1000,) * 10
         ),
         folders=("cifar-10-batches-bin", "cifar10"),
-        hub=HubRepository("uoft-cs/cifar10", "plain_text", "img"),
+        hub="uoft-cs/cifar10",
+        hub_folder="plain_text",
+        image_column="img",
         archives=("cifar-10-binary.tar.gz",),
         pickled=("data_batch_1", "cifar-10-batches-py", "cifar-10-python.tar.gz"),
     ),
@@ -133,7 +123,10 @@ CATALOGUE: Mapping[str, PublishedData] = {
         train=PublishedSplit({"train.bin": None}, (500,) * 100),
         test=PublishedSplit({"test.bin": None}, (100,) * 100),
         folders=("cifar-100-binary", "cifar100"),
-        hub=HubRepository("uoft-cs/cifar100", "cifar100", "img", "fine_label"),
+        hub="uoft-cs/cifar100",
+        hub_folder="cifar100",
+        image_column="img",
+        label_column="fine_label",
         archives=("cifar-100-binary.tar.gz",),
         pickled=("meta", "cifar-100-python", "cifar-100-python.tar.gz"),
     ),

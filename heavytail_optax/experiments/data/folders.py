@@ -17,7 +17,7 @@ _UNFINISHED = (
 
 def find_files(
     root: pathlib.Path, folders: Iterable[str], *splits: Iterable[str]
-) -> tuple[Paths, ...] | None:
+) -> list[Paths] | None:
     """The files of each split, in the first folder that has all of their names.
 
     A name may be a pattern. It is an error if some are there, but nowhere all.
@@ -25,14 +25,13 @@ def find_files(
     names, problem = [name for split in splits for name in split], ""
     for folder in (*folders, "."):
         files = files_in(root, folder)
-        found = {name: paths for name in names if (paths := matching(files, name))}
-        missing = [name for name in names if name not in found]
+        missing = [name for name in names if not matching(files, name)]
         if not missing:
-            return tuple([p for name in split for p in found[name]] for split in splits)
-        if found and not problem:
-            one, *_ = found.values()
-            problem = f"{one[0]}: beside it, {', '.join(missing)} is missing."
-            for path in unfinished_downloads(files, missing):
+            return [matching(files, *split) for split in splits]
+        if len(missing) < len(names) and not problem:
+            one = matching(files, *names)[0]
+            problem = f"{one}: beside it, {', '.join(missing)} is missing."
+            for path in unfinished_downloads(files, *missing):
                 problem += f" {path.name} is an unfinished download."
     if problem:
         raise DataError(problem)
@@ -40,10 +39,9 @@ def find_files(
 
 
 def files_in(root: pathlib.Path, folder: str = ".") -> Files:
-    """What is in a folder, sorted; nothing if there is no such folder.
+    """What is in a folder, spelt in any case; nothing if there is no such folder.
 
-    The folder may be spelt in any case. Of two spellings of a file, the published one
-    counts.
+    Of several spellings of a file the published one counts.
     """
     place = root
     for part in pathlib.PurePath(folder).parts:
@@ -51,36 +49,28 @@ def files_in(root: pathlib.Path, folder: str = ".") -> Files:
             inner = {p.name.lower(): p.name for p in place.iterdir() if p.is_dir()}
             part = inner.get(part.lower(), part)
         place /= part
-    paths = sorted(place.iterdir(), key=_rank) if place.is_dir() else []
-    files = {_in_one_spelling(path.name): path for path in paths}
+    there = sorted(place.iterdir()) if place.is_dir() else []
+    there.sort(key=lambda path: (_plain(path.name) == path.name, path.suffix == ".gz"))
+    files = {_plain(path.name): path for path in there}
     return dict(sorted(files.items()))
 
 
-def matching(files: Files, name: str) -> Paths:
-    """The files of a name or a pattern.
+def matching(files: Files, *names: str) -> Paths:
+    """The files of some names or patterns.
 
     A folder with the name of a file stands for the file of that name in it.
     """
-    wanted = _in_one_spelling(name)
-    paths = [files[found] for found in fnmatch.filter(files, wanted)]
-    return [files_in(p).get(wanted, p) if p.is_dir() else p for p in paths]
+    found = [n for name in names for n in fnmatch.filter(files, _plain(name))]
+    return [files_in(files[name]).get(name, files[name]) for name in found]
 
 
-def unfinished_downloads(files: Files, names: Iterable[str]) -> Paths:
+def unfinished_downloads(files: Files, *names: str) -> Paths:
     """Those of a file with one of these names or patterns: train.bin.part, say."""
-    whole = {
-        _in_one_spelling(pathlib.PurePath(name).stem): path
-        for name, path in files.items()
-        if name.endswith(_UNFINISHED)
-    }
-    return [path for name in names for path in matching(whole, name)]
+    parts = {name: path for name, path in files.items() if name.endswith(_UNFINISHED)}
+    stems = {_plain(name.rpartition(".")[0]): parts[name] for name in parts}
+    return matching(stems, *names)
 
 
-def _rank(path: pathlib.Path) -> tuple[bool, bool, str]:
-    name = _in_one_spelling(path.name)
-    return path.name == name, path.name == f"{name}.gz", path.name
-
-
-def _in_one_spelling(name: str) -> str:
+def _plain(name: str) -> str:
     """In lower case, without .gz, and with a dash before idx where there is a dot."""
     return name.lower().removesuffix(".gz").replace(".idx", "-idx")

@@ -62,10 +62,7 @@ def _load_digits(settings: DataSettings) -> RawDataset:
         raise DataError(message("swap_train_and_test", accepted, True))
     images, labels = load_digits(settings.image_size)
     num_train = settings.training_examples
-    _check_training_examples(
-        settings, f"below the {len(labels)} images of digits", len(labels) - 1
-    )
-    _check_test_examples(settings, "digits", len(labels) - num_train)
+    _check_numbers(settings, "digits", len(labels) - 1, len(labels) - num_train)
     train = RawSplit(images[:num_train], labels[:num_train])
     test = RawSplit(images[num_train:], labels[num_train:])
     return RawDataset(train, test, "scikit-learn", ())
@@ -80,23 +77,19 @@ def _check_settings(settings: DataSettings, data: PublishedData) -> None:
     train, test = data.train.num_images, data.test.num_images
     if settings.swap_train_and_test:
         train, test = test, train
-    accepted = f"at most the {train:,} images of {data.title} that may be trained on"
-    _check_training_examples(settings, accepted, train)
-    _check_test_examples(settings, data.title, test)
+    _check_numbers(settings, data.title, train, test)
 
 
-def _check_training_examples(settings: DataSettings, accepted: str, most: int) -> None:
-    if settings.training_examples > most:
+def _check_numbers(settings: DataSettings, title: str, train: int, test: int) -> None:
+    clean, corrupted = settings.clean_examples, settings.corrupted_examples
+    if clean + corrupted > train:
         raise DataError(
-            "The `clean_examples` and `corrupted_examples` settings must together be "
-            f"{accepted}. Got {settings.clean_examples} and "
-            f"{settings.corrupted_examples} instead."
+            "The `clean_examples` and `corrupted_examples` settings must together be at "
+            f"most the {train:,} images of {title} that may be trained on. "
+            f"Got {clean} and {corrupted} instead."
         )
-
-
-def _check_test_examples(settings: DataSettings, title: str, most: int) -> None:
-    if settings.test_examples is not None and settings.test_examples > most:
-        accepted = f"at most the {most:,} test images of {title}"
+    if settings.test_examples is not None and settings.test_examples > test:
+        accepted = f"at most the {test:,} test images of {title}"
         raise DataError(message("test_examples", accepted, settings.test_examples))
 
 

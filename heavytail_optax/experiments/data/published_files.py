@@ -11,14 +11,10 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from heavytail_optax.experiments.data import wrong_files
 from heavytail_optax.experiments.data.catalogue import PublishedData, PublishedSplit
 from heavytail_optax.experiments.data.dataset import RawSplit
 from heavytail_optax.experiments.data.folders import Paths
-from heavytail_optax.experiments.data.wrong_files import (
-    GZIP,
-    HEAD_BYTES,
-    refuse_content,
-)
 from heavytail_optax.experiments.errors import DataError
 
 _MOST_LAYERS = 3  # of gzip around a file; a browser or a server may add one
@@ -41,11 +37,8 @@ def _read_idx(data: PublishedData, split: PublishedSplit, paths: Paths) -> RawSp
         header = bytes([0, 0, 8, len(shape)]) + np.array(shape, ">u4").tobytes()
         content = _read(path, md5, len(header) + math.prod(shape))
         if not content.startswith(header):
-            got = content[: len(header)].hex(" ", -4)
-            raise DataError(
-                f"{path}: the header must be {header.hex(' ', -4)}, for bytes of shape "
-                f"{shape}. Got {got} instead."
-            )
+            got, wanted = content[: len(header)].hex(" ", -4), header.hex(" ", -4)
+            raise DataError(f"{path}: must begin with {wanted}. Got {got} instead.")
         array = np.frombuffer(content, np.uint8, offset=len(header))
         arrays.append(array.reshape(shape))
     return RawSplit(arrays[0][..., np.newaxis], arrays[1])
@@ -102,38 +95,28 @@ def _read(
     """
     try:
         with path.open("rb") as opened:
-            file, head = opened, _peek(opened)
+            file, head = opened, wrong_files.peek(opened)
             for _ in range(_MOST_LAYERS):
-                if head.startswith(GZIP):
+                if head.startswith(wrong_files.GZIP):
                     file = gzip.GzipFile(mode="rb", fileobj=file)
-                    head = _peek(file)
+                    head = wrong_files.peek(file)
             if not (start and head.startswith(start)):
-                refuse_content(path, head)
+                wrong_files.refuse_content(path, head)
             # One byte more tells of a longer file, and unpacks no more of it.
             content = file.read(-1 if size is None else size + 1)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         problem = f"its compression is cut short or damaged ({error})"
         raise DataError(f"{path}: {problem}. Download it again.") from error
+    except OSError as error:
+        raise wrong_files.unreadable(path, error) from error
     if size is not None and len(content) != size:
         got = "more" if len(content) > size else f"{len(content):,}"
-        raise DataError(
-            f"{path}: must hold {size:,} bytes. Got {got} instead, so it is cut short or "
-            "another file. Download it again."
-        )
+        raise DataError(f"{path}: must hold {size:,} bytes. Got {got} instead.")
     checksum = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if md5 not in (None, checksum):
-        raise DataError(
-            f"{path}: the MD5 checksum of the published file is {md5}. Got {checksum} "
-            "instead, so the file is damaged or another one."
-        )
+        problem = f"the MD5 checksum must be {md5}. Got {checksum} instead"
+        raise DataError(f"{path}: {problem}, so the file is damaged or another one.")
     return content
-
-
-def _peek(file: io.BufferedIOBase) -> bytes:
-    """The first bytes, which are read again afterwards."""
-    head = file.read(HEAD_BYTES)
-    file.seek(0)
-    return head
 
 
 _READERS: Mapping[str, Callable[..., RawSplit]] = {

@@ -1,14 +1,11 @@
 """What is said of files that are not what they should be, and of folders without any."""
 
 import contextlib
+import io
 import pathlib
 
+from heavytail_optax.experiments.data import folders
 from heavytail_optax.experiments.data.catalogue import PublishedData
-from heavytail_optax.experiments.data.folders import (
-    files_in,
-    matching,
-    unfinished_downloads,
-)
 from heavytail_optax.experiments.errors import DataError
 
 HEAD_BYTES = 512
@@ -82,10 +79,11 @@ def refuse_content(path: pathlib.Path, head: bytes) -> None:
         raise DataError(f"{path}: is {what}. The published file is wanted.")
 
 
-def read_head(path: pathlib.Path) -> bytes:
-    """The first bytes of a file, as they are."""
-    with path.open("rb") as file:
-        return file.read(HEAD_BYTES)
+def peek(file: io.BufferedIOBase) -> bytes:
+    """The first bytes, which are read again afterwards."""
+    head = file.read(HEAD_BYTES)
+    file.seek(0)
+    return head
 
 
 def unreadable(path: pathlib.Path, error: OSError) -> DataError:
@@ -104,32 +102,33 @@ def refuse_unusable_files(data: PublishedData, root: pathlib.Path) -> None:
     """Says of archives, pickles and unfinished downloads why they are not read."""
     names = ", ".join((*data.train.files, *data.test.files))
     for folder in (".", *data.folders):
-        files = files_in(root, folder)
-        for path in (path for name in data.archives for path in matching(files, name)):
-            head = read_head(path)
+        files = folders.files_in(root, folder)
+        for path in folders.matching(files, *data.archives):
+            with path.open("rb") as file:
+                head = peek(file)
             if not head.startswith(GZIP) and head[257:262] != b"ustar":
                 refuse_content(path, head)
             advice = f"has to be unpacked (tar -xf {path.name}), to give {names}"
             raise DataError(f"{path}: {advice}.")
-        for path in (path for name in data.pickled for path in matching(files, name)):
+        for path in folders.matching(files, *data.pickled):
             raise DataError(
                 f"{path}: belongs to the Python version of {data.title}, which is "
                 "pickled. It is never loaded, since a pickle can run any program. The "
                 f"binary version ({data.archives[0]}) is read: {names}."
             )
-        for path in unfinished_downloads(files, (*_names(data), *data.archives)):
+        for path in folders.unfinished_downloads(files, *_names(data), *data.archives):
             advice = "Wait until it is done, or download the file again"
             raise DataError(f"{path}: is an unfinished download. {advice}.")
 
 
 def what_is_there(data: PublishedData, root: pathlib.Path) -> str:
     """What is in a folder instead of the files, in words."""
-    there = list(files_in(root).values())
+    there = list(folders.files_in(root).values())
     for path in filter(pathlib.Path.is_dir, there):
         for folder in (".", *data.folders):
             with contextlib.suppress(OSError):
-                files = files_in(path, folder)
-                if any(matching(files, name) for name in _names(data)):
+                files = folders.files_in(path, folder)
+                if folders.matching(files, *_names(data)):
                     place = next(iter(files.values())).parent
                     return f"There are some in {place}: give that folder to --data-dir"
     names = [path.name + ("/" if path.is_dir() else "") for path in there]
