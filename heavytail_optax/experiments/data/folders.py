@@ -2,16 +2,16 @@
 
 import fnmatch
 import pathlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from heavytail_optax.experiments.errors import DataError
 
-Files = Mapping[str, pathlib.Path]  # name in one spelling -> path
+Files = Mapping[str, pathlib.Path]  # plain name -> path
 Paths = Sequence[pathlib.Path]
 
-_UNFINISHED = (
-    *(".part", ".partial", ".filepart", ".download", ".crdownload", ".opdownload"),
-    *(".incomplete", ".aria2", ".tmp"),
+_UNFINISHED = re.compile(
+    r"\.(part|partial|filepart|(cr|op)?download|incomplete|aria2|tmp)$"
 )
 
 
@@ -20,7 +20,7 @@ def find_files(
 ) -> list[Paths] | None:
     """The files of each split, in the first folder that has all of their names.
 
-    A name may be a pattern. It is an error if some are there, but nowhere all.
+    A name may be a pattern. If some are there, but nowhere all, that is an error.
     """
     names, problem = [name for split in splits for name in split], ""
     for folder in (*folders, "."):
@@ -39,9 +39,9 @@ def find_files(
 
 
 def files_in(root: pathlib.Path, folder: str = ".") -> Files:
-    """What is in a folder, spelt in any case; nothing if there is no such folder.
+    """Plain name -> path; the folder may be spelt in any case, or not be there.
 
-    Of several spellings of a file the published one counts.
+    If a file is there in several spellings, the published one counts.
     """
     place = root
     for part in pathlib.PurePath(folder).parts:
@@ -58,7 +58,7 @@ def files_in(root: pathlib.Path, folder: str = ".") -> Files:
 def matching(files: Files, *names: str) -> Paths:
     """The files of some names or patterns.
 
-    A folder with the name of a file stands for the file of that name in it.
+    A file may be in a folder of its own name, as some archives unpack it.
     """
     found = [n for name in names for n in fnmatch.filter(files, _plain(name))]
     return [files_in(files[name]).get(name, files[name]) for name in found]
@@ -66,9 +66,12 @@ def matching(files: Files, *names: str) -> Paths:
 
 def unfinished_downloads(files: Files, *names: str) -> Paths:
     """Those of a file with one of these names or patterns: train.bin.part, say."""
-    parts = {name: path for name, path in files.items() if name.endswith(_UNFINISHED)}
-    stems = {_plain(name.rpartition(".")[0]): parts[name] for name in parts}
-    return matching(stems, *names)
+    whole = {
+        _plain(_UNFINISHED.sub("", name)): path
+        for name, path in files.items()
+        if _UNFINISHED.search(name)
+    }
+    return matching(whole, *names)
 
 
 def _plain(name: str) -> str:

@@ -47,7 +47,7 @@ def _read_idx(data: PublishedData, split: PublishedSplit, paths: Paths) -> RawSp
 def _read_cifar(
     data: PublishedData, split: PublishedSplit, paths: Paths, *, label_bytes: int
 ) -> RawSplit:
-    """Files of as many images each: the labels, of which the last counts, then pixels."""
+    """Files of equally many images: for each its labels (the last counts), then pixels."""
     height, width, channels = data.image_shape
     record_bytes = label_bytes + math.prod(data.image_shape)
     size = split.num_images // len(paths) * record_bytes
@@ -88,11 +88,7 @@ def _read_svhn(data: PublishedData, split: PublishedSplit, paths: Paths) -> RawS
 def _read(
     path: pathlib.Path, md5: str | None, size: int | None = None, start: bytes = b""
 ) -> bytes:
-    """The bytes of a file, decompressed if they are gzip's, whatever its name.
-
-    MD5 is what publishers give. It finds damaged files and mistaken ones (MNIST under
-    the names of FashionMNIST); it is no proof against an attacker.
-    """
+    """The bytes of a file, decompressed if they are gzip's, whatever its name."""
     try:
         with path.open("rb") as opened:
             file, head = opened, wrong_files.peek(opened)
@@ -112,6 +108,7 @@ def _read(
     if size is not None and len(content) != size:
         got = "more" if len(content) > size else f"{len(content):,}"
         raise DataError(f"{path}: must hold {size:,} bytes. Got {got} instead.")
+    # What publishers give: it finds mistaken files, but is no proof against an attacker.
     checksum = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if md5 not in (None, checksum):
         problem = f"the MD5 checksum must be {md5}. Got {checksum} instead"

@@ -20,8 +20,8 @@ def read_published_data(
 ) -> RawDataset:
     """Reads a data set from the data directory, the system's package or the hub.
 
-    A source that has nothing of the data set is passed over; one that has damaged or
-    foreign files, or only some of them, is an error.
+    A source without any of the files is passed over. Damaged or foreign files, or only
+    some of them, are an error.
     """
     reasons = []
     for source in (_from_data_dir, _from_system_package, _from_hub):
@@ -80,7 +80,7 @@ def _from_hub(data: PublishedData, _: pathlib.Path | None) -> RawDataset:
 def _read_folder(
     data: PublishedData, root: pathlib.Path, read: _Read, source: str
 ) -> RawDataset | None:
-    """Both splits from the first folder that has the files; None if none has any."""
+    """Both splits, from the first folder that has the files; None if no folder does."""
     splits = (data.train, data.test)
     names = [split.files for split in splits]
     if read is read_parquet_files:
@@ -96,7 +96,7 @@ def _read_folder(
 
 
 def _check_labels(paths: Paths, raw: RawSplit, split: PublishedSplit) -> None:
-    """The labels must be those of the published data set, but for their order."""
+    """Checks that each label is there as often as in the published data set."""
     wanted = collections.Counter(dict(enumerate(split.class_counts)))
     got = collections.Counter(raw.labels.tolist())
     # First those that no image may have.

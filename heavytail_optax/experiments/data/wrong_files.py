@@ -1,4 +1,4 @@
-"""What is said of files that are not what they should be, and of folders without any."""
+"""What the user is told about files that are not what they should be."""
 
 import contextlib
 import io
@@ -49,11 +49,8 @@ _FORMATS = {
 
 
 def content_of(head: bytes) -> str | None:
-    """What begins with these bytes; None if it is not known.
-
-    Nothing that is known is the start of an IDX file or of CIFAR's binary files, whose
-    first byte is 0 or a label.
-    """
+    """What a file with these first bytes is; None if that is not known."""
+    # None of these is the start of an IDX or a CIFAR file: those begin with 0 or a label.
     if not head:
         return "empty"
     is_short = len(head) < HEAD_BYTES
@@ -74,7 +71,7 @@ def content_of(head: bytes) -> str | None:
 
 
 def refuse_content(path: pathlib.Path, head: bytes) -> None:
-    """Says what a file is that is plainly not the one which is wanted."""
+    """Raises an error if a file plainly is something else than data."""
     if what := content_of(head):
         raise DataError(f"{path}: is {what}. The published file is wanted.")
 
@@ -87,7 +84,7 @@ def peek(file: io.BufferedIOBase) -> bytes:
 
 
 def unreadable(path: pathlib.Path, error: OSError) -> DataError:
-    """Why a file or a folder cannot be read."""
+    """The error for a file or a folder that cannot be read."""
     if not path.is_symlink() or path.exists():
         return DataError(f"{path}: cannot be read ({error.strerror}).")
     target = path.readlink()
@@ -99,7 +96,7 @@ def unreadable(path: pathlib.Path, error: OSError) -> DataError:
 
 
 def refuse_unusable_files(data: PublishedData, root: pathlib.Path) -> None:
-    """Says of archives, pickles and unfinished downloads why they are not read."""
+    """Raises an error if the data set is there as an archive, a pickle or half of a file."""
     names = ", ".join((*data.train.files, *data.test.files))
     for folder in (".", *data.folders):
         files = folders.files_in(root, folder)
@@ -122,7 +119,7 @@ def refuse_unusable_files(data: PublishedData, root: pathlib.Path) -> None:
 
 
 def what_is_there(data: PublishedData, root: pathlib.Path) -> str:
-    """What is in a folder instead of the files, in words."""
+    """What a folder has instead of the files, in words."""
     there = list(folders.files_in(root).values())
     for path in filter(pathlib.Path.is_dir, there):
         for folder in (".", *data.folders):
