@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 import result_file
 
-from heavytail_optax.experiments.data import Split, load_dataset
+from heavytail_optax.experiments.data.dataset import Split
+from heavytail_optax.experiments.data.loading import load_dataset
 from heavytail_optax.experiments.presets import PRESETS
 from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.training.random_streams import random_streams

@@ -65,7 +65,7 @@ def our_steps(case: Case) -> Callable[[], None]:
     import jax
     import jax.numpy as jnp
 
-    from heavytail_optax.experiments.data import Split
+    from heavytail_optax.experiments.data.dataset import Split
     from heavytail_optax.experiments.presets import PRESETS
     from heavytail_optax.experiments.settings import replaced
     from heavytail_optax.experiments.training.random_streams import random_streams

@@ -1,17 +1,20 @@
 """Data sets of a few random images, written in the formats of the published ones."""
 
-import dataclasses
 import gzip
 import hashlib
 import io
+import shutil
 import struct
 
+import huggingface_hub
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 from PIL import Image
 from scipy.io import savemat
 
-from heavytail_optax.experiments.data._arrays import Arrays
-from heavytail_optax.experiments.data._catalogue import CATALOGUE
+from heavytail_optax.experiments.data.catalogue import CATALOGUE
+from heavytail_optax.experiments.data.dataset import RawSplit
 
 NAMES = tuple(CATALOGUE)
 IMAGES_OF_A_CLASS = {"train": 2, "test": 1}
@@ -20,7 +23,7 @@ IMAGES_OF_A_CLASS = {"train": 2, "test": 1}
 def small_catalogue(folder):
     """The published data sets with two training images and one test image a class.
 
-    No checksum is known, no package is installed, and the hub is a local folder.
+    No checksum is known, and no package is installed.
     """
     return {name: _shrink(data, folder) for name, data in CATALOGUE.items()}
 
@@ -29,29 +32,22 @@ def without_checksums(data):
     """The same data set, of which any file will do that has its format and size."""
 
     def forget(split):
-        files = tuple(dataclasses.replace(file, md5=None) for file in split.files)
-        return dataclasses.replace(split, files=files)
+        return split._replace(files=dict.fromkeys(split.files))
 
-    return dataclasses.replace(data, train=forget(data.train), test=forget(data.test))
+    return data._replace(train=forget(data.train), test=forget(data.test))
 
 
 def _shrink(data, folder):
     data = without_checksums(data)
 
     def shrink(split, images_of_a_class):
-        return dataclasses.replace(
-            split, class_counts=(images_of_a_class,) * len(split.class_counts)
-        )
+        counts = (images_of_a_class,) * len(split.class_counts)
+        return split._replace(class_counts=counts)
 
-    package = data.package and dataclasses.replace(
-        data.package, folder=str(folder / "package")
-    )
-    return dataclasses.replace(
-        data,
+    return data._replace(
         train=shrink(data.train, IMAGES_OF_A_CLASS["train"]),
         test=shrink(data.test, IMAGES_OF_A_CLASS["test"]),
-        package=package,
-        hub=dataclasses.replace(data.hub, name=str(folder / "hub")),
+        package_folder=str(folder / "package"),
     )
 
 
@@ -59,14 +55,11 @@ def with_checksums(data, folder):
     """The same data set, whose published checksums are those of the files there."""
 
     def read(split):
-        files = []
-        for file in split.files:
-            content = (folder / file.name).read_bytes()
-            md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
-            files.append(dataclasses.replace(file, md5=md5))
-        return dataclasses.replace(split, files=tuple(files))
+        contents = {name: (folder / name).read_bytes() for name in split.files}
+        md5 = {name: hashlib.md5(content) for name, content in contents.items()}
+        return split._replace(files={k: v.hexdigest() for k, v in md5.items()})
 
-    return dataclasses.replace(data, train=read(data.train), test=read(data.test))
+    return data._replace(train=read(data.train), test=read(data.test))
 
 
 def random_splits(data, seed=0):
@@ -77,7 +70,7 @@ def random_splits(data, seed=0):
         labels = np.repeat(np.arange(data.num_classes), split.class_counts)
         rng.shuffle(labels)
         shape = (split.num_images, *data.image_shape)
-        return Arrays(rng.integers(0, 256, shape, np.uint8), labels)
+        return RawSplit(rng.integers(0, 256, shape, np.uint8), labels)
 
     return draw(data.train), draw(data.test)
 
@@ -92,8 +85,8 @@ def original_files(data, train, test):
     }[data.format]
     contents = {}
     for split, arrays in ((data.train, train), (data.test, test)):
-        names = [file.name for file in split.files]
-        contents.update(zip(names, write(data, arrays, len(names)), strict=True))
+        written = write(data, arrays, len(split.files))
+        contents.update(zip(split.files, written, strict=True))
     return contents
 
 
@@ -158,43 +151,39 @@ def hub_columns(data, arrays):
     """The two columns as the hub has them, beside one that is not read."""
     images = [{"bytes": png(image), "path": None} for image in arrays.images]
     return {
-        data.hub.image_column: images,
-        data.hub.label_column: arrays.labels.tolist(),
+        data.image_column: images,
+        data.label_column: arrays.labels.tolist(),
         "coarse_label": [0] * len(images),
     }
 
 
-def write_parquet(folder, split, columns, *, features=None):
-    """Writes one parquet file; with the hub's features if they are given."""
-    import datasets
-
+def write_parquet(folder, split, columns):
+    """Writes one Parquet file, named as on the hub."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{split}-00000-of-00001.parquet"
-    datasets.Dataset.from_dict(columns, features=features).to_parquet(path)
+    pyarrow.parquet.write_table(pyarrow.table(columns), path)
     return path
 
 
 def write_repository(folder, data, train, test):
     """A folder like the hub's repository: two configurations, one of them wanted."""
-    import datasets
+    for config in (data.hub_folder, "another"):
+        reverse = slice(None, None, 1 if config == data.hub_folder else -1)
+        for name, arrays in (("train", train), ("test", test), ("extra", test)):
+            some = RawSplit(arrays.images[reverse], arrays.labels[reverse])
+            write_parquet(folder / config, name, hub_columns(data, some))
 
-    features = datasets.Features(
-        {
-            data.hub.image_column: datasets.Image(),
-            data.hub.label_column: datasets.ClassLabel(num_classes=data.num_classes),
-            "coarse_label": datasets.Value("int64"),
-        }
-    )
-    for config in (data.hub.config, "another"):
-        reverse = slice(None, None, 1 if config == data.hub.config else -1)
-        for name, arrays in (("train", train), ("test", test)):
-            some = Arrays(arrays.images[reverse], arrays.labels[reverse])
-            columns = hub_columns(data, some)
-            write_parquet(folder / config, name, columns, features=features)
-    configs = "".join(
-        f"- config_name: {config}\n  data_files:\n"
-        f"  - split: train\n    path: {config}/train-*\n"
-        f"  - split: test\n    path: {config}/test-*\n"
-        for config in ("another", data.hub.config)
-    )
-    (folder / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
+
+def hub_of_folder(hub, repository, *, repo_type, allow_patterns):
+    """What `huggingface_hub.snapshot_download` does, from a folder instead of the hub."""
+    assert repo_type == "dataset"
+    if not hub.is_dir():
+        raise ConnectionError(f"{repository}: no network")
+    files = (str(path.relative_to(hub)) for path in hub.rglob("*") if path.is_file())
+    snapshot = hub.with_name("snapshot")
+    for file in huggingface_hub.utils.filter_repo_objects(
+        files, allow_patterns=allow_patterns
+    ):
+        (snapshot / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(hub / file, snapshot / file)
+    return str(snapshot)

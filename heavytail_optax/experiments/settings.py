@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from heavytail_optax.experiments.data.catalogue import DataName
 from heavytail_optax.experiments.methods import METHODS, Method, MethodName
 from heavytail_optax.experiments.setting_rules import (
     ABOVE_0_TO_1,
@@ -25,7 +26,6 @@ from heavytail_optax.experiments.setting_rules import (
     sourced,
 )
 
-DataName = Literal["digits", "fashion-mnist", "svhn", "cifar10", "cifar100"]
 PixelRange = Literal["minus-one-to-one", "zero-to-one"]
 TableMeasure = Literal["expected", "pac-bayes", "maximal"]
 """The measures of the paper's tables."""
@@ -46,9 +46,8 @@ class DataSettings(_Group):
     data: DataName = sourced(  # noqa: RUF009 - a field
         "digits", "ours: comes with scikit-learn, nothing is downloaded"
     )
-    """Images: digits (1,797 handwritten digits that come with scikit-learn),
-    fashion-mnist, svhn, cifar10 or cifar100 (from --data-dir, the system's package or the
-    Hugging Face hub)."""
+    """Images: digits (1,797 handwritten digits that come with scikit-learn), or a published
+    data set (from --data-dir, the system's package or the Hugging Face hub)."""
     image_size: Annotated[int, at_least(16)] = sourced(
         28, "zhu: the size of the FashionMNIST images"
     )

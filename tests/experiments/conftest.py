@@ -1,17 +1,19 @@
 """A job of seconds, which every test of this folder may use."""
 
+import functools
 import json
 import pathlib
 import shutil
 
+import huggingface_hub
 import jax
 import pytest
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
-from small_data_sets import small_catalogue
+from small_data_sets import hub_of_folder, small_catalogue
 
 from heavytail_optax import cli
-from heavytail_optax.experiments.data import _loading as loading
-from heavytail_optax.experiments.data import load_dataset
+from heavytail_optax.experiments.data.catalogue import CATALOGUE
+from heavytail_optax.experiments.data.loading import load_dataset
 from heavytail_optax.experiments.presets import PRESETS
 from heavytail_optax.experiments.settings import flat, replaced
 from heavytail_optax.experiments.training.random_streams import random_streams
@@ -99,15 +101,27 @@ def two_methods(trained, tmp_path):
 
 
 @pytest.fixture
-def catalogue(tmp_path, monkeypatch):
-    """Data sets of a few images in place of the published ones.
+def catalogue(tmp_path):
+    """Small data sets in the form of the published ones.
 
-    The folder of the system's package is `tmp_path / "package"`, and the repository of
-    the hub is `tmp_path / "hub"`; neither is there.
+    The folder of the system's package is `tmp_path / "package"`, which is not there.
     """
-    small = small_catalogue(tmp_path)
-    monkeypatch.setattr(loading, "CATALOGUE", small)
-    return small
+    return small_catalogue(tmp_path)
+
+
+@pytest.fixture
+def small_data(catalogue, monkeypatch):
+    """The small data sets take the place of the published ones, also for commands."""
+    for name, data in catalogue.items():
+        monkeypatch.setitem(CATALOGUE, name, data)
+    return catalogue
+
+
+@pytest.fixture(autouse=True)
+def _hub(tmp_path, monkeypatch):
+    """The folder `tmp_path / "hub"` in place of the hub; at first it is not there."""
+    download = functools.partial(hub_of_folder, tmp_path / "hub")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
 
 
 @pytest.fixture
@@ -119,6 +133,6 @@ def load_small(catalogue):
         sizes = {"clean_examples": 12, "corrupted_examples": 8, "image_size": height}
         changes = {"data": name, **sizes, **changes}
         settings = replaced(TINY, **changes)
-        return load_dataset(settings.data, jax.random.key(0), data_dir)
+        return load_dataset(settings.data, jax.random.key(0), data_dir, catalogue)
 
     return load_small

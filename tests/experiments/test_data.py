@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from heavytail_optax.experiments.data import (
-    DataError,
+from heavytail_optax.experiments.data.dataset import (
     corrupt_labels,
     describe_dataset,
     is_same_data,
-    load_dataset,
-    normalise,
+    pad_to_size,
 )
-from heavytail_optax.experiments.data._pixels import pad_to_size
+from heavytail_optax.experiments.data.loading import load_dataset
+from heavytail_optax.experiments.errors import DataError
+from heavytail_optax.experiments.models.networks import normalise
 from heavytail_optax.experiments.settings import replaced
 
 
@@ -126,7 +126,7 @@ def test_some_of_the_test_images(tiny, tiny_dataset):
     [
         (
             {"clean_examples": 1797, "corrupted_examples": 0},
-            "must leave at least one of the 1797 images .* Got 1797 and 0 instead",
+            "`clean_examples` .* 1,796 images of digits .* Got 1797 and 0 instead",
         ),
         ({"test_examples": 1698}, "`test_examples`.* 1,697 test images .* Got 1698"),
         ({"swap_train_and_test": True}, "`swap_train_and_test`.* must be False"),

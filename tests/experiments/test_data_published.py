@@ -2,21 +2,20 @@
 
 import gzip
 import pathlib
+import typing
 
 import jax
 import numpy as np
 import pytest
 
-from heavytail_optax.experiments.data import (
-    DataError,
-    describe_dataset,
-    load_dataset,
-)
-from heavytail_optax.experiments.data._catalogue import CATALOGUE
+from heavytail_optax.experiments.data.catalogue import CATALOGUE, DataName
+from heavytail_optax.experiments.data.dataset import describe_dataset
+from heavytail_optax.experiments.data.loading import load_dataset
+from heavytail_optax.experiments.errors import DataError
 from heavytail_optax.experiments.settings import replaced
 
 FASHION_MNIST = CATALOGUE["fashion-mnist"]
-FOLDER = pathlib.Path(FASHION_MNIST.package.folder)
+FOLDER = pathlib.Path(FASHION_MNIST.package_folder)
 
 needs_fashion_mnist = pytest.mark.skipif(
     not FOLDER.exists(), reason="Debian's dataset-fashion-mnist is not installed"
@@ -24,16 +23,21 @@ needs_fashion_mnist = pytest.mark.skipif(
 
 
 def test_numbers_of_images():
-    numbers = {
-        name: (data.train.num_images, data.test.num_images, data.num_classes)
-        for name, data in CATALOGUE.items()
-    }
-    assert numbers == {
+    """As the data sets' own pages state them."""
+    published = {
         "fashion-mnist": (60_000, 10_000, 10),
         "svhn": (73_257, 26_032, 10),
         "cifar10": (50_000, 10_000, 10),
         "cifar100": (50_000, 10_000, 100),
     }
+    for name, numbers in published.items():
+        train, test = CATALOGUE[name].train, CATALOGUE[name].test
+        assert (train.num_images, test.num_images, len(train.class_counts)) == numbers
+        assert len(test.class_counts) == len(train.class_counts)
+
+
+def test_every_data_set_can_be_asked_for():
+    assert set(typing.get_args(DataName)) == {"digits", *CATALOGUE}
 
 
 @pytest.fixture

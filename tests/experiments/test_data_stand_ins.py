@@ -21,7 +21,7 @@ from small_data_sets import (
     write_random_files,
 )
 
-from heavytail_optax.experiments.data import DataError
+from heavytail_optax.experiments.errors import DataError
 
 FASHION = "fashion-mnist"
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab\nsize 7\n"
@@ -191,7 +191,7 @@ def test_other_spellings_of_a_name_are_read(
 ):
     data, place = catalogue[name], tmp_path / "data"
     if folder:  # one of the usual ones, in other case
-        place /= data.folders[-2].swapcase()
+        place /= data.folders[-1].swapcase()
     train, test, contents = write_random_files(data, tmp_path / "original")
     for file, content in contents.items():
         path = place / SPELLINGS[spelling](file)
@@ -286,7 +286,7 @@ def test_files_in_a_folder_further_down_are_pointed_to(
     catalogue, load_small, tmp_path, name, inner
 ):
     data, data_dir = catalogue[name], tmp_path / "data"
-    place = data_dir / "unpacked here" / (data.folders[-2] if inner else "")
+    place = data_dir / "unpacked here" / (data.folders[-1] if inner else "")
     write_random_files(data, place)
     with pytest.raises(DataError) as error:
         load_small(name, data_dir)

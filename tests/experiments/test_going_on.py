@@ -32,9 +32,9 @@ def _called_as_heavytail(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def images(catalogue, tmp_path):
+def images(small_data, tmp_path):
     """A data directory, the only place where these images are."""
-    write_random_files(catalogue["fashion-mnist"], tmp_path / "images")
+    write_random_files(small_data["fashion-mnist"], tmp_path / "images")
     return tmp_path / "images"
 
 

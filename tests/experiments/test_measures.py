@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from heavytail_optax.experiments.data import Split
+from heavytail_optax.experiments.data.dataset import Split
 from heavytail_optax.experiments.devices.parallel import data_mesh, replicate
 from heavytail_optax.experiments.measure_names import MEASURE_NAMES, MEASURES
 from heavytail_optax.experiments.measures.measure import (

@@ -16,8 +16,7 @@ from small_data_sets import (
 )
 
 from heavytail_optax import cli
-from heavytail_optax.experiments.data import _loading as loading
-from heavytail_optax.experiments.data._catalogue import CATALOGUE
+from heavytail_optax.experiments.data.catalogue import CATALOGUE
 from heavytail_optax.experiments.presets import PRESETS
 from heavytail_optax.experiments.settings import flat, from_dict, replaced
 
@@ -55,9 +54,9 @@ def check_settings(config, name, changed):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PROTOCOLS)
-def test_from_the_files_to_the_table(name, catalogue, tmp_path):
+def test_from_the_files_to_the_table(name, small_data, tmp_path):
     settings = PRESETS[name].settings
-    data = catalogue[settings.data.data]
+    data = small_data[settings.data.data]
     write_files(tmp_path / "data", original_files(data, *random_splits(data)))
     images = data.test if settings.data.swap_train_and_test else data.train
     options = ["--clean-examples", str(images.num_images)]
@@ -83,7 +82,7 @@ def test_files_of_the_published_size(name, tmp_path, monkeypatch):
     """Two methods; 95,000 and 60,000 images are read, trained and tested on."""
     settings = PRESETS[name].settings
     data = without_checksums(CATALOGUE[settings.data.data])
-    monkeypatch.setattr(loading, "CATALOGUE", {**CATALOGUE, settings.data.data: data})
+    monkeypatch.setitem(CATALOGUE, settings.data.data, data)
     write_files(tmp_path / "data", original_files(data, *random_splits(data)))
     methods = ["--methods", "sgd-truncated", "balanced"]
     measures = ["--measures", "expected"]

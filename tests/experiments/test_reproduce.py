@@ -270,7 +270,7 @@ def test_measuring_that_was_stopped_is_done_again(copied, finished, options):
 
 
 def test_missing_data_are_told_before_anything_is_made(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "datasets", None)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     (tmp_path / "empty").mkdir()
     assert cli.main(["reproduce", "svhn", "--data-dir", "empty"]) == 1
     assert "images of SVHN were not found" in capsys.readouterr().err

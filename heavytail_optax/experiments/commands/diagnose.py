@@ -11,7 +11,7 @@ from heavytail_optax.experiments.commands.finished_runs import (
     measure_finished,
 )
 from heavytail_optax.experiments.commands.options import DiagnoseOptions
-from heavytail_optax.experiments.data import Dataset
+from heavytail_optax.experiments.data.dataset import Dataset
 from heavytail_optax.experiments.errors import JobError
 from heavytail_optax.experiments.measures.gradient_noise import (
     measure_gradient_noise,

@@ -13,8 +13,8 @@ from heavytail_optax.experiments.commands.options import (
     DiagnoseOptions,
     FlatnessOptions,
 )
-from heavytail_optax.experiments.data import DataError, Dataset
-from heavytail_optax.experiments.errors import JobError
+from heavytail_optax.experiments.data.dataset import Dataset
+from heavytail_optax.experiments.errors import DataError, JobError
 from heavytail_optax.experiments.runs.grid import Run
 from heavytail_optax.experiments.runs.result import finished_runs
 from heavytail_optax.experiments.runs.run import (

@@ -10,7 +10,7 @@ from heavytail_optax.experiments.commands.finished_runs import (
     measure_finished,
 )
 from heavytail_optax.experiments.commands.options import FlatnessOptions
-from heavytail_optax.experiments.data import Dataset
+from heavytail_optax.experiments.data.dataset import Dataset
 from heavytail_optax.experiments.measures.measure_run import (
     ask_again,
     is_measured,

@@ -9,7 +9,7 @@ import jax
 from rich.console import Console
 
 from heavytail_optax.experiments.commands.options import TrainOptions
-from heavytail_optax.experiments.data import describe_dataset
+from heavytail_optax.experiments.data.dataset import describe_dataset
 from heavytail_optax.experiments.devices.parallel import warm_up_collectives
 from heavytail_optax.experiments.devices.processes import (
     cluster_arguments,

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from heavytail_optax.experiments.data import Split
+from heavytail_optax.experiments.data.dataset import Split
 from heavytail_optax.experiments.measures.measure import Tick
 from heavytail_optax.experiments.models.networks import Predict, build_network
 from heavytail_optax.experiments.settings import Settings

@@ -12,7 +12,7 @@ from typing import Annotated, Any, NamedTuple
 
 import jax
 
-from heavytail_optax.experiments.data import Split
+from heavytail_optax.experiments.data.dataset import Split
 from heavytail_optax.experiments.setting_rules import (
     BETWEEN_0_AND_1,
     at_least,

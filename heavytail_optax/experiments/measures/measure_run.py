@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from heavytail_optax.experiments.data import Split
+from heavytail_optax.experiments.data.dataset import Split
 from heavytail_optax.experiments.devices.parallel import replicate
 from heavytail_optax.experiments.measure_names import MEASURES, MeasureName
 from heavytail_optax.experiments.measures.measure import (

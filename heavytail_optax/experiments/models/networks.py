@@ -4,9 +4,9 @@ import functools
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
-from heavytail_optax.experiments.data import normalise
 from heavytail_optax.experiments.models.layers import INITIALISATIONS
 from heavytail_optax.experiments.models.lenet import LeNet
 from heavytail_optax.experiments.models.vgg import CONFIGURATIONS, VGG
@@ -53,3 +53,11 @@ def build_network(
         return nnx.as_pure(params)
 
     return predict, init
+
+
+def normalise(images: jax.Array, pixel_range: PixelRange) -> jax.Array:
+    """The input of a network, from bytes, which are a quarter of the memory."""
+    pixels = images.astype(jnp.float32)
+    if pixel_range == "zero-to-one":
+        return pixels / 255
+    return (pixels - 127.5) / 127.5

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import jax
 
-from heavytail_optax.experiments.data import (
+from heavytail_optax.experiments.data.dataset import (
     Dataset,
     describe_dataset,
     is_same_data,
-    load_dataset,
 )
+from heavytail_optax.experiments.data.loading import load_dataset
 from heavytail_optax.experiments.devices.parallel import replicate
 from heavytail_optax.experiments.devices.processes import (
     any_process,

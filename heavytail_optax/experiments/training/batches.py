@@ -7,7 +7,7 @@ import dm_pix
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax.experiments.data import Split
+from heavytail_optax.experiments.data.dataset import Split
 from heavytail_optax.experiments.methods import BatchName
 from heavytail_optax.experiments.settings import (
     DataSettings,

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from optax.losses import softmax_cross_entropy_with_integer_labels as cross_entropy
 
-from heavytail_optax.experiments.data import Split
+from heavytail_optax.experiments.data.dataset import Split
 from heavytail_optax.experiments.devices.parallel import shard_over_devices
 from heavytail_optax.experiments.models.networks import Predict
 from heavytail_optax.experiments.training.batches import Batch, fetch

@@ -9,7 +9,7 @@ import optax
 from jax.sharding import Mesh
 
 import heavytail_optax as hto
-from heavytail_optax.experiments.data import Split
+from heavytail_optax.experiments.data.dataset import Split
 from heavytail_optax.experiments.models.networks import Predict
 from heavytail_optax.experiments.settings import (
     DataSettings,

@@ -17,7 +17,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from heavytail_optax.experiments.data import Dataset, Split
+from heavytail_optax.experiments.data.dataset import Dataset, Split
 from heavytail_optax.experiments.devices.processes import from_first_process
 from heavytail_optax.experiments.models.networks import build_network
 from heavytail_optax.experiments.settings import (

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from heavytail_optax.experiments.data._arrays import Arrays
+from heavytail_optax.experiments.data.dataset import RawSplit
 
 _BLACKEST = 16  # the digits' pixels go from 0 to this
 
 
-def load_digits(image_size: int) -> Arrays:
+def load_digits(image_size: int) -> RawSplit:
     """All 1,797 digits, resized bilinearly from 8x8 and scaled from [0, 16] to bytes."""
     from sklearn import datasets
 
@@ -18,7 +18,7 @@ def load_digits(image_size: int) -> Arrays:
     resized = np.einsum("ij,njk,lk->nil", weights, images, weights)
     whole = _BLACKEST * weights[0].sum() ** 2
     pixels = (2 * 255 * resized + whole) // (2 * whole)
-    return Arrays(pixels.astype(np.uint8)[..., np.newaxis], digits.target)
+    return RawSplit(pixels.astype(np.uint8)[..., np.newaxis], digits.target)
 
 
 def _weights(old: int, new: int) -> np.ndarray:

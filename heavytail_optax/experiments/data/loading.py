@@ -1,0 +1,99 @@
+"""From the settings to the data of a run: read, cut, padded, some labels made random."""
+
+import pathlib
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+from heavytail_optax.experiments.data.catalogue import CATALOGUE, PublishedData
+from heavytail_optax.experiments.data.dataset import (
+    Dataset,
+    RawDataset,
+    RawSplit,
+    Split,
+    corrupt_labels,
+    pad_to_size,
+)
+from heavytail_optax.experiments.data.digits import load_digits
+from heavytail_optax.experiments.data.sources import read_published_data
+from heavytail_optax.experiments.errors import DataError
+from heavytail_optax.experiments.setting_rules import message
+from heavytail_optax.experiments.settings import DataSettings
+
+
+def load_dataset(
+    settings: DataSettings,
+    key: jax.Array,
+    data_dir: pathlib.Path | None = None,
+    catalogue: Mapping[str, PublishedData] = CATALOGUE,
+) -> Dataset:
+    """Loads the first images of each split, in the order of the files.
+
+    The first `clean_examples` training images keep their labels, the next
+    `corrupted_examples` get random ones, which are a function of the key.
+    """
+    if settings.data == "digits":
+        raw, num_classes = _load_digits(settings), 10
+    else:
+        data = catalogue[settings.data]
+        _check_settings(settings, data)
+        raw, num_classes = read_published_data(data, data_dir), data.num_classes
+        if settings.swap_train_and_test:
+            raw = raw._replace(train=raw.test, test=raw.train)
+    train = _to_device(raw.train, settings.training_examples, settings.image_size)
+    train_labels = corrupt_labels(
+        key, train.labels, first=settings.clean_examples, num_classes=num_classes
+    )
+    return Dataset(
+        train=Split(train.images, train_labels),
+        test=_to_device(raw.test, settings.test_examples, settings.image_size),
+        true_train_labels=train.labels,
+        num_classes=num_classes,
+        source=raw.source,
+        files=raw.files,
+    )
+
+
+def _load_digits(settings: DataSettings) -> RawDataset:
+    """One file, sorted by writer: the digits after the training images are for testing."""
+    if settings.swap_train_and_test:
+        accepted = "False for digits, which are one file"
+        raise DataError(message("swap_train_and_test", accepted, True))
+    images, labels = load_digits(settings.image_size)
+    num_train = settings.training_examples
+    _check_numbers(settings, "digits", len(labels) - 1, len(labels) - num_train)
+    train = RawSplit(images[:num_train], labels[:num_train])
+    test = RawSplit(images[num_train:], labels[num_train:])
+    return RawDataset(train, test, "scikit-learn", ())
+
+
+def _check_settings(settings: DataSettings, data: PublishedData) -> None:
+    """Checks what can be known before a file is read."""
+    native = max(data.image_shape[:2])
+    if settings.image_size < native:
+        accepted = f"at least {native}, the size of the images of {data.title}"
+        raise DataError(message("image_size", accepted, settings.image_size))
+    train, test = data.train.num_images, data.test.num_images
+    if settings.swap_train_and_test:
+        train, test = test, train
+    _check_numbers(settings, data.title, train, test)
+
+
+def _check_numbers(settings: DataSettings, title: str, train: int, test: int) -> None:
+    clean, corrupted = settings.clean_examples, settings.corrupted_examples
+    if clean + corrupted > train:
+        raise DataError(
+            "The `clean_examples` and `corrupted_examples` settings must together be at "
+            f"most the {train:,} images of {title} that may be trained on. "
+            f"Got {clean} and {corrupted} instead."
+        )
+    if settings.test_examples is not None and settings.test_examples > test:
+        accepted = f"at most the {test:,} test images of {title}"
+        raise DataError(message("test_examples", accepted, settings.test_examples))
+
+
+def _to_device(raw: RawSplit, number: int | None, image_size: int) -> Split:
+    """The first images, on the default device; all of them if `number` is None."""
+    images = pad_to_size(raw.images[:number], image_size)
+    return Split(jnp.asarray(images), jnp.asarray(raw.labels[:number], jnp.int32))

@@ -1,0 +1,124 @@
+"""Files as their authors distribute them: IDX, CIFAR's binary version, SVHN's MATLAB."""
+
+import functools
+import gzip
+import hashlib
+import io
+import math
+import pathlib
+import zlib
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from heavytail_optax.experiments.data import wrong_files
+from heavytail_optax.experiments.data.catalogue import PublishedData, PublishedSplit
+from heavytail_optax.experiments.data.dataset import RawSplit
+from heavytail_optax.experiments.data.folders import Paths
+from heavytail_optax.experiments.errors import DataError
+
+_MOST_LAYERS = 3  # of gzip around a file; a browser or a server may add one
+
+
+def read_published_files(
+    data: PublishedData, split: PublishedSplit, paths: Paths
+) -> RawSplit:
+    """Reads the files of one split, which are in the order of the catalogue."""
+    return _READERS[data.format](data, split, paths)
+
+
+def _read_idx(data: PublishedData, split: PublishedSplit, paths: Paths) -> RawSplit:
+    """A file of grey images and the file of their labels: a header, then bytes."""
+    height, width, _ = data.image_shape
+    shapes = ((split.num_images, height, width), (split.num_images,))
+    arrays = []
+    for path, md5, shape in zip(paths, split.files.values(), shapes, strict=True):
+        # 8 is the code of unsigned bytes.
+        header = bytes([0, 0, 8, len(shape)]) + np.array(shape, ">u4").tobytes()
+        content = _read(path, md5, len(header) + math.prod(shape))
+        if not content.startswith(header):
+            got, wanted = content[: len(header)].hex(" ", -4), header.hex(" ", -4)
+            raise DataError(f"{path}: must begin with {wanted}. Got {got} instead.")
+        array = np.frombuffer(content, np.uint8, offset=len(header))
+        arrays.append(array.reshape(shape))
+    return RawSplit(arrays[0][..., np.newaxis], arrays[1])
+
+
+def _read_cifar(
+    data: PublishedData, split: PublishedSplit, paths: Paths, *, label_bytes: int
+) -> RawSplit:
+    """Files of equally many images: for each its labels (the last counts), then pixels."""
+    height, width, channels = data.image_shape
+    record_bytes = label_bytes + math.prod(data.image_shape)
+    size = split.num_images // len(paths) * record_bytes
+    files = zip(paths, split.files.values(), strict=True)
+    content = b"".join(_read(path, md5, size) for path, md5 in files)
+    records = np.frombuffer(content, np.uint8).reshape(-1, record_bytes)
+    planes = records[:, label_bytes:].reshape(-1, channels, height, width)
+    images = np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
+    return RawSplit(images, records[:, label_bytes - 1])
+
+
+def _read_svhn(data: PublishedData, split: PublishedSplit, paths: Paths) -> RawSplit:
+    """X (height, width, channels, n) and y (n, 1), where the label 10 means 0."""
+    from scipy.io import loadmat
+
+    (path,), (md5,) = paths, split.files.values()
+    content = _read(path, md5, start=b"MATLAB 5.0")
+    try:
+        arrays = loadmat(io.BytesIO(content), variable_names=("X", "y"))
+    except Exception as error:  # of a damaged file loadmat raises all kinds
+        problem = f"is damaged ({type(error).__name__}: {error})"
+        raise DataError(f"{path}: {problem}. Download it again.") from error
+    shapes = {"X": (*data.image_shape, split.num_images), "y": (split.num_images, 1)}
+    for name, shape in shapes.items():
+        array = np.asarray(arrays.get(name))
+        if (array.shape, array.dtype) != (shape, np.uint8):
+            got = f"{array.dtype} of shape {array.shape}" if name in arrays else "none"
+            problem = f"{name} must be an array of uint8 of shape {shape}. Got {got}"
+            raise DataError(f"{path}: {problem} instead.")
+    labels = arrays["y"][:, 0]
+    if labels.min() < 1 or labels.max() > 10:
+        problem = f"y must be from 1 to 10. Got {labels.min()} to {labels.max()}"
+        raise DataError(f"{path}: {problem} instead.")
+    images = np.ascontiguousarray(arrays["X"].transpose(3, 0, 1, 2))
+    return RawSplit(images, labels % 10)
+
+
+def _read(
+    path: pathlib.Path, md5: str | None, size: int | None = None, start: bytes = b""
+) -> bytes:
+    """The bytes of a file, decompressed if they are gzip's, whatever its name."""
+    try:
+        with path.open("rb") as opened:
+            file, head = opened, wrong_files.peek(opened)
+            for _ in range(_MOST_LAYERS):
+                if head.startswith(wrong_files.GZIP):
+                    file = gzip.GzipFile(mode="rb", fileobj=file)
+                    head = wrong_files.peek(file)
+            if not (start and head.startswith(start)):
+                wrong_files.refuse_content(path, head)
+            # One byte more tells of a longer file, and unpacks no more of it.
+            content = file.read(-1 if size is None else size + 1)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        problem = f"its compression is cut short or damaged ({error})"
+        raise DataError(f"{path}: {problem}. Download it again.") from error
+    except OSError as error:
+        raise wrong_files.unreadable(path, error) from error
+    if size is not None and len(content) != size:
+        got = "more" if len(content) > size else f"{len(content):,}"
+        raise DataError(f"{path}: must hold {size:,} bytes. Got {got} instead.")
+    # What publishers give: it finds mistaken files, but is no proof against an attacker.
+    checksum = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if md5 not in (None, checksum):
+        problem = f"the MD5 checksum must be {md5}. Got {checksum} instead"
+        raise DataError(f"{path}: {problem}, so the file is damaged or another one.")
+    return content
+
+
+_READERS: Mapping[str, Callable[..., RawSplit]] = {
+    "idx": _read_idx,
+    "svhn": _read_svhn,
+    "cifar10": functools.partial(_read_cifar, label_bytes=1),
+    "cifar100": functools.partial(_read_cifar, label_bytes=2),
+}

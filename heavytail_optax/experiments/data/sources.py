@@ -1,0 +1,122 @@
+"""The three places where images may be, tried one after the other."""
+
+import collections
+import pathlib
+from collections.abc import Callable, Sequence
+
+from heavytail_optax.experiments.data import wrong_files
+from heavytail_optax.experiments.data.catalogue import PublishedData, PublishedSplit
+from heavytail_optax.experiments.data.dataset import RawDataset, RawSplit
+from heavytail_optax.experiments.data.folders import Paths, find_files
+from heavytail_optax.experiments.data.parquet import import_extra, read_parquet_files
+from heavytail_optax.experiments.data.published_files import read_published_files
+from heavytail_optax.experiments.errors import DataError, SourceMissingError
+
+_Read = Callable[[PublishedData, PublishedSplit, Paths], RawSplit]
+
+
+def read_published_data(
+    data: PublishedData, data_dir: pathlib.Path | None
+) -> RawDataset:
+    """Reads a data set from the data directory, the system's package or the hub.
+
+    A source without any of the files is passed over. Damaged or foreign files, or only
+    some of them, are an error.
+    """
+    reasons = []
+    for source in (_from_data_dir, _from_system_package, _from_hub):
+        try:
+            return source(data, data_dir)
+        except SourceMissingError as reason:
+            reasons.append(str(reason))
+        except OSError as error:
+            raise wrong_files.unreadable(
+                pathlib.Path(str(error.filename)), error
+            ) from error
+    raise DataError(_three_ways(data, reasons))
+
+
+def _from_data_dir(data: PublishedData, data_dir: pathlib.Path | None) -> RawDataset:
+    if data_dir is None:
+        raise SourceMissingError("no directory was given")
+    root = data_dir.expanduser()
+    if not root.is_dir():
+        problem = "is a file" if root.is_file() else "is not there"
+        advice = "--data-dir takes the folder that the files are in"
+        raise DataError(f"The data directory {data_dir} {problem}. {advice}.")
+    for read in (read_published_files, read_parquet_files):
+        if raw := _read_folder(data, root, read, "data directory"):
+            return raw
+    wrong_files.refuse_unusable_files(data, root)
+    there = wrong_files.what_is_there(data, root)
+    raise SourceMissingError(f"{data_dir} has none of these files. {there}")
+
+
+def _from_system_package(data: PublishedData, _: pathlib.Path | None) -> RawDataset:
+    if data.package is None:
+        raise SourceMissingError("there is no package to look for")
+    root, source = pathlib.Path(data.package_folder), f"system package {data.package}"
+    if raw := _read_folder(data, root, read_published_files, source):
+        return raw
+    raise SourceMissingError(f"{root} has no files of it")
+
+
+def _from_hub(data: PublishedData, _: pathlib.Path | None) -> RawDataset:
+    """Downloads the Parquet files, or takes those that an earlier download left."""
+    hub, name = import_extra("huggingface_hub"), data.hub
+    patterns = [f"{data.hub_folder}/{split}-*.parquet" for split in ("train", "test")]
+    try:
+        root = pathlib.Path(
+            hub.snapshot_download(name, repo_type="dataset", allow_patterns=patterns)
+        )
+    except Exception as error:  # no network, no disk, no such repository, ...
+        reason = str(error) or type(error).__name__
+        raise SourceMissingError(f"{name} could not be loaded: {reason}") from error
+    if raw := _read_folder(data, root, read_parquet_files, f"Hugging Face hub, {name}"):
+        return raw
+    raise SourceMissingError(f"{name} has no Parquet files in {data.hub_folder}")
+
+
+def _read_folder(
+    data: PublishedData, root: pathlib.Path, read: _Read, source: str
+) -> RawDataset | None:
+    """Both splits, from the first folder that has the files; None if no folder does."""
+    splits = (data.train, data.test)
+    names = [split.files for split in splits]
+    if read is read_parquet_files:
+        names = [["train*.parquet"], ["test*.parquet"]]
+    found = find_files(root, (*data.folders, data.hub_folder), *names)
+    if found is None:
+        return None
+    train, test = (read(data, *each) for each in zip(splits, found, strict=True))
+    for split, paths, raw in zip(splits, found, (train, test), strict=True):
+        _check_labels(paths, raw, split)
+    files = tuple(path.name for paths in found for path in paths)
+    return RawDataset(train, test, source, files)
+
+
+def _check_labels(paths: Paths, raw: RawSplit, split: PublishedSplit) -> None:
+    """Checks that each label is there as often as in the published data set."""
+    wanted = collections.Counter(dict(enumerate(split.class_counts)))
+    got = collections.Counter(raw.labels.tolist())
+    # First those that no image may have.
+    for label in sorted({*wanted, *got}, key=lambda label: (label in wanted, label)):
+        if got[label] != wanted[label]:
+            raise DataError(
+                f"{', '.join(map(str, paths))}: {wanted[label]:,} images must have the "
+                f"label {label}. Got {got[label]:,}, so these are not the published data."
+            )
+
+
+def _three_ways(data: PublishedData, reasons: Sequence[str]) -> str:
+    files = ", ".join((*data.train.files, *data.test.files))
+    package = f"apt install {data.package}" if data.package else "none has it"
+    in_data_dir, in_system, on_hub = reasons
+    return (
+        f"The images of {data.title} were not found. There are three ways to give them:"
+        f"\n1. --data-dir DIR, a directory with {files} (each may be .gz), or with the "
+        f"hub's train-*.parquet and test-*.parquet. Failed: {in_data_dir}."
+        f"\n2. A package of the operating system: {package}. Failed: {in_system}."
+        f"\n3. The Hugging Face hub, {data.hub}: pip install "
+        f'"heavytail-optax[hub]", and be online the first time. Failed: {on_hub}.'
+    )
