@@ -1,15 +1,57 @@
-"""The report of a grid: a page, two tables and a picture in its directory."""
+"""The report of a grid: a table in the terminal, a page, two CSV files and a picture."""
 
+import functools
 import pathlib
+import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from heavytail_optax.experiments.report.csv_text import runs_csv, summary_csv
-from heavytail_optax.experiments.report.figure import plot_report
-from heavytail_optax.experiments.report.markdown import markdown_report
-from heavytail_optax.experiments.report.rows import build_report
+import pandas as pd
+from rich.console import Group
+from rich.text import Text
+
+from heavytail_optax.experiments.report.accuracy_figure import draw_report
+from heavytail_optax.experiments.report.number_format import (
+    format_difference,
+    format_number,
+    format_percent,
+    format_with_error,
+)
+from heavytail_optax.experiments.report.style import save_figure
+from heavytail_optax.experiments.report.summary import (
+    DIFFERENCE,
+    label,
+    left_out,
+    measures_of,
+    named_runs,
+    runs_table,
+    summarise,
+)
+from heavytail_optax.experiments.report.tables import (
+    PAPER,
+    Column,
+    markdown_table,
+    mean_column,
+    measure_heading,
+    text_column,
+    text_tables,
+)
 from heavytail_optax.experiments.runs.result import RunResult
 from heavytail_optax.experiments.storage.durable_files import replace_file
+from heavytail_optax.experiments.training.evaluation import accuracy_error
+
+FAILED = "\N{NO-BREAK SPACE}†"
+LEFT_OUT = " ‡"
+_NAME_WIDTH = 23
+
+
+class Report(NamedTuple):
+    """All that a report shows."""
+
+    preset: str
+    runs: pd.DataFrame  # a row a run
+    summary: pd.DataFrame  # a row a method
+    measures: Sequence[str]  # of sharpness
 
 
 class ReportFiles(NamedTuple):
@@ -21,21 +63,163 @@ class ReportFiles(NamedTuple):
     picture: pathlib.Path | None  # PNG; None if there is nothing to draw yet
 
 
-def write_report(
-    directory: pathlib.Path, preset: str, cells: Sequence[RunResult]
-) -> ReportFiles:
+def build_report(
+    preset: str, results: Sequence[RunResult], names: Sequence[str] | None = None
+) -> Report:
+    """The table of the runs and what follows from it."""
+    runs = runs_table(results, names)
+    return Report(preset, runs, summarise(runs, preset), measures_of(runs))
+
+
+def write_report(directory: pathlib.Path, report: Report) -> ReportFiles:
     """Writes the report, each file whole or not at all; earlier ones are replaced."""
-    report = build_report(preset, cells)
     summary, runs = directory / "summary.csv", directory / "runs.csv"
-    replace_file(summary, summary_csv(report))
-    replace_file(runs, runs_csv(report))
+    replace_file(summary, report.summary.to_csv())
+    replace_file(runs, report.runs.to_csv(index=False))
     path = directory / "accuracy_against_sharpness.png"
-    picture = path if plot_report(path, report) else None
+    figure = draw_report(report.preset, report.runs, report.summary, report.measures)
+    picture = path if save_figure(figure, path) else None
+    columns = [_names(report), *_lead(report, with_interval=True)]
+    columns += [each for block in _blocks(report) for each in block]
+    parts = [f"# {report.preset}", markdown_table(columns), *_notes(report)]
+    if picture is not None:
+        parts.append(f"![Test accuracy against sharpness]({picture.name})")
+    links = " and ".join(f"[{each.name}]({each.name})" for each in (summary, runs))
+    parts.append(f"The same as CSV: {links}.")
     page = directory / "report.md"
-    text = markdown_report(
-        report,
-        picture=picture.name if picture else None,
-        tables=[summary.name, runs.name],
-    )
-    replace_file(page, text)
+    replace_file(page, "\n\n".join(parts) + "\n")
     return ReportFiles(page, summary, runs, picture)
+
+
+def report_table(report: Report, width: int = 100) -> Group:
+    """One row a method: accuracy, cost and sharpness, notes below.
+
+    What does not fit beside it is in further tables, where each measure of sharpness
+    has the accuracy beside it again: a run that failed can look flat.
+    """
+    names = [
+        textwrap.fill(text, _NAME_WIDTH, subsequent_indent="  ")
+        for text in _names(report).texts
+    ]
+    name = Column("Method", names)
+    lead = [name, *_lead(report)]
+    tables = text_tables(lead, [name, _accuracy(report)], _blocks(report), width)
+    return Group(*tables, *(Text(note, style="dim") for note in _notes(report)))
+
+
+def _names(report: Report) -> Column:
+    failed = report.summary["failed"].notna()
+    texts = [label(name) + FAILED * is_failed for name, is_failed in failed.items()]
+    return Column("Method", texts)
+
+
+def _accuracy(report: Report) -> Column:
+    return mean_column("Test\n%", report.summary, format_percent, "test_accuracy")
+
+
+def _lead(report: Report, *, with_interval: bool = False) -> list[Column]:
+    """Seeds, accuracies and cost, with the paper's figures where there are some."""
+    summary = report.summary
+    incomplete = set(report.runs["name"][_left_out(report).notna()])
+    marked = summary.assign(mark=[LEFT_OUT * (n in incomplete) for n in summary.index])
+    counts = "seeds_finished", "seeds_asked", "mark"
+    columns = [text_column("Seeds", marked, "{}/{}{}".format, *counts)]
+    columns.append(_accuracy(report))
+    if _has(report, "paper_test_accuracy"):
+        columns.append(
+            text_column(PAPER, summary, _two_decimals, "paper_test_accuracy")
+        )
+    if _has(report, DIFFERENCE):
+        heading = "Test less\nthat of SB"
+        columns.append(mean_column(heading, summary, format_difference, DIFFERENCE))
+        if with_interval:
+            ends = f"{DIFFERENCE}_low", f"{DIFFERENCE}_high"
+            columns.append(text_column("95%\ninterval", summary, _interval, *ends))
+    return [
+        *columns,
+        text_column("Train\n%", summary, format_percent, "train_accuracy"),
+        text_column("Images\na step", summary, "{:,.0f}".format, "examples_per_step"),
+    ]
+
+
+def _blocks(report: Report) -> list[list[Column]]:
+    """The columns of each measure, with the paper's figures where there are some."""
+    blocks = []
+    for measure in report.measures:
+        heading, paper = measure_heading(measure), f"paper_{measure}"
+        block = [mean_column(heading, report.summary, format_with_error, measure)]
+        if _has(report, paper):
+            digits = functools.partial(format_number, digits=4)
+            block.append(text_column(PAPER, report.summary, digits, paper))
+        blocks.append(block)
+    return blocks
+
+
+def _has(report: Report, column: str) -> bool:
+    return bool(report.summary[column].notna().any())
+
+
+def _two_decimals(share: float) -> str:
+    return f"{100 * share:.2f}"
+
+
+def _interval(low: float, high: float) -> str:
+    return f"{format_difference(low)} to {format_difference(high)}"
+
+
+def _left_out(report: Report) -> pd.Series:
+    return left_out(report.runs, ["test_accuracy", *report.measures])
+
+
+def _notes(report: Report) -> list[str]:
+    """One paragraph each: how to read the table, then what is wrong with which run."""
+    runs, summary = report.runs, report.summary
+    notes = [
+        "Seeds: finished/asked for. Test and training accuracy and sharpness: mean ± "
+        "standard error over the seeds (divisor n - 1) that finished."
+    ]
+    if _has(report, DIFFERENCE):
+        notes[0] += (
+            " Test less that of SB: mean ± standard error of the differences between "
+            "runs of the same seed, in percentage points; intervals are Student's t."
+        )
+    if (summary["test_accuracy_seeds"] == 1).any():
+        notes.append(_single_seeds(report))
+    if _has(report, "paper_test_accuracy"):
+        notes.append(
+            "paper: the figure in the tables of Wang, Oh and Rhee (ICLR 2022), which come "
+            "without errors. Their settings are only partly known; ours are reconstructed."
+        )
+    if named := named_runs(runs, runs["failed"], with_accuracy=True):
+        notes.append(
+            f"{FAILED.strip()} Did not learn the training images, though the loss is "
+            f"finite: {named}. Such a run may look flat. They are in the means."
+        )
+    if named := named_runs(runs, _left_out(report)):
+        notes.append(f"{LEFT_OUT.strip()} Not in all means: {named}.")
+    fewer = summary[f"{DIFFERENCE}_seeds"] < summary["test_accuracy_seeds"]
+    if fewer.any():
+        notes.append(
+            "The difference has fewer seeds than the mean, as SB lacks some: "
+            + ", ".join(summary.index[fewer.fillna(False)])
+            + "."
+        )
+    return notes
+
+
+def _single_seeds(report: Report) -> str:
+    """The error that one seed has all the same."""
+    note = "One seed has no standard error over seeds"
+    single = report.summary.index[report.summary["test_accuracy_seeds"] == 1]
+    runs = report.runs[report.runs["name"].isin(single)]
+    runs = runs[runs["status"] == "finished"].dropna(
+        subset=["test_accuracy", "test_images"]
+    )
+    if runs.empty:
+        return f"{note}."
+    errors = runs["test_accuracy"].combine(runs["test_images"], accuracy_error)
+    images = runs["test_images"][errors.idxmax()]
+    return (
+        f"{note}; the {images:,} test images alone leave the accuracy uncertain by "
+        f"± {100 * errors.max():.1f} (binomial)."
+    )
