@@ -27,14 +27,14 @@ _MARKERS: dict[str, dict[str, Any]] = {
     "failed": {"marker": "x", "markersize": 6, "markeredgewidth": 2, "zorder": 2},
     "mean": {"marker": "o", "markersize": 8, "markeredgecolor": "white", "zorder": 4},
     "paper": {"marker": "s", "markersize": 9, "fillstyle": "none", "zorder": 5},
-    "below": {"marker": "v", "markersize": 7, "zorder": 2, "clip_on": False},
+    "below": {"marker": "v", "markersize": 7, "zorder": 2},
 }
 _KEY = {
     "run": "dots: runs",
     "failed": "crosses: did not learn",
     "mean": "large dots: mean ± standard error",
     "paper": "squares: paper",
-    "below": "triangles: further down",
+    "below": "triangles: below the axis",
 }
 
 
@@ -119,13 +119,12 @@ def _draw_panel(
     is_below = points["accuracy"] < low
     shown = points["accuracy"][~is_below]
     floor = shown.min() - 0.15 * max(shown.max() - shown.min(), 1.0)
-    points = points.assign(
-        kind=points["kind"].mask(is_below, "below"),
-        accuracy=points["accuracy"].mask(is_below, floor),
-        accuracy_error=points["accuracy_error"].mask(is_below, 0.0),
-        # A bar must not reach zero on a logarithmic axis.
-        left=points["sharpness_error"].clip(upper=0.9 * points["sharpness"]),
-    )
+    changed = {"kind": "below", "accuracy": floor}
+    errors = ["sharpness_error", "accuracy_error"]
+    points.loc[is_below, [*changed, *errors]] = [*changed.values(), 0.0, 0.0]
+    # A bar must not reach zero on a logarithmic axis.
+    left = points["sharpness_error"].clip(upper=0.9 * points["sharpness"])
+    points = points.assign(left=left)
     for point in points.itertuples(index=False):
         axes.errorbar(
             point.sharpness,

@@ -20,6 +20,8 @@ from heavytail_optax.experiments.report.number_format import (
 from heavytail_optax.experiments.report.style import save_figure
 from heavytail_optax.experiments.report.summary import (
     DIFFERENCE,
+    FAILED,
+    in_order,
     label,
     left_out,
     measures_of,
@@ -40,7 +42,6 @@ from heavytail_optax.experiments.runs.result import RunResult
 from heavytail_optax.experiments.storage.durable_files import replace_file
 from heavytail_optax.experiments.training.evaluation import accuracy_error
 
-FAILED = "\N{NO-BREAK SPACE}†"
 LEFT_OUT = " ‡"
 _NAME_WIDTH = 23
 
@@ -67,7 +68,7 @@ def build_report(
     preset: str, results: Sequence[RunResult], names: Sequence[str] | None = None
 ) -> Report:
     """The table of the runs and what follows from it."""
-    runs = runs_table(results, names)
+    runs = in_order(runs_table(results, names))
     return Report(preset, runs, summarise(runs, preset), measures_of(runs))
 
 
@@ -174,15 +175,16 @@ def _left_out(report: Report) -> pd.Series:
 def _notes(report: Report) -> list[str]:
     """One paragraph each: how to read the table, then what is wrong with which run."""
     runs, summary = report.runs, report.summary
-    notes = [
+    legend = (
         "Seeds: finished/asked for. Test and training accuracy and sharpness: mean ± "
         "standard error over the seeds (divisor n - 1) that finished."
-    ]
+    )
     if _has(report, DIFFERENCE):
-        notes[0] += (
+        legend += (
             " Test less that of SB: mean ± standard error of the differences between "
             "runs of the same seed, in percentage points; intervals are Student's t."
         )
+    notes = [legend]
     if (summary["test_accuracy_seeds"] == 1).any():
         notes.append(_single_seeds(report))
     if _has(report, "paper_test_accuracy"):

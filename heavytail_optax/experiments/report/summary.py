@@ -16,6 +16,7 @@ from heavytail_optax.experiments.methods import METHOD_NAMES, METHODS
 from heavytail_optax.experiments.report.paper_figures import PAPER_FIGURES
 from heavytail_optax.experiments.runs.result import RunResult
 
+FAILED = "\N{NO-BREAK SPACE}†"
 REFERENCE = "sgd"
 DIFFERENCE = f"difference_to_{REFERENCE}"
 
@@ -32,7 +33,7 @@ _TIMES_CHANCE = 2.0  # some data have a class that is twice as common as the oth
 def runs_table(
     results: Sequence[RunResult], names: Sequence[str] | None = None
 ) -> pd.DataFrame:
-    """A row a run, under its method's name or another; methods in their order."""
+    """A row a run, in their order, under its method's name or another."""
     measures = _measures(results)
     rows = []
     names = names or [each.method for each in results]
@@ -51,13 +52,19 @@ def runs_table(
     numbers = {column: float for column in runs.columns.drop(texts)}
     runs = runs.astype(numbers | dict.fromkeys(_WHOLE, "Int64"))
     runs.insert(runs.columns.get_loc("how_it_ended") + 1, "failed", failures(runs))
-    in_order = sorted(dict.fromkeys(names), key=_place)
-    return runs.sort_values(
-        ["name", "seed"],
-        key=lambda column: (
-            column.map(in_order.index) if column.name == "name" else column
-        ),
-        ignore_index=True,
+    return runs
+
+
+def in_order(runs: pd.DataFrame) -> pd.DataFrame:
+    """Methods in the order of their list, all other names in that of the runs; seeds."""
+    known: tuple[str, ...] = METHOD_NAMES
+    names = runs["name"].unique()
+    places = {name: (*known, name).index(name) for name in names}
+    place = runs["name"].map(places)
+    first = runs["name"].map(list(names).index)
+    order = runs.assign(place=place, first=first)
+    return runs.loc[order.sort_values(["place", "first", "seed"]).index].reset_index(
+        drop=True
     )
 
 
@@ -176,12 +183,6 @@ def summarise(runs: pd.DataFrame, preset: str) -> pd.DataFrame:
 def label(name: str) -> str:
     """The name of a method with that of the paper's tables; any other as it is."""
     return METHODS[name].label if name in METHODS else name
-
-
-def _place(name: str) -> int:
-    """Methods come in the order of their list, all else in the order of the runs."""
-    names: tuple[str, ...] = METHOD_NAMES
-    return names.index(name) if name in names else len(names)
 
 
 def _measures(results: Sequence[RunResult]) -> list[str]:

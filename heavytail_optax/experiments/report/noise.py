@@ -1,0 +1,391 @@
+"""What `heavytail diagnose` shows of a run: tails, norms over training, a proposal."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter
+from rich.console import Group
+from rich.text import Text
+
+from heavytail_optax.experiments.measures.gradient_noise import (
+    ALL,
+    SIZES,
+    NoiseDraws,
+    Size,
+    noise_arguments,
+)
+from heavytail_optax.experiments.measures.noise_record import read_noise
+from heavytail_optax.experiments.measures.noise_tails import (
+    ALTERNATIVES,
+    LayerTail,
+    assess_noise,
+)
+from heavytail_optax.experiments.methods import METHOD_COLOURS, MethodName
+from heavytail_optax.experiments.report.number_format import format_number
+from heavytail_optax.experiments.report.style import legend_below, styled
+from heavytail_optax.experiments.report.tables import MISSING, Column, text_tables
+from heavytail_optax.experiments.runs.fresh_run import FreshRun
+from heavytail_optax.experiments.runs.run import Run
+from heavytail_optax.experiments.settings import Settings
+from heavytail_optax.experiments.storage.metrics_log import read_metrics
+from heavytail_optax.tail_index import (
+    ProposedSettings,
+    TailFit,
+    TailIndex,
+    plot_hill,
+    plot_pareto_qq,
+    propose_settings,
+)
+
+_STEPS_A_POINT = 20
+_RIVALS = ALTERNATIVES["projection"]
+_RIVAL_NAMES = {"student_t": "Student"}
+_MARKERS: Mapping[Size, str] = {"norm": "o", "projection": "s", "coordinate": "^"}
+_MEANINGS: Mapping[Size, str] = {
+    "norm": "Norm of the noise",
+    "projection": "Along one direction",
+    "coordinate": "Single coordinates",
+}
+_NOTES = (
+    (
+        "Hill: tail index from the k largest of so many independent draws, with its 95% "
+        "interval, which allows for bias; of use only where the verdict is heavy-tailed. "
+        "Where the interval leaves it out, the estimate is biased; with none, no power law "
+        "fits; from 0 to inf, the largest draws are equal, as clipped ones are. The norm is "
+        "that of g_i - g, of a small batch's gradient and that of all training images; the "
+        "other two are absolute values along a direction drawn once, and of a coordinate "
+        "drawn for each batch."
+    ),
+    (
+        "Fits: normalised log-likelihood ratio of the power law to each other law "
+        "(p-value). Negative speaks for the other law; p above 0.1 for neither."
+    ),
+)
+
+
+class NormHistory(NamedTuple):
+    """Norms over training, each entry of the steps up to one step."""
+
+    what: str
+    steps: np.ndarray
+    median: np.ndarray
+    largest: np.ndarray
+
+
+class DiagnosedRun(NamedTuple):
+    """A run whose noise has been measured."""
+
+    settings: Settings
+    label: str
+    batch_size: int  # images of the batches whose noise was measured
+    draws: NoiseDraws  # at the end of the run
+    tails: list[LayerTail]
+    history: NormHistory
+    proposal: ProposedSettings | None  # None where the norms are of no use
+    fresh: FreshRun | None = None  # the run itself, if it was made for this
+
+    @property
+    def method(self) -> MethodName:
+        """The name of its method."""
+        return self.settings.method.method
+
+    def tail(self, size: Size, layer: str = ALL) -> LayerTail:
+        """The tail of one size of one layer."""
+        (found,) = (t for t in self.tails if (t.size, t.layer) == (size, layer))
+        return found
+
+
+def diagnosed_runs(
+    runs: Sequence[Run], draws: int, batch_size: int | None, truncated_share: float
+) -> list[DiagnosedRun]:
+    """Those of the finished runs whose noise is kept, in their order."""
+    found = []
+    for run in runs:
+        wanted = noise_arguments(run.settings, draws, batch_size)
+        kept = read_noise(run.paths.noise_of(**wanted))
+        if kept is None:
+            continue
+        noise, arguments = kept
+        metrics = pd.DataFrame(read_metrics(run.paths.metrics))
+        columns = ("step", "update_norm", "largest_update_norm")
+        history = NormHistory(
+            "norm of the update", *(metrics[each].to_numpy() for each in columns)
+        )
+        norms = noise.of("norm"), noise.gradient_norms
+        proposal = _propose(*norms, run.settings, truncated_share)
+        found.append(
+            DiagnosedRun(
+                run.settings,
+                run.label,
+                arguments["batch_size"],
+                noise,
+                assess_noise(noise),
+                history,
+                proposal,
+            )
+        )
+    return found
+
+
+def diagnosed_fresh_run(
+    fresh: FreshRun, draws: NoiseDraws, truncated_share: float
+) -> DiagnosedRun:
+    """The run that was made for this."""
+    settings, norms = fresh.settings, fresh.noise_norms
+    steps = np.arange(_STEPS_A_POINT, norms.size + 1, _STEPS_A_POINT)
+    groups = norms[: steps.size * _STEPS_A_POINT].reshape(steps.size, -1)
+    history = np.median(groups, axis=1), groups.max(axis=1)
+    return DiagnosedRun(
+        settings,
+        f"fresh run of {settings.method.kind.label}",
+        settings.training.batch_size,
+        draws,
+        assess_noise(draws),
+        NormHistory("norm of the noise", steps, *history),
+        _propose(norms, fresh.gradient_norms, settings, truncated_share),
+        fresh,
+    )
+
+
+def _propose(
+    noise: np.ndarray, gradient: np.ndarray, settings: Settings, share: float
+) -> ProposedSettings | None:
+    is_of_use = np.isfinite(noise).all() and np.isfinite(gradient).all() and noise.any()
+    if not is_of_use or noise.size < 10:
+        return None
+    return propose_settings(
+        jnp.asarray(noise),
+        jnp.asarray(gradient),
+        settings.training.learning_rate,
+        alpha=settings.method.alpha,
+        truncated_share=share,
+    )
+
+
+def noise_csv(runs: Sequence[DiagnosedRun]) -> str:
+    """A row for each run, layer and size, unrounded. What is not known is empty."""
+    rows = [_row(run, tail) for run in runs for tail in run.tails]
+    table = pd.DataFrame(rows).astype({"k": "Int64", "num_tied": "Int64"})
+    return table.to_csv(index=False)
+
+
+def _row(run: DiagnosedRun, tail: LayerTail) -> dict[str, int | float | str | None]:
+    row = {
+        "method": run.method,
+        "seed": run.settings.seed,
+        "batch_size": run.batch_size,
+        "layer": tail.layer,
+        "parameters": tail.parameters,
+        "noise": tail.size,
+        "draws": tail.draws,
+    }
+    names = (
+        *("k", "num_tied", "hill", "standard_error", "lower", "upper"),
+        *("outer_hill", "drift_p_value", "gamma", "gamma_standard_error"),
+        *("pareto_fit_lower", "pareto_fit_upper"),
+    )
+    numbers = [math.nan] * len(names)
+    if tail.assessment is not None:
+        found = tail.assessment
+        index, drift, pareto = found.index, found.drift, found.pareto
+        numbers = [
+            *(found.k, index.num_tied, index.estimate, index.standard_error),
+            *(index.lower, index.upper, drift.outer_estimate, drift.p_value),
+            *(pareto.gamma, pareto.gamma_standard_error, pareto.lower, pareto.upper),
+        ]
+    row |= dict(zip(names, map(float, numbers), strict=True))
+    for name in _RIVALS:
+        for what in ("ratio", "normalised_ratio", "p_value"):
+            row[f"{name}_{what}"] = getattr(tail.fits.get(name), what, math.nan)
+    return row | {"verdict": tail.verdict, "sentence": tail.sentence}
+
+
+def noise_report(run: DiagnosedRun, width: int = 100) -> Group:
+    """Two tables, the verdicts in words and the proposed settings."""
+    tails, fits = _tails_columns(run.tails), _fits_columns(run)
+    return Group(
+        Text(f"{run.label}: noise of the gradient at the end", style="bold"),
+        *text_tables(tails, [], [], width),
+        *text_tables(fits, [], [], width),
+        *(Text(note, style="dim") for note in _NOTES),
+        Text("\n".join(["", *_verdicts(run), "", *_proposal(run), ""])),
+    )
+
+
+def _tails_columns(tails: Sequence[LayerTail]) -> list[Column]:
+    found = [tail.assessment for tail in tails]
+    return [
+        Column("Layer", [tail.layer for tail in tails]),
+        Column("Noise", [tail.size for tail in tails]),
+        Column("Draws", [f"{tail.draws:,}" for tail in tails]),
+        Column("k", [f"{each.k}" if each else MISSING for each in found]),
+        Column(
+            "Hill (95% interval)",
+            [_index(each.index) if each else MISSING for each in found],
+        ),
+        Column("Verdict", [tail.verdict for tail in tails]),
+    ]
+
+
+def _fits_columns(run: DiagnosedRun) -> list[Column]:
+    fits = [run.tail(size).fits for size in SIZES]
+    return [Column("All layers", SIZES)] + [
+        Column(_RIVAL_NAMES.get(name, name), [_ratio(each.get(name)) for each in fits])
+        for name in _RIVALS
+    ]
+
+
+def _index(index: TailIndex) -> str:
+    value, lower, upper = (
+        f"{float(x):.2f}" for x in (index.estimate, index.lower, index.upper)
+    )
+    if value == "nan":
+        return MISSING
+    return f"{value} (none)" if lower == "inf" else f"{value} ({lower} to {upper})"
+
+
+def _ratio(fit: TailFit | None) -> str:
+    if fit is None or math.isnan(fit.normalised_ratio):
+        return MISSING
+    return f"{fit.normalised_ratio:+.1f} ({format_number(fit.p_value, 2)})"
+
+
+def _verdicts(run: DiagnosedRun) -> list[str]:
+    lines = [f"Verdict for {run.label}: {run.tail('norm').verdict}."]
+    for size in SIZES:
+        tail = run.tail(size)
+        reasons = tail.assessment.reasons if tail.assessment else ()
+        lines.append(f"- {_MEANINGS[size]}. {' '.join([tail.sentence, *reasons])}")
+    if run.fresh is not None:
+        index = run.fresh.tracked["all"]
+        norms = run.fresh.noise_norms
+        bad = np.count_nonzero(~np.isfinite(norms))
+        left_out = f" ({bad} that are not finite are left out)" if bad else ""
+        lines.append(
+            "- During training, by track_tail_index in the chain: Hill's estimate from the "
+            f"{int(index.k)} largest norms of {norms.size}{left_out} is "
+            f"{_index(index)}. The noise changes its size during training, so that "
+            "these are no draws of one law: see the picture."
+        )
+    return lines
+
+
+def _proposal(run: DiagnosedRun) -> list[str]:
+    found = run.proposal
+    if found is None:
+        return ["No settings are proposed: the noise is zero or not finite."]
+    when = "during training" if run.fresh else "at the end of training"
+    alpha, scale, bound, update, noise, rate = (
+        format_number(float(x))
+        for x in (
+            *(found.alpha, found.scale, found.max_norm, found.typical_update_norm),
+            *(found.typical_noise_norm, run.settings.training.learning_rate),
+        )
+    )
+    share = f"{100 * float(found.truncated_share):g}%"
+    return [
+        (
+            f"Proposed for tail inflation, from the noise {when}: alpha {alpha}, scale "
+            f"{scale}, max_norm {bound}."
+        ),
+        (
+            f"With the learning rate {rate} a typical update has norm {update}, and its "
+            f"noise {noise}; half of all steps would have as much noise or more, and "
+            f"{share} of them would be truncated. It is a place to start a search from."
+        ),
+        (
+            f"Options of heavytail train: --methods balanced --alpha {alpha} "
+            f"--inflation-scale {scale} --max-norm {bound}"
+        ),
+    ]
+
+
+@styled
+def draw_noise(runs: Sequence[DiagnosedRun]) -> Figure:
+    """Norms over training, Hill plot, quantiles, and the tail index by layer."""
+    figure = Figure(figsize=(9.6, 7.4))
+    norms, hill, quantiles, layers = figure.subplots(2, 2).flat
+    for number, run in enumerate(runs):
+        _draw_norms(norms, run)
+        _draw_tail(hill, quantiles, run)
+        _draw_layers(layers, run, number, len(runs))
+    for axes, title in (
+        (norms, "Norms over training: median and largest"),
+        (hill, "Hill plot of the noise's norm"),
+        (quantiles, "Its quantiles, and a power law's"),
+        (layers, "Tail index by layer"),
+    ):
+        axes.set_title(title)
+    for axes in (norms, layers):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 3.0, 5.0)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    norms.set_xlabel("step")
+    norms.set_ylabel(" / ".join(dict.fromkeys(run.history.what for run in runs)))
+    names = runs[0].draws.layers
+    layers.set_xticks(range(len(names)), names, rotation=20, ha="right", fontsize=8)
+    layers.set_ylabel("Hill's estimate, 95% interval")
+    layers.axhline(2.0, color="black", linewidth=0.8, linestyle=":")
+    mark = {"color": "#555555", "linestyle": "none", "markersize": 5}
+    legend = [
+        *(
+            Line2D([], [], color=METHOD_COLOURS[run.method], label=run.label)
+            for run in runs
+        ),
+        *(
+            Line2D([], [], marker=marker, label=size, markerfacecolor="none", **mark)
+            for size, marker in _MARKERS.items()
+        ),
+        Line2D([], [], marker="o", label="filled: verdict heavy-tailed", **mark),
+    ]
+    legend_below(figure, legend, columns=3)
+    return figure
+
+
+def _draw_norms(axes: Axes, run: DiagnosedRun) -> None:
+    colour, history = METHOD_COLOURS[run.method], run.history
+    axes.plot(history.steps, history.median, color=colour)
+    axes.plot(history.steps, history.largest, color=colour, linewidth=1, alpha=0.5)
+
+
+def _draw_tail(hill: Axes, quantiles: Axes, run: DiagnosedRun) -> None:
+    assessment, colour = run.tail("norm").assessment, METHOD_COLOURS[run.method]
+    if assessment is None:
+        return
+    values = run.draws.of("norm")
+    values, k = values[values > 0.0], assessment.k
+    plot_hill(values, min(3 * k, values.size - 1), axes=hill)
+    plot_pareto_qq(values, k, axes=quantiles)
+    for artist in (hill.lines[-1], hill.collections[-1], *quantiles.lines[-2:]):
+        artist.set_color(colour)
+    hill.axvline(k, color=colour, linewidth=0.8, linestyle=":")
+
+
+def _draw_layers(axes: Axes, run: DiagnosedRun, number: int, of_runs: int) -> None:
+    colour = METHOD_COLOURS[run.method]
+    for tail in run.tails:
+        if tail.assessment is None:
+            continue
+        # All estimates of a layer beside each other.
+        column = number + (list(_MARKERS).index(tail.size) + 0.5) / len(_MARKERS)
+        x = run.draws.layers.index(tail.layer) + 0.6 * (column / of_runs - 0.5)
+        index = tail.assessment.index
+        low, high = float(index.lower), float(index.upper)
+        if math.isfinite(high - low):
+            # The estimate may lie outside of its interval, which tells of bias.
+            axes.vlines(x, low, high, color=colour, linewidth=1)
+        axes.plot(
+            *(x, float(index.estimate)),
+            color=colour,
+            marker=_MARKERS[tail.size],
+            markersize=4,
+            markerfacecolor=colour if tail.verdict == "heavy-tailed" else "white",
+        )
