@@ -236,7 +236,7 @@ def _tails_columns(tails: Sequence[LayerTail]) -> list[Column]:
 
 def _fits_columns(run: DiagnosedRun) -> list[Column]:
     fits = [run.tail(size).fits for size in SIZES]
-    return [Column("All layers", SIZES)] + [
+    return [Column("All layers", list(SIZES))] + [
         Column(_RIVAL_NAMES.get(name, name), [_ratio(each.get(name)) for each in fits])
         for name in _RIVALS
     ]

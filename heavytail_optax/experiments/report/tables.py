@@ -15,7 +15,7 @@ class Column(NamedTuple):
     """A column of text, whose heading may have several lines."""
 
     heading: str
-    texts: Sequence[str]  # one a row
+    texts: list[str]  # one a row
 
 
 def text_column(

@@ -33,7 +33,7 @@ def training_table(
     has_seeds = len({result.seed for result in results}) > 1
     rows = [_row(result, test_images, has_seeds) for result in results]
     texts = zip(*rows, strict=True)
-    columns = [Column(*each) for each in zip(_HEADINGS, texts, strict=True)]
+    columns = [Column(h, list(each)) for h, each in zip(_HEADINGS, texts, strict=True)]
     note = Text(_NOTE.format(test_images), style="dim")
     return Group(*text_tables(columns, [], [], width), note)
 
