@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pandas as pd
 from study import PRESET, SCALAR_NAMES, SINGLED_OUT, STUDIES
 
+from heavytail_optax.experiments.methods import METHODS
 from heavytail_optax.experiments.report import summary as report_summary
 from heavytail_optax.experiments.report.accuracy_figure import draw_report
 from heavytail_optax.experiments.report.number_format import (
@@ -125,11 +126,9 @@ def table(question: Question, runs: pd.DataFrame) -> str:
     ]
     if question is QUESTIONS["main"]:
         paper = [PAPER_FIGURES.get((PRESET, name)) for name in rows.index]
-        rows["paper"] = [each and each.test_accuracy for each in paper]
+        rows["paper"] = [each and 100 * each["test_accuracy"] for each in paper]
         columns.insert(3, text_column("paper test %", rows, "{:.2f}".format, "paper"))
-        rows["paper"] = [
-            each and each.sharpness["expected_sharpness"] for each in paper
-        ]
+        rows["paper"] = [each and each["expected_sharpness"] for each in paper]
         columns.insert(-1, text_column("paper sharpness", rows, format_number, "paper"))
     # A number and its error stay on one line.
     for column in columns[1:]:
@@ -154,10 +153,12 @@ def _difference(mean: float, low: float, high: float) -> str:
 def draw(path: pathlib.Path, runs: pd.DataFrame) -> None:
     """Accuracy against expected sharpness, of the methods as the preset has them."""
     names = [name for name, each in STUDIES["main"].items() if not each.changed]
-    runs = report_summary.in_order(runs[runs["name"].isin(names)])
-    runs = runs.assign(failed=report_summary.failures(runs))
-    rows = report_summary.summarise(runs, PRESET)
-    save_figure(draw_report(PRESET, runs, rows, ["expected_sharpness"]), path)
+    runs = runs[runs["name"].isin(names)]
+    papers = [METHODS[name].paper_name for name in runs["name"]]
+    runs = runs.assign(paper_name=papers, failed=report_summary.failures(runs))
+    report = report_summary.build_report(PRESET, runs)
+    figure = draw_report(report._replace(measures=["expected_sharpness"]))
+    save_figure(figure, path)
 
 
 def main() -> None:

@@ -64,18 +64,16 @@ def show_report(directory: pathlib.Path, console: "Console | None" = None) -> No
     # These load JAX, SciPy and Matplotlib, which takes seconds.
     from rich.console import Console
 
-    from heavytail_optax.experiments.report.report import (
-        build_report,
-        report_table,
-        write_report,
-    )
+    from heavytail_optax.experiments.report.report import report_table, write_report
+    from heavytail_optax.experiments.report.summary import build_report, runs_table
     from heavytail_optax.experiments.runs.grid import read_grid
     from heavytail_optax.experiments.runs.result import read_result
 
     grid = read_grid(directory)
     runs = grid.runs()
     results = [read_result(run) for run in runs]
-    report = build_report(grid.preset, results, [run.name for run in runs])
+    table = runs_table(results, [run.name for run in runs])
+    report = build_report(grid.preset, table)
     files = write_report(directory, report)
     console = console or Console()
     console.print(report_table(report, console.width))

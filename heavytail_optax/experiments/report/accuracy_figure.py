@@ -1,7 +1,7 @@
 """The picture of a report: test accuracy against sharpness, a panel a measure."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -16,7 +16,7 @@ from heavytail_optax.experiments.report.number_format import (
     format_percent,
 )
 from heavytail_optax.experiments.report.style import legend_below, styled
-from heavytail_optax.experiments.report.summary import label
+from heavytail_optax.experiments.report.summary import Report, label
 from heavytail_optax.experiments.report.tables import measure_heading
 
 _PANEL = (8.0, 3.9)  # inches
@@ -38,12 +38,13 @@ _KEY = {
 }
 
 
-def points_of(runs: pd.DataFrame, summary: pd.DataFrame, measure: str) -> pd.DataFrame:
+def points_of(report: Report, measure: str) -> pd.DataFrame:
     """The runs that finished, their means as in the table, and the paper's figures.
 
     A row a point: kind, name, sharpness, accuracy in percent, and the errors of the two.
     """
-    finished = runs[runs["status"] == "finished"].set_index("name")
+    runs, summary = report.runs.set_index("name"), report.summary
+    finished = runs[runs["status"] == "finished"]
     failed = finished["failed"].notna()
     paper = summary.filter(like="paper_")
     paper.columns = paper.columns.str.removeprefix("paper_")
@@ -58,15 +59,14 @@ def points_of(runs: pd.DataFrame, summary: pd.DataFrame, measure: str) -> pd.Dat
 
 
 @styled
-def draw_report(
-    preset: str, runs: pd.DataFrame, summary: pd.DataFrame, measures: Sequence[str]
-) -> Figure | None:
+def draw_report(report: Report) -> Figure | None:
     """A dot a run, a large one a method's mean; None if there is nothing to show.
 
     What is far below the others is put on the lower edge, so that the others can be told
     apart.
     """
-    points = {measure: points_of(runs, summary, measure) for measure in measures}
+    summary = report.summary
+    points = {measure: points_of(report, measure) for measure in report.measures}
     drawn = {
         measure: found
         for measure, found in points.items()
@@ -89,7 +89,7 @@ def draw_report(
         axes.set_xlabel(f"{name} (flatter to the left)")
     key = "; ".join(text for kind, text in _KEY.items() if kind in kinds)
     panels[0].set_title(key, fontsize=9.5, color="0.3")
-    figure.suptitle(f"Test accuracy against sharpness: {preset}")
+    figure.suptitle(f"Test accuracy against sharpness: {report.preset}")
     legend_below(figure, _legend_entries(summary), columns=2)
     return figure
 

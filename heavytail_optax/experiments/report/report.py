@@ -3,7 +3,6 @@
 import functools
 import pathlib
 import textwrap
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -21,13 +20,10 @@ from heavytail_optax.experiments.report.style import save_figure
 from heavytail_optax.experiments.report.summary import (
     DIFFERENCE,
     FAILED,
-    in_order,
+    Report,
     label,
     left_out,
-    measures_of,
     named_runs,
-    runs_table,
-    summarise,
 )
 from heavytail_optax.experiments.report.tables import (
     PAPER,
@@ -38,21 +34,11 @@ from heavytail_optax.experiments.report.tables import (
     text_column,
     text_tables,
 )
-from heavytail_optax.experiments.runs.result import RunResult
 from heavytail_optax.experiments.storage.durable_files import replace_file
 from heavytail_optax.experiments.training.evaluation import accuracy_error
 
 LEFT_OUT = " ‡"
 _NAME_WIDTH = 23
-
-
-class Report(NamedTuple):
-    """All that a report shows."""
-
-    preset: str
-    runs: pd.DataFrame  # a row a run
-    summary: pd.DataFrame  # a row a method
-    measures: Sequence[str]  # of sharpness
 
 
 class ReportFiles(NamedTuple):
@@ -64,21 +50,13 @@ class ReportFiles(NamedTuple):
     picture: pathlib.Path | None  # PNG; None if there is nothing to draw yet
 
 
-def build_report(
-    preset: str, results: Sequence[RunResult], names: Sequence[str] | None = None
-) -> Report:
-    """The table of the runs and what follows from it."""
-    runs = in_order(runs_table(results, names))
-    return Report(preset, runs, summarise(runs, preset), measures_of(runs))
-
-
 def write_report(directory: pathlib.Path, report: Report) -> ReportFiles:
     """Writes the report, each file whole or not at all; earlier ones are replaced."""
     summary, runs = directory / "summary.csv", directory / "runs.csv"
     replace_file(summary, report.summary.to_csv())
     replace_file(runs, report.runs.to_csv(index=False))
     path = directory / "accuracy_against_sharpness.png"
-    figure = draw_report(report.preset, report.runs, report.summary, report.measures)
+    figure = draw_report(report)
     picture = path if save_figure(figure, path) else None
     columns = [_names(report), *_lead(report, with_interval=True)]
     columns += [each for block in _blocks(report) for each in block]
@@ -192,7 +170,9 @@ def _notes(report: Report) -> list[str]:
             "paper: the figure in the tables of Wang, Oh and Rhee (ICLR 2022), which come "
             "without errors. Their settings are only partly known; ours are reconstructed."
         )
-    if named := named_runs(runs, runs["failed"], with_accuracy=True):
+    failed = runs.dropna(subset="failed")
+    pairs = zip(failed["train_accuracy"], failed["failed"], strict=True)
+    if named := named_runs(failed, [f"{share:.1%}, {why}" for share, why in pairs]):
         notes.append(
             f"{FAILED.strip()} Did not learn the training images, though the loss is "
             f"finite: {named}. Such a run may look flat. They are in the means."

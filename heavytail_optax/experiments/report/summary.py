@@ -1,11 +1,11 @@
-"""The long table, a row a run, and what follows from it: a row a method, or a variant.
+"""The long table, a row a run, and the table of means from it, a row a method.
 
 Means and errors are over the finished runs. A run that did not finish, and a value that
 is not finite, enter no mean: `left_out` says why.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,62 +16,71 @@ from heavytail_optax.experiments.methods import METHOD_NAMES, METHODS
 from heavytail_optax.experiments.report.paper_figures import PAPER_FIGURES
 from heavytail_optax.experiments.runs.result import RunResult
 
-FAILED = "\N{NO-BREAK SPACE}†"
 REFERENCE = "sgd"
 DIFFERENCE = f"difference_to_{REFERENCE}"
+FAILED = "\N{NO-BREAK SPACE}†"
 
 _FIELDS = (
     *("method", "seed", "status", "step", "steps", "train_accuracy", "test_accuracy"),
     *("train_loss", "truncated", "seconds", "examples_per_step", "test_images"),
     *("classes", "how_it_ended"),
 )
+_TEXTS = ("name", "paper_name", "method", "status", "how_it_ended")
 _WHOLE = ("seed", "step", "steps", "test_images", "classes")
+_ERROR = "_standard_error"
 _FAR_BELOW = 0.1
 _TIMES_CHANCE = 2.0  # some data have a class that is twice as common as the others
+
+
+class Report(NamedTuple):
+    """All that a report shows."""
+
+    preset: str
+    runs: pd.DataFrame  # a row a run
+    summary: pd.DataFrame  # a row a method, under its name
+    measures: Sequence[str]  # of sharpness
+
+
+def build_report(preset: str, runs: pd.DataFrame) -> Report:
+    """Methods in the order of their list, all other names in that of the runs."""
+    names = [*METHOD_NAMES, *runs["name"]]
+    place = runs["name"].map({name: names.index(name) for name in names})
+    runs = runs.assign(place=place).sort_values(["place", "seed"], ignore_index=True)
+    runs = runs.drop(columns="place")
+    return Report(preset, runs, summarise(runs, preset), measures_of(runs))
 
 
 def runs_table(
     results: Sequence[RunResult], names: Sequence[str] | None = None
 ) -> pd.DataFrame:
     """A row a run, in their order, under its method's name or another."""
-    measures = _measures(results)
-    rows = []
     names = names or [each.method for each in results]
+    known = [scalar for scalars in SCALARS.values() for scalar in scalars]
+    found = dict.fromkeys(measure for each in results for measure in each.sharpness)
+    measures = sorted(found, key=lambda measure: (*known, measure).index(measure))
+    rows = []
     for name, result in zip(names, results, strict=True):
-        row: dict[str, Any] = {"name": name}
+        paper_name = METHODS[name].paper_name if name in METHODS else None
+        row: dict[str, Any] = {"name": name, "paper_name": paper_name}
         row |= {field: getattr(result, field) for field in _FIELDS}
         for measure in measures:
             value, error = result.sharpness.get(measure, (None, None))
-            row |= {measure: value, f"{measure}_standard_error": error}
+            row |= {measure: value, f"{measure}{_ERROR}": error}
         rows.append(row)
     runs = pd.DataFrame(rows)
     if any(twice := runs.duplicated(["name", "seed"])):
-        first = runs[twice].iloc[0]
-        raise ValueError(f"The seed {first.seed} of {first['name']} comes twice.")
-    texts = ["name", "method", "status", "how_it_ended"]
-    numbers = {column: float for column in runs.columns.drop(texts)}
+        name, seed = runs.loc[twice, ["name", "seed"]].iloc[0]
+        raise ValueError(f"The seed {seed} of {name} comes twice.")
+    numbers = dict.fromkeys(runs.columns.drop([*_TEXTS]), "float")
     runs = runs.astype(numbers | dict.fromkeys(_WHOLE, "Int64"))
-    runs.insert(runs.columns.get_loc("how_it_ended") + 1, "failed", failures(runs))
+    runs.insert(len(_FIELDS) + 2, "failed", failures(runs))
     return runs
 
 
-def in_order(runs: pd.DataFrame) -> pd.DataFrame:
-    """Methods in the order of their list, all other names in that of the runs; seeds."""
-    known: tuple[str, ...] = METHOD_NAMES
-    names = runs["name"].unique()
-    places = {name: (*known, name).index(name) for name in names}
-    place = runs["name"].map(places)
-    first = runs["name"].map(list(names).index)
-    order = runs.assign(place=place, first=first)
-    return runs.loc[order.sort_values(["place", "first", "seed"]).index].reset_index(
-        drop=True
-    )
-
-
 def measures_of(runs: pd.DataFrame) -> list[str]:
-    """The measures that the table has, those known to the paper first."""
-    end = "_standard_error"
-    return [name.removesuffix(end) for name in runs.columns if name.endswith(end)]
+    """The measures of sharpness that a table has."""
+    names = runs.columns[runs.columns.str.endswith(_ERROR)]
+    return [name.removesuffix(_ERROR) for name in names]
 
 
 def failures(runs: pd.DataFrame) -> pd.Series:
@@ -97,25 +106,22 @@ def left_out(runs: pd.DataFrame, quantities: Sequence[str]) -> pd.Series:
     return reasons.where(runs["status"] == "finished", runs["how_it_ended"])
 
 
-def named_runs(
-    runs: pd.DataFrame, reasons: pd.Series, *, with_accuracy: bool = False
-) -> str:
+def named_runs(runs: pd.DataFrame, reasons: Sequence[str] | pd.Series) -> str:
     """The runs that have a reason: "sgd seed 0 (at chance), ..."."""
     found = runs.assign(reason=reasons).dropna(subset="reason")
-    accuracy = [f"{100 * x:.1f}%, " * with_accuracy for x in found["train_accuracy"]]
-    parts = zip(found["name"], found["seed"], accuracy, found["reason"], strict=True)
-    return ", ".join(map("{0[0]} seed {0[1]} ({0[2]}{0[3]})".format, parts))
+    parts = zip(found["name"], found["seed"], found["reason"], strict=True)
+    return ", ".join(f"{name} seed {seed} ({reason})" for name, seed, reason in parts)
 
 
 def means(runs: pd.DataFrame, quantities: Sequence[str]) -> pd.DataFrame:
-    """Of each quantity the mean, its standard error and the number of seeds, a row a name.
+    """Of each quantity the mean, its standard error and the number of seeds.
 
     The standard error is `s / sqrt(n)`, with `s` the standard deviation of divisor
     `n - 1`. The columns are `quantity`, `quantity_standard_error` and `quantity_seeds`.
     """
-    found = _finite(runs, quantities).groupby(runs["name"], sort=False)
-    table = found.agg(["mean", "sem", "count"])
-    endings = {"mean": "", "sem": "_standard_error", "count": "_seeds"}
+    groups = _finite(runs, quantities).groupby(runs["name"], sort=False)
+    table = groups.agg(["mean", "sem", "count"])
+    endings = {"mean": "", "sem": _ERROR, "count": "_seeds"}
     table.columns = [f"{quantity}{endings[what]}" for quantity, what in table.columns]
     return table
 
@@ -126,24 +132,28 @@ def differences(
     quantity: str = "test_accuracy",
     confidence: float = 0.95,
 ) -> pd.DataFrame:
-    """The mean over seeds of each name's value less the reference's, and its interval.
+    """The mean over seeds of a method's value less the reference's, with an interval.
 
     Runs of the same seed share initial weights, batches and random labels, so that the
-    differences vary less than the values. The interval is Student's t. The columns are
-    mean, standard_error, low, high and seeds, and there is a row for each name that has
-    a seed in common with the reference, but for the reference.
+    differences vary less than the values. The interval is Student's t. Methods without
+    a seed in common with the reference have no row.
     """
-    table = runs[["name", "seed"]].assign(value=_finite(runs, [quantity])[quantity])
-    values = table.pivot(index="seed", columns="name", values="value")
+    table = _finite(runs, [quantity]).assign(name=runs["name"], seed=runs["seed"])
+    values = table.pivot(index="seed", columns="name", values=quantity)
     if reference not in values:
-        values[reference] = np.nan
-    pairs = values.sub(values.pop(reference), axis=0)
-    found = pairs.agg(["mean", "sem", "count"]).T.dropna(subset="mean")
-    found.columns = ["mean", "standard_error", "seeds"]
-    quantile = stats.t.ppf((1 + confidence) / 2, found["seeds"] - 1)
-    half = quantile * found["standard_error"]
-    found["low"], found["high"] = found["mean"] - half, found["mean"] + half
-    return found.astype({"seeds": int})
+        return pd.DataFrame(columns=["mean", "standard_error", "seeds", "low", "high"])
+    pairs = values.sub(values.pop(reference), axis=0).dropna(axis=1, how="all")
+    mean, error, seeds = pairs.mean(), pairs.sem(), pairs.count()
+    half = stats.t.ppf((1 + confidence) / 2, seeds - 1) * error
+    return pd.DataFrame(
+        {
+            "mean": mean,
+            "standard_error": error,
+            "seeds": seeds,
+            "low": mean - half,
+            "high": mean + half,
+        }
+    )
 
 
 def summarise(runs: pd.DataFrame, preset: str) -> pd.DataFrame:
@@ -151,32 +161,27 @@ def summarise(runs: pd.DataFrame, preset: str) -> pd.DataFrame:
     measures = measures_of(runs)
     groups = runs.groupby("name", sort=False)
     finished = runs["status"] == "finished"
-    table = pd.DataFrame(
-        {
-            "method": groups["method"].first(),
-            "paper_name": groups["method"]
-            .first()
-            .map(lambda name: METHODS[name].paper_name),
-            "seeds_asked": groups.size(),
-            "seeds_finished": finished.groupby(runs["name"], sort=False).sum(),
-            "unfinished": _listed(runs, runs["how_it_ended"].mask(finished)),
-            "failed": _listed(runs, runs["failed"]),
-            "examples_per_step": groups["examples_per_step"].first(),
-        },
-        index=pd.Index(runs["name"].unique(), name="name"),
+    table = (
+        groups[["method", "paper_name"]]
+        .first()
+        .assign(
+            seeds_asked=groups.size(),
+            seeds_finished=finished.groupby(runs["name"]).sum(),
+            unfinished=_by_name(runs, runs["how_it_ended"].mask(finished)),
+            failed=_by_name(runs, runs["failed"]),
+            examples_per_step=groups["examples_per_step"].first(),
+        )
     )
     table = table.join(means(runs, ["test_accuracy", "train_accuracy", *measures]))
     pairs = differences(runs, REFERENCE).astype({"seeds": "Int64"})
-    pairs = pairs.add_prefix(f"{DIFFERENCE}_")
-    table = table.join(pairs.rename(columns={f"{DIFFERENCE}_mean": DIFFERENCE}))
-    papers = [PAPER_FIGURES.get((preset, name)) for name in table.index]
-    table["paper_test_accuracy"] = [
-        round(each.test_accuracy / 100, 6) if each else np.nan for each in papers
-    ]
-    for measure in measures:
-        table[f"paper_{measure}"] = [
-            each.sharpness.get(measure, np.nan) if each else np.nan for each in papers
-        ]
+    table = table.join(
+        pairs.add_prefix(f"{DIFFERENCE}_").rename(
+            columns={f"{DIFFERENCE}_mean": DIFFERENCE}
+        )
+    )
+    for name in ("test_accuracy", *measures):
+        papers = [PAPER_FIGURES.get((preset, method), {}) for method in table.index]
+        table[f"paper_{name}"] = [each.get(name, np.nan) for each in papers]
     return table
 
 
@@ -185,20 +190,15 @@ def label(name: str) -> str:
     return METHODS[name].label if name in METHODS else name
 
 
-def _measures(results: Sequence[RunResult]) -> list[str]:
-    """The measures that any run has, in the order of the known ones."""
-    found = dict.fromkeys(measure for each in results for measure in each.sharpness)
-    known = [scalar for scalars in SCALARS.values() for scalar in scalars]
-    return sorted(found, key=lambda measure: (*known, measure).index(measure))
-
-
 def _finite(runs: pd.DataFrame, quantities: Sequence[str]) -> pd.DataFrame:
     """The values that enter means; all else is NaN."""
     values = runs[list(quantities)].where(runs["status"] == "finished")
-    return values.replace([np.inf, -np.inf], np.nan)
+    return values.where(np.isfinite(values))
 
 
-def _listed(runs: pd.DataFrame, reasons: pd.Series) -> pd.Series:
+def _by_name(runs: pd.DataFrame, reasons: pd.Series) -> pd.Series:
     """The seeds of each name that have a reason: "1 missing; 2 diverged at step 7"."""
-    texts = runs["seed"].astype(str) + " " + reasons.dropna()
-    return texts.dropna().groupby(runs["name"], sort=False).agg("; ".join)
+    found = runs.assign(reason=reasons).dropna(subset="reason")
+    texts = zip(found["seed"], found["reason"], strict=True)
+    found["text"] = [f"{seed} {reason}" for seed, reason in texts]
+    return found.groupby("name")["text"].agg("; ".join)
