@@ -19,8 +19,7 @@ from heavytail_optax.experiments.measures.gradient_noise import (
 from heavytail_optax.experiments.measures.noise_record import read_noise, write_noise
 from heavytail_optax.experiments.measures.noise_tails import assess_noise
 from heavytail_optax.experiments.models.networks import build_network
-from heavytail_optax.experiments.report.diagnosed_runs import DiagnosedRun
-from heavytail_optax.experiments.report.noise_table import noise_report
+from heavytail_optax.experiments.report.noise import DiagnosedRun, noise_report
 from heavytail_optax.experiments.runs.fresh_run import FreshRun
 from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.training.evaluation import loss_per_example

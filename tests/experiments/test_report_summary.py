@@ -213,11 +213,8 @@ def test_a_variant_is_not_its_method():
     summary = summarise(runs_table([SGD[0], SGD[0]], names), PAPER)
     assert list(summary["method"]) == ["sgd", "sgd"]
     assert summary.loc["sgd", "paper_name"] == "SB"
-    assert (
-        summary.loc[["a variant"], ["paper_name", "paper_test_accuracy"]]
-        .isna()
-        .all(None)
-    )
+    others = summary.loc["a variant", ["paper_name", "paper_test_accuracy"]]
+    assert others.isna().all()
     assert summary.loc["a variant", "difference_to_sgd"] == 0.0
 
 
