@@ -85,7 +85,7 @@ def test_table_of_a_whole_grid():
     ):
         assert run in text
     # sqrt(0.713 * 0.287 / 10000), of the only method with one seed.
-    assert "10,000 test images alone leave the accuracy uncertain by ± 0.5" in text
+    assert "± 0.5 (binomial)" in text
 
 
 @pytest.mark.parametrize("width", [80, 100, 160])

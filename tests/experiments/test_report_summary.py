@@ -19,7 +19,6 @@ from heavytail_optax.experiments.report.summary import (
     measures_of,
     named_runs,
     runs_table,
-    summarise,
 )
 
 PAPER = "corrupted-fashion-mnist"
@@ -199,7 +198,7 @@ def test_summary_csv_agrees_with_numpy_on_the_runs():
             expected = values.std(ddof=1) / math.sqrt(values.size)
             np.testing.assert_allclose(error, expected, rtol=1e-9, atol=1e-15)
     balanced = summary.loc["balanced"]
-    assert balanced["unfinished"] == "4 interrupted at step 2,000"
+    assert balanced["left_out"] == "4 interrupted at step 2,000"
     assert summary.loc["inflated", "failed"] == "0 far below the others; 1 at chance"
     assert balanced["difference_to_sgd"] == pytest.approx(0.01125)
     # Student's t with three degrees of freedom: 1.125 +- 3.1824 * 0.15478.
@@ -210,7 +209,7 @@ def test_summary_csv_agrees_with_numpy_on_the_runs():
 
 def test_a_variant_is_not_its_method():
     names = ["sgd", "a variant"]
-    summary = summarise(runs_table([SGD[0], SGD[0]], names), PAPER)
+    summary = build_report(PAPER, runs_table([SGD[0], SGD[0]], names)).summary
     assert list(summary["method"]) == ["sgd", "sgd"]
     assert summary.loc["sgd", "paper_name"] == "SB"
     others = summary.loc["a variant", ["paper_name", "paper_test_accuracy"]]
@@ -220,7 +219,7 @@ def test_a_variant_is_not_its_method():
 
 def test_hundreds_of_seeds():
     cells = [finished("sgd", seed, 0.7 + seed * 1e-5, 0.005) for seed in range(300)]
-    row = summarise(runs_table([*cells, *BALANCED]), PAPER).loc["sgd"]
+    row = build_report(PAPER, runs_table([*cells, *BALANCED])).summary.loc["sgd"]
     assert row["test_accuracy"] == pytest.approx(0.701495)
     # The standard deviation of 0 to n - 1 is sqrt(n (n + 1) / 12).
     error = 1e-5 * math.sqrt(301 / 12)

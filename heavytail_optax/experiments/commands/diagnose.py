@@ -324,7 +324,7 @@ def _show(
     for run in runs:
         console.print(noise.noise_report(run, console.width))
     table, picture = directory / "diagnose.csv", directory / "diagnose.png"
-    replace_file(table, noise.noise_csv(runs))
+    replace_file(table, noise.noise_values(runs).to_csv(index=False))
     drawn = first_of_each_method(runs)
     save_figure(noise.draw_noise(drawn), picture)
     if len(drawn) < len(runs):

@@ -47,14 +47,28 @@ def points_of(report: Report, measure: str) -> pd.DataFrame:
     finished = runs[runs["status"] == "finished"]
     failed = finished["failed"].notna()
     paper = summary.filter(like="paper_")
-    paper.columns = paper.columns.str.removeprefix("paper_")
-    parts = [
-        _points("run", finished[~failed], measure),
-        _points("failed", finished[failed], measure),
-        _points("mean", summary, measure),
-        _points("paper", paper, measure),
-    ]
-    points = pd.concat(parts, ignore_index=True)
+    parts = {
+        "run": finished[~failed],
+        "failed": finished[failed],
+        "mean": summary,
+        "paper": paper.set_axis(paper.columns.str.removeprefix("paper_"), axis=1),
+    }
+    names = {
+        measure: "sharpness",
+        "test_accuracy": "accuracy",
+        f"{measure}_standard_error": "sharpness_error",
+        "test_accuracy_standard_error": "accuracy_error",
+    }
+    points = pd.concat(
+        [
+            table.reindex(columns=[*names]).rename(columns=names).assign(kind=kind)
+            for kind, table in parts.items()
+        ]
+    ).reset_index(names="name")
+    is_mean = points["kind"] == "mean"
+    for error in ("sharpness_error", "accuracy_error"):
+        points[error] = points[error].where(is_mean).fillna(0.0)
+    points[["accuracy", "accuracy_error"]] *= 100
     return points[(points["sharpness"] > 0) & points["accuracy"].notna()]
 
 
@@ -66,12 +80,8 @@ def draw_report(report: Report) -> Figure | None:
     apart.
     """
     summary = report.summary
-    points = {measure: points_of(report, measure) for measure in report.measures}
-    drawn = {
-        measure: found
-        for measure, found in points.items()
-        if (found["kind"] != "paper").any()
-    }
+    drawn = {measure: points_of(report, measure) for measure in report.measures}
+    drawn = {k: v for k, v in drawn.items() if (v["kind"] != "paper").any()}
     if not drawn:
         return None
     columns = 1 if len(drawn) <= _MOST_IN_A_COLUMN else 2
@@ -92,23 +102,6 @@ def draw_report(report: Report) -> Figure | None:
     figure.suptitle(f"Test accuracy against sharpness: {report.preset}")
     legend_below(figure, _legend_entries(summary), columns=2)
     return figure
-
-
-def _points(kind: str, table: pd.DataFrame, measure: str) -> pd.DataFrame:
-    """Points from the columns of a table; errors are the standard errors of means."""
-    points = {
-        "kind": kind,
-        "name": table.index,
-        "sharpness": table[measure],
-        "accuracy": 100 * table["test_accuracy"],
-        "sharpness_error": 0.0,
-        "accuracy_error": 0.0,
-    }
-    if kind == "mean":
-        errors = table.filter(like="_standard_error").fillna(0.0)
-        points["sharpness_error"] = errors[f"{measure}_standard_error"]
-        points["accuracy_error"] = 100 * errors["test_accuracy_standard_error"]
-    return pd.DataFrame(points)
 
 
 def _draw_panel(

@@ -1,7 +1,7 @@
 """What `heavytail diagnose` shows of a run: tails, norms over training, a proposal."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -30,15 +30,13 @@ from heavytail_optax.experiments.measures.noise_tails import (
 from heavytail_optax.experiments.methods import METHOD_COLOURS, MethodName
 from heavytail_optax.experiments.report.number_format import format_number
 from heavytail_optax.experiments.report.style import legend_below, styled
-from heavytail_optax.experiments.report.tables import MISSING, Column, text_tables
+from heavytail_optax.experiments.report.tables import text_column, text_tables
 from heavytail_optax.experiments.runs.fresh_run import FreshRun
 from heavytail_optax.experiments.runs.run import Run
 from heavytail_optax.experiments.settings import Settings
 from heavytail_optax.experiments.storage.metrics_log import read_metrics
 from heavytail_optax.tail_index import (
     ProposedSettings,
-    TailFit,
-    TailIndex,
     plot_hill,
     plot_pareto_qq,
     propose_settings,
@@ -46,37 +44,23 @@ from heavytail_optax.tail_index import (
 
 _STEPS_A_POINT = 20
 _RIVALS = ALTERNATIVES["projection"]
-_RIVAL_NAMES = {"student_t": "Student"}
-_MARKERS: Mapping[Size, str] = {"norm": "o", "projection": "s", "coordinate": "^"}
-_MEANINGS: Mapping[Size, str] = {
+_MARKERS: dict[Size, str] = {"norm": "o", "projection": "s", "coordinate": "^"}
+_MEANINGS: dict[Size, str] = {
     "norm": "Norm of the noise",
     "projection": "Along one direction",
     "coordinate": "Single coordinates",
 }
 _NOTES = (
-    (
-        "Hill: tail index from the k largest of so many independent draws, with its 95% "
-        "interval, which allows for bias; of use only where the verdict is heavy-tailed. "
-        "Where the interval leaves it out, the estimate is biased; with none, no power law "
-        "fits; from 0 to inf, the largest draws are equal, as clipped ones are. The norm is "
-        "that of g_i - g, of a small batch's gradient and that of all training images; the "
-        "other two are absolute values along a direction drawn once, and of a coordinate "
-        "drawn for each batch."
-    ),
-    (
-        "Fits: normalised log-likelihood ratio of the power law to each other law "
-        "(p-value). Negative speaks for the other law; p above 0.1 for neither."
-    ),
+    "Hill: tail index from the k largest of so many independent draws, with its 95% "
+    "interval, which allows for bias; of use only where the verdict is heavy-tailed. Where "
+    "the interval leaves it out, the estimate is biased; with none, no power law fits; from "
+    "0 to inf, the largest draws are equal, as clipped ones are. The norm is that of "
+    "g_i - g, of a small batch's gradient and that of all training images; the other two "
+    "are absolute values along a direction drawn once, and of a coordinate drawn for each "
+    "batch.\n"
+    "Fits: normalised log-likelihood ratio of the power law to each other law (p-value). "
+    "Negative speaks for the other law; p above 0.1 for neither."
 )
-
-
-class NormHistory(NamedTuple):
-    """Norms over training, each entry of the steps up to one step."""
-
-    what: str
-    steps: np.ndarray
-    median: np.ndarray
-    largest: np.ndarray
 
 
 class DiagnosedRun(NamedTuple):
@@ -87,7 +71,7 @@ class DiagnosedRun(NamedTuple):
     batch_size: int  # images of the batches whose noise was measured
     draws: NoiseDraws  # at the end of the run
     tails: list[LayerTail]
-    history: NormHistory
+    history: pd.DataFrame  # step, median and largest norm since the step before
     proposal: ProposedSettings | None  # None where the norms are of no use
     fresh: FreshRun | None = None  # the run itself, if it was made for this
 
@@ -96,10 +80,9 @@ class DiagnosedRun(NamedTuple):
         """The name of its method."""
         return self.settings.method.method
 
-    def tail(self, size: Size, layer: str = ALL) -> LayerTail:
-        """The tail of one size of one layer."""
-        (found,) = (t for t in self.tails if (t.size, t.layer) == (size, layer))
-        return found
+    def tail(self, size: Size) -> LayerTail:
+        """The tail of one size of all layers."""
+        return next(t for t in self.tails if (t.size, t.layer) == (size, ALL))
 
 
 def diagnosed_runs(
@@ -113,22 +96,14 @@ def diagnosed_runs(
         if kept is None:
             continue
         noise, arguments = kept
-        metrics = pd.DataFrame(read_metrics(run.paths.metrics))
-        columns = ("step", "update_norm", "largest_update_norm")
-        history = NormHistory(
-            "norm of the update", *(metrics[each].to_numpy() for each in columns)
-        )
         norms = noise.of("norm"), noise.gradient_norms
-        proposal = _propose(*norms, run.settings, truncated_share)
+        names = {"update_norm": "median", "largest_update_norm": "largest"}
+        metrics = pd.DataFrame(read_metrics(run.paths.metrics)).rename(columns=names)
         found.append(
             DiagnosedRun(
-                run.settings,
-                run.label,
-                arguments["batch_size"],
-                noise,
-                assess_noise(noise),
-                history,
-                proposal,
+                *(run.settings, run.label, arguments["batch_size"], noise),
+                *(assess_noise(noise), metrics[["step", *names.values()]]),
+                _propose(*norms, run.settings, truncated_share),
             )
         )
     return found
@@ -138,18 +113,15 @@ def diagnosed_fresh_run(
     fresh: FreshRun, draws: NoiseDraws, truncated_share: float
 ) -> DiagnosedRun:
     """The run that was made for this."""
-    settings, norms = fresh.settings, fresh.noise_norms
-    steps = np.arange(_STEPS_A_POINT, norms.size + 1, _STEPS_A_POINT)
-    groups = norms[: steps.size * _STEPS_A_POINT].reshape(steps.size, -1)
-    history = np.median(groups, axis=1), groups.max(axis=1)
+    settings = fresh.settings
+    norms = pd.Series(fresh.noise_norms)
+    step = _STEPS_A_POINT * (norms.index // _STEPS_A_POINT + 1)
+    history = norms[step <= norms.size].groupby(step[step <= norms.size])
+    label = f"fresh run of {settings.method.kind.label}"
     return DiagnosedRun(
-        settings,
-        f"fresh run of {settings.method.kind.label}",
-        settings.training.batch_size,
-        draws,
-        assess_noise(draws),
-        NormHistory("norm of the noise", steps, *history),
-        _propose(norms, fresh.gradient_norms, settings, truncated_share),
+        *(settings, label, settings.training.batch_size, draws, assess_noise(draws)),
+        history.agg(median="median", largest="max").rename_axis("step").reset_index(),
+        _propose(fresh.noise_norms, fresh.gradient_norms, settings, truncated_share),
         fresh,
     )
 
@@ -169,14 +141,13 @@ def _propose(
     )
 
 
-def noise_csv(runs: Sequence[DiagnosedRun]) -> str:
-    """A row for each run, layer and size, unrounded. What is not known is empty."""
+def noise_values(runs: Sequence[DiagnosedRun]) -> pd.DataFrame:
+    """A row for each run, layer and size, unrounded; NaN where there is no value."""
     rows = [_row(run, tail) for run in runs for tail in run.tails]
-    table = pd.DataFrame(rows).astype({"k": "Int64", "num_tied": "Int64"})
-    return table.to_csv(index=False)
+    return pd.DataFrame(rows).astype({"k": "Int64", "num_tied": "Int64"})
 
 
-def _row(run: DiagnosedRun, tail: LayerTail) -> dict[str, int | float | str | None]:
+def _row(run: DiagnosedRun, tail: LayerTail) -> dict[str, int | float | str]:
     row = {
         "method": run.method,
         "seed": run.settings.seed,
@@ -209,52 +180,36 @@ def _row(run: DiagnosedRun, tail: LayerTail) -> dict[str, int | float | str | No
 
 def noise_report(run: DiagnosedRun, width: int = 100) -> Group:
     """Two tables, the verdicts in words and the proposed settings."""
-    tails, fits = _tails_columns(run.tails), _fits_columns(run)
+    values = noise_values([run])
+    tails = [
+        text_column("Layer", values, str, "layer"),
+        text_column("Noise", values, str, "noise"),
+        text_column("Draws", values, "{:,}".format, "draws"),
+        text_column("k", values, str, "k"),
+        text_column("Hill (95% interval)", values, _index, "hill", "lower", "upper"),
+        text_column("Verdict", values, str, "verdict"),
+    ]
+    overall = values[values["layer"] == ALL]
+    fits = [text_column("All layers", overall, str, "noise")]
+    for name in _RIVALS:
+        columns = f"{name}_normalised_ratio", f"{name}_p_value"
+        fits.append(text_column(name, overall, _fit, *columns))
     return Group(
         Text(f"{run.label}: noise of the gradient at the end", style="bold"),
         *text_tables(tails, [], [], width),
         *text_tables(fits, [], [], width),
-        *(Text(note, style="dim") for note in _NOTES),
+        Text(_NOTES, style="dim"),
         Text("\n".join(["", *_verdicts(run), "", *_proposal(run), ""])),
     )
 
 
-def _tails_columns(tails: Sequence[LayerTail]) -> list[Column]:
-    found = [tail.assessment for tail in tails]
-    return [
-        Column("Layer", [tail.layer for tail in tails]),
-        Column("Noise", [tail.size for tail in tails]),
-        Column("Draws", [f"{tail.draws:,}" for tail in tails]),
-        Column("k", [f"{each.k}" if each else MISSING for each in found]),
-        Column(
-            "Hill (95% interval)",
-            [_index(each.index) if each else MISSING for each in found],
-        ),
-        Column("Verdict", [tail.verdict for tail in tails]),
-    ]
+def _index(value: float, lower: float, upper: float) -> str:
+    interval = "none" if lower == math.inf else f"{lower:.2f} to {upper:.2f}"
+    return f"{value:.2f} ({interval})"
 
 
-def _fits_columns(run: DiagnosedRun) -> list[Column]:
-    fits = [run.tail(size).fits for size in SIZES]
-    return [Column("All layers", list(SIZES))] + [
-        Column(_RIVAL_NAMES.get(name, name), [_ratio(each.get(name)) for each in fits])
-        for name in _RIVALS
-    ]
-
-
-def _index(index: TailIndex) -> str:
-    value, lower, upper = (
-        f"{float(x):.2f}" for x in (index.estimate, index.lower, index.upper)
-    )
-    if value == "nan":
-        return MISSING
-    return f"{value} (none)" if lower == "inf" else f"{value} ({lower} to {upper})"
-
-
-def _ratio(fit: TailFit | None) -> str:
-    if fit is None or math.isnan(fit.normalised_ratio):
-        return MISSING
-    return f"{fit.normalised_ratio:+.1f} ({format_number(fit.p_value, 2)})"
+def _fit(ratio: float, p_value: float) -> str:
+    return f"{ratio:+.1f} ({format_number(p_value, 2)})"
 
 
 def _verdicts(run: DiagnosedRun) -> list[str]:
@@ -264,14 +219,15 @@ def _verdicts(run: DiagnosedRun) -> list[str]:
         reasons = tail.assessment.reasons if tail.assessment else ()
         lines.append(f"- {_MEANINGS[size]}. {' '.join([tail.sentence, *reasons])}")
     if run.fresh is not None:
-        index = run.fresh.tracked["all"]
+        index = run.fresh.tracked[ALL]
+        ends = index.estimate, index.lower, index.upper
         norms = run.fresh.noise_norms
         bad = np.count_nonzero(~np.isfinite(norms))
         left_out = f" ({bad} that are not finite are left out)" if bad else ""
         lines.append(
             "- During training, by track_tail_index in the chain: Hill's estimate from the "
             f"{int(index.k)} largest norms of {norms.size}{left_out} is "
-            f"{_index(index)}. The noise changes its size during training, so that "
+            f"{_index(*map(float, ends))}. The noise changes its size during training, so that "
             "these are no draws of one law: see the picture."
         )
     return lines
@@ -313,7 +269,9 @@ def draw_noise(runs: Sequence[DiagnosedRun]) -> Figure:
     figure = Figure(figsize=(9.6, 7.4))
     norms, hill, quantiles, layers = figure.subplots(2, 2).flat
     for number, run in enumerate(runs):
-        _draw_norms(norms, run)
+        colour, history = METHOD_COLOURS[run.method], run.history
+        norms.plot(history["step"], history["median"], color=colour)
+        norms.plot(history["step"], history["largest"], color=colour, alpha=0.5)
         _draw_tail(hill, quantiles, run)
         _draw_layers(layers, run, number, len(runs))
     for axes, title in (
@@ -329,31 +287,23 @@ def draw_noise(runs: Sequence[DiagnosedRun]) -> Figure:
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter(NullFormatter())
     norms.set_xlabel("step")
-    norms.set_ylabel(" / ".join(dict.fromkeys(run.history.what for run in runs)))
+    norms.set_ylabel("norm of the noise" if runs[0].fresh else "norm of the update")
     names = runs[0].draws.layers
     layers.set_xticks(range(len(names)), names, rotation=20, ha="right", fontsize=8)
     layers.set_ylabel("Hill's estimate, 95% interval")
     layers.axhline(2.0, color="black", linewidth=0.8, linestyle=":")
-    mark = {"color": "#555555", "linestyle": "none", "markersize": 5}
     legend = [
-        *(
-            Line2D([], [], color=METHOD_COLOURS[run.method], label=run.label)
-            for run in runs
-        ),
-        *(
-            Line2D([], [], marker=marker, label=size, markerfacecolor="none", **mark)
-            for size, marker in _MARKERS.items()
-        ),
-        Line2D([], [], marker="o", label="filled: verdict heavy-tailed", **mark),
+        Line2D([], [], color=METHOD_COLOURS[run.method], label=run.label)
+        for run in runs
     ]
+    mark = {"color": "#555555", "linestyle": "none", "markersize": 5}
+    for size, marker in _MARKERS.items():
+        mark |= {"marker": marker, "markerfacecolor": "none"}
+        legend.append(Line2D([], [], label=size, **mark))
+    mark |= {"marker": "o", "markerfacecolor": None}
+    legend.append(Line2D([], [], label="filled: verdict heavy-tailed", **mark))
     legend_below(figure, legend, columns=3)
     return figure
-
-
-def _draw_norms(axes: Axes, run: DiagnosedRun) -> None:
-    colour, history = METHOD_COLOURS[run.method], run.history
-    axes.plot(history.steps, history.median, color=colour)
-    axes.plot(history.steps, history.largest, color=colour, linewidth=1, alpha=0.5)
 
 
 def _draw_tail(hill: Axes, quantiles: Axes, run: DiagnosedRun) -> None:

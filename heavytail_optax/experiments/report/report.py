@@ -1,11 +1,10 @@
 """The report of a grid: a table in the terminal, a page, two CSV files and a picture."""
 
-import functools
 import pathlib
 import textwrap
 from typing import NamedTuple
 
-import pandas as pd
+import numpy as np
 from rich.console import Group
 from rich.text import Text
 
@@ -22,7 +21,6 @@ from heavytail_optax.experiments.report.summary import (
     FAILED,
     Report,
     label,
-    left_out,
     named_runs,
 )
 from heavytail_optax.experiments.report.tables import (
@@ -35,7 +33,6 @@ from heavytail_optax.experiments.report.tables import (
     text_tables,
 )
 from heavytail_optax.experiments.storage.durable_files import replace_file
-from heavytail_optax.experiments.training.evaluation import accuracy_error
 
 LEFT_OUT = " ‡"
 _NAME_WIDTH = 23
@@ -56,8 +53,7 @@ def write_report(directory: pathlib.Path, report: Report) -> ReportFiles:
     replace_file(summary, report.summary.to_csv())
     replace_file(runs, report.runs.to_csv(index=False))
     path = directory / "accuracy_against_sharpness.png"
-    figure = draw_report(report)
-    picture = path if save_figure(figure, path) else None
+    picture = path if save_figure(draw_report(report), path) else None
     columns = [_names(report), *_lead(report, with_interval=True)]
     columns += [each for block in _blocks(report) for each in block]
     parts = [f"# {report.preset}", markdown_table(columns), *_notes(report)]
@@ -76,13 +72,10 @@ def report_table(report: Report, width: int = 100) -> Group:
     What does not fit beside it is in further tables, where each measure of sharpness
     has the accuracy beside it again: a run that failed can look flat.
     """
-    names = [
-        textwrap.fill(text, _NAME_WIDTH, subsequent_indent="  ")
-        for text in _names(report).texts
-    ]
-    name = Column("Method", names)
-    lead = [name, *_lead(report)]
-    tables = text_tables(lead, [name, _accuracy(report)], _blocks(report), width)
+    wrap = textwrap.TextWrapper(_NAME_WIDTH, subsequent_indent="  ")
+    name = Column("Method", [wrap.fill(text) for text in _names(report).texts])
+    repeated = [name, _accuracy(report)]
+    tables = text_tables([name, *_lead(report)], repeated, _blocks(report), width)
     return Group(*tables, *(Text(note, style="dim") for note in _notes(report)))
 
 
@@ -99,15 +92,11 @@ def _accuracy(report: Report) -> Column:
 def _lead(report: Report, *, with_interval: bool = False) -> list[Column]:
     """Seeds, accuracies and cost, with the paper's figures where there are some."""
     summary = report.summary
-    incomplete = set(report.runs["name"][_left_out(report).notna()])
-    marked = summary.assign(mark=[LEFT_OUT * (n in incomplete) for n in summary.index])
-    counts = "seeds_finished", "seeds_asked", "mark"
-    columns = [text_column("Seeds", marked, "{}/{}{}".format, *counts)]
-    columns.append(_accuracy(report))
-    if _has(report, "paper_test_accuracy"):
-        columns.append(
-            text_column(PAPER, summary, _two_decimals, "paper_test_accuracy")
-        )
+    counts = "seeds_finished", "seeds_asked", "left_out"
+    columns = [text_column("Seeds", summary, _seeds, *counts), _accuracy(report)]
+    paper = "paper_test_accuracy"
+    if _has(report, paper):
+        columns.append(text_column(PAPER, summary, _two_decimals, paper))
     if _has(report, DIFFERENCE):
         heading = "Test less\nthat of SB"
         columns.append(mean_column(heading, summary, format_difference, DIFFERENCE))
@@ -128,8 +117,7 @@ def _blocks(report: Report) -> list[list[Column]]:
         heading, paper = measure_heading(measure), f"paper_{measure}"
         block = [mean_column(heading, report.summary, format_with_error, measure)]
         if _has(report, paper):
-            digits = functools.partial(format_number, digits=4)
-            block.append(text_column(PAPER, report.summary, digits, paper))
+            block.append(text_column(PAPER, report.summary, _four_digits, paper))
         blocks.append(block)
     return blocks
 
@@ -138,16 +126,20 @@ def _has(report: Report, column: str) -> bool:
     return bool(report.summary[column].notna().any())
 
 
+def _seeds(finished: int, asked: int, left_out: str | float) -> str:
+    return f"{finished}/{asked}{LEFT_OUT * isinstance(left_out, str)}"
+
+
 def _two_decimals(share: float) -> str:
     return f"{100 * share:.2f}"
 
 
+def _four_digits(value: float) -> str:
+    return format_number(value, 4)
+
+
 def _interval(low: float, high: float) -> str:
     return f"{format_difference(low)} to {format_difference(high)}"
-
-
-def _left_out(report: Report) -> pd.Series:
-    return left_out(report.runs, ["test_accuracy", *report.measures])
 
 
 def _notes(report: Report) -> list[str]:
@@ -163,8 +155,16 @@ def _notes(report: Report) -> list[str]:
             "runs of the same seed, in percentage points; intervals are Student's t."
         )
     notes = [legend]
-    if (summary["test_accuracy_seeds"] == 1).any():
-        notes.append(_single_seeds(report))
+    single = runs[runs["name"].map(summary["test_accuracy_seeds"]) == 1]
+    if not single.empty:
+        accuracy = single["test_accuracy"][single["status"] == "finished"]
+        error = np.sqrt(accuracy * (1 - accuracy) / single["test_images"].astype(float))
+        note = "One seed has no standard error over seeds"
+        if error.notna().any():
+            note += (
+                f"; its test images alone leave ± {100 * error.max():.1f} (binomial)"
+            )
+        notes.append(f"{note}.")
     if _has(report, "paper_test_accuracy"):
         notes.append(
             "paper: the figure in the tables of Wang, Oh and Rhee (ICLR 2022), which come "
@@ -177,31 +177,12 @@ def _notes(report: Report) -> list[str]:
             f"{FAILED.strip()} Did not learn the training images, though the loss is "
             f"finite: {named}. Such a run may look flat. They are in the means."
         )
-    if named := named_runs(runs, _left_out(report)):
+    if named := named_runs(runs, runs["left_out"]):
         notes.append(f"{LEFT_OUT.strip()} Not in all means: {named}.")
     fewer = summary[f"{DIFFERENCE}_seeds"] < summary["test_accuracy_seeds"]
     if fewer.any():
         notes.append(
             "The difference has fewer seeds than the mean, as SB lacks some: "
-            + ", ".join(summary.index[fewer.fillna(False)])
-            + "."
+            f"{', '.join(summary.index[fewer.fillna(False)])}."
         )
     return notes
-
-
-def _single_seeds(report: Report) -> str:
-    """The error that one seed has all the same."""
-    note = "One seed has no standard error over seeds"
-    single = report.summary.index[report.summary["test_accuracy_seeds"] == 1]
-    runs = report.runs[report.runs["name"].isin(single)]
-    runs = runs[runs["status"] == "finished"].dropna(
-        subset=["test_accuracy", "test_images"]
-    )
-    if runs.empty:
-        return f"{note}."
-    errors = runs["test_accuracy"].combine(runs["test_images"], accuracy_error)
-    images = runs["test_images"][errors.idxmax()]
-    return (
-        f"{note}; the {images:,} test images alone leave the accuracy uncertain by "
-        f"± {100 * errors.max():.1f} (binomial)."
-    )

@@ -46,8 +46,10 @@ def build_report(preset: str, runs: pd.DataFrame) -> Report:
     names = [*METHOD_NAMES, *runs["name"]]
     place = runs["name"].map({name: names.index(name) for name in names})
     runs = runs.assign(place=place).sort_values(["place", "seed"], ignore_index=True)
-    runs = runs.drop(columns="place")
-    return Report(preset, runs, summarise(runs, preset), measures_of(runs))
+    measures = measures_of(runs)
+    reasons = left_out(runs, ["test_accuracy", *measures])
+    runs = runs.drop(columns="place").assign(left_out=reasons)
+    return Report(preset, runs, _summary(runs, preset, measures), measures)
 
 
 def runs_table(
@@ -156,9 +158,8 @@ def differences(
     )
 
 
-def summarise(runs: pd.DataFrame, preset: str) -> pd.DataFrame:
+def _summary(runs: pd.DataFrame, preset: str, measures: Sequence[str]) -> pd.DataFrame:
     """A row a method: seeds, accuracies, cost and measures, with the paper's figures."""
-    measures = measures_of(runs)
     groups = runs.groupby("name", sort=False)
     finished = runs["status"] == "finished"
     table = (
@@ -167,8 +168,8 @@ def summarise(runs: pd.DataFrame, preset: str) -> pd.DataFrame:
         .assign(
             seeds_asked=groups.size(),
             seeds_finished=finished.groupby(runs["name"]).sum(),
-            unfinished=_by_name(runs, runs["how_it_ended"].mask(finished)),
-            failed=_by_name(runs, runs["failed"]),
+            left_out=_by_name(runs, "left_out"),
+            failed=_by_name(runs, "failed"),
             examples_per_step=groups["examples_per_step"].first(),
         )
     )
@@ -196,9 +197,9 @@ def _finite(runs: pd.DataFrame, quantities: Sequence[str]) -> pd.DataFrame:
     return values.where(np.isfinite(values))
 
 
-def _by_name(runs: pd.DataFrame, reasons: pd.Series) -> pd.Series:
+def _by_name(runs: pd.DataFrame, column: str) -> pd.Series:
     """The seeds of each name that have a reason: "1 missing; 2 diverged at step 7"."""
-    found = runs.assign(reason=reasons).dropna(subset="reason")
-    texts = zip(found["seed"], found["reason"], strict=True)
-    found["text"] = [f"{seed} {reason}" for seed, reason in texts]
-    return found.groupby("name")["text"].agg("; ".join)
+    found = runs.dropna(subset=column)
+    pairs = zip(found["seed"], found[column], strict=True)
+    texts = found.assign(text=[f"{seed} {reason}" for seed, reason in pairs])
+    return texts.groupby("name")["text"].agg("; ".join)
