@@ -31,6 +31,7 @@ _EXPERIMENTS = (
     "filelock",
     "flax",
     "matplotlib",
+    "pandas",
     "rich",
     "scipy",
     "sklearn",

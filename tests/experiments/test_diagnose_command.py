@@ -14,7 +14,7 @@ from heavytail_optax.experiments.commands import diagnose as diagnose_command
 from heavytail_optax.experiments.measures import noise_tails
 from heavytail_optax.experiments.measures.gradient_noise import SIZES, NoiseDraws
 from heavytail_optax.experiments.measures.noise_record import read_noise
-from heavytail_optax.experiments.report.noise_figure import draw_noise
+from heavytail_optax.experiments.report import noise as noise_report
 from heavytail_optax.experiments.storage.metrics_log import read_metrics
 from heavytail_optax.experiments.storage.run_lock import RunLock
 from heavytail_optax.tail_index import (
@@ -129,12 +129,18 @@ def test_the_picture_has_intervals_that_leave_the_estimate_out(
 ):
     """As they do where it is biased: that of a bounded law lies above it."""
     shown = []
-    monkeypatch.setattr(
-        diagnose_command, "plot_noise", lambda _, runs: shown.extend(runs)
-    )
+    draw = noise_report.draw_noise
+    figures = []
+
+    def draw_noise(runs):
+        shown.extend(runs)
+        figures.append(draw(runs))
+        return figures[0]
+
+    monkeypatch.setattr(noise_report, "draw_noise", draw_noise)
     assert diagnose(two_methods, "--draws", DRAWS) == 0
     indices = [tail.assessment.index for run in shown for tail in run.tails]
-    layers = draw_noise(shown).axes[3]
+    layers = figures[0].axes[3]
     ends = [
         segment[:, 1] for bars in layers.collections for segment in bars.get_segments()
     ]

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from heavytail_optax.experiments.commands.finished_runs import (
     Measuring,
+    Results,
     measure_finished,
 )
 from heavytail_optax.experiments.commands.options import DiagnoseOptions
@@ -24,21 +25,13 @@ from heavytail_optax.experiments.measures.noise_record import (
     write_noise,
 )
 from heavytail_optax.experiments.presets import PRESETS
-from heavytail_optax.experiments.report.diagnosed_runs import (
-    diagnosed_runs,
-    first_seeds,
-)
-from heavytail_optax.experiments.report.noise_figure import plot_noise
-from heavytail_optax.experiments.report.noise_table import noise_csv, noise_report
+from heavytail_optax.experiments.report import noise
 from heavytail_optax.experiments.runs.grid import Grid, Run, record_grid, variants_of
 from heavytail_optax.experiments.runs.options import Machine
 from heavytail_optax.experiments.runs.run import cached_loader
 from heavytail_optax.experiments.runs.worker import report_problems, work
 from heavytail_optax.experiments.settings import replaced
-from heavytail_optax.experiments.storage.durable_files import (
-    replace_file,
-    set_aside_damaged,
-)
+from heavytail_optax.experiments.storage.durable_files import set_aside_damaged
 from heavytail_optax.experiments.storage.run_directory import claim_next
 from heavytail_optax.experiments.terminal.progress import Progress
 
@@ -87,29 +80,22 @@ def run(options: DiagnoseOptions, typed: str) -> int:
         write_noise(path, draws, arguments)
         return True
 
-    def show(asked: Sequence[Run], console: Console) -> None:
-        runs = diagnosed_runs(
-            asked, options.draws, options.batch_size, options.truncated_share
-        )
+    def results(asked: Sequence[Run], width: int) -> Results | None:
+        draws, share = options.draws, options.truncated_share
+        runs = noise.diagnosed_runs(asked, draws, options.batch_size, share)
         if not runs:
-            return
-        for each in runs:
-            console.print(noise_report(each, console.width))
-        table, picture = directory / "diagnose.csv", directory / "diagnose.png"
-        replace_file(table, noise_csv(runs))
-        drawn = first_seeds(runs)
-        plot_noise(picture, drawn)
-        if len(drawn) < len(runs):
-            console.print("The picture has the first seed of each method.")
-        for path in (table, picture):
-            console.print(f"Written: {path}", highlight=False, soft_wrap=True)
+            return None
+        printed = [noise.noise_report(each, width) for each in runs]
+        csv = noise.noise_values(runs).to_csv(index=False)
+        return Results(printed, csv, runs, noise.draw_noise)
 
     measuring = Measuring(
+        name="diagnose",
         on_stop="Stopping after these batches.",
         ask_again=lambda run: ask_noise_again(kept_as(run)[1]),
         is_measured=is_measured,
         measure=measure,
-        show=show,
+        results=results,
     )
     return measure_finished(measuring, options, directory, typed)
 

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from rich.console import Console
+from matplotlib.figure import Figure
+from rich.console import Console, RenderableType
 
 from heavytail_optax.experiments.commands.options import (
     DiagnoseOptions,
@@ -15,6 +16,11 @@ from heavytail_optax.experiments.commands.options import (
 )
 from heavytail_optax.experiments.data.dataset import Dataset
 from heavytail_optax.experiments.errors import DataError, JobError
+from heavytail_optax.experiments.report.style import (
+    OfMethod,
+    first_of_each_method,
+    save_figure,
+)
 from heavytail_optax.experiments.runs.grid import Run
 from heavytail_optax.experiments.runs.result import finished_runs
 from heavytail_optax.experiments.runs.run import (
@@ -23,6 +29,7 @@ from heavytail_optax.experiments.runs.run import (
     check_run,
     final_params,
 )
+from heavytail_optax.experiments.storage.durable_files import replace_file
 from heavytail_optax.experiments.storage.run_directory import disk_errors
 from heavytail_optax.experiments.storage.run_lock import RunBusyError, RunLock
 from heavytail_optax.experiments.terminal.progress import Progress
@@ -31,11 +38,21 @@ from heavytail_optax.experiments.terminal.progress import Progress
 class Measuring(NamedTuple):
     """How a command measures a run, and what it then shows."""
 
+    name: str  # of the files
     on_stop: str
     ask_again: Callable[[Run], None]
     is_measured: Callable[[Run], bool]
     measure: Callable[[Run, Dataset, Any, Progress], bool]  # False if it was stopped
-    show: Callable[[Sequence[Run], Console], None]
+    results: Callable[[Sequence[Run], int], "Results | None"]  # given the width
+
+
+class Results(NamedTuple):
+    """What is known of the runs, now or from earlier."""
+
+    printed: Sequence[RenderableType]
+    values: str  # for the CSV file
+    runs: Sequence[OfMethod]
+    draw: Callable[[Any], Figure | None]
 
 
 def measure_finished(
@@ -74,7 +91,9 @@ def measure_finished(
                 except JobError as error:
                     problems.append(f"{run.label}: {error}")
             progress.done(run.label)
-    measuring.show(runs, console)
+    results = measuring.results(runs, console.width)
+    if results is not None:
+        _show(results, directory / measuring.name, console)
     for problem in problems:
         print(problem, file=sys.stderr)
     left = not all(measuring.is_measured(run) for run in runs)
@@ -84,6 +103,22 @@ def measure_finished(
         go_on = f"To go on: {shlex.join(words)}"
         console.print(go_on, highlight=False, soft_wrap=True)
     return (progress.stop.exit_status or 1) if left else 0
+
+
+def _show(results: Results, path: pathlib.Path, console: Console) -> None:
+    """The tables and the picture, also as files."""
+    for each in results.printed:
+        console.print(each)
+    table, picture = path.with_suffix(".csv"), path.with_suffix(".png")
+    replace_file(table, results.values)
+    written = [table]
+    drawn = first_of_each_method(results.runs)
+    if save_figure(results.draw(drawn), picture):
+        written.append(picture)
+        if len(drawn) < len(results.runs):
+            console.print("The picture has the first seed of each method.")
+    for file in written:
+        console.print(f"Written: {file}", highlight=False, soft_wrap=True)
 
 
 def _measure(measuring: Measuring, run: Run, load: Load, progress: Progress) -> bool:

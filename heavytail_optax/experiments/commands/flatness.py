@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
-
 from heavytail_optax.experiments.commands.finished_runs import (
     Measuring,
+    Results,
     measure_finished,
 )
 from heavytail_optax.experiments.commands.options import FlatnessOptions
@@ -17,17 +16,8 @@ from heavytail_optax.experiments.measures.measure_run import (
     measure_run,
     trained_network,
 )
-from heavytail_optax.experiments.report.flatness_figure import (
-    first_seeds,
-    plot_flatness,
-)
-from heavytail_optax.experiments.report.flatness_runs import measured_runs
-from heavytail_optax.experiments.report.flatness_table import (
-    flatness_csv,
-    flatness_table,
-)
+from heavytail_optax.experiments.report import flatness
 from heavytail_optax.experiments.runs.grid import Run
-from heavytail_optax.experiments.storage.durable_files import replace_file
 from heavytail_optax.experiments.terminal.progress import Progress
 
 
@@ -41,30 +31,23 @@ def run(options: FlatnessOptions, typed: str) -> int:
         place, stop = run.paths.measurements, progress.stop.is_set
         return measure_run(place, run.label, network, chosen, names, progress, stop)
 
-    def show(asked: Sequence[Run], console: Console) -> None:
-        runs = measured_runs(asked)
+    def results(asked: Sequence[Run], width: int) -> Results | None:
+        runs = flatness.measured_runs(asked)
         if not runs:
-            return
-        console.print(flatness_table(runs, console.width))
-        table = options.directory / "flatness.csv"
-        picture = options.directory / "flatness.png"
-        replace_file(table, flatness_csv(runs))
-        written = [table]
-        drawn = first_seeds(runs)
-        if plot_flatness(picture, drawn):
-            written.append(picture)
-            if len(drawn) < len(runs):
-                console.print("The picture has the first seed of each method.")
-        for path in written:
-            console.print(f"Written: {path}", highlight=False, soft_wrap=True)
+            return None
+        values = flatness.flatness_values(runs)
+        table = flatness.flatness_table(runs, values, width)
+        csv = flatness.flatness_csv(values)
+        return Results([table], csv, runs, flatness.draw_flatness)
 
     measuring = Measuring(
+        name="flatness",
         on_stop="Stopping after this measure.",
         ask_again=lambda run: ask_again(run.paths.measurements, names),
         is_measured=lambda run: is_measured(
             run.paths.measurements, run.settings, chosen, names
         ),
         measure=measure,
-        show=show,
+        results=results,
     )
     return measure_finished(measuring, options, options.directory, typed)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from heavytail_optax.experiments.commands.options import ReportOptions
-from heavytail_optax.experiments.report.report import write_report
-from heavytail_optax.experiments.report.table import report_table
+from heavytail_optax.experiments.report.report import report_table, write_report
+from heavytail_optax.experiments.report.summary import build_report, runs_table
 from heavytail_optax.experiments.runs.grid import Grid, read_grid
 from heavytail_optax.experiments.runs.result import RunResult, read_result
 
@@ -21,8 +21,10 @@ def run(options: ReportOptions, typed: str) -> int:
 
 def show_report(grid: Grid, results: Sequence[RunResult], console: Console) -> None:
     """Prints the table of a grid and writes its report."""
-    files = write_report(grid.directory, grid.preset, results)
-    console.print(report_table(grid.preset, results, console.width))
+    table = runs_table(results, [each.name for each in grid.runs()])
+    report = build_report(grid.preset, table)
+    files = write_report(grid.directory, report)
+    console.print(report_table(report, console.width))
     finished = sum(result.status == "finished" for result in results)
     if finished < len(results):
         counted = f"{finished} of {len(results)} runs are finished."

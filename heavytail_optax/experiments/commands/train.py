@@ -19,8 +19,8 @@ from heavytail_optax.experiments.devices.processes import (
     join_cluster,
 )
 from heavytail_optax.experiments.errors import JobError
-from heavytail_optax.experiments.report.training_figure import plot_training
-from heavytail_optax.experiments.report.training_table import training_table
+from heavytail_optax.experiments.report.style import save_figure
+from heavytail_optax.experiments.report.training import draw_training, training_table
 from heavytail_optax.experiments.runs.grid import (
     Grid,
     read_grid,
@@ -122,9 +122,10 @@ def _opening(grid: Grid, data: Mapping[str, int | str]) -> str:
 def _show(done: Work, grid: Grid, test_images: int, console: Console) -> None:
     """The table and the picture of all runs."""
     results = list(done.results.values())
-    console.print(training_table(results, test_images))
+    console.print(training_table(results, test_images, console.width))
     drawn = [result for result in results if result.seed == grid.seeds[0]]
     if any(result.history for result in drawn):
         picture = grid.directory / "training.png"
-        plot_training(picture, drawn, grid.runs()[0].settings, test_images)
+        settings = grid.runs()[0].settings
+        save_figure(draw_training(drawn, settings, test_images), picture)
         console.print(f"Picture: {picture}", highlight=False, soft_wrap=True)
