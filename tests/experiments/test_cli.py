@@ -96,9 +96,9 @@ def interrupt(directory, options):
     """Sends Ctrl-C to a run in its first chunk; returns its exit status and output."""
     # Slowed down, so as to be caught. Named like `python -m heavytail_optax`.
     program = (
-        "import sys, time; import heavytail_optax.experiments.runs.run as run; "
-        "append = run.append_metrics; "
-        "run.append_metrics = lambda *args: (append(*args), time.sleep(1)); "
+        "import sys, time; import heavytail_optax.experiments.storage.metrics_log as log; "
+        "append = log.append_metrics; "
+        "log.append_metrics = lambda *args: (append(*args), time.sleep(1)); "
         "sys.argv[0] = '__main__.py'; "
         "from heavytail_optax.cli import main; sys.exit(main())"
     )
@@ -135,9 +135,9 @@ def test_a_killed_run_goes_on_to_the_same_end(trained, tmp_path, tiny_options):
     # Dies between the metrics and the checkpoint of the second chunk.
     program = (
         "import os, sys; "
-        "from heavytail_optax.experiments.runs import run; "
-        "save = run.save_checkpoint; "
-        "run.save_checkpoint = lambda directory, step, state: "
+        "from heavytail_optax.experiments.storage import checkpoints; "
+        "save = checkpoints.save_checkpoint; "
+        "checkpoints.save_checkpoint = lambda directory, step, state: "
         "save(directory, step, state) if step < 4 else os.kill(os.getpid(), 9); "
         "from heavytail_optax.cli import main; sys.exit(main())"
     )

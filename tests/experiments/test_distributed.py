@@ -15,7 +15,6 @@ from heavytail_optax import cli
 from heavytail_optax.experiments.devices.processes import (
     Cluster,
     ClusterError,
-    check_cluster,
     join_cluster,
 )
 from heavytail_optax.experiments.storage.metrics_log import read_metrics
@@ -26,13 +25,13 @@ ARGUMENTS = ("--methods", METHOD, "--batch-size", "11")
 # In the process of this number, after its first checkpoint.
 INTERRUPTED = """
 import os, signal, sys, jax
-from heavytail_optax.experiments.runs import run
-save = run.save_checkpoint
+from heavytail_optax.experiments.storage import checkpoints
+save = checkpoints.save_checkpoint
 def save_and_stop(directory, step, state):
     save(directory, step, state)
     if step == 2 and str(jax.process_index()) in {whom!r}:
         os.kill(os.getpid(), signal.{signal})
-run.save_checkpoint = save_and_stop
+checkpoints.save_checkpoint = save_and_stop
 from heavytail_optax.cli import main
 sys.exit(main())
 """
@@ -188,7 +187,7 @@ def join_alone(*fields):
 def test_peers_that_do_not_come_are_told():
     status, message = join_alone(f"localhost:{free_port()}", 3, 0)
     assert status == 1
-    assert "After 2 seconds (--join-seconds) not all 3 processes have come" in message
+    assert "--join-seconds" in message and "not all of 3 processes" in message
     assert "Check failure" not in message
 
 
@@ -197,28 +196,28 @@ def test_a_coordinator_that_is_not_there_is_told():
     address = f"localhost:{free_port()}"
     status, message = join_alone(address, 2, 1)
     assert status == 1
-    assert f"there is no coordinator at {address}, which process 0" in message
+    assert address in message and "process 0" in message
 
 
 @pytest.mark.parametrize(
-    ("cluster", "message"),
+    ("options", "named"),
     [
-        (Cluster(coordinator="here:1"), "need --distributed"),
-        (Cluster(process_id=0), "need --distributed"),
-        (Cluster(True, "here:1", 2), "must be given together"),
-        (Cluster(True, None, 2, 0), "must be given together"),
-        (Cluster(True, "here", 2, 0), "`coordinator` option must be HOST:PORT"),
-        (Cluster(True, "here:0", 2, 0), "Got 'here:0' instead"),
-        (Cluster(True, "here:x", 2, 0), "`coordinator` option must be HOST:PORT"),
-        (Cluster(True, "here:1", 0, 0), "`num_processes` option must be a positive"),
-        (Cluster(True, "here:1", 2, 2), "an integer from 0 to 1. Got 2 instead"),
-        (Cluster(True, "here:1", 2, -1), "an integer from 0 to 1. Got -1 instead"),
-        (Cluster(True, join_seconds=0), "`join_seconds` option must be a positive"),
+        ({"coordinator": "here:1"}, "need --distributed"),
+        ({"process_id": 0}, "need --distributed"),
+        (("here:1", 2), "must be given together"),
+        ((None, 2, 0), "must be given together"),
+        (("here", 2, 0), "`coordinator` option must be HOST:PORT"),
+        (("here:0", 2, 0), "Got 'here:0' instead"),
+        (("here:x", 2, 0), "`coordinator` option must be HOST:PORT"),
+        (("here:1", 0, 0), "`num_processes` option must be"),
+        (("here:1", 2, 2), "an integer from 0 to 1. Got 2 instead"),
+        (("here:1", 2, -1), "`process_id` option must be"),
+        ({"distributed": True, "join_seconds": 0}, "`join_seconds` option must be"),
     ],
 )
-def test_options_that_do_not_fit_are_refused(cluster, message):
-    with pytest.raises(ClusterError, match=re.escape(message)):
-        check_cluster(cluster)
+def test_options_that_do_not_fit_are_refused(options, named):
+    with pytest.raises(ValueError, match=re.escape(named)):
+        Cluster(**options) if isinstance(options, dict) else Cluster(True, *options)
 
 
 def test_a_run_directory_is_needed(capsys):
@@ -228,7 +227,7 @@ def test_a_run_directory_is_needed(capsys):
 
 def test_a_host_that_does_not_exist_is_told_at_once():
     cluster = Cluster(True, "no-such-host.invalid:1", 2, 1)
-    with pytest.raises(ClusterError, match=re.escape("no host no-such-host.invalid")):
+    with pytest.raises(ClusterError, match=re.escape("no-such-host.invalid")):
         join_cluster(cluster).__enter__()
 
 
@@ -241,7 +240,7 @@ def test_a_port_in_use_is_told_at_once():
 
 def test_where_jax_finds_no_others_it_is_told():
     # Asked for too late here, which is refused by the same way.
-    with pytest.raises(ClusterError, match="did not find together"):
+    with pytest.raises(ClusterError, match="--coordinator"):
         join_cluster(Cluster(True)).__enter__()
 
 

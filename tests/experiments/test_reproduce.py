@@ -106,9 +106,9 @@ def test_a_killed_grid_goes_on_to_the_same_end(finished, tmp_path, options):
     directory = tmp_path / "killed"
     # Dies between the metrics and the checkpoint of the third run's second chunk.
     program = (
-        "import os, sys; from heavytail_optax.experiments.runs import run; "
-        "save = run.save_checkpoint; "
-        "run.save_checkpoint = lambda directory, step, state: "
+        "import os, sys; from heavytail_optax.experiments.storage import checkpoints; "
+        "save = checkpoints.save_checkpoint; "
+        "checkpoints.save_checkpoint = lambda directory, step, state: "
         "save(directory, step, state) "
         "if step < 4 or 'seed-1' not in str(directory) "
         "else os.kill(os.getpid(), 9); "

@@ -97,19 +97,19 @@ def run(options: DiagnoseOptions, typed: str) -> int:
         measure=measure,
         results=results,
     )
-    return measure_finished(measuring, options, directory, typed)
+    return measure_finished(measuring, options.asked, directory, typed)
 
 
 def _train(options: DiagnoseOptions, directory: pathlib.Path, typed: str) -> int:
     """A run of SGD on the digits, as of `heavytail train`; the exit status."""
     preset = PRESETS["corrupted-digits-short"]
     settings = replaced(preset.settings, steps=options.steps)
-    machine = Machine(options.data_dir)
+    machine = Machine(options.asked.data_dir)
     variants = variants_of(settings, ("sgd",))
     grid = Grid(directory, preset.name, variants, (settings.seed,), False, machine)
     record_grid(grid)
     with Progress(Console()) as progress:
-        done = work(grid, typed, progress, cached_loader(options.data_dir))
+        done = work(grid, typed, progress, cached_loader(options.asked.data_dir))
     program = typed.partition(" diagnose")[0]
     return report_problems(
         done, f"{program} train --resume {directory}, then {typed}", progress

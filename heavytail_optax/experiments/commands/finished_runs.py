@@ -10,10 +10,7 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 from rich.console import Console, RenderableType
 
-from heavytail_optax.experiments.commands.options import (
-    DiagnoseOptions,
-    FlatnessOptions,
-)
+from heavytail_optax.experiments.commands.options import AskedRuns
 from heavytail_optax.experiments.data.dataset import Dataset
 from heavytail_optax.experiments.errors import DataError, JobError
 from heavytail_optax.experiments.report.style import (
@@ -57,20 +54,20 @@ class Results(NamedTuple):
 
 def measure_finished(
     measuring: Measuring,
-    options: FlatnessOptions | DiagnoseOptions,
+    asked: AskedRuns,
     directory: pathlib.Path,
     typed: str,
 ) -> int:
     """Measures the runs that are asked for, each under its lock; the exit status."""
     console = Console()
-    grid, runs, others = finished_runs(directory, options.methods, options.seeds)
+    grid, runs, others = finished_runs(directory, asked.methods, asked.seeds)
     # The data are those that the runs of the directory were trained on.
-    load = cached_loader(options.data_dir or grid.machine.data_dir)
+    load = cached_loader(asked.data_dir or grid.machine.data_dir)
     problems: list[str] = []
     with Progress(console, measuring.on_stop) as progress:
         for line in others:
             progress.note(f"{line}: skipped")
-        if options.again:
+        if asked.again:
             for run in runs:
                 # A run that another process holds is reported below.
                 with contextlib.suppress(RunBusyError), RunLock(run.directory):

@@ -50,4 +50,4 @@ def run(options: FlatnessOptions, typed: str) -> int:
         measure=measure,
         results=results,
     )
-    return measure_finished(measuring, options, options.directory, typed)
+    return measure_finished(measuring, options.asked, options.directory, typed)

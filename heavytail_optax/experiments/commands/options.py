@@ -122,6 +122,30 @@ class ReportOptions:
 
 
 @dataclasses.dataclass(frozen=True)
+class AskedRuns:
+    """Which of the finished runs of a directory are measured.
+
+    Attributes:
+      methods: The runs of these methods only.
+      seeds: The runs with these seeds only.
+      again: Also measure what has been measured in the same way.
+      data_dir: Directory with the files of the data set, looked into first. By
+        default that of the runs.
+    """
+
+    methods: tuple[MethodName, ...] | None = None
+    seeds: tuple[int, ...] | None = None
+    again: Flag = False
+    data_dir: pathlib.Path | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self, "option")
+
+
+_ALL_RUNS = AskedRuns()
+
+
+@dataclasses.dataclass(frozen=True)
 class FlatnessOptions:
     """Measure how flat the solutions of finished runs are.
 
@@ -134,20 +158,12 @@ class FlatnessOptions:
       directory: Directory of a run of heavytail train, or of a grid of heavytail
         reproduce.
       measures: What to measure; by default everything.
-      methods: The runs of these methods only.
-      seeds: The runs with these seeds only.
-      again: Also measure what has been measured in the same way.
-      data_dir: Directory with the files of the data set, looked into first. By
-        default that of the runs.
     """
 
     directory: tyro.conf.Positional[pathlib.Path]
     measures: tuple[MeasureName, ...] = MEASURE_NAMES
-    methods: tuple[MethodName, ...] | None = None
-    seeds: tuple[int, ...] | None = None
+    asked: AskedRuns = _ALL_RUNS
     measuring: MeasureOptions = _MEASURING
-    again: Flag = False
-    data_dir: pathlib.Path | None = None
 
     def __post_init__(self) -> None:
         check_fields(self, "option")
@@ -169,31 +185,24 @@ class DiagnoseOptions:
       directory: Directory of a run of heavytail train, or of a grid of heavytail
         reproduce. By default a new run is made in the next free of
         runs/diagnose-001, runs/diagnose-002, ...
-      methods: The runs of these methods only.
-      seeds: The runs with these seeds only.
       draws: Small batches whose gradient is looked at, each an independent draw.
       batch_size: Images in each; 1 for the noise of single images. By default those
         of the run.
       truncated_share: Share of all updates that the proposed max_norm truncates.
       steps: Of the new run.
-      again: Also measure what has been measured in the same way.
-      data_dir: Directory with the files of the data set, looked into first. By
-        default that of the runs.
     """
 
     directory: tyro.conf.Positional[pathlib.Path | None] = None
-    methods: tuple[MethodName, ...] | None = None
-    seeds: tuple[int, ...] | None = None
+    asked: AskedRuns = _ALL_RUNS
     draws: Annotated[int, at_least(100)] = 4000
     batch_size: Annotated[int | None, at_least(1)] = None
     truncated_share: Annotated[float, BETWEEN_0_AND_1] = 0.01
     steps: Annotated[int, at_least(100)] = 600
-    again: Flag = False
-    data_dir: pathlib.Path | None = None
 
     def __post_init__(self) -> None:
         check_fields(self, "option")
-        if self.directory is None and (self.methods or self.seeds or self.again):
+        asked = self.asked
+        if self.directory is None and (asked.methods or asked.seeds or asked.again):
             raise ValueError(
                 "The `methods`, `seeds` and `again` options choose among the runs of a "
                 "directory, and none is given."

@@ -15,13 +15,14 @@ import time
 import traceback
 import zlib
 from collections.abc import Iterator
+from typing import Annotated
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
 from heavytail_optax.experiments.errors import JobError
-from heavytail_optax.experiments.setting_rules import message
+from heavytail_optax.experiments.setting_rules import at_least, check_fields, message
 
 # The first process serves the others, which abort if it leaves before them.
 _FIRST_LEAVES_LATER = 2.0
@@ -46,9 +47,31 @@ class Cluster:
 
     distributed: bool = False
     coordinator: str | None = None
-    num_processes: int | None = None
-    process_id: int | None = None
-    join_seconds: int = 300
+    num_processes: Annotated[int | None, at_least(1)] = None
+    process_id: Annotated[int | None, at_least(0)] = None
+    join_seconds: Annotated[int, at_least(1)] = 300
+
+    def __post_init__(self) -> None:
+        check_fields(self, "option")
+        names = "--coordinator, --num-processes and --process-id"
+        number, own, missing = (
+            self.num_processes,
+            self.process_id,
+            self.given.count(None),
+        )
+        if missing < 3 and not self.distributed:
+            raise ValueError(f"{names} need --distributed.")
+        if 0 < missing < 3:
+            raise ValueError(
+                f"{names} must be given together, or none of them where JAX finds them "
+                "by itself (SLURM, Cloud TPU)."
+            )
+        if missing == 0 and self.address is None:
+            text = message("coordinator", "HOST:PORT", self.coordinator, "option")
+            raise ValueError(text)
+        if number is not None and own is not None and own >= number:
+            accepted = f"an integer from 0 to {number - 1}"
+            raise ValueError(message("process_id", accepted, own, "option"))
 
     @property
     def given(self) -> tuple[str | None, int | None, int | None]:
@@ -70,32 +93,6 @@ class ClusterError(JobError):
     """The processes cannot work together; the message says why."""
 
 
-def check_cluster(cluster: Cluster) -> None:
-    """Refuses options that do not fit together."""
-    missing = cluster.given.count(None)
-    names = "--coordinator, --num-processes and --process-id"
-    number, own = cluster.num_processes, cluster.process_id
-    if not cluster.distributed:
-        if missing < 3:
-            raise ClusterError(f"{names} need --distributed.")
-        return
-    if cluster.join_seconds < 1:
-        raise _bad("join_seconds", "a positive integer", cluster.join_seconds)
-    if missing == 3:
-        return
-    if number is None or own is None or cluster.coordinator is None:
-        raise ClusterError(
-            f"{names} must be given together, or none of them where JAX finds them by "
-            "itself (SLURM, Cloud TPU)."
-        )
-    if cluster.address is None:
-        raise _bad("coordinator", "HOST:PORT", cluster.coordinator)
-    if number < 1:
-        raise _bad("num_processes", "a positive integer", number)
-    if not 0 <= own < number:
-        raise _bad("process_id", f"an integer from 0 to {number - 1}", own)
-
-
 def cluster_arguments(cluster: Cluster) -> list[str]:
     """The options that start this process again.
 
@@ -115,7 +112,6 @@ def cluster_arguments(cluster: Cluster) -> list[str]:
 @contextlib.contextmanager
 def join_cluster(cluster: Cluster) -> Iterator[None]:
     """Connects the processes, before JAX is used; an error ends each with status 1."""
-    check_cluster(cluster)
     if not cluster.distributed:
         yield
         return
@@ -194,10 +190,6 @@ def _leave() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(1)
-
-
-def _bad(name: str, accepted: str, value: object) -> ClusterError:
-    return ClusterError(message(name, accepted, value, "option"))
 
 
 def from_first_process(number: int) -> int:

@@ -14,12 +14,8 @@ from heavytail_optax.experiments.data.dataset import (
     is_same_data,
 )
 from heavytail_optax.experiments.data.loading import load_dataset
+from heavytail_optax.experiments.devices import processes
 from heavytail_optax.experiments.devices.parallel import replicate
-from heavytail_optax.experiments.devices.processes import (
-    any_process,
-    fail_together,
-    from_first_process,
-)
 from heavytail_optax.experiments.measures.measure import MeasureOptions
 from heavytail_optax.experiments.measures.measure_run import (
     measure_run,
@@ -35,20 +31,11 @@ from heavytail_optax.experiments.settings import (
     Settings,
     changed_settings,
 )
-from heavytail_optax.experiments.storage.checkpoints import (
-    restore_latest,
-    save_checkpoint,
-)
-from heavytail_optax.experiments.storage.metrics_log import (
-    append_metrics,
-    drop_metrics_after,
-    metrics_up_to,
-    set_aside_lost,
-)
-from heavytail_optax.experiments.storage.run_config import (
-    read_config,
-    versions,
-    write_config,
+from heavytail_optax.experiments.storage import (
+    checkpoints,
+    metrics_log,
+    run_config,
+    tensorboard_log,
 )
 from heavytail_optax.experiments.storage.run_directory import (
     RunDirectoryError,
@@ -56,10 +43,6 @@ from heavytail_optax.experiments.storage.run_directory import (
     make_run_directory,
 )
 from heavytail_optax.experiments.storage.run_lock import RunLock
-from heavytail_optax.experiments.storage.tensorboard_log import (
-    check_tensorboard,
-    tensorboard_log,
-)
 from heavytail_optax.experiments.terminal.progress import Progress
 from heavytail_optax.experiments.training.random_streams import random_streams
 from heavytail_optax.experiments.training.trainer import (
@@ -100,17 +83,17 @@ def carry_out(
 ) -> RunResult:
     """Trains from where the run is to its last step, then measures; holds its lock."""
     with contextlib.ExitStack() as stack:
-        with fail_together():
+        with processes.fail_together():
             dataset = load(run.settings)
         stack.enter_context(disk_errors(run.directory))
-        with fail_together():
+        with processes.fail_together():
             if jax.process_index() == 0:
                 make_run_directory(run.directory)
                 stack.enter_context(RunLock(run.directory))
                 if run.paths.config.exists():
                     check_run(run, dataset, progress.note)
                 else:
-                    write_config(
+                    run_config.write_config(
                         run.paths.config,
                         run.settings,
                         preset=preset,
@@ -145,12 +128,12 @@ def check_machine(machine: Machine) -> None:
     """Refuses what is not there: devices, or the library for TensorBoard."""
     machine.mesh()
     if machine.tensorboard:
-        check_tensorboard()
+        tensorboard_log.check_tensorboard()
 
 
 def check_run(run: Run, dataset: Dataset, note: Callable[[str], None]) -> None:
     """The run in the directory must be this one; other versions are noted."""
-    config = read_config(run.paths.config)
+    config = run_config.read_config(run.paths.config)
     changed = changed_settings(config["settings"], run.settings)
     if changed:
         raise RunDirectoryError(
@@ -162,7 +145,7 @@ def check_run(run: Run, dataset: Dataset, note: Callable[[str], None]) -> None:
             f"The images or labels are not those that the run in {run.directory} "
             "started with."
         )
-    now = {**versions(), "device": jax.devices()[0].device_kind}
+    now = {**run_config.versions(), "device": jax.devices()[0].device_kind}
     then = {**config["versions"], "device": config["device"]}
     others = [f"{k} {then.get(k)} -> {now[k]}" for k in now if now[k] != then.get(k)]
     if others:
@@ -185,33 +168,35 @@ def train_run(
     dataset = dataset._replace(train=train_split, test=test_split)
     state = trainer.init(keys)
     with contextlib.ExitStack() as stack:
-        saved = restore_latest(paths.checkpoints, state, progress.note)
+        saved = checkpoints.restore_latest(paths.checkpoints, state, progress.note)
         state = state if saved is None else saved
         step = int(state.step)
-        with fail_together():
+        with processes.fail_together():
             history = _history(run, step, progress.note)
         seconds = history[-1].seconds if history else 0.0
 
         def keep(metrics: Metrics) -> None:
             """In all processes, but written by one."""
-            with fail_together():
+            with processes.fail_together():
                 if is_writer:
-                    append_metrics(paths.metrics, metrics)
+                    metrics_log.append_metrics(paths.metrics, metrics)
                 if board is not None:
                     board(metrics)
             history.append(metrics)
 
         board = None
         # One decision for all processes: they see a shared disk at other times.
-        if from_first_process((history[-1].step if history else 0) < step):
+        if processes.from_first_process((history[-1].step if history else 0) < step):
             row = evaluation_at(training, dataset, trainer, state, seconds)
             if row is not None:
                 # Another process may see it there already.
                 history = [each for each in history if each.step < step]
                 keep(row)
-        with fail_together():
+        with processes.fail_together():
             if machine.tensorboard and is_writer:
-                board = stack.enter_context(tensorboard_log(paths.tensorboard, history))
+                board = stack.enter_context(
+                    tensorboard_log.tensorboard_log(paths.tensorboard, history)
+                )
         progress.start(run.label, training.steps, history[-1] if history else None)
         for chunk in train(training, dataset, trainer, state, keys, seconds):
             if chunk.metrics is not None:
@@ -224,10 +209,10 @@ def train_run(
                 )
                 return Trained(history, None)
             is_last = chunk.step == training.steps
-            stops = any_process(progress.stop.is_set()) and not is_last
+            stops = processes.any_process(progress.stop.is_set()) and not is_last
             if chunk.metrics is not None or stops:
                 # After the metrics: a run killed in between repeats the chunk.
-                save_checkpoint(paths.checkpoints, chunk.step, chunk.state)
+                checkpoints.save_checkpoint(paths.checkpoints, chunk.step, chunk.state)
             progress.advance(run.label, chunk, history[-1] if history else None)
             if stops:
                 return Trained(history, None)
@@ -239,9 +224,9 @@ def _history(run: Run, step: int, note: Callable[[str], None]) -> list[Metrics]:
     """The metrics up to a step; what comes after it is kept aside."""
     path, training = run.paths.metrics, run.settings.training
     if jax.process_index() != 0:
-        return metrics_up_to(path, step)
-    set_aside_lost(run.paths, run.label, step, training.steps, note)
-    history = drop_metrics_after(path, step, note)
+        return metrics_log.metrics_up_to(path, step)
+    metrics_log.set_aside_lost(run.paths, run.label, step, training.steps, note)
+    history = metrics_log.drop_metrics_after(path, step, note)
     every = training.eval_every
     missing = set(range(every, step, every)) - {row.step for row in history}
     if missing:
@@ -260,7 +245,7 @@ def final_params(run: Run, dataset: Dataset, note: Callable[[str], None]) -> Any
     shape = dataset.train.images.shape[1:]
     trainer = build_trainer(settings, shape, dataset.num_classes)
     like = trainer.init(random_streams(settings.seed))
-    state = restore_latest(run.paths.checkpoints, like, note)
+    state = checkpoints.restore_latest(run.paths.checkpoints, like, note)
     if state is None or int(state.step) != steps:
         raise RunDirectoryError(
             f"The checkpoint of the last step, {steps:,}, is not in "
