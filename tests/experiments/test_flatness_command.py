@@ -100,7 +100,7 @@ def test_a_run_leaves_table_figure_and_numbers(two_methods, measured, capsys):
     output = words(capsys.readouterr().out)
     assert f"sgd (SB), seed 0: measuring trace (5 of {len(MEASURE_NAMES)})" in output
     assert "* sgd (SB), seed 0, trace: remark 5." in output
-    assert "5.0 ± .5 *" in output
+    assert "5.0 ± 0.5 *" in output
     assert f"Written: {two_methods / 'flatness.png'}" in output
     assert (two_methods / "flatness.png").read_bytes()[:4] == b"\x89PNG"
     for method, row in zip(METHODS, rows_of(two_methods), strict=True):
