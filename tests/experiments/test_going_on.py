@@ -6,8 +6,6 @@ import shlex
 import shutil
 import signal
 import sys
-import threading
-import time
 
 import numpy as np
 import pytest
@@ -47,14 +45,18 @@ def steps_of(run):
 
 def interrupted(arguments, log, capsys):
     """Runs a command with Ctrl-C at its first metrics; returns what it says to type."""
+    fsync = os.fsync
 
-    def press():
-        while not (log.exists() and log.stat().st_size):
-            time.sleep(0.005)
-        os.kill(os.getpid(), signal.SIGINT)
+    def press(file):
+        fsync(file)
+        if log.exists() and log.stat().st_size:
+            os.fsync = fsync
+            os.kill(os.getpid(), signal.SIGINT)
 
-    threading.Thread(target=press, daemon=True).start()
-    assert cli.main(arguments) == 130
+    # In the main thread, so that it cannot come when the command has ended already.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", press)
+        assert cli.main(arguments) == 130
     output = capsys.readouterr().out
     (line,) = [x for x in output.splitlines() if x.startswith("To go on: ")]
     program, *typed = shlex.split(line.removeprefix("To go on: "))

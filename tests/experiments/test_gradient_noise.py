@@ -146,12 +146,12 @@ def test_zeros_and_what_is_not_finite_have_no_verdict():
     few[:5] = 1.0
     one = np.linspace(1.0, 2.0, 200, dtype=np.float32)
     one[7] = np.inf
-    for values, sentence in (
-        (few, "Cannot tell: fewer than 10 of 200 draws are not zero."),
-        (one, "Cannot tell: 1 of 200 draws are not finite."),
-        (np.full(200, np.nan), "Cannot tell: 200 of 200 draws are not finite."),
+    for values, told in (
+        (few, "10 of 200 draws"),
+        (one, "1 of 200 draws"),
+        (np.full(200, np.nan), "200 of 200 draws"),
     ):
         for tail in assess_noise(made_up(values)):
             assert tail.verdict == "cannot tell"
             assert tail.assessment is None and tail.fits == {}
-            assert tail.sentence == sentence
+            assert told in tail.sentence
