@@ -10,11 +10,11 @@ import heavytail_optax as hto
 
 
 def main(steps: int = 1000) -> float:
-    """Trains; the accuracy on the images that were held out."""
+    """Trains, and returns the accuracy on held-out images."""
     images, labels = load_digits(return_X_y=True)
     images, labels = jnp.asarray(images / 16.0, jnp.float32), jnp.asarray(labels)
     model = eqx.nn.MLP(64, 10, 64, depth=1, key=jax.random.key(0))
-    # Functions such as the activation are leaves of the model too, but no parameters.
+    # Functions such as the activation are also leaves, but they are not parameters.
     params, rest = eqx.partition(model, eqx.is_inexact_array)
 
     def loss_per_example(params, batch):

@@ -1,7 +1,7 @@
 """Flax NNX: truncated heavy-tailed SGD for a model that is an object.
 
-The model is split once into its structure and its parameters; the compiled step works on
-the parameters, which costs a fraction of `nnx.jit` for a small model.
+The model is split once into its structure and its parameters. The compiled step works on
+the parameters. For a small model that costs a fraction of `nnx.jit`.
 """
 
 import jax
@@ -25,7 +25,7 @@ class Network(nnx.Module):
 
 
 def main(steps: int = 1000) -> float:
-    """Trains; the accuracy on the images that were held out."""
+    """Trains, and returns the accuracy on held-out images."""
     images, labels = load_digits(return_X_y=True)
     images, labels = jnp.asarray(images / 16.0, jnp.float32), jnp.asarray(labels)
     graphdef, params = nnx.split(Network(nnx.Rngs(0)), nnx.Param)
