@@ -22,7 +22,9 @@ def main(steps: int = 1000) -> float:
         logits = jax.vmap(eqx.combine(params, rest))(inputs)
         return optax.softmax_cross_entropy_with_integer_labels(logits, targets)
 
-    gradient = hto.tail_inflated_grad(loss_per_example, hto.tails.pareto(1.4), 0.5)
+    gradient = hto.tail_inflated_value_and_grad(
+        loss_per_example, hto.tails.pareto(1.4), 0.5
+    )
     optimizer = optax.chain(optax.sgd(0.1), hto.truncate_update_norm(0.25))
 
     @jax.jit

@@ -40,7 +40,7 @@ def update(gradient, params, state, key, batch, axis_name=None):
 
 def with_jit(mesh: jax.sharding.Mesh):
     """The batch is sharded, and the compiler does the rest."""
-    gradient = hto.tail_inflated_grad(loss_per_example, TAIL, SCALE)
+    gradient = hto.tail_inflated_value_and_grad(loss_per_example, TAIL, SCALE)
     step = jax.jit(functools.partial(update, gradient))
     by_example = jax.NamedSharding(mesh, PartitionSpec("data"))
 
@@ -52,7 +52,9 @@ def with_jit(mesh: jax.sharding.Mesh):
 
 def with_shard_map(mesh: jax.sharding.Mesh):
     """Each device uses its own part of the batch; the mean is one all-reduce."""
-    gradient = hto.tail_inflated_grad(loss_per_example, TAIL, SCALE, axis_name="data")
+    gradient = hto.tail_inflated_value_and_grad(
+        loss_per_example, TAIL, SCALE, axis_name="data"
+    )
     return jax.jit(
         jax.shard_map(
             functools.partial(update, gradient, axis_name="data"),
@@ -65,7 +67,9 @@ def with_shard_map(mesh: jax.sharding.Mesh):
 
 def with_pmap(mesh: jax.sharding.Mesh):
     """The older way, with a leading axis of devices on everything."""
-    gradient = hto.tail_inflated_grad(loss_per_example, TAIL, SCALE, axis_name="data")
+    gradient = hto.tail_inflated_value_and_grad(
+        loss_per_example, TAIL, SCALE, axis_name="data"
+    )
     step = jax.pmap(
         functools.partial(update, gradient, axis_name="data"),
         axis_name="data",

@@ -70,7 +70,9 @@ def main(steps: int = 300) -> tuple[float, float]:
     scale = optax.join_schedules(
         [optax.constant_schedule(0.5), optax.constant_schedule(0.0)], [4 * steps // 5]
     )
-    gradient = hto.tail_inflated_grad(loss_per_example, hto.tails.pareto(1.4), scale)
+    gradient = hto.tail_inflated_value_and_grad(
+        loss_per_example, hto.tails.pareto(1.4), scale
+    )
     optimizer = optax.chain(optax.adamw(1e-3), hto.truncate_update_norm(0.5))
 
     @jax.jit

@@ -103,7 +103,9 @@ def rare_point(
 ) -> ExitPoint:
     """Estimates by importance sampling, at a cost that does not grow as eta falls."""
     found = dynamics.rare_exit_rate(
-        *(rates.landscape, field, seed),
+        rates.landscape,
+        field,
+        key=seed,
         tail=rates.tail,
         scale=rates.scale,
         learning_rate=learning_rate,

@@ -88,7 +88,9 @@ def finite_rates(
     found = np.zeros_like(rates.rates)
     for field in range(rates.landscape.num_fields):
         estimate = dynamics.rare_exit_rate(
-            *(rates.landscape, field, seed),
+            rates.landscape,
+            field,
+            key=seed,
             tail=rates.tail,
             scale=rates.scale,
             learning_rate=learning_rate,

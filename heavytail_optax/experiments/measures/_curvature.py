@@ -53,7 +53,11 @@ def trace_arguments(settings: Settings, search: Search) -> Arguments:
 def measure_trace(problem: Problem, arguments: Arguments) -> Outcome:
     """The trace of the Hessian."""
     mean, error = hessian_trace(
-        problem.loss, problem.params, problem.key, args=(problem.train,), **arguments
+        problem.loss,
+        problem.params,
+        key=problem.key,
+        args=(problem.train,),
+        **arguments,
     )
     return Outcome({"hessian_trace": (float(mean), float(error))})
 
@@ -67,7 +71,11 @@ def density_arguments(settings: Settings, search: Search) -> Arguments:
 def measure_density(problem: Problem, arguments: Arguments) -> Outcome:
     """The density of the eigenvalues of the Hessian."""
     found = hessian_density(
-        problem.loss, problem.params, problem.key, args=(problem.train,), **arguments
+        problem.loss,
+        problem.params,
+        key=problem.key,
+        args=(problem.train,),
+        **arguments,
     )
     columns = {
         "eigenvalue": found.eigenvalues.tolist(),

@@ -73,7 +73,7 @@ def measure_escape(
             profile = escape_profile(
                 problem.loss,
                 problem.params,
-                problem.key,
+                key=problem.key,
                 args=(train,),
                 direction=direction,
                 samples_at_once=at_once,

@@ -85,7 +85,7 @@ def _compiled(loss: Loss, samples: int):
         return expected_sharpness(
             loss,
             params,
-            key,
+            key=key,
             args=(train,),
             stddev=stddev,
             num_samples=samples,

@@ -75,7 +75,7 @@ class Problem:
         asked = tuple(sorted(arguments.items()))
         if asked not in known:
             known[asked] = hessian_eigenvalues(
-                self.loss, self.params, self.key, args=(self.train,), **arguments
+                self.loss, self.params, key=self.key, args=(self.train,), **arguments
             )
         return known[asked]
 

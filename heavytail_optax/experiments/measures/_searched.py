@@ -34,7 +34,7 @@ def measure_pac_bayes(problem: Problem, arguments: Arguments) -> Outcome:
     found = pac_bayes_sharpness(
         problem.error,
         problem.params,
-        problem.key,
+        key=problem.key,
         args=(problem.train,),
         samples_at_once=1,
         **arguments,
@@ -64,7 +64,7 @@ def measure_maximal(problem: Problem, arguments: Arguments) -> Outcome:
     found = maximal_sharpness(
         problem.loss,
         problem.params,
-        problem.key,
+        key=problem.key,
         args=(problem.train,),
         deviation_fn=problem.error,
         **arguments,

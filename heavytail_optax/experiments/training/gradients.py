@@ -104,7 +104,7 @@ def _plain(
 def _inflated(
     losses: _Losses, method: MethodSettings, noisy_steps: int, part: int | None
 ) -> Callable[..., tuple[jax.Array, Any]]:
-    return hto.tail_inflated_grad(
+    return hto.tail_inflated_value_and_grad(
         losses,
         _law(method),
         until_cooldown(method.inflation_scale, noisy_steps),
