@@ -41,9 +41,9 @@ def measure(
 ) -> list[dict]:
     well = hto.dynamics.quadratic(1.0, *WELLS[jumps])
     line = hto.dynamics.exit_rates(well, tail=TAIL, scale=SCALE, max_norm=MAX_NORM)
-    box = hto.dynamics.product([well] * dimension) if dimension > 1 else well
+    box = hto.dynamics.product_landscape([well] * dimension) if dimension > 1 else well
     direction_of_jumps = {"max_norm": MAX_NORM, "direction": direction}
-    counted = int(hto.dynamics.jumps_to_leave(box, 0, **direction_of_jumps)[0])
+    counted = int(hto.dynamics.jumps_to_leave(box, key=0, **direction_of_jumps)[0])
     rows, points = [], []
     for eta in etas:
         theory = float(line.mean_exit_times(eta)[0]) / dimension

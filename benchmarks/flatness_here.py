@@ -31,17 +31,19 @@ def build(
 
     def eigenvalue() -> float:
         result = flatness.hessian_eigenvalues(
-            loss, params, 0, args=args, num_matvecs=count
+            loss, params, key=0, args=args, num_matvecs=count
         )
         return float(result.values[0])
 
     def trace() -> float:
-        result = flatness.hessian_trace(loss, params, 0, args=args, num_samples=count)
+        result = flatness.hessian_trace(
+            loss, params, key=0, args=args, num_samples=count
+        )
         return float(result.mean)
 
     def density() -> float:
         result = flatness.hessian_density(
-            loss, params, 0, args=args, num_samples=1, num_matvecs=count
+            loss, params, key=0, args=args, num_samples=1, num_matvecs=count
         )
         return float(np.nansum(np.asarray(result.weights * result.nodes)))
 

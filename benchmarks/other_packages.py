@@ -84,7 +84,7 @@ def ritz_values() -> Iterator[Row]:
         ours = hto.flatness.hessian_eigenvalues(
             loss,
             jnp.ones(50),
-            jax.random.key(0),
+            key=jax.random.key(0),
             num_eigenvalues=1,
             num_matvecs=20,
             which=which,

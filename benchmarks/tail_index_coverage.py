@@ -44,12 +44,12 @@ def estimates(draws: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
             f"hill, k = {k}": TI.hill(sizes, k),
             f"hill, uncorrected, k = {k}": TI.hill(sizes, k, interval="uncorrected"),
             f"extended_pareto, k = {k}": TI.extended_pareto(sizes, k),
-            f"kernel, k = {k}": TI.kernel(sizes, k),
-            f"moment, k = {k}": TI.moment(sizes, k),
+            f"kernel, k = {k}": TI.kernel_hill(sizes, k),
+            f"moment, k = {k}": TI.moment_estimator(sizes, k),
             f"pickands, k = {k}": TI.pickands(sizes, k),
             f"generalised_pareto, k = {k}": TI.generalised_pareto(sizes, k),
         }
-    bootstrap = TI.choose_k_by_bootstrap(sizes, key, num_resamples=100)
+    bootstrap = TI.choose_k_by_bootstrap(sizes, key=key, num_resamples=100)
     distance = TI.choose_k_by_distance(sizes, num_candidates=100, num_points=400)
     results["hill, k by bootstrap"] = bootstrap.index
     results["hill, k by distance"] = distance.index

@@ -43,8 +43,8 @@ def main() -> None:
     for estimator in (
         TI.hill,
         TI.extended_pareto,
-        TI.kernel,
-        TI.moment,
+        TI.kernel_hill,
+        TI.moment_estimator,
         TI.pickands,
         TI.generalised_pareto,
     ):

@@ -78,7 +78,7 @@ def methods(loss_per_example: Callable, batch_of: Callable, large: int) -> dict:
     """Name -> (gradient function, its batches, examples a step)."""
 
     def inflated(scheme, gate=0.0, microbatch_size=None):
-        return hto.tail_inflated_grad(
+        return hto.tail_inflated_value_and_grad(
             loss_per_example,
             TAIL,
             SCALE,

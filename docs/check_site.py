@@ -6,11 +6,11 @@
     python docs/check_site.py docs/_build/html --browser /usr/bin/chromium \
         --packages docs/_build/npm/node_modules --screenshots docs/_build/screenshots
 
-Without `--browser` only what HTML tells is checked, which the tests do too. With it each
-page is opened in headless Chromium, on a telephone 360 pixels wide and on a desktop (the
-first one in the dark theme too): the console must show no error, and no page may be wider
-than the screen. Nothing is fetched from the network: npm's packages, which the pages take
-from a server, come from `--packages`; without it formulas stay as they are written.
+Without `--browser` only the HTML is checked; the tests do that too. With `--browser` each
+page is opened in headless Chromium, on a phone 360 pixels wide and on a desktop (the
+first page in the dark theme too). The console must show no error, and no page may be wider
+than the screen. Nothing is fetched from the network: the npm packages, which the pages
+load from a server, come from `--packages`. Without it formulas are not typeset.
 """
 
 import argparse
@@ -27,7 +27,7 @@ SCREENS = {"phone": (360, 740), "desktop": (1280, 900)}
 
 
 class Page(NamedTuple):
-    """What a page links to, what can be linked to in it, and its images without text."""
+    """The links, anchors and images without alternative text of a page."""
 
     links: list[str]
     anchors: set[str]
@@ -115,7 +115,7 @@ def problems_in_browser(
     current = ""
 
     def note(text: str, url: str) -> None:
-        # What the network would have brought is no fault of the page.
+        # A file that the network would have provided is not a fault of the page.
         if url.startswith(ORIGIN) or packages and url.startswith(NPM_SERVER):
             problems.append(f"{current}: {text} ({url})")
 

@@ -23,18 +23,18 @@ myst_heading_anchors = 3
 nb_execution_mode = "auto"
 nb_execution_raise_on_error = True
 
-# Docstrings state types with shapes, dtypes and ranges; the expanded unions of
+# Docstrings state types with shapes, dtypes and ranges. The expanded unions of
 # `ArrayLike` would only push the names of the arguments out of sight.
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
-# Napoleon takes the words before a colon in "Returns:" for a type. Ours are prose.
+# Napoleon reads the words before a colon in "Returns:" as a type. Ours are prose.
 napoleon_custom_sections = ["Returns"]
 napoleon_attr_annotations = False  # The text of an attribute says its shape and dtype.
 default_role = "code"
 
-# Following links to other projects needs a network, which a build must not.
+# Links to other projects need a network, and a build must not depend on one.
 intersphinx_mapping = (
     {
         "jax": ("https://docs.jax.dev/en/latest/", None),

@@ -1,30 +1,41 @@
 """Truncated heavy-tailed SGD as composable Optax transformations."""
 
 from heavytail_optax import dynamics, flatness, tail_index, tails
-from heavytail_optax._inflated_grad import tail_inflated_grad
-from heavytail_optax._inflation import InflateGradientNoiseState, inflate_gradient_noise
-from heavytail_optax._inflation_weights import (
-    group_inflation_factors,
-    tail_inflation_weights,
+from heavytail_optax._group_inflation import group_inflation_factors
+from heavytail_optax._inflate_gradient_noise import (
+    InflateGradientNoiseState,
+    inflate_gradient_noise,
 )
-from heavytail_optax._noise import HeavyTailedNoiseState, add_heavy_tailed_noise
+from heavytail_optax._inflation_weights import (
+    balanced_inflation_weights,
+    independent_inflation_weights,
+    shared_inflation_weights,
+)
+from heavytail_optax._noise import AddHeavyTailedNoiseState, add_heavy_tailed_noise
 from heavytail_optax._optimizers import truncated_heavy_tailed_sgd
+from heavytail_optax._tail_inflated_grad import (
+    tail_inflated_grad,
+    tail_inflated_value_and_grad,
+)
 from heavytail_optax._truncation import TruncateUpdateNormState, truncate_update_norm
 
 __version__ = "0.1.0"
 
 __all__ = (
-    "HeavyTailedNoiseState",
+    "AddHeavyTailedNoiseState",
     "InflateGradientNoiseState",
     "TruncateUpdateNormState",
     "add_heavy_tailed_noise",
+    "balanced_inflation_weights",
     "dynamics",
     "flatness",
     "group_inflation_factors",
+    "independent_inflation_weights",
     "inflate_gradient_noise",
+    "shared_inflation_weights",
     "tail_index",
     "tail_inflated_grad",
-    "tail_inflation_weights",
+    "tail_inflated_value_and_grad",
     "tails",
     "truncate_update_norm",
     "truncated_heavy_tailed_sgd",

@@ -1,15 +1,13 @@
 """Weights of the examples whose one gradient is the tail-inflated gradient."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from heavytail_optax._keys import check_key, tagged_key
 from heavytail_optax._sharding import replicated
+from heavytail_optax._typing import Key, SizeOrMask
 from heavytail_optax._validation import (
-    check_choice,
     check_scalar,
     is_integer,
     type_error,
@@ -18,11 +16,14 @@ from heavytail_optax._validation import (
 
 SCHEMES = ("independent", "shared", "balanced")
 
-_NAME = "tail_inflation_weights"
+# Part of the key of the split.
+_PURPOSE = "tail_inflation_weights"
 _SIZE = "a positive number of examples, or a mask of shape (n,) with n at least 1"
 
 
-def as_mask(function: str, argument: str, size: Any, accepted: str = _SIZE) -> Any:
+def as_mask(
+    function: str, argument: str, size: SizeOrMask, accepted: str = _SIZE
+) -> jax.Array:
     """A float32 mask of shape (n,), from a number of examples or from a mask."""
     if is_integer(size):
         if size < 1:
@@ -89,47 +90,30 @@ def balanced_weights(key: jax.Array, z: jax.Array, small: jax.Array) -> jax.Arra
     return (1.0 + z * balanced_signs(key, small)) * mean_weights(small)
 
 
-def _check_z(function: str, z: Any) -> jax.Array:
+def checked_z(function: str, z: ArrayLike) -> jax.Array:
     check_scalar(
         function, "z", z, "a finite number", lambda value: abs(value) < float("inf")
     )
     return jnp.asarray(z, jnp.promote_types(jnp.result_type(z), jnp.float32))
 
 
-def _refuse(argument: str, value: Any, scheme: str) -> None:
-    raise value_error(_NAME, argument, f"left out with the scheme {scheme!r}", value)
-
-
-def tail_inflation_weights(
+def independent_inflation_weights(
     z: ArrayLike,
     *,
-    small: Any,
-    large: Any = 0,
-    scheme: str,
-    second_small: Any = None,
-    key: Any = None,
+    small: SizeOrMask,
+    large: SizeOrMask,
+    second_small: SizeOrMask | None = None,
 ) -> jax.Array:
-    r"""Weights with which one weighted loss has the tail-inflated gradient.
+    r"""Weights with which one weighted loss has the tail-inflated gradient: "Our 1".
 
     With per-example losses `l_i` over the concatenated batch,
 
     .. math::
       \nabla \sum_i w_i l_i = g_{SB} + Z\,(g_{SB*} - g_{LB}),
 
-    where each g is a mean over its own batch. The weights are
-
-    ============  ================  =============================  ==========
-    examples      ``independent``   ``balanced``                   ``shared``
-    ============  ================  =============================  ==========
-    SB            1/n_SB            (1 + Z s_i)/n_SB               (1 + Z)/n_SB
-    SB*           Z/n_SB*           (none)                         (none)
-    LB            -Z/n_LB           (none)                         -Z/n_LB
-    ============  ================  =============================  ==========
-
-    with `s_i = sqrt(n_B/n_A)` on a random half A of SB and `-sqrt(n_A/n_B)` on the rest
-    B. The noise of `balanced` has mean zero and, for examples drawn independently, the
-    covariance of g_SB itself, at the cost of g_SB alone. In every scheme the weights
-    sum to one, so that a regulariser inside the loss is not inflated.
+    where each g is a mean over its own batch. The weights are `1/n_SB` on SB, `Z/n_SB*`
+    on SB* and `-Z/n_LB` on LB. They sum to one, as those of the other two schemes do:
+    so a regulariser inside the loss is not inflated.
 
     The losses must be independent of each other: batch normalisation and contrastive
     losses are not of this kind; `group_inflation_factors` is for those. Keep the
@@ -138,113 +122,109 @@ def tail_inflation_weights(
     Args:
       z: the scalar Z = c W of this step, finite; may be traced.
       small: number of examples of SB; or a mask of shape (n,), true where the example
-        counts, where a batch is padded: padding gets weight zero. `balanced` needs two
-        examples; where a mask leaves one, its weight is one, whatever z is.
-      large: number of examples of LB, or a mask; only for `independent` and `shared`,
-        which need it.
-      scheme: `"independent"` (the paper's Our 1), `"shared"` (Our 2) or `"balanced"`.
-      second_small: number of examples of SB*, or a mask; by default that of SB. Only
-        for `independent`.
-      key: of the random split: a seed, a typed key or a legacy key. Only for
-        `balanced`, which needs it.
+        counts, where a batch is padded: padding gets weight zero.
+      large: number of examples of LB, or a mask.
+      second_small: number of examples of SB*, or a mask; by default that of SB.
 
     Returns:
-      Weights for the concatenated batch [SB, (SB*,) LB], float32, or float64 if z is.
+      Weights for the concatenated batch [SB, SB*, LB], float32, or float64 if z is.
 
     Raises:
       TypeError: if an argument has the wrong type.
-      ValueError: if a size is not positive, or one with `balanced`, the scheme is
-        unknown, or an argument does not belong to the scheme.
+      ValueError: if z is not finite or a size not positive.
 
     Example:
       >>> import heavytail_optax as hto
-      >>> print(hto.tail_inflation_weights(2.0, small=2, large=4, scheme="shared"))
+      >>> print(hto.independent_inflation_weights(2.0, small=2, large=4))
+      [ 0.5  0.5  1.   1.  -0.5 -0.5 -0.5 -0.5]
+
+    References:
+      Wang, Oh, Rhee, ICLR 2022 (arXiv 2102.04297), there with a backward pass for each
+      gradient. Random weights on examples: Wu et al. 2020 (arXiv 1906.07405).
+    """
+    function = "independent_inflation_weights"
+    z = checked_z(function, z)
+    first = as_mask(function, "small", small)
+    second = first
+    if second_small is not None:
+        second = as_mask(function, "second_small", second_small)
+    return independent_weights(z, first, second, as_mask(function, "large", large))
+
+
+def shared_inflation_weights(
+    z: ArrayLike, *, small: SizeOrMask, large: SizeOrMask
+) -> jax.Array:
+    r"""The same where SB* is SB itself: "Our 2".
+
+    .. math::
+      \nabla \sum_i w_i l_i = g_{SB} + Z\,(g_{SB} - g_{LB}).
+
+    The weights are `(1 + Z)/n_SB` on SB and `-Z/n_LB` on LB.
+
+    Args:
+      z: the scalar Z = c W of this step, finite; may be traced.
+      small: number of examples of SB, or a mask of shape (n,).
+      large: number of examples of LB, or a mask.
+
+    Returns:
+      Weights for the concatenated batch [SB, LB], float32, or float64 if z is.
+
+    Raises:
+      TypeError: if an argument has the wrong type.
+      ValueError: if z is not finite or a size not positive.
+
+    Example:
+      >>> import heavytail_optax as hto
+      >>> print(hto.shared_inflation_weights(2.0, small=2, large=4))
       [ 1.5  1.5 -0.5 -0.5 -0.5 -0.5]
-      >>> weights = hto.tail_inflation_weights(
-      ...     2.0, small=4, scheme="balanced", key=0
-      ... )
+
+    References:
+      Wang, Oh, Rhee, ICLR 2022 (arXiv 2102.04297).
+    """
+    function = "shared_inflation_weights"
+    z = checked_z(function, z)
+    first = as_mask(function, "small", small)
+    return shared_weights(z, first, as_mask(function, "large", large))
+
+
+def balanced_inflation_weights(
+    z: ArrayLike, *, small: SizeOrMask, key: Key
+) -> jax.Array:
+    r"""The same with the noise between two random halves of SB: no further examples.
+
+    .. math::
+      \nabla \sum_i w_i l_i = g_{SB} + Z\, \frac1n \sum_i s_i \nabla l_i.
+
+    The weights are `(1 + Z s_i)/n_SB`, with `s_i = sqrt(n_B/n_A)` on a random half A of
+    SB and `-sqrt(n_A/n_B)` on the rest B. The noise has mean zero and, for examples
+    drawn independently, the covariance of g_SB itself, at the cost of g_SB alone.
+
+    Args:
+      z: the scalar Z = c W of this step, finite; may be traced.
+      small: number of examples of SB, at least two, or a mask of shape (n,). Where a
+        mask leaves one example, its weight is one, whatever z is.
+      key: of the random split: a seed, a typed key or a legacy key.
+
+    Returns:
+      Weights for SB, float32, or float64 if z is.
+
+    Raises:
+      TypeError: if an argument has the wrong type.
+      ValueError: if z is not finite or the size less than two.
+
+    Example:
+      >>> import heavytail_optax as hto
+      >>> weights = hto.balanced_inflation_weights(2.0, small=4, key=0)
       >>> print(sorted(weights.tolist()))
       [-0.25, -0.25, 0.75, 0.75]
 
     References:
-      Wang, Oh, Rhee, ICLR 2022 (arXiv 2102.04297): `independent` and `shared`, there
-      with a backward pass for each gradient. Random weights on examples: Wu et al. 2020
-      (arXiv 1906.07405); signs of +-1 on the halves of an even batch: Theta, branch
-      `rademacher` (github.com/vaseline555/Theta).
+      Signs of +-1 on the halves of an even batch: Theta, branch `rademacher`
+      (github.com/vaseline555/Theta).
     """
-    check_choice(_NAME, "scheme", scheme, SCHEMES)
-    z = _check_z(_NAME, z)
-    small = as_mask(_NAME, "small", small)
-    has_large = not (is_integer(large) and large == 0)
-    if scheme != "independent" and second_small is not None:
-        _refuse("second_small", second_small, scheme)
-    if scheme == "balanced":
-        if has_large:
-            _refuse("large", large, scheme)
-        check_can_be_split(_NAME, "small", small.shape[0])
-        check_key(_NAME, key)
-        return balanced_weights(tagged_key(key, _NAME), z, small)
-    if key is not None:
-        _refuse("key", key, scheme)
-    if not has_large:
-        raise value_error(_NAME, "large", f"given with the scheme {scheme!r}", large)
-    large = as_mask(_NAME, "large", large)
-    if scheme == "shared":
-        return shared_weights(z, small, large)
-    second = small if second_small is None else second_small
-    return independent_weights(z, small, as_mask(_NAME, "second_small", second), large)
-
-
-def group_inflation_factors(z: ArrayLike, *, num_groups: int, key: Any) -> jax.Array:
-    r"""Factors for the gradients of equal groups, whose mean is then tail-inflated.
-
-    .. math::
-      \frac1G \sum_{i=1}^G (1 + Z s_i)\, g_i = \bar g + Z\, v, \qquad
-      v = \frac1G \sum_i s_i g_i,
-
-    with `g_i` the mean gradient of group i and the signs `s_i` of
-    `tail_inflation_weights` with the scheme `balanced`, over groups instead of examples.
-    Groups are the micro-batches of an accumulated gradient, or the replicas of data
-    parallel training, each of which multiplies its own gradient by its factor ahead of
-    the all-reduce that happens anyway. (In `shard_map` that all-reduce is part of
-    `jax.grad` unless the parameters are cast to varying first, as in the example.) No per-example loss is needed, so this serves any
-    model, batch normalisation included. For groups drawn independently, v has mean zero
-    and the covariance of the mean gradient.
-
-    Args:
-      z: the scalar Z = c W of this step, finite; equal on all replicas.
-      num_groups: G, at least 2.
-      key: of the random split, equal on all replicas: a seed, a typed key or a legacy
-        key. A new one in each step.
-
-    Returns:
-      Factors of shape (num_groups,), float32, or float64 if z is; their mean is one.
-
-    Raises:
-      TypeError: if an argument has the wrong type.
-      ValueError: if there are fewer than two groups.
-
-    Example:
-      >>> import functools, jax, jax.numpy as jnp
-      >>> import heavytail_optax as hto
-      >>> factors = hto.group_inflation_factors(3.0, num_groups=4, key=0)
-      >>> print(sorted(factors.tolist()))
-      [-2.0, -2.0, 4.0, 4.0]
-      >>> def replica_gradient(params, batch):  # inside shard_map over the axis "data"
-      ...     # Else the gradient of replicated parameters is summed over the axis already.
-      ...     params = jax.lax.pcast(params, "data", to="varying")
-      ...     own = factors[jax.lax.axis_index("data")]
-      ...     return jax.lax.pmean(own * jax.grad(loss)(params, batch), "data")
-    """
-    function = "group_inflation_factors"
-    accepted = "an integer of at least 2"
-    if not is_integer(num_groups):
-        raise type_error(function, "num_groups", accepted, num_groups)
-    if num_groups < 2:
-        raise value_error(function, "num_groups", accepted, num_groups)
+    function = "balanced_inflation_weights"
+    z = checked_z(function, z)
+    mask = as_mask(function, "small", small)
+    check_can_be_split(function, "small", mask.shape[0])
     check_key(function, key)
-    z = _check_z(function, z)
-    signs = balanced_signs(
-        tagged_key(key, function), jnp.ones(int(num_groups), jnp.float32)
-    )
-    return 1.0 + z * signs.astype(z.dtype)
+    return balanced_weights(tagged_key(key, _PURPOSE), z, mask)

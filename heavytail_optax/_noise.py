@@ -21,7 +21,7 @@ from heavytail_optax.tails._tail import Tail, check_tail_or_schedule, tail_at
 _NAME = "add_heavy_tailed_noise"
 
 
-class HeavyTailedNoiseState(NamedTuple):
+class AddHeavyTailedNoiseState(NamedTuple):
     """State of `add_heavy_tailed_noise`.
 
     Attributes:
@@ -145,7 +145,7 @@ def add_heavy_tailed_noise(
         parameters, leave it None.
 
     Returns:
-      A transformation whose state is a `HeavyTailedNoiseState`.
+      A transformation whose state is a `AddHeavyTailedNoiseState`.
 
     Raises:
       TypeError: if an argument has the wrong type; in `update`, if a leaf is not a
@@ -181,13 +181,13 @@ def add_heavy_tailed_noise(
 
     def init_fn(params):
         del params
-        return HeavyTailedNoiseState(
+        return AddHeavyTailedNoiseState(
             noise_count=jnp.zeros((), jnp.int32), noise_key=key_data_copy(key)
         )
 
     def update_fn(updates, state, params=None, **extra_args):
         del params, extra_args
-        check_state(_NAME, state, HeavyTailedNoiseState)
+        check_state(_NAME, state, AddHeavyTailedNoiseState)
         leaves, structure = jax.tree.flatten(updates)
         leaves = check_leaves(_NAME, leaves, allow_complex=False)
         new_state = state._replace(noise_count=optax.safe_increment(state.noise_count))

@@ -9,7 +9,7 @@ from heavytail_optax._noise import add_heavy_tailed_noise
 from heavytail_optax._schedules import not_negative
 from heavytail_optax._truncation import truncate_update_norm
 from heavytail_optax._validation import (
-    check_flag,
+    check_bool,
     check_scalar,
     foreign_state,
     is_function,
@@ -35,7 +35,7 @@ def _checked_learning_rate(learning_rate: Any) -> Any:
 
 
 def _checked_momentum(momentum: Any, nesterov: Any) -> Any:
-    check_flag(_NAME, "nesterov", nesterov)
+    check_bool(_NAME, "nesterov", nesterov)
     if momentum is not None:
         return _checked("momentum", momentum, "None or a number in [0, 1)", 1.0)
     if nesterov:

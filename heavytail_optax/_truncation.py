@@ -24,13 +24,13 @@ class TruncateUpdateNormState(NamedTuple):
     """State of `truncate_update_norm`; every field stays finite.
 
     Attributes:
-      count: steps taken so far. shape=(), dtype=int32.
+      truncation_count: steps taken so far. shape=(), dtype=int32.
       update_norm: norm of the last update before truncation, at most the largest
         float32; kept as it was where the update held a NaN. shape=(), dtype=float32.
       num_truncated: how many updates were truncated so far. shape=(), dtype=int32.
     """
 
-    count: jax.Array
+    truncation_count: jax.Array
     update_norm: jax.Array
     num_truncated: jax.Array
 
@@ -144,7 +144,7 @@ def truncate_update_norm(
     def init_fn(params):
         del params
         return TruncateUpdateNormState(
-            count=jnp.zeros((), jnp.int32),
+            truncation_count=jnp.zeros((), jnp.int32),
             update_norm=jnp.zeros((), jnp.float32),
             num_truncated=jnp.zeros((), jnp.int32),
         )
@@ -153,10 +153,10 @@ def truncate_update_norm(
         del params, extra_args
         check_state(_NAME, state, TruncateUpdateNormState)
         leaves, structure = jax.tree.flatten(updates)
-        bound = max_norm_at(_NAME, max_norm, state.count)
-        count = optax.safe_increment(state.count)
+        bound = max_norm_at(_NAME, max_norm, state.truncation_count)
+        count = optax.safe_increment(state.truncation_count)
         if not leaves:
-            return updates, state._replace(count=count)
+            return updates, state._replace(truncation_count=count)
         leaves = check_leaves(_NAME, leaves, allow_complex=True)
         norm = tree_norm(leaves, axes_of_leaves(_NAME, axis_name, updates))
         bound = bound.astype(accumulation_dtype(leaves))
@@ -166,7 +166,7 @@ def truncate_update_norm(
         is_truncated = ~(is_within | is_nan | jnp.isnan(bound))
         value = jax.lax.stop_gradient(norm_value(norm))
         new_state = TruncateUpdateNormState(
-            count=count,
+            truncation_count=count,
             update_norm=jnp.where(is_nan, state.update_norm, value),
             num_truncated=state.num_truncated + is_truncated.astype(jnp.int32),
         )

@@ -178,7 +178,7 @@ def check_not_negative(function: str, argument: str, value: Any) -> None:
     )
 
 
-def check_flag(function: str, argument: str, value: Any) -> bool:
+def check_bool(function: str, argument: str, value: Any) -> bool:
     """True or False, and nothing that is merely true.
 
     Raises:

@@ -158,7 +158,7 @@ def test_empty_trees_pass_and_are_counted(case):
     got, next_state = case.update(transformation, updates, state, updates)
     assert got == updates
     assert is_finite(next_state)
-    count = case.fields[0] if "count" in case.fields[0] else "count"
+    count = next(name for name in case.fields if name.endswith("_count"))
     assert optax.tree.get(next_state, count) == 1
 
 
@@ -664,8 +664,6 @@ def test_state_fields_are_found_in_a_chain(case):
     chain = optax.chain(optax.scale_by_adam(), case.make(), optax.scale(1.0))
     state = chain.init(updates_of())
     for name in case.fields:
-        if name == "count":  # Adam has one too
-            continue
         value = optax.tree.get(state, name)
         assert value is not None
         leaves = jax.tree.leaves(value)

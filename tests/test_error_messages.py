@@ -223,34 +223,31 @@ def loss_per_example(params, batch):
 
 INFLATION = (
     Public(
-        "tail_inflation_weights",
-        hto.tail_inflation_weights,
-        {"z": 1.0, "small": 4, "large": 4, "scheme": "independent", "second_small": 2},
+        "independent_inflation_weights",
+        hto.independent_inflation_weights,
+        {"z": 1.0, "small": 4, "large": 4, "second_small": 2},
         {
             "z": BAD_Z,
             "small": BAD_SIZE,
-            "large": (types("x", 1.5, True, [1]), values(0, -1, jnp.ones((2, 2)))),
-            "scheme": BAD_SCHEME,
+            "large": BAD_SIZE,
             "second_small": (types("x", 1.5, True), values(0, -1)),
-            "key": (values(0),),  # for `balanced` only
         },
     ),
     Public(
-        "tail_inflation_weights",
-        hto.tail_inflation_weights,
-        {"z": 1.0, "small": 4, "scheme": "balanced", "key": 0},
+        "shared_inflation_weights",
+        hto.shared_inflation_weights,
+        {"z": 1.0, "small": 4, "large": 4},
+        {"z": BAD_Z, "small": BAD_SIZE, "large": BAD_SIZE},
+    ),
+    Public(
+        "balanced_inflation_weights",
+        hto.balanced_inflation_weights,
+        {"z": 1.0, "small": 4, "key": 0},
         {
+            "z": BAD_Z,
             "small": (*BAD_SIZE, values(1, jnp.ones(1))),
             "key": BAD_KEY,
-            "large": (values(4),),
-            "second_small": (values(4),),
         },
-    ),
-    Public(
-        "tail_inflation_weights",
-        hto.tail_inflation_weights,
-        {"z": 1.0, "small": 4, "large": 4, "scheme": "shared"},
-        {"large": (values(0),), "second_small": (values(4),), "key": (values(0),)},
     ),
     Public(
         "group_inflation_factors",
@@ -262,26 +259,29 @@ INFLATION = (
             "key": BAD_KEY,
         },
     ),
-    Public(
-        "tail_inflated_grad",
-        hto.tail_inflated_grad,
-        {
-            "loss_per_example": loss_per_example,
-            "tail": hto.tails.pareto(1.4),
-            "scale": 0.5,
-            "axis_name": "devices",
-        },
-        {
-            "loss_per_example": (types(None, 1.0, "x"),),
-            "tail": (types(*NOT_TAILS),),
-            # One W a step: no scale by layer.
-            "scale": (BAD_NUMBER, values(-1.0, NAN, INF, *VECTORS)),
-            "scheme": BAD_SCHEME,
-            "inflate_above": (BAD_NUMBER, values(1.0, -0.1, NAN, INF, *VECTORS)),
-            "has_aux": (types(None, 1, "x"),),
-            "microbatch_size": (types(1.5, "x", True), values(0, -1)),
-            "axis_name": BAD_AXIS_NAME,
-        },
+    *(
+        Public(
+            function.__name__,
+            function,
+            {
+                "loss_per_example": loss_per_example,
+                "tail": hto.tails.pareto(1.4),
+                "scale": 0.5,
+                "axis_name": "devices",
+            },
+            {
+                "loss_per_example": (types(None, 1.0, "x"),),
+                "tail": (types(*NOT_TAILS),),
+                # One W a step: no scale by layer.
+                "scale": (BAD_NUMBER, values(-1.0, NAN, INF, *VECTORS)),
+                "scheme": BAD_SCHEME,
+                "inflate_above": (BAD_NUMBER, values(1.0, -0.1, NAN, INF, *VECTORS)),
+                "has_aux": (types(None, 1, "x"),),
+                "microbatch_size": (types(1.5, "x", True), values(0, -1)),
+                "axis_name": BAD_AXIS_NAME,
+            },
+        )
+        for function in (hto.tail_inflated_grad, hto.tail_inflated_value_and_grad)
     ),
 )
 
@@ -639,10 +639,10 @@ TAIL_INDEX = (
         {"samples": jnp.ones((2, 60)), "k": jnp.asarray([1, 2])},
         {"k": (types(jnp.ones(2)), values(jnp.ones(3, int), jnp.ones((2, 1), int)))},
     ),
-    of_top(hto.tail_index.moment, 2),
+    of_top(hto.tail_index.moment_estimator, 2),
     of_top(hto.tail_index.pickands, 4, 60),
     of_top(
-        hto.tail_index.kernel,
+        hto.tail_index.kernel_hill,
         1,
         kernel=(types(None, 1, ("uniform",)), values("x", "")),
         interval=BAD_INTERVAL,
@@ -842,7 +842,7 @@ def test_every_public_argument_is_fed_bad_values():
             argument for argument, groups in public.bad.items() if groups
         }
     values_only = {
-        "HeavyTailedNoiseState",
+        "AddHeavyTailedNoiseState",
         "InflateGradientNoiseState",
         "TruncateUpdateNormState",
         "Tail",

@@ -152,7 +152,7 @@ def test_balanced_scheme_inside_shard_map_splits_each_part(problem):
     def losses(params, batch):
         return batch[0] @ params
 
-    grad_fn = hto.tail_inflated_grad(losses, TAIL, 0.5, axis_name="data")
+    grad_fn = hto.tail_inflated_value_and_grad(losses, TAIL, 0.5, axis_name="data")
 
     def weights(key, params, batch):
         # With the identity as inputs, the gradient is the vector of weights.
@@ -182,7 +182,7 @@ def test_one_example_a_device_is_inflated_over_the_devices(problem):
     def losses(params, batch):
         return (batch[0] @ params - batch[1]) ** 2
 
-    on_each = hto.tail_inflated_grad(losses, TAIL, 0.5, axis_name="data")
+    on_each = hto.tail_inflated_value_and_grad(losses, TAIL, 0.5, axis_name="data")
 
     def split(key, params, batch):
         return jax.lax.pmean(on_each(key, params, batch)[1], "data")
@@ -218,7 +218,7 @@ def test_sharded_gradient_of_examples_equals_the_weighted_one(problem, microbatc
     def losses(params, batch):
         return (batch[0] @ params - batch[1]) ** 2
 
-    grad_fn = hto.tail_inflated_grad(
+    grad_fn = hto.tail_inflated_value_and_grad(
         losses, TAIL, 0.5, axis_name="data", microbatch_size=microbatch_size
     )
 

@@ -78,7 +78,9 @@ def test_equals_three_gradients_in_float64(scheme):
         to_double = lambda tree: jax.tree.map(lambda x: x.astype(jnp.float64), tree)
         params = to_double(mlp_params(jax.random.key(1)))
         batches = to_double(batches_of(scheme, make_batch))
-        grad_fn = hto.tail_inflated_grad(mlp_losses, PARETO, 0.5, scheme=scheme)
+        grad_fn = hto.tail_inflated_value_and_grad(
+            mlp_losses, PARETO, 0.5, scheme=scheme
+        )
         value, grad = grad_fn(KEY, params, *batches)
         expected = combine(
             scheme, mlp_losses, params, batches, drawn_z(PARETO, 0.5, KEY)
@@ -92,7 +94,9 @@ def test_equals_three_gradients_in_float64(scheme):
 
 def test_balanced_equals_the_gradients_of_its_halves():
     params, batch = mlp_params(jax.random.key(1)), make_batch(0, 7)
-    _, grad = hto.tail_inflated_grad(mlp_losses, PARETO, 0.5)(KEY, params, batch)
+    _, grad = hto.tail_inflated_value_and_grad(mlp_losses, PARETO, 0.5)(
+        KEY, params, batch
+    )
     z = drawn_z(PARETO, 0.5, KEY)
     weights = balanced_weights(keys_of(KEY)[1], z, jnp.ones(7))
     rows = jax.vmap(
@@ -132,7 +136,9 @@ def equinox_model():
 def test_equals_three_gradients_in_each_library(model, scheme):
     params, losses = model()
     batches = batches_of(scheme, make_batch)
-    grad_fn = jax.jit(hto.tail_inflated_grad(losses, PARETO, 0.5, scheme=scheme))
+    grad_fn = jax.jit(
+        hto.tail_inflated_value_and_grad(losses, PARETO, 0.5, scheme=scheme)
+    )
     _, grad = grad_fn(KEY, params, *batches)
     assert jax.tree.structure(grad) == jax.tree.structure(params)
     expected = combine(scheme, losses, params, batches, drawn_z(PARETO, 0.5, KEY))
@@ -142,7 +148,7 @@ def test_equals_three_gradients_in_each_library(model, scheme):
 @pytest.mark.parametrize("scheme", ["independent", "shared", "balanced"])
 def test_without_scale_it_is_the_plain_gradient(scheme):
     params, batches = mlp_params(jax.random.key(1)), batches_of(scheme, make_batch)
-    grad_fn = hto.tail_inflated_grad(mlp_losses, PARETO, 0.0, scheme=scheme)
+    grad_fn = hto.tail_inflated_value_and_grad(mlp_losses, PARETO, 0.0, scheme=scheme)
     value, grad = grad_fn(KEY, params, *batches)
     assert_close(grad, mean_grad(mlp_losses, params, batches[0]), 1e-6)
     np.testing.assert_allclose(
@@ -153,7 +159,7 @@ def test_without_scale_it_is_the_plain_gradient(scheme):
 @pytest.mark.parametrize("scheme", ["independent", "shared", "balanced"])
 def test_value_is_the_plain_mean_of_the_small_batch(scheme):
     params, batches = mlp_params(jax.random.key(1)), batches_of(scheme, make_batch)
-    grad_fn = hto.tail_inflated_grad(mlp_losses, PARETO, 50.0, scheme=scheme)
+    grad_fn = hto.tail_inflated_value_and_grad(mlp_losses, PARETO, 50.0, scheme=scheme)
     value, _ = grad_fn(KEY, params, *batches)
     np.testing.assert_allclose(
         value, jnp.mean(mlp_losses(params, batches[0])), rtol=1e-6
@@ -181,7 +187,9 @@ def test_agrees_with_inflate_gradient_noise():
         def tail_probability(self, x):
             return PARETO.tail_probability(x)
 
-    grad_fn = hto.tail_inflated_grad(mlp_losses, Fixed(), 0.5, scheme="shared")
+    grad_fn = hto.tail_inflated_value_and_grad(
+        mlp_losses, Fixed(), 0.5, scheme="shared"
+    )
     _, grad = grad_fn(KEY, params, *batches)
     assert_close(grad, updates, 1e-5)
 
@@ -196,7 +204,9 @@ def test_gated_steps_compute_nothing_of_the_other_batches(scheme):
 
     params, batches = mlp_params(jax.random.key(1)), batches_of(scheme, make_batch)
     grad_fn = jax.jit(
-        hto.tail_inflated_grad(losses, PARETO, 0.5, scheme=scheme, inflate_above=0.8)
+        hto.tail_inflated_value_and_grad(
+            losses, PARETO, 0.5, scheme=scheme, inflate_above=0.8
+        )
     )
     total = sum(len(batch[1]) for batch in batches)
     keys = jax.random.split(jax.random.key(4), 40)
@@ -222,7 +232,9 @@ def test_steps_of_scale_zero_compute_nothing_of_the_other_batches():
 
     params, batches = mlp_params(jax.random.key(1)), batches_of("shared", make_batch)
     cooldown = optax.piecewise_constant_schedule(0.5, {2: 0.0})
-    grad_fn = jax.jit(hto.tail_inflated_grad(losses, PARETO, cooldown, scheme="shared"))
+    grad_fn = jax.jit(
+        hto.tail_inflated_value_and_grad(losses, PARETO, cooldown, scheme="shared")
+    )
     for step, size in ((0, 22), (1, 22), (2, 6), (3, 6)):
         seen.clear()
         grad_fn(KEY, params, *batches, step=step)
@@ -237,7 +249,7 @@ def test_gate_opens_in_its_share_of_the_steps_and_leaves_the_tail():
     def losses(params, batch):
         return batch @ params
 
-    grad_fn = hto.tail_inflated_grad(losses, PARETO, 0.5, inflate_above=0.9)
+    grad_fn = hto.tail_inflated_value_and_grad(losses, PARETO, 0.5, inflate_above=0.9)
     keys = jax.random.split(jax.random.key(8), 50_000)
     grads = jax.jit(jax.vmap(lambda key: grad_fn(key, params, batch)[1]))(keys)
     z = np.abs(np.asarray(grads[:, 0] - grads[:, 1]))  # the noise is +-z/2 on each
@@ -258,7 +270,7 @@ def test_bad_traced_values_give_nan_through_the_gate(scheme, alpha, scale, gate)
 
     @jax.jit
     def grad(alpha, scale, gate):
-        grad_fn = hto.tail_inflated_grad(
+        grad_fn = hto.tail_inflated_value_and_grad(
             mlp_losses,
             hto.tails.pareto(alpha),
             scale,
@@ -279,7 +291,7 @@ def test_the_draw_is_not_one_that_the_user_makes_of_the_same_key():
 def test_an_overflowing_draw_leaves_the_gradient_finite():
     """Alpha 0.05 reaches the end of float32 in one draw of sixty."""
     params, batch = mlp_params(jax.random.key(1)), make_batch(0, 6)
-    grad_fn = hto.tail_inflated_grad(mlp_losses, hto.tails.pareto(0.05), 10.0)
+    grad_fn = hto.tail_inflated_value_and_grad(mlp_losses, hto.tails.pareto(0.05), 10.0)
     keys = jax.random.split(jax.random.key(0), 400)
     grads = jax.vmap(lambda key: grad_fn(key, params, batch)[1])(keys)
     assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(grads))
@@ -291,7 +303,7 @@ def test_schedules_of_scale_and_tail_are_read_at_the_step():
         [optax.constant_schedule(0.5), optax.constant_schedule(0.0)], [3]
     )
     grad_fn = jax.jit(
-        hto.tail_inflated_grad(
+        hto.tail_inflated_value_and_grad(
             mlp_losses,
             lambda step: hto.tails.pareto(1.2 + 0.1 * step),
             cooldown,
@@ -312,10 +324,10 @@ def test_aux_is_that_of_the_small_batch():
 
     params, batches = mlp_params(jax.random.key(1)), batches_of("shared", make_batch)
     for q in (0.0, 0.9):
-        grad_fn = hto.tail_inflated_grad(
+        grad_fn = hto.tail_inflated_value_and_grad(
             losses, PARETO, 0.5, scheme="shared", has_aux=True, inflate_above=q
         )
-        _, aux, _ = grad_fn(KEY, params, *batches)
+        (_, aux), _ = grad_fn(KEY, params, *batches)
         expected = batches[0][0] @ params["w"] @ params["v"]
         np.testing.assert_allclose(aux["predictions"], expected, rtol=1e-5)
 
@@ -330,10 +342,14 @@ def test_microbatches_give_the_same_gradient_value_and_aux(scheme, size):
 
     params, batches = mlp_params(jax.random.key(1)), batches_of(scheme, make_batch)
     options = {"scheme": scheme, "has_aux": True}
-    whole = hto.tail_inflated_grad(losses, PARETO, 0.5, **options)
-    parts = hto.tail_inflated_grad(losses, PARETO, 0.5, **options, microbatch_size=size)
-    value, aux, grad = whole(KEY, params, *batches)
-    value_of_parts, aux_of_parts, grad_of_parts = jax.jit(parts)(KEY, params, *batches)
+    whole = hto.tail_inflated_value_and_grad(losses, PARETO, 0.5, **options)
+    parts = hto.tail_inflated_value_and_grad(
+        losses, PARETO, 0.5, **options, microbatch_size=size
+    )
+    (value, aux), grad = whole(KEY, params, *batches)
+    (value_of_parts, aux_of_parts), grad_of_parts = jax.jit(parts)(
+        KEY, params, *batches
+    )
     np.testing.assert_allclose(value_of_parts, value, rtol=1e-6)
     np.testing.assert_array_equal(aux_of_parts["targets"], aux["targets"])
     assert_close(grad_of_parts, grad, 1e-5)
@@ -345,7 +361,7 @@ def test_padding_counts_as_nothing():
     padded = jnp.pad(inputs, ((0, 2), (0, 0)), constant_values=3.0)
     padded = (padded, jnp.pad(targets, (0, 2), constant_values=1e3))
     mask = jnp.arange(8) < 6
-    grad_fn = hto.tail_inflated_grad(mlp_losses, PARETO, 0.5, scheme="shared")
+    grad_fn = hto.tail_inflated_value_and_grad(mlp_losses, PARETO, 0.5, scheme="shared")
     value, grad = grad_fn(KEY, params, (inputs, targets), large)
     masked_value, masked_grad = grad_fn(KEY, params, padded, large, masks=(mask, None))
     np.testing.assert_allclose(masked_value, value, rtol=1e-6)
@@ -355,19 +371,19 @@ def test_padding_counts_as_nothing():
 def test_balanced_needs_two_examples():
     """Of one there are no halves: it would be plain SGD without a word."""
     params, batch = mlp_params(jax.random.key(1)), make_batch(0, 1)
-    balanced = hto.tail_inflated_grad(mlp_losses, PARETO, 0.5)
+    balanced = hto.tail_inflated_value_and_grad(mlp_losses, PARETO, 0.5)
     with pytest.raises(ValueError, match="`small_batch`.*at least 2 .*Got 1 instead"):
         balanced(KEY, params, batch)
     with pytest.raises(ValueError, match="`small_batch`.*`group_inflation_factors`"):
         jax.eval_shape(balanced, KEY, params, batch)
     # One at a time is another matter, and so is one example in the other schemes.
     two = make_batch(0, 2)
-    each = hto.tail_inflated_grad(mlp_losses, PARETO, 0.5, microbatch_size=1)
+    each = hto.tail_inflated_value_and_grad(mlp_losses, PARETO, 0.5, microbatch_size=1)
     plain = mean_grad(mlp_losses, params, two)
     assert_close(each(KEY, params, two)[1], balanced(KEY, params, two)[1], 1e-5)
     with pytest.raises(AssertionError):
         assert_close(each(KEY, params, two)[1], plain, 1e-2)
-    shared = hto.tail_inflated_grad(mlp_losses, PARETO, 0.5, scheme="shared")
+    shared = hto.tail_inflated_value_and_grad(mlp_losses, PARETO, 0.5, scheme="shared")
     z = drawn_z(PARETO, 0.5, KEY)
     expected = combine("shared", mlp_losses, params, (batch, two), z)
     assert_close(shared(KEY, params, batch, two)[1], expected, 1e-5)
@@ -376,7 +392,7 @@ def test_balanced_needs_two_examples():
 def test_one_example_that_a_mask_leaves_has_the_plain_gradient():
     params, batch = mlp_params(jax.random.key(1)), make_batch(0, 4)
     mask = jnp.arange(4) == 2
-    grad_fn = jax.jit(hto.tail_inflated_grad(mlp_losses, PARETO, 0.5))
+    grad_fn = jax.jit(hto.tail_inflated_value_and_grad(mlp_losses, PARETO, 0.5))
     value, grad = grad_fn(KEY, params, batch, masks=(mask,))
     one = jax.tree.map(lambda x: x[2:3], batch)
     np.testing.assert_allclose(value, mlp_losses(params, one)[0], rtol=1e-6)
@@ -391,7 +407,7 @@ def test_an_empty_batch_is_named_and_padding_is_what_masks_are_for(scheme):
         "shared": ("small_batch", "large_batch"),
         "balanced": ("small_batch",),
     }[scheme]
-    grad_fn = hto.tail_inflated_grad(mlp_losses, PARETO, 0.5, scheme=scheme)
+    grad_fn = hto.tail_inflated_value_and_grad(mlp_losses, PARETO, 0.5, scheme=scheme)
     for place, name in enumerate(names):
         empty = list(batches)
         empty[place] = jax.tree.map(lambda x: x[:0], batches[place])
@@ -409,12 +425,12 @@ def test_a_regulariser_is_not_inflated():
     params, batches = mlp_params(jax.random.key(1)), batches_of("shared", make_batch)
     penalty = lambda p: 0.1 * sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(p))
     with_penalty = lambda p, batch: mlp_losses(p, batch) + penalty(p)
-    _, plain = hto.tail_inflated_grad(mlp_losses, PARETO, 0.5, scheme="shared")(
-        KEY, params, *batches
-    )
-    _, regularised = hto.tail_inflated_grad(with_penalty, PARETO, 0.5, scheme="shared")(
-        KEY, params, *batches
-    )
+    _, plain = hto.tail_inflated_value_and_grad(
+        mlp_losses, PARETO, 0.5, scheme="shared"
+    )(KEY, params, *batches)
+    _, regularised = hto.tail_inflated_value_and_grad(
+        with_penalty, PARETO, 0.5, scheme="shared"
+    )(KEY, params, *batches)
     expected = jax.tree.map(jnp.add, plain, jax.grad(penalty)(params))
     assert_close(regularised, expected, 1e-5)
 
@@ -427,7 +443,7 @@ def test_losses_in_half_precision_are_refused():
 
     params, batch = mlp_params(jax.random.key(1)), make_batch(0, 6)
     with pytest.raises(ValueError, match="losses in float32 or wider"):
-        hto.tail_inflated_grad(losses, PARETO, 0.5)(KEY, params, batch)
+        hto.tail_inflated_value_and_grad(losses, PARETO, 0.5)(KEY, params, batch)
 
 
 def test_parameters_in_half_precision_have_float32_weights():
@@ -438,7 +454,7 @@ def test_parameters_in_half_precision_have_float32_weights():
 
     params = jnp.ones(2, jnp.bfloat16)
     batch, large = jnp.ones((4, 2), jnp.bfloat16), jnp.ones((16, 2), jnp.bfloat16)
-    grad_fn = hto.tail_inflated_grad(losses, PARETO, 1000.0, scheme="shared")
+    grad_fn = hto.tail_inflated_value_and_grad(losses, PARETO, 1000.0, scheme="shared")
     _, grad = grad_fn(KEY, params, batch, large)
     assert grad.dtype == jnp.bfloat16
     np.testing.assert_allclose(grad.astype(jnp.float32), jnp.ones(2), rtol=0.02)
@@ -448,15 +464,17 @@ def test_the_loss_must_come_per_example():
     params, batch = mlp_params(jax.random.key(1)), make_batch(0, 6)
     mean_loss = lambda p, b: jnp.mean(mlp_losses(p, b))
     with pytest.raises(ValueError, match="one loss for each of the 6 examples"):
-        hto.tail_inflated_grad(mean_loss, PARETO, 0.5)(KEY, params, batch)
+        hto.tail_inflated_value_and_grad(mean_loss, PARETO, 0.5)(KEY, params, batch)
 
 
 def test_wrong_batches_and_missing_step_are_named():
     params, batch = mlp_params(jax.random.key(1)), make_batch(0, 6)
-    grad_fn = hto.tail_inflated_grad(mlp_losses, PARETO, 0.5, scheme="independent")
+    grad_fn = hto.tail_inflated_value_and_grad(
+        mlp_losses, PARETO, 0.5, scheme="independent"
+    )
     with pytest.raises(TypeError, match="second_small_batch, large_batch"):
         grad_fn(KEY, params, batch)
-    scheduled = hto.tail_inflated_grad(mlp_losses, PARETO, lambda step: 0.5)
+    scheduled = hto.tail_inflated_value_and_grad(mlp_losses, PARETO, lambda step: 0.5)
     with pytest.raises(TypeError, match="`step` argument"):
         scheduled(KEY, params, batch)
     with pytest.raises(TypeError, match="`step` argument"):

@@ -17,32 +17,37 @@ SIZES = {
 }
 
 
+WEIGHTS = {
+    "independent": hto.independent_inflation_weights,
+    "shared": hto.shared_inflation_weights,
+    "balanced": hto.balanced_inflation_weights,
+}
+
+
 @pytest.mark.parametrize("scheme", SIZES)
 @pytest.mark.parametrize("z", [0.0, 0.7, -3.0, 1e4])
 def test_weights_sum_to_one(scheme, z):
-    weights = hto.tail_inflation_weights(z, scheme=scheme, **SIZES[scheme])
+    weights = WEIGHTS[scheme](z, **SIZES[scheme])
     tolerance = 4 * np.finfo(np.float32).eps * (1 + abs(z))
     assert abs(np.asarray(weights, np.float64).sum() - 1) < tolerance
 
 
 @pytest.mark.parametrize("scheme", SIZES)
 def test_weights_are_the_plain_mean_exactly_at_zero(scheme):
-    weights = hto.tail_inflation_weights(0.0, scheme=scheme, **SIZES[scheme])
+    weights = WEIGHTS[scheme](0.0, **SIZES[scheme])
     expected = np.zeros(weights.shape, np.float32)
     expected[:5] = np.float32(1) / np.float32(5)
     np.testing.assert_array_equal(weights, expected)
 
 
 def test_independent_weights_use_each_batch_its_own_size():
-    weights = hto.tail_inflation_weights(
-        2.0, small=4, second_small=2, large=8, scheme="independent"
-    )
+    weights = hto.independent_inflation_weights(2.0, small=4, second_small=2, large=8)
     expected = [0.25] * 4 + [1.0] * 2 + [-0.25] * 8
     np.testing.assert_array_equal(weights, np.float32(expected))
 
 
 def test_second_small_batch_has_the_size_of_the_first_by_default():
-    weights = hto.tail_inflation_weights(2.0, small=4, large=8, scheme="independent")
+    weights = hto.independent_inflation_weights(2.0, small=4, large=8)
     assert weights.shape == (16,)
 
 
@@ -65,22 +70,20 @@ def test_one_example_is_not_split():
     """It would not be inflated: an error, but where only a mask says so."""
     for small in (1, jnp.ones(1), np.ones(1, bool)):
         with pytest.raises(ValueError, match="at least 2 examples.*Got 1 instead"):
-            hto.tail_inflation_weights(5.0, small=small, scheme="balanced", key=0)
+            hto.balanced_inflation_weights(5.0, small=small, key=0)
     for mask, expected in (([0, 1, 0], [0, 1, 0]), ([0, 0, 0], [0, 0, 0])):
-        weights = hto.tail_inflation_weights(
-            5.0, small=jnp.asarray(mask), scheme="balanced", key=0
-        )
+        weights = hto.balanced_inflation_weights(5.0, small=jnp.asarray(mask), key=0)
         np.testing.assert_array_equal(weights, expected)
     # Two are enough, and the other schemes need no more than one.
-    weights = hto.tail_inflation_weights(5.0, small=2, scheme="balanced", key=0)
+    weights = hto.balanced_inflation_weights(5.0, small=2, key=0)
     np.testing.assert_array_equal(sorted(weights.tolist()), [-2.0, 3.0])
-    weights = hto.tail_inflation_weights(5.0, small=1, large=1, scheme="shared")
+    weights = hto.shared_inflation_weights(5.0, small=1, large=1)
     np.testing.assert_array_equal(weights, [6.0, -5.0])
 
 
 def test_split_is_a_function_of_the_key():
     def split(key):
-        return hto.tail_inflation_weights(1.0, small=20, scheme="balanced", key=key)
+        return hto.balanced_inflation_weights(1.0, small=20, key=key)
 
     np.testing.assert_array_equal(split(3), split(jax.random.key(3)))
     assert np.any(np.asarray(split(3)) != np.asarray(split(4)))
@@ -90,9 +93,9 @@ def test_split_is_a_function_of_the_key():
 def test_padding_counts_as_nothing(scheme):
     """Weights of a padded batch are those of the batch, and zero on the padding."""
     sizes = dict(SIZES[scheme])
-    plain = hto.tail_inflation_weights(0.8, scheme=scheme, **sizes)
+    plain = WEIGHTS[scheme](0.8, **sizes)
     mask = jnp.arange(9) < 5
-    padded = hto.tail_inflation_weights(0.8, scheme=scheme, **(sizes | {"small": mask}))
+    padded = WEIGHTS[scheme](0.8, **(sizes | {"small": mask}))
     np.testing.assert_array_equal(padded[5:9], 0)
     if scheme == "balanced":  # another split, of the same sizes
         np.testing.assert_array_equal(np.sort(padded[:5]), np.sort(plain))
@@ -104,7 +107,7 @@ def test_padding_counts_as_nothing(scheme):
 
 def test_weights_are_traced_over_z_and_mask():
     def weights(z, mask):
-        return hto.tail_inflation_weights(z, small=mask, scheme="balanced", key=0)
+        return hto.balanced_inflation_weights(z, small=mask, key=0)
 
     mask = jnp.arange(6) < 5
     np.testing.assert_allclose(
@@ -115,7 +118,7 @@ def test_weights_are_traced_over_z_and_mask():
 def test_float64_stays_float64():
     with jax.enable_x64(True):
         z = jnp.asarray(1e9, jnp.float64)
-        weights = hto.tail_inflation_weights(z, small=4, large=4, scheme="shared")
+        weights = hto.shared_inflation_weights(z, small=4, large=4)
         assert weights.dtype == jnp.float64
         # In float32 the one in 1 + z would be lost.
         assert float(weights[0] * 4 - z) == 1.0

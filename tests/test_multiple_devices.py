@@ -394,7 +394,7 @@ def tripled(x):
 
 def inflated(scheme, num_batches, **settings):
     """A case: the tail-inflated gradient, with LB three times as large as SB."""
-    grad_fn = hto.tail_inflated_grad(
+    grad_fn = hto.tail_inflated_value_and_grad(
         *(losses_and_outputs, hto.tails.pareto(1.4), 0.5),
         scheme=scheme,
         has_aux=True,
@@ -411,17 +411,20 @@ def inflated(scheme, num_batches, **settings):
 
 
 def masked(params, batch):
-    grad_fn = hto.tail_inflated_grad(losses_and_outputs, TAIL, 0.5, has_aux=True)
+    grad_fn = hto.tail_inflated_value_and_grad(
+        losses_and_outputs, TAIL, 0.5, has_aux=True
+    )
     mask = batch[1][:, 0] > 0.0
     return grad_fn(jax.random.key(3), params, batch, masks=(mask,))
 
 
-def weights(scheme, **arguments):
+def balanced_weights(params, batch):
+    return hto.balanced_inflation_weights(2.0, small=batch[1][:, 0] > 0.0, key=0)
+
+
+def weights(function):
     def case(params, batch):
-        small, large = batch[1][:, 0] > 0.0, batch[1][:, 1] > 0.0
-        if scheme != "balanced":
-            arguments["large"] = large
-        return hto.tail_inflation_weights(2.0, small=small, scheme=scheme, **arguments)
+        return function(2.0, small=batch[1][:, 0] > 0.0, large=batch[1][:, 1] > 0.0)
 
     return case
 
@@ -466,9 +469,9 @@ INFLATION = {
         *("independent", 3), inflate_above=0.3, microbatch_size=8
     ),
     "tail_inflated_grad/masked": masked,
-    "tail_inflation_weights/balanced": weights("balanced", key=0),
-    "tail_inflation_weights/shared": weights("shared"),
-    "tail_inflation_weights/independent": weights("independent"),
+    "balanced_inflation_weights": balanced_weights,
+    "shared_inflation_weights": weights(hto.shared_inflation_weights),
+    "independent_inflation_weights": weights(hto.independent_inflation_weights),
     "group_inflation_factors": by_groups,
     "inflate_gradient_noise": of_half,
 }
@@ -543,7 +546,7 @@ def values_at(landscape):
 
 
 FIELD = hto.dynamics.quadratic(1.0, 0.3, 0.4)
-SQUARE = hto.dynamics.product([FIELD, hto.dynamics.quadratic(2.0, 0.4, 0.6)])
+SQUARE = hto.dynamics.product_landscape([FIELD, hto.dynamics.quadratic(2.0, 0.4, 0.6)])
 STEPS = hto.dynamics.sgd_process(1e-2, 0.5, TAIL, 0.5)
 LAW = {"tail": TAIL, "scale": 0.5, "max_norm": 0.25}
 
@@ -580,7 +583,9 @@ LABORATORY = {
     "jumps_to_leave": lambda line, plane: hto.dynamics.jumps_to_leave(
         SQUARE, key=0, max_norm=0.25, num_samples=64
     ),
-    "line": values_at(hto.dynamics.line(lambda x: x**2, minima=[0.0], maxima=[])),
+    "landscape_on_line": values_at(
+        hto.dynamics.landscape_on_line(lambda x: x**2, minima=[0.0], maxima=[])
+    ),
     "markov_chain": lambda line, plane: (
         hto.dynamics.markov_chain(
             hto.dynamics.exit_rates(hto.dynamics.four_minima(), **LAW), within=0
@@ -592,19 +597,19 @@ LABORATORY = {
     "optax_process": simulated(
         FIELD, hto.dynamics.optax_process(optimizer_of_a_chain), 0
     ),
-    "product": values_at(SQUARE),
+    "product_landscape": values_at(SQUARE),
     "quadratic": values_at(FIELD),
     "random_mixture": lambda line, plane: (
         hto.dynamics.random_mixture(key=0, dimension=2, num_minima=2).minima
     ),
     "rare_exit_rate": lambda line, plane: (
         hto.dynamics.rare_exit_rate(
-            *(FIELD, 0), key=0, learning_rate=1e-4, num_samples=500, **LAW
+            FIELD, 0, key=0, learning_rate=1e-4, num_samples=500, **LAW
         ).rate
     ),
     "sgd_process": simulated(SQUARE, STEPS, 1),
     "simulate": simulated(FIELD, STEPS, 0),
-    "wells": values_at(hto.dynamics.wells([-0.3, 0.8], [0.0])),
+    "wells_landscape": values_at(hto.dynamics.wells_landscape([-0.3, 0.8], [0.0])),
 }
 
 

@@ -4,9 +4,11 @@ import dataclasses
 import importlib
 import inspect
 import pathlib
+import re
 import types
 
 import jax.numpy as jnp
+import optax
 import pytest
 
 import heavytail_optax as hto
@@ -16,17 +18,20 @@ KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
 NAMESPACES = {
     "heavytail_optax": {
-        "HeavyTailedNoiseState",
+        "AddHeavyTailedNoiseState",
         "InflateGradientNoiseState",
         "TruncateUpdateNormState",
         "add_heavy_tailed_noise",
+        "balanced_inflation_weights",
         "dynamics",
         "flatness",
         "group_inflation_factors",
+        "independent_inflation_weights",
         "inflate_gradient_noise",
+        "shared_inflation_weights",
         "tail_index",
         "tail_inflated_grad",
-        "tail_inflation_weights",
+        "tail_inflated_value_and_grad",
         "tails",
         "truncate_update_norm",
         "truncated_heavy_tailed_sgd",
@@ -47,17 +52,17 @@ NAMESPACES = {
         "first_exit_times",
         "four_minima",
         "jumps_to_leave",
-        "line",
+        "landscape_on_line",
         "markov_chain",
         "occupation",
         "optax_process",
-        "product",
+        "product_landscape",
         "quadratic",
         "random_mixture",
         "rare_exit_rate",
         "sgd_process",
         "simulate",
-        "wells",
+        "wells_landscape",
     },
     "heavytail_optax.flatness": {
         "EscapeProfile",
@@ -117,9 +122,9 @@ NAMESPACES = {
         "hill",
         "hill_drift",
         "hill_path",
-        "kernel",
+        "kernel_hill",
         "log_moment",
-        "moment",
+        "moment_estimator",
         "num_tied",
         "pickands",
         "plot_hill",
@@ -168,33 +173,35 @@ SIGNATURES = {
             "nesterov=False",
         ],
     ),
-    "tail_inflation_weights": (
+    "independent_inflation_weights": (
         ["z"],
-        ["small", "large=0", "scheme", "key=None"],
+        ["small", "large", "second_small=None"],
     ),
+    "shared_inflation_weights": (["z"], ["small", "large"]),
+    "balanced_inflation_weights": (["z"], ["small", "key"]),
     "flatness.expected_sharpness": (
-        ["loss_fn", "params", "key"],
-        ["args=()", "stddev=0.01", "num_samples=100"],
+        ["loss_fn", "params"],
+        ["key", "args=()", "stddev=0.01", "num_samples=100"],
     ),
     "flatness.pac_bayes_sharpness": (
-        ["loss_fn", "params", "key"],
-        ["args=()", "target=0.1", "num_samples=100"],
+        ["loss_fn", "params"],
+        ["key", "args=()", "target=0.1", "num_samples=100"],
     ),
     "flatness.maximal_sharpness": (
-        ["loss_fn", "params", "key"],
-        ["args=()", "target=0.1"],
+        ["loss_fn", "params"],
+        ["key", "args=()", "target=0.1"],
     ),
     "flatness.escape_profile": (
-        ["loss_fn", "params", "key"],
-        ["jump_norm", "learning_rate", "args=()"],
+        ["loss_fn", "params"],
+        ["key", "jump_norm", "learning_rate", "args=()"],
     ),
     "flatness.hessian_eigenvalues": (
-        ["loss_fn", "params", "key"],
-        ["args=()", "num_eigenvalues=1"],
+        ["loss_fn", "params"],
+        ["key", "args=()", "num_eigenvalues=1"],
     ),
     "flatness.hessian_trace": (
-        ["loss_fn", "params", "key"],
-        ["args=()", "num_samples=100"],
+        ["loss_fn", "params"],
+        ["key", "args=()", "num_samples=100"],
     ),
     "tail_index.hill": (
         ["samples", "k"],
@@ -212,7 +219,22 @@ SIGNATURES = {
         ["loss_per_example", "tail", "scale"],
         ["scheme='balanced'", "inflate_above=0.0", "has_aux=False"],
     ),
+    "tail_inflated_value_and_grad": (
+        ["loss_per_example", "tail", "scale"],
+        ["scheme='balanced'", "inflate_above=0.0", "has_aux=False"],
+    ),
 }
+
+# Where a library or this package has the key first: `jax.random.f(key, ...)`.
+KEY_FIRST = {"sample"}
+
+# A chain has several of these: their fields must be told apart by name.
+STATES = (
+    hto.AddHeavyTailedNoiseState,
+    hto.InflateGradientNoiseState,
+    hto.TruncateUpdateNormState,
+    hto.tail_index.TrackTailIndexState,
+)
 
 TAILS = (
     hto.tails.pareto(1.4),
@@ -293,6 +315,58 @@ def test_signatures(path):
     assert all("=" in x for x in got if x not in keyword)
 
 
+def _public_functions():
+    """Every public function, and every public method of a public class, by its name."""
+    found = {}
+    for namespace in NAMESPACES:
+        module = importlib.import_module(namespace)
+        for name in module.__all__:
+            value = getattr(module, name)
+            if inspect.isclass(value):
+                for method, each in vars(value).items():
+                    if inspect.isfunction(each) and not method.startswith("_"):
+                        found[f"{namespace}.{name}.{method}"] = each
+            elif inspect.isfunction(value):
+                found[f"{namespace}.{name}"] = value
+    return found
+
+
+def test_keys_are_keyword_only():
+    """Except where `jax.random` is mirrored."""
+    for name, function in _public_functions().items():
+        key = inspect.signature(function).parameters.get("key")
+        if key is not None:
+            kind = POSITIONAL if function.__name__ in KEY_FIRST else KEYWORD
+            assert key.kind is kind, name
+
+
+def test_no_function_has_the_name_of_its_own_argument():
+    for name, function in _public_functions().items():
+        assert function.__name__ not in inspect.signature(function).parameters, name
+
+
+def test_every_field_of_a_state_is_unique_in_a_chain():
+    """By the names, so that `optax.tree.get(state, name)` is never ambiguous."""
+    listed = [getattr(hto, name) for name in hto.__all__ if name.endswith("State")]
+    assert set(listed) < set(STATES)
+    of_optax = {
+        field
+        for name in dir(optax)
+        if name.endswith("State") and hasattr(getattr(optax, name), "_fields")
+        for field in getattr(optax, name)._fields
+    }
+    assert "count" in of_optax
+    fields = [field for state in STATES for field in state._fields]
+    assert len(fields) == len(set(fields))
+    assert not set(fields) & of_optax
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_state_is_named_after_its_function(state):
+    words = re.sub(r"(?<!^)(?=[A-Z])", "_", state.__name__.removesuffix("State"))
+    assert any(name.endswith(f".{words.lower()}") for name in _public_functions())
+
+
 @pytest.mark.parametrize("tail", TAILS, ids=lambda tail: type(tail).__name__)
 def test_the_face_of_a_tail(tail):
     """The protocol of a tail, and what makes it a value: frozen, hashable, equal."""
@@ -330,12 +404,15 @@ def test_equal_parameters_of_another_type_make_equal_tails(factory, number, same
 @pytest.mark.parametrize(
     ("state", "fields"),
     [
-        (hto.HeavyTailedNoiseState, ("noise_count", "noise_key")),
+        (hto.AddHeavyTailedNoiseState, ("noise_count", "noise_key")),
         (
             hto.InflateGradientNoiseState,
             ("inflation_count", "inflation_key", "inflation_draw"),
         ),
-        (hto.TruncateUpdateNormState, ("count", "update_norm", "num_truncated")),
+        (
+            hto.TruncateUpdateNormState,
+            ("truncation_count", "update_norm", "num_truncated"),
+        ),
         (
             hto.tail_index.TrackTailIndexState,
             (

@@ -184,7 +184,9 @@ SINGLE = {
         value, 0.5, TAIL, 0.1, key=0
     ),
     "tail": lambda value: hto.add_heavy_tailed_noise(value, 0.1, key=0),
-    "scale": lambda value: hto.tail_inflated_grad(squared_losses, TAIL, value),
+    "scale": lambda value: hto.tail_inflated_value_and_grad(
+        squared_losses, TAIL, value
+    ),
 }
 
 
@@ -319,11 +321,17 @@ def test_a_traced_gate_at_zero_inflates_every_step():
 
     @jax.jit
     def grad(gate):
-        grad_fn = hto.tail_inflated_grad(squared_losses, One(), 0.5, inflate_above=gate)
+        grad_fn = hto.tail_inflated_value_and_grad(
+            squared_losses, One(), 0.5, inflate_above=gate
+        )
         return grad_fn(3, 0.0, batch)[1]
 
-    always = hto.tail_inflated_grad(squared_losses, One(), 0.5)(3, 0.0, batch)[1]
-    plain = hto.tail_inflated_grad(squared_losses, One(), 0.0)(3, 0.0, batch)[1]
+    always = hto.tail_inflated_value_and_grad(squared_losses, One(), 0.5)(
+        3, 0.0, batch
+    )[1]
+    plain = hto.tail_inflated_value_and_grad(squared_losses, One(), 0.0)(3, 0.0, batch)[
+        1
+    ]
     np.testing.assert_allclose(grad(0.0), always, rtol=1e-6)
     np.testing.assert_allclose(grad(0.5), plain, rtol=1e-6)
     assert abs(always - plain) > 0.1

@@ -118,7 +118,7 @@ TRANSFORMATIONS = (
         hto.truncate_update_norm,
         {"max_norm": 0.5},
         ("max_norm",),
-        ("count", *_TRUNCATION_FIELDS),
+        ("truncation_count", *_TRUNCATION_FIELDS),
         is_random=False,
         accepts_complex=True,
     ),

@@ -1,9 +1,10 @@
 """Adam, Muon or any other optimiser of Optax in the middle of the chain.
 
-Noise goes ahead of the optimiser and truncation behind it, so that the norm of the whole
-update is bounded, learning rate included. Adam divides by the root of its mean square
-gradient, in which one large draw stays for about 1 / (1 - b2) steps: all updates are
-small for so long. Behind the optimiser the noise is what the theory has.
+Truncation goes after the optimiser, so it bounds the norm of the whole update, learning
+rate included. Noise may go before or after the optimiser. Adam divides by the root of its
+mean square gradient. With noise before it, one large draw stays in that mean for about
+1 / (1 - b2) steps, and all updates are small for as long. Noise after the optimiser is
+the noise of the theory.
 """
 
 import jax
@@ -34,7 +35,7 @@ OPTIMIZERS = {
 
 
 def main(steps: int = 500) -> dict[str, float]:
-    """Trains with each; the accuracies on the images that were held out."""
+    """Trains with each, and returns the accuracies on held-out images."""
     images, labels = load_digits(return_X_y=True)
     images, labels = jnp.asarray(images / 16.0, jnp.float32), jnp.asarray(labels)
     return {

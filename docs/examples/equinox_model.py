@@ -10,11 +10,11 @@ import heavytail_optax as hto
 
 
 def main(steps: int = 1000) -> float:
-    """Trains; the accuracy on the images that were held out."""
+    """Trains, and returns the accuracy on held-out images."""
     images, labels = load_digits(return_X_y=True)
     images, labels = jnp.asarray(images / 16.0, jnp.float32), jnp.asarray(labels)
     model = eqx.nn.MLP(64, 10, 64, depth=1, key=jax.random.key(0))
-    # Functions such as the activation are leaves of the model too, but no parameters.
+    # Functions such as the activation are also leaves, but they are not parameters.
     params, rest = eqx.partition(model, eqx.is_inexact_array)
 
     def loss_per_example(params, batch):
@@ -22,7 +22,9 @@ def main(steps: int = 1000) -> float:
         logits = jax.vmap(eqx.combine(params, rest))(inputs)
         return optax.softmax_cross_entropy_with_integer_labels(logits, targets)
 
-    gradient = hto.tail_inflated_grad(loss_per_example, hto.tails.pareto(1.4), 0.5)
+    gradient = hto.tail_inflated_value_and_grad(
+        loss_per_example, hto.tails.pareto(1.4), 0.5
+    )
     optimizer = optax.chain(optax.sgd(0.1), hto.truncate_update_norm(0.25))
 
     @jax.jit

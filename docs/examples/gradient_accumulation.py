@@ -1,8 +1,8 @@
 """Gradient accumulation: one draw for each accumulated update.
 
-The micro-batches serve as the groups of tail inflation: each gradient is multiplied by a
-factor of its own, and `optax.MultiSteps` takes the mean. Nothing is computed twice, and
-the loss may be of any kind, batch normalisation included.
+The micro-batches are the groups of tail inflation: each gradient is multiplied by a
+factor of its own, and `optax.MultiSteps` takes the mean. Nothing is computed twice. The
+loss may be of any kind, also with batch normalisation.
 """
 
 import jax
@@ -16,7 +16,7 @@ MICRO_BATCHES, SIZE = 4, 32
 
 
 def main(steps: int = 500) -> float:
-    """Trains; the accuracy on the images that were held out."""
+    """Trains, and returns the accuracy on held-out images."""
     images, labels = load_digits(return_X_y=True)
     images, labels = jnp.asarray(images / 16.0, jnp.float32), jnp.asarray(labels)
     optimizer = optax.MultiSteps(
@@ -27,7 +27,7 @@ def main(steps: int = 500) -> float:
 
     @jax.jit
     def micro_step(params, state, key, index):
-        # All but the batch is the same in the micro-steps of one update.
+        # The micro-steps of one update share everything except the batch.
         draw_key, split_key, batch_key = jax.random.split(key, 3)
         z = scale * tail.sample(draw_key)
         factors = hto.group_inflation_factors(

@@ -19,7 +19,7 @@ class Network(nn.Module):
 
 
 def main(steps: int = 1000) -> float:
-    """Trains; the accuracy on the images that were held out."""
+    """Trains, and returns the accuracy on held-out images."""
     images, labels = load_digits(return_X_y=True)
     images, labels = jnp.asarray(images / 16.0, jnp.float32), jnp.asarray(labels)
     network = Network()

@@ -1,8 +1,8 @@
 """Data parallelism, three ways: `jit` over a sharded batch, `shard_map` and `pmap`.
 
 Under `jit` nothing changes. Under `shard_map` and `pmap`, each device inflates the noise
-of its own part of the batch, with one Z for all; the update is the same everywhere. On a
-machine without several devices:
+of its own part of the batch. Z is the same on all devices, and so is the update. To try
+it on a machine with one device:
 
     XLA_FLAGS=--xla_force_host_platform_device_count=4 python several_devices.py
 """
@@ -29,18 +29,18 @@ def loss_per_example(params, batch) -> jax.Array:
 
 
 def update(gradient, params, state, key, batch, axis_name=None):
-    """A step, whatever the gradient is spread over."""
+    """One step, however the gradient is computed over devices."""
     loss, grads = gradient(key, params, batch)
     if axis_name is not None:
-        # Both are those of the device's own part of the batch.
+        # Both are for the device's own part of the batch.
         loss, grads = jax.lax.pmean((loss, grads), axis_name)
     updates, state = OPTIMIZER.update(grads, state, params)
     return optax.apply_updates(params, updates), state, loss
 
 
 def with_jit(mesh: jax.sharding.Mesh):
-    """The batch is sharded; the compiler does the rest."""
-    gradient = hto.tail_inflated_grad(loss_per_example, TAIL, SCALE)
+    """The batch is sharded, and the compiler does the rest."""
+    gradient = hto.tail_inflated_value_and_grad(loss_per_example, TAIL, SCALE)
     step = jax.jit(functools.partial(update, gradient))
     by_example = jax.NamedSharding(mesh, PartitionSpec("data"))
 
@@ -51,8 +51,10 @@ def with_jit(mesh: jax.sharding.Mesh):
 
 
 def with_shard_map(mesh: jax.sharding.Mesh):
-    """Each device computes on its own part; the mean is one all-reduce."""
-    gradient = hto.tail_inflated_grad(loss_per_example, TAIL, SCALE, axis_name="data")
+    """Each device uses its own part of the batch; the mean is one all-reduce."""
+    gradient = hto.tail_inflated_value_and_grad(
+        loss_per_example, TAIL, SCALE, axis_name="data"
+    )
     return jax.jit(
         jax.shard_map(
             functools.partial(update, gradient, axis_name="data"),
@@ -65,7 +67,9 @@ def with_shard_map(mesh: jax.sharding.Mesh):
 
 def with_pmap(mesh: jax.sharding.Mesh):
     """The older way, with a leading axis of devices on everything."""
-    gradient = hto.tail_inflated_grad(loss_per_example, TAIL, SCALE, axis_name="data")
+    gradient = hto.tail_inflated_value_and_grad(
+        loss_per_example, TAIL, SCALE, axis_name="data"
+    )
     step = jax.pmap(
         functools.partial(update, gradient, axis_name="data"),
         axis_name="data",
@@ -81,7 +85,7 @@ def with_pmap(mesh: jax.sharding.Mesh):
 
 
 def main(steps: int = 200) -> dict[str, float]:
-    """Trains each way; the accuracies on the images that were held out."""
+    """Trains in each way, and returns the accuracies on held-out images."""
     images, labels = load_digits(return_X_y=True)
     images, labels = jnp.asarray(images / 16.0, jnp.float32), jnp.asarray(labels)
     mesh = jax.make_mesh(

@@ -1,7 +1,7 @@
 """A small transformer on the language reference that comes with Python.
 
-It learns to go on with the text of `pydoc_data.topics`, letter by letter. Truncated
-heavy-tailed SGD is known from image networks; on a transformer this is for trying out.
+It learns to continue the text of `pydoc_data.topics`, letter by letter. Truncated
+heavy-tailed SGD was studied on image networks; on a transformer this is an experiment.
 """
 
 from pydoc_data.topics import topics
@@ -18,7 +18,7 @@ CONTEXT, BATCH, CHANNELS, HEADS = 64, 16, 64, 4
 
 
 class Block(nnx.Module):
-    """Attention to what came before, then two dense layers."""
+    """Attention to earlier letters, then two dense layers."""
 
     def __init__(self, rngs: nnx.Rngs) -> None:
         self.norm1 = nnx.LayerNorm(CHANNELS, rngs=rngs)
@@ -53,7 +53,7 @@ class Transformer(nnx.Module):
 
 
 def main(steps: int = 300) -> tuple[float, float]:
-    """Trains; the loss in nats a letter at the start and at the end."""
+    """Trains, and returns the loss in nats per letter at the start and at the end."""
     text = np.array(list("\n".join(topics[name] for name in sorted(topics))))
     alphabet, codes = np.unique(text, return_inverse=True)
     codes = jnp.asarray(codes, jnp.int32)
@@ -63,14 +63,16 @@ def main(steps: int = 300) -> tuple[float, float]:
     def loss_per_example(params, batch):
         logits = nnx.merge(graphdef, params)(batch[:, :-1])
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch[:, 1:])
-        # A sequence is an example, and its letters have one weight.
+        # A sequence is one example, and all its letters have the same weight.
         return losses.mean(axis=-1)
 
-    # The draw is off for the last fifth, so that the run settles.
+    # No noise for the last fifth of the steps, so that the run settles.
     scale = optax.join_schedules(
         [optax.constant_schedule(0.5), optax.constant_schedule(0.0)], [4 * steps // 5]
     )
-    gradient = hto.tail_inflated_grad(loss_per_example, hto.tails.pareto(1.4), scale)
+    gradient = hto.tail_inflated_value_and_grad(
+        loss_per_example, hto.tails.pareto(1.4), scale
+    )
     optimizer = optax.chain(optax.adamw(1e-3), hto.truncate_update_norm(0.5))
 
     @jax.jit

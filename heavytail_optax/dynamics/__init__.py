@@ -7,8 +7,16 @@ from heavytail_optax.dynamics._exit_times import (
 )
 from heavytail_optax.dynamics._jump_counts import jumps_to_leave
 from heavytail_optax.dynamics._landscape import Landscape
-from heavytail_optax.dynamics._landscapes import four_minima, line, quadratic, wells
-from heavytail_optax.dynamics._landscapes_in_space import product, random_mixture
+from heavytail_optax.dynamics._landscapes import (
+    four_minima,
+    landscape_on_line,
+    quadratic,
+    wells_landscape,
+)
+from heavytail_optax.dynamics._landscapes_in_space import (
+    product_landscape,
+    random_mixture,
+)
 from heavytail_optax.dynamics._markov_chain import LimitChain, markov_chain
 from heavytail_optax.dynamics._occupation import Occupation, occupation
 from heavytail_optax.dynamics._process import (
@@ -38,15 +46,15 @@ __all__ = (
     "first_exit_times",
     "four_minima",
     "jumps_to_leave",
-    "line",
+    "landscape_on_line",
     "markov_chain",
     "occupation",
     "optax_process",
-    "product",
+    "product_landscape",
     "quadratic",
     "random_mixture",
     "rare_exit_rate",
     "sgd_process",
     "simulate",
-    "wells",
+    "wells_landscape",
 )

@@ -169,7 +169,7 @@ def first_exit_times(
     positions = jnp.array(start_positions(function, landscape, start, num_exits))
     if not bool(jnp.all(landscape.field_of(positions) == field)):
         raise value_error(function, "start", f"in field {field}", start)
-    state = process.init(landscape, tagged_key(key, function), positions)
+    state = process.init(landscape, positions, key=tagged_key(key, function))
     chains = (positions, jax.tree.map(jnp.copy, state))
     times = np.zeros(num_exits, np.int64)
     destinations = np.full(num_exits, field)

@@ -10,6 +10,7 @@ import numpy as np
 from heavytail_optax._keys import check_key, tagged_key
 from heavytail_optax._normal import direction_normals
 from heavytail_optax._random_bits import random_words
+from heavytail_optax._typing import Key
 from heavytail_optax._uniform import signed_uniform_from_words, uniform_from_words
 from heavytail_optax._validation import check_choice, check_count, check_positive
 from heavytail_optax.dynamics._jump_integrals import jumps_needed
@@ -116,8 +117,8 @@ def _search(
 
 def jumps_to_leave(
     landscape: Landscape,
-    key: Any,
     *,
+    key: Key,
     max_norm: float,
     direction: str = "isotropic",
     num_samples: int = 4096,
@@ -156,8 +157,8 @@ def jumps_to_leave(
 
     Example:
       >>> import heavytail_optax as hto
-      >>> double = hto.dynamics.wells([-0.3, 0.8], [0.0])
-      >>> print(hto.dynamics.jumps_to_leave(double, 0, max_norm=0.5))
+      >>> double = hto.dynamics.wells_landscape([-0.3, 0.8], [0.0])
+      >>> print(hto.dynamics.jumps_to_leave(double, key=0, max_norm=0.5))
       [1 2]
 
     References:

@@ -37,7 +37,8 @@ class Landscape:
     is stopped. Counting starts at 0, where the paper's starts at 1. In R^d field i is
     the set of points that gradient flow takes to :math:`m_i`.
 
-    Made by `four_minima`, `quadratic`, `wells` and `line`, and in R^d by `product` and
+    Made by `four_minima`, `quadratic`, `wells_landscape` and
+    `landscape_on_line`, and in R^d by `product_landscape` and
     `random_mixture`. Hashable, so that it can be a static argument of compiled code.
 
     Attributes:

@@ -207,7 +207,7 @@ def _positive(function: str, argument: str, values: Any, count: int) -> np.ndarr
     return array
 
 
-def wells(
+def wells_landscape(
     minima: Sequence[float],
     maxima: Sequence[float],
     curvatures: float | Sequence[float] = 1.0,
@@ -242,11 +242,11 @@ def wells(
 
     Example:
       >>> import heavytail_optax as hto
-      >>> double = hto.dynamics.wells([-0.3, 0.8], [0.0], [20.0, 2.0])
+      >>> double = hto.dynamics.wells_landscape([-0.3, 0.8], [0.0], [20.0, 2.0])
       >>> print(double.widths, round(double.curvature(1), 6))
       [0.3 0.8] 2.0
     """
-    function = "wells"
+    function = "wells_landscape"
     lows, highs = _alternating(function, minima, maxima)
     kappas = _positive(function, "curvatures", curvatures, lows.size)
     if maxima_curvatures is None:
@@ -323,7 +323,7 @@ def _quartics(knots: np.ndarray, slopes: np.ndarray) -> np.ndarray:
     )
 
 
-def line(
+def landscape_on_line(
     value: Function,
     *,
     minima: Sequence[float],
@@ -358,7 +358,7 @@ def line(
 
     Example:
       >>> import heavytail_optax as hto
-      >>> double = hto.dynamics.line(
+      >>> double = hto.dynamics.landscape_on_line(
       ...     lambda x: (x**2 - 1.0) ** 2, minima=[-0.9, 1.1], maxima=[0.1]
       ... )
       >>> print([round(minimum, 9) for minimum in double.minima], double.widths.round(9))
@@ -366,7 +366,7 @@ def line(
     """
     from heavytail_optax.dynamics._critical_points import polish
 
-    function = "line"
+    function = "landscape_on_line"
     if not callable(value):
         raise type_error(function, "value", "a function of a scalar", value)
     if not isinstance(name, str):

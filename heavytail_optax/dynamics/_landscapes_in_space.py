@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from heavytail_optax._keys import check_key, tagged_key
+from heavytail_optax._typing import Key
 from heavytail_optax._validation import (
     check_count,
     check_positive,
@@ -23,7 +24,7 @@ from heavytail_optax.dynamics._landscape import (
 _INF = float("inf")
 
 
-def product(factors: Sequence[Landscape]) -> Landscape:
+def product_landscape(factors: Sequence[Landscape]) -> Landscape:
     r"""The landscape in R^d whose coordinates descend landscapes on the line.
 
     .. math:: f(x) = \sum_{k=1}^d f_k(x_k).
@@ -45,8 +46,8 @@ def product(factors: Sequence[Landscape]) -> Landscape:
 
     Example:
       >>> import heavytail_optax as hto
-      >>> double = hto.dynamics.wells([-0.3, 0.8], [0.0])
-      >>> plane = hto.dynamics.product(
+      >>> double = hto.dynamics.wells_landscape([-0.3, 0.8], [0.0])
+      >>> plane = hto.dynamics.product_landscape(
       ...     [double, hto.dynamics.quadratic(1.0, 0.9, 0.7)]
       ... )
       >>> print(plane.minima)
@@ -56,15 +57,15 @@ def product(factors: Sequence[Landscape]) -> Landscape:
     """
     accepted = "a sequence of two or more landscapes on the line"
     if not isinstance(factors, (tuple, list)):
-        raise type_error("product", "factors", accepted, factors)
+        raise type_error("product_landscape", "factors", accepted, factors)
     landscapes = tuple(factors)
     for factor in landscapes:
         if not isinstance(factor, Landscape):
-            raise type_error("product", "factors", accepted, factor)
+            raise type_error("product_landscape", "factors", accepted, factor)
         if not factor.ends:
-            raise value_error("product", "factors", accepted, factor.name)
+            raise value_error("product_landscape", "factors", accepted, factor.name)
     if len(landscapes) < 2:
-        raise value_error("product", "factors", accepted, factors)
+        raise value_error("product_landscape", "factors", accepted, factors)
     counts = [factor.num_fields for factor in landscapes]
 
     def value(x: Any) -> Any:
@@ -117,8 +118,8 @@ def _find_minima(landscape: Landscape, starts: np.ndarray, step: float) -> np.nd
 
 
 def random_mixture(
-    key: Any,
     *,
+    key: Key,
     dimension: int,
     num_minima: int,
     radius: float = 3.0,
@@ -151,7 +152,7 @@ def random_mixture(
 
     Example:
       >>> import heavytail_optax as hto
-      >>> landscape = hto.dynamics.random_mixture(0, dimension=3, num_minima=4)
+      >>> landscape = hto.dynamics.random_mixture(key=0, dimension=3, num_minima=4)
       >>> print(landscape.num_fields, landscape.dimension)
       4 3
       >>> print(landscape.field_of(landscape.minima))

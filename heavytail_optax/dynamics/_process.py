@@ -11,6 +11,7 @@ import optax
 
 from heavytail_optax._noise import add_heavy_tailed_noise
 from heavytail_optax._schedules import check_max_norm, not_negative
+from heavytail_optax._typing import Key
 from heavytail_optax._validation import check_scalar, type_error, value_error
 from heavytail_optax.dynamics._landscape import Landscape
 from heavytail_optax.tails._tail import check_tail
@@ -22,7 +23,7 @@ class Process(Protocol):
     A process is a pytree, so that its numbers may change without a new compilation.
     """
 
-    def init(self, landscape: Landscape, key: Any, positions: jax.Array) -> Any:
+    def init(self, landscape: Landscape, positions: jax.Array, *, key: Key) -> Any:
         """The state of all chains at positions of shape (n,), or (n, d) in R^d."""
         ...
 
@@ -83,7 +84,7 @@ class SgdProcess:
             optax.scale_by_learning_rate(self._rate()),
         )
 
-    def init(self, landscape: Landscape, key: Any, positions: jax.Array) -> Any:
+    def init(self, landscape: Landscape, positions: jax.Array, *, key: Key) -> Any:
         """The state of the transformations, and the key."""
         del landscape
         return key, self._optimizer(key).init(positions)
@@ -140,7 +141,7 @@ class OptaxProcess:
 
     make_optimizer: Callable = dataclasses.field(metadata={"static": True})
 
-    def init(self, landscape: Landscape, key: Any, positions: jax.Array) -> Any:
+    def init(self, landscape: Landscape, positions: jax.Array, *, key: Key) -> Any:
         """A key and an optimiser state for each chain."""
         del landscape
         keys = jax.random.split(key, positions.shape[0])

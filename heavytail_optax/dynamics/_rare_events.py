@@ -3,13 +3,14 @@
 import math
 import statistics
 import warnings
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from heavytail_optax._keys import check_key, tagged_key
+from heavytail_optax._typing import Key
 from heavytail_optax._validation import (
     check_choice,
     check_count,
@@ -136,8 +137,8 @@ def _result(
 def rare_exit_rate(
     landscape: Landscape,
     field: int,
-    key: Any,
     *,
+    key: Key,
     tail: Tail,
     scale: float,
     learning_rate: float,
@@ -211,7 +212,7 @@ def rare_exit_rate(
       >>> well = hto.dynamics.quadratic(1.0, 0.3, 0.4)
       >>> noise = dict(tail=hto.tails.symmetric_pareto(1.2), scale=0.1, max_norm=0.5)
       >>> result = hto.dynamics.rare_exit_rate(
-      ...     well, 0, 0, learning_rate=1e-9, num_samples=2048, **noise
+      ...     well, 0, key=0, learning_rate=1e-9, num_samples=2048, **noise
       ... )
       >>> theory = hto.dynamics.exit_rates(well, **noise).mean_exit_times(1e-9)[0]
       >>> print(f"{result.mean_exit_time / theory:.1f}")

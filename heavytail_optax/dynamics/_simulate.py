@@ -159,7 +159,7 @@ def simulate(
     if snapshot_every is not None:
         longest = _records(function, "snapshot_every", snapshot_every, record_every, 1)
     positions = start_positions(function, landscape, start, num_chains)
-    state = process.init(landscape, tagged_key(key, function), positions)
+    state = process.init(landscape, positions, key=tagged_key(key, function))
     label = first_label(landscape, regions, positions)
     chains = (jnp.array(positions), jax.tree.map(jnp.copy, state), label)
     counts = [np.zeros((num_chains, landscape.num_fields), np.int64) for _ in range(3)]

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from heavytail_optax._keys import check_key, tagged_key
+from heavytail_optax._typing import Key
 from heavytail_optax._validation import check_choice, check_count, value_error
 from heavytail_optax.flatness._arguments import (
     Loss,
@@ -85,8 +86,8 @@ def _chosen(space: Krylov, *, num_eigenvalues: int, which: str) -> HessianEigenv
 def hessian_eigenvalues(
     loss_fn: Loss,
     params: Any,
-    key: Any,
     *,
+    key: Key,
     args: tuple[Any, ...] = (),
     num_eigenvalues: int = 1,
     which: str = "largest",
@@ -131,7 +132,7 @@ def hessian_eigenvalues(
       >>> import heavytail_optax as hto
       >>> curvature = jnp.array([1.0, 2.0, -5.0])
       >>> values, vectors, residuals = hto.flatness.hessian_eigenvalues(
-      ...     lambda w, h: 0.5 * jnp.sum(h * w**2), jnp.ones(3), 1, args=(curvature,)
+      ...     lambda w, h: 0.5 * jnp.sum(h * w**2), jnp.ones(3), key=1, args=(curvature,)
       ... )
       >>> print(values, jnp.abs(vectors).round(3))
       [2.] [[0. 1. 0.]]
@@ -181,8 +182,8 @@ def _quadratic_forms(
 def hessian_trace(
     loss_fn: Loss,
     params: Any,
-    key: Any,
     *,
+    key: Key,
     args: tuple[Any, ...] = (),
     num_samples: int = 100,
 ) -> HessianTrace:
@@ -221,7 +222,7 @@ def hessian_trace(
       >>> import heavytail_optax as hto
       >>> curvature = jnp.array([1.0, 2.0, 5.0])
       >>> print(hto.flatness.hessian_trace(
-      ...     lambda w, h: 0.5 * jnp.sum(h * w**2), jnp.ones(3), 0, args=(curvature,)
+      ...     lambda w, h: 0.5 * jnp.sum(h * w**2), jnp.ones(3), key=0, args=(curvature,)
       ... ).mean)
       8.0
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from heavytail_optax._keys import check_key, tagged_key
+from heavytail_optax._typing import Key
 from heavytail_optax._validation import check_count, check_positive
 from heavytail_optax.flatness._arguments import (
     Loss,
@@ -90,8 +91,8 @@ def _smooth(
 def hessian_density(
     loss_fn: Loss,
     params: Any,
-    key: Any,
     *,
+    key: Key,
     args: tuple[Any, ...] = (),
     num_samples: int = 10,
     num_matvecs: int = 50,
@@ -144,7 +145,7 @@ def hessian_density(
       >>> import heavytail_optax as hto
       >>> curvature = jnp.array([1.0, 1.0, 1.0, 5.0])
       >>> result = hto.flatness.hessian_density(
-      ...     lambda w, h: 0.5 * jnp.sum(h * w**2), jnp.ones(4), 0, args=(curvature,)
+      ...     lambda w, h: 0.5 * jnp.sum(h * w**2), jnp.ones(4), key=0, args=(curvature,)
       ... )
       >>> near_one = result.eigenvalues < 3.0
       >>> share = jnp.trapezoid(result.density * near_one, result.eigenvalues)

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from heavytail_optax._keys import check_key, tagged_key
+from heavytail_optax._typing import Key
 from heavytail_optax._validation import (
+    check_bool,
     check_count,
-    check_flag,
     check_not_negative,
     check_positive,
     check_scalar,
@@ -27,7 +28,7 @@ from heavytail_optax.flatness._arguments import (
 )
 from heavytail_optax.flatness._directions import along, check_direction
 from heavytail_optax.flatness._escape_path import (
-    Outcome,
+    PathEnd,
     Walk,
     descend,
     judge,
@@ -122,7 +123,7 @@ def _walks(
     descent_steps: int,
     num_points: int,
     at_once: int,
-) -> tuple[Any, Outcome, Outcome]:
+) -> tuple[Any, PathEnd, PathEnd]:
     """The reference, what it is like, and the outcomes of all paths."""
     walk = Walk(
         wide_loss(loss_fn, params),
@@ -138,14 +139,14 @@ def _walks(
     )
     reference = descend(walk, in_float(params), descent_steps)
 
-    def path(index: jax.Array) -> Outcome:
+    def path(index: jax.Array) -> PathEnd:
         return walk_out(walk, reference, jax.random.fold_in(key, index), max_jumps)
 
     outcomes = jax.lax.map(path, jnp.arange(num_samples), batch_size=at_once)
     return reference, judge(walk, reference, reference), outcomes
 
 
-def _is_escaped(outcome: Outcome, threshold: Any, tolerance: Any) -> jax.Array:
+def _is_escaped(outcome: PathEnd, threshold: Any, tolerance: Any) -> jax.Array:
     """Of any shape; a loss that is not finite has escaped."""
     escaped = ~(jnp.isfinite(outcome.loss) & jnp.isfinite(outcome.distance))
     if threshold is not None:
@@ -173,8 +174,8 @@ def _check_numbers_of_steps(flow_steps: Any, descent_steps: Any) -> tuple[int, i
 def escape_profile(
     loss_fn: Loss,
     params: Any,
-    key: Any,
     *,
+    key: Key,
     jump_norm: Any,
     learning_rate: Any,
     args: tuple[Any, ...] = (),
@@ -277,7 +278,7 @@ def escape_profile(
       >>> def two_wells(x):  # minima at -1 and 1, half a width of 1
       ...     return (x**2 - 1.0) ** 2
       >>> profile = hto.flatness.escape_profile(
-      ...     two_wells, -1.0, 0, jump_norm=0.4, learning_rate=0.01, flow_steps=1
+      ...     two_wells, -1.0, key=0, jump_norm=0.4, learning_rate=0.01, flow_steps=1
       ... )
       >>> print(profile.fewest_jumps)
       3
@@ -291,7 +292,7 @@ def escape_profile(
     args = check_args(_NAME, args)
     check_positive(_NAME, "jump_norm", jump_norm)
     check_positive(_NAME, "learning_rate", learning_rate)
-    repeat_direction = check_flag(_NAME, "repeat_direction", repeat_direction)
+    repeat_direction = check_bool(_NAME, "repeat_direction", repeat_direction)
     max_jumps = check_count(_NAME, "max_jumps", max_jumps)
     num_samples = check_count(_NAME, "num_samples", num_samples)
     flow_steps, descent_steps = _check_numbers_of_steps(flow_steps, descent_steps)

@@ -13,7 +13,7 @@ from heavytail_optax.flatness._perturbation import norm, unit
 from heavytail_optax.flatness._slices import losses_at
 
 
-class Outcome(NamedTuple):
+class PathEnd(NamedTuple):
     """Where descent ends after some jumps; scalars, of any batch shape.
 
     Attributes:
@@ -71,7 +71,7 @@ def descend(walk: Walk, point: Any, num_steps: int) -> Any:
     return jax.lax.fori_loop(0, num_steps, step, point)
 
 
-def judge(walk: Walk, reference: Any, end: Any) -> Outcome:
+def judge(walk: Walk, reference: Any, end: Any) -> PathEnd:
     """How the end of a descent compares with the reference."""
     loss, gradient = jax.value_and_grad(walk.loss_fn)(end, *walk.args)
     change = jax.tree.map(jnp.subtract, end, reference)
@@ -81,14 +81,14 @@ def judge(walk: Walk, reference: Any, end: Any) -> Outcome:
     )
     losses = jnp.where(jnp.isnan(losses), jnp.inf, losses)
     _, barrier = heights(coefficients, losses)
-    return Outcome(norm(change), barrier, loss.astype(losses.dtype), norm(gradient))
+    return PathEnd(norm(change), barrier, loss.astype(losses.dtype), norm(gradient))
 
 
-def walk_out(walk: Walk, reference: Any, key: jax.Array, max_jumps: int) -> Outcome:
+def walk_out(walk: Walk, reference: Any, key: jax.Array, max_jumps: int) -> PathEnd:
     """Outcomes after 1, 2, ..., `max_jumps` jumps of one path, shape=(max_jumps,)."""
     first = walk.draw(jax.random.fold_in(key, 0), reference, *walk.args)
 
-    def jump(point: Any, index: jax.Array) -> tuple[Any, Outcome]:
+    def jump(point: Any, index: jax.Array) -> tuple[Any, PathEnd]:
         if walk.repeat_direction:
             direction = first
         else:

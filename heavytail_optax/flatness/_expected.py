@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from heavytail_optax._keys import check_key, tagged_key
-from heavytail_optax._validation import check_count, check_flag, check_positive
+from heavytail_optax._typing import Key
+from heavytail_optax._validation import check_bool, check_count, check_positive
 from heavytail_optax.flatness._arguments import (
     Loss,
     check_args,
@@ -40,8 +41,8 @@ class ExpectedSharpness(NamedTuple):
 def expected_sharpness(
     loss_fn: Loss,
     params: Any,
-    key: Any,
     *,
+    key: Key,
     args: tuple[Any, ...] = (),
     stddev: Any = 0.01,
     num_samples: int = 100,
@@ -108,7 +109,7 @@ def expected_sharpness(
       >>> params = {"w": jnp.zeros(3)}
       >>> curvature = jnp.array([1.0, 2.0, 5.0])
       >>> mean, error = hto.flatness.expected_sharpness(
-      ...     loss, params, 0, args=(curvature,), num_samples=1000
+      ...     loss, params, key=0, args=(curvature,), num_samples=1000
       ... )
       >>> bool(abs(mean - 0.01**2 * 8.0 / 2) < 4 * error)
       True
@@ -123,8 +124,8 @@ def expected_sharpness(
     args = check_args(_NAME, args)
     check_positive(_NAME, "stddev", stddev)
     num_samples = check_count(_NAME, "num_samples", num_samples)
-    signed = check_flag(_NAME, "signed", signed)
-    adaptive = check_flag(_NAME, "adaptive", adaptive)
+    signed = check_bool(_NAME, "signed", signed)
+    adaptive = check_bool(_NAME, "adaptive", adaptive)
     check_floor(_NAME, floor, adaptive)
     loss_fn = check_loss(_NAME, loss_fn, params, args)
     at_once = check_samples_at_once(

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from heavytail_optax._keys import check_key, tagged_key
+from heavytail_optax._typing import Key
 from heavytail_optax._validation import (
+    check_bool,
     check_count,
-    check_flag,
     check_positive,
     type_error,
     value_error,
@@ -127,8 +128,8 @@ def _search(
 def maximal_sharpness(
     loss_fn: Loss,
     params: Any,
-    key: Any,
     *,
+    key: Key,
     args: tuple[Any, ...] = (),
     deviation_fn: Loss | None = None,
     target: Any = 0.1,
@@ -200,7 +201,7 @@ def maximal_sharpness(
       >>> import heavytail_optax as hto
       >>> curvature = jnp.array([1.0, 2.0, 5.0])
       >>> result = hto.flatness.maximal_sharpness(
-      ...     lambda w, h: 0.5 * jnp.sum(h * w**2), jnp.zeros(3), 0, args=(curvature,)
+      ...     lambda w, h: 0.5 * jnp.sum(h * w**2), jnp.zeros(3), key=0, args=(curvature,)
       ... )
       >>> bool(abs(result.sharpness / (5.0 / (2 * 0.1)) - 1.0) < 0.03)
       True
@@ -218,7 +219,7 @@ def maximal_sharpness(
     num_steps = check_count(_NAME, "num_steps", num_steps)
     check_positive(_NAME, "step_size", step_size)
     num_restarts = check_count(_NAME, "num_restarts", num_restarts)
-    adaptive = check_flag(_NAME, "adaptive", adaptive)
+    adaptive = check_bool(_NAME, "adaptive", adaptive)
     check_floor(_NAME, floor, adaptive)
     loss_fn = check_loss(_NAME, loss_fn, params, args)
     counted, counted_name = loss_fn, "loss_fn"

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from heavytail_optax._keys import check_key, tagged_key
-from heavytail_optax._validation import check_count, check_flag
+from heavytail_optax._typing import Key
+from heavytail_optax._validation import check_bool, check_count
 from heavytail_optax.flatness._arguments import (
     Loss,
     check_args,
@@ -104,8 +105,8 @@ def _search(
 def pac_bayes_sharpness(
     loss_fn: Loss,
     params: Any,
-    key: Any,
     *,
+    key: Key,
     args: tuple[Any, ...] = (),
     target: Any = 0.1,
     lower: Any = 1e-5,
@@ -172,7 +173,7 @@ def pac_bayes_sharpness(
       >>> import jax.numpy as jnp
       >>> import heavytail_optax as hto
       >>> result = hto.flatness.pac_bayes_sharpness(
-      ...     lambda w: jnp.sum(w**2), jnp.zeros(50), 0, target=0.1
+      ...     lambda w: jnp.sum(w**2), jnp.zeros(50), key=0, target=0.1
       ... )
       >>> bool(abs(result.sharpness - 2 * 50 / (2 * 0.1)) < 4 * result.standard_error)
       True
@@ -189,8 +190,8 @@ def pac_bayes_sharpness(
     args = check_args(_NAME, args)
     check_search(_NAME, target, lower, upper, tolerance)
     num_samples = check_count(_NAME, "num_samples", num_samples)
-    signed = check_flag(_NAME, "signed", signed)
-    adaptive = check_flag(_NAME, "adaptive", adaptive)
+    signed = check_bool(_NAME, "signed", signed)
+    adaptive = check_bool(_NAME, "adaptive", adaptive)
     check_floor(_NAME, floor, adaptive)
     loss_fn = check_loss(_NAME, loss_fn, params, args)
     at_once = check_samples_at_once(

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from heavytail_optax._validation import check_positive, check_scalar, value_error
 
 
-class Search(NamedTuple):
+class Bisection(NamedTuple):
     """Where a search has come to.
 
     Attributes:
@@ -63,7 +63,7 @@ def largest_within(
     lower: jax.Array,
     upper: jax.Array,
     tolerance: jax.Array,
-) -> Search:
+) -> Bisection:
     """Bisection, on the logarithmic scale, for the largest size within the target.
 
     The upper bound is tried first, then the lower one, and then the geometric mean of
@@ -79,16 +79,16 @@ def largest_within(
       tolerance: shape=().
     """
 
-    def middle(search: Search) -> jax.Array:
+    def middle(search: Bisection) -> jax.Array:
         return jnp.sqrt(search.low) * jnp.sqrt(search.high)
 
-    def goes_on(search: Search) -> jax.Array:
+    def goes_on(search: Bisection) -> jax.Array:
         between = (search.low < middle(search)) & (middle(search) < search.high)
         is_wide = between & (search.high > search.low * (1.0 + tolerance))
         has_hit = search.hit_lower | search.hit_upper
         return (search.step == 0) | (~has_hit & ((search.step == 1) | is_wide))
 
-    def next_search(search: Search) -> Search:
+    def next_search(search: Bisection) -> Bisection:
         is_first, is_second = search.step == 0, search.step == 1
         size = jnp.where(is_first, upper, jnp.where(is_second, lower, middle(search)))
         found = deviation(size)
@@ -98,7 +98,7 @@ def largest_within(
         def pick(condition, new, old):
             return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
-        return Search(
+        return Bisection(
             step=search.step + 1,
             low=pick(becomes_low, size, search.low),
             high=pick(becomes_high, size, search.high),
@@ -112,5 +112,5 @@ def largest_within(
         lambda x: jnp.full(x.shape, jnp.nan, x.dtype), jax.eval_shape(deviation, lower)
     )
     no = jnp.asarray(False)
-    start = Search(jnp.zeros((), jnp.int32), lower, upper, nothing, nothing, no, no)
+    start = Bisection(jnp.zeros((), jnp.int32), lower, upper, nothing, nothing, no, no)
     return jax.lax.while_loop(goes_on, next_search, start)

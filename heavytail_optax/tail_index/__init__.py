@@ -32,14 +32,14 @@ from heavytail_optax.tail_index._hill import (
     hill_path,
 )
 from heavytail_optax.tail_index._kernel import (
-    kernel,
+    kernel_hill,
 )
 from heavytail_optax.tail_index._log_moment import (
     LogMoment,
     log_moment,
 )
 from heavytail_optax.tail_index._moment import (
-    moment,
+    moment_estimator,
 )
 from heavytail_optax.tail_index._pickands import (
     pickands,
@@ -97,9 +97,9 @@ __all__ = (
     "hill",
     "hill_drift",
     "hill_path",
-    "kernel",
+    "kernel_hill",
     "log_moment",
-    "moment",
+    "moment_estimator",
     "num_tied",
     "pickands",
     "plot_hill",

@@ -10,6 +10,7 @@ import numpy as np
 from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax._axes import vary_like
 from heavytail_optax._keys import check_key, tagged_key
+from heavytail_optax._typing import Key
 from heavytail_optax._validation import check_count
 from heavytail_optax.tail_index._arguments import check_confidence, check_samples
 from heavytail_optax.tail_index._hill import hill_of_first
@@ -166,8 +167,8 @@ def _by_bootstrap(top: _Top, key: jax.Array, size: int, num_resamples: int):
 @on_auto_axes
 def choose_k_by_bootstrap(
     samples: Any,
-    key: Any,
     *,
+    key: Key,
     num_resamples: int = 200,
     max_k: int | None = None,
     axis: int | None = -1,
@@ -206,7 +207,7 @@ def choose_k_by_bootstrap(
       >>> import jax
       >>> import heavytail_optax as hto
       >>> draws = hto.tails.student_t(2.0).sample(jax.random.key(0), (5000,))
-      >>> choice = hto.tail_index.choose_k_by_bootstrap(draws, 0)
+      >>> choice = hto.tail_index.choose_k_by_bootstrap(draws, key=0)
       >>> bool(20 < choice.k < 500)
       True
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax._keys import check_key, tagged_key
+from heavytail_optax._typing import Key
 from heavytail_optax._validation import check_count
 from heavytail_optax.tail_index._arguments import check_samples
 from heavytail_optax.tail_index._hill import log_spacings
@@ -140,8 +141,8 @@ def _simulated_distances(key: jax.Array, k: int, num: int, dtype) -> jax.Array:
 def goodness_of_fit(
     samples: Any,
     k: int,
-    key: Any,
     *,
+    key: Key,
     num_simulations: int = 1000,
     axis: int | None = -1,
 ) -> GoodnessOfFit:
@@ -174,7 +175,7 @@ def goodness_of_fit(
       >>> import jax
       >>> import heavytail_optax as hto
       >>> draws = abs(hto.tails.gaussian().sample(jax.random.key(0), (10_000,)))
-      >>> bool(hto.tail_index.goodness_of_fit(draws, 2000, 0).p_value < 0.01)
+      >>> bool(hto.tail_index.goodness_of_fit(draws, 2000, key=0).p_value < 0.01)
       True
 
     References:

@@ -49,7 +49,7 @@ def _kernel(
 
 
 @on_auto_axes
-def kernel(
+def kernel_hill(
     samples: Any,
     k: int,
     *,
@@ -92,7 +92,7 @@ def kernel(
       >>> import jax
       >>> import heavytail_optax as hto
       >>> draws = hto.tails.pareto(1.5).sample(jax.random.key(0), (10_000,))
-      >>> result = hto.tail_index.kernel(draws, 1000)
+      >>> result = hto.tail_index.kernel_hill(draws, 1000)
       >>> bool(result.lower < 1.5 < result.upper)
       True
 
@@ -100,9 +100,9 @@ def kernel(
       Csörgő, Deheuvels, Mason, "Kernel estimates of the tail index of a distribution",
       Annals of Statistics 13 (1985).
     """
-    samples = check_samples("kernel", samples, axis)
-    k = check_count("kernel", "k", k, 1, samples.shape[-1] - 1)
-    check_choice("kernel", "kernel", kernel, tuple(_POWERS))
-    check_choice("kernel", "interval", interval, INTERVALS)
-    check_confidence("kernel", confidence)
+    samples = check_samples("kernel_hill", samples, axis)
+    k = check_count("kernel_hill", "k", k, 1, samples.shape[-1] - 1)
+    check_choice("kernel_hill", "kernel", kernel, tuple(_POWERS))
+    check_choice("kernel_hill", "interval", interval, INTERVALS)
+    check_confidence("kernel_hill", confidence)
     return _kernel(samples, k, _POWERS[kernel], confidence, interval)

@@ -55,7 +55,7 @@ def _moment(samples: jax.Array, k: int, confidence) -> TailIndex:
 
 
 @on_auto_axes
-def moment(
+def moment_estimator(
     samples: Any, k: int, *, axis: int | None = -1, confidence: float = 0.95
 ) -> TailIndex:
     r"""The moment estimator: Hill's, corrected so that gamma may be zero or negative.
@@ -91,14 +91,14 @@ def moment(
       >>> import jax
       >>> import heavytail_optax as hto
       >>> draws = abs(hto.tails.gaussian().sample(jax.random.key(0), (10_000,)))
-      >>> bool(hto.tail_index.moment(draws, 500).upper == float("inf"))
+      >>> bool(hto.tail_index.moment_estimator(draws, 500).upper == float("inf"))
       True
 
     References:
       Dekkers, Einmahl, de Haan, "A moment estimator for the index of an extreme-value
       distribution", Annals of Statistics 17 (1989), theorem 3.1 and corollary 3.2.
     """
-    samples = check_samples("moment", samples, axis, least=3)
-    k = check_count("moment", "k", k, 2, samples.shape[-1] - 1)
-    check_confidence("moment", confidence)
+    samples = check_samples("moment_estimator", samples, axis, least=3)
+    k = check_count("moment_estimator", "k", k, 2, samples.shape[-1] - 1)
+    check_confidence("moment_estimator", confidence)
     return _moment(samples, k, confidence)

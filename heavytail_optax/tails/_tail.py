@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -72,6 +72,9 @@ class Tail(Protocol):
         """`P(|Z| > x)`, both sides together, elementwise."""
         ...
 
+
+TailOrSchedule: TypeAlias = Tail | Callable[[jax.Array], Tail]
+"""A tail, or a schedule (step -> tail)."""
 
 _MEMBERS = (
     "sample",

@@ -5,12 +5,12 @@ import pytest
 import heavytail_optax as hto
 from heavytail_optax.dynamics import Landscape, jumps_to_leave
 
-DOUBLE = hto.dynamics.wells([-0.3, 0.8], [0.0], [20.0, 2.0])
+DOUBLE = hto.dynamics.wells_landscape([-0.3, 0.8], [0.0], [20.0, 2.0])
 
 
 @pytest.mark.parametrize("max_norm", [0.25, 0.5, 0.61, 0.63])
 def test_on_the_line(max_norm):
-    counts = jumps_to_leave(hto.dynamics.four_minima(), 0, max_norm=max_norm)
+    counts = jumps_to_leave(hto.dynamics.four_minima(), key=0, max_norm=max_norm)
     table = {0.25: [1, 3, 1, 3], 0.5: [1, 2, 1, 2], 0.61: [1, 1, 1, 2], 0.63: [1] * 4}
     np.testing.assert_array_equal(counts, table[max_norm])
 
@@ -18,9 +18,11 @@ def test_on_the_line(max_norm):
 @pytest.mark.parametrize("direction", ["isotropic", "elementwise"])
 def test_products_are_left_along_their_easiest_coordinate(direction):
     """Flow moves each coordinate as if alone, so no detour is shorter."""
-    landscape = hto.dynamics.product([DOUBLE, hto.dynamics.wells([-0.9, 0.9], [0.0])])
+    landscape = hto.dynamics.product_landscape(
+        [DOUBLE, hto.dynamics.wells_landscape([-0.9, 0.9], [0.0])]
+    )
     counts = jumps_to_leave(
-        landscape, 0, max_norm=0.35, direction=direction, num_samples=1024
+        landscape, key=0, max_norm=0.35, direction=direction, num_samples=1024
     )
     one, two = np.ceil(np.asarray([0.3, 0.8]) / 0.35), np.ceil([0.9 / 0.35] * 2)
     np.testing.assert_array_equal(counts, np.minimum.outer(one, two).reshape(-1))
@@ -59,14 +61,15 @@ ROTATED = Landscape(
 def test_the_direction_of_jumps_counts(direction, expected):
     np.testing.assert_allclose(ROTATED.widths, [0.3, 0.8], rtol=1e-3)
     counts = jumps_to_leave(
-        ROTATED, 0, max_norm=0.35, direction=direction, num_samples=1024
+        ROTATED, key=0, max_norm=0.35, direction=direction, num_samples=1024
     )
     np.testing.assert_array_equal(counts, expected)
 
 
 def test_no_way_within_the_limit_is_told():
     counts = jumps_to_leave(
-        *(ROTATED, 0),
+        ROTATED,
+        key=0,
         max_norm=0.35,
         direction="elementwise",
         num_samples=256,

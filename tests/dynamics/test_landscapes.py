@@ -22,12 +22,12 @@ def paper_function(x):
     )  # fmt: skip
 
 
-THREE = DYNAMICS.wells([-1.0, 0.5, 2.0], [-0.2, 1.0], [3.0, 10.0, 2.0])
+THREE = DYNAMICS.wells_landscape([-1.0, 0.5, 2.0], [-0.2, 1.0], [3.0, 10.0, 2.0])
 LINE = (
     DYNAMICS.four_minima(),
     DYNAMICS.quadratic(2.0, 0.9, INF),
     THREE,
-    DYNAMICS.wells([0.0], [], 4.0),
+    DYNAMICS.wells_landscape([0.0], [], 4.0),
 )
 
 
@@ -94,7 +94,7 @@ def test_wells_have_what_was_asked_for():
         THREE.curvatures_at(np.asarray(THREE.minima)), [3.0, 10.0, 2.0]
     )
     np.testing.assert_allclose(THREE.widths, [0.8, 0.5, 1.0])
-    flat_top = DYNAMICS.wells([0, 1], [0.5], 2.0, maxima_curvatures=[0.1])
+    flat_top = DYNAMICS.wells_landscape([0, 1], [0.5], 2.0, maxima_curvatures=[0.1])
     np.testing.assert_allclose(flat_top.curvatures_at(np.asarray([0.5])), [-0.1])
     # f is the integral of f'.
     x = np.asarray([-1.7, -0.4, 0.3, 1.2, 2.6])
@@ -134,7 +134,7 @@ def test_a_landscape_is_a_static_argument():
 
 
 def test_line_finds_critical_points_given_roughly():
-    landscape = DYNAMICS.line(
+    landscape = DYNAMICS.landscape_on_line(
         DYNAMICS.four_minima().value,
         minima=[-1.5, -0.7, 0.5, 1.3],
         maxima=[-1.31, 0.21, 0.69],
@@ -158,13 +158,17 @@ def double_well(x):
     ],
 )
 def test_line_refuses_what_is_no_minimum_or_maximum(minima, maxima, argument):
-    with pytest.raises(ValueError, match=f"`{argument}` argument of `line`"):
-        DYNAMICS.line(double_well, minima=minima, maxima=maxima, projection=(-2.0, 2.0))
+    with pytest.raises(
+        ValueError, match=f"`{argument}` argument of `landscape_on_line`"
+    ):
+        DYNAMICS.landscape_on_line(
+            double_well, minima=minima, maxima=maxima, projection=(-2.0, 2.0)
+        )
 
 
 def test_product_landscapes():
-    double = DYNAMICS.wells([-0.3, 0.8], [0.0], [20.0, 2.0])
-    landscape = DYNAMICS.product([double, DYNAMICS.four_minima()])
+    double = DYNAMICS.wells_landscape([-0.3, 0.8], [0.0], [20.0, 2.0])
+    landscape = DYNAMICS.product_landscape([double, DYNAMICS.four_minima()])
     assert (landscape.dimension, landscape.num_fields) == (2, 8)
     np.testing.assert_array_equal(landscape.field_of(landscape.minima), np.arange(8))
     np.testing.assert_allclose(
@@ -176,14 +180,14 @@ def test_product_landscapes():
         landscape.widths,
         np.minimum.outer([0.3, 0.8], DYNAMICS.four_minima().widths).reshape(-1),
     )
-    well = DYNAMICS.product([double, DYNAMICS.quadratic(1.0, 1.0, 1.0)])
+    well = DYNAMICS.product_landscape([double, DYNAMICS.quadratic(1.0, 1.0, 1.0)])
     np.testing.assert_array_equal(
         well.field_of(np.asarray([[0.1, 0.0], [0.1, 1.1]])), [1, -1]
     )
 
 
 def test_a_mixture_has_its_minima():
-    landscape = DYNAMICS.random_mixture(1, dimension=2, num_minima=3)
+    landscape = DYNAMICS.random_mixture(key=1, dimension=2, num_minima=3)
     minima = np.asarray(landscape.minima)
     assert np.abs(landscape.gradients_at(minima)).max() < 1e-12
     hessians = landscape.curvatures_at(minima)
@@ -205,18 +209,20 @@ def test_a_mixture_has_its_minima():
     ]
     nearest = np.linalg.norm(np.asarray(ends)[:, None] - minima, axis=-1).argmin(-1)
     np.testing.assert_array_equal(landscape.field_of(x[:4]), nearest)
-    again = DYNAMICS.random_mixture(1, dimension=2, num_minima=3)
+    again = DYNAMICS.random_mixture(key=1, dimension=2, num_minima=3)
     assert again.minima == landscape.minima
-    other = DYNAMICS.random_mixture(2, dimension=2, num_minima=3)
+    other = DYNAMICS.random_mixture(key=2, dimension=2, num_minima=3)
     assert other.minima != landscape.minima
 
 
 @pytest.mark.slow
 def test_widths_along_random_directions():
-    double = DYNAMICS.wells([-0.3, 0.8], [0.0], [20.0, 2.0])
-    landscape = DYNAMICS.product([double, double, DYNAMICS.wells([0.0], [], 1.0)])
+    double = DYNAMICS.wells_landscape([-0.3, 0.8], [0.0], [20.0, 2.0])
+    landscape = DYNAMICS.product_landscape(
+        [double, double, DYNAMICS.wells_landscape([0.0], [], 1.0)]
+    )
     np.testing.assert_allclose(field_widths(landscape), landscape.widths, rtol=1e-5)
-    mixture = DYNAMICS.random_mixture(0, dimension=3, num_minima=4)
+    mixture = DYNAMICS.random_mixture(key=0, dimension=3, num_minima=4)
     minima = np.asarray(mixture.minima)
     apart = np.linalg.norm(minima[:, None] - minima, axis=-1)
     nearest = np.where(apart > 0.0, apart, INF).min(axis=-1)
@@ -226,4 +232,4 @@ def test_widths_along_random_directions():
 
 def test_a_ball_without_room_is_refused():
     with pytest.raises(ValueError, match="`radius` argument of `random_mixture`"):
-        DYNAMICS.random_mixture(0, dimension=2, num_minima=9, radius=1.0)
+        DYNAMICS.random_mixture(key=0, dimension=2, num_minima=9, radius=1.0)

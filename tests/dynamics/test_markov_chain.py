@@ -113,7 +113,7 @@ def test_a_reducible_graph_is_restricted_to_its_absorbing_class():
 
 def test_several_absorbing_classes_have_to_be_chosen_from():
     # The way over the middle takes three jumps, over the outer maxima one or two.
-    landscape = DYNAMICS.wells([0.0, 0.8, 3.4, 4.2], [0.3, 2.1, 3.9], 1.0)
+    landscape = DYNAMICS.wells_landscape([0.0, 0.8, 3.4, 4.2], [0.3, 2.1, 3.9], 1.0)
     with pytest.raises(ValueError, match=r"\[0, 1\] \(absorbing\), \[2, 3\] \(abs"):
         chain_of(landscape, max_norm=0.45)
     chain = chain_of(landscape, max_norm=0.45, within=3)
@@ -128,7 +128,7 @@ def test_chains_that_leave_the_landscape_have_no_limit():
 
 
 def test_one_field_without_an_end():
-    chain = chain_of(DYNAMICS.wells([0.0], []))
+    chain = chain_of(DYNAMICS.wells_landscape([0.0], []))
     assert chain.wide == (0,)
     np.testing.assert_array_equal(chain.generator, [[0.0]])
     np.testing.assert_array_equal(chain.occupation(1e-3), [1.0])

@@ -10,7 +10,9 @@ import heavytail_optax as hto
 from heavytail_optax.dynamics._process import project
 
 LANDSCAPE = hto.dynamics.four_minima()
-PLANE = hto.dynamics.product([LANDSCAPE, hto.dynamics.quadratic(1.0, 0.9, 0.7)])
+PLANE = hto.dynamics.product_landscape(
+    [LANDSCAPE, hto.dynamics.quadratic(1.0, 0.9, 0.7)]
+)
 TAIL = hto.tails.symmetric_pareto(1.2)
 KEY = jax.random.key(3)
 
@@ -56,7 +58,7 @@ def test_sgd_process_is_the_chain_of_the_core(landscape, tail, max_norm):
     eta, scale = 1e-3, 1.0
     positions = jnp.asarray(np.repeat(np.asarray(landscape.minima), 8, axis=0))
     process = hto.dynamics.sgd_process(eta, max_norm, tail, scale)
-    state = process.init(landscape, KEY, positions)
+    state = process.init(landscape, positions, key=KEY)
     got = jax.jit(lambda: path(landscape, process, state, positions, 30))()
     optimizer = optax.chain(
         hto.add_heavy_tailed_noise(tail, scale, key=KEY), optax.sgd(eta)
@@ -74,8 +76,8 @@ def test_one_chain_of_optax_process_takes_the_path_of_sgd_process():
     own = hto.dynamics.optax_process(make)
     fast = hto.dynamics.sgd_process(1e-3, 0.5, TAIL, 1.0)
     positions = jnp.asarray([-0.7])
-    own_state = own.init(LANDSCAPE, KEY, positions)
-    fast_state = fast.init(LANDSCAPE, own_state[0][0], positions)
+    own_state = own.init(LANDSCAPE, positions, key=KEY)
+    fast_state = fast.init(LANDSCAPE, positions, key=own_state[0][0])
     np.testing.assert_allclose(
         path(LANDSCAPE, own, own_state, positions, 50),
         path(LANDSCAPE, fast, fast_state, positions, 50),
@@ -184,7 +186,7 @@ def test_bad_traced_values_move_every_chain_to_nan(landscape, argument):
     @jax.jit
     def moved(value):
         process = hto.dynamics.sgd_process(**(good | {argument: value}))
-        state = process.init(landscape, KEY, positions)
+        state = process.init(landscape, positions, key=KEY)
         return process.step(landscape, state, positions)[0]
 
     for bad in (-1.0, jnp.nan):

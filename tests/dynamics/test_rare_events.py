@@ -39,7 +39,9 @@ def noise(alpha, scale):
 
 def estimate(landscape, field, alpha, scale, eta, number, **changes):
     return DYNAMICS.rare_exit_rate(
-        *(landscape, field, 11),
+        landscape,
+        field,
+        key=11,
         learning_rate=eta,
         num_samples=number,
         **(noise(alpha, scale) | changes),
@@ -148,7 +150,7 @@ def test_the_law_of_the_number_of_big_jumps():
         (DYNAMICS.quadratic(1.0, 1.3, 1.2), 0, 1.5, 1e-3, 0.5),  # runs of two
         (DYNAMICS.quadratic(1.0, 1.3, INF), 0, 1.5, 1e-3, 0.5),  # to the left only
         # Runs of one, in the three places that the other field needs.
-        (DYNAMICS.wells([-0.3, 0.8], [0.0]), 0, 1.5, 3e-4, 0.25),
+        (DYNAMICS.wells_landscape([-0.3, 0.8], [0.0]), 0, 1.5, 3e-4, 0.25),
     ],
 )
 def test_weighted_big_jumps_have_their_natural_law(landscape, field, alpha, eta, bound):

@@ -47,7 +47,7 @@ def test_counts_are_those_of_the_paths(landmarks, record_every):
         landmarks=landmarks,
     )
     positions = jnp.asarray(start, jnp.float32)
-    state = process.init(LANDSCAPE, tagged_key(5, "simulate"), positions)
+    state = process.init(LANDSCAPE, positions, key=tagged_key(5, "simulate"))
     step = jax.jit(lambda state, x: process.step(LANDSCAPE, state, x))
     path = [positions]
     for _ in range(num_steps):
@@ -129,7 +129,9 @@ def test_gradient_descent_stays_where_the_learning_rate_is_small():
 
 
 def test_in_space_the_factors_move_as_if_alone():
-    plane = hto.dynamics.product([LANDSCAPE, hto.dynamics.quadratic(1.0, 0.9, 0.7)])
+    plane = hto.dynamics.product_landscape(
+        [LANDSCAPE, hto.dynamics.quadratic(1.0, 0.9, 0.7)]
+    )
     process = hto.dynamics.sgd_process(1e-3, 0.5, TAIL, 1.0)
     result = hto.dynamics.simulate(
         *(plane, process), key=0, start=[-0.7, 0.0], num_steps=50, num_chains=16

@@ -165,7 +165,7 @@ def test_rates_against_the_definition(field, side, target, factor, agrees):
 
 def test_destinations_beyond_the_neighbour():
     """Two jumps, the last of which may land in either of two fields on the right."""
-    landscape = DYNAMICS.wells([0.0, 0.75, 1.2], [0.7, 0.82], [2.0, 5.0, 3.0])
+    landscape = DYNAMICS.wells_landscape([0.0, 0.75, 1.2], [0.7, 0.82], [2.0, 5.0, 3.0])
     alpha, bound = 1.3, 0.5
     rates = rates_of(landscape, alpha, max_norm=bound)
 

@@ -15,7 +15,7 @@ import heavytail_optax as hto
 DYNAMICS = hto.dynamics
 NAN, INF = float("nan"), float("inf")
 WELL = DYNAMICS.quadratic(1.0, 0.3, 0.4)
-PLANE = DYNAMICS.product([WELL, WELL])
+PLANE = DYNAMICS.product_landscape([WELL, WELL])
 PARETO = hto.tails.symmetric_pareto(1.2)
 
 NOT_NUMBERS = ("x", True, None, 1j, [1.0])
@@ -82,7 +82,7 @@ PUBLIC = (
         },
     ),
     Public(
-        DYNAMICS.wells,
+        DYNAMICS.wells_landscape,
         {"minima": [-1.0, 1.0], "maxima": [0.0], "curvatures": [1.0, 2.0]},
         {
             "minima": BAD_MINIMA,
@@ -95,7 +95,7 @@ PUBLIC = (
         },
     ),
     Public(
-        DYNAMICS.line,
+        DYNAMICS.landscape_on_line,
         {"value": lambda x: (x * x - 1.0) ** 2, "minima": [-1.0, 1.0], "maxima": [0.0]}
         | {"projection": (-3.0, 3.0)},
         {
@@ -111,7 +111,7 @@ PUBLIC = (
         },
     ),
     Public(
-        DYNAMICS.product,
+        DYNAMICS.product_landscape,
         {"factors": [WELL, WELL]},
         {
             "factors": {
@@ -224,7 +224,9 @@ def test_methods_of_a_landscape_refuse_by_name(call):
 def test_a_field_without_an_end_is_never_left():
     with pytest.raises(ValueError, match="`field` argument of `rare_exit_rate`"):
         DYNAMICS.rare_exit_rate(
-            *(DYNAMICS.wells([0.0], []), 0, 0),
+            DYNAMICS.wells_landscape([0.0], []),
+            0,
+            key=0,
             learning_rate=1e-6,
             **{name: THEORY[name] for name in ("tail", "scale", "max_norm")},
         )

@@ -65,7 +65,8 @@ def test_exhausted_krylov_space(values):
     curvature = jnp.asarray(np.repeat(values, 5), jnp.float32)
     result = hessian_eigenvalues(
         lambda w, h: 0.5 * jnp.sum(h * w**2),
-        *(jnp.ones(curvature.size), 0),
+        jnp.ones(curvature.size),
+        key=0,
         args=(curvature,),
         num_eigenvalues=5,
     )
@@ -78,13 +79,15 @@ def test_exhausted_krylov_space(values):
 
 def test_more_matrix_vector_products_than_parameters():
     result = hessian_eigenvalues(
-        lambda w: w[0] ** 2 - 3.0 * w[1] ** 2, jnp.ones(2), 0, num_matvecs=50
+        lambda w: w[0] ** 2 - 3.0 * w[1] ** 2, jnp.ones(2), key=0, num_matvecs=50
     )
     np.testing.assert_allclose(result.values, [2.0], rtol=1e-5)
 
 
 def test_trace():
-    result = hessian_trace(small_network.loss, PARAMS, 0, args=ARGS, num_samples=8000)
+    result = hessian_trace(
+        small_network.loss, PARAMS, key=0, args=ARGS, num_samples=8000
+    )
     assert abs(result.mean - np.trace(DENSE)) < SIX_ERRORS * result.standard_error
     off_diagonal = np.sum(DENSE**2) - np.sum(np.diag(DENSE) ** 2)
     error = np.sqrt(2 * off_diagonal / 8000)
@@ -94,10 +97,10 @@ def test_trace():
 
 
 def test_trace_of_a_diagonal_hessian_is_exact():
-    result = hessian_trace(lambda w: jnp.sum(w**4), jnp.ones(5), 0, num_samples=3)
+    result = hessian_trace(lambda w: jnp.sum(w**4), jnp.ones(5), key=0, num_samples=3)
     np.testing.assert_allclose(result.mean, 60.0)
     np.testing.assert_allclose(result.standard_error, 0.0, atol=1e-5)
-    assert np.isnan(hessian_trace(lambda w: w**2, 1.0, 0, num_samples=1)[1])
+    assert np.isnan(hessian_trace(lambda w: w**2, 1.0, key=0, num_samples=1)[1])
 
 
 def test_gauss_newton():
@@ -110,7 +113,7 @@ def test_gauss_newton():
         for f in (GAUSS_NEWTON, small_network.loss)
     ]
     np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
-    result = hessian_eigenvalues(GAUSS_NEWTON, PARAMS, 0, args=ARGS, num_matvecs=30)
+    result = hessian_eigenvalues(GAUSS_NEWTON, PARAMS, key=0, args=ARGS, num_matvecs=30)
     np.testing.assert_allclose(
         result.values[0], np.linalg.eigvalsh(dense)[-1], rtol=1e-4
     )
@@ -133,5 +136,5 @@ def test_under_jit():
 
 
 def test_a_loss_that_is_not_finite_further_off_gives_nan():
-    result = hessian_eigenvalues(lambda w: jnp.sum(jnp.sqrt(w)), jnp.zeros(3), 0)
+    result = hessian_eigenvalues(lambda w: jnp.sum(jnp.sqrt(w)), jnp.zeros(3), key=0)
     assert np.isnan(result.values).all()

@@ -16,7 +16,7 @@ VALUES = np.linalg.eigvalsh(DENSE.astype(np.float64))
 SIX_ERRORS = 6.0
 
 density = functools.partial(
-    hessian_density, small_network.loss, PARAMS, 0, args=ARGS, num_matvecs=48
+    hessian_density, small_network.loss, PARAMS, key=0, args=ARGS, num_matvecs=48
 )
 
 
@@ -51,7 +51,7 @@ def test_moments_from_nodes_and_weights(result):
 
 def test_one_eigenvalue_and_one_sample():
     result = hessian_density(
-        lambda w: 1.5 * jnp.sum(w**2), jnp.ones(4), 0, num_samples=1
+        lambda w: 1.5 * jnp.sum(w**2), jnp.ones(4), key=0, num_samples=1
     )
     assert np.isnan(result.standard_error).all()
     np.testing.assert_allclose(

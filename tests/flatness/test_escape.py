@@ -41,7 +41,9 @@ def test_jumps_out_of_minima_of_known_width(jump_norm):
     measured, expected = [], []
     for minimum, width in FIELDS:
         profile = escape_profile(
-            *(four_minima, minimum, 0),
+            four_minima,
+            minimum,
+            key=0,
             jump_norm=jump_norm,
             learning_rate=1e-3,
             flow_steps=1,
@@ -72,7 +74,9 @@ ALONG = {"x": jnp.array([2.0, 0.0])}
 ACROSS = {"x": jnp.array([0.0, 0.5])}
 from_origin = functools.partial(
     escape_profile,
-    *(wells, ORIGIN, 0),
+    wells,
+    ORIGIN,
+    key=0,
     learning_rate=0.05,
     flow_steps=0,
     descent_steps=200,
@@ -111,7 +115,9 @@ def test_a_vector_that_can_be_called_is_a_vector():
         return (params.slope - 1.0) ** 2 + (params.intercept + 2.0) ** 2
 
     profile = escape_profile(
-        *(bowl, Line(jnp.asarray(1.0), jnp.asarray(-2.0)), 0),
+        bowl,
+        Line(jnp.asarray(1.0), jnp.asarray(-2.0)),
+        key=0,
         jump_norm=0.5,
         learning_rate=0.1,
         direction=Line(jnp.asarray(3.0), jnp.asarray(-4.0)),
@@ -163,7 +169,9 @@ def test_gradient_noise(axis, expected):
     push = np.zeros((8, 2), np.float32)
     push[:, axis] = np.linspace(-1.0, 1.0, 8)
     profile = escape_profile(
-        *(noisy_wells, ORIGIN, 0),
+        noisy_wells,
+        ORIGIN,
+        key=0,
         args=(jnp.asarray(push),),
         jump_norm=1.0,
         learning_rate=0.05,
@@ -201,7 +209,7 @@ def test_a_flat_valley():
         return params["x"][0] ** 2
 
     measure = functools.partial(
-        escape_profile, valley, ORIGIN, 0, jump_norm=1.0, learning_rate=0.1,
+        escape_profile, valley, ORIGIN, key=0, jump_norm=1.0, learning_rate=0.1,
         direction=ACROSS, max_jumps=1, num_samples=5,
     )  # fmt: skip
     assert measure().fewest_jumps == 2
@@ -214,7 +222,7 @@ def test_descent_that_diverges():
         return x**4
 
     measure = functools.partial(
-        escape_profile, quartic, 0.1, 0, max_jumps=1, num_samples=5, jump_norm=10.0
+        escape_profile, quartic, 0.1, key=0, max_jumps=1, num_samples=5, jump_norm=10.0
     )
     profile = measure(learning_rate=0.1)
     assert profile.escaped.all()
@@ -231,7 +239,9 @@ def test_batches_half_precision_and_jit():
     @jax.jit
     def measure(params, data):
         return escape_profile(
-            *(mean_over_batches(loss, 4), params, 0),
+            mean_over_batches(loss, 4),
+            params,
+            key=0,
             args=(data,),
             jump_norm=1.0,
             learning_rate=0.05,

@@ -25,7 +25,13 @@ def p_value(result, expected):
 @pytest.mark.parametrize("signed", [False, True])
 def test_quadratic_at_its_minimum(signed):
     result = expected_sharpness(
-        quadratic, point(), 1, args=DATA, stddev=0.1, num_samples=DRAWS, signed=signed
+        quadratic,
+        point(),
+        key=1,
+        args=DATA,
+        stddev=0.1,
+        num_samples=DRAWS,
+        signed=signed,
     )
     expected = 0.1**2 * TRACE / 2
     # The variance of the change is delta^4 tr(H^2) / 2.
@@ -39,7 +45,9 @@ def test_quadratic_at_its_minimum(signed):
 def test_signed_is_exact_off_the_minimum_and_the_absolute_value_is_not():
     measure = functools.partial(
         expected_sharpness,
-        *(quadratic, point(0.5), 2),
+        quadratic,
+        point(0.5),
+        key=2,
         args=(DATA[0], SLOPE),
         stddev=0.1,
         num_samples=DRAWS,
@@ -54,7 +62,7 @@ def test_absolute_change_of_a_linear_loss():
     result = expected_sharpness(
         quadratic,
         point(),
-        3,
+        key=3,
         args=(jnp.zeros(30), SLOPE),
         stddev=0.3,
         num_samples=DRAWS,
@@ -71,7 +79,9 @@ def test_adaptive_noise_is_in_proportion_to_the_weights(floor):
         "b": jnp.linspace(0, 1, 20),
     }
     result = expected_sharpness(
-        *(quadratic, params, 4),
+        quadratic,
+        params,
+        key=4,
         args=DATA,
         stddev=0.1,
         num_samples=DRAWS,
@@ -108,7 +118,7 @@ def test_adaptive_sharpness_does_not_see_a_rescaling():
 
 def test_samples_at_once_and_the_order_of_them_change_nothing():
     measure = functools.partial(
-        expected_sharpness, quadratic, point(0.5), 5, args=DATA, num_samples=17
+        expected_sharpness, quadratic, point(0.5), key=5, args=DATA, num_samples=17
     )
     reference = measure(samples_at_once=1)
     for at_once in (None, 5):
@@ -119,7 +129,7 @@ def test_samples_at_once_and_the_order_of_them_change_nothing():
 
 def few_draws(params, key, stddev=0.01):
     return expected_sharpness(
-        quadratic, params, key, args=DATA, stddev=stddev, num_samples=10
+        quadratic, params, key=key, args=DATA, stddev=stddev, num_samples=10
     )
 
 
@@ -151,9 +161,9 @@ def test_the_same_program_serves_every_call():
         num_traces += 1
         return jnp.sum(params**2)
 
-    first = expected_sharpness(loss, jnp.ones(3), 0)
+    first = expected_sharpness(loss, jnp.ones(3), key=0)
     traces_of_one_call = num_traces
-    second = expected_sharpness(loss, 2.0 * jnp.ones(3), 1, stddev=0.02)
+    second = expected_sharpness(loss, 2.0 * jnp.ones(3), key=1, stddev=0.02)
     # Of the second call, shapes only are computed.
     assert num_traces - traces_of_one_call <= 2
     assert first.mean != second.mean
@@ -162,10 +172,10 @@ def test_the_same_program_serves_every_call():
 @pytest.mark.parametrize("kind", ["integer", "legacy", "typed"])
 def test_every_kind_of_key(kind):
     key = {"integer": 7, "legacy": jax.random.PRNGKey(7), "typed": jax.random.key(7)}
-    result = expected_sharpness(quadratic, point(), key[kind], args=DATA)
-    reference = expected_sharpness(quadratic, point(), 7, args=DATA)
+    result = expected_sharpness(quadratic, point(), key=key[kind], args=DATA)
+    reference = expected_sharpness(quadratic, point(), key=7, args=DATA)
     assert result == reference
-    assert result != expected_sharpness(quadratic, point(), 8, args=DATA)
+    assert result != expected_sharpness(quadratic, point(), key=8, args=DATA)
 
 
 def test_half_precision_leaves_keep_their_dtype():
@@ -177,7 +187,7 @@ def test_half_precision_leaves_keep_their_dtype():
 
     params = {"half": jnp.ones(300, jnp.bfloat16), "single": jnp.ones(3)}
     result = expected_sharpness(
-        loss, params, 0, stddev=0.1, num_samples=2000, signed=True
+        loss, params, key=0, stddev=0.1, num_samples=2000, signed=True
     )
     assert seen == {"half": jnp.bfloat16, "single": jnp.float32}
     assert result.mean.dtype == result.standard_error.dtype == jnp.float32
@@ -187,20 +197,20 @@ def test_half_precision_leaves_keep_their_dtype():
     def half_loss(params):
         return loss(params).astype(jnp.bfloat16)
 
-    assert expected_sharpness(half_loss, params, 0).mean.dtype == jnp.float32
+    assert expected_sharpness(half_loss, params, key=0).mean.dtype == jnp.float32
 
 
 def test_double_precision():
     with jax.enable_x64(True):
         result = expected_sharpness(
-            lambda w: jnp.sum(w**2), jnp.zeros(3, jnp.float64), 0, stddev=1e-9
+            lambda w: jnp.sum(w**2), jnp.zeros(3, jnp.float64), key=0, stddev=1e-9
         )
         assert result.mean.dtype == np.float64
         assert 0.0 < float(result.mean) < 1e-16
 
 
 def test_one_sample_has_no_error_bar():
-    result = expected_sharpness(quadratic, point(), 0, args=DATA, num_samples=1)
+    result = expected_sharpness(quadratic, point(), key=0, args=DATA, num_samples=1)
     assert np.isfinite(result.mean)
     assert np.isnan(result.standard_error)
 
@@ -212,8 +222,8 @@ def test_a_loss_that_cannot_be_hashed():
         def __call__(self, params):
             return jnp.sum(params**2)
 
-    result = expected_sharpness(Loss(), jnp.ones(3), 0)
-    assert result == expected_sharpness(lambda w: jnp.sum(w**2), jnp.ones(3), 0)
+    result = expected_sharpness(Loss(), jnp.ones(3), key=0)
+    assert result == expected_sharpness(lambda w: jnp.sum(w**2), jnp.ones(3), key=0)
 
 
 def test_none_leaves_and_sharded_data():
@@ -225,6 +235,6 @@ def test_none_leaves_and_sharded_data():
     def loss(params, data):
         return jnp.mean((data @ params["a"]) ** 2)
 
-    one = expected_sharpness(loss, params, 0, args=(data,))
-    many = expected_sharpness(loss, params, 0, args=(jax.device_put(data, spread),))
+    one = expected_sharpness(loss, params, key=0, args=(data,))
+    many = expected_sharpness(loss, params, key=0, args=(jax.device_put(data, spread),))
     np.testing.assert_allclose(one, many, rtol=1e-4)

@@ -20,7 +20,7 @@ def two_wells(x):
 
 
 def test_line_along_an_eigenvector_is_the_parabola_of_its_eigenvalue():
-    values, vectors, _ = hessian_eigenvalues(quadratic, point(), 0, args=DATA)
+    values, vectors, _ = hessian_eigenvalues(quadratic, point(), key=0, args=DATA)
     top = jax.tree.map(lambda v: v[0], vectors)
     t = np.linspace(-1.0, 1.0, 11)
     line = loss_line(quadratic, point(), top, t, args=DATA)

@@ -47,7 +47,9 @@ def test_quadratic_in_a_box():
 @pytest.mark.parametrize("order", [2, math.inf])
 def test_linear(order):
     result = maximal_sharpness(
-        *(quadratic, point(), 0),
+        quadratic,
+        point(),
+        key=0,
         args=(jnp.zeros(30), SLOPE),
         order=order,
         tolerance=1e-4,
@@ -61,7 +63,9 @@ def test_adaptive_ball(floor):
     params = point() | {"b": jnp.linspace(0.5, 2.0, 20)}
     slope = jnp.concatenate([jnp.zeros(10), -DATA[0][10:] * params["b"]])
     result = maximal_sharpness(
-        *(quadratic, params, 0),
+        quadratic,
+        params,
+        key=0,
         args=(DATA[0], slope),
         adaptive=True,
         floor=floor,
@@ -115,7 +119,7 @@ def test_loss_that_is_infinite_some_way_off():
     def barrier(w):
         return jnp.where(jnp.abs(w[0]) < 0.5, 0.0, jnp.inf) + 0.0 * jnp.sum(w**2)
 
-    result = maximal_sharpness(barrier, jnp.zeros(1), 0)
+    result = maximal_sharpness(barrier, jnp.zeros(1), key=0)
     assert 0.49 < result.radius <= 0.5
 
 

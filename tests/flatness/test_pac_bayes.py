@@ -51,7 +51,7 @@ def test_the_deviation_at_sigma_is_the_expected_sharpness():
     np.testing.assert_allclose(result.deviation, 0.2, rtol=0.02)
     assert result.deviation <= 0.2
     other = expected_sharpness(
-        quadratic, point(), 2, args=DATA, stddev=result.sigma, num_samples=2000
+        quadratic, point(), key=2, args=DATA, stddev=result.sigma, num_samples=2000
     )
     difference = abs(result.deviation - other.mean)
     error = np.hypot(result.deviation_standard_error, other.standard_error)
@@ -63,7 +63,9 @@ def test_magnitude_aware(floor):
     params = point() | {"b": jnp.linspace(0.5, 2.0, 20)}
     slope = jnp.concatenate([jnp.zeros(10), -DATA[0][10:] * params["b"]])
     result = pac_bayes_sharpness(
-        *(quadratic, params, 0),
+        quadratic,
+        params,
+        key=0,
         args=(DATA[0], slope),
         adaptive=True,
         floor=floor,
@@ -97,7 +99,7 @@ def test_the_share_of_errors_as_the_loss():
     # the share |nu|: the mean is sigma / sqrt(2 pi).
     values = jnp.linspace(0.0, 1.0, 2001)[1:-1]
     result = pac_bayes_sharpness(
-        errors, jnp.asarray(1.0), 0, args=(values,), num_samples=10_000, upper=0.2,
+        errors, jnp.asarray(1.0), key=0, args=(values,), num_samples=10_000, upper=0.2,
         target=0.02,
     )  # fmt: skip
     expected = 0.02 * np.sqrt(2 * np.pi)
@@ -116,7 +118,7 @@ def test_settings_and_cost_are_in_the_result():
         jax.debug.callback(count, params["b"])
         return jnp.sum(params["b"] ** 2)
 
-    result = pac_bayes_sharpness(loss, point(), 0, num_samples=3, samples_at_once=1)
+    result = pac_bayes_sharpness(loss, point(), key=0, num_samples=3, samples_at_once=1)
     jax.effects_barrier()
     assert num_calls == result.num_evaluations
     assert result.settings == PacBayesSettings(

@@ -41,7 +41,9 @@ def test_plane(tmp_path):
 
 
 def test_density(tmp_path):
-    density = flatness.hessian_density(loss, jnp.array([1.0, 0.2]), 0, num_samples=1)
+    density = flatness.hessian_density(
+        loss, jnp.array([1.0, 0.2]), key=0, num_samples=1
+    )
     axes = flatness.plot_density(density)
     assert axes.get_yscale() == "log"
     assert saved(axes, tmp_path / "density.png") > 1000
@@ -49,7 +51,9 @@ def test_density(tmp_path):
 
 def test_escape_profile(tmp_path):
     profile = flatness.escape_profile(
-        *(loss, -jnp.ones(1), 0),
+        loss,
+        -jnp.ones(1),
+        key=0,
         jump_norm=0.6,
         learning_rate=0.05,
         max_jumps=3,

@@ -51,7 +51,8 @@ def test_top_eigenvalues_and_vectors(theirs):
     values, vectors = theirs.eigenvalues(maxIter=2000, tol=1e-9, top_n=2)
     ours = hessian_eigenvalues(
         small_network.loss,
-        *(PARAMS, 0),
+        PARAMS,
+        key=0,
         args=ARGS,
         num_eigenvalues=2,
         which="magnitude",
@@ -80,7 +81,7 @@ def test_trace_with_the_same_random_signs(theirs, monkeypatch):
     # At tolerance zero it would still stop early, wherever the running mean is negative.
     samples = theirs.trace(maxIter=num_samples, tol=-math.inf)
     ours = hessian_trace(
-        small_network.loss, PARAMS, 0, args=ARGS, num_samples=num_samples
+        small_network.loss, PARAMS, key=0, args=ARGS, num_samples=num_samples
     )
     np.testing.assert_allclose(ours.mean, np.mean(samples), rtol=1e-3)
     error = np.std(samples, ddof=1) / np.sqrt(num_samples)

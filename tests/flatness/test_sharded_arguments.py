@@ -70,7 +70,8 @@ def escape(**settings):
     def case(params, direction, data):
         along = settings.get("direction", direction)
         return flatness.escape_profile(
-            *(loss, params),
+            loss,
+            params,
             key=0,
             args=data,
             jump_norm=0.5,

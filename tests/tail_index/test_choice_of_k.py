@@ -164,7 +164,7 @@ def test_the_interval_is_of_fewer_draws():
     draws = jnp.abs(hto.tails.alpha_stable(1.5).sample(jax.random.key(3), (3, 4000)))
     for choice in (
         TI.choose_k_by_distance(draws, confidence=0.8),
-        TI.choose_k_by_bootstrap(draws, 0, num_resamples=20, confidence=0.8),
+        TI.choose_k_by_bootstrap(draws, key=0, num_resamples=20, confidence=0.8),
     ):
         np.testing.assert_array_equal(
             choice.interval_k, np.round(np.asarray(choice.k) ** 0.75)
@@ -217,7 +217,7 @@ def choices():
         [jnp.abs(law.sample(jax.random.key(2), (30, 4000))) for law in laws.values()]
     )
     return dict(
-        zip(laws, np.asarray(TI.choose_k_by_bootstrap(draws, 0).k), strict=True)
+        zip(laws, np.asarray(TI.choose_k_by_bootstrap(draws, key=0).k), strict=True)
     ), draws  # fmt: skip
 
 
@@ -258,9 +258,9 @@ def test_draws_of_both_signs_are_judged_by_the_positive_ones():
 @pytest.mark.slow
 def test_bootstrap_is_a_function_of_draws_and_key(choices):
     _, draws = choices
-    one = TI.choose_k_by_bootstrap(draws[1, :3], 5, num_resamples=20)
-    two = TI.choose_k_by_bootstrap(draws[1, :3] * 8.0, 5, num_resamples=20)
+    one = TI.choose_k_by_bootstrap(draws[1, :3], key=5, num_resamples=20)
+    two = TI.choose_k_by_bootstrap(draws[1, :3] * 8.0, key=5, num_resamples=20)
     np.testing.assert_array_equal(one.k, two.k)
     np.testing.assert_allclose(one.criterion, two.criterion, rtol=1e-3)
-    other = TI.choose_k_by_bootstrap(draws[1, :3], 6, num_resamples=20)
+    other = TI.choose_k_by_bootstrap(draws[1, :3], key=6, num_resamples=20)
     assert (other.k != one.k).any()

@@ -37,10 +37,10 @@ def test_the_estimate_of_a_gaussian_moves():
 
 @pytest.mark.slow
 def test_goodness_of_fit_has_its_level_and_power():
-    fit = TI.goodness_of_fit(PARETO, 100, 0, num_simulations=499)
+    fit = TI.goodness_of_fit(PARETO, 100, key=0, num_simulations=499)
     rejected = int((fit.p_value <= 0.05).sum())
     assert scipy.stats.binomtest(rejected, 2000, 0.05).pvalue > FALSE_ALARM_RATE
-    power = TI.goodness_of_fit(GAUSSIAN, 800, 0, num_simulations=199)
+    power = TI.goodness_of_fit(GAUSSIAN, 800, key=0, num_simulations=199)
     assert (power.p_value <= 0.05).mean() > 0.9
 
 
@@ -49,11 +49,11 @@ def test_the_distance():
     descending = -np.sort(-draws)
     y = np.log(descending[:100] / descending[100])
     expected = scipy.stats.kstest(y, scipy.stats.expon(scale=y.mean()).cdf).statistic
-    got = TI.goodness_of_fit(PARETO[0], 100, 0, num_simulations=10)
+    got = TI.goodness_of_fit(PARETO[0], 100, key=0, num_simulations=10)
     np.testing.assert_allclose(got.distance, expected, rtol=1e-3)
 
 
 def test_what_has_no_logarithm_gives_nan():
     assert jnp.isnan(TI.hill_drift(-PARETO[0], 100).p_value)
-    fit = TI.goodness_of_fit(-PARETO[0], 100, 0, num_simulations=10)
+    fit = TI.goodness_of_fit(-PARETO[0], 100, key=0, num_simulations=10)
     assert jnp.isnan(fit.p_value)

@@ -42,10 +42,10 @@ def coverage(estimator, law, size=10_000):
 
 ESTIMATORS = {
     "hill": TI.hill,
-    "kernel": TI.kernel,
+    "kernel": TI.kernel_hill,
     "extended_pareto": TI.extended_pareto,
     "generalised_pareto": TI.generalised_pareto,
-    "moment": TI.moment,
+    "moment": TI.moment_estimator,
     "pickands": TI.pickands,
 }
 
@@ -84,11 +84,11 @@ def test_of_an_exponential_tail(name, k):
 
 @pytest.mark.slow
 def test_the_moment_estimator_with_too_many_draws_of_an_exponential_tail():
-    assert coverage(lambda draws, _: TI.moment(draws, 1000), "laplace") < 0.85
+    assert coverage(lambda draws, _: TI.moment_estimator(draws, 1000), "laplace") < 0.85
 
 
 @pytest.mark.parametrize("law", ["student", "stable"])
-@pytest.mark.parametrize("estimator", [TI.hill, TI.kernel])
+@pytest.mark.parametrize("estimator", [TI.hill, TI.kernel_hill])
 def test_without_the_correction(estimator, law):
     observed = coverage(
         lambda draws, _: estimator(draws, 500, interval="uncorrected"), law
@@ -113,7 +113,7 @@ def test_at_the_k_of_the_least_distance(law):
 @pytest.mark.parametrize("law", HEAVY)
 def test_at_the_k_of_the_bootstrap(law):
     def choose(draws, key):
-        return TI.choose_k_by_bootstrap(draws, key, num_resamples=100).index
+        return TI.choose_k_by_bootstrap(draws, key=key, num_resamples=100).index
 
     assert 0.92 <= coverage(choose, law) <= 0.97
 

@@ -23,8 +23,8 @@ ARGUMENTS = {
     "hill": TOP,
     "hill_drift": TOP,
     "hill_path": {"max_k": 50},
-    "kernel": TOP,
-    "moment": TOP,
+    "kernel_hill": TOP,
+    "moment_estimator": TOP,
     "pickands": TOP,
 }
 # Those with words for it have tests of their own.
@@ -39,7 +39,7 @@ FUNCTIONS = [
 NO_ESTIMATES = {"k", "interval_k", "threshold", "block_size", "num_blocks", "criterion"}
 # One infinite draw makes the logarithms' mean infinite, and the index zero.
 ZERO = {"choose_k_by_bootstrap", "choose_k_by_distance", "extended_pareto", "hill"}
-ZERO |= {"hill_drift", "hill_path", "kernel"}
+ZERO |= {"hill_drift", "hill_path", "kernel_hill"}
 COUNTS_AS_LARGEST = {"pickands"}
 
 

@@ -32,9 +32,9 @@ ARGUMENTS = {
     "hill": {"k": 50},
     "hill_drift": {"k": 50},
     "hill_path": {"max_k": 50},
-    "kernel": {"k": 50},
+    "kernel_hill": {"k": 50},
     "log_moment": {"block_size": 30},
-    "moment": {"k": 50},
+    "moment_estimator": {"k": 50},
     "pickands": {"k": 50},
     "propose_settings": {"gradient_norms": DRAWS[::-1], "learning_rate": 0.1},
 }
@@ -124,14 +124,16 @@ def test_within_the_context_of_a_mesh():
     with jax.set_mesh(mesh_of("explicit")):
         draws = jax.device_put(DRAWS, jax.P("x"))
         for given in (draws, DRAWS, np.asarray(DRAWS)):
-            assert_same(call("moment", given), call("moment", DRAWS))
+            assert_same(
+                call("moment_estimator", given), call("moment_estimator", DRAWS)
+            )
             got = jax.jit(functools.partial(call, "propose_settings"))(given)
             assert_same(got, call("propose_settings", DRAWS))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    ("name", "k"), [("hill", 1000), ("hill", 90_000), ("moment", 1000)]
+    ("name", "k"), [("hill", 1000), ("hill", 90_000), ("moment_estimator", 1000)]
 )
 def test_many_draws_stay_where_they_are(name, k, kind):
     size = 2**20
@@ -153,10 +155,15 @@ def test_a_batch_over_a_grid_of_devices(spec):
     batch = on_mesh(padded, grid, *spec)
     k = jnp.arange(10, 18)
     assert_same(TI.hill(batch, k), TI.hill(padded, k))
-    assert_same(TI.moment(batch.T, 20, axis=0), TI.moment(padded, 20))
-    assert_same(TI.moment(batch, 20, axis=None), TI.moment(padded, 20, axis=None))
-    mapped = jax.jit(jax.vmap(lambda draws: TI.moment(draws, 20)))
-    assert_same(mapped(batch), TI.moment(padded, 20))
+    assert_same(
+        TI.moment_estimator(batch.T, 20, axis=0), TI.moment_estimator(padded, 20)
+    )
+    assert_same(
+        TI.moment_estimator(batch, 20, axis=None),
+        TI.moment_estimator(padded, 20, axis=None),
+    )
+    mapped = jax.jit(jax.vmap(lambda draws: TI.moment_estimator(draws, 20)))
+    assert_same(mapped(batch), TI.moment_estimator(padded, 20))
     slope = jax.grad(lambda draws: TI.hill(draws, 20).estimate.sum())
     with jax.set_mesh(grid):
         slopes = slope(batch)

@@ -26,8 +26,8 @@ ESTIMATORS = {
     "hill": TI.hill,
     "uncorrected": functools.partial(TI.hill, interval="uncorrected"),
     "extended": TI.extended_pareto,
-    "kernel": TI.kernel,
-    "moment": TI.moment,
+    "kernel": TI.kernel_hill,
+    "moment": TI.moment_estimator,
     "pickands": TI.pickands,
     "pareto": TI.generalised_pareto,
 }
@@ -241,14 +241,14 @@ def test_fits_to_what_was_cut_off_are_not_compared():
 def test_tests_of_a_power_law_reject_what_was_cut_off():
     """At the 1 % level, with a tenth of the tail clipped; and say nothing inside."""
     k, cut = 400, clipped_at_the_largest(DRAWS, 100)
-    goodness = TI.goodness_of_fit(cut, k, 0, num_simulations=200)
+    goodness = TI.goodness_of_fit(cut, k, key=0, num_simulations=200)
     drift = TI.hill_drift(cut, k)
     assert (goodness.p_value < 0.01).all()
     assert (drift.p_value < 0.01).all() and (drift.z > 0).all()
     assert np.isnan(TI.hill_drift(cut, 396).outer_estimate).all()
     assert np.isnan(TI.hill_drift(cut, 99)[:-1]).all()
     inside = as_rounded(cut)
-    assert np.isnan(TI.goodness_of_fit(inside, 99, 0, num_simulations=9)).all()
+    assert np.isnan(TI.goodness_of_fit(inside, 99, key=0, num_simulations=9)).all()
 
 
 def test_clipped_draws_are_not_stable():

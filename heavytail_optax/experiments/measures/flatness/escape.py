@@ -46,7 +46,7 @@ def _escape(
             profile = flatness.escape_profile(
                 network.loss,
                 network.params,
-                network.key,
+                key=network.key,
                 args=(train,),
                 direction=direction,
                 samples_at_once=at_once,

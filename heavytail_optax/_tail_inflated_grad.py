@@ -1,0 +1,189 @@
+"""The tail-inflated gradient of a loss by example, in one backward pass."""
+
+from collections.abc import Callable
+
+from jax.typing import ArrayLike
+
+from heavytail_optax._inflated_grad import inflated_value_and_grad
+from heavytail_optax._typing import (
+    AxisNames,
+    Batch,
+    Params,
+    PyTree,
+    ScaleOrSchedule,
+    Scheme,
+)
+from heavytail_optax.tails._tail import TailOrSchedule
+
+
+def tail_inflated_value_and_grad(
+    loss_per_example: Callable[[Params, Batch], PyTree],
+    tail: TailOrSchedule,
+    scale: ScaleOrSchedule,
+    *,
+    scheme: Scheme = "balanced",
+    inflate_above: ArrayLike = 0.0,
+    has_aux: bool = False,
+    microbatch_size: int | None = None,
+    axis_name: AxisNames = None,
+) -> Callable:
+    r"""A function to the loss and the tail-inflated gradient, in one backward pass.
+
+    .. math::
+      g = g_{SB} + Z\,(g_{SB*} - g_{LB}), \qquad Z = c\, W\, 1\{|W| > w_q\},
+
+    as the gradient of one weighted loss over the concatenated batch, with the weights
+    of `independent_inflation_weights` and its like: one gradient buffer and, over devices, one all-reduce
+    instead of three. W is one draw of `tail` for the whole gradient. Follow it by the
+    learning rate and `truncate_update_norm`, which the method needs.
+
+    Gating: with `inflate_above` q > 0, a step whose `|W|` is at or below its q-quantile
+    w_q is a plain step, and nothing of SB* or LB is computed in it. The tail of Z above
+    `c w_q` is unchanged, so the tail index is too; what the gate takes is the body of
+    the noise, of which a share q becomes zero, and with it the mean of Z (by the factor
+    `(1 - q)^(1 - 1/alpha)` for a Pareto tail).
+
+    Args:
+      loss_per_example: `(params, batch) -> losses` of shape (n,) in float32 or wider,
+        or `(losses, aux)` with `has_aux`. The loss of an example must not depend on the
+        other examples: no batch normalisation, no contrastive loss. Randomness, as of
+        dropout, belongs into the batch, as a key for each example. A regulariser may be
+        added to each loss; it is not inflated, since the weights sum to one.
+      tail: the law of W, in the paper `tails.pareto(alpha)`, or a schedule
+        (step -> tail). A traced parameter out of its range makes the gradient NaN.
+      scale: c, a non-negative number, an array of shape () or a schedule
+        (step -> scale): with a schedule that ends at zero the run settles in its
+        minimum, and its last steps compute nothing of SB* or LB. An array or a schedule
+        that is negative, infinite in float32 or NaN makes the gradient NaN.
+      scheme: `"independent"` (Our 1), `"shared"` (Our 2) or `"balanced"`, which costs
+        what the plain gradient costs, and needs two examples to split.
+      inflate_above: q in [0, 1); 0 inflates in every step. An array out of that range
+        makes the gradient NaN.
+      has_aux: whether the loss returns `(losses, aux)`. Each array of aux must have a
+        leading axis over the examples; what comes back is that of SB.
+      microbatch_size: number of examples that are passed forward and backward at a time,
+        in a loop that sums their gradients; None for all at once. The gradient is the
+        same but for rounding, and the memory for activations is that of a microbatch.
+        On a CPU, where a large batch exceeds the caches, it can be quicker too. With
+        the batch split over the devices of an explicit mesh, it is rounded down to a
+        multiple of their number, but not below it.
+      axis_name: only for `balanced` inside `shard_map` or `pmap`, where each device has
+        its part of SB: the mapped axis. W is then equal on all devices, each splits its
+        own part, of two examples or more, into halves, and the gradient is that of the
+        device's own part: average it by `jax.lax.pmean`. For one example a device there
+        is `group_inflation_factors`. (A plain `jax.grad` in `shard_map` comes summed over the
+        devices already; without `axis_name` so does this.)
+
+    Returns:
+      A function `(key, params, small_batch, [second_small_batch], [large_batch], *,
+      step=None, masks=None)`, its batches those of the scheme. It returns what that of
+      `jax.value_and_grad` does: `(value, grad)`, or `((value, aux), grad)` with
+      `has_aux`.
+      `key` is a new one in each step, equal on all devices. `step` is needed where
+      `scale` or `tail` is a schedule. `masks` is a tuple with one entry for each batch:
+      None, or an array of shape (n,) that is false on padding, whose loss must be
+      finite; with nothing but padding, value and gradient are zero, and if
+      they leave `balanced` one example, the gradient is the plain one. `value` is the plain
+      mean loss over SB.
+
+    Raises:
+      TypeError, ValueError: if an argument is not accepted; in the returned function, if
+        the batches are not those of the scheme or the loss does not come per example.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import heavytail_optax as hto
+      >>> def loss_per_example(params, batch):
+      ...     inputs, targets = batch
+      ...     return (inputs @ params - targets) ** 2
+      >>> grad_fn = jax.jit(
+      ...     hto.tail_inflated_value_and_grad(
+      ...         loss_per_example, hto.tails.pareto(1.4), 0.5
+      ...     )
+      ... )
+      >>> batch = jnp.eye(4), jnp.arange(4.0)
+      >>> loss, grad = grad_fn(jax.random.key(0), jnp.zeros(4), batch)
+      >>> print(loss, grad.shape)
+      3.5 (4,)
+
+    References:
+      Wang, Oh, Rhee, "Eliminating sharp minima from SGD with truncated heavy-tailed
+      noise", ICLR 2022 (arXiv 2102.04297). Gating: Wang, Rhee (arXiv 2510.20905).
+    """
+    return inflated_value_and_grad(
+        "tail_inflated_value_and_grad",
+        loss_per_example,
+        tail,
+        scale,
+        scheme=scheme,
+        inflate_above=inflate_above,
+        has_aux=has_aux,
+        microbatch_size=microbatch_size,
+        axis_name=axis_name,
+    )
+
+
+def tail_inflated_grad(
+    loss_per_example: Callable[[Params, Batch], PyTree],
+    tail: TailOrSchedule,
+    scale: ScaleOrSchedule,
+    *,
+    scheme: Scheme = "balanced",
+    inflate_above: ArrayLike = 0.0,
+    has_aux: bool = False,
+    microbatch_size: int | None = None,
+    axis_name: AxisNames = None,
+) -> Callable:
+    r"""A function to the tail-inflated gradient alone, as `jax.grad` has it.
+
+    .. math::
+      g = g_{SB} + Z\,(g_{SB*} - g_{LB}), \qquad Z = c\, W\, 1\{|W| > w_q\},
+
+    the gradient that `tail_inflated_value_and_grad` returns, drawn alike from one key.
+
+    Args:
+      loss_per_example: `(params, batch) -> losses`, or `(losses, aux)` with `has_aux`.
+      tail: the law of W, or a schedule of it.
+      scale: c, or a schedule of it.
+      scheme: `"independent"`, `"shared"` or `"balanced"`.
+      inflate_above: q in [0, 1).
+      has_aux: whether the loss returns `(losses, aux)`.
+      microbatch_size: examples that are passed at a time; None for all at once. On an
+        explicit mesh it is rounded down to a multiple of the shards of the batch.
+      axis_name: the mapped axis over which SB is split, for `balanced`.
+
+    Returns:
+      A function as that of `tail_inflated_value_and_grad`, to `grad`, or to
+      `(grad, aux)` with `has_aux`.
+
+    Raises:
+      TypeError, ValueError: as in `tail_inflated_value_and_grad`.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> import heavytail_optax as hto
+      >>> def loss_per_example(params, batch):
+      ...     return (batch - params) ** 2
+      >>> grad_fn = hto.tail_inflated_grad(
+      ...     loss_per_example, hto.tails.pareto(1.4), 0.0
+      ... )
+      >>> print(grad_fn(jax.random.key(0), 0.0, jnp.arange(4.0)))
+      -3.0
+    """
+    value_and_grad = inflated_value_and_grad(
+        "tail_inflated_grad",
+        loss_per_example,
+        tail,
+        scale,
+        scheme=scheme,
+        inflate_above=inflate_above,
+        has_aux=has_aux,
+        microbatch_size=microbatch_size,
+        axis_name=axis_name,
+    )
+
+    def grad_fn(key, params, *batches, step=None, masks=None):
+        value, grad = value_and_grad(key, params, *batches, step=step, masks=masks)
+        return (grad, value[1]) if has_aux else grad
+
+    return grad_fn
