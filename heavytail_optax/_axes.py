@@ -1,11 +1,10 @@
 """Names of mapped axes, for parameters sharded inside shard_map or pmap."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
 from heavytail_optax._prefix import broadcast_prefix
+from heavytail_optax._typing import AxisNames, AxisNamesTree, PyTree
 from heavytail_optax._validation import type_error, value_error
 
 _ACCEPTED_OF_CALL = "None, the name of a mapped axis or a tuple of different names"
@@ -15,7 +14,7 @@ _ACCEPTED = (
 )
 
 
-def _is_axis_spec(node: Any) -> bool:
+def _is_axis_spec(node: object) -> bool:
     # A NamedTuple is a prefix of parameters that are one.
     return (
         node is None
@@ -28,7 +27,7 @@ def _is_axis_spec(node: Any) -> bool:
     )
 
 
-def _check_spec(function: str, spec: Any, accepted: str, axis_name: Any) -> None:
+def _check_spec(function: str, spec: object, accepted: str, axis_name: object) -> None:
     if not _is_axis_spec(spec):
         raise type_error(function, "axis_name", accepted, axis_name)
     names = _as_tuple(spec)
@@ -42,7 +41,7 @@ def _as_tuple(spec: str | tuple[str, ...] | None) -> tuple[str, ...]:
     return (spec,) if isinstance(spec, str) else spec
 
 
-def check_axes_of_call(function: str, axis_name: Any) -> tuple[str, ...]:
+def check_axes_of_call(function: str, axis_name: AxisNames) -> tuple[str, ...]:
     """The mapped axes as a tuple, where one setting serves the whole call.
 
     Raises:
@@ -53,7 +52,7 @@ def check_axes_of_call(function: str, axis_name: Any) -> tuple[str, ...]:
     return _as_tuple(axis_name)
 
 
-def check_axis_name(function: str, axis_name: Any) -> None:
+def check_axis_name(function: str, axis_name: AxisNamesTree) -> None:
     """Checks that every leaf of `axis_name` names axes, each once, or is None.
 
     Raises:
@@ -64,27 +63,29 @@ def check_axis_name(function: str, axis_name: Any) -> None:
         _check_spec(function, leaf, _ACCEPTED, axis_name)
 
 
-def axes_of_leaves(function: str, axis_name: Any, tree: Any) -> list[tuple[str, ...]]:
+def axes_of_leaves(
+    function: str, axis_name: AxisNamesTree, tree: PyTree
+) -> list[tuple[str, ...]]:
     """The mapped axes over which each leaf of `tree` is sharded."""
     specs = broadcast_prefix(function, "axis_name", axis_name, tree, _is_axis_spec)
     return [_as_tuple(spec) for spec in specs]
 
 
-def vary_over_axes(tree: Any, axes: tuple[str, ...]) -> Any:
+def vary_over_axes(tree: PyTree, axes: tuple[str, ...]) -> PyTree:
     """The tree, cast to vary over the axes where `shard_map` keeps account of that."""
     for axis in axes:
         tree = jax.tree.map(lambda x, axis=axis: _vary(x, axis), tree)
     return tree
 
 
-def _vary(x: Any, axis: str) -> jax.Array:
+def _vary(x: jax.Array, axis: str) -> jax.Array:
     try:
         return jax.lax.pcast(x, axis, to="varying")
     except ValueError:  # it varies already
         return x
 
 
-def vary_like(tree: Any, example: jax.Array) -> Any:
+def vary_like(tree: PyTree, example: jax.Array) -> PyTree:
     """The same values, cast to vary over the axes of `shard_map` that the example does.
 
     A loop that begins with constants and goes on with data asks for it.

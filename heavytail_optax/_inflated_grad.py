@@ -3,7 +3,6 @@
 import functools
 import itertools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -79,8 +78,8 @@ def _check_microbatch_size(function: str, size: object) -> None:
 
 
 def _in_microbatches(
-    weighted_grad: Callable, params: Any, batch: Any, weights: jax.Array, size: int
-) -> tuple[Any, Any]:
+    weighted_grad: Callable, params: Params, batch: Batch, weights: jax.Array, size: int
+) -> tuple[PyTree, PyTree]:
     """Sums `weighted_grad` over parts of the batch, and joins what it says of each.
 
     The parts are filled up with first examples of each shard again, at weight zero.

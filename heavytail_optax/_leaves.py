@@ -1,19 +1,19 @@
 """Leaves of an update: what dtypes are accepted, and how noise is added to one."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from heavytail_optax._finite import largest_finite
+from heavytail_optax._typing import PyTree
 from heavytail_optax._uniform import computation_dtype
 from heavytail_optax._validation import type_error
 
 
 def check_leaves(
     function: str,
-    leaves: Sequence[Any],
+    leaves: Sequence[PyTree],
     *,
     allow_complex: bool,
     argument: str = "updates",

@@ -1,17 +1,21 @@
 """Standard normals for random directions: two words an element, no inverse function."""
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from heavytail_optax._elementary import log2, sin
 from heavytail_optax._random_bits import random_words
+from heavytail_optax._typing import OutSharding
 
 
 def direction_normals(
-    key: jax.Array, shape: tuple[int, ...], dtype: Any, out_sharding: Any = None
+    key: jax.Array,
+    shape: tuple[int, ...],
+    dtype: DTypeLike,
+    out_sharding: OutSharding = None,
 ) -> jax.Array:
     """Standard normals by the map of Box and Muller, never zero, at most 6.8.
 

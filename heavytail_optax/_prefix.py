@@ -1,20 +1,20 @@
 """Pytree prefixes: one setting for a whole subtree of the parameters."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 
+from heavytail_optax._typing import PyTree
 from heavytail_optax._validation import value_error
 
 
 def broadcast_prefix(
     function: str,
     argument: str,
-    prefix: Any,
-    tree: Any,
-    is_leaf: Callable[[Any], bool] | None = None,
-) -> list[Any]:
+    prefix: PyTree,
+    tree: PyTree,
+    is_leaf: Callable[[object], bool] | None = None,
+) -> list[PyTree]:
     """The leaf of `prefix` that stands above each leaf of `tree`, in its order.
 
     Raises:

@@ -12,10 +12,11 @@ References:
 """
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+from heavytail_optax._typing import OutSharding
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
@@ -52,7 +53,7 @@ def threefry_2x32(
 
 
 def _linear_index(
-    shape: tuple[int, ...], dims: range, out_sharding: Any
+    shape: tuple[int, ...], dims: range, out_sharding: OutSharding
 ) -> jax.Array | None:
     """Row-major index over `dims`, broadcast to `shape`; None if always zero."""
     index, stride = None, 1
@@ -67,7 +68,9 @@ def _linear_index(
     return index
 
 
-def _counters(shape: tuple[int, ...], out_sharding: Any) -> tuple[jax.Array, jax.Array]:
+def _counters(
+    shape: tuple[int, ...], out_sharding: OutSharding
+) -> tuple[jax.Array, jax.Array]:
     """A pair of words that differs from element to element.
 
     The low word counts the trailing dimensions whose product fits in 32 bits, the high
@@ -86,7 +89,7 @@ def _counters(shape: tuple[int, ...], out_sharding: Any) -> tuple[jax.Array, jax
 def random_words(
     key: jax.Array,
     shape: tuple[int, ...],
-    out_sharding: Any = None,
+    out_sharding: OutSharding = None,
     *,
     pair: int = 0,
 ) -> tuple[jax.Array, jax.Array]:

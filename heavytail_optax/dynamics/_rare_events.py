@@ -3,7 +3,7 @@
 import math
 import statistics
 import warnings
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -144,7 +144,7 @@ def rare_exit_rate(
     learning_rate: float,
     max_norm: float,
     num_samples: int = 20_000,
-    method: str = "auto",
+    method: Literal["auto", "lumped", "exact"] = "auto",
     jumps_per_relaxation: float = 150.0,
     burn_in: float = 1.5,
     window: float = 2.0,

@@ -2,11 +2,12 @@
 
 import dataclasses
 import functools
-from typing import Any
 
 import jax
 import numpy as np
+import numpy.typing as npt
 
+from heavytail_optax._typing import Scalar
 from heavytail_optax._validation import check_positive, check_scalar, value_error
 from heavytail_optax.dynamics._jump_integrals import jumps_needed, way_out
 from heavytail_optax.dynamics._landscape import Landscape, check_landscape
@@ -65,7 +66,7 @@ class ExitRates:
         fields = range(self.landscape.num_fields)
         return np.asarray([folding_time(self.landscape, field) for field in fields])
 
-    def tail_probability(self, x: Any) -> np.ndarray:
+    def tail_probability(self, x: npt.ArrayLike) -> np.ndarray:
         """`H(x) = P(|Z| > x)` of the scaled noise, in float64."""
         with jax.enable_x64(True):
             x = np.asarray(x, np.float64) / self.scale
@@ -129,7 +130,7 @@ class ExitRates:
         ]
         return (*self.notes, *far)
 
-    def _check_learning_rate(self, function: str, learning_rate: Any) -> float:
+    def _check_learning_rate(self, function: str, learning_rate: Scalar) -> float:
         check_positive(function, "learning_rate", learning_rate)
         limit, field = self.stability_limits.min(), self.stability_limits.argmin()
         if not float(learning_rate) < limit:
@@ -142,7 +143,7 @@ class ExitRates:
 
 
 def check_theory(
-    function: str, landscape: Any, tail: Any, scale: Any, max_norm: Any
+    function: str, landscape: object, tail: Tail, scale: Scalar, max_norm: Scalar
 ) -> None:
     """Checks what the theorems are about.
 

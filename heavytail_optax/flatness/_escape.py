@@ -2,13 +2,13 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from heavytail_optax._keys import check_key, tagged_key
-from heavytail_optax._typing import Key
+from heavytail_optax._typing import Key, Params, PyTree, Scalar
 from heavytail_optax._validation import (
     check_bool,
     check_count,
@@ -26,7 +26,7 @@ from heavytail_optax.flatness._arguments import (
     check_loss,
     check_params,
 )
-from heavytail_optax.flatness._directions import along, check_direction
+from heavytail_optax.flatness._directions import Draw, along, check_direction
 from heavytail_optax.flatness._escape_path import (
     PathEnd,
     Walk,
@@ -44,15 +44,15 @@ _NAME = "escape_profile"
 class EscapeSettings(NamedTuple):
     """What an escape profile was computed with: the arguments of that name."""
 
-    jump_norm: Any
-    learning_rate: Any
+    jump_norm: Scalar
+    learning_rate: Scalar
     max_jumps: int
     num_samples: int
     repeat_direction: bool
     flow_steps: int
     descent_steps: int
-    barrier_threshold: Any
-    return_tolerance: Any
+    barrier_threshold: Scalar | None
+    return_tolerance: Scalar | None
     num_points: int
     confidence: float
 
@@ -92,7 +92,7 @@ class EscapeProfile(NamedTuple):
     barriers: jax.Array
     losses: jax.Array
     gradient_norms: jax.Array
-    reference: Any
+    reference: PyTree
     reference_loss: jax.Array
     reference_gradient_norm: jax.Array
     settings: EscapeSettings
@@ -107,11 +107,11 @@ class EscapeProfile(NamedTuple):
 )
 def _walks(
     loss_fn: Loss,
-    draw: Any,
-    project: Any,
-    params: Any,
-    vector: Any,
-    args: tuple[Any, ...],
+    draw: Draw | None,
+    project: Callable[[Params], Params] | None,
+    params: Params,
+    vector: PyTree,
+    args: tuple[PyTree, ...],
     key: jax.Array,
     jump_norm: jax.Array,
     learning_rate: jax.Array,
@@ -123,7 +123,7 @@ def _walks(
     descent_steps: int,
     num_points: int,
     at_once: int,
-) -> tuple[Any, PathEnd, PathEnd]:
+) -> tuple[PyTree, PathEnd, PathEnd]:
     """The reference, what it is like, and the outcomes of all paths."""
     walk = Walk(
         wide_loss(loss_fn, params),
@@ -146,7 +146,9 @@ def _walks(
     return reference, judge(walk, reference, reference), outcomes
 
 
-def _is_escaped(outcome: PathEnd, threshold: Any, tolerance: Any) -> jax.Array:
+def _is_escaped(
+    outcome: PathEnd, threshold: Scalar | None, tolerance: Scalar
+) -> jax.Array:
     """Of any shape; a loss that is not finite has escaped."""
     escaped = ~(jnp.isfinite(outcome.loss) & jnp.isfinite(outcome.distance))
     if threshold is not None:
@@ -156,7 +158,7 @@ def _is_escaped(outcome: PathEnd, threshold: Any, tolerance: Any) -> jax.Array:
     return escaped
 
 
-def _check_criteria(threshold: Any, tolerance: Any) -> None:
+def _check_criteria(threshold: Scalar | None, tolerance: Scalar) -> None:
     if threshold is not None:
         check_not_negative(_NAME, "barrier_threshold", threshold)
     if tolerance is not None:
@@ -166,29 +168,31 @@ def _check_criteria(threshold: Any, tolerance: Any) -> None:
         raise value_error(_NAME, "barrier_threshold", accepted, threshold)
 
 
-def _check_numbers_of_steps(flow_steps: Any, descent_steps: Any) -> tuple[int, int]:
+def _check_numbers_of_steps(
+    flow_steps: object, descent_steps: object
+) -> tuple[int, int]:
     flow_steps = check_count(_NAME, "flow_steps", flow_steps, least=0)
     return flow_steps, check_count(_NAME, "descent_steps", descent_steps, flow_steps)
 
 
 def escape_profile(
     loss_fn: Loss,
-    params: Any,
+    params: Params,
     *,
     key: Key,
-    jump_norm: Any,
-    learning_rate: Any,
-    args: tuple[Any, ...] = (),
-    direction: Any = "isotropic",
+    jump_norm: Scalar,
+    learning_rate: Scalar,
+    args: tuple[PyTree, ...] = (),
+    direction: str | Draw | PyTree = "isotropic",
     repeat_direction: bool = False,
     max_jumps: int = 5,
     num_samples: int = 100,
     flow_steps: int = 10,
     descent_steps: int = 1000,
-    barrier_threshold: Any = 0.1,
-    return_tolerance: Any = None,
+    barrier_threshold: Scalar | None = 0.1,
+    return_tolerance: Scalar | None = None,
     num_points: int = 21,
-    project: Callable[[Any], Any] | None = None,
+    project: Callable[[Params], Params] | None = None,
     confidence: float = 0.95,
     samples_at_once: int | None = None,
 ) -> EscapeProfile:

@@ -2,13 +2,13 @@
 
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from heavytail_optax._keys import check_key, tagged_key
-from heavytail_optax._typing import Key
+from heavytail_optax._typing import Key, Params, PyTree, Scalar
 from heavytail_optax._validation import (
     check_bool,
     check_count,
@@ -35,16 +35,16 @@ _NAME = "maximal_sharpness"
 class MaximalSettings(NamedTuple):
     """What a maximal sharpness was computed with: the arguments of that name."""
 
-    target: Any
-    lower: Any
-    upper: Any
-    tolerance: Any
+    target: Scalar
+    lower: Scalar
+    upper: Scalar
+    tolerance: Scalar
     order: float
     num_steps: int
-    step_size: Any
+    step_size: Scalar
     num_restarts: int
     adaptive: bool
-    floor: Any
+    floor: Scalar
 
 
 class MaximalSharpness(NamedTuple):
@@ -71,7 +71,7 @@ class MaximalSharpness(NamedTuple):
     settings: MaximalSettings
 
 
-def check_order(function: str, order: Any) -> float:
+def check_order(function: str, order: object) -> float:
     """The order of a norm, as a float.
 
     Raises:
@@ -96,8 +96,8 @@ def check_order(function: str, order: Any) -> float:
 def _search(
     loss_fn: Loss,
     deviation_fn: Loss | None,
-    params: Any,
-    args: tuple[Any, ...],
+    params: Params,
+    args: tuple[PyTree, ...],
     key: jax.Array,
     loss: jax.Array,
     numbers: tuple[jax.Array, ...],
@@ -127,21 +127,21 @@ def _search(
 
 def maximal_sharpness(
     loss_fn: Loss,
-    params: Any,
+    params: Params,
     *,
     key: Key,
-    args: tuple[Any, ...] = (),
+    args: tuple[PyTree, ...] = (),
     deviation_fn: Loss | None = None,
-    target: Any = 0.1,
-    lower: Any = 1e-5,
-    upper: Any = 10.0,
-    tolerance: Any = 0.01,
+    target: Scalar = 0.1,
+    lower: Scalar = 1e-5,
+    upper: Scalar = 10.0,
+    tolerance: Scalar = 0.01,
     order: float = 2,
     num_steps: int = 20,
-    step_size: Any = 2.0,
+    step_size: Scalar = 2.0,
     num_restarts: int = 1,
     adaptive: bool = False,
-    floor: Any = 0.0,
+    floor: Scalar = 0.0,
 ) -> MaximalSharpness:
     r"""Maximal sharpness: `1 / alpha^2` of the largest ball that the loss bears.
 

@@ -1,13 +1,13 @@
 """PAC-Bayes sharpness: how much Gaussian noise the loss bears."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from heavytail_optax._keys import check_key, tagged_key
-from heavytail_optax._typing import Key
+from heavytail_optax._typing import Key, Params, PyTree, Scalar
 from heavytail_optax._validation import check_bool, check_count
 from heavytail_optax.flatness._arguments import (
     Loss,
@@ -31,14 +31,14 @@ _NAME = "pac_bayes_sharpness"
 class PacBayesSettings(NamedTuple):
     """What a PAC-Bayes sharpness was computed with: the arguments of that name."""
 
-    target: Any
-    lower: Any
-    upper: Any
-    tolerance: Any
+    target: Scalar
+    lower: Scalar
+    upper: Scalar
+    tolerance: Scalar
     num_samples: int
     signed: bool
     adaptive: bool
-    floor: Any
+    floor: Scalar
 
 
 class PacBayesSharpness(NamedTuple):
@@ -77,8 +77,8 @@ class PacBayesSharpness(NamedTuple):
 )
 def _search(
     loss_fn: Loss,
-    params: Any,
-    args: tuple[Any, ...],
+    params: Params,
+    args: tuple[PyTree, ...],
     key: jax.Array,
     loss: jax.Array,
     numbers: tuple[jax.Array, ...],
@@ -104,18 +104,18 @@ def _search(
 
 def pac_bayes_sharpness(
     loss_fn: Loss,
-    params: Any,
+    params: Params,
     *,
     key: Key,
-    args: tuple[Any, ...] = (),
-    target: Any = 0.1,
-    lower: Any = 1e-5,
-    upper: Any = 10.0,
-    tolerance: Any = 0.01,
+    args: tuple[PyTree, ...] = (),
+    target: Scalar = 0.1,
+    lower: Scalar = 1e-5,
+    upper: Scalar = 10.0,
+    tolerance: Scalar = 0.01,
     num_samples: int = 100,
     signed: bool = True,
     adaptive: bool = False,
-    floor: Any = 0.0,
+    floor: Scalar = 0.0,
     samples_at_once: int | None = None,
 ) -> PacBayesSharpness:
     r"""PAC-Bayes sharpness: `1 / sigma^2` of the largest noise that the loss bears.

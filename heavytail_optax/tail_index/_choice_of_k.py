@@ -1,11 +1,12 @@
 """How many of the largest draws to use: two automatic choices."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax._axes import vary_like
@@ -166,7 +167,7 @@ def _by_bootstrap(top: _Top, key: jax.Array, size: int, num_resamples: int):
 
 @on_auto_axes
 def choose_k_by_bootstrap(
-    samples: Any,
+    samples: npt.ArrayLike,
     *,
     key: Key,
     num_resamples: int = 200,
@@ -276,7 +277,7 @@ def _by_distance(top: _Top, candidates: jax.Array, num_points: int):
 
 @on_auto_axes
 def choose_k_by_distance(
-    samples: Any,
+    samples: npt.ArrayLike,
     *,
     min_k: int = 10,
     max_k: int | None = None,

@@ -1,15 +1,15 @@
 """Pareto laws: one-signed, shifted to start at zero (Lomax), and symmetric."""
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
 from heavytail_optax._elementary import exp2, log2
 from heavytail_optax._finite import largest_finite, saturate
 from heavytail_optax._random_bits import random_words
+from heavytail_optax._typing import OutSharding
 from heavytail_optax._uniform import (
     RESOLUTION_BITS,
     SIGNED_RESOLUTION_BITS,
@@ -38,7 +38,7 @@ def _size(alpha: ArrayLike, survival: jax.Array) -> jax.Array:
 
 
 def _draw_survival(
-    key: jax.Array, shape: tuple[int, ...], dtype: Any, sharding: Any
+    key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike, sharding: OutSharding
 ) -> jax.Array:
     """Uniforms in (0, 1], in the dtype to compute in."""
     words = random_words(key, shape, sharding)
@@ -64,7 +64,7 @@ class Pareto:
     def is_centred(self) -> bool:
         return False
 
-    def largest_draw(self, dtype: Any = jnp.float32) -> float:
+    def largest_draw(self, dtype: DTypeLike = jnp.float32) -> float:
         """The largest value that `sample` can return in `dtype`."""
         return min(power_of_two(RESOLUTION_BITS, self.alpha), largest_finite(dtype))
 
@@ -103,7 +103,7 @@ class Lomax:
     def is_centred(self) -> bool:
         return False
 
-    def largest_draw(self, dtype: Any = jnp.float32) -> float:
+    def largest_draw(self, dtype: DTypeLike = jnp.float32) -> float:
         """The largest value that `sample` can return in `dtype`."""
         return Pareto(self.alpha).largest_draw(dtype)
 
@@ -143,7 +143,7 @@ class SymmetricPareto:
     def is_centred(self) -> bool:
         return True
 
-    def largest_draw(self, dtype: Any = jnp.float32) -> float:
+    def largest_draw(self, dtype: DTypeLike = jnp.float32) -> float:
         """The largest absolute value that `sample` can return in `dtype`."""
         return min(
             power_of_two(SIGNED_RESOLUTION_BITS, self.alpha), largest_finite(dtype)
