@@ -29,6 +29,25 @@ _FEWEST_EFFECTIVE = 100.0
 _LARGEST_SHARE = 0.1
 
 
+class RareEventSampling(NamedTuple):
+    """How a `RareExitRate` was estimated, and how far to trust it.
+
+    Attributes:
+      num_samples: paths.
+      effective_samples: `(sum w)^2 / sum w^2` of the weighted scores.
+      largest_share: of the sum of weighted scores, that of a single path.
+      is_skewed: whether fewer than 100 samples are effective or a single one has more
+        than a tenth of the sum; then even the standard error is not to be trusted.
+      method: `"lumped"` or `"exact"`.
+    """
+
+    num_samples: int
+    effective_samples: float
+    largest_share: float
+    is_skewed: bool
+    method: str
+
+
 class RareExitRate(NamedTuple):
     """Result of `rare_exit_rate`.
 
@@ -42,12 +61,7 @@ class RareExitRate(NamedTuple):
       destinations: exits per step by where they land: outside on the left, the K
         fields, outside on the right. Their sum is `rate`. shape=(K + 2,).
       destination_errors: standard errors of `destinations`. shape=(K + 2,).
-      num_samples: paths.
-      effective_samples: `(sum w)^2 / sum w^2` of the weighted scores.
-      largest_share: of the sum of weighted scores, that of a single path.
-      is_skewed: whether fewer than 100 samples are effective or a single one has more
-        than a tenth of the sum; then even the standard error is not to be trusted.
-      method: `"lumped"` or `"exact"`.
+      sampling: the `RareEventSampling`: how many samples, and whether a few carry all.
     """
 
     rate: float
@@ -58,11 +72,7 @@ class RareExitRate(NamedTuple):
     mean_exit_time_error: float
     destinations: np.ndarray
     destination_errors: np.ndarray
-    num_samples: int
-    effective_samples: float
-    largest_share: float
-    is_skewed: bool
-    method: str
+    sampling: RareEventSampling
 
 
 def _moments(plan: Plan, sums: Sums) -> tuple[np.ndarray, np.ndarray]:
@@ -126,11 +136,13 @@ def _result(
         mean_exit_time_error=mean_error,
         destinations=destinations,
         destination_errors=destination_errors,
-        num_samples=int(sums.number.sum()),
-        effective_samples=effective,
-        largest_share=largest,
-        is_skewed=effective < _FEWEST_EFFECTIVE or largest > _LARGEST_SHARE,
-        method=method,
+        sampling=RareEventSampling(
+            num_samples=int(sums.number.sum()),
+            effective_samples=effective,
+            largest_share=largest,
+            is_skewed=effective < _FEWEST_EFFECTIVE or largest > _LARGEST_SHARE,
+            method=method,
+        ),
     )
 
 
@@ -254,11 +266,12 @@ def rare_exit_rate(
     words = jax.random.bits(tagged_key(key, NAME), (2,), jnp.uint32)
     sums = sum_over_paths(landscape.gradient, plan, words, num_batches, at_once)
     result = _result(plan, sums, landscape, field, confidence, method)
-    if result.is_skewed:
+    sampling = result.sampling
+    if sampling.is_skewed:
         warnings.warn(
-            f"The weights of `{NAME}` are skewed: {result.effective_samples:.0f} of "
-            f"{result.num_samples} samples are effective, and the largest has "
-            f"{result.largest_share:.0%} of the sum. Take more samples.",
+            f"The weights of `{NAME}` are skewed: {sampling.effective_samples:.0f} of "
+            f"{sampling.num_samples} samples are effective, and the largest has "
+            f"{sampling.largest_share:.0%} of the sum. Take more samples.",
             stacklevel=2,
         )
     return result

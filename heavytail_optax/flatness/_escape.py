@@ -57,6 +57,41 @@ class EscapeSettings(NamedTuple):
     confidence: float
 
 
+class EscapePaths(NamedTuple):
+    """Where the paths of an `EscapeProfile` were after each jump.
+
+    All of shape=(num_samples, max_jumps); floats are float32 at least.
+
+    Attributes:
+      escaped: whether each path has. dtype=bool.
+      distances: from the reference to the solution reached.
+      barriers: the loss on the straight way between the two, at its highest, above the
+        higher end.
+      losses: at the solution reached; not finite where descent diverged.
+      gradient_norms: there; not small where descent has not come to its end.
+    """
+
+    escaped: jax.Array
+    distances: jax.Array
+    barriers: jax.Array
+    losses: jax.Array
+    gradient_norms: jax.Array
+
+
+class EscapeReference(NamedTuple):
+    """The solution that descent reaches from the parameters without a jump.
+
+    Attributes:
+      params: a pytree like the parameters.
+      loss: the loss there. shape=().
+      gradient_norm: the norm of the gradient there. shape=().
+    """
+
+    params: Params
+    loss: jax.Array
+    gradient_norm: jax.Array
+
+
 class EscapeProfile(NamedTuple):
     """Result of `escape_profile`; floats are float32 at least.
 
@@ -68,17 +103,8 @@ class EscapeProfile(NamedTuple):
       upper: its other end. Same shape.
       fewest_jumps: the smallest j after which any path has escaped; `max_jumps + 1` if
         none has. shape=(), dtype=int32.
-      escaped: whether each path has. shape=(num_samples, max_jumps), dtype=bool.
-      distances: from the reference to the solution reached. Same shape.
-      barriers: the loss on the straight way between the two, at its highest, above the
-        higher end. Same shape.
-      losses: at the solution reached. Same shape; not finite where descent diverged.
-      gradient_norms: there; not small where descent has not come to its end. Same
-        shape.
-      reference: the solution that descent reaches from the parameters without a jump;
-        a pytree like them.
-      reference_loss: the loss there. shape=().
-      reference_gradient_norm: the norm of the gradient there. shape=().
+      paths: the `EscapePaths` behind these shares.
+      reference: the `EscapeReference`, which the paths leave.
       settings: the `EscapeSettings`.
     """
 
@@ -87,14 +113,8 @@ class EscapeProfile(NamedTuple):
     lower: jax.Array
     upper: jax.Array
     fewest_jumps: jax.Array
-    escaped: jax.Array
-    distances: jax.Array
-    barriers: jax.Array
-    losses: jax.Array
-    gradient_norms: jax.Array
-    reference: PyTree
-    reference_loss: jax.Array
-    reference_gradient_norm: jax.Array
+    paths: EscapePaths
+    reference: EscapeReference
     settings: EscapeSettings
 
 
@@ -349,17 +369,29 @@ def escape_profile(
         lower=lower,
         upper=upper,
         fewest_jumps=fewest.astype(jnp.int32),
-        escaped=escaped,
-        distances=outcomes.distance,
-        barriers=outcomes.barrier,
-        losses=outcomes.loss,
-        gradient_norms=outcomes.gradient_norm,
-        reference=reference,
-        reference_loss=at_reference.loss,
-        reference_gradient_norm=at_reference.gradient_norm,
+        paths=EscapePaths(
+            escaped=escaped,
+            distances=outcomes.distance,
+            barriers=outcomes.barrier,
+            losses=outcomes.loss,
+            gradient_norms=outcomes.gradient_norm,
+        ),
+        reference=EscapeReference(
+            params=reference,
+            loss=at_reference.loss,
+            gradient_norm=at_reference.gradient_norm,
+        ),
         settings=EscapeSettings(
-            *(jump_norm, learning_rate, max_jumps, num_samples, repeat_direction),
-            *(flow_steps, descent_steps, barrier_threshold, return_tolerance),
-            *(num_points, confidence),
+            jump_norm=jump_norm,
+            learning_rate=learning_rate,
+            max_jumps=max_jumps,
+            num_samples=num_samples,
+            repeat_direction=repeat_direction,
+            flow_steps=flow_steps,
+            descent_steps=descent_steps,
+            barrier_threshold=barrier_threshold,
+            return_tolerance=return_tolerance,
+            num_points=num_points,
+            confidence=confidence,
         ),
     )

@@ -27,7 +27,11 @@ from heavytail_optax.flatness._arguments import (
 from heavytail_optax.flatness._ascent import Ball, largest_rise
 from heavytail_optax.flatness._loss_changes import loss_at
 from heavytail_optax.flatness._memory import evaluations_at_once
-from heavytail_optax.flatness._search import check_search, largest_within
+from heavytail_optax.flatness._search import (
+    SharpnessSearch,
+    check_search,
+    largest_within,
+)
 
 _NAME = "maximal_sharpness"
 
@@ -54,20 +58,14 @@ class MaximalSharpness(NamedTuple):
       sharpness: `1 / radius^2`. shape=().
       radius: the largest one whose worst deviation is within the target. shape=().
       deviation: the worst one found at that radius. shape=().
-      hit_lower: whether the ball of the lower bound is already too large: the radius is
-        smaller than reported. shape=(), dtype=bool.
-      hit_upper: whether the ball of the upper bound is still within the target: the
-        radius is larger than reported. shape=(), dtype=bool.
-      num_gradients: evaluations of the gradient of the loss. shape=(), dtype=int32.
+      search: the `SharpnessSearch`: whether it hit a bound, and what it took.
       settings: the `MaximalSettings`.
     """
 
     sharpness: jax.Array
     radius: jax.Array
     deviation: jax.Array
-    hit_lower: jax.Array
-    hit_upper: jax.Array
-    num_gradients: jax.Array
+    search: SharpnessSearch
     settings: MaximalSettings
 
 
@@ -249,11 +247,21 @@ def maximal_sharpness(
         sharpness=search.low**-2.0,
         radius=search.low,
         deviation=search.at_low[0],
-        hit_lower=search.hit_lower,
-        hit_upper=search.hit_upper,
-        num_gradients=num_restarts * num_steps * search.step,
+        search=SharpnessSearch(
+            hit_lower=search.hit_lower,
+            hit_upper=search.hit_upper,
+            num_evaluations=num_restarts * num_steps * search.step,
+        ),
         settings=MaximalSettings(
-            *(target, lower, upper, tolerance, order),
-            *(num_steps, step_size, num_restarts, adaptive, floor),
+            target=target,
+            lower=lower,
+            upper=upper,
+            tolerance=tolerance,
+            order=order,
+            num_steps=num_steps,
+            step_size=step_size,
+            num_restarts=num_restarts,
+            adaptive=adaptive,
+            floor=floor,
         ),
     )

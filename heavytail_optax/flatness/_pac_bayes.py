@@ -23,7 +23,11 @@ from heavytail_optax.flatness._loss_changes import (
     loss_changes,
     mean_and_standard_error,
 )
-from heavytail_optax.flatness._search import check_search, largest_within
+from heavytail_optax.flatness._search import (
+    SharpnessSearch,
+    check_search,
+    largest_within,
+)
 
 _NAME = "pac_bayes_sharpness"
 
@@ -52,11 +56,7 @@ class PacBayesSharpness(NamedTuple):
       sigma_standard_error: of sigma. shape=().
       deviation: of the loss at sigma. shape=().
       deviation_standard_error: of that mean over samples. shape=().
-      hit_lower: whether noise of the lower bound is already too much: sigma is smaller
-        than reported. shape=(), dtype=bool.
-      hit_upper: whether noise of the upper bound is still within the target: sigma is
-        larger than reported. shape=(), dtype=bool.
-      num_evaluations: of the loss. shape=(), dtype=int32.
+      search: the `SharpnessSearch`: whether it hit a bound, and what it took.
       settings: the `PacBayesSettings`.
     """
 
@@ -66,9 +66,7 @@ class PacBayesSharpness(NamedTuple):
     sigma_standard_error: jax.Array
     deviation: jax.Array
     deviation_standard_error: jax.Array
-    hit_lower: jax.Array
-    hit_upper: jax.Array
-    num_evaluations: jax.Array
+    search: SharpnessSearch
     settings: PacBayesSettings
 
 
@@ -177,7 +175,7 @@ def pac_bayes_sharpness(
       ... )
       >>> bool(abs(result.sharpness - 2 * 50 / (2 * 0.1)) < 4 * result.standard_error)
       True
-      >>> bool(result.hit_lower), bool(result.hit_upper), result.settings.target
+      >>> bool(result.search.hit_lower), bool(result.search.hit_upper), result.settings.target
       (False, False, 0.1)
 
     References:
@@ -222,8 +220,19 @@ def pac_bayes_sharpness(
         sigma_standard_error=sigma_error,
         deviation=deviation,
         deviation_standard_error=error,
-        hit_lower=search.hit_lower,
-        hit_upper=search.hit_upper,
-        num_evaluations=1 + num_samples * search.step,
-        settings=PacBayesSettings(*numbers[:4], num_samples, signed, adaptive, floor),
+        search=SharpnessSearch(
+            hit_lower=search.hit_lower,
+            hit_upper=search.hit_upper,
+            num_evaluations=1 + num_samples * search.step,
+        ),
+        settings=PacBayesSettings(
+            target=target,
+            lower=lower,
+            upper=upper,
+            tolerance=tolerance,
+            num_samples=num_samples,
+            signed=signed,
+            adaptive=adaptive,
+            floor=floor,
+        ),
     )

@@ -10,6 +10,23 @@ from heavytail_optax._typing import PyTree, Scalar
 from heavytail_optax._validation import check_positive, check_scalar, value_error
 
 
+class SharpnessSearch(NamedTuple):
+    """How a radius, or a standard deviation, was searched for.
+
+    Attributes:
+      hit_lower: whether the lower bound is already beyond the target: what was searched
+        for is smaller than reported. shape=(), dtype=bool.
+      hit_upper: whether the upper bound is still within the target: it is larger than
+        reported. shape=(), dtype=bool.
+      num_evaluations: of the loss; for `maximal_sharpness` of its gradient. shape=(),
+        dtype=int32.
+    """
+
+    hit_lower: jax.Array
+    hit_upper: jax.Array
+    num_evaluations: jax.Array
+
+
 class Bisection(NamedTuple):
     """Where a search has come to.
 

@@ -23,7 +23,7 @@ def test_quadratic_in_a_ball(target):
     assert result.deviation <= target
     np.testing.assert_allclose(result.deviation, target, rtol=1e-3)
     np.testing.assert_allclose(result.radius**-2, result.sharpness, rtol=1e-5)
-    assert not result.hit_lower and not result.hit_upper
+    assert not result.search.hit_lower and not result.search.hit_upper
 
 
 def test_few_steps_give_a_bound_that_more_steps_and_restarts_tighten():
@@ -34,8 +34,8 @@ def test_few_steps_give_a_bound_that_more_steps_and_restarts_tighten():
     assert few.sharpness < restarted.sharpness < many.sharpness < exact * 1.001
     assert few.sharpness < 0.8 * exact  # the ascent is what finds the maximum
     steps = 2 + np.ceil(np.log2(np.log(10.0 / 1e-5) / np.log1p(1e-4)))
-    assert abs(many.num_gradients / 200 - steps) <= 1
-    assert restarted.num_gradients == 20 * many.num_gradients / 200
+    assert abs(many.search.num_evaluations / 200 - steps) <= 1
+    assert restarted.search.num_evaluations == 20 * many.search.num_evaluations / 200
 
 
 def test_quadratic_in_a_box():
@@ -125,9 +125,9 @@ def test_loss_that_is_infinite_some_way_off():
 
 def test_settings_cost_and_bounds_are_in_the_result():
     result = at_minimum(0, upper=1e-4)
-    assert result.hit_upper
-    assert result.num_gradients == 200
-    assert at_minimum(0, lower=5.0).hit_lower
+    assert result.search.hit_upper
+    assert result.search.num_evaluations == 200
+    assert at_minimum(0, lower=5.0).search.hit_lower
     assert result.settings == MaximalSettings(
         0.1, 1e-5, 1e-4, 1e-4, 2, 200, 2.0, 1, adaptive=False, floor=0.0
     )

@@ -35,7 +35,7 @@ def test_quadratic(target, signed):
     np.testing.assert_allclose(
         relative, result.standard_error / result.sharpness, rtol=1e-4
     )
-    assert not result.hit_lower and not result.hit_upper
+    assert not result.search.hit_lower and not result.search.hit_upper
 
 
 def test_the_error_bar_covers_other_keys():
@@ -79,12 +79,12 @@ def test_magnitude_aware(floor):
 
 def test_bounds_are_told():
     above = at_minimum(0, lower=1e-5, upper=1e-3)
-    assert above.hit_upper and not above.hit_lower
+    assert above.search.hit_upper and not above.search.hit_lower
     np.testing.assert_allclose(above.sigma, 1e-3)
-    assert above.num_evaluations == 1 + 100
+    assert above.search.num_evaluations == 1 + 100
     assert np.isnan(above.standard_error)
     below = at_minimum(0, lower=1.0, upper=10.0)
-    assert below.hit_lower and not below.hit_upper
+    assert below.search.hit_lower and not below.search.hit_upper
     np.testing.assert_allclose(below.sigma, 1.0)
     assert below.deviation > 0.1
 
@@ -120,7 +120,7 @@ def test_settings_and_cost_are_in_the_result():
 
     result = pac_bayes_sharpness(loss, point(), key=0, num_samples=3, samples_at_once=1)
     jax.effects_barrier()
-    assert num_calls == result.num_evaluations
+    assert num_calls == result.search.num_evaluations
     assert result.settings == PacBayesSettings(
         0.1, 1e-5, 10.0, 0.01, 3, signed=True, adaptive=False, floor=0.0
     )
@@ -133,4 +133,4 @@ def test_under_jit():
     np.testing.assert_allclose(eager.sharpness, compiled.sharpness, rtol=0.02)
     # Not a loss at all: beyond the target from the start.
     bad = measure(point(np.nan), jax.random.key(3), args=DATA)
-    assert bad.hit_lower
+    assert bad.search.hit_lower

@@ -77,8 +77,8 @@ def measure_maximal(problem: Problem, arguments: Arguments) -> Outcome:
 
 
 def _bound_remark(found: Any, arguments: Arguments, what: str) -> str:
-    if found.hit_upper:
+    if found.search.hit_upper:
         return f"less than shown: even {what} {arguments['upper']:g} is borne"
-    if found.hit_lower:
+    if found.search.hit_lower:
         return f"more than shown: even {what} {arguments['lower']:g} is not borne"
     return ""
