@@ -21,8 +21,7 @@ import jax.numpy as jnp
 import result_file
 
 import heavytail_optax as hto
-from heavytail_optax._random_bits import random_words
-from heavytail_optax._uniform import signed_uniform_from_words
+from heavytail_optax._random import random_words, signed_uniform_from_words
 
 MAX_NORM, NUM_CHAINS, STEPS_AT_ONCE = 0.5, 1024, 2000
 ONE = hto.dynamics.quadratic(1.0, 0.3, 0.4)

@@ -6,13 +6,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from heavytail_optax._finite import saturate
+from heavytail_optax._dtypes import accumulation_dtype, computation_dtype, saturate
 from heavytail_optax._keys import check_key, key_data_copy, step_key
-from heavytail_optax._leaves import add_noise, check_leaves
-from heavytail_optax._norm import accumulation_dtype
+from heavytail_optax._pytrees import add_noise, check_leaves
 from heavytail_optax._schedules import check_scales, scales_at
 from heavytail_optax._typing import Key, PyTree, ScaleTree
-from heavytail_optax._uniform import computation_dtype
 from heavytail_optax._validation import check_state, value_error
 from heavytail_optax.tails._tail import TailOrSchedule, check_tail_or_schedule, tail_at
 

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from heavytail_optax._axes import check_axes_of_call, fold_in_axes, vary_over_axes
 from heavytail_optax._inflation_weights import (
     SCHEMES,
     balanced_weights,
@@ -33,6 +32,7 @@ from heavytail_optax._per_example import (
     checked_losses,
     checked_masks,
 )
+from heavytail_optax._pytrees import check_axes_of_call, fold_in_axes, vary_over_axes
 from heavytail_optax._schedules import check_scale, not_negative, scale_at
 from heavytail_optax._typing import (
     AxisNames,

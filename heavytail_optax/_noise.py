@@ -9,11 +9,17 @@ import jax.numpy as jnp
 import optax
 from jax.typing import DTypeLike
 
-from heavytail_optax._axes import axes_of_leaves, check_axis_name, fold_in_axes
+from heavytail_optax._dtypes import accumulation_dtype, computation_dtype
 from heavytail_optax._keys import check_key, key_data_copy, step_key
-from heavytail_optax._leaves import add_noise, check_leaves
-from heavytail_optax._norm import accumulation_dtype, tree_norm
-from heavytail_optax._normal import direction_normals
+from heavytail_optax._norm import tree_norm
+from heavytail_optax._pytrees import (
+    add_noise,
+    axes_of_leaves,
+    check_axis_name,
+    check_leaves,
+    fold_in_axes,
+)
+from heavytail_optax._random import direction_normals
 from heavytail_optax._schedules import check_scales, scales_at
 from heavytail_optax._sharding import explicit_sharding
 from heavytail_optax._typing import (
@@ -23,7 +29,6 @@ from heavytail_optax._typing import (
     OutSharding,
     ScaleTree,
 )
-from heavytail_optax._uniform import computation_dtype
 from heavytail_optax._validation import check_choice, check_state
 from heavytail_optax.tails._tail import (
     Tail,

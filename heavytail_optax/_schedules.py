@@ -8,7 +8,7 @@ schedule, even if it can be called, as a model of numbers can: it is a tree of s
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax._prefix import broadcast_prefix
+from heavytail_optax._pytrees import broadcast_prefix
 from heavytail_optax._typing import PyTree, Scalar, ScaleOrSchedule, ScaleTree
 from heavytail_optax._validation import (
     check_scalar,

@@ -6,14 +6,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from heavytail_optax._axes import axes_of_leaves, check_axis_name
-from heavytail_optax._leaves import check_leaves
-from heavytail_optax._norm import (
-    ScaledNorm,
-    accumulation_dtype,
-    norm_value,
-    tree_norm,
-)
+from heavytail_optax._dtypes import accumulation_dtype
+from heavytail_optax._norm import ScaledNorm, norm_value, tree_norm
+from heavytail_optax._pytrees import axes_of_leaves, check_axis_name, check_leaves
 from heavytail_optax._schedules import check_max_norm, max_norm_at
 from heavytail_optax._typing import AxisNamesTree, ScaleOrSchedule
 from heavytail_optax._validation import check_state

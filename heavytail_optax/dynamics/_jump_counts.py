@@ -8,10 +8,13 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
 from heavytail_optax._keys import check_key, tagged_key
-from heavytail_optax._normal import direction_normals
-from heavytail_optax._random_bits import random_words
+from heavytail_optax._random import (
+    direction_normals,
+    random_words,
+    signed_uniform_from_words,
+    uniform_from_words,
+)
 from heavytail_optax._typing import Direction, Key, Scalar
-from heavytail_optax._uniform import signed_uniform_from_words, uniform_from_words
 from heavytail_optax._validation import check_choice, check_count, check_positive
 from heavytail_optax.dynamics._jump_integrals import jumps_needed
 from heavytail_optax.dynamics._landscape import Landscape, check_landscape

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from jax.typing import ArrayLike
 
 from heavytail_optax._validation import is_integer, type_error, value_error
+from heavytail_optax.dynamics._widths import field_widths
 
 Function = Callable[[Any], Any]
 
@@ -123,9 +124,7 @@ class Landscape:
         """
         if self.ends:
             return self.sides.min(axis=-1)
-        from heavytail_optax.dynamics._widths import field_widths
-
-        return field_widths(self)
+        return field_widths(self.field_of, np.asarray(self.minima))
 
     def values_at(self, points: npt.ArrayLike) -> np.ndarray:
         """f in float64 at points along the first axis of a NumPy array."""

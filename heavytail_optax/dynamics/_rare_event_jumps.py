@@ -6,8 +6,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from heavytail_optax._random_bits import threefry_2x32
-from heavytail_optax._uniform import exponential_from_words, uniform_from_words
+from heavytail_optax._random import (
+    exponential_from_words,
+    threefry_2x32,
+    uniform_from_words,
+)
 from heavytail_optax.dynamics._rare_event_plan import Plan
 
 _TILTED = 0.75  # of the paths whose number of big jumps is forced

@@ -188,8 +188,8 @@ def rare_exit_rate(
 
     All in float64. For a relative error of 1 % expect 3e3 paths for `l* = 1`, 5e4 for
     `l* = 2` and 3e5 for `l* = 3`, up to three times that on landscapes other than a
-    quadratic, and more for `l* = 1` where exits are not rare. The weights are skewed: read `is_skewed`, on which
-    there is a warning, too.
+    quadratic, and more for `l* = 1` where exits are not rare. The weights are skewed:
+    read `sampling.is_skewed`, on which there is a warning, too.
 
     Args:
       landscape: on the line.

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from heavytail_optax._dtypes import computation_dtype
 from heavytail_optax._microbatches import part_size, rows_of_shards, shards_of, take
 from heavytail_optax._typing import Params, PyTree
 from heavytail_optax._validation import check_count, type_error, value_error
@@ -34,7 +35,7 @@ class _MeanOverBatches:
         @jax.checkpoint
         def loss_of_batch(params: Params, batch: tuple[PyTree, ...]) -> jax.Array:
             loss = self.loss_fn(params, *batch)
-            return loss.astype(jnp.promote_types(loss.dtype, jnp.float32))
+            return loss.astype(computation_dtype(loss.dtype))
 
         @jax.checkpoint
         def loss_of_part(params: Params, index: ArrayLike) -> jax.Array:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax._norm import accumulation_dtype
+from heavytail_optax._dtypes import accumulation_dtype
 from heavytail_optax._sharding import spec_of, stacked_sharding
 from heavytail_optax._typing import Params, PyTree
 from heavytail_optax.flatness._arguments import Loss

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
+from heavytail_optax._dtypes import computation_dtype
 from heavytail_optax._typing import Params, PyTree
 from heavytail_optax._validation import type_error, value_error
 from heavytail_optax.flatness._arguments import (
@@ -59,7 +60,7 @@ def _check_coefficients(function: str, argument: str, value: object) -> jax.Arra
         raise value_error(function, argument, _COEFFICIENTS, value)
     if isinstance(value, np.ndarray) and not np.isfinite(value).all():
         raise value_error(function, argument, _COEFFICIENTS, value)
-    return jnp.asarray(value, jnp.promote_types(jnp.result_type(value), jnp.float32))
+    return jnp.asarray(value, computation_dtype(jnp.result_type(value)))
 
 
 def loss_line(

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from heavytail_optax._dtypes import computation_dtype
 from heavytail_optax._typing import Params, PyTree
 from heavytail_optax._validation import check_count
 from heavytail_optax.flatness._arguments import Loss
@@ -16,7 +17,7 @@ from heavytail_optax.flatness._perturbation import add, deviations, normals
 def loss_at(loss_fn: Loss, params: Params, args: tuple[PyTree, ...]) -> jax.Array:
     """The loss, in float32 at least."""
     loss = loss_fn(params, *args)
-    return loss.astype(jnp.promote_types(loss.dtype, jnp.float32))
+    return loss.astype(computation_dtype(loss.dtype))
 
 
 @functools.partial(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax._norm import accumulation_dtype
+from heavytail_optax._dtypes import accumulation_dtype, computation_dtype
 from heavytail_optax._sharding import explicit_sharding
 from heavytail_optax._typing import Params, PyTree
 from heavytail_optax.flatness._arguments import Loss
@@ -13,9 +13,7 @@ from heavytail_optax.flatness._arguments import Loss
 
 def in_float(params: Params) -> PyTree:
     """The parameters in float32, or wider where they are wider."""
-    return jax.tree.map(
-        lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)), params
-    )
+    return jax.tree.map(lambda x: x.astype(computation_dtype(x.dtype)), params)
 
 
 def wide_loss(loss_fn: Loss, params: Params) -> Loss:

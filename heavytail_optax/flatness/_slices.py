@@ -3,8 +3,8 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 
+from heavytail_optax._dtypes import computation_dtype
 from heavytail_optax._typing import Params, PyTree
 from heavytail_optax._validation import value_error
 from heavytail_optax.flatness._arguments import Loss, check_params
@@ -40,7 +40,7 @@ def losses_at(
             *directions,
         )
         loss = loss_fn(add(params, change), *args)
-        return loss.astype(jnp.promote_types(loss.dtype, jnp.float32))
+        return loss.astype(computation_dtype(loss.dtype))
 
     return jax.lax.map(at, coefficients, batch_size=at_once)
 

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
-from heavytail_optax._axes import vary_like
 from heavytail_optax._keys import check_key, tagged_key
+from heavytail_optax._pytrees import vary_like
 from heavytail_optax._typing import Key
 from heavytail_optax._validation import check_count
 from heavytail_optax.tail_index._arguments import check_confidence, check_samples

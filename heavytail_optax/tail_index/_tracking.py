@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.tree_util import PyTreeDef
-from jax.typing import DTypeLike
 
+from heavytail_optax._dtypes import computation_dtype
 from heavytail_optax._keys import as_typed_key, check_key, tagged_key
-from heavytail_optax._leaves import check_leaves
+from heavytail_optax._pytrees import check_leaves
 from heavytail_optax._typing import Key, Params, PyTree
 from heavytail_optax._validation import (
     check_choice,
@@ -66,13 +66,9 @@ def _sizes_each(params: Params, measure: str) -> jax.Array:
     return jnp.asarray([total, *sizes], jnp.float32)
 
 
-def _wide(dtype: DTypeLike) -> jnp.dtype:
-    return jnp.promote_types(dtype, jnp.float32)
-
-
 def _difference(update: jax.Array, before: jax.Array) -> jax.Array:
     """The difference over the root of 2, NaN unless both are finite."""
-    wide = _wide(jnp.promote_types(update.dtype, before.dtype))
+    wide = computation_dtype(jnp.promote_types(update.dtype, before.dtype))
     # Halves are exact, and their difference does not overflow.
     one, other = (0.5 * x.astype(wide) for x in (update, before))
     limit = float(jnp.finfo(wide).max)
@@ -232,7 +228,7 @@ def track_tail_index(
         previous = ()
         if source == "differences":
             previous = jax.tree.map(
-                lambda x: jnp.zeros_like(x, dtype=_wide(x.dtype)), params
+                lambda x: jnp.zeros_like(x, dtype=computation_dtype(x.dtype)), params
             )
         return TrackTailIndexState(
             tail_count=jnp.zeros((), jnp.int32),

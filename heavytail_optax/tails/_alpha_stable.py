@@ -8,11 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
-from heavytail_optax._finite import largest_finite, saturate
-from heavytail_optax._random_bits import random_words
-from heavytail_optax._uniform import (
-    computation_dtype,
+from heavytail_optax._dtypes import computation_dtype, largest_finite, saturate
+from heavytail_optax._random import (
     exponential_from_words,
+    random_words,
     signed_uniform_from_words,
 )
 from heavytail_optax.tails._parameters import as_parameter

@@ -6,17 +6,16 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
+from heavytail_optax._dtypes import computation_dtype, largest_finite, saturate
 from heavytail_optax._elementary import exp2, log2
-from heavytail_optax._finite import largest_finite, saturate
-from heavytail_optax._random_bits import random_words
-from heavytail_optax._typing import OutSharding
-from heavytail_optax._uniform import (
+from heavytail_optax._random import (
     RESOLUTION_BITS,
     SIGNED_RESOLUTION_BITS,
-    computation_dtype,
+    random_words,
     signed_uniform_from_words,
     uniform_from_words,
 )
+from heavytail_optax._typing import OutSharding
 from heavytail_optax.tails._parameters import (
     positive_or_nan,
     positive_parameter,

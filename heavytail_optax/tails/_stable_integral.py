@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from heavytail_optax._axes import vary_like
+from heavytail_optax._pytrees import vary_like
 from heavytail_optax.tails._stable_map import (
     StableConstants,
     angle_slope,

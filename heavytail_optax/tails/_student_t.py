@@ -7,13 +7,12 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
+from heavytail_optax._dtypes import computation_dtype, largest_finite, saturate
 from heavytail_optax._elementary import exp2, sin
-from heavytail_optax._finite import largest_finite, saturate
-from heavytail_optax._random_bits import random_words
-from heavytail_optax._uniform import (
+from heavytail_optax._random import (
     RESOLUTION_BITS,
-    computation_dtype,
     exponential_from_words,
+    random_words,
     uniform_from_words,
 )
 from heavytail_optax.tails._parameters import (

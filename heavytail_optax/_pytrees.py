@@ -1,9 +1,11 @@
-"""Names of mapped axes, for parameters sharded inside shard_map or pmap."""
+"""Pytrees of updates: their leaves, prefixes of them, and mapped axes they lie on."""
+
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax._prefix import broadcast_prefix
+from heavytail_optax._dtypes import computation_dtype, largest_finite
 from heavytail_optax._typing import AxisNames, AxisNamesTree, PyTree
 from heavytail_optax._validation import type_error, value_error
 
@@ -12,6 +14,74 @@ _ACCEPTED = (
     "None, the name of a mapped axis, a tuple of different names, or a pytree prefix of "
     "these with None for replicated leaves"
 )
+
+
+def check_leaves(
+    function: str,
+    leaves: Sequence[PyTree],
+    *,
+    allow_complex: bool,
+    argument: str = "updates",
+) -> list[jax.Array]:
+    """The leaves as arrays.
+
+    Raises:
+      TypeError: if one is not a floating array, or complex where that is refused.
+    """
+    accepted = "a pytree of floating" + (" or complex" * allow_complex) + " arrays"
+    kind = jnp.inexact if allow_complex else jnp.floating
+    arrays = []
+    for leaf in leaves:
+        dtype = getattr(leaf, "dtype", None)
+        if dtype is None and isinstance(leaf, (float, complex)):
+            dtype = jnp.result_type(leaf)
+        if dtype is None or not jnp.issubdtype(dtype, kind):
+            raise type_error(f"{function}.update", argument, accepted, leaf)
+        arrays.append(jnp.asarray(leaf))
+    return arrays
+
+
+def add_noise(x: jax.Array, noise: jax.Array) -> jax.Array:
+    """`x + noise` in the dtype of x; a finite x stays finite, an infinite one as it is.
+
+    The sum is formed in float32 at least, and saturates at the dtype's largest value.
+    """
+    wide = computation_dtype(x.dtype)
+    bound = jnp.asarray(largest_finite(x.dtype), wide)
+    total = x.astype(wide) + noise.astype(wide)
+    finite = jnp.where(jnp.isinf(x), total, jnp.clip(total, -bound, bound))
+    return finite.astype(x.dtype)
+
+
+def broadcast_prefix(
+    function: str,
+    argument: str,
+    prefix: PyTree,
+    tree: PyTree,
+    is_leaf: Callable[[object], bool] | None = None,
+) -> list[PyTree]:
+    """The leaf of `prefix` that stands above each leaf of `tree`, in its order.
+
+    Raises:
+      ValueError: if `prefix` is not a prefix of `tree`.
+    """
+    # Not `jax.tree.broadcast`: it takes what `is_leaf` says for a leaf of `tree` too,
+    # hence counts a None there, which is no leaf of the updates.
+    leaves, structure = jax.tree.flatten(prefix, is_leaf=is_leaf)
+    try:
+        subtrees = structure.flatten_up_to(tree)
+    except ValueError:
+        raise value_error(
+            function,
+            argument,
+            f"a pytree prefix of the updates, which are {jax.tree.structure(tree)}",
+            prefix,
+        ) from None
+    return [
+        leaf
+        for leaf, subtree in zip(leaves, subtrees, strict=True)
+        for _ in jax.tree.leaves(subtree)
+    ]
 
 
 def _is_axis_spec(node: object) -> bool:

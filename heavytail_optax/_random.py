@@ -1,10 +1,15 @@
-"""64 random bits an element: a pure function of the key and the element's index.
+"""Random bits, and the uniforms, exponentials and normals that are made of them.
 
-`jax.random.bits` computes two 32-bit words an element, returns their exclusive or,
-and on CPU runs the rounds of its generator as a loop. A tail needs both words, since
-the largest Pareto draw grows as `2^(bits/alpha)`, and unrolled rounds are several
-times as fast there. The words are those of `jax.random.bits`: exclusive-ored, they
-give it back exactly.
+64 bits an element, a pure function of the key and the element's index. `jax.random.bits`
+computes two 32-bit words an element, returns their exclusive or, and on CPU runs the
+rounds of its generator as a loop. A tail needs both words, since the largest Pareto draw
+grows as `2^(bits/alpha)`, and unrolled rounds are several times as fast there. The words
+are those of `jax.random.bits`: exclusive-ored, they give it back exactly.
+
+Uniforms have full relative precision near zero, where every tail comes from.
+`jax.random.uniform` has 2^-23 steps in float32, which ends a Pareto tail of index 1.4
+at 2^(23/1.4) = 88205. Integer bits converted to floating point keep their relative
+precision however small they are, so 64 bits reach down to 2^-65.
 
 References:
   Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011:
@@ -15,8 +20,16 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
+from heavytail_optax._elementary import log2, negative_log, sin
 from heavytail_optax._typing import OutSharding
+
+RESOLUTION_BITS = 65
+"""The smallest uniform drawn here is 2^-65: 64 bits, and a half."""
+
+SIGNED_RESOLUTION_BITS = 64
+"""The same where one of the 64 bits is the sign."""
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
@@ -117,3 +130,74 @@ def random_words(
         jax.random.bits(high_key, shape, jnp.uint32, out_sharding=out_sharding),
         jax.random.bits(low_key, shape, jnp.uint32, out_sharding=out_sharding),
     )
+
+
+def uniform_from_words(high: jax.Array, low: jax.Array, dtype) -> jax.Array:
+    """A uniform in (0, 1] from 64 bits, at full relative precision near zero.
+
+    `u = high 2^-32 + (low + 1/2) 2^-64`.
+    """
+    coarse = high.astype(dtype) * jnp.asarray(2.0**-32, dtype)
+    fine = (low.astype(dtype) + jnp.asarray(0.5, dtype)) * jnp.asarray(2.0**-64, dtype)
+    return coarse + fine
+
+
+def signed_uniform_from_words(
+    high: jax.Array, low: jax.Array, dtype
+) -> tuple[jax.Array, jax.Array]:
+    """A fair sign, and a uniform in (0, 1] from the other 63 bits.
+
+    Returns:
+      A boolean array, true for the positive sign, and the uniform.
+    """
+    is_positive = (low & jnp.uint32(1)) == jnp.uint32(1)
+    coarse = high.astype(dtype) * jnp.asarray(2.0**-32, dtype)
+    # The odd number `low | 1` is twice the other 31 bits and a half.
+    fine = (low | jnp.uint32(1)).astype(dtype) * jnp.asarray(2.0**-64, dtype)
+    return is_positive, coarse + fine
+
+
+def exponential_from_words(high: jax.Array, low: jax.Array, dtype) -> jax.Array:
+    """A standard exponential, at full relative precision near zero and far out.
+
+    `-log(u)` alone has a step of 2^-24 near zero, where u is close to one. There the
+    uniform is measured from one instead, `1 - u` being the complement of the bits.
+    """
+    return negative_log(
+        uniform_from_words(high, low, dtype), uniform_from_words(~high, ~low, dtype)
+    )
+
+
+def direction_normals(
+    key: jax.Array,
+    shape: tuple[int, ...],
+    dtype: DTypeLike,
+    out_sharding: OutSharding = None,
+) -> jax.Array:
+    """Standard normals by the map of Box and Muller, never zero, at most 6.8.
+
+    One word makes the radius `sqrt(-2 log u)`, the other the angle, of which only the
+    cosine is used: half of the time of inverting the error function.
+
+    Args:
+      key: a typed key.
+      shape: shape of the result.
+      dtype: float32 or float64.
+      out_sharding: sharding of the result under explicit sharding, or None.
+
+    Returns:
+      An array of that shape and dtype.
+
+    References:
+      Box, Muller, "A note on the generation of random normal deviates", Ann. Math.
+      Stat. 29 (1958).
+    """
+    high, low = random_words(key, shape, out_sharding)
+    half = jnp.asarray(0.5, dtype)
+    share = (high.astype(dtype) + half) * jnp.asarray(2.0**-32, dtype)
+    largest = jnp.asarray(1.0 - 2.0**-24, dtype)
+    radius = jnp.sqrt(-2.0 * math.log(2.0) * log2(jnp.minimum(share, largest)))
+    # Turns in (-1/2, 1/2), at half-odd multiples of 2^-24: never a quarter.
+    signed = jax.lax.bitcast_convert_type(low, jnp.int32) >> jnp.int32(8)
+    turn = (signed.astype(dtype) + half) * jnp.asarray(2.0**-24, dtype)
+    return radius * sin(2.0 * math.pi * (0.25 - jnp.abs(turn)))
