@@ -105,8 +105,13 @@ def _search(
     for jumps in range(1, most + 1):
         key, jump_key, pick_key = jax.random.split(key, 3)
         points, ways = _jump(
-            *(landscape, direction, jump_key, points, ways, bound),
-            _FLOW_STEP / stiffest,
+            landscape=landscape,
+            direction=direction,
+            key=jump_key,
+            points=points,
+            last=ways,
+            bound=bound,
+            step=_FLOW_STEP / stiffest,
         )
         is_inside = np.asarray(landscape.field_of(points) == field)
         if not is_inside.all():
@@ -184,7 +189,7 @@ def jumps_to_leave(
             straight = jumps_needed(landscape.widths[field], bound)
         most = min(straight - 1, max_jumps) if straight else max_jumps
         found = _search(
-            *(landscape, field, field_key, bound, direction, num_samples, most)
+            landscape, field, field_key, bound, direction, num_samples, most
         )
         counts.append(found or straight)
     return np.asarray(counts)

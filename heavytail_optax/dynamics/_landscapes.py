@@ -65,8 +65,10 @@ _FOUR_MINIMA = Landscape(
     value=_four_minima_value,
     gradient=_four_minima_gradient,
     minima=(
-        *(-1.5114836478324736, -0.6992730551356218),
-        *(0.4962445383630557, 1.3220937451679140),
+        -1.5114836478324736,
+        -0.6992730551356218,
+        0.4962445383630557,
+        1.3220937451679140,
     ),
     ends=(-_INF, -1.3, 0.2, 0.7, _INF),
     projection=(-1.6, 1.6),
@@ -147,8 +149,11 @@ def quadratic(curvature: float, left: float, right: float) -> Landscape:
     kappa = float(curvature)
     for name, end in (("left", left), ("right", right)):
         check_scalar(
-            *("quadratic", name, end, "a positive number, or infinity"),
-            lambda number: number > 0.0,
+            "quadratic",
+            name,
+            end,
+            accepted="a positive number, or infinity",
+            is_valid=lambda number: number > 0.0,
         )
     value, gradient = _quadratic_functions(kappa)
     return Landscape(

@@ -103,12 +103,11 @@ def _find_minima(landscape: Landscape, starts: np.ndarray, step: float) -> np.nd
     """The minima that gradient descent, then Newton's method, reach from the starts."""
 
     def descend(x: jax.Array) -> jax.Array:
-        x = jax.lax.fori_loop(
-            *(0, 2000), lambda _, x: x - step * landscape.gradient(x), x
-        )
+        x = jax.lax.fori_loop(0, 2000, lambda _, x: x - step * landscape.gradient(x), x)
         hessian = jax.jacfwd(landscape.gradient)
         return jax.lax.fori_loop(
-            *(0, 5),
+            0,
+            5,
             lambda _, x: x - jnp.linalg.solve(hessian(x), landscape.gradient(x)),
             x,
         )

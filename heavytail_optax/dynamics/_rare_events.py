@@ -253,14 +253,24 @@ def rare_exit_rate(
     check_positive(NAME, "burn_in", burn_in)
     check_positive(NAME, "window", window)
     check_scalar(
-        *(NAME, "confidence", confidence, "a number between 0 and 1"),
-        lambda value: 0.0 < value < 1.0,
+        NAME,
+        "confidence",
+        confidence,
+        accepted="a number between 0 and 1",
+        is_valid=lambda value: 0.0 < value < 1.0,
     )
     at_once = min(check_count(NAME, "samples_at_once", samples_at_once), num_samples)
     plan, method = new_plan(
-        *(landscape, field, float(tail.alpha), float(scale), float(learning_rate)),
-        *(float(max_norm), method, float(jumps_per_relaxation)),
-        *(float(burn_in), float(window)),
+        landscape=landscape,
+        field=field,
+        alpha=float(tail.alpha),
+        scale=float(scale),
+        eta=float(learning_rate),
+        bound=float(max_norm),
+        method=method,
+        num_individual=float(jumps_per_relaxation),
+        burn_in=float(burn_in),
+        window=float(window),
     )
     num_batches = -(-num_samples // at_once)
     words = jax.random.bits(tagged_key(key, NAME), (2,), jnp.uint32)

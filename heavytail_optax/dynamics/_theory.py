@@ -159,8 +159,11 @@ def check_theory(
         raise value_error(function, "tail", accepted, tail)
     check_positive(function, "scale", scale)
     check_scalar(
-        *(function, "max_norm", max_norm, "a positive number, or infinity"),
-        lambda value: value > 0.0,
+        function,
+        "max_norm",
+        max_norm,
+        accepted="a positive number, or infinity",
+        is_valid=lambda value: value > 0.0,
     )
 
 
@@ -245,7 +248,14 @@ def exit_rates(
                 f"Field {field}: no noise towards its nearer end, so the rate is 0."
             )
     return ExitRates(
-        *(landscape, tail, float(scale), bound, jumps, slack, rates, tuple(notes))
+        landscape=landscape,
+        tail=tail,
+        scale=float(scale),
+        max_norm=bound,
+        jumps=jumps,
+        slack=slack,
+        rates=rates,
+        notes=tuple(notes),
     )
 
 

@@ -10,12 +10,12 @@ from heavytail_optax.flatness._curvature import (
 )
 from heavytail_optax.flatness._density import HessianDensity, hessian_density
 from heavytail_optax.flatness._directions import gradient_noise_direction
-from heavytail_optax.flatness._escape import (
+from heavytail_optax.flatness._escape import escape_profile
+from heavytail_optax.flatness._escape_result import (
     EscapePaths,
     EscapeProfile,
     EscapeReference,
     EscapeSettings,
-    escape_profile,
 )
 from heavytail_optax.flatness._expected import ExpectedSharpness, expected_sharpness
 from heavytail_optax.flatness._filters import filter_normalise

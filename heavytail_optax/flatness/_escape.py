@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +33,12 @@ from heavytail_optax.flatness._escape_path import (
     judge,
     walk_out,
 )
+from heavytail_optax.flatness._escape_result import (
+    EscapePaths,
+    EscapeProfile,
+    EscapeReference,
+    EscapeSettings,
+)
 from heavytail_optax.flatness._loss_changes import check_samples_at_once, loss_at
 from heavytail_optax.flatness._perturbation import in_float, wide_loss
 from heavytail_optax.flatness._wilson import wilson_interval
@@ -41,88 +46,19 @@ from heavytail_optax.flatness._wilson import wilson_interval
 _NAME = "escape_profile"
 
 
-class EscapeSettings(NamedTuple):
-    """What an escape profile was computed with: the arguments of that name."""
-
-    jump_norm: Scalar
-    learning_rate: Scalar
-    max_jumps: int
-    num_samples: int
-    repeat_direction: bool
-    flow_steps: int
-    descent_steps: int
-    barrier_threshold: Scalar | None
-    return_tolerance: Scalar | None
-    num_points: int
-    confidence: float
-
-
-class EscapePaths(NamedTuple):
-    """Where the paths of an `EscapeProfile` were after each jump.
-
-    All of shape=(num_samples, max_jumps); floats are float32 at least.
-
-    Attributes:
-      escaped: whether each path has. dtype=bool.
-      distances: from the reference to the solution reached.
-      barriers: the loss on the straight way between the two, at its highest, above the
-        higher end.
-      losses: at the solution reached; not finite where descent diverged.
-      gradient_norms: there; not small where descent has not come to its end.
-    """
-
-    escaped: jax.Array
-    distances: jax.Array
-    barriers: jax.Array
-    losses: jax.Array
-    gradient_norms: jax.Array
-
-
-class EscapeReference(NamedTuple):
-    """The solution that descent reaches from the parameters without a jump.
-
-    Attributes:
-      params: a pytree like the parameters.
-      loss: the loss there. shape=().
-      gradient_norm: the norm of the gradient there. shape=().
-    """
-
-    params: Params
-    loss: jax.Array
-    gradient_norm: jax.Array
-
-
-class EscapeProfile(NamedTuple):
-    """Result of `escape_profile`; floats are float32 at least.
-
-    Attributes:
-      jumps: j = 1, 2, ..., `max_jumps`. shape=(max_jumps,), dtype=int32.
-      probability: share of the paths that have escaped after j jumps.
-        shape=(max_jumps,).
-      lower: end of Wilson's interval for each probability by itself. Same shape.
-      upper: its other end. Same shape.
-      fewest_jumps: the smallest j after which any path has escaped; `max_jumps + 1` if
-        none has. shape=(), dtype=int32.
-      paths: the `EscapePaths` behind these shares.
-      reference: the `EscapeReference`, which the paths leave.
-      settings: the `EscapeSettings`.
-    """
-
-    jumps: jax.Array
-    probability: jax.Array
-    lower: jax.Array
-    upper: jax.Array
-    fewest_jumps: jax.Array
-    paths: EscapePaths
-    reference: EscapeReference
-    settings: EscapeSettings
-
-
 @functools.partial(
     jax.jit,
     static_argnames=(
-        *("loss_fn", "draw", "project", "max_jumps", "num_samples"),
-        *("repeat_direction", "flow_steps", "descent_steps", "num_points", "at_once"),
+        "loss_fn",
+        "draw",
+        "project",
+        "max_jumps",
+        "num_samples",
+        "repeat_direction",
+        "flow_steps",
+        "descent_steps",
+        "num_points",
+        "at_once",
     ),
 )
 def _walks(
@@ -325,8 +261,11 @@ def escape_profile(
     if project is not None and not callable(project):
         raise type_error(_NAME, "project", "a function of the parameters", project)
     check_scalar(
-        *(_NAME, "confidence", confidence, "a number between 0 and 1"),
-        lambda value: 0.0 < value < 1.0,
+        _NAME,
+        "confidence",
+        confidence,
+        accepted="a number between 0 and 1",
+        is_valid=lambda value: 0.0 < value < 1.0,
     )
     loss_fn = check_loss(_NAME, loss_fn, params, args)
     key = tagged_key(key, _NAME)

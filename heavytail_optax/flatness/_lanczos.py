@@ -50,7 +50,9 @@ def _coordinates(basis: PyTree, vector: PyTree) -> jax.Array:
     def of_leaf(rows: jax.Array, x: jax.Array) -> jax.Array:
         axes = (tuple(range(1, rows.ndim)), tuple(range(x.ndim)))
         return jax.lax.dot_general(
-            *(rows, x, (axes, ((), ()))),
+            rows,
+            x,
+            (axes, ((), ())),
             precision="highest",
             out_sharding=spec_of(x, None),
         ).astype(dtype)
@@ -104,7 +106,8 @@ def _lanczos(
         vector = jax.tree.map(lambda x: x / size.astype(x.dtype), rest)
         basis = jax.tree.map(
             lambda rows, x: jax.lax.dynamic_update_index_in_dim(rows, x, index, 0),
-            *(basis, vector),
+            basis,
+            vector,
         )
         moved = product(vector)
         coordinates = _coordinates(basis, moved)

@@ -87,8 +87,13 @@ def check_order(function: str, order: object) -> float:
 @functools.partial(
     jax.jit,
     static_argnames=(
-        *("loss_fn", "deviation_fn", "order", "adaptive"),
-        *("num_steps", "num_restarts", "at_once"),
+        "loss_fn",
+        "deviation_fn",
+        "order",
+        "adaptive",
+        "num_steps",
+        "num_restarts",
+        "at_once",
     ),
 )
 def _search(
@@ -110,9 +115,14 @@ def _search(
 
     def deviation(radius: jax.Array) -> tuple[jax.Array, None]:
         rise = largest_rise(
-            *(loss_fn, deviation_fn, params, args, key, loss),
-            radius,
-            Ball(order, adaptive, floor),
+            loss_fn=loss_fn,
+            deviation_fn=deviation_fn,
+            params=params,
+            args=args,
+            key=key,
+            loss=loss,
+            radius=radius,
+            ball=Ball(order, adaptive, floor),
             num_steps=num_steps,
             step_size=step_size,
             num_restarts=num_restarts,

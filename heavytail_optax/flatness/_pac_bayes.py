@@ -90,7 +90,13 @@ def _search(
 
     def deviation(stddev: jax.Array) -> tuple[jax.Array, jax.Array]:
         changes = loss_changes(
-            *(loss_fn, params, args, key, loss, stddev, floor),
+            loss_fn=loss_fn,
+            params=params,
+            args=args,
+            key=key,
+            loss=loss,
+            stddev=stddev,
+            floor=floor,
             num_samples=num_samples,
             adaptive=adaptive,
             at_once=at_once,

@@ -38,7 +38,8 @@ def _draws(key: jax.Array, params: Params, draw: Callable[..., jax.Array]) -> Py
     draws = [
         draw(
             jax.random.fold_in(key, index),
-            *(x.shape, x.dtype),
+            x.shape,
+            x.dtype,
             out_sharding=explicit_sharding(x),
         )
         for index, x in enumerate(leaves)

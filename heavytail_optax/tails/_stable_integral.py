@@ -131,8 +131,10 @@ def _panel_ends(
     # From the logit 0, where half of the angles are, to the first of the turns.
     centre = jnp.maximum(turns[0], 0.0)
     ends = (
-        *(-distances, jnp.minimum(distances, centre)),
-        *(jnp.maximum(centre - distances, 0.0), centre + distances),
+        -distances,
+        jnp.minimum(distances, centre),
+        jnp.maximum(centre - distances, 0.0),
+        centre + distances,
         jnp.minimum(turns, centre + distances[-1]),
     )
     return jnp.sort(jnp.concatenate(ends))
