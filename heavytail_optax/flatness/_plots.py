@@ -8,7 +8,7 @@ from heavytail_optax._plot_axes import plot_axes
 from heavytail_optax._validation import check_count, type_error, value_error
 from heavytail_optax.flatness._barrier import LinearBarrier
 from heavytail_optax.flatness._density import HessianDensity
-from heavytail_optax.flatness._escape import EscapeProfile
+from heavytail_optax.flatness._escape_result import EscapeProfile
 from heavytail_optax.flatness._landscape import LossLine, LossPlane
 
 if TYPE_CHECKING:
