@@ -116,8 +116,12 @@ def direct(row: dict[str, Any], num_steps: float) -> tuple[float, float, float]:
             if index == 1:  # compiled, and away from the start
                 exits, begin = 0, time.process_time()
             x, more = _advance(
-                *(landscape.gradient, x, jax.random.fold_in(key, index)),
-                *(start, ends, numbers),
+                landscape.gradient,
+                x,
+                jax.random.fold_in(key, index),
+                start,
+                ends,
+                numbers,
             )
             exits += int(more)
     steps = num_rounds * NUM_CHAINS * STEPS_AT_ONCE
@@ -183,7 +187,8 @@ def main() -> None:
     parser.add_argument("--out")
     parser.add_argument("--quick", action="store_true", help="two rows, few samples")
     parser.add_argument(
-        *("--longest", "-l"),
+        "--longest",
+        "-l",
         type=float,
         default=1e9,
         help="direct simulation of 500 exits runs where it takes fewer steps than this",
