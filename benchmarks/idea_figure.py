@@ -64,7 +64,8 @@ def draw_landscape(axes: Axes, palette: Palette, max_norm: float) -> None:
         axes.axvspan(ends[field], ends[field + 1], color=colour, alpha=0.16, lw=0)
         axes.plot(x[inside], heights[inside], color=colour, linewidth=2.6)
         axes.text(
-            *(0.5 * (ends[field] + ends[field + 1]), top * 0.97),
+            0.5 * (ends[field] + ends[field + 1]),
+            top * 0.97,
             "narrow" if is_narrow else "wide",
             color=colour,
             fontsize=11,
@@ -90,7 +91,9 @@ def draw_landscape(axes: Axes, palette: Palette, max_norm: float) -> None:
                 },
             )
         axes.text(
-            *(minimum + 0.5 * jumps[field] * max_norm, level - 0.03 * top, label),
+            minimum + 0.5 * jumps[field] * max_norm,
+            level - 0.03 * top,
+            label,
             color=palette.ink,
             fontsize=10.5,
             ha="center",
@@ -108,14 +111,18 @@ def draw_shares(axes: Axes, palette: Palette, rows: dict[str, float]) -> None:
         axes.barh(place, 100.0 - share, left=share, color=palette.wide, height=0.46)
         is_ours = name == "heavy tails, truncated"
         axes.text(
-            *(0.0, place - 0.33, label),
+            0.0,
+            place - 0.33,
+            label,
             color=palette.ink,
             fontsize=11,
             fontweight="bold" if is_ours else "normal",
             va="bottom",
         )
         axes.text(
-            *(100.0, place - 0.33, f"{share:.0f} % in narrow minima"),
+            100.0,
+            place - 0.33,
+            f"{share:.0f} % in narrow minima",
             color=palette.narrow,
             fontsize=10.5,
             fontweight="bold",

@@ -54,7 +54,9 @@ def draw_rare_events(rows: list[dict[str, str]]) -> Figure:
         )
         errors = [2.0 * error for error in numbers(family, "to_theory_error")]
         ratio_axes.errorbar(
-            *(eta, numbers(family, "to_theory"), errors),
+            eta,
+            numbers(family, "to_theory"),
+            errors,
             marker="o",
             markersize=4,
             linewidth=1.2,
@@ -63,14 +65,16 @@ def draw_rare_events(rows: list[dict[str, str]]) -> Figure:
         )
         style = {"color": colour, "linewidth": 1.2, "markersize": 4}
         cost_axes.plot(
-            *(eta, numbers(family, "cpu_s_for_1_percent"), "o-"), label=label, **style
+            eta, numbers(family, "cpu_s_for_1_percent"), "o-", label=label, **style
         )
         cost_axes.plot(eta, numbers(family, "direct_cpu_s"), ":", **style)
     ratio_axes.axhline(1.0, color="0.4", linewidth=1.0)
     ratio_axes.legend(frameon=False, fontsize=9)
     cost_axes.set_yscale("log")
     cost_axes.text(
-        *(0.4, 0.94, "dotted: direct simulation, extrapolated"),
+        0.4,
+        0.94,
+        "dotted: direct simulation, extrapolated",
         transform=cost_axes.transAxes,
         fontsize=9,
     )
@@ -94,9 +98,7 @@ def draw_narrow_minima(rows: list[dict[str, str]]) -> Figure:
         ]
         h, share = numbers(own, "h"), numbers(own, "narrow_share")
         errors = [2.0 * error for error in numbers(own, "standard_error")]
-        axes.errorbar(
-            *(h, share, errors), fmt="o", markersize=5, color=colour, label=name
-        )
+        axes.errorbar(h, share, errors, fmt="o", markersize=5, color=colour, label=name)
         theory = numbers(own, "theory")
         axes.plot(h, theory, "-", color=colour, linewidth=1.2, label="theory, h to 0")
         if is_truncated:

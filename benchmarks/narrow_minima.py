@@ -148,7 +148,10 @@ def main() -> None:
         own = []
         for h in arguments.h:
             row = measure(
-                *(h, max_norm, arguments.chains, arguments.chain_steps),
+                h,
+                max_norm,
+                arguments.chains,
+                arguments.chain_steps,
                 arguments.samples,
             )
             print(row, flush=True)

@@ -22,8 +22,7 @@ import result_file
 from transforms import gradients, seconds_in_rounds
 
 import heavytail_optax as hto
-from heavytail_optax._random_bits import random_words
-from heavytail_optax._uniform import signed_uniform_from_words
+from heavytail_optax._random import random_words, signed_uniform_from_words
 
 PARETO, STABLE = hto.tails.symmetric_pareto(1.4), hto.tails.alpha_stable(1.4)
 SKEWED, GAUSSIAN = hto.tails.alpha_stable(1.4, 0.5), hto.tails.gaussian()

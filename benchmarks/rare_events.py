@@ -21,8 +21,7 @@ import jax.numpy as jnp
 import result_file
 
 import heavytail_optax as hto
-from heavytail_optax._random_bits import random_words
-from heavytail_optax._uniform import signed_uniform_from_words
+from heavytail_optax._random import random_words, signed_uniform_from_words
 
 MAX_NORM, NUM_CHAINS, STEPS_AT_ONCE = 0.5, 1024, 2000
 ONE = hto.dynamics.quadratic(1.0, 0.3, 0.4)
@@ -117,8 +116,12 @@ def direct(row: dict[str, Any], num_steps: float) -> tuple[float, float, float]:
             if index == 1:  # compiled, and away from the start
                 exits, begin = 0, time.process_time()
             x, more = _advance(
-                *(landscape.gradient, x, jax.random.fold_in(key, index)),
-                *(start, ends, numbers),
+                landscape.gradient,
+                x,
+                jax.random.fold_in(key, index),
+                start,
+                ends,
+                numbers,
             )
             exits += int(more)
     steps = num_rounds * NUM_CHAINS * STEPS_AT_ONCE
@@ -170,9 +173,9 @@ def measure(row: dict[str, Any], key: int, longest: float) -> dict[str, Any]:
         "notes": row["note"] or "",
         "direct_to_estimate": f"{against:.3f}" if is_short else "",
         "direct_error": f"{error:.3f}" if is_short else "",
-        "samples": result.num_samples,
-        "effective": round(result.effective_samples),
-        "us_a_sample": f"{1e6 * seconds / result.num_samples:.0f}",
+        "samples": result.sampling.num_samples,
+        "effective": round(result.sampling.effective_samples),
+        "us_a_sample": f"{1e6 * seconds / result.sampling.num_samples:.0f}",
         "cpu_s_for_1_percent": f"{seconds * (relative / 0.01) ** 2:.2g}",
         "direct_ns_a_step": f"{nanoseconds:.1f}",
         "direct_cpu_s": f"{1e4 * result.mean_exit_time * nanoseconds * 1e-9:.2g}",
@@ -184,7 +187,8 @@ def main() -> None:
     parser.add_argument("--out")
     parser.add_argument("--quick", action="store_true", help="two rows, few samples")
     parser.add_argument(
-        *("--longest", "-l"),
+        "--longest",
+        "-l",
         type=float,
         default=1e9,
         help="direct simulation of 500 exits runs where it takes fewer steps than this",

@@ -16,10 +16,15 @@ def build(model: str, width: float, num_classes: int = 10) -> nn.Sequential:
 def _lenet(width: float, num_classes: int) -> nn.Sequential:
     hidden, units = scaled(width, 10), scaled(width, 50)
     return nn.Sequential(
-        *(nn.Conv2d(1, hidden, 5), nn.MaxPool2d(2), nn.ReLU()),
-        *(nn.Conv2d(hidden, hidden, 5), nn.MaxPool2d(2), nn.ReLU()),
+        nn.Conv2d(1, hidden, 5),
+        nn.MaxPool2d(2),
+        nn.ReLU(),
+        nn.Conv2d(hidden, hidden, 5),
+        nn.MaxPool2d(2),
+        nn.ReLU(),
         nn.Flatten(),
-        *(nn.Linear(16 * hidden, units), nn.ReLU()),
+        nn.Linear(16 * hidden, units),
+        nn.ReLU(),
         nn.Linear(units, num_classes),
     )
 
@@ -36,7 +41,9 @@ def _vgg(model: str, width: float, num_classes: int) -> nn.Sequential:
     return nn.Sequential(
         *layers,
         nn.Flatten(),
-        *(nn.Linear(channels, units), nn.ReLU(inplace=True)),
-        *(nn.Linear(units, units), nn.ReLU(inplace=True)),
+        nn.Linear(channels, units),
+        nn.ReLU(inplace=True),
+        nn.Linear(units, units),
+        nn.ReLU(inplace=True),
         nn.Linear(units, num_classes),
     )

@@ -166,7 +166,7 @@ def main() -> int:
     problems = problems_in_html(options.folder)
     if options.browser:
         problems += problems_in_browser(
-            *(options.folder, options.browser, options.packages, options.screenshots)
+            options.folder, options.browser, options.packages, options.screenshots
         )
     print(*problems, sep="\n")
     print(f"{len(read_pages(options.folder))} pages, {len(problems)} problems")

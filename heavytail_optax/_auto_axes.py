@@ -2,22 +2,24 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import jax
+
+from heavytail_optax._typing import PyTree
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
 
-def _is_on_mesh(x: Any) -> bool:
+def _is_on_mesh(x: object) -> bool:
     if isinstance(x, jax.core.Tracer):
         return not jax.typeof(x).sharding.mesh.empty
     # The type of an array on one device has the mesh of the context in it, too.
     return isinstance(x, jax.Array) and isinstance(x.sharding, jax.NamedSharding)
 
 
-def _explicit_mesh(leaves: list[Any]) -> Any:
+def _explicit_mesh(leaves: list[PyTree]) -> jax.sharding.AbstractMesh | None:
     """The mesh with explicit axes, of the context or of an array; None without one."""
     meshes = [jax.typeof(x).sharding.mesh for x in leaves if _is_on_mesh(x)]
     for mesh in [jax.sharding.get_abstract_mesh(), *meshes]:

@@ -1,19 +1,18 @@
 """Tail inflation: a sample of the gradient's own noise, times a heavy-tailed scalar."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from heavytail_optax._finite import saturate
+from heavytail_optax._dtypes import accumulation_dtype, computation_dtype, saturate
 from heavytail_optax._keys import check_key, key_data_copy, step_key
-from heavytail_optax._leaves import add_noise, check_leaves
-from heavytail_optax._norm import accumulation_dtype
+from heavytail_optax._pytrees import add_noise, check_leaves
 from heavytail_optax._schedules import check_scales, scales_at
-from heavytail_optax._uniform import computation_dtype
+from heavytail_optax._typing import Key, PyTree, ScaleTree
 from heavytail_optax._validation import check_state, value_error
-from heavytail_optax.tails._tail import check_tail_or_schedule, tail_at
+from heavytail_optax.tails._tail import TailOrSchedule, check_tail_or_schedule, tail_at
 
 _NAME = "inflate_gradient_noise"
 
@@ -32,7 +31,7 @@ class InflateGradientNoiseState(NamedTuple):
     inflation_draw: jax.Array
 
 
-def _check_noise(updates: Any, gradient_noise: Any) -> list[jax.Array]:
+def _check_noise(updates: PyTree, gradient_noise: PyTree) -> list[jax.Array]:
     """The leaves of `gradient_noise`, checked against those of the updates."""
     accepted = (
         "passed to `update(..., gradient_noise=...)`: a pytree of floating arrays, of the "
@@ -57,7 +56,7 @@ def _check_noise(updates: Any, gradient_noise: Any) -> list[jax.Array]:
 
 
 def inflate_gradient_noise(
-    tail: Any, scale: Any, *, key: Any
+    tail: TailOrSchedule, scale: ScaleTree, *, key: Key
 ) -> optax.GradientTransformationExtraArgs:
     r"""Adds a sample of the gradient's noise, inflated by a heavy-tailed scalar.
 

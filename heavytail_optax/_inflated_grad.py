@@ -3,13 +3,11 @@
 import functools
 import itertools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from heavytail_optax._axes import check_axes_of_call, fold_in_axes, vary_over_axes
 from heavytail_optax._inflation_weights import (
     SCHEMES,
     balanced_weights,
@@ -34,6 +32,7 @@ from heavytail_optax._per_example import (
     checked_losses,
     checked_masks,
 )
+from heavytail_optax._pytrees import check_axes_of_call, fold_in_axes, vary_over_axes
 from heavytail_optax._schedules import check_scale, not_negative, scale_at
 from heavytail_optax._typing import (
     AxisNames,
@@ -79,8 +78,8 @@ def _check_microbatch_size(function: str, size: object) -> None:
 
 
 def _in_microbatches(
-    weighted_grad: Callable, params: Any, batch: Any, weights: jax.Array, size: int
-) -> tuple[Any, Any]:
+    weighted_grad: Callable, params: Params, batch: Batch, weights: jax.Array, size: int
+) -> tuple[PyTree, PyTree]:
     """Sums `weighted_grad` over parts of the batch, and joins what it says of each.
 
     The parts are filled up with first examples of each shard again, at weight zero.

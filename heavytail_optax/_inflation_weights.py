@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from heavytail_optax._dtypes import computation_dtype
 from heavytail_optax._keys import check_key, tagged_key
 from heavytail_optax._sharding import replicated
 from heavytail_optax._typing import Key, SizeOrMask
@@ -94,7 +95,7 @@ def checked_z(function: str, z: ArrayLike) -> jax.Array:
     check_scalar(
         function, "z", z, "a finite number", lambda value: abs(value) < float("inf")
     )
-    return jnp.asarray(z, jnp.promote_types(jnp.result_type(z), jnp.float32))
+    return jnp.asarray(z, computation_dtype(jnp.result_type(z)))
 
 
 def independent_inflation_weights(

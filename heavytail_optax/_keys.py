@@ -7,25 +7,25 @@ would be deleted with the state when a training step donates it.
 
 import numbers
 import zlib
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from heavytail_optax._typing import Key
 from heavytail_optax._validation import type_error
 
 _ACCEPTED = "an integer seed, a typed key (`jax.random.key`) or a legacy key"
 
 
-def _is_typed(key: Any) -> bool:
+def _is_typed(key: Key) -> bool:
     return hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
 
 
-def _is_legacy(key: Any) -> bool:
+def _is_legacy(key: Key) -> bool:
     return hasattr(key, "dtype") and key.dtype == jnp.uint32 and key.ndim == 1
 
 
-def check_key(function: str, key: Any, argument: str = "key") -> None:
+def check_key(function: str, key: Key, argument: str = "key") -> None:
     """Raises a TypeError unless `key` is one seed or one key."""
     if isinstance(key, bool):
         raise type_error(function, argument, _ACCEPTED, key)
@@ -44,7 +44,7 @@ def check_key(function: str, key: Any, argument: str = "key") -> None:
         raise type_error(function, argument, _ACCEPTED, key)
 
 
-def as_typed_key(key: Any) -> jax.Array:
+def as_typed_key(key: Key) -> jax.Array:
     """The typed key that a seed, a legacy key or a typed key stands for."""
     if _is_typed(key):
         return key
@@ -53,12 +53,12 @@ def as_typed_key(key: Any) -> jax.Array:
     return jax.random.key(key)
 
 
-def key_data_copy(key: Any) -> jax.Array:
+def key_data_copy(key: Key) -> jax.Array:
     """Key data of its own buffer, so that donating it leaves the user's key alive."""
     return jnp.array(jax.random.key_data(as_typed_key(key)), copy=True)
 
 
-def tagged_key(key: Any, purpose: str) -> jax.Array:
+def tagged_key(key: Key, purpose: str) -> jax.Array:
     """A key for one purpose, apart from what the user makes of the same key.
 
     The i-th key of `jax.random.split` is the plain `fold_in(key, i)`, for small i.
@@ -66,7 +66,7 @@ def tagged_key(key: Any, purpose: str) -> jax.Array:
     return jax.random.fold_in(as_typed_key(key), zlib.crc32(purpose.encode()))
 
 
-def step_key(key: Any, key_data: jax.Array, purpose: str, count: jax.Array):
+def step_key(key: Key, key_data: jax.Array, purpose: str, count: jax.Array):
     """The key of one step: a function of the stored key, the purpose and the step.
 
     Args:

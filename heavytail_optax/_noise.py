@@ -1,22 +1,41 @@
 """Heavy-tailed noise, added to the gradient."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import DTypeLike
 
-from heavytail_optax._axes import axes_of_leaves, check_axis_name, fold_in_axes
+from heavytail_optax._dtypes import accumulation_dtype, computation_dtype
 from heavytail_optax._keys import check_key, key_data_copy, step_key
-from heavytail_optax._leaves import add_noise, check_leaves
-from heavytail_optax._norm import accumulation_dtype, tree_norm
-from heavytail_optax._normal import direction_normals
+from heavytail_optax._norm import tree_norm
+from heavytail_optax._pytrees import (
+    add_noise,
+    axes_of_leaves,
+    check_axis_name,
+    check_leaves,
+    fold_in_axes,
+)
+from heavytail_optax._random import direction_normals
 from heavytail_optax._schedules import check_scales, scales_at
 from heavytail_optax._sharding import explicit_sharding
-from heavytail_optax._uniform import computation_dtype
+from heavytail_optax._typing import (
+    AxisNamesTree,
+    Direction,
+    Key,
+    OutSharding,
+    ScaleTree,
+)
 from heavytail_optax._validation import check_choice, check_state
-from heavytail_optax.tails._tail import Tail, check_tail_or_schedule, tail_at
+from heavytail_optax.tails._tail import (
+    Tail,
+    TailOrSchedule,
+    check_tail_or_schedule,
+    tail_at,
+)
 
 _NAME = "add_heavy_tailed_noise"
 
@@ -41,7 +60,11 @@ def _leaf_keys(key: jax.Array, axes: list[tuple[str, ...]]) -> list[jax.Array]:
 
 
 def _draw(
-    tail: Tail, key: jax.Array, shape: tuple[int, ...], dtype: Any, sharding: Any
+    tail: Tail,
+    key: jax.Array,
+    shape: tuple[int, ...],
+    dtype: DTypeLike,
+    sharding: OutSharding,
 ) -> jax.Array:
     return tail.sample(key, shape, dtype, out_sharding=sharding)
 
@@ -52,7 +75,7 @@ _draw_of_known = jax.jit(_draw, static_argnums=(0, 2, 3, 4))
 _draw_of_traced = jax.jit(_draw, static_argnums=(2, 3, 4))
 
 
-def _draw_function(tail: Tail) -> Any:
+def _draw_function(tail: Tail) -> Callable[..., jax.Array]:
     """`_draw`, compiled where the tail can be handed to `jax.jit`."""
     parameters = jax.tree.leaves(tail)
     if any(parameter is tail for parameter in parameters):
@@ -102,12 +125,12 @@ _DIRECTIONS = {"elementwise": _elementwise, "isotropic": _isotropic}
 
 
 def add_heavy_tailed_noise(
-    tail: Any,
-    scale: Any,
+    tail: TailOrSchedule,
+    scale: ScaleTree,
     *,
-    key: Any,
-    direction: str = "elementwise",
-    axis_name: Any = None,
+    key: Key,
+    direction: Direction = "elementwise",
+    axis_name: AxisNamesTree = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Adds heavy-tailed noise to the gradient.
 

@@ -16,6 +16,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from heavytail_optax._dtypes import accumulation_dtype
+
 # Elements of an array that is cheaper to copy than to hand to a conditional.
 _SMALL = 2**14
 _FEW = 8
@@ -51,14 +53,6 @@ def _thresholds(dtype) -> _Thresholds:
         sum_low=2.0 ** (-80 * unit),
         sum_high=2.0 ** (100 * unit),
     )
-
-
-def accumulation_dtype(leaves: Sequence[jax.Array]) -> jnp.dtype:
-    """The real dtype to sum in: the widest of the leaves, float32 at least."""
-    dtype = jnp.dtype(jnp.float32)
-    for leaf in leaves:
-        dtype = jnp.promote_types(dtype, jnp.finfo(leaf.dtype).dtype)
-    return dtype
 
 
 def _real_parts(x: jax.Array, dtype) -> list[jax.Array]:

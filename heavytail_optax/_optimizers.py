@@ -1,13 +1,19 @@
 """Complete optimisers: short chains of the transformations."""
 
-from typing import Any
-
 import jax.numpy as jnp
 import optax
 
 from heavytail_optax._noise import add_heavy_tailed_noise
 from heavytail_optax._schedules import not_negative
 from heavytail_optax._truncation import truncate_update_norm
+from heavytail_optax._typing import (
+    AxisNamesTree,
+    Direction,
+    Key,
+    Scalar,
+    ScaleOrSchedule,
+    ScaleTree,
+)
 from heavytail_optax._validation import (
     check_bool,
     check_scalar,
@@ -15,11 +21,12 @@ from heavytail_optax._validation import (
     is_function,
     value_error,
 )
+from heavytail_optax.tails._tail import TailOrSchedule
 
 _NAME = "truncated_heavy_tailed_sgd"
 
 
-def _checked(argument: str, value: Any, accepted: str, below: float) -> Any:
+def _checked(argument: str, value: Scalar, accepted: str, below: float) -> Scalar:
     """A number from 0 to below a limit, checked; NaN where it is traced and is none."""
     check_scalar(_NAME, argument, value, accepted, lambda x: 0.0 <= x < below)
     if isinstance(value, (int, float)):
@@ -27,14 +34,14 @@ def _checked(argument: str, value: Any, accepted: str, below: float) -> Any:
     return jnp.where(value < below, not_negative(value), jnp.nan)
 
 
-def _checked_learning_rate(learning_rate: Any) -> Any:
+def _checked_learning_rate(learning_rate: ScaleOrSchedule) -> ScaleOrSchedule:
     if is_function(learning_rate):
         return lambda count: _checked_learning_rate(learning_rate(count))
     accepted = "a non-negative finite number or a schedule"
     return _checked("learning_rate", learning_rate, accepted, float("inf"))
 
 
-def _checked_momentum(momentum: Any, nesterov: Any) -> Any:
+def _checked_momentum(momentum: Scalar | None, nesterov: object) -> Scalar | None:
     check_bool(_NAME, "nesterov", nesterov)
     if momentum is not None:
         return _checked("momentum", momentum, "None or a number in [0, 1)", 1.0)
@@ -43,7 +50,7 @@ def _checked_momentum(momentum: Any, nesterov: Any) -> Any:
     return None
 
 
-def _checked_weight_decay(weight_decay: Any) -> Any:
+def _checked_weight_decay(weight_decay: Scalar | None) -> Scalar | None:
     if weight_decay is None:
         return None
     accepted = "None or a non-negative finite number"
@@ -66,17 +73,17 @@ def _chain(
 
 
 def truncated_heavy_tailed_sgd(
-    learning_rate: Any,
-    max_norm: Any,
-    tail: Any,
-    scale: Any,
+    learning_rate: ScaleOrSchedule,
+    max_norm: ScaleOrSchedule,
+    tail: TailOrSchedule,
+    scale: ScaleTree,
     *,
-    key: Any,
-    direction: str = "elementwise",
-    momentum: Any = None,
+    key: Key,
+    direction: Direction = "elementwise",
+    momentum: Scalar | None = None,
     nesterov: bool = False,
-    weight_decay: Any = None,
-    axis_name: Any = None,
+    weight_decay: Scalar | None = None,
+    axis_name: AxisNamesTree = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Truncated heavy-tailed SGD, the method of the theory.
 

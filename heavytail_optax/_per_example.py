@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
+from heavytail_optax._dtypes import computation_dtype
 from heavytail_optax._inflation_weights import as_mask
 from heavytail_optax._typing import Batch, Mask, Params, PyTree
 from heavytail_optax._validation import is_integer, type_error, value_error
@@ -85,7 +86,7 @@ def checked_losses(
         raise value_error(
             function, "loss_per_example", accepted, jax.tree.map(jnp.shape, aux)
         )
-    if jnp.promote_types(losses.dtype, jnp.float32) != losses.dtype:
+    if computation_dtype(losses.dtype) != losses.dtype:
         accepted = "a function to losses in float32 or wider, else 1 + Z is rounded"
         raise value_error(function, "loss_per_example", accepted, losses)
     return losses, aux

@@ -1,11 +1,14 @@
 """The axes that a plot is drawn on."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from heavytail_optax._validation import type_error
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
-def plot_axes(function: str, axes: Any) -> Any:
+
+def plot_axes(function: str, axes: "Axes | None") -> "Axes":
     """The given axes, or new ones.
 
     Raises:

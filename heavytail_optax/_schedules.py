@@ -5,12 +5,11 @@ is known when the first update is traced, so it is checked there. A pytree is no
 schedule, even if it can be called, as a model of numbers can: it is a tree of settings.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax._prefix import broadcast_prefix
+from heavytail_optax._pytrees import broadcast_prefix
+from heavytail_optax._typing import PyTree, Scalar, ScaleOrSchedule, ScaleTree
 from heavytail_optax._validation import (
     check_scalar,
     in_float32,
@@ -27,7 +26,7 @@ ACCEPTED_MAX_NORM = "a positive number or a schedule"
 _ROUNDING = 1e-6
 
 
-def not_negative(value: Any) -> jax.Array:
+def not_negative(value: Scalar) -> jax.Array:
     """The value; 0 where it is negative by rounding, NaN where it is truly negative."""
     return jnp.where(value >= 0.0, value, jnp.where(value > -_ROUNDING, 0.0, jnp.nan))
 
@@ -36,18 +35,20 @@ def _is_scale(value: float) -> bool:
     return 0.0 <= in_float32(value) < float("inf")
 
 
-def _is_partial(node: Any) -> bool:
+def _is_partial(node: object) -> bool:
     """Whether a node is a schedule that JAX would flatten."""
     return isinstance(node, jax.tree_util.Partial)
 
 
-def check_scale(function: str, scale: Any, accepted: str = ACCEPTED_SCALE) -> None:
+def check_scale(
+    function: str, scale: ScaleOrSchedule, accepted: str = ACCEPTED_SCALE
+) -> None:
     """Checks a scale that is one number, array or schedule."""
     if not is_function(scale):
         check_scalar(function, "scale", scale, accepted, _is_scale)
 
 
-def check_scales(function: str, scale: Any) -> None:
+def check_scales(function: str, scale: ScaleTree) -> None:
     """Checks each leaf of `scale`, which may be a pytree.
 
     A None in it is left to the first update: it may stand where the updates have none.
@@ -59,7 +60,7 @@ def check_scales(function: str, scale: Any) -> None:
         raise type_error(function, "scale", ACCEPTED_SCALES, scale)
 
 
-def scale_at(function: str, scale: Any, count: jax.Array) -> jax.Array:
+def scale_at(function: str, scale: ScaleOrSchedule, count: jax.Array) -> jax.Array:
     """The scale at step `count`; NaN where it is traced and not a scale in float32."""
     value = scale(count) if is_function(scale) else scale
     accepted = "a schedule to non-negative numbers, finite in float32"
@@ -69,7 +70,7 @@ def scale_at(function: str, scale: Any, count: jax.Array) -> jax.Array:
 
 
 def scales_at(
-    function: str, scale: Any, count: jax.Array, tree: Any
+    function: str, scale: ScaleTree, count: jax.Array, tree: PyTree
 ) -> list[jax.Array]:
     """The scale of each leaf of `tree` at step `count`."""
     values = {}
@@ -85,7 +86,7 @@ def scales_at(
     return [values[id(leaf)] for leaf in leaves]
 
 
-def check_max_norm(function: str, max_norm: Any) -> None:
+def check_max_norm(function: str, max_norm: ScaleOrSchedule) -> None:
     """Checks a bound that is a number; an infinite one never truncates."""
     if not is_function(max_norm):
         check_scalar(
@@ -97,7 +98,9 @@ def check_max_norm(function: str, max_norm: Any) -> None:
         )
 
 
-def max_norm_at(function: str, max_norm: Any, count: jax.Array) -> jax.Array:
+def max_norm_at(
+    function: str, max_norm: ScaleOrSchedule, count: jax.Array
+) -> jax.Array:
     """The bound at step `count`; NaN where it is traced and negative.
 
     It may be zero here, where a schedule ends or a warm-up begins: no update then. As a

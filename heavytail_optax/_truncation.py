@@ -1,20 +1,16 @@
 """phi_b: the bound on the norm of a whole update."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from heavytail_optax._axes import axes_of_leaves, check_axis_name
-from heavytail_optax._leaves import check_leaves
-from heavytail_optax._norm import (
-    ScaledNorm,
-    accumulation_dtype,
-    norm_value,
-    tree_norm,
-)
+from heavytail_optax._dtypes import accumulation_dtype
+from heavytail_optax._norm import ScaledNorm, norm_value, tree_norm
+from heavytail_optax._pytrees import axes_of_leaves, check_axis_name, check_leaves
 from heavytail_optax._schedules import check_max_norm, max_norm_at
+from heavytail_optax._typing import AxisNamesTree, ScaleOrSchedule
 from heavytail_optax._validation import check_state
 
 _NAME = "truncate_update_norm"
@@ -86,7 +82,7 @@ def _truncate_leaf(x: jax.Array, factors: jax.Array) -> jax.Array:
 
 
 def truncate_update_norm(
-    max_norm: Any, *, axis_name: Any = None
+    max_norm: ScaleOrSchedule, *, axis_name: AxisNamesTree = None
 ) -> optax.GradientTransformationExtraArgs:
     r"""Truncates the norm of the whole update: phi_b.
 

@@ -19,6 +19,12 @@ Batch: TypeAlias = PyTree
 Key: TypeAlias = int | np.integer | np.ndarray | jax.Array
 """An integer seed, a typed key (`jax.random.key`) or a legacy key."""
 
+Scalar: TypeAlias = float | np.number | np.ndarray | jax.Array
+"""A real number, or an array of shape () that holds one; it may be traced."""
+
+OutSharding: TypeAlias = jax.sharding.NamedSharding | jax.P | None
+"""Sharding of a result on a mesh with explicit axes; None elsewhere."""
+
 Mask: TypeAlias = np.ndarray | jax.Array
 """Shape (n,), true where an example counts."""
 

@@ -7,14 +7,13 @@ runs. Where such a value turns out bad, the update is NaN.
 
 import numbers
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 
-def _describe(value: Any) -> str:
+def _describe(value: object) -> str:
     """A short description of what came, for the end of an error message."""
     is_array = hasattr(value, "shape") and hasattr(value, "dtype")
     if is_array and (value.shape != () or isinstance(value, jax.core.Tracer)):
@@ -27,29 +26,31 @@ def _describe(value: Any) -> str:
     return text if len(text) <= 100 else f"{text[:97]}..."
 
 
-def _message(function: str, argument: str, accepted: str, value: Any) -> str:
+def _message(function: str, argument: str, accepted: str, value: object) -> str:
     return (
         f"The `{argument}` argument of `{function}` must be {accepted}. "
         f"Got {_describe(value)} instead."
     )
 
 
-def value_error(function: str, argument: str, accepted: str, value: Any) -> ValueError:
+def value_error(
+    function: str, argument: str, accepted: str, value: object
+) -> ValueError:
     """A ValueError that names the argument, what is accepted and what came."""
     return ValueError(_message(function, argument, accepted, value))
 
 
-def type_error(function: str, argument: str, accepted: str, value: Any) -> TypeError:
+def type_error(function: str, argument: str, accepted: str, value: object) -> TypeError:
     """A TypeError that names the argument, what is accepted and what came."""
     return TypeError(_message(function, argument, accepted, value))
 
 
-def is_integer(value: Any) -> bool:
+def is_integer(value: object) -> bool:
     """Whether the value is a Python or NumPy integer; a bool is none."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def is_function(value: Any) -> bool:
+def is_function(value: object) -> bool:
     """Whether the value is a function; a pytree is none, even if it can be called.
 
     A model is callable, and so is one of its parameters in Flax NNX: of numbers it is a
@@ -62,7 +63,7 @@ def is_function(value: Any) -> bool:
     return is_partial or jax.tree_util.all_leaves([value])
 
 
-def check_state(function: str, state: Any, accepted: type) -> None:
+def check_state(function: str, state: object, accepted: type) -> None:
     """Checks that a transformation was given a state of its own.
 
     Args:
@@ -77,7 +78,7 @@ def check_state(function: str, state: Any, accepted: type) -> None:
         raise foreign_state(function, f"of type `{accepted.__name__}`", state)
 
 
-def foreign_state(function: str, accepted: str, state: Any) -> TypeError:
+def foreign_state(function: str, accepted: str, state: object) -> TypeError:
     """The error for a state that `init` did not return; of a container only its type."""
     is_container = isinstance(state, (tuple, list, dict))
     return type_error(
@@ -91,7 +92,7 @@ def foreign_state(function: str, accepted: str, state: Any) -> TypeError:
 def check_scalar(
     function: str,
     argument: str,
-    value: Any,
+    value: object,
     accepted: str,
     is_valid: Callable[[float], bool],
 ) -> None:
@@ -128,7 +129,7 @@ def check_scalar(
 
 
 def check_count(
-    function: str, argument: str, value: Any, least: int = 1, most: int | None = None
+    function: str, argument: str, value: object, least: int = 1, most: int | None = None
 ) -> int:
     """A Python integer between two bounds, both included.
 
@@ -146,7 +147,7 @@ def check_count(
     return int(value)
 
 
-def check_positive(function: str, argument: str, value: Any) -> None:
+def check_positive(function: str, argument: str, value: object) -> None:
     """A positive, finite number; of an array, only shape and dtype are checked.
 
     Raises:
@@ -162,7 +163,7 @@ def check_positive(function: str, argument: str, value: Any) -> None:
     )
 
 
-def check_not_negative(function: str, argument: str, value: Any) -> None:
+def check_not_negative(function: str, argument: str, value: object) -> None:
     """A finite number of at least zero; of an array, only shape and dtype.
 
     Raises:
@@ -178,7 +179,7 @@ def check_not_negative(function: str, argument: str, value: Any) -> None:
     )
 
 
-def check_bool(function: str, argument: str, value: Any) -> bool:
+def check_bool(function: str, argument: str, value: object) -> bool:
     """True or False, and nothing that is merely true.
 
     Raises:
@@ -190,7 +191,7 @@ def check_bool(function: str, argument: str, value: Any) -> bool:
 
 
 def check_choice(
-    function: str, argument: str, value: Any, choices: tuple[str, ...]
+    function: str, argument: str, value: object, choices: tuple[str, ...]
 ) -> None:
     """Checks that `value` is one of the strings in `choices`."""
     accepted = " or ".join(repr(choice) for choice in choices)

@@ -571,7 +571,7 @@ FLATNESS = (
     Public(
         "plot_escape_profile",
         hto.flatness.plot_escape_profile,
-        {"profile": hto.flatness.EscapeProfile(*(np.ones(1) for _ in range(14)))},
+        {"profile": hto.flatness.EscapeProfile(*(np.ones(1) for _ in range(8)))},
         {"profile": BAD_RESULT, "axes": BAD_AXES},
     ),
 )
@@ -846,7 +846,9 @@ def test_every_public_argument_is_fed_bad_values():
         "InflateGradientNoiseState",
         "TruncateUpdateNormState",
         "Tail",
+        "EscapePaths",
         "EscapeProfile",
+        "EscapeReference",
         "EscapeSettings",
         "ExpectedSharpness",
         "HessianDensity",
@@ -859,6 +861,7 @@ def test_every_public_argument_is_fed_bad_values():
         "MaximalSharpness",
         "PacBayesSettings",
         "PacBayesSharpness",
+        "SharpnessSearch",
         "ChosenK",
         "GeneralisedPareto",
         "GoodnessOfFit",

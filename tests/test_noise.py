@@ -16,7 +16,7 @@ from statistical_checks import (
 )
 
 import heavytail_optax as hto
-from heavytail_optax._finite import saturate
+from heavytail_optax._dtypes import saturate
 from heavytail_optax._noise import _leaf_keys
 
 PARETO = hto.tails.symmetric_pareto(1.4)

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from heavytail_optax._norm import accumulation_dtype, norm_value, tree_norm
+from heavytail_optax._dtypes import accumulation_dtype
+from heavytail_optax._norm import norm_value, tree_norm
 
 MAGNITUDES = (1e-37, 1e-30, 1e-20, 1e-10, 1.0, 1e5, 1e15, 1e19, 1e25, 1e30, 1e38)
 

@@ -15,7 +15,7 @@ from statistical_checks import (
 from word_sources import use_extreme_words
 
 from heavytail_optax import _normal
-from heavytail_optax._normal import direction_normals
+from heavytail_optax._random import direction_normals
 
 LEVELS = 10.0 ** -np.arange(1.0, 5.0)
 

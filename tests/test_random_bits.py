@@ -5,7 +5,7 @@ import pytest
 from jax.extend.random import threefry_2x32 as jax_threefry_2x32
 
 from heavytail_optax import _random_bits
-from heavytail_optax._random_bits import random_words, threefry_2x32
+from heavytail_optax._random import random_words, threefry_2x32
 
 ONES = 0xFFFFFFFF
 

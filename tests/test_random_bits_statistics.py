@@ -23,7 +23,7 @@ from statistical_checks import (
 
 from heavytail_optax._keys import key_data_copy, step_key
 from heavytail_optax._noise import _leaf_keys
-from heavytail_optax._random_bits import random_words
+from heavytail_optax._random import random_words
 
 NUM_WORDS = 2**20
 SEED = 11

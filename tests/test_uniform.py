@@ -11,12 +11,12 @@ from statistical_checks import (
     law_p_value,
 )
 
-from heavytail_optax._random_bits import random_words
-from heavytail_optax._uniform import (
+from heavytail_optax._dtypes import computation_dtype
+from heavytail_optax._random import (
     RESOLUTION_BITS,
     SIGNED_RESOLUTION_BITS,
-    computation_dtype,
     exponential_from_words,
+    random_words,
     signed_uniform_from_words,
     uniform_from_words,
 )

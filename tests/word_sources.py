@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from heavytail_optax._random_bits import random_words
+from heavytail_optax._random import random_words
 
 _TOP = 2**32 - 1
 _EXTREMES = (0, 1, 2**31 - 1, 2**31, _TOP - 1, _TOP)

@@ -26,7 +26,11 @@ from heavytail_optax.dynamics._process import (
     optax_process,
     sgd_process,
 )
-from heavytail_optax.dynamics._rare_events import RareExitRate, rare_exit_rate
+from heavytail_optax.dynamics._rare_events import (
+    RareEventSampling,
+    RareExitRate,
+    rare_exit_rate,
+)
 from heavytail_optax.dynamics._simulate import Simulation, simulate
 from heavytail_optax.dynamics._theory import ExitRates, exit_rates
 
@@ -38,6 +42,7 @@ __all__ = (
     "Occupation",
     "OptaxProcess",
     "Process",
+    "RareEventSampling",
     "RareExitRate",
     "SgdProcess",
     "Simulation",

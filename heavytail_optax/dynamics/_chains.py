@@ -1,12 +1,15 @@
 """Many chains in parallel: their start, and compiled chunks of steps with counters."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
+from jax.typing import ArrayLike
 
+from heavytail_optax._typing import PyTree
 from heavytail_optax._validation import value_error
 from heavytail_optax.dynamics._landscape import Landscape
 from heavytail_optax.dynamics._process import Process, SgdProcess
@@ -44,7 +47,7 @@ class Regions(NamedTuple):
 
 
 def start_positions(
-    function: str, landscape: Landscape, start: Any, num_chains: int
+    function: str, landscape: Landscape, start: npt.ArrayLike, num_chains: int
 ) -> jax.Array:
     """Points of shape (n,), or (n, d) in R^d, from one point or one for each chain.
 
@@ -129,11 +132,11 @@ def zero_counters(num_fields: int, num_chains: int) -> Counters:
 def run_chunk(
     landscape: Landscape,
     process: Process,
-    chains: tuple[jax.Array, Any, jax.Array],
+    chains: tuple[jax.Array, PyTree, jax.Array],
     regions: Regions,
-    num_records: Any,
-    record_every: Any,
-) -> tuple[tuple[jax.Array, Any, jax.Array], Counters]:
+    num_records: ArrayLike,
+    record_every: ArrayLike,
+) -> tuple[tuple[jax.Array, PyTree, jax.Array], Counters]:
     """Runs all chains on and counts.
 
     Args:

@@ -1,13 +1,16 @@
 """First exits from an attraction field, by direct simulation."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
+from jax.typing import ArrayLike
 
 from heavytail_optax._keys import check_key, tagged_key
+from heavytail_optax._typing import Key, PyTree
 from heavytail_optax._validation import check_count, type_error, value_error
 from heavytail_optax.dynamics._chains import (
     MAX_STEPS,
@@ -80,9 +83,9 @@ def _run_until_exit(
     landscape: Landscape,
     process: Process,
     field: int,
-    chains: tuple[jax.Array, Any],
-    num_steps: Any,
-) -> tuple[tuple[jax.Array, Any], jax.Array, jax.Array]:
+    chains: tuple[jax.Array, PyTree],
+    num_steps: ArrayLike,
+) -> tuple[tuple[jax.Array, PyTree], jax.Array, jax.Array]:
     """Steps every chain until it leaves the field, then holds it there.
 
     Returns:
@@ -108,10 +111,10 @@ def first_exit_times(
     process: Process,
     field: int,
     *,
-    key: Any,
+    key: Key,
     num_exits: int = 4096,
     max_steps: int,
-    start: Any = None,
+    start: npt.ArrayLike | None = None,
 ) -> FirstExits:
     r"""Simulates how long chains stay in an attraction field.
 
@@ -196,7 +199,9 @@ def first_exit_times(
     return FirstExits(times, destinations == field, destinations, max_steps)
 
 
-def exponential_p_value(times: Any, *, seed: int = 0, num_draws: int = 2000) -> float:
+def exponential_p_value(
+    times: npt.ArrayLike | FirstExits, *, seed: int = 0, num_draws: int = 2000
+) -> float:
     r"""Tests whether positive times are exponential, of unknown mean.
 
     The statistic is that of Kolmogorov and Smirnov against the exponential law of the

@@ -1,17 +1,20 @@
 """J_b: the fewest truncated jumps that leave a field, in any dimension."""
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike, DTypeLike
 
 from heavytail_optax._keys import check_key, tagged_key
-from heavytail_optax._normal import direction_normals
-from heavytail_optax._random_bits import random_words
-from heavytail_optax._typing import Key
-from heavytail_optax._uniform import signed_uniform_from_words, uniform_from_words
+from heavytail_optax._random import (
+    direction_normals,
+    random_words,
+    signed_uniform_from_words,
+    uniform_from_words,
+)
+from heavytail_optax._typing import Direction, Key, Scalar
 from heavytail_optax._validation import check_choice, check_count, check_positive
 from heavytail_optax.dynamics._jump_integrals import jumps_needed
 from heavytail_optax.dynamics._landscape import Landscape, check_landscape
@@ -22,7 +25,7 @@ _FLOW_STEP = 0.1  # of the time that the largest curvature at a minimum takes
 
 
 def _fresh_directions(
-    key: jax.Array, direction: str, shape: tuple[int, int], dtype: Any
+    key: jax.Array, direction: Direction, shape: tuple[int, int], dtype: DTypeLike
 ) -> jax.Array:
     """Unit vectors, one a row: uniform ones, or along one axis to either side."""
     if direction == "isotropic":
@@ -39,12 +42,12 @@ def _fresh_directions(
 @functools.partial(jax.jit, static_argnames=("landscape", "direction"))
 def _jump(
     landscape: Landscape,
-    direction: str,
+    direction: Direction,
     key: jax.Array,
     points: jax.Array,
     last: jax.Array,
-    bound: Any,
-    step: Any,
+    bound: Scalar,
+    step: ArrayLike,
 ) -> tuple[jax.Array, jax.Array]:
     """Flow for a random time, then a jump of at most b; half keep their last direction."""
     wait_key, turn_key, fresh_key, size_key = jax.random.split(key, 4)
@@ -58,7 +61,7 @@ def _jump(
     waits = jnp.where(share < 0.25, 0.0, float(_FLOW_STEPS) ** (4 / 3 * (share - 0.25)))
     gradient = jax.vmap(landscape.gradient)
 
-    def flow(index: Any, x: jax.Array) -> jax.Array:
+    def flow(index: ArrayLike, x: jax.Array) -> jax.Array:
         moves = (index < waits).astype(dtype)[:, None]
         return x - step * moves * gradient(x)
 
@@ -90,7 +93,7 @@ def _search(
     field: int,
     key: jax.Array,
     bound: float,
-    direction: str,
+    direction: Direction,
     num_samples: int,
     most: int,
 ) -> int:
@@ -102,8 +105,13 @@ def _search(
     for jumps in range(1, most + 1):
         key, jump_key, pick_key = jax.random.split(key, 3)
         points, ways = _jump(
-            *(landscape, direction, jump_key, points, ways, bound),
-            _FLOW_STEP / stiffest,
+            landscape=landscape,
+            direction=direction,
+            key=jump_key,
+            points=points,
+            last=ways,
+            bound=bound,
+            step=_FLOW_STEP / stiffest,
         )
         is_inside = np.asarray(landscape.field_of(points) == field)
         if not is_inside.all():
@@ -120,7 +128,7 @@ def jumps_to_leave(
     *,
     key: Key,
     max_norm: float,
-    direction: str = "isotropic",
+    direction: Direction = "isotropic",
     num_samples: int = 4096,
     max_jumps: int = 8,
 ) -> np.ndarray:
@@ -181,7 +189,7 @@ def jumps_to_leave(
             straight = jumps_needed(landscape.widths[field], bound)
         most = min(straight - 1, max_jumps) if straight else max_jumps
         found = _search(
-            *(landscape, field, field_key, bound, direction, num_samples, most)
+            landscape, field, field_key, bound, direction, num_samples, most
         )
         counts.append(found or straight)
     return np.asarray(counts)

@@ -8,8 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
+from jax.typing import ArrayLike
 
 from heavytail_optax._validation import is_integer, type_error, value_error
+from heavytail_optax.dynamics._widths import field_widths
 
 Function = Callable[[Any], Any]
 
@@ -20,7 +23,7 @@ def _compiled(function: Function, differentiate: bool) -> Function:
 
 
 def in_float64(
-    function: Function, points: Any, *, differentiate: bool = False
+    function: Function, points: npt.ArrayLike, *, differentiate: bool = False
 ) -> np.ndarray:
     """A function, or its derivative, at points along the first axis, by JAX in float64."""
     with jax.enable_x64(True):
@@ -66,9 +69,9 @@ class Landscape:
     name: str
     value: Function
     gradient: Function
-    minima: tuple[Any, ...]
+    minima: tuple[float, ...] | tuple[tuple[float, ...], ...]
     ends: tuple[float, ...] = ()
-    projection: tuple[Any, Any] | None = None
+    projection: tuple[ArrayLike, ArrayLike] | None = None
     classify: Function | None = None
 
     @property
@@ -86,7 +89,7 @@ class Landscape:
         """The ends between two fields; only on the line."""
         return self.ends[1:-1]
 
-    def field_of(self, x: Any) -> jax.Array:
+    def field_of(self, x: npt.ArrayLike) -> jax.Array:
         """The index of the field of a point, of x's batch shape; traceable.
 
         On the line x may have any shape, and an x below the first end is in field -1,
@@ -95,7 +98,7 @@ class Landscape:
         """
         x = jnp.asarray(x)
         if self.classify is not None:
-            classify: Any = self.classify
+            classify: Function = self.classify
             for _ in range(x.ndim - 1):
                 classify = jax.vmap(classify)
             return classify(x)
@@ -121,30 +124,28 @@ class Landscape:
         """
         if self.ends:
             return self.sides.min(axis=-1)
-        from heavytail_optax.dynamics._widths import field_widths
+        return field_widths(self.field_of, np.asarray(self.minima))
 
-        return field_widths(self)
-
-    def values_at(self, points: Any) -> np.ndarray:
+    def values_at(self, points: npt.ArrayLike) -> np.ndarray:
         """f in float64 at points along the first axis of a NumPy array."""
         return in_float64(self.value, points)
 
-    def gradients_at(self, points: Any) -> np.ndarray:
+    def gradients_at(self, points: npt.ArrayLike) -> np.ndarray:
         """f' in float64 at points along the first axis of a NumPy array."""
         return in_float64(self.gradient, points)
 
-    def curvatures_at(self, points: Any) -> np.ndarray:
+    def curvatures_at(self, points: npt.ArrayLike) -> np.ndarray:
         """f'', in R^d the Hessian, in float64 at points along the first axis."""
         return in_float64(self.gradient, points, differentiate=True)
 
-    def curvature(self, field: int) -> Any:
+    def curvature(self, field: int) -> float | np.ndarray:
         """f'' at the minimum of a field in float64; in R^d the Hessian, shape (d, d)."""
         field = check_field("Landscape.curvature", self, field)
         hessian = self.curvatures_at(np.asarray(self.minima[field])[None])[0]
         return float(hessian) if hessian.ndim == 0 else hessian
 
 
-def check_landscape(function: str, landscape: Any, *, on_the_line: bool) -> None:
+def check_landscape(function: str, landscape: object, *, on_the_line: bool) -> None:
     """Checks that a landscape is one, and is on the line where it has to be."""
     accepted = "a `Landscape`" + (" on the line" if on_the_line else "")
     if not isinstance(landscape, Landscape):
@@ -154,7 +155,7 @@ def check_landscape(function: str, landscape: Any, *, on_the_line: bool) -> None
 
 
 def check_field(
-    function: str, landscape: Landscape, field: Any, argument: str = "field"
+    function: str, landscape: Landscape, field: object, argument: str = "field"
 ) -> int:
     """The index of a field, as a Python integer."""
     accepted = f"an integer from 0 to {landscape.num_fields - 1}"

@@ -3,11 +3,11 @@
 import functools
 import numbers
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 
 from heavytail_optax._validation import (
     check_positive,
@@ -20,7 +20,7 @@ from heavytail_optax.dynamics._landscape import Function, Landscape
 _INF = float("inf")
 
 
-def _four_minima_parts(x: Any) -> tuple[Any, Any, Any]:
+def _four_minima_parts(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """f and f' of the paper's landscape, and the root that they have in common.
 
     With `P = (x + 1.3)(x - 0.2)(x - 0.7)`, `w = x^2 - 2.56` and the product G of the
@@ -52,11 +52,11 @@ def _four_minima_parts(x: Any) -> tuple[Any, Any, Any]:
     return walls * root * root * factor, root * factor * slope, root
 
 
-def _four_minima_value(x: Any) -> Any:
+def _four_minima_value(x: jax.Array) -> jax.Array:
     return _four_minima_parts(x)[0]
 
 
-def _four_minima_gradient(x: Any) -> Any:
+def _four_minima_gradient(x: jax.Array) -> jax.Array:
     return _four_minima_parts(x)[1]
 
 
@@ -65,8 +65,10 @@ _FOUR_MINIMA = Landscape(
     value=_four_minima_value,
     gradient=_four_minima_gradient,
     minima=(
-        *(-1.5114836478324736, -0.6992730551356218),
-        *(0.4962445383630557, 1.3220937451679140),
+        -1.5114836478324736,
+        -0.6992730551356218,
+        0.4962445383630557,
+        1.3220937451679140,
     ),
     ends=(-_INF, -1.3, 0.2, 0.7, _INF),
     projection=(-1.6, 1.6),
@@ -109,10 +111,10 @@ def four_minima() -> Landscape:
 def _quadratic_functions(kappa: float) -> tuple[Function, Function]:
     """Value and gradient, the same for the same kappa: compiled code is kept by them."""
 
-    def value(x: Any) -> Any:
+    def value(x: jax.Array) -> jax.Array:
         return 0.5 * kappa * x * x
 
-    def gradient(x: Any) -> Any:
+    def gradient(x: jax.Array) -> jax.Array:
         return kappa * x
 
     return value, gradient
@@ -147,8 +149,11 @@ def quadratic(curvature: float, left: float, right: float) -> Landscape:
     kappa = float(curvature)
     for name, end in (("left", left), ("right", right)):
         check_scalar(
-            *("quadratic", name, end, "a positive number, or infinity"),
-            lambda number: number > 0.0,
+            "quadratic",
+            name,
+            end,
+            accepted="a positive number, or infinity",
+            is_valid=lambda number: number > 0.0,
         )
     value, gradient = _quadratic_functions(kappa)
     return Landscape(
@@ -161,7 +166,7 @@ def quadratic(curvature: float, left: float, right: float) -> Landscape:
 
 
 def _numbers(
-    function: str, argument: str, values: Any, count: int | None
+    function: str, argument: str, values: npt.ArrayLike, count: int | None
 ) -> np.ndarray:
     """A sequence of finite numbers as float64, of a given length if it is not None."""
     size = "at least one" if count is None else str(count)
@@ -183,7 +188,7 @@ def _numbers(
 
 
 def _alternating(
-    function: str, minima: Any, maxima: Any
+    function: str, minima: Sequence[float], maxima: Sequence[float]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Minima in increasing order, and one maximum between any two neighbours."""
     lows = _numbers(function, "minima", minima, None)
@@ -197,7 +202,9 @@ def _alternating(
     return lows, highs
 
 
-def _positive(function: str, argument: str, values: Any, count: int) -> np.ndarray:
+def _positive(
+    function: str, argument: str, values: npt.ArrayLike, count: int
+) -> np.ndarray:
     """`count` positive numbers; one number stands for all of them."""
     if isinstance(values, numbers.Real) and not isinstance(values, bool):
         values = (values,) * count
@@ -275,7 +282,7 @@ def _wells_functions(
     starts = np.asarray([[knots[0], *knots]])
     table = np.vstack([starts, _quartics(np.asarray(knots), np.asarray(slopes))])
 
-    def piece(x: Any) -> tuple[Any, Any]:
+    def piece(x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Distance from the knot on the left, and the coefficients of the piece."""
         x = jnp.asarray(x)
         first, *others = table.T.tolist()
@@ -290,11 +297,11 @@ def _wells_functions(
         start, *coefficients = found
         return x - start, coefficients
 
-    def value(x: Any) -> Any:
+    def value(x: jax.Array) -> jax.Array:
         u, (c0, c2, c3, c4) = piece(x)
         return c0 + u * u * (c2 + u * (c3 + u * c4))
 
-    def gradient(x: Any) -> Any:
+    def gradient(x: jax.Array) -> jax.Array:
         u, (_, c2, c3, c4) = piece(x)
         return u * (2.0 * c2 + u * (3.0 * c3 + u * 4.0 * c4))
 

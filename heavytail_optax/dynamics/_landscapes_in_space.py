@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -68,13 +67,13 @@ def product_landscape(factors: Sequence[Landscape]) -> Landscape:
         raise value_error("product_landscape", "factors", accepted, factors)
     counts = [factor.num_fields for factor in landscapes]
 
-    def value(x: Any) -> Any:
+    def value(x: jax.Array) -> jax.Array:
         return sum(factor.value(x[k]) for k, factor in enumerate(landscapes))
 
-    def gradient(x: Any) -> Any:
+    def gradient(x: jax.Array) -> jax.Array:
         return jnp.stack([factor.gradient(x[k]) for k, factor in enumerate(landscapes)])
 
-    def classify(x: Any) -> Any:
+    def classify(x: jax.Array) -> jax.Array:
         index, is_inside = jnp.int32(0), jnp.bool_(True)
         for k, (factor, count) in enumerate(zip(landscapes, counts, strict=True)):
             field = factor.field_of(x[k])
@@ -104,12 +103,11 @@ def _find_minima(landscape: Landscape, starts: np.ndarray, step: float) -> np.nd
     """The minima that gradient descent, then Newton's method, reach from the starts."""
 
     def descend(x: jax.Array) -> jax.Array:
-        x = jax.lax.fori_loop(
-            *(0, 2000), lambda _, x: x - step * landscape.gradient(x), x
-        )
+        x = jax.lax.fori_loop(0, 2000, lambda _, x: x - step * landscape.gradient(x), x)
         hessian = jax.jacfwd(landscape.gradient)
         return jax.lax.fori_loop(
-            *(0, 5),
+            0,
+            5,
             lambda _, x: x - jnp.linalg.solve(hessian(x), landscape.gradient(x)),
             x,
         )
@@ -219,20 +217,20 @@ def _mixture(
     """The landscape of given centres; without minima, one to find them in."""
     precisions = sigmas**-2.0
 
-    def exponents(x: Any) -> tuple[Any, Any]:
+    def exponents(x: jax.Array) -> tuple[jax.Array, jax.Array]:
         offsets = x[None, :] - jnp.asarray(centres, x.dtype)
         precision = jnp.asarray(precisions, x.dtype)
         return -0.5 * precision * jnp.sum(offsets**2, axis=-1), offsets
 
-    def value(x: Any) -> Any:
+    def value(x: jax.Array) -> jax.Array:
         return -jax.nn.logsumexp(exponents(x)[0])
 
-    def gradient(x: Any) -> Any:
+    def gradient(x: jax.Array) -> jax.Array:
         exponent, offsets = exponents(x)
         share = jax.nn.softmax(exponent) * jnp.asarray(precisions, x.dtype)
         return share @ offsets
 
-    def classify(x: Any) -> Any:
+    def classify(x: jax.Array) -> jax.Array:
         x = jnp.asarray(x, jnp.result_type(float))
         x = jax.lax.fori_loop(0, 400, lambda _, x: x - step * gradient(x), x)
         distance = jnp.sum((jnp.asarray(minima, x.dtype) - x[None, :]) ** 2, axis=-1)

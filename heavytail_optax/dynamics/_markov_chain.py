@@ -228,9 +228,19 @@ def markov_chain(rates: ExitRates, *, within: int | None = None) -> LimitChain:
         else:
             start[row] = from_narrow[narrow.index(field)]
     return LimitChain(
-        *(rates, typical, classes, absorbing, fields, most, wide, narrow, embedded),
-        *(generator, _stationary(generator), start),
-        _notes(rates, classes, fields, narrow),
+        rates=rates,
+        typical=typical,
+        classes=classes,
+        absorbing=absorbing,
+        fields=fields,
+        max_jumps=most,
+        wide=wide,
+        narrow=narrow,
+        embedded=embedded,
+        generator=generator,
+        stationary=_stationary(generator),
+        start=start,
+        notes=_notes(rates, classes, fields, narrow),
     )
 
 

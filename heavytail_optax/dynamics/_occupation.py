@@ -1,8 +1,9 @@
 """How much of their time chains spend somewhere, with the error of it."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from heavytail_optax._validation import check_count, value_error
 
@@ -19,7 +20,7 @@ class Occupation(NamedTuple):
     standard_error: np.ndarray
 
 
-def occupation(counts: Any, num_records: int) -> Occupation:
+def occupation(counts: npt.ArrayLike, num_records: int) -> Occupation:
     """The share of time in each field, or near each minimum, from independent chains.
 
     Args:

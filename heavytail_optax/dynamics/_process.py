@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +11,10 @@ import optax
 
 from heavytail_optax._noise import add_heavy_tailed_noise
 from heavytail_optax._schedules import check_max_norm, not_negative
-from heavytail_optax._typing import Key
+from heavytail_optax._typing import Key, PyTree, Scalar
 from heavytail_optax._validation import check_scalar, type_error, value_error
 from heavytail_optax.dynamics._landscape import Landscape
-from heavytail_optax.tails._tail import check_tail
+from heavytail_optax.tails._tail import Tail, check_tail
 
 
 class Process(Protocol):
@@ -23,17 +23,17 @@ class Process(Protocol):
     A process is a pytree, so that its numbers may change without a new compilation.
     """
 
-    def init(self, landscape: Landscape, positions: jax.Array, *, key: Key) -> Any:
+    def init(self, landscape: Landscape, positions: jax.Array, *, key: Key) -> PyTree:
         """The state of all chains at positions of shape (n,), or (n, d) in R^d."""
         ...
 
     def step(
-        self, landscape: Landscape, state: Any, positions: jax.Array
-    ) -> tuple[jax.Array, Any]:
+        self, landscape: Landscape, state: PyTree, positions: jax.Array
+    ) -> tuple[jax.Array, PyTree]:
         """One step of all chains: their new positions and state."""
         ...
 
-    def take(self, state: Any, chains: jax.Array) -> Any:
+    def take(self, state: PyTree, chains: jax.Array) -> PyTree:
         """The state of some of the chains, by their indices."""
         ...
 
@@ -65,10 +65,10 @@ class SgdProcess:
       diffusion: sigma, or None for 1.
     """
 
-    learning_rate: Any
-    max_norm: Any
-    tail: Any
-    scale: Any
+    learning_rate: Scalar
+    max_norm: Scalar
+    tail: Tail
+    scale: Scalar
     drift: Callable | None = dataclasses.field(metadata={"static": True})
     diffusion: Callable | None = dataclasses.field(metadata={"static": True})
 
@@ -77,21 +77,21 @@ class SgdProcess:
         rate = not_negative(jnp.asarray(self.learning_rate))
         return jnp.where(rate < jnp.inf, rate, jnp.nan)
 
-    def _optimizer(self, key: Any) -> optax.GradientTransformationExtraArgs:
+    def _optimizer(self, key: Key) -> optax.GradientTransformationExtraArgs:
         # The chains are the elements of one parameter, so that one draw serves all.
         return optax.chain(
             add_heavy_tailed_noise(self.tail, self.scale, key=key),
             optax.scale_by_learning_rate(self._rate()),
         )
 
-    def init(self, landscape: Landscape, positions: jax.Array, *, key: Key) -> Any:
+    def init(self, landscape: Landscape, positions: jax.Array, *, key: Key) -> PyTree:
         """The state of the transformations, and the key."""
         del landscape
         return key, self._optimizer(key).init(positions)
 
     def step(
-        self, landscape: Landscape, state: Any, positions: jax.Array
-    ) -> tuple[jax.Array, Any]:
+        self, landscape: Landscape, state: PyTree, positions: jax.Array
+    ) -> tuple[jax.Array, PyTree]:
         """`X + phi_b(-eta (-a(X) + sigma(X) c Z))`, projected."""
         key, inner = state
         optimizer = self._optimizer(key)
@@ -124,7 +124,7 @@ class SgdProcess:
         shrunk = direction * (bound / jnp.where(length > 0.0, length, 1.0))
         return jnp.where(length * scale <= bound, updates, shrunk)
 
-    def take(self, state: Any, chains: jax.Array) -> Any:
+    def take(self, state: PyTree, chains: jax.Array) -> PyTree:
         """The state itself: no part of it belongs to one chain."""
         del chains
         return state
@@ -141,7 +141,7 @@ class OptaxProcess:
 
     make_optimizer: Callable = dataclasses.field(metadata={"static": True})
 
-    def init(self, landscape: Landscape, positions: jax.Array, *, key: Key) -> Any:
+    def init(self, landscape: Landscape, positions: jax.Array, *, key: Key) -> PyTree:
         """A key and an optimiser state for each chain."""
         del landscape
         keys = jax.random.split(key, positions.shape[0])
@@ -152,8 +152,8 @@ class OptaxProcess:
         return keys, jax.vmap(init)(keys, positions)
 
     def step(
-        self, landscape: Landscape, state: Any, positions: jax.Array
-    ) -> tuple[jax.Array, Any]:
+        self, landscape: Landscape, state: PyTree, positions: jax.Array
+    ) -> tuple[jax.Array, PyTree]:
         """One update of every chain by its own optimiser, projected."""
 
         def update(key, inner, position):
@@ -165,7 +165,7 @@ class OptaxProcess:
         moved, inner = jax.vmap(update)(keys, inner, positions)
         return project(landscape, moved), (keys, inner)
 
-    def take(self, state: Any, chains: jax.Array) -> Any:
+    def take(self, state: PyTree, chains: jax.Array) -> PyTree:
         """The keys and optimiser states of some of the chains."""
         return jax.tree.map(lambda leaf: leaf[chains], state)
 
@@ -173,7 +173,7 @@ class OptaxProcess:
 def sgd_process(
     learning_rate: float,
     max_norm: float,
-    tail: Any,
+    tail: Tail,
     scale: float,
     *,
     drift: Callable | None = None,

@@ -1,29 +1,35 @@
 """The big jumps of a path of the rare-event estimator, and their likelihood ratio."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
-from heavytail_optax._random_bits import threefry_2x32
-from heavytail_optax._uniform import exponential_from_words, uniform_from_words
+from heavytail_optax._random import (
+    exponential_from_words,
+    threefry_2x32,
+    uniform_from_words,
+)
 from heavytail_optax.dynamics._rare_event_plan import Plan
 
 _TILTED = 0.75  # of the paths whose number of big jumps is forced
 _SHORT_OF_FOUR = 3  # of the gaps in a run and behind it
 
 
-def words(key: Any, lane: jax.Array, draw: Any) -> tuple[jax.Array, jax.Array]:
+def words(
+    key: jax.Array, lane: jax.Array, draw: ArrayLike
+) -> tuple[jax.Array, jax.Array]:
     """64 bits, of a path and a number of the draw."""
     return threefry_2x32((key[0], key[1]), (lane, jnp.asarray(draw, jnp.uint32)))
 
 
-def uniform(key: Any, lane: jax.Array, draw: Any) -> jax.Array:
+def uniform(key: jax.Array, lane: jax.Array, draw: ArrayLike) -> jax.Array:
     """In (0, 1]."""
     return uniform_from_words(*words(key, lane, draw), jnp.float64)
 
 
-def exponential(key: Any, lane: jax.Array, draw: Any) -> jax.Array:
+def exponential(key: jax.Array, lane: jax.Array, draw: ArrayLike) -> jax.Array:
     """Of mean one."""
     return exponential_from_words(*words(key, lane, draw), jnp.float64)
 
@@ -53,7 +59,7 @@ class BigJumps(NamedTuple):
     tails: jax.Array
     is_positive: jax.Array
     ratio: jax.Array
-    first_draw: jax.Array
+    first_draw: ArrayLike
 
 
 class _Jumps(NamedTuple):
@@ -71,7 +77,11 @@ class _Jumps(NamedTuple):
 
 
 def _with_run(
-    plan: Plan, jumps: _Jumps, count: jax.Array, shrinkage: jax.Array, draw: Any
+    plan: Plan,
+    jumps: _Jumps,
+    count: jax.Array,
+    shrinkage: jax.Array,
+    draw: tuple[jax.Array, ...],
 ) -> _Jumps:
     """The jumps with a run among them.
 
@@ -135,7 +145,7 @@ def _run_ratio(
     return total / jnp.maximum(count - length + 1, 1)
 
 
-def draw_big_jumps(plan: Plan, key: Any, lane: jax.Array) -> BigJumps:
+def draw_big_jumps(plan: Plan, key: jax.Array, lane: jax.Array) -> BigJumps:
     """How many big jumps a path makes, and when, how large and to which side each is.
 
     Where their number is forced, three paths of four have a run (`_with_run`). No weight

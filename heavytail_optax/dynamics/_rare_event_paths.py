@@ -2,12 +2,13 @@
 
 import functools
 import itertools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from heavytail_optax._typing import Batch
 from heavytail_optax.dynamics._landscape import Function
 from heavytail_optax.dynamics._rare_event_jumps import (
     component_of,
@@ -113,7 +114,7 @@ def _next_target(
     return jnp.minimum(big, medium), big <= medium
 
 
-def sample_path(plan: Plan, gradient: Function, key: Any, lane: jax.Array):
+def sample_path(plan: Plan, gradient: Function, key: jax.Array, lane: jax.Array):
     """One path from the minimum: its likelihood ratio, scores and exit step."""
     steps, tails, is_positive, ratio, first_draw = draw_big_jumps(plan, key, lane)
     last = tails.shape[0] - 1
@@ -226,7 +227,7 @@ def _between(beyond: tuple[jax.Array, ...]) -> list[jax.Array]:
 
 @functools.partial(jax.jit, static_argnames=("gradient", "at_once"))
 def sum_over_batch(
-    gradient: Function, plan: Plan, key: jax.Array, batch: Any, at_once: int
+    gradient: Function, plan: Plan, key: jax.Array, batch: Batch, at_once: int
 ) -> Sums:
     """Sums over the paths `batch * at_once ...`, which depend on key and path only."""
     n1, n = plan.burn_in_steps, plan.last_step

@@ -1,9 +1,11 @@
 """The numbers that a rare-event estimate needs, in float64 before it runs."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
+import jax
 import numpy as np
+from jax.typing import ArrayLike
 
 from heavytail_optax._validation import value_error
 from heavytail_optax.dynamics._jump_integrals import jumps_needed
@@ -15,6 +17,10 @@ _LINEAR = 0.05  # relative change of f'' that passes for linear
 _NUM_CELLS = 1024
 _MOST_BIG = 128
 _SHORT_GAP = 0.2  # relaxation times: about what lies between jumps of a way out
+
+
+# Traced where a path is drawn.
+_Numbers: TypeAlias = float | tuple[ArrayLike, ...] | np.ndarray | jax.Array
 
 
 class Plan(NamedTuple):
@@ -59,33 +65,33 @@ class Plan(NamedTuple):
       linear_reach: distance from each cell in which f'' hardly changes.
     """
 
-    start: Any
-    left_ends: Any
-    right_ends: Any
-    projection: Any
-    learning_rate: Any
-    max_norm: Any
-    scale: Any
-    alpha: Any
-    burn_in_steps: Any
-    last_step: Any
-    big_tail: Any
-    individual_tail: Any
-    smallest: Any
-    gap_rate: Any
-    small_variance: Any
-    count_laws: Any
-    component_shares: Any
-    natural_share: Any
-    forced_ratios: Any
-    run_places: Any
-    short_gap: Any
-    side_shares: Any
-    tilts: Any
-    table_start: Any
-    table_step: Any
-    curvature_bound: Any
-    linear_reach: Any
+    start: _Numbers
+    left_ends: _Numbers
+    right_ends: _Numbers
+    projection: _Numbers
+    learning_rate: _Numbers
+    max_norm: _Numbers
+    scale: _Numbers
+    alpha: _Numbers
+    burn_in_steps: _Numbers
+    last_step: _Numbers
+    big_tail: _Numbers
+    individual_tail: _Numbers
+    smallest: _Numbers
+    gap_rate: _Numbers
+    small_variance: _Numbers
+    count_laws: _Numbers
+    component_shares: _Numbers
+    natural_share: _Numbers
+    forced_ratios: _Numbers
+    run_places: _Numbers
+    short_gap: _Numbers
+    side_shares: _Numbers
+    tilts: _Numbers
+    table_start: _Numbers
+    table_step: _Numbers
+    curvature_bound: _Numbers
+    linear_reach: _Numbers
 
 
 def pareto_tail(x: float, scale: float, alpha: float) -> float:

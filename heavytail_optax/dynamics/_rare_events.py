@@ -3,7 +3,7 @@
 import math
 import statistics
 import warnings
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,25 @@ _FEWEST_EFFECTIVE = 100.0
 _LARGEST_SHARE = 0.1
 
 
+class RareEventSampling(NamedTuple):
+    """How a `RareExitRate` was estimated, and how far to trust it.
+
+    Attributes:
+      num_samples: paths.
+      effective_samples: `(sum w)^2 / sum w^2` of the weighted scores.
+      largest_share: of the sum of weighted scores, that of a single path.
+      is_skewed: whether fewer than 100 samples are effective or a single one has more
+        than a tenth of the sum; then even the standard error is not to be trusted.
+      method: `"lumped"` or `"exact"`.
+    """
+
+    num_samples: int
+    effective_samples: float
+    largest_share: float
+    is_skewed: bool
+    method: str
+
+
 class RareExitRate(NamedTuple):
     """Result of `rare_exit_rate`.
 
@@ -42,12 +61,7 @@ class RareExitRate(NamedTuple):
       destinations: exits per step by where they land: outside on the left, the K
         fields, outside on the right. Their sum is `rate`. shape=(K + 2,).
       destination_errors: standard errors of `destinations`. shape=(K + 2,).
-      num_samples: paths.
-      effective_samples: `(sum w)^2 / sum w^2` of the weighted scores.
-      largest_share: of the sum of weighted scores, that of a single path.
-      is_skewed: whether fewer than 100 samples are effective or a single one has more
-        than a tenth of the sum; then even the standard error is not to be trusted.
-      method: `"lumped"` or `"exact"`.
+      sampling: the `RareEventSampling`: how many samples, and whether a few carry all.
     """
 
     rate: float
@@ -58,11 +72,7 @@ class RareExitRate(NamedTuple):
     mean_exit_time_error: float
     destinations: np.ndarray
     destination_errors: np.ndarray
-    num_samples: int
-    effective_samples: float
-    largest_share: float
-    is_skewed: bool
-    method: str
+    sampling: RareEventSampling
 
 
 def _moments(plan: Plan, sums: Sums) -> tuple[np.ndarray, np.ndarray]:
@@ -126,11 +136,13 @@ def _result(
         mean_exit_time_error=mean_error,
         destinations=destinations,
         destination_errors=destination_errors,
-        num_samples=int(sums.number.sum()),
-        effective_samples=effective,
-        largest_share=largest,
-        is_skewed=effective < _FEWEST_EFFECTIVE or largest > _LARGEST_SHARE,
-        method=method,
+        sampling=RareEventSampling(
+            num_samples=int(sums.number.sum()),
+            effective_samples=effective,
+            largest_share=largest,
+            is_skewed=effective < _FEWEST_EFFECTIVE or largest > _LARGEST_SHARE,
+            method=method,
+        ),
     )
 
 
@@ -144,7 +156,7 @@ def rare_exit_rate(
     learning_rate: float,
     max_norm: float,
     num_samples: int = 20_000,
-    method: str = "auto",
+    method: Literal["auto", "lumped", "exact"] = "auto",
     jumps_per_relaxation: float = 150.0,
     burn_in: float = 1.5,
     window: float = 2.0,
@@ -176,8 +188,8 @@ def rare_exit_rate(
 
     All in float64. For a relative error of 1 % expect 3e3 paths for `l* = 1`, 5e4 for
     `l* = 2` and 3e5 for `l* = 3`, up to three times that on landscapes other than a
-    quadratic, and more for `l* = 1` where exits are not rare. The weights are skewed: read `is_skewed`, on which
-    there is a warning, too.
+    quadratic, and more for `l* = 1` where exits are not rare. The weights are skewed:
+    read `sampling.is_skewed`, on which there is a warning, too.
 
     Args:
       landscape: on the line.
@@ -241,24 +253,35 @@ def rare_exit_rate(
     check_positive(NAME, "burn_in", burn_in)
     check_positive(NAME, "window", window)
     check_scalar(
-        *(NAME, "confidence", confidence, "a number between 0 and 1"),
-        lambda value: 0.0 < value < 1.0,
+        NAME,
+        "confidence",
+        confidence,
+        accepted="a number between 0 and 1",
+        is_valid=lambda value: 0.0 < value < 1.0,
     )
     at_once = min(check_count(NAME, "samples_at_once", samples_at_once), num_samples)
     plan, method = new_plan(
-        *(landscape, field, float(tail.alpha), float(scale), float(learning_rate)),
-        *(float(max_norm), method, float(jumps_per_relaxation)),
-        *(float(burn_in), float(window)),
+        landscape=landscape,
+        field=field,
+        alpha=float(tail.alpha),
+        scale=float(scale),
+        eta=float(learning_rate),
+        bound=float(max_norm),
+        method=method,
+        num_individual=float(jumps_per_relaxation),
+        burn_in=float(burn_in),
+        window=float(window),
     )
     num_batches = -(-num_samples // at_once)
     words = jax.random.bits(tagged_key(key, NAME), (2,), jnp.uint32)
     sums = sum_over_paths(landscape.gradient, plan, words, num_batches, at_once)
     result = _result(plan, sums, landscape, field, confidence, method)
-    if result.is_skewed:
+    sampling = result.sampling
+    if sampling.is_skewed:
         warnings.warn(
-            f"The weights of `{NAME}` are skewed: {result.effective_samples:.0f} of "
-            f"{result.num_samples} samples are effective, and the largest has "
-            f"{result.largest_share:.0%} of the sum. Take more samples.",
+            f"The weights of `{NAME}` are skewed: {sampling.effective_samples:.0f} of "
+            f"{sampling.num_samples} samples are effective, and the largest has "
+            f"{sampling.largest_share:.0%} of the sum. Take more samples.",
             stacklevel=2,
         )
     return result

@@ -1,13 +1,15 @@
 """Simulation of many chains, with streaming statistics in constant memory."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 
 from heavytail_optax._keys import check_key, tagged_key
+from heavytail_optax._typing import Key
 from heavytail_optax._validation import check_count, is_integer, type_error, value_error
 from heavytail_optax.dynamics._chains import (
     MAX_STEPS,
@@ -70,13 +72,13 @@ def simulate(
     landscape: Landscape,
     process: Process,
     *,
-    key: Any,
-    start: Any,
+    key: Key,
+    start: npt.ArrayLike,
     num_steps: int,
     num_chains: int = 4096,
     burn_in: int = 0,
     record_every: int = 1,
-    radii: Any = None,
+    radii: npt.ArrayLike | None = None,
     landmarks: Sequence[int] | None = None,
     num_bins: int = 400,
     snapshot_every: int | None = None,
@@ -196,7 +198,7 @@ def simulate(
 
 
 def _records(
-    function: str, argument: str, steps: Any, record_every: int, least: int
+    function: str, argument: str, steps: object, record_every: int, least: int
 ) -> int:
     steps = check_count(function, argument, steps, least)
     if steps % record_every:
@@ -205,7 +207,9 @@ def _records(
     return steps // record_every
 
 
-def _checked_radii(function: str, landscape: Landscape, radii: Any) -> np.ndarray:
+def _checked_radii(
+    function: str, landscape: Landscape, radii: npt.ArrayLike | None
+) -> np.ndarray:
     if radii is None:
         return 0.5 * landscape.widths
     accepted = f"a positive number, or {landscape.num_fields} of them"
@@ -215,7 +219,9 @@ def _checked_radii(function: str, landscape: Landscape, radii: Any) -> np.ndarra
     return np.broadcast_to(given, (landscape.num_fields,))
 
 
-def _landmarks(function: str, landscape: Landscape, landmarks: Any) -> np.ndarray:
+def _landmarks(
+    function: str, landscape: Landscape, landmarks: Sequence[int] | None
+) -> np.ndarray:
     if landmarks is None:
         return np.ones(landscape.num_fields, bool)
     accepted = f"integers from 0 to {landscape.num_fields - 1}, at least one"

@@ -2,11 +2,12 @@
 
 import dataclasses
 import functools
-from typing import Any
 
 import jax
 import numpy as np
+import numpy.typing as npt
 
+from heavytail_optax._typing import Scalar
 from heavytail_optax._validation import check_positive, check_scalar, value_error
 from heavytail_optax.dynamics._jump_integrals import jumps_needed, way_out
 from heavytail_optax.dynamics._landscape import Landscape, check_landscape
@@ -65,7 +66,7 @@ class ExitRates:
         fields = range(self.landscape.num_fields)
         return np.asarray([folding_time(self.landscape, field) for field in fields])
 
-    def tail_probability(self, x: Any) -> np.ndarray:
+    def tail_probability(self, x: npt.ArrayLike) -> np.ndarray:
         """`H(x) = P(|Z| > x)` of the scaled noise, in float64."""
         with jax.enable_x64(True):
             x = np.asarray(x, np.float64) / self.scale
@@ -129,7 +130,7 @@ class ExitRates:
         ]
         return (*self.notes, *far)
 
-    def _check_learning_rate(self, function: str, learning_rate: Any) -> float:
+    def _check_learning_rate(self, function: str, learning_rate: Scalar) -> float:
         check_positive(function, "learning_rate", learning_rate)
         limit, field = self.stability_limits.min(), self.stability_limits.argmin()
         if not float(learning_rate) < limit:
@@ -142,7 +143,7 @@ class ExitRates:
 
 
 def check_theory(
-    function: str, landscape: Any, tail: Any, scale: Any, max_norm: Any
+    function: str, landscape: object, tail: Tail, scale: Scalar, max_norm: Scalar
 ) -> None:
     """Checks what the theorems are about.
 
@@ -158,8 +159,11 @@ def check_theory(
         raise value_error(function, "tail", accepted, tail)
     check_positive(function, "scale", scale)
     check_scalar(
-        *(function, "max_norm", max_norm, "a positive number, or infinity"),
-        lambda value: value > 0.0,
+        function,
+        "max_norm",
+        max_norm,
+        accepted="a positive number, or infinity",
+        is_valid=lambda value: value > 0.0,
     )
 
 
@@ -244,7 +248,14 @@ def exit_rates(
                 f"Field {field}: no noise towards its nearer end, so the rate is 0."
             )
     return ExitRates(
-        *(landscape, tail, float(scale), bound, jumps, slack, rates, tuple(notes))
+        landscape=landscape,
+        tail=tail,
+        scale=float(scale),
+        max_norm=bound,
+        jumps=jumps,
+        slack=slack,
+        rates=rates,
+        notes=tuple(notes),
     )
 
 

@@ -1,10 +1,10 @@
 """The width of a field in R^d: how near the outside comes to the minimum."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-from heavytail_optax.dynamics._landscape import Landscape
 
 _NUM_DIRECTIONS = 256
 _NUM_STATIONS = 64
@@ -13,26 +13,29 @@ _NUM_BISECTIONS = 20
 
 
 def _ray_lengths(
-    landscape: Landscape, field: int, directions: np.ndarray, longest: float
+    field_of: Callable[[jax.Array], jax.Array],
+    minimum: jax.Array,
+    field: int,
+    directions: np.ndarray,
+    longest: float,
 ) -> np.ndarray:
     """Distance to the first point outside the field along unit vectors, or `longest`."""
-    minimum = jnp.asarray(landscape.minima[field])
 
     def length(direction: jax.Array) -> jax.Array:
         radii = jnp.linspace(0.0, longest, _NUM_STATIONS + 1)[1:]
         points = minimum[None] + radii[:, None] * direction[None]
-        is_outside = landscape.field_of(points) != field
+        is_outside = field_of(points) != field
         first = jnp.where(is_outside.any(), jnp.argmax(is_outside), _NUM_STATIONS)
         step = longest / _NUM_STATIONS
 
         def halve(_: int, ends: tuple[jax.Array, jax.Array]):
             low, high = ends
             middle = 0.5 * (low + high)
-            outside = landscape.field_of(minimum + middle * direction) != field
+            outside = field_of(minimum + middle * direction) != field
             return jnp.where(outside, low, middle), jnp.where(outside, middle, high)
 
         _, high = jax.lax.fori_loop(
-            *(0, _NUM_BISECTIONS), halve, (first * step, (first + 1) * step)
+            0, _NUM_BISECTIONS, halve, (first * step, (first + 1) * step)
         )
         return jnp.where(is_outside.any(), high, longest)
 
@@ -40,12 +43,13 @@ def _ray_lengths(
     return np.asarray(lengths(jnp.asarray(directions)))
 
 
-def field_widths(landscape: Landscape) -> np.ndarray:
+def field_widths(
+    field_of: Callable[[jax.Array], jax.Array], minima: np.ndarray
+) -> np.ndarray:
     """Distance from each minimum to the outside of its field, from above. shape=(K,).
 
     Random directions first, then ever smaller changes of the best.
     """
-    minima = np.asarray(landscape.minima)
     rng = np.random.default_rng(0)
     spread = np.linalg.norm(minima[:, None] - minima[None], axis=-1)
     widths = []
@@ -60,7 +64,9 @@ def field_widths(landscape: Landscape) -> np.ndarray:
         rays[: len(others)] = minima[others] - minima[field]
         for scale in 2.0 ** -np.arange(1.0, _NUM_ROUNDS + 1):
             rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
-            lengths = _ray_lengths(landscape, field, rays, longest)
+            lengths = _ray_lengths(
+                field_of, jnp.asarray(minima[field]), field, rays, longest
+            )
             best = rays[lengths.argmin()]
             rays = best + scale * rng.normal(size=rays.shape) / np.sqrt(rays.shape[1])
             rays[0] = best

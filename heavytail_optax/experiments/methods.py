@@ -38,7 +38,7 @@ class Method:
       summary: one line for the help.
       colour: in all pictures: Okabe and Ito's for colour-blind readers, a grey, two more.
       batches: that its gradient is computed on, in the order in which
-        `tail_inflated_grad` takes them. The loss in the log is that of the first.
+        `tail_inflated_value_and_grad` takes them. The loss in the log is that of the first.
       scheme: of the tail inflation, None for the plain gradient.
       draws_noise: whether noise from a random number generator is added.
       truncates: whether the norm of the update is bounded.

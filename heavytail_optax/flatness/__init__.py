@@ -10,10 +10,12 @@ from heavytail_optax.flatness._curvature import (
 )
 from heavytail_optax.flatness._density import HessianDensity, hessian_density
 from heavytail_optax.flatness._directions import gradient_noise_direction
-from heavytail_optax.flatness._escape import (
+from heavytail_optax.flatness._escape import escape_profile
+from heavytail_optax.flatness._escape_result import (
+    EscapePaths,
     EscapeProfile,
+    EscapeReference,
     EscapeSettings,
-    escape_profile,
 )
 from heavytail_optax.flatness._expected import ExpectedSharpness, expected_sharpness
 from heavytail_optax.flatness._filters import filter_normalise
@@ -40,9 +42,12 @@ from heavytail_optax.flatness._plots import (
     plot_line,
     plot_plane,
 )
+from heavytail_optax.flatness._search import SharpnessSearch
 
 __all__ = (
+    "EscapePaths",
     "EscapeProfile",
+    "EscapeReference",
     "EscapeSettings",
     "ExpectedSharpness",
     "HessianDensity",
@@ -55,6 +60,7 @@ __all__ = (
     "MaximalSharpness",
     "PacBayesSettings",
     "PacBayesSharpness",
+    "SharpnessSearch",
     "escape_profile",
     "expected_sharpness",
     "filter_normalise",

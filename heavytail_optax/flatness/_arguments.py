@@ -1,11 +1,12 @@
 """Checks of what every measure takes: a loss, parameters and data."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from heavytail_optax._typing import Params, PyTree, Scalar
 from heavytail_optax._validation import (
     check_not_negative,
     type_error,
@@ -21,8 +22,8 @@ _FINITE_LOSS = f"{_LOSS}, finite at `params`"
 
 
 def check_params(
-    function: str, params: Any, argument: str = "params", accepted: str = _PARAMS
-) -> Any:
+    function: str, params: Params, argument: str = "params", accepted: str = _PARAMS
+) -> PyTree:
     """The parameters with every leaf an array.
 
     Raises:
@@ -30,7 +31,7 @@ def check_params(
       ValueError: if there is no entry.
     """
 
-    def as_array(leaf: Any) -> jax.Array:
+    def as_array(leaf: PyTree) -> jax.Array:
         dtype = getattr(leaf, "dtype", None)
         if dtype is None and isinstance(leaf, float):
             dtype = jnp.result_type(leaf)
@@ -44,7 +45,7 @@ def check_params(
     return arrays
 
 
-def check_args(function: str, args: Any) -> tuple[Any, ...]:
+def check_args(function: str, args: Sequence[PyTree]) -> tuple[PyTree, ...]:
     """The arguments of the loss behind the parameters, as a tuple.
 
     Raises:
@@ -61,9 +62,9 @@ def check_args(function: str, args: Any) -> tuple[Any, ...]:
 
 def check_loss(
     function: str,
-    loss_fn: Any,
-    params: Any,
-    args: tuple[Any, ...],
+    loss_fn: Loss,
+    params: Params,
+    args: tuple[PyTree, ...],
     argument: str = "loss_fn",
 ) -> Loss:
     """The loss, hashable, of which only shapes and dtypes have been computed.
@@ -101,7 +102,7 @@ def check_finite(
     return loss
 
 
-def check_floor(function: str, floor: Any, adaptive: bool) -> None:
+def check_floor(function: str, floor: Scalar, adaptive: bool) -> None:
     """The floor of adaptive noise; zero where the noise is not adaptive.
 
     Raises:

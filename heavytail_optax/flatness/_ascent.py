@@ -1,11 +1,12 @@
 """The worst perturbation within a ball, by projected gradient ascent."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from heavytail_optax._typing import Params, PyTree, Scalar
 from heavytail_optax.flatness._arguments import Loss
 from heavytail_optax.flatness._perturbation import (
     add,
@@ -27,9 +28,9 @@ class Ball(NamedTuple):
 
     order: float
     adaptive: bool
-    floor: Any
+    floor: Scalar
 
-    def radii(self, params: Any, radius: jax.Array) -> Any:
+    def radii(self, params: Params, radius: jax.Array) -> PyTree:
         """The radius of every parameter, in float32 or wider."""
 
         def of_leaf(x: jax.Array) -> jax.Array:
@@ -41,14 +42,14 @@ class Ball(NamedTuple):
         return jax.tree.map(of_leaf, in_float(params))
 
 
-def _steepest(order: float, gradient: Any) -> Any:
+def _steepest(order: float, gradient: PyTree) -> PyTree:
     """The unit vector of the p-norm along which a linear function rises most."""
     if order == math.inf:
         return jax.tree.map(jnp.sign, gradient)
     return unit(gradient)
 
 
-def _project(order: float, point: Any) -> Any:
+def _project(order: float, point: PyTree) -> PyTree:
     """The point of the unit ball of the p-norm that is nearest."""
     if order == math.inf:
         return jax.tree.map(lambda x: jnp.clip(x, -1.0, 1.0), point)
@@ -59,8 +60,8 @@ def _project(order: float, point: Any) -> Any:
 def largest_rise(
     loss_fn: Loss,
     deviation_fn: Loss | None,
-    params: Any,
-    args: tuple[Any, ...],
+    params: Params,
+    args: tuple[PyTree, ...],
     key: jax.Array,
     loss: jax.Array,
     radius: jax.Array,
@@ -92,7 +93,7 @@ def largest_rise(
     """
     radii = ball.radii(params, jnp.where(radius > 0.0, radius, jnp.nan))
 
-    def at(unit_point: Any) -> Any:
+    def at(unit_point: PyTree) -> PyTree:
         return add(params, jax.tree.map(jnp.multiply, radii, unit_point))
 
     def rise(value: jax.Array) -> jax.Array:

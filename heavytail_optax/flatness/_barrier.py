@@ -1,10 +1,11 @@
 """The loss on the straight way between two solutions."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from heavytail_optax._typing import PyTree
 from heavytail_optax._validation import check_count
 from heavytail_optax.flatness._arguments import (
     Loss,
@@ -46,10 +47,10 @@ def heights(coefficients: jax.Array, losses: jax.Array) -> tuple[jax.Array, jax.
 
 def linear_barrier(
     loss_fn: Loss,
-    start: Any,
-    end: Any,
+    start: PyTree,
+    end: PyTree,
     *,
-    args: tuple[Any, ...] = (),
+    args: tuple[PyTree, ...] = (),
     num_points: int = 21,
 ) -> LinearBarrier:
     r"""Height of the loss on the straight way between two solutions.

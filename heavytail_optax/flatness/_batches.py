@@ -1,12 +1,14 @@
 """A mean loss over data that do not fit at once."""
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
+from heavytail_optax._dtypes import computation_dtype
 from heavytail_optax._microbatches import part_size, rows_of_shards, shards_of, take
+from heavytail_optax._typing import Params, PyTree
 from heavytail_optax._validation import check_count, type_error, value_error
 from heavytail_optax.flatness._arguments import Loss
 
@@ -20,7 +22,7 @@ class _MeanOverBatches:
     loss_fn: Loss
     batch_size: int
 
-    def __call__(self, params: Any, *args: Any) -> jax.Array:
+    def __call__(self, params: Params, *args: PyTree) -> jax.Array:
         n = _num_examples(args)
         shards = shards_of(args)
         size = part_size(min(self.batch_size, n), shards)
@@ -31,12 +33,12 @@ class _MeanOverBatches:
         # What happens inside a batch is computed again on the way back, so that memory
         # does not grow with the number of batches.
         @jax.checkpoint
-        def loss_of_batch(params: Any, batch: tuple[Any, ...]) -> jax.Array:
+        def loss_of_batch(params: Params, batch: tuple[PyTree, ...]) -> jax.Array:
             loss = self.loss_fn(params, *batch)
-            return loss.astype(jnp.promote_types(loss.dtype, jnp.float32))
+            return loss.astype(computation_dtype(loss.dtype))
 
         @jax.checkpoint
-        def loss_of_part(params: Any, index: Any) -> jax.Array:
+        def loss_of_part(params: Params, index: ArrayLike) -> jax.Array:
             return loss_of_batch(params, take(full, index, num_batches, shards))
 
         def add_batch(total: jax.Array, index: jax.Array):
@@ -51,7 +53,7 @@ class _MeanOverBatches:
         return total / n
 
 
-def _num_examples(args: tuple[Any, ...]) -> int:
+def _num_examples(args: tuple[PyTree, ...]) -> int:
     accepted = "arrays with the examples along the first axis, equally many in each"
     shapes = [jnp.shape(x) for x in jax.tree.leaves(args)]
     lengths = {shape[0] if shape else None for shape in shapes}

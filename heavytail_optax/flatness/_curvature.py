@@ -1,13 +1,13 @@
 """Largest eigenvalues of the Hessian, and its trace."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from heavytail_optax._keys import check_key, tagged_key
-from heavytail_optax._typing import Key
+from heavytail_optax._typing import Key, Params, PyTree
 from heavytail_optax._validation import check_choice, check_count, value_error
 from heavytail_optax.flatness._arguments import (
     Loss,
@@ -41,7 +41,7 @@ class HessianEigenvalues(NamedTuple):
     """
 
     values: jax.Array
-    vectors: Any
+    vectors: PyTree
     residuals: jax.Array
 
 
@@ -60,8 +60,8 @@ class HessianTrace(NamedTuple):
 @functools.partial(jax.jit, static_argnames=("loss_fn", "num_matvecs"))
 def _krylov(
     loss_fn: Loss,
-    params: Any,
-    args: tuple[Any, ...],
+    params: Params,
+    args: tuple[PyTree, ...],
     key: jax.Array,
     *,
     num_matvecs: int,
@@ -85,12 +85,12 @@ def _chosen(space: Krylov, *, num_eigenvalues: int, which: str) -> HessianEigenv
 
 def hessian_eigenvalues(
     loss_fn: Loss,
-    params: Any,
+    params: Params,
     *,
     key: Key,
-    args: tuple[Any, ...] = (),
+    args: tuple[PyTree, ...] = (),
     num_eigenvalues: int = 1,
-    which: str = "largest",
+    which: Literal["largest", "smallest", "magnitude"] = "largest",
     num_matvecs: int = 50,
 ) -> HessianEigenvalues:
     r"""Extreme eigenvalues and eigenvectors of the Hessian.
@@ -163,8 +163,8 @@ def hessian_eigenvalues(
 @functools.partial(jax.jit, static_argnames=("loss_fn", "num_samples"))
 def _quadratic_forms(
     loss_fn: Loss,
-    params: Any,
-    args: tuple[Any, ...],
+    params: Params,
+    args: tuple[PyTree, ...],
     key: jax.Array,
     *,
     num_samples: int,
@@ -181,10 +181,10 @@ def _quadratic_forms(
 
 def hessian_trace(
     loss_fn: Loss,
-    params: Any,
+    params: Params,
     *,
     key: Key,
-    args: tuple[Any, ...] = (),
+    args: tuple[PyTree, ...] = (),
     num_samples: int = 100,
 ) -> HessianTrace:
     r"""Trace of the Hessian, by Hutchinson's estimator.

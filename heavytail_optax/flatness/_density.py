@@ -1,13 +1,13 @@
 """Density of the eigenvalues of the Hessian."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from heavytail_optax._keys import check_key, tagged_key
-from heavytail_optax._typing import Key
+from heavytail_optax._typing import Key, Params, PyTree, Scalar
 from heavytail_optax._validation import check_count, check_positive
 from heavytail_optax.flatness._arguments import (
     Loss,
@@ -47,8 +47,8 @@ class HessianDensity(NamedTuple):
 @functools.partial(jax.jit, static_argnames=("loss_fn", "num_samples", "num_matvecs"))
 def _quadrature(
     loss_fn: Loss,
-    params: Any,
-    args: tuple[Any, ...],
+    params: Params,
+    args: tuple[PyTree, ...],
     key: jax.Array,
     *,
     num_samples: int,
@@ -90,13 +90,13 @@ def _smooth(
 
 def hessian_density(
     loss_fn: Loss,
-    params: Any,
+    params: Params,
     *,
     key: Key,
-    args: tuple[Any, ...] = (),
+    args: tuple[PyTree, ...] = (),
     num_samples: int = 10,
     num_matvecs: int = 50,
-    width: Any = None,
+    width: Scalar | None = None,
     num_points: int = 1000,
 ) -> HessianDensity:
     r"""Density of the eigenvalues of the Hessian, by stochastic Lanczos quadrature.

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from heavytail_optax._sharding import rows
+from heavytail_optax._typing import Params, PyTree
 from heavytail_optax._validation import (
     check_count,
     is_function,
@@ -22,21 +23,25 @@ _NOISE = "gradient_noise_direction"
 Draw = Callable[..., Any]
 
 
-def isotropic(key: jax.Array, params: Any, *args: Any) -> Any:
+def isotropic(key: jax.Array, params: Params, *args: PyTree) -> PyTree:
     """A normal vector: every direction is equally likely."""
     del args
     return normals(key, params)
 
 
-def along(vector: Any, key: jax.Array) -> Any:
+def along(vector: PyTree, key: jax.Array) -> PyTree:
     """The vector or its negative, with equal probabilities."""
     sign = jax.random.rademacher(key, (), jnp.float32)
     return jax.tree.map(lambda v: sign.astype(v.dtype) * v, in_float(vector))
 
 
 def check_direction(
-    function: str, direction: Any, key: jax.Array, params: Any, args: tuple[Any, ...]
-) -> Any:
+    function: str,
+    direction: str | Draw | PyTree,
+    key: jax.Array,
+    params: Params,
+    args: tuple[PyTree, ...],
+) -> Draw | PyTree:
     """What a user may pass for the direction: the name, a function, or a vector.
 
     Raises:
@@ -62,7 +67,7 @@ def check_direction(
     return vector
 
 
-def like_params(tree: Any, params: Any) -> bool:
+def like_params(tree: PyTree, params: Params) -> bool:
     """Whether it has the structure and the shapes of the parameters."""
     if jax.tree.structure(tree) != jax.tree.structure(params):
         return False
@@ -77,7 +82,7 @@ class _GradientNoise:
     loss_fn: Loss
     batch_size: int
 
-    def __call__(self, key: jax.Array, params: Any, *args: Any) -> Any:
+    def __call__(self, key: jax.Array, params: Params, *args: PyTree) -> PyTree:
         accepted = "arrays with the examples along the first axis, equally many in each"
         shapes = [jnp.shape(x) for x in jax.tree.leaves(args)]
         lengths = {shape[0] if shape else 0 for shape in shapes}

@@ -2,13 +2,12 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from heavytail_optax._keys import check_key, tagged_key
-from heavytail_optax._typing import Key
+from heavytail_optax._typing import Key, Params, PyTree, Scalar
 from heavytail_optax._validation import (
     check_bool,
     check_count,
@@ -26,13 +25,19 @@ from heavytail_optax.flatness._arguments import (
     check_loss,
     check_params,
 )
-from heavytail_optax.flatness._directions import along, check_direction
+from heavytail_optax.flatness._directions import Draw, along, check_direction
 from heavytail_optax.flatness._escape_path import (
     PathEnd,
     Walk,
     descend,
     judge,
     walk_out,
+)
+from heavytail_optax.flatness._escape_result import (
+    EscapePaths,
+    EscapeProfile,
+    EscapeReference,
+    EscapeSettings,
 )
 from heavytail_optax.flatness._loss_changes import check_samples_at_once, loss_at
 from heavytail_optax.flatness._perturbation import in_float, wide_loss
@@ -41,77 +46,28 @@ from heavytail_optax.flatness._wilson import wilson_interval
 _NAME = "escape_profile"
 
 
-class EscapeSettings(NamedTuple):
-    """What an escape profile was computed with: the arguments of that name."""
-
-    jump_norm: Any
-    learning_rate: Any
-    max_jumps: int
-    num_samples: int
-    repeat_direction: bool
-    flow_steps: int
-    descent_steps: int
-    barrier_threshold: Any
-    return_tolerance: Any
-    num_points: int
-    confidence: float
-
-
-class EscapeProfile(NamedTuple):
-    """Result of `escape_profile`; floats are float32 at least.
-
-    Attributes:
-      jumps: j = 1, 2, ..., `max_jumps`. shape=(max_jumps,), dtype=int32.
-      probability: share of the paths that have escaped after j jumps.
-        shape=(max_jumps,).
-      lower: end of Wilson's interval for each probability by itself. Same shape.
-      upper: its other end. Same shape.
-      fewest_jumps: the smallest j after which any path has escaped; `max_jumps + 1` if
-        none has. shape=(), dtype=int32.
-      escaped: whether each path has. shape=(num_samples, max_jumps), dtype=bool.
-      distances: from the reference to the solution reached. Same shape.
-      barriers: the loss on the straight way between the two, at its highest, above the
-        higher end. Same shape.
-      losses: at the solution reached. Same shape; not finite where descent diverged.
-      gradient_norms: there; not small where descent has not come to its end. Same
-        shape.
-      reference: the solution that descent reaches from the parameters without a jump;
-        a pytree like them.
-      reference_loss: the loss there. shape=().
-      reference_gradient_norm: the norm of the gradient there. shape=().
-      settings: the `EscapeSettings`.
-    """
-
-    jumps: jax.Array
-    probability: jax.Array
-    lower: jax.Array
-    upper: jax.Array
-    fewest_jumps: jax.Array
-    escaped: jax.Array
-    distances: jax.Array
-    barriers: jax.Array
-    losses: jax.Array
-    gradient_norms: jax.Array
-    reference: Any
-    reference_loss: jax.Array
-    reference_gradient_norm: jax.Array
-    settings: EscapeSettings
-
-
 @functools.partial(
     jax.jit,
     static_argnames=(
-        *("loss_fn", "draw", "project", "max_jumps", "num_samples"),
-        *("repeat_direction", "flow_steps", "descent_steps", "num_points", "at_once"),
+        "loss_fn",
+        "draw",
+        "project",
+        "max_jumps",
+        "num_samples",
+        "repeat_direction",
+        "flow_steps",
+        "descent_steps",
+        "num_points",
+        "at_once",
     ),
 )
 def _walks(
     loss_fn: Loss,
-    draw: Any,
-    project: Any,
-    params: Any,
-    vector: Any,
-    args: tuple[Any, ...],
+    draw: Draw | None,
+    project: Callable[[Params], Params] | None,
+    params: Params,
+    vector: PyTree,
+    args: tuple[PyTree, ...],
     key: jax.Array,
     jump_norm: jax.Array,
     learning_rate: jax.Array,
@@ -123,7 +79,7 @@ def _walks(
     descent_steps: int,
     num_points: int,
     at_once: int,
-) -> tuple[Any, PathEnd, PathEnd]:
+) -> tuple[PyTree, PathEnd, PathEnd]:
     """The reference, what it is like, and the outcomes of all paths."""
     walk = Walk(
         wide_loss(loss_fn, params),
@@ -146,7 +102,9 @@ def _walks(
     return reference, judge(walk, reference, reference), outcomes
 
 
-def _is_escaped(outcome: PathEnd, threshold: Any, tolerance: Any) -> jax.Array:
+def _is_escaped(
+    outcome: PathEnd, threshold: Scalar | None, tolerance: Scalar
+) -> jax.Array:
     """Of any shape; a loss that is not finite has escaped."""
     escaped = ~(jnp.isfinite(outcome.loss) & jnp.isfinite(outcome.distance))
     if threshold is not None:
@@ -156,7 +114,7 @@ def _is_escaped(outcome: PathEnd, threshold: Any, tolerance: Any) -> jax.Array:
     return escaped
 
 
-def _check_criteria(threshold: Any, tolerance: Any) -> None:
+def _check_criteria(threshold: Scalar | None, tolerance: Scalar) -> None:
     if threshold is not None:
         check_not_negative(_NAME, "barrier_threshold", threshold)
     if tolerance is not None:
@@ -166,29 +124,31 @@ def _check_criteria(threshold: Any, tolerance: Any) -> None:
         raise value_error(_NAME, "barrier_threshold", accepted, threshold)
 
 
-def _check_numbers_of_steps(flow_steps: Any, descent_steps: Any) -> tuple[int, int]:
+def _check_numbers_of_steps(
+    flow_steps: object, descent_steps: object
+) -> tuple[int, int]:
     flow_steps = check_count(_NAME, "flow_steps", flow_steps, least=0)
     return flow_steps, check_count(_NAME, "descent_steps", descent_steps, flow_steps)
 
 
 def escape_profile(
     loss_fn: Loss,
-    params: Any,
+    params: Params,
     *,
     key: Key,
-    jump_norm: Any,
-    learning_rate: Any,
-    args: tuple[Any, ...] = (),
-    direction: Any = "isotropic",
+    jump_norm: Scalar,
+    learning_rate: Scalar,
+    args: tuple[PyTree, ...] = (),
+    direction: str | Draw | PyTree = "isotropic",
     repeat_direction: bool = False,
     max_jumps: int = 5,
     num_samples: int = 100,
     flow_steps: int = 10,
     descent_steps: int = 1000,
-    barrier_threshold: Any = 0.1,
-    return_tolerance: Any = None,
+    barrier_threshold: Scalar | None = 0.1,
+    return_tolerance: Scalar | None = None,
     num_points: int = 21,
-    project: Callable[[Any], Any] | None = None,
+    project: Callable[[Params], Params] | None = None,
     confidence: float = 0.95,
     samples_at_once: int | None = None,
 ) -> EscapeProfile:
@@ -301,8 +261,11 @@ def escape_profile(
     if project is not None and not callable(project):
         raise type_error(_NAME, "project", "a function of the parameters", project)
     check_scalar(
-        *(_NAME, "confidence", confidence, "a number between 0 and 1"),
-        lambda value: 0.0 < value < 1.0,
+        _NAME,
+        "confidence",
+        confidence,
+        accepted="a number between 0 and 1",
+        is_valid=lambda value: 0.0 < value < 1.0,
     )
     loss_fn = check_loss(_NAME, loss_fn, params, args)
     key = tagged_key(key, _NAME)
@@ -345,17 +308,29 @@ def escape_profile(
         lower=lower,
         upper=upper,
         fewest_jumps=fewest.astype(jnp.int32),
-        escaped=escaped,
-        distances=outcomes.distance,
-        barriers=outcomes.barrier,
-        losses=outcomes.loss,
-        gradient_norms=outcomes.gradient_norm,
-        reference=reference,
-        reference_loss=at_reference.loss,
-        reference_gradient_norm=at_reference.gradient_norm,
+        paths=EscapePaths(
+            escaped=escaped,
+            distances=outcomes.distance,
+            barriers=outcomes.barrier,
+            losses=outcomes.loss,
+            gradient_norms=outcomes.gradient_norm,
+        ),
+        reference=EscapeReference(
+            params=reference,
+            loss=at_reference.loss,
+            gradient_norm=at_reference.gradient_norm,
+        ),
         settings=EscapeSettings(
-            *(jump_norm, learning_rate, max_jumps, num_samples, repeat_direction),
-            *(flow_steps, descent_steps, barrier_threshold, return_tolerance),
-            *(num_points, confidence),
+            jump_norm=jump_norm,
+            learning_rate=learning_rate,
+            max_jumps=max_jumps,
+            num_samples=num_samples,
+            repeat_direction=repeat_direction,
+            flow_steps=flow_steps,
+            descent_steps=descent_steps,
+            barrier_threshold=barrier_threshold,
+            return_tolerance=return_tolerance,
+            num_points=num_points,
+            confidence=confidence,
         ),
     )

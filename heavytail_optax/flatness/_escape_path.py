@@ -1,11 +1,12 @@
 """One path out of a minimum: jumps, gradient flow between them, and where it ends."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from heavytail_optax._typing import Params, PyTree
 from heavytail_optax.flatness._arguments import Loss
 from heavytail_optax.flatness._barrier import heights
 from heavytail_optax.flatness._directions import Draw
@@ -46,9 +47,9 @@ class Walk(NamedTuple):
     """
 
     loss_fn: Loss
-    args: tuple[Any, ...]
+    args: tuple[PyTree, ...]
     draw: Draw
-    project: Callable[[Any], Any]
+    project: Callable[[Params], Params]
     jump_norm: jax.Array
     learning_rate: jax.Array
     flow_steps: int
@@ -57,7 +58,7 @@ class Walk(NamedTuple):
     repeat_direction: bool
 
 
-def descend(walk: Walk, point: Any, num_steps: int) -> Any:
+def descend(walk: Walk, point: PyTree, num_steps: int) -> PyTree:
     """Gradient descent on the loss of all data."""
 
     def step(_, point):
@@ -71,7 +72,7 @@ def descend(walk: Walk, point: Any, num_steps: int) -> Any:
     return jax.lax.fori_loop(0, num_steps, step, point)
 
 
-def judge(walk: Walk, reference: Any, end: Any) -> PathEnd:
+def judge(walk: Walk, reference: PyTree, end: PyTree) -> PathEnd:
     """How the end of a descent compares with the reference."""
     loss, gradient = jax.value_and_grad(walk.loss_fn)(end, *walk.args)
     change = jax.tree.map(jnp.subtract, end, reference)
@@ -84,11 +85,11 @@ def judge(walk: Walk, reference: Any, end: Any) -> PathEnd:
     return PathEnd(norm(change), barrier, loss.astype(losses.dtype), norm(gradient))
 
 
-def walk_out(walk: Walk, reference: Any, key: jax.Array, max_jumps: int) -> PathEnd:
+def walk_out(walk: Walk, reference: PyTree, key: jax.Array, max_jumps: int) -> PathEnd:
     """Outcomes after 1, 2, ..., `max_jumps` jumps of one path, shape=(max_jumps,)."""
     first = walk.draw(jax.random.fold_in(key, 0), reference, *walk.args)
 
-    def jump(point: Any, index: jax.Array) -> tuple[Any, PathEnd]:
+    def jump(point: PyTree, index: jax.Array) -> tuple[PyTree, PathEnd]:
         if walk.repeat_direction:
             direction = first
         else:

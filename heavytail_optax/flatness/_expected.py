@@ -1,12 +1,12 @@
 """Expected sharpness: how much the loss changes under Gaussian noise."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from heavytail_optax._keys import check_key, tagged_key
-from heavytail_optax._typing import Key
+from heavytail_optax._typing import Key, Params, PyTree, Scalar
 from heavytail_optax._validation import check_bool, check_count, check_positive
 from heavytail_optax.flatness._arguments import (
     Loss,
@@ -40,15 +40,15 @@ class ExpectedSharpness(NamedTuple):
 
 def expected_sharpness(
     loss_fn: Loss,
-    params: Any,
+    params: Params,
     *,
     key: Key,
-    args: tuple[Any, ...] = (),
-    stddev: Any = 0.01,
+    args: tuple[PyTree, ...] = (),
+    stddev: Scalar = 0.01,
     num_samples: int = 100,
     signed: bool = False,
     adaptive: bool = False,
-    floor: Any = 0.0,
+    floor: Scalar = 0.0,
     samples_at_once: int | None = None,
 ) -> ExpectedSharpness:
     r"""Expected sharpness: the mean change of the loss under Gaussian noise.

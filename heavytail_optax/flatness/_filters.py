@@ -1,11 +1,11 @@
 """Directions scaled filter by filter to the weights."""
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from heavytail_optax._typing import Params, PyTree
 from heavytail_optax._validation import is_integer, type_error, value_error
 from heavytail_optax.flatness._arguments import check_params
 from heavytail_optax.flatness._perturbation import in_float
@@ -13,7 +13,7 @@ from heavytail_optax.flatness._slices import check_vector
 
 
 @functools.partial(jax.jit, static_argnames="filter_axis")
-def _normalised(direction: Any, params: Any, *, filter_axis: int) -> Any:
+def _normalised(direction: PyTree, params: Params, *, filter_axis: int) -> PyTree:
     def of_leaf(d: jax.Array, w: jax.Array) -> jax.Array:
         if d.ndim < 2:
             return jnp.zeros_like(d)
@@ -26,7 +26,9 @@ def _normalised(direction: Any, params: Any, *, filter_axis: int) -> Any:
     return jax.tree.map(of_leaf, direction, params)
 
 
-def filter_normalise(direction: Any, params: Any, *, filter_axis: int = -1) -> Any:
+def filter_normalise(
+    direction: PyTree, params: Params, *, filter_axis: int = -1
+) -> PyTree:
     r"""Scales every filter of a direction to the norm of that filter of the weights.
 
     .. math:: d_{ij} \leftarrow d_{ij}\, \frac{\|\theta_{ij}\|}{\|d_{ij}\|}

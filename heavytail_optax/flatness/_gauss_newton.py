@@ -2,10 +2,10 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import jax
 
+from heavytail_optax._typing import Params, PyTree
 from heavytail_optax._validation import type_error
 from heavytail_optax.flatness._arguments import Loss
 
@@ -16,10 +16,10 @@ _NAME = "gauss_newton_loss"
 class _GaussNewtonLoss:
     """The loss; a value, so that programs compiled for it are found again."""
 
-    predict_fn: Callable[..., Any]
-    loss_fn: Callable[..., Any]
+    predict_fn: Callable[..., PyTree]
+    loss_fn: Callable[..., jax.Array]
 
-    def __call__(self, params: Any, *args: Any) -> jax.Array:
+    def __call__(self, params: Params, *args: PyTree) -> jax.Array:
         fixed = jax.lax.stop_gradient(params)
         # Zero, but with the derivative of `params`: the outputs are linear in it.
         change = jax.tree.map(lambda x, x0: x - x0, params, fixed)
@@ -31,7 +31,7 @@ class _GaussNewtonLoss:
 
 
 def gauss_newton_loss(
-    predict_fn: Callable[..., Any], loss_fn: Callable[..., Any]
+    predict_fn: Callable[..., PyTree], loss_fn: Callable[..., jax.Array]
 ) -> Loss:
     r"""A loss with the value and gradient of another, and its Gauss-Newton matrix.
 

@@ -5,20 +5,21 @@ as the parameters are, and only inner products cross devices.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax._norm import accumulation_dtype
+from heavytail_optax._dtypes import accumulation_dtype
 from heavytail_optax._sharding import spec_of, stacked_sharding
+from heavytail_optax._typing import Params, PyTree
 from heavytail_optax.flatness._arguments import Loss
 from heavytail_optax.flatness._perturbation import in_float, wide_loss
 
 
 def hessian_operator(
-    loss_fn: Loss, params: Any, args: tuple[Any, ...]
-) -> tuple[Callable[[Any], Any], Any]:
+    loss_fn: Loss, params: Params, args: tuple[PyTree, ...]
+) -> tuple[Callable[[PyTree], PyTree], PyTree]:
     """The Hessian at the parameters, on pytrees like them.
 
     Returns:
@@ -33,7 +34,7 @@ def hessian_operator(
     return product, origin
 
 
-def inner(first: Any, second: Any) -> jax.Array:
+def inner(first: PyTree, second: PyTree) -> jax.Array:
     """The inner product of two vectors, shape=()."""
     leaves = jax.tree.leaves(first)
     dtype = accumulation_dtype(leaves)
@@ -41,7 +42,7 @@ def inner(first: Any, second: Any) -> jax.Array:
     return sum((jnp.sum(x * y, dtype=dtype) for x, y in pairs), jnp.zeros((), dtype))
 
 
-def _coordinates(basis: Any, vector: Any) -> jax.Array:
+def _coordinates(basis: PyTree, vector: PyTree) -> jax.Array:
     """Inner products of a vector with each row of the basis, shape=(k,)."""
     leaves = jax.tree.leaves(basis)
     dtype = accumulation_dtype(leaves)
@@ -49,7 +50,9 @@ def _coordinates(basis: Any, vector: Any) -> jax.Array:
     def of_leaf(rows: jax.Array, x: jax.Array) -> jax.Array:
         axes = (tuple(range(1, rows.ndim)), tuple(range(x.ndim)))
         return jax.lax.dot_general(
-            *(rows, x, (axes, ((), ()))),
+            rows,
+            x,
+            (axes, ((), ())),
             precision="highest",
             out_sharding=spec_of(x, None),
         ).astype(dtype)
@@ -57,7 +60,7 @@ def _coordinates(basis: Any, vector: Any) -> jax.Array:
     return sum(map(of_leaf, leaves, jax.tree.leaves(vector)), jnp.zeros((), dtype))
 
 
-def combine(coordinates: jax.Array, basis: Any) -> Any:
+def combine(coordinates: jax.Array, basis: PyTree) -> PyTree:
     """Sums of the rows of the basis, shape=(..., k) to leaves of shape (..., *shape)."""
     return jax.tree.map(
         lambda rows: jnp.tensordot(
@@ -80,11 +83,11 @@ class Krylov(NamedTuple):
 
     values: jax.Array
     coefficients: jax.Array
-    basis: Any
+    basis: PyTree
     residuals: jax.Array
 
 
-def _empty_basis(vector: Any, num_vectors: int) -> Any:
+def _empty_basis(vector: PyTree, num_vectors: int) -> PyTree:
     def of_leaf(x: jax.Array) -> jax.Array:
         shape = (num_vectors, *x.shape)
         return jnp.zeros(shape, x.dtype, out_sharding=stacked_sharding(x))
@@ -93,17 +96,18 @@ def _empty_basis(vector: Any, num_vectors: int) -> Any:
 
 
 def _lanczos(
-    product: Callable[[Any], Any], start: Any, num_products: int
-) -> tuple[Any, jax.Array, jax.Array]:
+    product: Callable[[PyTree], PyTree], start: PyTree, num_products: int
+) -> tuple[PyTree, jax.Array, jax.Array]:
     """An orthonormal basis, the diagonal, and what is below it, to the last rest."""
 
-    def step(carry: tuple[Any, Any], index: jax.Array):
+    def step(carry: tuple[PyTree, PyTree], index: jax.Array):
         basis, rest = carry
         size = jnp.sqrt(inner(rest, rest))
         vector = jax.tree.map(lambda x: x / size.astype(x.dtype), rest)
         basis = jax.tree.map(
             lambda rows, x: jax.lax.dynamic_update_index_in_dim(rows, x, index, 0),
-            *(basis, vector),
+            basis,
+            vector,
         )
         moved = product(vector)
         coordinates = _coordinates(basis, moved)
@@ -119,8 +123,8 @@ def _lanczos(
 
 
 def krylov(
-    product: Callable[[Any], Any],
-    start: Any,
+    product: Callable[[PyTree], PyTree],
+    start: PyTree,
     num_matvecs: int,
 ) -> Krylov:
     """Lanczos' algorithm with full reorthogonalisation.

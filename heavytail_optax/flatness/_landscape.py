@@ -1,12 +1,14 @@
 """Slices through the loss: along a line, and over a plane."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
+import numpy.typing as npt
 
+from heavytail_optax._dtypes import computation_dtype
+from heavytail_optax._typing import Params, PyTree
 from heavytail_optax._validation import type_error, value_error
 from heavytail_optax.flatness._arguments import (
     Loss,
@@ -46,7 +48,7 @@ class LossPlane(NamedTuple):
     losses: jax.Array
 
 
-def _check_coefficients(function: str, argument: str, value: Any) -> jax.Array:
+def _check_coefficients(function: str, argument: str, value: object) -> jax.Array:
     if isinstance(value, (list, tuple)):
         value = np.asarray(value)
     dtype = getattr(value, "dtype", None)
@@ -58,16 +60,16 @@ def _check_coefficients(function: str, argument: str, value: Any) -> jax.Array:
         raise value_error(function, argument, _COEFFICIENTS, value)
     if isinstance(value, np.ndarray) and not np.isfinite(value).all():
         raise value_error(function, argument, _COEFFICIENTS, value)
-    return jnp.asarray(value, jnp.promote_types(jnp.result_type(value), jnp.float32))
+    return jnp.asarray(value, computation_dtype(jnp.result_type(value)))
 
 
 def loss_line(
     loss_fn: Loss,
-    params: Any,
-    direction: Any,
-    coefficients: ArrayLike,
+    params: Params,
+    direction: PyTree,
+    coefficients: npt.ArrayLike,
     *,
-    args: tuple[Any, ...] = (),
+    args: tuple[PyTree, ...] = (),
 ) -> LossLine:
     r"""The loss along a line, :math:`L(\theta + t d)`.
 
@@ -115,12 +117,12 @@ def loss_line(
 
 def loss_plane(
     loss_fn: Loss,
-    params: Any,
-    directions: tuple[Any, Any],
-    first: ArrayLike,
-    second: ArrayLike,
+    params: Params,
+    directions: tuple[PyTree, PyTree],
+    first: npt.ArrayLike,
+    second: npt.ArrayLike,
     *,
-    args: tuple[Any, ...] = (),
+    args: tuple[PyTree, ...] = (),
 ) -> LossPlane:
     r"""The loss over a plane, :math:`L(\theta + s d + t e)`.
 

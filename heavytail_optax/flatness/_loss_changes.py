@@ -1,11 +1,12 @@
 """Changes of a loss under random perturbations of its parameters."""
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from heavytail_optax._dtypes import computation_dtype
+from heavytail_optax._typing import Params, PyTree
 from heavytail_optax._validation import check_count
 from heavytail_optax.flatness._arguments import Loss
 from heavytail_optax.flatness._memory import evaluations_at_once
@@ -13,10 +14,10 @@ from heavytail_optax.flatness._perturbation import add, deviations, normals
 
 
 @functools.partial(jax.jit, static_argnames="loss_fn")
-def loss_at(loss_fn: Loss, params: Any, args: tuple[Any, ...]) -> jax.Array:
+def loss_at(loss_fn: Loss, params: Params, args: tuple[PyTree, ...]) -> jax.Array:
     """The loss, in float32 at least."""
     loss = loss_fn(params, *args)
-    return loss.astype(jnp.promote_types(loss.dtype, jnp.float32))
+    return loss.astype(computation_dtype(loss.dtype))
 
 
 @functools.partial(
@@ -24,8 +25,8 @@ def loss_at(loss_fn: Loss, params: Any, args: tuple[Any, ...]) -> jax.Array:
 )
 def loss_changes(
     loss_fn: Loss,
-    params: Any,
-    args: tuple[Any, ...],
+    params: Params,
+    args: tuple[PyTree, ...],
     key: jax.Array,
     loss: jax.Array,
     stddev: jax.Array,
@@ -49,11 +50,11 @@ def loss_changes(
 
 def check_samples_at_once(
     function: str,
-    samples_at_once: Any,
+    samples_at_once: int | None,
     num_samples: int,
     loss_fn: Loss,
-    params: Any,
-    args: tuple[Any, ...],
+    params: Params,
+    args: tuple[PyTree, ...],
 ) -> int:
     """What the user asks for, or as many as fit in the budget.
 

@@ -2,13 +2,13 @@
 
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from heavytail_optax._keys import check_key, tagged_key
-from heavytail_optax._typing import Key
+from heavytail_optax._typing import Key, Params, PyTree, Scalar
 from heavytail_optax._validation import (
     check_bool,
     check_count,
@@ -27,7 +27,11 @@ from heavytail_optax.flatness._arguments import (
 from heavytail_optax.flatness._ascent import Ball, largest_rise
 from heavytail_optax.flatness._loss_changes import loss_at
 from heavytail_optax.flatness._memory import evaluations_at_once
-from heavytail_optax.flatness._search import check_search, largest_within
+from heavytail_optax.flatness._search import (
+    SharpnessSearch,
+    check_search,
+    largest_within,
+)
 
 _NAME = "maximal_sharpness"
 
@@ -35,16 +39,16 @@ _NAME = "maximal_sharpness"
 class MaximalSettings(NamedTuple):
     """What a maximal sharpness was computed with: the arguments of that name."""
 
-    target: Any
-    lower: Any
-    upper: Any
-    tolerance: Any
+    target: Scalar
+    lower: Scalar
+    upper: Scalar
+    tolerance: Scalar
     order: float
     num_steps: int
-    step_size: Any
+    step_size: Scalar
     num_restarts: int
     adaptive: bool
-    floor: Any
+    floor: Scalar
 
 
 class MaximalSharpness(NamedTuple):
@@ -54,24 +58,18 @@ class MaximalSharpness(NamedTuple):
       sharpness: `1 / radius^2`. shape=().
       radius: the largest one whose worst deviation is within the target. shape=().
       deviation: the worst one found at that radius. shape=().
-      hit_lower: whether the ball of the lower bound is already too large: the radius is
-        smaller than reported. shape=(), dtype=bool.
-      hit_upper: whether the ball of the upper bound is still within the target: the
-        radius is larger than reported. shape=(), dtype=bool.
-      num_gradients: evaluations of the gradient of the loss. shape=(), dtype=int32.
+      search: the `SharpnessSearch`: whether it hit a bound, and what it took.
       settings: the `MaximalSettings`.
     """
 
     sharpness: jax.Array
     radius: jax.Array
     deviation: jax.Array
-    hit_lower: jax.Array
-    hit_upper: jax.Array
-    num_gradients: jax.Array
+    search: SharpnessSearch
     settings: MaximalSettings
 
 
-def check_order(function: str, order: Any) -> float:
+def check_order(function: str, order: object) -> float:
     """The order of a norm, as a float.
 
     Raises:
@@ -89,15 +87,20 @@ def check_order(function: str, order: Any) -> float:
 @functools.partial(
     jax.jit,
     static_argnames=(
-        *("loss_fn", "deviation_fn", "order", "adaptive"),
-        *("num_steps", "num_restarts", "at_once"),
+        "loss_fn",
+        "deviation_fn",
+        "order",
+        "adaptive",
+        "num_steps",
+        "num_restarts",
+        "at_once",
     ),
 )
 def _search(
     loss_fn: Loss,
     deviation_fn: Loss | None,
-    params: Any,
-    args: tuple[Any, ...],
+    params: Params,
+    args: tuple[PyTree, ...],
     key: jax.Array,
     loss: jax.Array,
     numbers: tuple[jax.Array, ...],
@@ -112,9 +115,14 @@ def _search(
 
     def deviation(radius: jax.Array) -> tuple[jax.Array, None]:
         rise = largest_rise(
-            *(loss_fn, deviation_fn, params, args, key, loss),
-            radius,
-            Ball(order, adaptive, floor),
+            loss_fn=loss_fn,
+            deviation_fn=deviation_fn,
+            params=params,
+            args=args,
+            key=key,
+            loss=loss,
+            radius=radius,
+            ball=Ball(order, adaptive, floor),
             num_steps=num_steps,
             step_size=step_size,
             num_restarts=num_restarts,
@@ -127,21 +135,21 @@ def _search(
 
 def maximal_sharpness(
     loss_fn: Loss,
-    params: Any,
+    params: Params,
     *,
     key: Key,
-    args: tuple[Any, ...] = (),
+    args: tuple[PyTree, ...] = (),
     deviation_fn: Loss | None = None,
-    target: Any = 0.1,
-    lower: Any = 1e-5,
-    upper: Any = 10.0,
-    tolerance: Any = 0.01,
+    target: Scalar = 0.1,
+    lower: Scalar = 1e-5,
+    upper: Scalar = 10.0,
+    tolerance: Scalar = 0.01,
     order: float = 2,
     num_steps: int = 20,
-    step_size: Any = 2.0,
+    step_size: Scalar = 2.0,
     num_restarts: int = 1,
     adaptive: bool = False,
-    floor: Any = 0.0,
+    floor: Scalar = 0.0,
 ) -> MaximalSharpness:
     r"""Maximal sharpness: `1 / alpha^2` of the largest ball that the loss bears.
 
@@ -249,11 +257,21 @@ def maximal_sharpness(
         sharpness=search.low**-2.0,
         radius=search.low,
         deviation=search.at_low[0],
-        hit_lower=search.hit_lower,
-        hit_upper=search.hit_upper,
-        num_gradients=num_restarts * num_steps * search.step,
+        search=SharpnessSearch(
+            hit_lower=search.hit_lower,
+            hit_upper=search.hit_upper,
+            num_evaluations=num_restarts * num_steps * search.step,
+        ),
         settings=MaximalSettings(
-            *(target, lower, upper, tolerance, order),
-            *(num_steps, step_size, num_restarts, adaptive, floor),
+            target=target,
+            lower=lower,
+            upper=upper,
+            tolerance=tolerance,
+            order=order,
+            num_steps=num_steps,
+            step_size=step_size,
+            num_restarts=num_restarts,
+            adaptive=adaptive,
+            floor=floor,
         ),
     )

@@ -1,21 +1,22 @@
 """How many evaluations of a function run side by side within a bound on memory."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import jax
-from jax.extend.core import jaxprs_in_params
+from jax.extend.core import Jaxpr, jaxprs_in_params
+
+from heavytail_optax._typing import PyTree
 
 MEMORY_BUDGET = 2**29
 """Bytes that evaluations side by side may take, by the estimate below: 512 MiB."""
 
 
-def _bytes(variables: Any) -> int:
+def _bytes(variables: Iterable[PyTree]) -> int:
     shaped = [v.aval for v in variables if hasattr(v.aval, "dtype")]
     return sum(aval.size * aval.dtype.itemsize for aval in shaped)
 
 
-def _largest_equation(jaxpr: Any) -> int:
+def _largest_equation(jaxpr: Jaxpr) -> int:
     """Bytes that go in and out of the largest operation, inner functions included."""
     largest = 0
     for equation in jaxpr.eqns:
@@ -25,7 +26,7 @@ def _largest_equation(jaxpr: Any) -> int:
     return largest
 
 
-def evaluations_at_once(function: Callable[..., Any], *args: Any) -> int:
+def evaluations_at_once(function: Callable[..., PyTree], *args: PyTree) -> int:
     """How many evaluations fit in the budget, at least one.
 
     One is taken to need what its largest operation reads and writes. That is an

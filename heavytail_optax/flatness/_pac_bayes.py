@@ -1,13 +1,13 @@
 """PAC-Bayes sharpness: how much Gaussian noise the loss bears."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from heavytail_optax._keys import check_key, tagged_key
-from heavytail_optax._typing import Key
+from heavytail_optax._typing import Key, Params, PyTree, Scalar
 from heavytail_optax._validation import check_bool, check_count
 from heavytail_optax.flatness._arguments import (
     Loss,
@@ -23,7 +23,11 @@ from heavytail_optax.flatness._loss_changes import (
     loss_changes,
     mean_and_standard_error,
 )
-from heavytail_optax.flatness._search import check_search, largest_within
+from heavytail_optax.flatness._search import (
+    SharpnessSearch,
+    check_search,
+    largest_within,
+)
 
 _NAME = "pac_bayes_sharpness"
 
@@ -31,14 +35,14 @@ _NAME = "pac_bayes_sharpness"
 class PacBayesSettings(NamedTuple):
     """What a PAC-Bayes sharpness was computed with: the arguments of that name."""
 
-    target: Any
-    lower: Any
-    upper: Any
-    tolerance: Any
+    target: Scalar
+    lower: Scalar
+    upper: Scalar
+    tolerance: Scalar
     num_samples: int
     signed: bool
     adaptive: bool
-    floor: Any
+    floor: Scalar
 
 
 class PacBayesSharpness(NamedTuple):
@@ -52,11 +56,7 @@ class PacBayesSharpness(NamedTuple):
       sigma_standard_error: of sigma. shape=().
       deviation: of the loss at sigma. shape=().
       deviation_standard_error: of that mean over samples. shape=().
-      hit_lower: whether noise of the lower bound is already too much: sigma is smaller
-        than reported. shape=(), dtype=bool.
-      hit_upper: whether noise of the upper bound is still within the target: sigma is
-        larger than reported. shape=(), dtype=bool.
-      num_evaluations: of the loss. shape=(), dtype=int32.
+      search: the `SharpnessSearch`: whether it hit a bound, and what it took.
       settings: the `PacBayesSettings`.
     """
 
@@ -66,9 +66,7 @@ class PacBayesSharpness(NamedTuple):
     sigma_standard_error: jax.Array
     deviation: jax.Array
     deviation_standard_error: jax.Array
-    hit_lower: jax.Array
-    hit_upper: jax.Array
-    num_evaluations: jax.Array
+    search: SharpnessSearch
     settings: PacBayesSettings
 
 
@@ -77,8 +75,8 @@ class PacBayesSharpness(NamedTuple):
 )
 def _search(
     loss_fn: Loss,
-    params: Any,
-    args: tuple[Any, ...],
+    params: Params,
+    args: tuple[PyTree, ...],
     key: jax.Array,
     loss: jax.Array,
     numbers: tuple[jax.Array, ...],
@@ -92,7 +90,13 @@ def _search(
 
     def deviation(stddev: jax.Array) -> tuple[jax.Array, jax.Array]:
         changes = loss_changes(
-            *(loss_fn, params, args, key, loss, stddev, floor),
+            loss_fn=loss_fn,
+            params=params,
+            args=args,
+            key=key,
+            loss=loss,
+            stddev=stddev,
+            floor=floor,
             num_samples=num_samples,
             adaptive=adaptive,
             at_once=at_once,
@@ -104,18 +108,18 @@ def _search(
 
 def pac_bayes_sharpness(
     loss_fn: Loss,
-    params: Any,
+    params: Params,
     *,
     key: Key,
-    args: tuple[Any, ...] = (),
-    target: Any = 0.1,
-    lower: Any = 1e-5,
-    upper: Any = 10.0,
-    tolerance: Any = 0.01,
+    args: tuple[PyTree, ...] = (),
+    target: Scalar = 0.1,
+    lower: Scalar = 1e-5,
+    upper: Scalar = 10.0,
+    tolerance: Scalar = 0.01,
     num_samples: int = 100,
     signed: bool = True,
     adaptive: bool = False,
-    floor: Any = 0.0,
+    floor: Scalar = 0.0,
     samples_at_once: int | None = None,
 ) -> PacBayesSharpness:
     r"""PAC-Bayes sharpness: `1 / sigma^2` of the largest noise that the loss bears.
@@ -177,7 +181,7 @@ def pac_bayes_sharpness(
       ... )
       >>> bool(abs(result.sharpness - 2 * 50 / (2 * 0.1)) < 4 * result.standard_error)
       True
-      >>> bool(result.hit_lower), bool(result.hit_upper), result.settings.target
+      >>> bool(result.search.hit_lower), bool(result.search.hit_upper), result.settings.target
       (False, False, 0.1)
 
     References:
@@ -222,8 +226,19 @@ def pac_bayes_sharpness(
         sigma_standard_error=sigma_error,
         deviation=deviation,
         deviation_standard_error=error,
-        hit_lower=search.hit_lower,
-        hit_upper=search.hit_upper,
-        num_evaluations=1 + num_samples * search.step,
-        settings=PacBayesSettings(*numbers[:4], num_samples, signed, adaptive, floor),
+        search=SharpnessSearch(
+            hit_lower=search.hit_lower,
+            hit_upper=search.hit_upper,
+            num_evaluations=1 + num_samples * search.step,
+        ),
+        settings=PacBayesSettings(
+            target=target,
+            lower=lower,
+            upper=upper,
+            tolerance=tolerance,
+            num_samples=num_samples,
+            signed=signed,
+            adaptive=adaptive,
+            floor=floor,
+        ),
     )

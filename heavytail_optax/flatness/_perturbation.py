@@ -1,46 +1,45 @@
 """Random perturbations of a pytree of parameters."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax._norm import accumulation_dtype
+from heavytail_optax._dtypes import accumulation_dtype, computation_dtype
 from heavytail_optax._sharding import explicit_sharding
+from heavytail_optax._typing import Params, PyTree
 from heavytail_optax.flatness._arguments import Loss
 
 
-def in_float(params: Any) -> Any:
+def in_float(params: Params) -> PyTree:
     """The parameters in float32, or wider where they are wider."""
-    return jax.tree.map(
-        lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)), params
-    )
+    return jax.tree.map(lambda x: x.astype(computation_dtype(x.dtype)), params)
 
 
-def wide_loss(loss_fn: Loss, params: Any) -> Loss:
+def wide_loss(loss_fn: Loss, params: Params) -> Loss:
     """The loss of wide parameters, which it sees in the dtypes of `params`."""
     dtypes = jax.tree.map(lambda x: x.dtype, params)
 
-    def loss(point: Any, *args: Any) -> jax.Array:
+    def loss(point: PyTree, *args: PyTree) -> jax.Array:
         own = jax.tree.map(lambda x, dtype: x.astype(dtype), point, dtypes)
         return loss_fn(own, *args)
 
     return loss
 
 
-def add(params: Any, change: Any) -> Any:
+def add(params: Params, change: PyTree) -> PyTree:
     """`params + change`, summed in the wider dtype, in the dtypes of the parameters."""
     return jax.tree.map(lambda x, u: (x + u).astype(x.dtype), params, change)
 
 
-def _draws(key: jax.Array, params: Any, draw: Callable[..., jax.Array]) -> Any:
+def _draws(key: jax.Array, params: Params, draw: Callable[..., jax.Array]) -> PyTree:
     """A draw for every parameter, sharded as it is, in float32 or wider."""
     leaves, structure = jax.tree.flatten(in_float(params))
     draws = [
         draw(
             jax.random.fold_in(key, index),
-            *(x.shape, x.dtype),
+            x.shape,
+            x.dtype,
             out_sharding=explicit_sharding(x),
         )
         for index, x in enumerate(leaves)
@@ -48,19 +47,19 @@ def _draws(key: jax.Array, params: Any, draw: Callable[..., jax.Array]) -> Any:
     return jax.tree.unflatten(structure, draws)
 
 
-def normals(key: jax.Array, params: Any) -> Any:
+def normals(key: jax.Array, params: Params) -> PyTree:
     """An independent standard normal for every parameter, in float32 or wider."""
     return _draws(key, params, jax.random.normal)
 
 
-def signs(key: jax.Array, params: Any) -> Any:
+def signs(key: jax.Array, params: Params) -> PyTree:
     """An independent fair sign, one or minus one, for every parameter, likewise."""
     return _draws(key, params, jax.random.rademacher)
 
 
 def deviations(
-    params: Any, stddev: jax.Array, adaptive: bool, floor: jax.Array | float
-) -> Any:
+    params: Params, stddev: jax.Array, adaptive: bool, floor: jax.Array | float
+) -> PyTree:
     """The standard deviation of the noise on every parameter.
 
     Args:
@@ -82,7 +81,7 @@ def deviations(
     return jax.tree.map(of_leaf, in_float(params))
 
 
-def _scaled(tree: Any) -> tuple[Any, jax.Array, jax.Array]:
+def _scaled(tree: PyTree) -> tuple[PyTree, jax.Array, jax.Array]:
     """The tree over its largest entry, the norm of that, and the largest entry."""
     leaves = jax.tree.leaves(tree)
     dtype = accumulation_dtype(leaves)
@@ -97,13 +96,13 @@ def _scaled(tree: Any) -> tuple[Any, jax.Array, jax.Array]:
     return scaled, jnp.sqrt(sum(squares)), largest
 
 
-def norm(tree: Any) -> jax.Array:
+def norm(tree: PyTree) -> jax.Array:
     """The Euclidean norm over all entries, whose squares may overflow or underflow."""
     _, scaled_norm, largest = _scaled(tree)
     return scaled_norm * largest
 
 
-def unit(tree: Any) -> Any:
+def unit(tree: PyTree) -> PyTree:
     """The direction of a tree: its norm is one, or zero if every entry is zero."""
     scaled, size, _ = _scaled(tree)
     inverse = jnp.where(size == 0.0, 0.0, 1.0 / size)

@@ -1,6 +1,6 @@
 """Pictures of slices, densities and escape profiles, by matplotlib."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -8,17 +8,20 @@ from heavytail_optax._plot_axes import plot_axes
 from heavytail_optax._validation import check_count, type_error, value_error
 from heavytail_optax.flatness._barrier import LinearBarrier
 from heavytail_optax.flatness._density import HessianDensity
-from heavytail_optax.flatness._escape import EscapeProfile
+from heavytail_optax.flatness._escape_result import EscapeProfile
 from heavytail_optax.flatness._landscape import LossLine, LossPlane
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
-def _check_result(function: str, argument: str, value: Any, *kinds: type) -> None:
+
+def _check_result(function: str, argument: str, value: object, *kinds: type) -> None:
     if not isinstance(value, kinds):
         names = " or ".join(f"`{kind.__name__}`" for kind in kinds)
         raise type_error(function, argument, f"a {names}", value)
 
 
-def plot_line(line: LossLine | LinearBarrier, *, axes: Any = None) -> Any:
+def plot_line(line: LossLine | LinearBarrier, *, axes: "Axes | None" = None) -> "Axes":
     """Draws the loss along a line.
 
     Args:
@@ -49,7 +52,9 @@ def plot_line(line: LossLine | LinearBarrier, *, axes: Any = None) -> Any:
     return axes
 
 
-def plot_plane(plane: LossPlane, *, num_levels: int = 20, axes: Any = None) -> Any:
+def plot_plane(
+    plane: LossPlane, *, num_levels: int = 20, axes: "Axes | None" = None
+) -> "Axes":
     """Draws the contours of the loss over a plane.
 
     Args:
@@ -91,7 +96,7 @@ def plot_plane(plane: LossPlane, *, num_levels: int = 20, axes: Any = None) -> A
     return axes
 
 
-def plot_density(density: HessianDensity, *, axes: Any = None) -> Any:
+def plot_density(density: HessianDensity, *, axes: "Axes | None" = None) -> "Axes":
     """Draws the spectral density, on a logarithmic scale, with its standard error.
 
     Args:
@@ -123,7 +128,9 @@ def plot_density(density: HessianDensity, *, axes: Any = None) -> Any:
     return axes
 
 
-def plot_escape_profile(profile: EscapeProfile, *, axes: Any = None) -> Any:
+def plot_escape_profile(
+    profile: EscapeProfile, *, axes: "Axes | None" = None
+) -> "Axes":
     """Draws the probability of escape against the number of jumps, with its interval.
 
     Args:

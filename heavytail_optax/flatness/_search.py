@@ -1,12 +1,30 @@
 """The largest perturbation that a loss bears: bisection of a rising function."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from heavytail_optax._typing import PyTree, Scalar
 from heavytail_optax._validation import check_positive, check_scalar, value_error
+
+
+class SharpnessSearch(NamedTuple):
+    """How a radius, or a standard deviation, was searched for.
+
+    Attributes:
+      hit_lower: whether the lower bound is already beyond the target: what was searched
+        for is smaller than reported. shape=(), dtype=bool.
+      hit_upper: whether the upper bound is still within the target: it is larger than
+        reported. shape=(), dtype=bool.
+      num_evaluations: of the loss; for `maximal_sharpness` of its gradient. shape=(),
+        dtype=int32.
+    """
+
+    hit_lower: jax.Array
+    hit_upper: jax.Array
+    num_evaluations: jax.Array
 
 
 class Bisection(NamedTuple):
@@ -26,14 +44,14 @@ class Bisection(NamedTuple):
     step: jax.Array
     low: jax.Array
     high: jax.Array
-    at_low: tuple[jax.Array, Any]
-    at_high: tuple[jax.Array, Any]
+    at_low: tuple[jax.Array, PyTree]
+    at_high: tuple[jax.Array, PyTree]
     hit_lower: jax.Array
     hit_upper: jax.Array
 
 
 def check_search(
-    function: str, target: Any, lower: Any, upper: Any, tolerance: Any
+    function: str, target: Scalar, lower: Scalar, upper: Scalar, tolerance: Scalar
 ) -> None:
     """Checks the settings of a search.
 
@@ -58,7 +76,7 @@ def check_search(
 
 
 def largest_within(
-    deviation: Callable[[jax.Array], tuple[jax.Array, Any]],
+    deviation: Callable[[jax.Array], tuple[jax.Array, PyTree]],
     target: jax.Array,
     lower: jax.Array,
     upper: jax.Array,

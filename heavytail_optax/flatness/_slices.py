@@ -1,11 +1,11 @@
 """Losses at points given by directions and coefficients."""
 
 import functools
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 
+from heavytail_optax._dtypes import computation_dtype
+from heavytail_optax._typing import Params, PyTree
 from heavytail_optax._validation import value_error
 from heavytail_optax.flatness._arguments import Loss, check_params
 from heavytail_optax.flatness._directions import like_params
@@ -14,10 +14,10 @@ from heavytail_optax.flatness._perturbation import add, in_float
 
 def losses_at(
     loss_fn: Loss,
-    params: Any,
-    directions: tuple[Any, ...],
+    params: Params,
+    directions: tuple[PyTree, ...],
     coefficients: jax.Array,
-    args: tuple[Any, ...],
+    args: tuple[PyTree, ...],
     at_once: int,
 ) -> jax.Array:
     """The loss at `theta + sum_k c_k d_k`.
@@ -40,7 +40,7 @@ def losses_at(
             *directions,
         )
         loss = loss_fn(add(params, change), *args)
-        return loss.astype(jnp.promote_types(loss.dtype, jnp.float32))
+        return loss.astype(computation_dtype(loss.dtype))
 
     return jax.lax.map(at, coefficients, batch_size=at_once)
 
@@ -50,7 +50,9 @@ compiled_losses_at = functools.partial(jax.jit, static_argnames=("loss_fn", "at_
 )
 
 
-def check_vector(function: str, argument: str, vector: Any, params: Any) -> Any:
+def check_vector(
+    function: str, argument: str, vector: PyTree, params: Params
+) -> PyTree:
     """A pytree like the parameters, in float32 or wider.
 
     Raises:

@@ -1,11 +1,11 @@
 """Checks of what every estimator takes: samples, an axis, a count, a confidence."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 
+from heavytail_optax._typing import Scalar
 from heavytail_optax._validation import (
     check_count,
     check_scalar,
@@ -20,8 +20,8 @@ _SAMPLES = "an array of real floating numbers"
 
 def check_draws(
     function: str,
-    samples: Any,
-    axis: Any = -1,
+    samples: npt.ArrayLike,
+    axis: int | None = -1,
     least: int = 2,
     argument: str = "samples",
 ) -> jax.Array | np.ndarray:
@@ -71,8 +71,8 @@ def check_draws(
 
 def check_samples(
     function: str,
-    samples: Any,
-    axis: Any = -1,
+    samples: npt.ArrayLike,
+    axis: int | None = -1,
     least: int = 2,
     argument: str = "samples",
 ) -> jax.Array:
@@ -81,7 +81,11 @@ def check_samples(
 
 
 def check_traced_integer(
-    function: str, argument: str, value: Any, most: int, batch: tuple[int, ...]
+    function: str,
+    argument: str,
+    value: int | jax.Array,
+    most: int,
+    batch: tuple[int, ...],
 ) -> jax.Array:
     """An integer from 1 to `most`, or an array of them, which is not checked by value.
 
@@ -106,7 +110,7 @@ def check_traced_integer(
     return jnp.asarray(value, jnp.int32)
 
 
-def check_confidence(function: str, confidence: Any) -> None:
+def check_confidence(function: str, confidence: Scalar) -> None:
     """A probability between 0 and 1, both excluded.
 
     Raises:

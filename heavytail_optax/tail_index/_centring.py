@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from heavytail_optax._dtypes import computation_dtype
+
 Draws = jax.Array | np.ndarray
 
 
@@ -24,7 +26,7 @@ def as_samples(draws: Draws) -> jax.Array:
         with np.errstate(over="ignore"):
             draws = draws.astype(jax.dtypes.canonicalize_dtype(np.float64))
     samples = jnp.asarray(draws)
-    return samples.astype(jnp.promote_types(samples.dtype, jnp.float32))
+    return samples.astype(computation_dtype(samples.dtype))
 
 
 def largest_in_full(draws: np.ndarray, count: int) -> np.ndarray:

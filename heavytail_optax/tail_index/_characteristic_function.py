@@ -1,9 +1,10 @@
 """The parameters of a stable law, by regression on the empirical characteristic function."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax.tail_index._arguments import check_confidence, check_draws
@@ -175,7 +176,7 @@ def _is_cut_off(centred: jax.Array, samples: jax.Array) -> jax.Array:
 
 @on_auto_axes
 def characteristic_function(
-    samples: Any, *, axis: int | None = -1, confidence: float = 0.95
+    samples: npt.ArrayLike, *, axis: int | None = -1, confidence: float = 0.95
 ) -> StableFit:
     r"""Fits a stable law by regression on the empirical characteristic function.
 

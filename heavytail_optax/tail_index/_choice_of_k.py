@@ -1,15 +1,16 @@
 """How many of the largest draws to use: two automatic choices."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
-from heavytail_optax._axes import vary_like
 from heavytail_optax._keys import check_key, tagged_key
+from heavytail_optax._pytrees import vary_like
 from heavytail_optax._typing import Key
 from heavytail_optax._validation import check_count
 from heavytail_optax.tail_index._arguments import check_confidence, check_samples
@@ -166,7 +167,7 @@ def _by_bootstrap(top: _Top, key: jax.Array, size: int, num_resamples: int):
 
 @on_auto_axes
 def choose_k_by_bootstrap(
-    samples: Any,
+    samples: npt.ArrayLike,
     *,
     key: Key,
     num_resamples: int = 200,
@@ -276,7 +277,7 @@ def _by_distance(top: _Top, candidates: jax.Array, num_points: int):
 
 @on_auto_axes
 def choose_k_by_distance(
-    samples: Any,
+    samples: npt.ArrayLike,
     *,
     min_k: int = 10,
     max_k: int | None = None,

@@ -2,13 +2,14 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
-from heavytail_optax._axes import vary_like
+from heavytail_optax._pytrees import vary_like
 from heavytail_optax._validation import check_count, type_error, value_error
 from heavytail_optax.tail_index._arguments import check_samples
 from heavytail_optax.tail_index._log_excesses import LogExcesses, log_excesses_over_last
@@ -163,7 +164,7 @@ def _compare_each(
 
 @on_auto_axes
 def compare_fits(
-    samples: Any,
+    samples: npt.ArrayLike,
     k: int,
     *,
     alternatives: tuple[str, ...] = _ALTERNATIVES,

@@ -1,10 +1,10 @@
 """The extended Pareto law: Hill's estimate without the bias of the second order."""
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax._validation import check_scalar
@@ -60,8 +60,8 @@ def _extended_pareto(
 
 @on_auto_axes
 def extended_pareto(
-    samples: Any,
-    k: Any,
+    samples: npt.ArrayLike,
+    k: int | jax.Array,
     *,
     rho: float = -1.0,
     axis: int | None = -1,

@@ -2,13 +2,14 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
-from heavytail_optax._axes import vary_like
+from heavytail_optax._pytrees import vary_like
 from heavytail_optax._validation import check_count
 from heavytail_optax.tail_index._arguments import check_confidence, check_draws
 from heavytail_optax.tail_index._centring import less_order_statistic
@@ -289,7 +290,7 @@ def _fit(samples: jax.Array, k: int, confidence) -> GeneralisedPareto:
 
 @on_auto_axes
 def generalised_pareto(
-    samples: Any, k: int, *, axis: int | None = -1, confidence: float = 0.95
+    samples: npt.ArrayLike, k: int, *, axis: int | None = -1, confidence: float = 0.95
 ) -> GeneralisedPareto:
     r"""Fits a generalised Pareto law to the k largest draws, by maximum likelihood.
 

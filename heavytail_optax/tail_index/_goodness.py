@@ -1,10 +1,11 @@
 """Is the tail a power law at all? Two tests of Hill's assumption."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax._keys import check_key, tagged_key
@@ -67,7 +68,7 @@ def _drift(samples: jax.Array, k: int) -> HillDrift:
 
 
 @on_auto_axes
-def hill_drift(samples: Any, k: int, *, axis: int | None = -1) -> HillDrift:
+def hill_drift(samples: npt.ArrayLike, k: int, *, axis: int | None = -1) -> HillDrift:
     r"""Tests whether Hill's estimate moves with k more than chance allows.
 
     Under a power law the scaled log-spacings `V_j = j log(X_(j) / X_(j+1))` are
@@ -139,7 +140,7 @@ def _simulated_distances(key: jax.Array, k: int, num: int, dtype) -> jax.Array:
 
 @on_auto_axes
 def goodness_of_fit(
-    samples: Any,
+    samples: npt.ArrayLike,
     k: int,
     *,
     key: Key,

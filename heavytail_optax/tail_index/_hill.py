@@ -1,10 +1,11 @@
 """Hill's estimator, for one k and for every k."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax._validation import check_choice, check_count
@@ -51,6 +52,7 @@ class HillPath(NamedTuple):
 
 
 INTERVALS = ("corrected", "uncorrected")
+Interval: TypeAlias = Literal["corrected", "uncorrected"]
 _FEWEST_FOR_INTERVAL = 10
 
 
@@ -123,10 +125,10 @@ def _hill(
 
 @on_auto_axes
 def hill(
-    samples: Any,
-    k: Any,
+    samples: npt.ArrayLike,
+    k: int | jax.Array,
     *,
-    interval: str = "corrected",
+    interval: Interval = "corrected",
     axis: int | None = -1,
     confidence: float = 0.95,
 ) -> TailIndex:
@@ -235,7 +237,7 @@ def _path(samples: jax.Array, max_k: int) -> HillPath:
 
 
 @on_auto_axes
-def hill_path(samples: Any, max_k: int, *, axis: int | None = -1) -> HillPath:
+def hill_path(samples: npt.ArrayLike, max_k: int, *, axis: int | None = -1) -> HillPath:
     """Hill's estimate for every k up to `max_k`: the numbers behind a Hill plot.
 
     Args:

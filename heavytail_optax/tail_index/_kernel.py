@@ -1,16 +1,17 @@
 """The kernel estimator: Hill's, with smooth weights."""
 
 import functools
-from typing import Any
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax._validation import check_choice, check_count
 from heavytail_optax.tail_index._arguments import check_confidence, check_samples
 from heavytail_optax.tail_index._extended_pareto import corrected_gamma
-from heavytail_optax.tail_index._hill import INTERVALS, log_spacings
+from heavytail_optax.tail_index._hill import INTERVALS, Interval, log_spacings
 from heavytail_optax.tail_index._log_excesses import hill_gamma, log_excesses_over_last
 from heavytail_optax.tail_index._order_statistics import largest
 from heavytail_optax.tail_index._result import TailIndex, from_mean_of_exponentials
@@ -50,11 +51,11 @@ def _kernel(
 
 @on_auto_axes
 def kernel_hill(
-    samples: Any,
+    samples: npt.ArrayLike,
     k: int,
     *,
-    kernel: str = "biweight",
-    interval: str = "corrected",
+    kernel: Literal["biweight", "triweight", "uniform"] = "biweight",
+    interval: Interval = "corrected",
     axis: int | None = -1,
     confidence: float = 0.95,
 ) -> TailIndex:

@@ -1,6 +1,6 @@
 """The logarithms of the largest draws over the draw next to them, and their means."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ class LogExcesses(NamedTuple):
     ties: Ties
 
 
-def search_count(k: Any, size: int) -> int | None:
+def search_count(k: object, size: int) -> int | None:
     """How many of the largest draws to look for, at least k + 1; None to count instead.
 
     Of many draws, a few of the largest are found at once. k is rounded up to two binary

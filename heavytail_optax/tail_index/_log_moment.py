@@ -1,10 +1,11 @@
 """The log-moment estimator of the index of a stable law."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax._validation import check_count, is_integer
@@ -63,7 +64,7 @@ def _log_moment(samples: jax.Array, block_size: int, confidence) -> LogMoment:
 
 @on_auto_axes
 def log_moment(
-    samples: Any,
+    samples: npt.ArrayLike,
     block_size: int | None = None,
     *,
     axis: int | None = -1,

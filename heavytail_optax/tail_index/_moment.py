@@ -1,10 +1,10 @@
 """The moment estimator of Dekkers, Einmahl and de Haan."""
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax._validation import check_count
@@ -56,7 +56,7 @@ def _moment(samples: jax.Array, k: int, confidence) -> TailIndex:
 
 @on_auto_axes
 def moment_estimator(
-    samples: Any, k: int, *, axis: int | None = -1, confidence: float = 0.95
+    samples: npt.ArrayLike, k: int, *, axis: int | None = -1, confidence: float = 0.95
 ) -> TailIndex:
     r"""The moment estimator: Hill's, corrected so that gamma may be zero or negative.
 

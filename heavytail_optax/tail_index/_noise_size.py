@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from heavytail_optax._auto_axes import on_auto_axes
+from heavytail_optax._dtypes import computation_dtype
 
 _TINIEST = 1e-37  # of a size whose logarithm is taken
 _LARGEST = float(jnp.finfo(jnp.float32).max)
@@ -30,7 +31,7 @@ class NoiseSizes(NamedTuple):
 
 def _in_float32(leaf: jax.Array) -> jax.Array:
     """Within its finite range; NaN stays."""
-    wide = leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
+    wide = leaf.astype(computation_dtype(leaf.dtype))
     return jnp.clip(wide, -_LARGEST, _LARGEST).astype(jnp.float32)
 
 

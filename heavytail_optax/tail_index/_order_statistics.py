@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from heavytail_optax._axes import vary_like
+from heavytail_optax._pytrees import vary_like
 
 # Below this size, or above this share, a plain search is as quick.
 _MANY_DRAWS = 2**16

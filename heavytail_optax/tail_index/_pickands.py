@@ -1,10 +1,10 @@
 """Pickands' estimator: three order statistics."""
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax._validation import check_count
@@ -53,7 +53,7 @@ def _pickands(samples: jax.Array, quarter: int, confidence) -> TailIndex:
 
 @on_auto_axes
 def pickands(
-    samples: Any, k: int, *, axis: int | None = -1, confidence: float = 0.95
+    samples: npt.ArrayLike, k: int, *, axis: int | None = -1, confidence: float = 0.95
 ) -> TailIndex:
     r"""Pickands' estimator: invariant under shift and scale, and very noisy.
 

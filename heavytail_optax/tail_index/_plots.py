@@ -1,10 +1,11 @@
 """Pictures of a tail, by matplotlib: Hill plot, Pareto quantiles, mean excess."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 
 from heavytail_optax._plot_axes import plot_axes
 from heavytail_optax._validation import check_count, value_error
@@ -12,12 +13,15 @@ from heavytail_optax.tail_index._arguments import check_draws
 from heavytail_optax.tail_index._hill import hill, hill_path
 from heavytail_optax.tail_index._ties import num_tied
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 _FEWEST_SHOWN = 5  # the interval of fewer is off every scale
 _BAND_PLACES = 200
 
 
 def _descending(
-    function: str, samples: Any, argument: str, k: Any
+    function: str, samples: npt.ArrayLike, argument: str, k: int | jax.Array
 ) -> tuple[np.ndarray, int]:
     """All draws in descending order, in float64, and the k that was asked for."""
     draws = np.asarray(check_draws(function, samples, None, least=4), np.float64)
@@ -54,7 +58,9 @@ def _intervals(
     return k, *(np.where(is_finite, ends, np.nan) for ends in (lower, upper))
 
 
-def plot_hill(samples: Any, max_k: int | None = None, *, axes: Any = None) -> Any:
+def plot_hill(
+    samples: npt.ArrayLike, max_k: int | None = None, *, axes: "Axes | None" = None
+) -> "Axes":
     """Draws Hill's estimate against k, and its intervals of 95 % as a band.
 
     A power law has a level stretch, and so have other laws: where there is none, there is
@@ -103,7 +109,9 @@ def plot_hill(samples: Any, max_k: int | None = None, *, axes: Any = None) -> An
     return axes
 
 
-def plot_pareto_qq(samples: Any, k: int | None = None, *, axes: Any = None) -> Any:
+def plot_pareto_qq(
+    samples: npt.ArrayLike, k: int | None = None, *, axes: "Axes | None" = None
+) -> "Axes":
     """Draws the logs of the k largest draws against the quantiles of a power law.
 
     A power law is a straight line, whose slope is 1 / alpha, here drawn with Hill's. A
@@ -136,8 +144,8 @@ def plot_pareto_qq(samples: Any, k: int | None = None, *, axes: Any = None) -> A
 
 
 def plot_mean_excess(
-    samples: Any, max_k: int | None = None, *, axes: Any = None
-) -> Any:
+    samples: npt.ArrayLike, max_k: int | None = None, *, axes: "Axes | None" = None
+) -> "Axes":
     """Draws the mean excess over a threshold against the threshold.
 
     It rises in a straight line for a power law of index above 1, is level for an

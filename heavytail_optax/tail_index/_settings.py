@@ -1,9 +1,10 @@
 """From the measured noise to the settings of tail inflation."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax._validation import check_positive, check_scalar, value_error
@@ -61,9 +62,9 @@ def _bound(gradient, noise, alpha, scale, share) -> jax.Array:
 
 @on_auto_axes
 def propose_settings(
-    noise_norms: Any,
-    gradient_norms: Any,
-    learning_rate: Any,
+    noise_norms: npt.ArrayLike,
+    gradient_norms: npt.ArrayLike,
+    learning_rate: float,
     *,
     alpha: float = 1.4,
     relative_noise: float = 1.0,

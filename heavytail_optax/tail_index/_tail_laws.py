@@ -7,7 +7,7 @@ given that the draw is above the threshold.
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax._axes import vary_like
+from heavytail_optax._pytrees import vary_like
 from heavytail_optax.tails._stable_integral import stable_upper_tail
 
 _STABLE_POINTS = 48

@@ -1,9 +1,10 @@
 """Equal largest draws: how many there are, and whether they were cut off."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax.tail_index._arguments import check_samples
@@ -121,7 +122,7 @@ def parting_no_ties(k: jax.Array, last: jax.Array, least: jax.Array | int) -> ja
 
 
 @on_auto_axes
-def num_tied(samples: Any, *, axis: int | None = -1) -> jax.Array:
+def num_tied(samples: npt.ArrayLike, *, axis: int | None = -1) -> jax.Array:
     r"""How many of the largest draws are equal: 1 for a continuous law.
 
     .. math:: m = \#\{i : X_i \ge X_{(1)} - 2^{-20} |X_{(1)}|\},

@@ -1,9 +1,8 @@
 """The verdict on the noise that was followed during training."""
 
-from typing import Any
-
 import jax.numpy as jnp
 
+from heavytail_optax._typing import Params, PyTree
 from heavytail_optax._validation import check_count
 from heavytail_optax.tail_index._tracking import tracked_names, tracked_part
 from heavytail_optax.tail_index._verdict import TailAssessment, assess_tail
@@ -12,7 +11,7 @@ _NAME = "assess_tracked"
 
 
 def assess_tracked(
-    state: Any, params: Any, k: int | None = None
+    state: PyTree, params: Params, k: int | None = None
 ) -> dict[str, TailAssessment]:
     """The verdict of `assess_tail` on the noise that `track_tail_index` has followed.
 

@@ -1,13 +1,16 @@
 """The tail of the gradient's noise, followed during training."""
 
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.tree_util import PyTreeDef
 
+from heavytail_optax._dtypes import computation_dtype
 from heavytail_optax._keys import as_typed_key, check_key, tagged_key
-from heavytail_optax._leaves import check_leaves
+from heavytail_optax._pytrees import check_leaves
+from heavytail_optax._typing import Key, Params, PyTree
 from heavytail_optax._validation import (
     check_choice,
     check_count,
@@ -16,7 +19,7 @@ from heavytail_optax._validation import (
     value_error,
 )
 from heavytail_optax.tail_index._arguments import check_confidence
-from heavytail_optax.tail_index._hill import INTERVALS, hill
+from heavytail_optax.tail_index._hill import INTERVALS, Interval, hill
 from heavytail_optax.tail_index._noise_size import noise_sizes
 from heavytail_optax.tail_index._result import TailIndex
 
@@ -52,10 +55,10 @@ class TrackTailIndexState(NamedTuple):
     tail_largest: jax.Array
     tail_sizes_each: jax.Array
     tail_log_mean: jax.Array
-    tail_previous: Any
+    tail_previous: PyTree
 
 
-def _sizes_each(params: Any, measure: str) -> jax.Array:
+def _sizes_each(params: Params, measure: str) -> jax.Array:
     sizes = [leaf.size for leaf in jax.tree.leaves(params)]
     if measure != "coordinates":
         sizes = [1] * len(sizes)
@@ -63,13 +66,9 @@ def _sizes_each(params: Any, measure: str) -> jax.Array:
     return jnp.asarray([total, *sizes], jnp.float32)
 
 
-def _wide(dtype: Any) -> Any:
-    return jnp.promote_types(dtype, jnp.float32)
-
-
 def _difference(update: jax.Array, before: jax.Array) -> jax.Array:
     """The difference over the root of 2, NaN unless both are finite."""
-    wide = _wide(jnp.promote_types(update.dtype, before.dtype))
+    wide = computation_dtype(jnp.promote_types(update.dtype, before.dtype))
     # Halves are exact, and their difference does not overflow.
     one, other = (0.5 * x.astype(wide) for x in (update, before))
     limit = float(jnp.finfo(wide).max)
@@ -93,7 +92,7 @@ def _insert(largest: jax.Array, new: jax.Array) -> jax.Array:
     return jnp.where(index < place, largest, jnp.where(index == place, new, shifted))
 
 
-def _check_noise(updates: list[jax.Array], structure: Any, noise: Any):
+def _check_noise(updates: list[jax.Array], structure: PyTreeDef, noise: PyTree):
     """The leaves of the noise with an axis of micro-batches first."""
     function = f"{_NAME}.update"
     accepted = (
@@ -118,7 +117,7 @@ def _check_noise(updates: list[jax.Array], structure: Any, noise: Any):
     return leaves
 
 
-def _check_state(state: Any, num_leaves: int, k: int, source: str) -> None:
+def _check_state(state: PyTree, num_leaves: int, k: int, source: str) -> None:
     """Checks that the state is that of a tracker with these settings."""
     check_state(_NAME, state, TrackTailIndexState)
     got = jnp.shape(state.tail_largest), len(jax.tree.leaves(state.tail_previous))
@@ -135,9 +134,9 @@ def _check_state(state: Any, num_leaves: int, k: int, source: str) -> None:
 def track_tail_index(
     k: int = 200,
     *,
-    source: str = "gradient_noise",
-    measure: str = "norm",
-    key: Any = None,
+    source: Literal["gradient_noise", "differences"] = "gradient_noise",
+    measure: Literal["norm", "coordinates", "projection"] = "norm",
+    key: Key = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Follows the tail of the gradient's noise; the updates pass untouched.
 
@@ -229,7 +228,7 @@ def track_tail_index(
         previous = ()
         if source == "differences":
             previous = jax.tree.map(
-                lambda x: jnp.zeros_like(x, dtype=_wide(x.dtype)), params
+                lambda x: jnp.zeros_like(x, dtype=computation_dtype(x.dtype)), params
             )
         return TrackTailIndexState(
             tail_count=jnp.zeros((), jnp.int32),
@@ -283,7 +282,7 @@ def track_tail_index(
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
-def tracked_part(function: str, state: Any) -> TrackTailIndexState:
+def tracked_part(function: str, state: PyTree) -> TrackTailIndexState:
     """The one `TrackTailIndexState` in the state of an optimiser.
 
     Raises:
@@ -302,7 +301,7 @@ def tracked_part(function: str, state: Any) -> TrackTailIndexState:
 
 
 def tracked_names(
-    function: str, tracked: TrackTailIndexState, params: Any
+    function: str, tracked: TrackTailIndexState, params: Params
 ) -> list[str]:
     """The names of the rows: "all", and the path of each leaf.
 
@@ -321,11 +320,11 @@ def tracked_names(
 
 
 def tracked_tail_index(
-    state: Any,
-    params: Any,
+    state: PyTree,
+    params: Params,
     k: int | None = None,
     *,
-    interval: str = "corrected",
+    interval: Interval = "corrected",
     confidence: float = 0.95,
 ) -> dict[str, TailIndex]:
     """Hill's estimate from the state of an optimiser with `track_tail_index` in it.

@@ -1,9 +1,10 @@
 """Heavy-tailed or not, in plain words, and why."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax._validation import check_count, is_integer, type_error, value_error
@@ -237,7 +238,7 @@ def _reason_of_no_use(
 
 @on_auto_axes
 def assess_tail(
-    samples: Any, *, k: int | None = None, num_draws: int | None = None
+    samples: npt.ArrayLike, *, k: int | None = None, num_draws: int | None = None
 ) -> TailAssessment:
     """Says in plain words whether the draws are heavy-tailed, or that one cannot tell.
 

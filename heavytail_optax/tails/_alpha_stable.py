@@ -3,17 +3,15 @@
 import dataclasses
 import math
 import numbers
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
-from heavytail_optax._finite import largest_finite, saturate
-from heavytail_optax._random_bits import random_words
-from heavytail_optax._uniform import (
-    computation_dtype,
+from heavytail_optax._dtypes import computation_dtype, largest_finite, saturate
+from heavytail_optax._random import (
     exponential_from_words,
+    random_words,
     signed_uniform_from_words,
 )
 from heavytail_optax.tails._parameters import as_parameter
@@ -51,7 +49,7 @@ class AlphaStable:
         is_known = isinstance(self.alpha, float) and isinstance(self.beta, float)
         return not (is_known and self.alpha <= 1 and self.beta != 0)
 
-    def largest_draw(self, dtype: Any = jnp.float32) -> float:
+    def largest_draw(self, dtype: DTypeLike = jnp.float32) -> float:
         """The largest absolute value that `sample` can return in `dtype`."""
         # The extremes of both words: the edge of the angle, and for alpha < 1 the
         # smallest exponential, for alpha > 1 the largest.
@@ -101,7 +99,7 @@ class AlphaStable:
             ),
         )
 
-    def _checked_parameters(self, dtype: Any) -> tuple[jax.Array, jax.Array]:
+    def _checked_parameters(self, dtype: DTypeLike) -> tuple[jax.Array, jax.Array]:
         alpha, beta = jnp.asarray(self.alpha, dtype), jnp.asarray(self.beta, dtype)
         alpha = jnp.where((alpha > 0.0) & (alpha <= 2.0), alpha, jnp.nan)
         return alpha, jnp.where(jnp.abs(beta) <= 1.0, beta, jnp.nan)

@@ -2,24 +2,23 @@
 
 import dataclasses
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
-from heavytail_optax._finite import largest_finite, saturate
-from heavytail_optax._random_bits import random_words
-from heavytail_optax._uniform import (
+from heavytail_optax._dtypes import computation_dtype, largest_finite, saturate
+from heavytail_optax._random import (
     SIGNED_RESOLUTION_BITS,
-    computation_dtype,
+    random_words,
     signed_uniform_from_words,
 )
+from heavytail_optax._typing import OutSharding
 from heavytail_optax.tails._registration import register_tail
 from heavytail_optax.tails._tail import sampling_arguments
 
 
-def _upper_quantile(p: jax.Array, out_sharding: Any) -> jax.Array:
+def _upper_quantile(p: jax.Array, out_sharding: OutSharding) -> jax.Array:
     """The z with `P(Z > z) = p`, at full relative precision for small p."""
 
     def negated(p):
@@ -48,7 +47,7 @@ class Gaussian:
     def is_centred(self) -> bool:
         return True
 
-    def largest_draw(self, dtype: Any = jnp.float32) -> float:
+    def largest_draw(self, dtype: DTypeLike = jnp.float32) -> float:
         """The largest absolute value that `sample` can return in `dtype`."""
         smallest = 2.0 ** -(SIGNED_RESOLUTION_BITS + 1)
         extreme = -jax.scipy.special.ndtri(jnp.asarray(smallest, float))

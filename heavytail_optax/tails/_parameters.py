@@ -3,23 +3,23 @@
 import numbers
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
+from heavytail_optax._typing import Scalar
 from heavytail_optax._validation import check_scalar, in_float32
 
 
 def as_parameter(
     function: str,
     argument: str,
-    value: Any,
+    value: Scalar,
     accepted: str,
     is_valid: Callable[[float], bool],
-) -> Any:
+) -> Scalar:
     """Checks a scalar parameter; numbers become floats, so that equal tails hash equal.
 
     Returns:
@@ -31,7 +31,7 @@ def as_parameter(
     return value
 
 
-def positive_parameter(function: str, argument: str, value: Any) -> Any:
+def positive_parameter(function: str, argument: str, value: Scalar) -> Scalar:
     """Checks that a parameter is a positive finite number, or traced."""
     return as_parameter(
         function,
@@ -42,13 +42,13 @@ def positive_parameter(function: str, argument: str, value: Any) -> Any:
     )
 
 
-def positive_or_nan(value: ArrayLike, dtype: Any) -> jax.Array:
+def positive_or_nan(value: ArrayLike, dtype: DTypeLike) -> jax.Array:
     """The parameter in `dtype`; NaN where a traced one is not positive and finite."""
     parameter = jnp.asarray(value, dtype)
     return jnp.where((parameter > 0) & (parameter < jnp.inf), parameter, jnp.nan)
 
 
-def power_of_two(exponent: int, alpha: Any) -> float:
+def power_of_two(exponent: int, alpha: Scalar) -> float:
     """`2^(exponent / alpha)`, infinite where that exceeds the largest float."""
     power = exponent / float(alpha)
     return 2.0**power if power < sys.float_info.max_exp else float("inf")

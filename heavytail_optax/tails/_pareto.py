@@ -1,22 +1,21 @@
 """Pareto laws: one-signed, shifted to start at zero (Lomax), and symmetric."""
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
+from heavytail_optax._dtypes import computation_dtype, largest_finite, saturate
 from heavytail_optax._elementary import exp2, log2
-from heavytail_optax._finite import largest_finite, saturate
-from heavytail_optax._random_bits import random_words
-from heavytail_optax._uniform import (
+from heavytail_optax._random import (
     RESOLUTION_BITS,
     SIGNED_RESOLUTION_BITS,
-    computation_dtype,
+    random_words,
     signed_uniform_from_words,
     uniform_from_words,
 )
+from heavytail_optax._typing import OutSharding
 from heavytail_optax.tails._parameters import (
     positive_or_nan,
     positive_parameter,
@@ -38,7 +37,7 @@ def _size(alpha: ArrayLike, survival: jax.Array) -> jax.Array:
 
 
 def _draw_survival(
-    key: jax.Array, shape: tuple[int, ...], dtype: Any, sharding: Any
+    key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike, sharding: OutSharding
 ) -> jax.Array:
     """Uniforms in (0, 1], in the dtype to compute in."""
     words = random_words(key, shape, sharding)
@@ -64,7 +63,7 @@ class Pareto:
     def is_centred(self) -> bool:
         return False
 
-    def largest_draw(self, dtype: Any = jnp.float32) -> float:
+    def largest_draw(self, dtype: DTypeLike = jnp.float32) -> float:
         """The largest value that `sample` can return in `dtype`."""
         return min(power_of_two(RESOLUTION_BITS, self.alpha), largest_finite(dtype))
 
@@ -103,7 +102,7 @@ class Lomax:
     def is_centred(self) -> bool:
         return False
 
-    def largest_draw(self, dtype: Any = jnp.float32) -> float:
+    def largest_draw(self, dtype: DTypeLike = jnp.float32) -> float:
         """The largest value that `sample` can return in `dtype`."""
         return Pareto(self.alpha).largest_draw(dtype)
 
@@ -143,7 +142,7 @@ class SymmetricPareto:
     def is_centred(self) -> bool:
         return True
 
-    def largest_draw(self, dtype: Any = jnp.float32) -> float:
+    def largest_draw(self, dtype: DTypeLike = jnp.float32) -> float:
         """The largest absolute value that `sample` can return in `dtype`."""
         return min(
             power_of_two(SIGNED_RESOLUTION_BITS, self.alpha), largest_finite(dtype)

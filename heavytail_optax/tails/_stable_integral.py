@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from heavytail_optax._axes import vary_like
+from heavytail_optax._pytrees import vary_like
 from heavytail_optax.tails._stable_map import (
     StableConstants,
     angle_slope,
@@ -131,8 +131,10 @@ def _panel_ends(
     # From the logit 0, where half of the angles are, to the first of the turns.
     centre = jnp.maximum(turns[0], 0.0)
     ends = (
-        *(-distances, jnp.minimum(distances, centre)),
-        *(jnp.maximum(centre - distances, 0.0), centre + distances),
+        -distances,
+        jnp.minimum(distances, centre),
+        jnp.maximum(centre - distances, 0.0),
+        centre + distances,
         jnp.minimum(turns, centre + distances[-1]),
     )
     return jnp.sort(jnp.concatenate(ends))

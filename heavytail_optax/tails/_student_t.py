@@ -2,19 +2,17 @@
 
 import dataclasses
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
+from heavytail_optax._dtypes import computation_dtype, largest_finite, saturate
 from heavytail_optax._elementary import exp2, sin
-from heavytail_optax._finite import largest_finite, saturate
-from heavytail_optax._random_bits import random_words
-from heavytail_optax._uniform import (
+from heavytail_optax._random import (
     RESOLUTION_BITS,
-    computation_dtype,
     exponential_from_words,
+    random_words,
     uniform_from_words,
 )
 from heavytail_optax.tails._parameters import (
@@ -81,7 +79,7 @@ class StudentT:
     def is_centred(self) -> bool:
         return True
 
-    def largest_draw(self, dtype: Any = jnp.float32) -> float:
+    def largest_draw(self, dtype: DTypeLike = jnp.float32) -> float:
         """The largest absolute value that `sample` can return in `dtype`."""
         df = float(self.df)
         body = -df * math.expm1(-2.0 * RESOLUTION_BITS * math.log(2.0) / df)

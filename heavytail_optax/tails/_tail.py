@@ -1,14 +1,15 @@
 """The Tail protocol: what a distribution must offer to be used as noise."""
 
 import operator
-from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
 from heavytail_optax._keys import as_typed_key, check_key
+from heavytail_optax._typing import Key, OutSharding
 from heavytail_optax._validation import is_function, type_error, value_error
 
 
@@ -61,9 +62,9 @@ class Tail(Protocol):
         self,
         key: ArrayLike,
         shape: tuple[int, ...] = (),
-        dtype: Any = jnp.float32,
+        dtype: DTypeLike = jnp.float32,
         *,
-        out_sharding: Any = None,
+        out_sharding: OutSharding = None,
     ) -> jax.Array:
         """Independent draws: an array of `shape` and `dtype`, finite throughout."""
         ...
@@ -89,7 +90,7 @@ ACCEPTED_TAIL = (
 )
 
 
-def check_tail(function: str, tail: Any, *, must_be_centred: bool) -> None:
+def check_tail(function: str, tail: object, *, must_be_centred: bool) -> None:
     """Checks that `tail` follows the protocol and suits its use.
 
     Raises:
@@ -114,7 +115,9 @@ def check_tail(function: str, tail: Any, *, must_be_centred: bool) -> None:
         )
 
 
-def check_tail_or_schedule(function: str, tail: Any, *, must_be_centred: bool) -> None:
+def check_tail_or_schedule(
+    function: str, tail: TailOrSchedule, *, must_be_centred: bool
+) -> None:
     """Checks a tail; a schedule is checked when it is first called."""
     if getattr(tail, "__module__", "").startswith("heavytail_optax.tails."):
         name = getattr(tail, "__name__", "")
@@ -125,7 +128,9 @@ def check_tail_or_schedule(function: str, tail: Any, *, must_be_centred: bool) -
         check_tail(function, tail, must_be_centred=must_be_centred)
 
 
-def tail_at(function: str, tail: Any, count: jax.Array, *, must_be_centred: bool):
+def tail_at(
+    function: str, tail: TailOrSchedule, count: jax.Array, *, must_be_centred: bool
+):
     """The tail of step `count`, from a constant tail or a schedule."""
     if is_function(tail):
         tail = tail(count)
@@ -141,7 +146,7 @@ def probability_beyond(
     return jnp.where(x > 0.0, probability, jnp.where(jnp.isnan(x), jnp.nan, 1.0))
 
 
-def sampling_arguments(function: str, key: Any, shape: Any, dtype: Any):
+def sampling_arguments(function: str, key: Key, shape: Sequence[int], dtype: DTypeLike):
     """Checks and completes the arguments of `sample`.
 
     Returns:

@@ -221,7 +221,11 @@ def test_widths_along_random_directions():
     landscape = DYNAMICS.product_landscape(
         [double, double, DYNAMICS.wells_landscape([0.0], [], 1.0)]
     )
-    np.testing.assert_allclose(field_widths(landscape), landscape.widths, rtol=1e-5)
+    np.testing.assert_allclose(
+        field_widths(landscape.field_of, np.asarray(landscape.minima)),
+        landscape.widths,
+        rtol=1e-5,
+    )
     mixture = DYNAMICS.random_mixture(key=0, dimension=3, num_minima=4)
     minima = np.asarray(mixture.minima)
     apart = np.linalg.norm(minima[:, None] - minima, axis=-1)

@@ -66,8 +66,8 @@ def test_one_jump_at_a_rate_of_1e_14():
     # The table of the theory's notes has .998 here.
     assert deviation(value, error, 0.998) < STANDARD_ERRORS
     assert error < 0.01
-    assert result.method == "lumped"
-    assert not result.is_skewed
+    assert result.sampling.method == "lumped"
+    assert not result.sampling.is_skewed
     # From the minimum it takes as long, but for the burn-in.
     difference = result.mean_exit_time * result.rate - 1.0
     assert abs(difference) < STANDARD_ERRORS * 1e-3
@@ -113,14 +113,14 @@ def test_the_exact_chain_agrees_with_the_lumped_one():
     stiff = DYNAMICS.quadratic(20.0, 0.3, 0.4)
     exact = estimate(stiff, 0, 1.5, 0.3, 1e-3, 2048, method="exact")
     lumped = estimate(stiff, 0, 1.5, 0.3, 1e-3, 8192, jumps_per_relaxation=40)
-    assert (exact.method, lumped.method) == ("exact", "lumped")
+    assert (exact.sampling.method, lumped.sampling.method) == ("exact", "lumped")
     assert (
         deviation(exact.rate, exact.standard_error, lumped.rate, lumped.standard_error)
         < STANDARD_ERRORS
     )
     # So few steps to a relaxation time that there is nothing to lump.
     with pytest.warns(UserWarning, match="are skewed"):
-        assert estimate(stiff, 0, 1.5, 0.3, 1e-3, 64).method == "exact"
+        assert estimate(stiff, 0, 1.5, 0.3, 1e-3, 64).sampling.method == "exact"
 
 
 def test_the_law_of_the_number_of_big_jumps():
@@ -270,8 +270,8 @@ def test_fields_share_compiled_programs():
 def test_skewed_weights_are_told():
     with pytest.warns(UserWarning, match="weights of `rare_exit_rate` are skewed"):
         result = estimate(TWO_JUMPS, 0, 1.2, 0.1, 1e-9, 128)
-    assert result.is_skewed
-    assert result.effective_samples < 100
+    assert result.sampling.is_skewed
+    assert result.sampling.effective_samples < 100
     with pytest.warns(UserWarning, match="are skewed"):
         again = estimate(TWO_JUMPS, 0, 1.2, 0.1, 1e-9, 128)
     assert again.rate == result.rate
@@ -330,7 +330,7 @@ def test_ratios_of_the_theory_table(case):
         # Both the table's values and these lump; 1 % for that where rates are large.
         allowed = math.hypot(reference_error, 0.01 * reference if eta == 1e-3 else 0.0)
         assert deviation(value, error, reference, allowed) < STANDARD_ERRORS, eta
-        assert not result.is_skewed
+        assert not result.sampling.is_skewed
     assert deviation(value, error, 1.0) < STANDARD_ERRORS
 
 

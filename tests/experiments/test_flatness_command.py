@@ -374,5 +374,5 @@ def test_numbers_are_those_of_the_library(two_methods):
     )
     escape = record["escape"].outcome.curves["escape_isotropic"]
     assert escape["median_distance"] == pytest.approx(
-        [float(found.distances.mean())], rel=1e-3
+        [float(found.paths.distances.mean())], rel=1e-3
     )

@@ -37,7 +37,7 @@ def columns(vectors):
     ],
 )
 def test_eigenpairs_of_the_dense_hessian(which, expected):
-    result = eigenvalues(PARAMS, 0, num_eigenvalues=3, which=which, num_matvecs=48)
+    result = eigenvalues(PARAMS, key=0, num_eigenvalues=3, which=which, num_matvecs=48)
     np.testing.assert_allclose(result.values, expected, rtol=1e-4, atol=1e-6)
     assert jax.tree.structure(result.vectors) == jax.tree.structure(PARAMS)
     vectors = columns(result.vectors)
@@ -48,7 +48,7 @@ def test_eigenpairs_of_the_dense_hessian(which, expected):
 
 
 def test_residuals_bound_the_error():
-    few = eigenvalues(PARAMS, 0, num_eigenvalues=2, num_matvecs=6)
+    few = eigenvalues(PARAMS, key=0, num_eigenvalues=2, num_matvecs=6)
     vectors = columns(few.vectors)
     true = np.linalg.norm(DENSE @ vectors - vectors * np.asarray(few.values), axis=0)
     np.testing.assert_allclose(few.residuals, true, rtol=1e-3)
@@ -123,7 +123,7 @@ def test_gauss_newton():
 
 def test_half_precision_parameters():
     half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), PARAMS)
-    result = eigenvalues(half, 0, num_matvecs=20)
+    result = eigenvalues(half, key=0, num_matvecs=20)
     assert result.values.dtype == jnp.float32
     assert result.vectors["bias"].dtype == jnp.float32
     np.testing.assert_allclose(result.values[0], VALUES[-1], rtol=0.1)
@@ -131,7 +131,7 @@ def test_half_precision_parameters():
 
 def test_under_jit():
     measure = functools.partial(eigenvalues, num_matvecs=48, num_eigenvalues=3)
-    result = jax.jit(measure)(PARAMS, 0)
+    result = jax.jit(measure)(PARAMS, key=0)
     np.testing.assert_allclose(result.values, VALUES[::-1][:3], rtol=1e-4)
 
 

@@ -54,8 +54,8 @@ def test_jumps_out_of_minima_of_known_width(jump_norm):
         )
         measured.append(int(profile.fewest_jumps))
         expected.append(int(np.ceil(width / jump_norm)))
-        np.testing.assert_allclose(profile.reference, minimum, atol=1e-3)
-        assert profile.reference_gradient_norm < 1e-2
+        np.testing.assert_allclose(profile.reference.params, minimum, atol=1e-3)
+        assert profile.reference.gradient_norm < 1e-2
     assert measured == expected
     # As the theory has them for these jumps.
     table = {0.25: [1, 3, 1, 3], 0.5: [1, 2, 1, 2], 0.61: [1, 1, 1, 2], 0.63: [1] * 4}
@@ -93,19 +93,21 @@ def test_straight_paths_along_a_vector(distance):
     )
     needed = int(np.ceil(distance))
     assert profile.fewest_jumps == needed
-    escaped = np.asarray(profile.escaped)
+    escaped = np.asarray(profile.paths.escaped)
     assert not escaped[:, : needed - 1].any()
     # Once out, such a path stays out, and the others never are.
     assert (escaped[:, needed - 1 :] == escaped[:, -1:]).all()
     count = escaped[:, -1].sum()
     assert scipy.stats.binomtest(int(count), 200, 0.5).pvalue > 1e-6
     np.testing.assert_array_equal(profile.jumps, np.arange(1, 6))
-    end = profile.distances[escaped]
+    end = profile.paths.distances[escaped]
     np.testing.assert_allclose(end, 2.0 * distance, rtol=1e-3)
-    np.testing.assert_allclose(profile.distances[~escaped], 0.0, atol=1e-3)
+    np.testing.assert_allclose(profile.paths.distances[~escaped], 0.0, atol=1e-3)
     # The loss at the wall between the two; the straight way has a point there.
-    np.testing.assert_allclose(profile.barriers[escaped], distance**2 / 2, rtol=1e-3)
-    np.testing.assert_allclose(profile.losses, 0.0, atol=1e-5)
+    np.testing.assert_allclose(
+        profile.paths.barriers[escaped], distance**2 / 2, rtol=1e-3
+    )
+    np.testing.assert_allclose(profile.paths.losses, 0.0, atol=1e-5)
 
 
 def test_a_vector_that_can_be_called_is_a_vector():
@@ -128,13 +130,13 @@ def test_a_vector_that_can_be_called_is_a_vector():
         repeat_direction=True,
     )
     # A jump of that norm, whatever its direction, and one step of descent.
-    np.testing.assert_allclose(profile.distances, 0.5 * (1 - 2 * 0.1), rtol=1e-5)
+    np.testing.assert_allclose(profile.paths.distances, 0.5 * (1 - 2 * 0.1), rtol=1e-5)
 
 
 def test_across_the_wall_and_back_by_the_flow():
     never = from_origin(args=(1.1,), jump_norm=1.0, direction=ACROSS)
     assert never.fewest_jumps == 6
-    assert not never.escaped.any()
+    assert not never.paths.escaped.any()
     np.testing.assert_array_equal(never.lower, 0.0)
     # One jump is not enough, and the flow is back before the next one.
     back = from_origin(
@@ -145,7 +147,7 @@ def test_across_the_wall_and_back_by_the_flow():
     # Independent signs: after two jumps a quarter has gone the right way twice.
     walk = from_origin(args=(1.1,), jump_norm=1.0, direction=ALONG)
     assert walk.fewest_jumps == 2
-    count = int(walk.escaped[:, 1].sum())
+    count = int(walk.paths.escaped[:, 1].sum())
     assert scipy.stats.binomtest(count, 200, 0.25).pvalue > 1e-6
 
 
@@ -153,7 +155,7 @@ def test_isotropic_directions():
     """A jump of norm 2 in the plane is beyond 1.1 for |angle| < arccos(0.55)."""
     profile = from_origin(args=(1.1,), jump_norm=2.0)
     share = np.arccos(1.1 / 2.0) / np.pi
-    count = int(profile.escaped[:, 0].sum())
+    count = int(profile.paths.escaped[:, 0].sum())
     assert scipy.stats.binomtest(count, 200, share).pvalue > 1e-6
     # The check has teeth.
     assert scipy.stats.binomtest(count, 200, 0.55).pvalue < 1e-6
@@ -225,9 +227,9 @@ def test_descent_that_diverges():
         escape_profile, quartic, 0.1, key=0, max_jumps=1, num_samples=5, jump_norm=10.0
     )
     profile = measure(learning_rate=0.1)
-    assert profile.escaped.all()
-    assert not np.isfinite(profile.losses).any()
-    assert np.isfinite(profile.reference_loss)
+    assert profile.paths.escaped.all()
+    assert not np.isfinite(profile.paths.losses).any()
+    assert np.isfinite(profile.reference.loss)
     with pytest.raises(ValueError, match="`learning_rate` argument"):
         measure(learning_rate=1e4)
 
@@ -256,7 +258,7 @@ def test_batches_half_precision_and_jit():
     half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), ORIGIN)
     profile = measure(half, jnp.ones(6))
     assert profile.fewest_jumps == 2
-    assert profile.reference["x"].dtype == jnp.float32
+    assert profile.reference.params["x"].dtype == jnp.float32
 
 
 def test_settings_are_in_the_result():
@@ -269,7 +271,7 @@ def test_settings_are_in_the_result():
 def test_samples_at_once_changes_nothing():
     measure = functools.partial(from_origin, args=(1.1,), jump_norm=1.2)
     one, other = measure(direction=ALONG), measure(direction=ALONG, samples_at_once=30)
-    np.testing.assert_array_equal(one.escaped, other.escaped)
+    np.testing.assert_array_equal(one.paths.escaped, other.paths.escaped)
 
 
 @pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999])

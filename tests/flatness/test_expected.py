@@ -110,9 +110,9 @@ def test_adaptive_sharpness_does_not_see_a_rescaling():
     scaled = {"first": 8.0 * params["first"], "second": params["second"] / 8.0}
     inputs = (jax.random.normal(keys[2], (16, 4)),)
     measure = functools.partial(expected_sharpness, two_layers, args=inputs)
-    adaptive = [measure(p, 0, adaptive=True).mean for p in (params, scaled)]
+    adaptive = [measure(p, key=0, adaptive=True).mean for p in (params, scaled)]
     np.testing.assert_allclose(*adaptive, rtol=1e-4)
-    plain = [measure(p, 0).mean for p in (params, scaled)]
+    plain = [measure(p, key=0).mean for p in (params, scaled)]
     assert abs(plain[1] / plain[0] - 1.0) > 0.5
 
 

@@ -16,31 +16,31 @@ at_minimum = functools.partial(
 
 @pytest.mark.parametrize("target", [0.001, 0.1, 10.0])
 def test_quadratic_in_a_ball(target):
-    result = at_minimum(0, target=target)
+    result = at_minimum(key=0, target=target)
     np.testing.assert_allclose(
         result.sharpness, CURVATURE.max() / (2 * target), rtol=2e-3
     )
     assert result.deviation <= target
     np.testing.assert_allclose(result.deviation, target, rtol=1e-3)
     np.testing.assert_allclose(result.radius**-2, result.sharpness, rtol=1e-5)
-    assert not result.hit_lower and not result.hit_upper
+    assert not result.search.hit_lower and not result.search.hit_upper
 
 
 def test_few_steps_give_a_bound_that_more_steps_and_restarts_tighten():
-    few = at_minimum(0, num_steps=1)
-    restarted = at_minimum(0, num_steps=1, num_restarts=20)
-    many = at_minimum(0)
+    few = at_minimum(key=0, num_steps=1)
+    restarted = at_minimum(key=0, num_steps=1, num_restarts=20)
+    many = at_minimum(key=0)
     exact = CURVATURE.max() / 0.2
     assert few.sharpness < restarted.sharpness < many.sharpness < exact * 1.001
     assert few.sharpness < 0.8 * exact  # the ascent is what finds the maximum
     steps = 2 + np.ceil(np.log2(np.log(10.0 / 1e-5) / np.log1p(1e-4)))
-    assert abs(many.num_gradients / 200 - steps) <= 1
-    assert restarted.num_gradients == 20 * many.num_gradients / 200
+    assert abs(many.search.num_evaluations / 200 - steps) <= 1
+    assert restarted.search.num_evaluations == 20 * many.search.num_evaluations / 200
 
 
 def test_quadratic_in_a_box():
     """The largest value of a sum of convex functions of one entry is at a corner."""
-    result = at_minimum(0, order=math.inf)
+    result = at_minimum(key=0, order=math.inf)
     np.testing.assert_allclose(result.sharpness, CURVATURE.sum() / 0.2, rtol=1e-3)
 
 
@@ -110,8 +110,8 @@ def test_another_function_counts():
     def tenfold(params, *args):
         return 10.0 * quadratic(params, *args)
 
-    plain = at_minimum(0)
-    result = at_minimum(0, deviation_fn=tenfold)
+    plain = at_minimum(key=0)
+    result = at_minimum(key=0, deviation_fn=tenfold)
     np.testing.assert_allclose(result.sharpness, 10.0 * plain.sharpness, rtol=1e-3)
 
 
@@ -124,10 +124,10 @@ def test_loss_that_is_infinite_some_way_off():
 
 
 def test_settings_cost_and_bounds_are_in_the_result():
-    result = at_minimum(0, upper=1e-4)
-    assert result.hit_upper
-    assert result.num_gradients == 200
-    assert at_minimum(0, lower=5.0).hit_lower
+    result = at_minimum(key=0, upper=1e-4)
+    assert result.search.hit_upper
+    assert result.search.num_evaluations == 200
+    assert at_minimum(key=0, lower=5.0).search.hit_lower
     assert result.settings == MaximalSettings(
         0.1, 1e-5, 1e-4, 1e-4, 2, 200, 2.0, 1, adaptive=False, floor=0.0
     )
@@ -139,6 +139,6 @@ def test_half_precision_and_jit():
 
     params = {"x": jnp.zeros(8, jnp.bfloat16)}
     measure = jax.jit(functools.partial(maximal_sharpness, loss))
-    result = measure(params, 0)
+    result = measure(params, key=0)
     assert result.radius.dtype == jnp.float32
     np.testing.assert_allclose(result.sharpness, 49.0 / 0.1, rtol=0.1)

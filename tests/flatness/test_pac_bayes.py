@@ -22,7 +22,7 @@ at_minimum = functools.partial(pac_bayes_sharpness, quadratic, point(), args=DAT
 @pytest.mark.parametrize("signed", [True, False])
 @pytest.mark.parametrize("target", [0.001, 0.1, 10.0])
 def test_quadratic(target, signed):
-    result = at_minimum(0, target=target, tolerance=1e-4, signed=signed)
+    result = at_minimum(key=0, target=target, tolerance=1e-4, signed=signed)
     expected = TRACE / (2 * target)
     assert abs(result.sharpness - expected) < SIX_ERRORS * result.standard_error
     # Relative spread of the mean of `nu H nu / 2` over 100 samples.
@@ -35,11 +35,11 @@ def test_quadratic(target, signed):
     np.testing.assert_allclose(
         relative, result.standard_error / result.sharpness, rtol=1e-4
     )
-    assert not result.hit_lower and not result.hit_upper
+    assert not result.search.hit_lower and not result.search.hit_upper
 
 
 def test_the_error_bar_covers_other_keys():
-    results = [at_minimum(seed) for seed in range(40)]
+    results = [at_minimum(key=seed) for seed in range(40)]
     sharpness = np.asarray([result.sharpness for result in results])
     errors = np.asarray([result.standard_error for result in results])
     # The spread of a standard deviation over 40 keys is 11 %.
@@ -47,7 +47,7 @@ def test_the_error_bar_covers_other_keys():
 
 
 def test_the_deviation_at_sigma_is_the_expected_sharpness():
-    result = at_minimum(1, target=0.2)
+    result = at_minimum(key=1, target=0.2)
     np.testing.assert_allclose(result.deviation, 0.2, rtol=0.02)
     assert result.deviation <= 0.2
     other = expected_sharpness(
@@ -78,13 +78,13 @@ def test_magnitude_aware(floor):
 
 
 def test_bounds_are_told():
-    above = at_minimum(0, lower=1e-5, upper=1e-3)
-    assert above.hit_upper and not above.hit_lower
+    above = at_minimum(key=0, lower=1e-5, upper=1e-3)
+    assert above.search.hit_upper and not above.search.hit_lower
     np.testing.assert_allclose(above.sigma, 1e-3)
-    assert above.num_evaluations == 1 + 100
+    assert above.search.num_evaluations == 1 + 100
     assert np.isnan(above.standard_error)
-    below = at_minimum(0, lower=1.0, upper=10.0)
-    assert below.hit_lower and not below.hit_upper
+    below = at_minimum(key=0, lower=1.0, upper=10.0)
+    assert below.search.hit_lower and not below.search.hit_upper
     np.testing.assert_allclose(below.sigma, 1.0)
     assert below.deviation > 0.1
 
@@ -120,17 +120,17 @@ def test_settings_and_cost_are_in_the_result():
 
     result = pac_bayes_sharpness(loss, point(), key=0, num_samples=3, samples_at_once=1)
     jax.effects_barrier()
-    assert num_calls == result.num_evaluations
+    assert num_calls == result.search.num_evaluations
     assert result.settings == PacBayesSettings(
         0.1, 1e-5, 10.0, 0.01, 3, signed=True, adaptive=False, floor=0.0
     )
 
 
 def test_under_jit():
-    eager = at_minimum(jax.random.key(3))
+    eager = at_minimum(key=jax.random.key(3))
     measure = jax.jit(functools.partial(pac_bayes_sharpness, quadratic))
-    compiled = measure(point(), jax.random.key(3), args=DATA)
+    compiled = measure(point(), key=jax.random.key(3), args=DATA)
     np.testing.assert_allclose(eager.sharpness, compiled.sharpness, rtol=0.02)
     # Not a loss at all: beyond the target from the start.
-    bad = measure(point(np.nan), jax.random.key(3), args=DATA)
-    assert bad.hit_lower
+    bad = measure(point(np.nan), key=jax.random.key(3), args=DATA)
+    assert bad.search.hit_lower

@@ -293,7 +293,7 @@ def test_what_is_like_the_parameters_is_sharded_like_them():
         def results(params, direction, data):
             return (
                 CASES["hessian_eigenvalues"](params, direction, data).vectors,
-                CASES["escape_profile"](params, direction, data).reference,
+                CASES["escape_profile"](params, direction, data).reference.params,
                 CASES["filter_normalise"](params, direction, data),
                 CASES["gradient_noise_direction"](params, direction, data),
             )

@@ -27,7 +27,7 @@ from statistical_checks import (
 from word_sources import eager_sample, use_extreme_words
 
 import heavytail_optax as hto
-from heavytail_optax._uniform import exponential_from_words
+from heavytail_optax._random import exponential_from_words
 from heavytail_optax.tails import _alpha_stable
 from heavytail_optax.tails._stable_map import (
     stable_constants,

@@ -58,7 +58,7 @@ def build_gradient(
 
         if method.kind.scheme is None:
             return _plain(losses, part, params, *batches)
-        of_batches = hto.tail_inflated_grad(
+        of_batches = hto.tail_inflated_value_and_grad(
             losses,
             _law(method),
             scale,

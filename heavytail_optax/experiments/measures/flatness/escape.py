@@ -57,7 +57,7 @@ def _escape(
         last = float(profile.probability[-1])
         scalars[f"escape_{name}"] = (last, _wilson_error(last, settings["num_samples"]))
         curves[f"escape_{name}"] = _columns(profile)
-        gradient_norms.append(float(jnp.median(profile.gradient_norms)))
+        gradient_norms.append(float(jnp.median(profile.paths.gradient_norms)))
     remark = _remark(arguments, float(top.values[0]), max(gradient_norms))
     return Measurement(scalars, curves, remark)
 
@@ -93,10 +93,10 @@ def _diverged(error: ValueError) -> Measurement:
 
 def _columns(profile: flatness.EscapeProfile) -> dict[str, list[float]]:
     medians = {
-        "distance": profile.distances,
-        "barrier": profile.barriers,
-        "loss": profile.losses,
-        "gradient_norm": profile.gradient_norms,
+        "distance": profile.paths.distances,
+        "barrier": profile.paths.barriers,
+        "loss": profile.paths.losses,
+        "gradient_norm": profile.paths.gradient_norms,
     }
     return {
         "jumps": profile.jumps.tolist(),

@@ -98,7 +98,7 @@ def _pac_bayes(network: TrainedNetwork, arguments: Arguments) -> Measurement:
     found = flatness.pac_bayes_sharpness(
         network.error,
         network.params,
-        network.key,
+        key=network.key,
         args=(network.train,),
         samples_at_once=1,
         **arguments,
@@ -129,7 +129,7 @@ def _maximal(network: TrainedNetwork, arguments: Arguments) -> Measurement:
     found = flatness.maximal_sharpness(
         network.loss,
         network.params,
-        network.key,
+        key=network.key,
         args=(network.train,),
         deviation_fn=network.error,
         **arguments,
@@ -159,8 +159,8 @@ MAXIMAL = Measure(
 def _bound_remark(
     found: flatness.PacBayesSharpness | flatness.MaximalSharpness, what: str
 ) -> str:
-    if found.hit_upper:
+    if found.search.hit_upper:
         return f"less than shown: even {what} {_BOUNDS['upper']:g} is tolerated"
-    if found.hit_lower:
+    if found.search.hit_lower:
         return f"more than shown: even {what} {_BOUNDS['lower']:g} is not tolerated"
     return ""
