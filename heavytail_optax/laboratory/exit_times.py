@@ -100,7 +100,7 @@ def estimated_rate(
     return dynamics.rare_exit_rate(
         rates.landscape,
         field,
-        seed,
+        key=seed,
         tail=rates.tail,
         scale=rates.scale,
         learning_rate=learning_rate,

@@ -72,7 +72,7 @@ class TrainedNetwork:
     def top_eigenvalues(self) -> HessianEigenvalues:
         """The largest eigenvalues of the Hessian of the loss."""
         return hessian_eigenvalues(
-            self.loss, self.params, self.key, args=(self.train,), **LANCZOS
+            self.loss, self.params, key=self.key, args=(self.train,), **LANCZOS
         )
 
 

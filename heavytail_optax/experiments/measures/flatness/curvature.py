@@ -45,7 +45,11 @@ EIGENVALUES = Measure(
 
 def _trace(network: TrainedNetwork, arguments: Arguments) -> Measurement:
     mean, error = flatness.hessian_trace(
-        network.loss, network.params, network.key, args=(network.train,), **arguments
+        network.loss,
+        network.params,
+        key=network.key,
+        args=(network.train,),
+        **arguments,
     )
     return Measurement({"hessian_trace": (float(mean), float(error))})
 
@@ -61,7 +65,11 @@ TRACE = Measure(
 
 def _density(network: TrainedNetwork, arguments: Arguments) -> Measurement:
     found = flatness.hessian_density(
-        network.loss, network.params, network.key, args=(network.train,), **arguments
+        network.loss,
+        network.params,
+        key=network.key,
+        args=(network.train,),
+        **arguments,
     )
     columns = {
         "eigenvalue": found.eigenvalues.tolist(),

@@ -67,7 +67,7 @@ def _expected(
         samples = min(_SAMPLES_A_BLOCK, total - done)
         mean, error = _compiled(network.loss, samples)(
             network.params,
-            jax.random.fold_in(network.key, done),
+            key=jax.random.fold_in(network.key, done),
             args=(network.train,),
             stddev=arguments["stddev"],
         )
