@@ -5,9 +5,11 @@ test comes from, so that the settings below also hold for the doctests of the pa
 of the pages under `docs/` and of the README.
 """
 
+import functools
 import gc
 import os
 import pathlib
+from typing import ClassVar
 
 # XLA reads its flags once, when the first device is asked for: set them before jax is
 # imported. What the user has set comes last, hence wins.
@@ -76,10 +78,76 @@ class FewPrograms:
             gc.collect()
 
 
+class QuickPrograms:
+    """Plugin under which XLA optimises the code of few programs.
+
+    Most of the time of the tests is LLVM's. How a program is spread over devices, what
+    it refuses, and what it returns up to a tolerance do not depend on how well its loops
+    run. The last digits of tails and norms may, and so may what the documentation prints:
+    those programs are compiled as users have them. `-p no:quick_programs` compiles all so.
+
+    JAX tells no default for the options of `jax.jit`: they enter where JAX makes them.
+    Where that is no longer there, or knows no such options, all is compiled as ever.
+    """
+
+    OPTIONS: ClassVar = {
+        "xla_backend_optimization_level": 0,
+        "xla_llvm_disable_expensive_passes": True,
+        "xla_cpu_use_fusion_emitters": False,
+    }
+    TESTS = pathlib.Path(__file__).parent
+    FOLDERS = ("dynamics", "experiments", "flatness", "laboratory", "tail_index")
+    FILES = (
+        "test_composition.py",
+        "test_contract.py",
+        "test_error_messages.py",
+        "test_examples.py",
+        "test_group_inflation.py",
+        "test_inflate_gradient_noise.py",
+        "test_inflated_grad.py",
+        "test_multiple_devices.py",
+        "test_public_names.py",
+        "test_schedules.py",
+        "test_serialisation.py",
+    )
+
+    def __init__(self):
+        self.is_quick = False
+
+    def options(self, *args, env_options_overrides=None, **kwargs):
+        """The function of JAX, told of more options for quick tests."""
+        own = self.OPTIONS if self.is_quick else {}
+        given = {**own, **(env_options_overrides or {})}
+        return self.make_options(*args, env_options_overrides=given, **kwargs)
+
+    @functools.cached_property
+    def is_possible(self):
+        if jax.default_backend() != "cpu":
+            return False
+        try:
+            jax.jit(jnp.sin).lower(1.0).compile(compiler_options=self.OPTIONS)
+            from jax._src import compiler
+
+            self.make_options = compiler.get_compile_options
+        except (AttributeError, ImportError, jax.errors.JaxRuntimeError):
+            return False
+        compiler.get_compile_options = self.options
+        return True
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item):
+        quick = (self.TESTS / name for name in (*self.FOLDERS, *self.FILES))
+        is_quick = any(map(item.path.is_relative_to, quick)) and self.is_possible
+        if self.is_quick and not is_quick:
+            jax.clear_caches()
+        self.is_quick = is_quick
+
+
 def pytest_configure(config):
     # What is defined in this file reaches the tests below this folder only.
     config.pluginmanager.register(ExampleNames(), "example_names")
     config.pluginmanager.register(FewPrograms(), "few_programs")
+    config.pluginmanager.register(QuickPrograms(), "quick_programs")
 
 
 def pytest_collection_modifyitems(config, items):
