@@ -6,11 +6,12 @@
     python docs/check_site.py docs/_build/html --browser /usr/bin/chromium \
         --packages docs/_build/npm/node_modules --screenshots docs/_build/screenshots
 
-Without `--browser` only what HTML tells is checked, which the tests do too. With it each
-page is opened in headless Chromium, on a telephone 360 pixels wide and on a desktop (the
-first one in the dark theme too): the console must show no error, and no page may be wider
-than the screen. Nothing is fetched from the network: npm's packages, which the pages take
-from a server, come from `--packages`; without it formulas stay as they are written.
+Without `--browser` only what HTML tells is checked, as the README's command for the tests
+does. With it each page is opened in headless Chromium, on a telephone 360 pixels wide and
+on a desktop (the first one in the dark theme too): the console must show no error, and no
+page may be wider than the screen. Nothing is fetched from the network: npm's packages,
+which the pages take from a server, come from `--packages`; without it formulas stay as they
+are written.
 """
 
 import argparse
