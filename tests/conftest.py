@@ -112,7 +112,7 @@ class QuickPrograms:
     )
 
     # These compute longer than they compile.
-    EXCEPT = ("tail_index/test_interval_coverage.py",)
+    EXCEPT = ("dynamics/test_rare_events.py", "tail_index/test_interval_coverage.py")
 
     def __init__(self):
         self.is_quick = False
