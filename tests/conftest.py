@@ -83,11 +83,11 @@ class QuickPrograms:
 
     Most of the time of the tests is LLVM's. How a program is spread over devices, what
     it refuses, and what it returns up to a tolerance do not depend on how well its loops
-    run. The last digits of tails and norms may, and so may what the documentation prints:
-    those programs are compiled as users have them. `-p no:quick_programs` compiles all so.
+    run. The last digits of tails, norms and random bits may: their programs are compiled
+    as users have them, after all others. `-p no:quick_programs` compiles all so.
 
-    JAX tells no default for the options of `jax.jit`: they enter where JAX makes them.
-    Where that is no longer there, or knows no such options, all is compiled as ever.
+    JAX has no default for the options of `jax.jit`: they enter where JAX makes them.
+    Where that is no longer there, or XLA has no such options, all is compiled as ever.
     """
 
     OPTIONS: ClassVar = {
@@ -95,24 +95,23 @@ class QuickPrograms:
         "xla_llvm_disable_expensive_passes": True,
         "xla_cpu_use_fusion_emitters": False,
     }
-    TESTS = pathlib.Path(__file__).parent
-    FOLDERS = ("dynamics", "experiments", "flatness", "laboratory", "tail_index")
-    FILES = (
-        "test_composition.py",
-        "test_contract.py",
-        "test_error_messages.py",
-        "test_examples.py",
-        "test_group_inflation.py",
-        "test_inflate_gradient_noise.py",
-        "test_inflated_grad.py",
-        "test_multiple_devices.py",
-        "test_public_names.py",
-        "test_schedules.py",
-        "test_serialisation.py",
+    ROOT = pathlib.Path(__file__).resolve().parent.parent
+    PLACES = (
+        *("README.md", "docs", "heavytail_optax"),
+        *("tests/dynamics", "tests/experiments", "tests/flatness", "tests/laboratory"),
+        *("tests/tail_index", "tests/tails/test_tail_protocol.py"),
+        *("tests/test_composition.py", "tests/test_contract.py"),
+        *("tests/test_error_messages.py", "tests/test_examples.py"),
+        *("tests/test_group_inflation.py", "tests/test_inflate_gradient_noise.py"),
+        *("tests/test_inflated_grad.py", "tests/test_multiple_devices.py"),
+        *("tests/test_public_names.py", "tests/test_schedules.py"),
+        "tests/test_serialisation.py",
     )
-
     # These compute longer than they compile.
-    EXCEPT = ("dynamics/test_rare_events.py", "tail_index/test_interval_coverage.py")
+    EXCEPT = (
+        "tests/dynamics/test_rare_events.py",
+        "tests/tail_index/test_interval_coverage.py",
+    )
 
     def __init__(self):
         self.is_quick = False
@@ -137,16 +136,21 @@ class QuickPrograms:
         compiler.get_compile_options = self.options
         return True
 
+    def wants_quick(self, item):
+        def is_in(names):
+            return any(item.path.is_relative_to(self.ROOT / name) for name in names)
+
+        return is_in(self.PLACES) and not is_in(self.EXCEPT)
+
+    def pytest_collection_modifyitems(self, items):
+        items.sort(key=lambda item: not self.wants_quick(item))
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item):
-        def is_in(names):
-            return any(item.path.is_relative_to(self.TESTS / name) for name in names)
-
-        is_quick = is_in(self.FOLDERS + self.FILES) and not is_in(self.EXCEPT)
-        is_quick = is_quick and self.is_possible
-        if self.is_quick and not is_quick:
+        wanted = self.wants_quick(item) and self.is_possible
+        if self.is_quick and not wanted:
             jax.clear_caches()
-        self.is_quick = is_quick
+        self.is_quick = wanted
 
 
 def pytest_configure(config):
