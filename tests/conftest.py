@@ -84,7 +84,8 @@ class QuickPrograms:
     Most of the time of the tests is LLVM's. How a program is spread over devices, what
     it refuses, and what it returns up to a tolerance do not depend on how well its loops
     run. The last digits of tails, norms and random bits may: their programs are compiled
-    as users have them, after all others. `-p no:quick_programs` compiles all so.
+    as users have them, after all others. So are those of `experiments`, which are compared
+    bit for bit with what other processes computed. `-p no:quick_programs` compiles all so.
 
     JAX has no default for the options of `jax.jit`: they enter where JAX makes them.
     Where that is no longer there, or XLA has no such options, all is compiled as ever.
@@ -98,7 +99,7 @@ class QuickPrograms:
     ROOT = pathlib.Path(__file__).resolve().parent.parent
     PLACES = (
         *("README.md", "docs", "heavytail_optax"),
-        *("tests/dynamics", "tests/experiments", "tests/flatness", "tests/laboratory"),
+        *("tests/dynamics", "tests/flatness", "tests/laboratory"),
         *("tests/tail_index", "tests/tails/test_tail_protocol.py"),
         *("tests/test_composition.py", "tests/test_contract.py"),
         *("tests/test_error_messages.py", "tests/test_examples.py"),
