@@ -104,7 +104,8 @@ class QuickPrograms:
         *("tests/test_composition.py", "tests/test_contract.py"),
         *("tests/test_error_messages.py", "tests/test_examples.py"),
         *("tests/test_group_inflation.py", "tests/test_inflate_gradient_noise.py"),
-        *("tests/test_inflated_grad.py", "tests/test_multiple_devices.py"),
+        *("tests/test_inflated_grad.py", "tests/test_inflation_weights.py"),
+        *("tests/test_multiple_devices.py", "tests/test_noise_traces.py"),
         *("tests/test_public_names.py", "tests/test_schedules.py"),
         "tests/test_serialisation.py",
     )

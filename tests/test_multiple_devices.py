@@ -595,7 +595,7 @@ LABORATORY = {
     ),
     "rare_exit_rate": lambda line, plane: (
         hto.dynamics.rare_exit_rate(
-            *(FIELD, 0), key=0, learning_rate=1e-4, num_samples=500, **LAW
+            *(FIELD, 0), key=0, learning_rate=1e-4, num_samples=64, **LAW
         ).rate
     ),
     "sgd_process": simulated(SQUARE, STEPS, 1),
