@@ -6,7 +6,7 @@
     python docs/check_site.py docs/_build/html --browser /usr/bin/chromium \
         --packages docs/_build/npm/node_modules --screenshots docs/_build/screenshots
 
-Without `--browser` only the HTML is checked; the tests do that too. With `--browser` each
+Without `--browser` only the HTML is checked, as in the README's command for the tests. With `--browser` each
 page is opened in headless Chromium, on a phone 360 pixels wide and on a desktop (the
 first page in the dark theme too). The console must show no error, and no page may be wider
 than the screen. Nothing is fetched from the network: the npm packages, which the pages

@@ -16,138 +16,14 @@ import heavytail_optax as hto
 POSITIONAL = inspect.Parameter.POSITIONAL_OR_KEYWORD
 KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
-NAMESPACES = {
-    "heavytail_optax": {
-        "AddHeavyTailedNoiseState",
-        "InflateGradientNoiseState",
-        "TruncateUpdateNormState",
-        "add_heavy_tailed_noise",
-        "balanced_inflation_weights",
-        "dynamics",
-        "flatness",
-        "group_inflation_factors",
-        "independent_inflation_weights",
-        "inflate_gradient_noise",
-        "shared_inflation_weights",
-        "tail_index",
-        "tail_inflated_grad",
-        "tail_inflated_value_and_grad",
-        "tails",
-        "truncate_update_norm",
-        "truncated_heavy_tailed_sgd",
-    },
-    "heavytail_optax.dynamics": {
-        "ExitRates",
-        "FirstExits",
-        "Landscape",
-        "LimitChain",
-        "Occupation",
-        "OptaxProcess",
-        "Process",
-        "RareEventSampling",
-        "RareExitRate",
-        "SgdProcess",
-        "Simulation",
-        "exit_rates",
-        "exponential_p_value",
-        "first_exit_times",
-        "four_minima",
-        "jumps_to_leave",
-        "landscape_on_line",
-        "markov_chain",
-        "occupation",
-        "optax_process",
-        "product_landscape",
-        "quadratic",
-        "random_mixture",
-        "rare_exit_rate",
-        "sgd_process",
-        "simulate",
-        "wells_landscape",
-    },
-    "heavytail_optax.flatness": {
-        "EscapePaths",
-        "EscapeProfile",
-        "EscapeReference",
-        "EscapeSettings",
-        "ExpectedSharpness",
-        "HessianDensity",
-        "HessianEigenvalues",
-        "HessianTrace",
-        "LinearBarrier",
-        "LossLine",
-        "LossPlane",
-        "MaximalSettings",
-        "MaximalSharpness",
-        "PacBayesSettings",
-        "PacBayesSharpness",
-        "SharpnessSearch",
-        "escape_profile",
-        "expected_sharpness",
-        "filter_normalise",
-        "gauss_newton_loss",
-        "gradient_noise_direction",
-        "hessian_density",
-        "hessian_eigenvalues",
-        "hessian_trace",
-        "linear_barrier",
-        "loss_line",
-        "loss_plane",
-        "maximal_sharpness",
-        "mean_over_batches",
-        "pac_bayes_sharpness",
-        "plot_density",
-        "plot_escape_profile",
-        "plot_line",
-        "plot_plane",
-    },
-    "heavytail_optax.tail_index": {
-        "ChosenK",
-        "GeneralisedPareto",
-        "GoodnessOfFit",
-        "HillDrift",
-        "HillPath",
-        "LogMoment",
-        "ProposedSettings",
-        "StableFit",
-        "TailAssessment",
-        "TailFit",
-        "TailIndex",
-        "TrackTailIndexState",
-        "assess_tail",
-        "assess_tracked",
-        "characteristic_function",
-        "choose_k_by_bootstrap",
-        "choose_k_by_distance",
-        "compare_fits",
-        "extended_pareto",
-        "generalised_pareto",
-        "goodness_of_fit",
-        "hill",
-        "hill_drift",
-        "hill_path",
-        "kernel_hill",
-        "log_moment",
-        "moment_estimator",
-        "num_tied",
-        "pickands",
-        "plot_hill",
-        "plot_mean_excess",
-        "plot_pareto_qq",
-        "propose_settings",
-        "track_tail_index",
-        "tracked_tail_index",
-    },
-    "heavytail_optax.tails": {
-        "Tail",
-        "alpha_stable",
-        "gaussian",
-        "lomax",
-        "pareto",
-        "student_t",
-        "symmetric_pareto",
-    },
-}
+# What each holds, the pages of the reference say: see `test_house_rules.py`.
+NAMESPACES = (
+    "heavytail_optax",
+    "heavytail_optax.dynamics",
+    "heavytail_optax.flatness",
+    "heavytail_optax.tail_index",
+    "heavytail_optax.tails",
+)
 
 # Sub-packages that users name but `import heavytail_optax` does not load: they need
 # more than jax and optax.
@@ -255,7 +131,6 @@ def test_all_is_exactly_what_a_user_can_import(namespace):
     module = importlib.import_module(namespace)
     assert isinstance(module.__all__, tuple)
     assert list(module.__all__) == sorted(module.__all__, key=_constants_first)
-    assert set(module.__all__) == NAMESPACES[namespace]
     public = {name for name in dir(module) if not name.startswith("_")}
     # Loaded by another test, perhaps.
     assert public - NOT_IMPORTED == set(module.__all__)
@@ -286,7 +161,8 @@ def test_every_public_name_has_one_home():
 
 def test_what_users_do_not_import_has_an_underscore():
     root = pathlib.Path(hto.__file__).parent
-    for namespace, names in NAMESPACES.items():
+    for namespace in NAMESPACES:
+        names = set(importlib.import_module(namespace).__all__)
         folder = root.joinpath(*namespace.split(".")[1:])
         found = {
             path.stem

@@ -424,7 +424,10 @@ def test_values_of_high_precision_at_small_alpha():
         (0.02, 0.5, 10.0, 0.61099098, 1e-7),
         (0.2, 0.99, 1000.0, 0.2047340683055, 1e-12),
     )
+    probability = jax.jit(  # one program for all
+        lambda alpha, beta, x: hto.tails.alpha_stable(alpha, beta).tail_probability(x)
+    )
     with jax.enable_x64(True):
         for alpha, beta, x, expected, rtol in cases:
-            got = hto.tails.alpha_stable(alpha, beta).tail_probability(x)
+            got = probability(alpha, beta, x)
             np.testing.assert_allclose(got, expected, rtol=rtol)
