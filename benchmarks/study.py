@@ -12,19 +12,19 @@ at a time.
 """
 
 import argparse
-import csv
 import fcntl
 import pathlib
-import time
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import pandas as pd
 import result_file
 
 from heavytail_optax.experiments.measure_names import SCALARS, MeasureName
 from heavytail_optax.experiments.measures.record import read_record
 from heavytail_optax.experiments.presets import PRESETS
+from heavytail_optax.experiments.report.summary import runs_table
 from heavytail_optax.experiments.runs.carry_out import cached_loader, carry_out
 from heavytail_optax.experiments.runs.result import RunResult
 from heavytail_optax.experiments.runs.run import Run
@@ -37,16 +37,17 @@ SEEDS_WITH_ESCAPE = 3
 SHORT: tuple[MeasureName, ...] = ("expected", "eigenvalues")
 FULL: tuple[MeasureName, ...] = ("expected", "pac-bayes", "maximal", "eigenvalues")
 SCALAR_NAMES = tuple(scalar for name in (*FULL, "escape") for scalar in SCALARS[name])
+COLUMNS = (
+    *("study", "variant", "method", "changed", "seed", "status", "step"),
+    *("train_accuracy", "test_accuracy", "train_loss", "truncated"),
+    *("examples_per_step", "seconds", "measuring_seconds"),
+    *(name + end for name in SCALAR_NAMES for end in ("", "_standard_error")),
+    *("device", "python", "jax", "optax", "commit"),
+)
 
 
 class Variant(NamedTuple):
-    """A method of the study.
-
-    Attributes:
-      method: its name.
-      seeds: how many.
-      changed: settings that differ from the preset's.
-    """
+    """A method of the study, with its number of seeds and the settings it changes."""
 
     method: str
     seeds: int = 3
@@ -121,13 +122,10 @@ STUDIES = {
 
 
 class Silent:
-    """Is told what happens, and shows a line a run."""
+    """Is told what happens, and shows nothing."""
 
     def __getattr__(self, name: str):
-        return self._ignore
-
-    def _ignore(self, *args: Any, **kwargs: Any) -> None:
-        del args, kwargs
+        return lambda *args, **kwargs: None
 
 
 def runs(
@@ -146,21 +144,8 @@ def runs(
 
 def settings_of(variant: Variant, seed: int) -> Settings:
     """Those of the preset, but for the variant's."""
-    return replaced(
-        PRESETS[PRESET].settings,
-        method=variant.method,
-        seed=seed,
-        measures=("expected",),
-        **variant.changed,
-    )
-
-
-def done(path: pathlib.Path) -> set[tuple[str, str]]:
-    """Variants and seeds that have a row."""
-    if not path.exists():
-        return set()
-    with path.open(newline="") as file:
-        return {(row["variant"], row["seed"]) for row in csv.DictReader(file)}
+    own = {"method": variant.method, "seed": seed, **variant.changed}
+    return replaced(PRESETS[PRESET].settings, measures=("expected",), **own)
 
 
 def measures_of(study: str, seed: int) -> tuple[MeasureName, ...]:
@@ -170,37 +155,32 @@ def measures_of(study: str, seed: int) -> tuple[MeasureName, ...]:
     return (*FULL, "escape") if study == "main" and seed < SEEDS_WITH_ESCAPE else FULL
 
 
-def row_of(study: str, name: str, result: RunResult, seconds: float) -> dict[str, Any]:
+def done(path: pathlib.Path) -> set[tuple[str, int]]:
+    """Variants and seeds that have a row."""
+    if not path.exists():
+        return set()
+    rows = pd.read_csv(path)
+    return set(zip(rows["variant"], rows["seed"], strict=True))
+
+
+def row_of(study: str, name: str, result: RunResult, seconds: float) -> pd.DataFrame:
     """All that is known of a run, unrounded."""
     changed = STUDIES[study][name].changed
-    row: dict[str, Any] = {
-        "study": study,
-        "variant": name,
-        "method": result.method,
-        "changed": " ".join(f"{key}={value}" for key, value in changed.items()),
-    }
-    for field in (
-        *("seed", "status", "step", "train_accuracy", "test_accuracy", "train_loss"),
-        *("truncated", "examples_per_step", "seconds"),
-    ):
-        row[field] = getattr(result, field)
-    row["measuring_seconds"] = round(seconds, 1)
-    for scalar in SCALAR_NAMES:
-        value, error = result.sharpness.get(scalar, (None, None))
-        row |= {scalar: value, f"{scalar}_standard_error": error}
-    provenance = result_file.provenance(1)
-    del provenance["rounds"]
-    return row | provenance
+    row = runs_table([result], [name]).rename(columns={"name": "variant"})
+    return row.assign(
+        study=study,
+        changed=" ".join(f"{key}={value}" for key, value in changed.items()),
+        measuring_seconds=round(seconds, 1),
+        **result_file.provenance(1),
+    ).reindex(columns=COLUMNS)
 
 
-def append(path: pathlib.Path, row: Mapping[str, Any]) -> None:
+def append(path: pathlib.Path, row: pd.DataFrame) -> None:
     """Adds a row, while other processes may do so too."""
     with path.open("a", newline="") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        writer = csv.DictWriter(file, list(row))
-        if file.seek(0, 2) == 0:
-            writer.writeheader()
-        writer.writerow(row)
+        is_new = file.seek(0, 2) == 0
+        row.to_csv(file, header=is_new, index=False)
 
 
 def main() -> None:
@@ -215,10 +195,9 @@ def main() -> None:
     load = cached_loader(arguments.data_dir)
     number = 0
     for study, run in runs(arguments.directory, arguments.only, arguments.seeds):
-        key = (run.name, str(run.settings.seed))
+        key = (run.name, run.settings.seed)
         if key in done(arguments.out) or number == arguments.runs:
             continue
-        started = time.monotonic()
         try:
             result = carry_out(run, PRESET, "benchmarks/study.py", Silent(), load)
         except RunBusyError:
@@ -229,13 +208,8 @@ def main() -> None:
             seconds = sum(measured.seconds for measured in record.values())
             append(arguments.out, row_of(study, run.name, result, seconds))
             number += 1
-            print(
-                f"{run.name}, seed {key[1]}: {result.how_it_ended}, test "
-                f"{result.test_accuracy}, expected "
-                f"{result.sharpness.get('expected_sharpness')}, "
-                f"{time.monotonic() - started:.0f} s",
-                flush=True,
-            )
+            accuracy = result.test_accuracy
+            print(f"{run.label}: {result.how_it_ended}, {accuracy}", flush=True)
 
 
 if __name__ == "__main__":

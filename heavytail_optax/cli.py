@@ -30,6 +30,7 @@ _EXPERIMENTS = (
     "filelock",
     "flax",
     "matplotlib",
+    "pandas",
     "rich",
     "scipy",
     "sklearn",

@@ -14,8 +14,7 @@ from heavytail_optax import cli
 from heavytail_optax.experiments.measures import gradient_noise, noise_tails
 from heavytail_optax.experiments.measures.gradient_noise import SIZES, NoiseDraws
 from heavytail_optax.experiments.measures.noise_record import read_noise
-from heavytail_optax.experiments.report import noise_figure
-from heavytail_optax.experiments.report.noise_figure import draw_noise
+from heavytail_optax.experiments.report import noise as noise_report
 from heavytail_optax.experiments.storage.run_lock import RunLock
 from heavytail_optax.tail_index import (
     extended_pareto,
@@ -142,10 +141,18 @@ def test_a_run_leaves_verdicts_table_and_picture(copied, drawn, capsys):
 def test_the_picture_has_intervals_that_leave_the_estimate_out(copied, monkeypatch):
     """As they do where it is biased: that of a bounded law lies above it."""
     shown = []
-    monkeypatch.setattr(noise_figure, "plot_noise", lambda _, runs: shown.extend(runs))
+    draw = noise_report.draw_noise
+    figures = []
+
+    def draw_noise(runs):
+        shown.extend(runs)
+        figures.append(draw(runs))
+        return figures[0]
+
+    monkeypatch.setattr(noise_report, "draw_noise", draw_noise)
     assert diagnose(copied, "--draws", DRAWS) == 0
     indices = [tail.assessment.index for run in shown for tail in run.tails]
-    layers = draw_noise(shown).axes[3]
+    layers = figures[0].axes[3]
     ends = [
         segment[:, 1] for bars in layers.collections for segment in bars.get_segments()
     ]

@@ -120,7 +120,7 @@ def test_a_run_leaves_table_figure_and_numbers(copied, measured, capsys):
     output = words(capsys.readouterr().out)
     assert "sgd (SB), seed 0: measuring trace (5 of 8)" in output
     assert "* sgd (SB), seed 0, trace: remark 5." in output
-    assert "5.0 ± .5 *" in output
+    assert "5.0 ± 0.5 *" in output
     assert f"Written: {copied / 'flatness.png'}" in output
     assert (copied / "flatness.png").read_bytes()[:4] == b"\x89PNG"
     for method, row in zip(METHODS, rows_of(copied), strict=True):

@@ -19,8 +19,7 @@ from heavytail_optax.experiments.measures.gradient_noise import (
 from heavytail_optax.experiments.measures.noise_record import read_noise, write_noise
 from heavytail_optax.experiments.measures.noise_tails import assess_noise
 from heavytail_optax.experiments.models.networks import build_network
-from heavytail_optax.experiments.report.diagnosed_runs import DiagnosedRun
-from heavytail_optax.experiments.report.noise_table import noise_report
+from heavytail_optax.experiments.report.noise import DiagnosedRun, noise_report
 from heavytail_optax.experiments.runs.fresh_run import FreshRun
 from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.training.evaluation import loss_per_example
@@ -164,7 +163,7 @@ def test_zeros_and_what_is_not_finite_have_no_verdict():
             assert tail.sentence == sentence
 
 
-def test_the_report_of_a_fresh_run_says_what_was_left_out():
+def test_the_report_of_a_fresh_run_says_what_was_left_out(tiny):
     few = np.zeros(200, np.float32)
     draws = made_up(few)
     index = hill(jnp.arange(1.0, 50.0), 20)
@@ -172,7 +171,7 @@ def test_the_report_of_a_fresh_run_says_what_was_left_out():
         norms = np.where(np.arange(50) < num_bad, np.inf, 1.0)
         fresh = FreshRun(None, None, norms, norms, norms, {"all": index})
         run = DiagnosedRun(
-            None, "a run", 5, draws, assess_noise(draws), None, None, fresh
+            tiny, "a run", 5, draws, assess_noise(draws), None, None, fresh
         )
         console = Console(width=200, file=io.StringIO())
         console.print(noise_report(run))

@@ -24,7 +24,7 @@ from heavytail_optax.experiments.storage.run_directory import claim_next
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from heavytail_optax.experiments.report.diagnosed_runs import DiagnosedRun
+    from heavytail_optax.experiments.report.noise import DiagnosedRun
     from heavytail_optax.experiments.runs.grid import Grid
     from heavytail_optax.experiments.runs.run import Run
     from heavytail_optax.experiments.terminal.session import Session
@@ -137,7 +137,7 @@ def _diagnose(command: DiagnoseCommand, directory: pathlib.Path, typed: str) -> 
     # These load JAX, Flax and Matplotlib, which takes seconds.
     from rich.console import Console
 
-    from heavytail_optax.experiments.report.diagnosed_runs import diagnosed_runs
+    from heavytail_optax.experiments.report.noise import diagnosed_runs
     from heavytail_optax.experiments.runs.finished_runs import asked_runs
     from heavytail_optax.experiments.terminal.session import open_session
 
@@ -275,7 +275,7 @@ def _diagnose_fresh(command: DiagnoseCommand) -> int:
     from rich.console import Console
 
     from heavytail_optax.experiments.measures.gradient_noise import noise_arguments
-    from heavytail_optax.experiments.report.diagnosed_runs import diagnosed_fresh_run
+    from heavytail_optax.experiments.report.noise import diagnosed_fresh_run
     from heavytail_optax.experiments.runs.carry_out import cached_loader
     from heavytail_optax.experiments.runs.fresh_run import fresh_settings, train_fresh
     from heavytail_optax.experiments.terminal.session import open_session
@@ -312,19 +312,21 @@ def _show(
     directory: pathlib.Path, runs: Sequence["DiagnosedRun"], console: "Console"
 ) -> None:
     """The tables and the picture of what is measured, now or earlier."""
-    from heavytail_optax.experiments.report.diagnosed_runs import first_seeds
-    from heavytail_optax.experiments.report.noise_figure import plot_noise
-    from heavytail_optax.experiments.report.noise_table import noise_csv, noise_report
+    from heavytail_optax.experiments.report import noise
+    from heavytail_optax.experiments.report.style import (
+        first_of_each_method,
+        save_figure,
+    )
     from heavytail_optax.experiments.storage.durable_files import replace_file
 
     if not runs:
         return
     for run in runs:
-        console.print(noise_report(run, console.width))
+        console.print(noise.noise_report(run, console.width))
     table, picture = directory / "diagnose.csv", directory / "diagnose.png"
-    replace_file(table, noise_csv(runs))
-    drawn = first_seeds(runs)
-    plot_noise(picture, drawn)
+    replace_file(table, noise.noise_values(runs).to_csv(index=False))
+    drawn = first_of_each_method(runs)
+    save_figure(noise.draw_noise(drawn), picture)
     if len(drawn) < len(runs):
         console.print("The picture has the first seed of each method.")
     for path in (table, picture):

@@ -212,26 +212,23 @@ def _measure(command: FlatnessCommand, run: "Run", load, session: "Session") -> 
 
 def _show(directory: pathlib.Path, asked: Sequence["Run"], console: "Console") -> None:
     """The table and the picture of what is measured, now or earlier."""
-    from heavytail_optax.experiments.report.flatness_figure import (
-        first_seeds,
-        plot_flatness,
-    )
-    from heavytail_optax.experiments.report.flatness_runs import measured_runs
-    from heavytail_optax.experiments.report.flatness_table import (
-        flatness_csv,
-        flatness_table,
+    from heavytail_optax.experiments.report import flatness
+    from heavytail_optax.experiments.report.style import (
+        first_of_each_method,
+        save_figure,
     )
     from heavytail_optax.experiments.storage.durable_files import replace_file
 
-    runs = measured_runs(asked)
+    runs = flatness.measured_runs(asked)
     if not runs:
         return
-    console.print(flatness_table(runs, console.width))
+    values = flatness.flatness_values(runs)
+    console.print(flatness.flatness_table(runs, values, console.width))
     table, picture = directory / "flatness.csv", directory / "flatness.png"
-    replace_file(table, flatness_csv(runs))
+    replace_file(table, values.to_csv(index=False))
     written = [table]
-    drawn = first_seeds(runs)
-    if plot_flatness(picture, drawn):
+    drawn = first_of_each_method(runs)
+    if save_figure(flatness.draw_flatness(drawn), picture):
         written.append(picture)
         if len(drawn) < len(runs):
             console.print("The picture has the first seed of each method.")

@@ -64,16 +64,19 @@ def show_report(directory: pathlib.Path, console: "Console | None" = None) -> No
     # These load JAX, SciPy and Matplotlib, which takes seconds.
     from rich.console import Console
 
-    from heavytail_optax.experiments.report.report import write_report
-    from heavytail_optax.experiments.report.table import report_table
+    from heavytail_optax.experiments.report.report import report_table, write_report
+    from heavytail_optax.experiments.report.summary import build_report, runs_table
     from heavytail_optax.experiments.runs.grid import read_grid
     from heavytail_optax.experiments.runs.result import read_result
 
     grid = read_grid(directory)
-    results = [read_result(run) for run in grid.runs()]
-    files = write_report(directory, grid.preset, results)
+    runs = grid.runs()
+    results = [read_result(run) for run in runs]
+    table = runs_table(results, [run.name for run in runs])
+    report = build_report(grid.preset, table)
+    files = write_report(directory, report)
     console = console or Console()
-    console.print(report_table(grid.preset, results, console.width))
+    console.print(report_table(report, console.width))
     finished = sum(result.status == "finished" for result in results)
     if finished < len(results):
         counted = f"{finished} of {len(results)} runs are finished."

@@ -215,15 +215,18 @@ def _show(
     done: "Work", grid: Grid, settings: Settings, test_images: int, console: "Console"
 ) -> None:
     """The table and the picture of all runs, and who else is at work on them."""
-    from heavytail_optax.experiments.report.training_figure import plot_training
-    from heavytail_optax.experiments.report.training_table import training_table
+    from heavytail_optax.experiments.report.style import save_figure
+    from heavytail_optax.experiments.report.training import (
+        draw_training,
+        training_table,
+    )
 
     results = list(done.results.values())
-    console.print(training_table(results, test_images))
+    console.print(training_table(results, test_images, console.width))
     drawn = [result for result in results if result.seed == grid.seeds[0]]
     if any(result.history for result in drawn):
         picture = plot_path(grid.directory)
-        plot_training(picture, drawn, settings, test_images)
+        save_figure(draw_training(drawn, settings, test_images), picture)
         console.print(f"Picture: {picture}", highlight=False, soft_wrap=True)
     if done.busy:
         names = ", ".join(run.label for run in done.busy)

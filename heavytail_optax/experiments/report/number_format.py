@@ -4,88 +4,40 @@ import math
 
 
 def format_number(value: float, digits: int = 3) -> str:
-    """A number without leading or trailing zeros: .0046, 70, 1.31e4.
-
-    Example:
-      >>> [format_number(x) for x in (0.0046, 2.043, 70, 13_100, -0.00001234, 0)]
-      ['.0046', '2.04', '70', '1.31e4', '-1.23e-5', '0']
-    """
+    """So many significant digits, without zeros at the end: 0.0046, 70, 1.31e4."""
     if not math.isfinite(value):
         return f"{value}"
-    if value == 0:
-        return "0"
-    exponent = _exponent(value, digits)
-    if _is_plain(exponent):
-        decimals = max(digits - 1 - exponent, 0)
-        return _without_zeros(f"{value:.{decimals}f}")
-    mantissa = _without_zeros(f"{value / 10.0**exponent:.{digits - 1}f}")
-    return f"{mantissa}e{exponent}"
+    value += 0.0  # zero has no sign
+    mantissa, _, power = f"{value:.{digits - 1}e}".partition("e")
+    exponent = int(power)
+    if -5 < exponent < 3:
+        mantissa = f"{value:.{max(digits - 1 - exponent, 0)}f}"
+    text = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
+    return text if -5 < exponent < 3 else f"{text}e{exponent}"
 
 
-def format_with_error(value: float, error: float | None) -> str:
-    """A number with its error: .0053 ± .0004, (1.31 ± .02)e4.
-
-    The error has one significant digit, two if the first is a 1.
-
-    Example:
-      >>> format_with_error(0.0053417, 0.00037), format_with_error(13_100, 172.0)
-      ('.0053 ± .0004', '(1.310 ± .017)e4')
-      >>> format_with_error(0.0053417, None)
-      '.00534'
-    """
-    if error is None or not math.isfinite(value) or not math.isfinite(error):
+def format_with_error(value: float, error: float = math.nan) -> str:
+    """A number with its error's first digit, or two if that is a 1: 0.0053 ± 0.0004."""
+    if not (math.isfinite(value) and math.isfinite(error)):
         return format_number(value)
-    exponent = _exponent(max(abs(value), error), 3) if value or error else 0
-    scale = 0 if _is_plain(exponent) else exponent
+    exponent = int(f"{max(abs(value), error):.2e}".partition("e")[2])
+    scale = 0 if -5 < exponent < 3 else exponent
     value, error = value / 10.0**scale, error / 10.0**scale
-    decimals = _decimals(error, most=3 - (exponent - scale))
-    text = (
-        f"{_without_leading_zero(f'{value:.{decimals}f}')} ± "
-        f"{_without_leading_zero(f'{error:.{decimals}f}')}"
-    )
-    return text if scale == 0 else f"({text})e{scale}"
+    mantissa, _, place = f"{error:.1e}".partition("e")
+    decimals = 2 if error == 0 else (mantissa[0] == "1") - int(place)
+    # The value never has more than four digits.
+    decimals = max(min(decimals, 3 - exponent + scale), 0)
+    text = f"{value:.{decimals}f} ± {error:.{decimals}f}"
+    return f"({text})e{scale}" if scale else text
 
 
-def format_percent(value: float, error: float | None = None, sign: str = "") -> str:
-    """A share in percent, to one decimal, or two where the error asks for it.
-
-    Example:
-      >>> format_percent(0.7), format_percent(0.7046, 0.0052)
-      ('70.0', '70.5 ± 0.5')
-      >>> format_percent(0.0125, 0.0003, sign="+")
-      '+1.25 ± 0.03'
-    """
-    if error is None:
-        return f"{100 * value:{sign}.1f}"
+def format_percent(share: float, error: float = math.nan, sign: str = "") -> str:
+    """A share in percent, to one decimal, or two where the error is that small."""
     decimals = 2 if 0 < error < 0.0005 else 1
-    return f"{100 * value:{sign}.{decimals}f} ± {100 * error:.{decimals}f}"
+    text = f"{100 * share:{sign}.{decimals}f}"
+    return text if math.isnan(error) else f"{text} ± {100 * error:.{decimals}f}"
 
 
-def _exponent(value: float, digits: int) -> int:
-    """The power of ten after rounding, which may carry."""
-    return int(f"{value:.{digits - 1}e}".partition("e")[2])
-
-
-def _is_plain(exponent: int) -> bool:
-    return -5 < exponent < 3
-
-
-def _decimals(error: float, most: int) -> int:
-    """As many as show the error to a digit or two, but `most` at most."""
-    if error == 0:
-        return max(min(most, 2), 0)
-    mantissa, _, exponent = f"{error:.1e}".partition("e")
-    digits = 2 if mantissa.startswith("1") else 1
-    return max(min(digits - 1 - int(exponent), most), 0)
-
-
-def _without_zeros(text: str) -> str:
-    if "." in text:
-        text = text.rstrip("0").rstrip(".")
-    return _without_leading_zero(text)
-
-
-def _without_leading_zero(text: str) -> str:
-    if text.startswith(("0.", "-0.")):
-        return text.replace("0.", ".", 1)
-    return text
+def format_difference(share: float, error: float = math.nan) -> str:
+    """The same with its sign."""
+    return format_percent(share, error, sign="+")

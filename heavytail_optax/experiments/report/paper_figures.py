@@ -3,38 +3,14 @@
 Wang, Oh, Rhee, "Eliminating Sharp Minima from SGD with Truncated Heavy-tailed Noise",
 ICLR 2022 (arXiv 2102.04297): the first table (LeNet and VGG11, constant learning rate)
 and the second (VGG11 and VGG16, with data augmentation and a learning-rate schedule).
-They come without errors. The settings they were measured with are only partly known, so
-that of the names here, which are those of presets, none stands for the paper's settings.
+They come without errors. The paper does not give all its settings: the preset names
+below are ours, and do not claim to reproduce them.
 """
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
 
-from heavytail_optax.experiments.methods import (
-    METHOD_NAMES,
-    METHODS,
-    MethodName,
-)
-
-
-class PaperFigures(NamedTuple):
-    """One column of a table of the paper.
-
-    Attributes:
-      test_accuracy: in percent, as printed.
-      sharpness: measure -> value.
-    """
-
-    test_accuracy: float
-    sharpness: Mapping[str, float]
-
-
-_METHOD_OF: Mapping[str, MethodName] = {
-    paper_name: name
-    for name in METHOD_NAMES
-    if (paper_name := METHODS[name].paper_name) is not None
-}
+from heavytail_optax.experiments.methods import METHODS
 
 _FIRST_TABLE = ("LB", "SB", "SB+Clip", "SB+Noise", "Our 1", "Our 2")
 _TEST_ACCURACIES = {
@@ -47,7 +23,6 @@ _EXPECTED_SHARPNESS = {
     "svhn": (0.694, 0.037, 0.041, 0.012, 0.002, 0.005),
     "cifar10": (2.043, 0.050, 0.039, 2.046, 0.024, 0.037),
 }
-
 # Test accuracy, expected, PAC-Bayes and maximal sharpness.
 _SECOND_TABLE = {
     "cifar10-augmented": {
@@ -61,35 +36,36 @@ _SECOND_TABLE = {
         "Our 2": (62.99, 0.479, 1.98e4, 2.16e4),
     },
 }
+_COLUMNS = (
+    *("test_accuracy", "expected_sharpness", "pac_bayes_sharpness"),
+    "maximal_sharpness",
+)
 
 
-def _figures(
-    test_accuracy: float,
-    expected: float,
-    pac_bayes: float | None = None,
-    maximal: float | None = None,
-) -> PaperFigures:
-    values = {
-        "expected_sharpness": expected,
-        "pac_bayes_sharpness": pac_bayes,
-        "maximal_sharpness": maximal,
-    }
-    known = {name: value for name, value in values.items() if value is not None}
-    return PaperFigures(test_accuracy, MappingProxyType(known))
-
-
-PAPER_FIGURES: Mapping[tuple[str, MethodName], PaperFigures] = MappingProxyType(
-    {
-        (preset, _METHOD_OF[paper_name]): _figures(accuracy, sharpness)
+def _columns() -> Mapping[tuple[str, str], tuple[float, ...]]:
+    """(preset, name in the paper) -> the figures of its column."""
+    columns = {
+        (preset, name): (accuracy, sharpness)
         for preset, accuracies in _TEST_ACCURACIES.items()
-        for paper_name, accuracy, sharpness in zip(
+        for name, accuracy, sharpness in zip(
             _FIRST_TABLE, accuracies, _EXPECTED_SHARPNESS[preset], strict=True
         )
     }
-    | {
-        (preset, _METHOD_OF[paper_name]): _figures(*values)
-        for preset, columns in _SECOND_TABLE.items()
-        for paper_name, values in columns.items()
+    return columns | {
+        (preset, name): figures
+        for preset, by_name in _SECOND_TABLE.items()
+        for name, figures in by_name.items()
+    }
+
+
+_NAMES = {method.paper_name: name for name, method in METHODS.items()}
+
+PAPER_FIGURES: Mapping[tuple[str, str], Mapping[str, float]] = MappingProxyType(
+    {
+        (preset, _NAMES[name]): MappingProxyType(
+            dict(zip(_COLUMNS, (round(accuracy / 100, 6), *sharpness), strict=False))
+        )
+        for (preset, name), (accuracy, *sharpness) in _columns().items()
     }
 )
-"""(preset, method) -> what the paper's tables say; what they do not say is not here."""
+"""(preset, method) -> what the paper's tables say; accuracies are from 0 to 1."""

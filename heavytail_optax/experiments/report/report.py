@@ -1,15 +1,41 @@
-"""The report of a grid: a page, two tables and a picture in its directory."""
+"""The report of a grid: a table for the terminal, a page, CSV files, a picture."""
 
 import pathlib
-from collections.abc import Sequence
+import textwrap
 from typing import NamedTuple
 
-from heavytail_optax.experiments.report.csv_text import runs_csv, summary_csv
-from heavytail_optax.experiments.report.figure import plot_report
-from heavytail_optax.experiments.report.markdown import markdown_report
-from heavytail_optax.experiments.report.rows import build_report
-from heavytail_optax.experiments.runs.result import RunResult
+import numpy as np
+from rich.console import Group
+from rich.text import Text
+
+from heavytail_optax.experiments.report.accuracy_figure import draw_report
+from heavytail_optax.experiments.report.number_format import (
+    format_difference,
+    format_number,
+    format_percent,
+    format_with_error,
+)
+from heavytail_optax.experiments.report.style import save_figure
+from heavytail_optax.experiments.report.summary import (
+    DIFFERENCE,
+    FAILED,
+    Report,
+    label,
+    named_runs,
+)
+from heavytail_optax.experiments.report.tables import (
+    PAPER,
+    Column,
+    markdown_table,
+    mean_column,
+    measure_heading,
+    text_column,
+    text_tables,
+)
 from heavytail_optax.experiments.storage.durable_files import replace_file
+
+LEFT_OUT = " ‡"
+_NAME_WIDTH = 23
 
 
 class ReportFiles(NamedTuple):
@@ -21,21 +47,141 @@ class ReportFiles(NamedTuple):
     picture: pathlib.Path | None  # PNG; None if there is nothing to draw yet
 
 
-def write_report(
-    directory: pathlib.Path, preset: str, cells: Sequence[RunResult]
-) -> ReportFiles:
+def write_report(directory: pathlib.Path, report: Report) -> ReportFiles:
     """Writes the report, each file whole or not at all; earlier ones are replaced."""
-    report = build_report(preset, cells)
     summary, runs = directory / "summary.csv", directory / "runs.csv"
-    replace_file(summary, summary_csv(report))
-    replace_file(runs, runs_csv(report))
+    replace_file(summary, report.summary.to_csv())
+    replace_file(runs, report.runs.to_csv(index=False))
     path = directory / "accuracy_against_sharpness.png"
-    picture = path if plot_report(path, report) else None
+    picture = path if save_figure(draw_report(report), path) else None
+    columns = [_names(report), *_lead(report, with_interval=True)]
+    columns += [each for block in _blocks(report) for each in block]
+    parts = [f"# {report.preset}", markdown_table(columns), *_notes(report)]
+    if picture is not None:
+        parts.append(f"![Test accuracy against sharpness]({picture.name})")
+    links = " and ".join(f"[{each.name}]({each.name})" for each in (summary, runs))
+    parts.append(f"The same as CSV: {links}.")
     page = directory / "report.md"
-    text = markdown_report(
-        report,
-        picture=picture.name if picture else None,
-        tables=[summary.name, runs.name],
-    )
-    replace_file(page, text)
+    replace_file(page, "\n\n".join(parts) + "\n")
     return ReportFiles(page, summary, runs, picture)
+
+
+def report_table(report: Report, width: int = 100) -> Group:
+    """One row a method: accuracy, cost and sharpness, notes below."""
+    # A run that failed can look flat: each further table has the accuracy again.
+    wrap = textwrap.TextWrapper(_NAME_WIDTH, subsequent_indent="  ")
+    name = Column("Method", [wrap.fill(text) for text in _names(report).texts])
+    repeated = [name, _accuracy(report)]
+    tables = text_tables([name, *_lead(report)], repeated, _blocks(report), width)
+    return Group(*tables, *(Text(note, style="dim") for note in _notes(report)))
+
+
+def _names(report: Report) -> Column:
+    failed = report.summary["failed"].notna()
+    texts = [label(name) + FAILED * is_failed for name, is_failed in failed.items()]
+    return Column("Method", texts)
+
+
+def _accuracy(report: Report) -> Column:
+    return mean_column("Test\n%", report.summary, format_percent, "test_accuracy")
+
+
+def _lead(report: Report, *, with_interval: bool = False) -> list[Column]:
+    """Seeds, accuracies and cost, with the paper's figures where there are some."""
+    summary = report.summary
+    counts = "seeds_finished", "seeds_asked", "left_out"
+    columns = [text_column("Seeds", summary, _seeds, *counts), _accuracy(report)]
+    paper = "paper_test_accuracy"
+    if _has(report, paper):
+        columns.append(text_column(PAPER, summary, _two_decimals, paper))
+    if _has(report, DIFFERENCE):
+        heading = "Test less\nthat of SB"
+        columns.append(mean_column(heading, summary, format_difference, DIFFERENCE))
+        if with_interval:
+            ends = f"{DIFFERENCE}_low", f"{DIFFERENCE}_high"
+            columns.append(text_column("95%\ninterval", summary, _interval, *ends))
+    return [
+        *columns,
+        text_column("Train\n%", summary, format_percent, "train_accuracy"),
+        text_column("Images\na step", summary, "{:,.0f}".format, "examples_per_step"),
+    ]
+
+
+def _blocks(report: Report) -> list[list[Column]]:
+    """The columns of each measure, with the paper's figures where there are some."""
+    blocks = []
+    for measure in report.measures:
+        heading, paper = measure_heading(measure), f"paper_{measure}"
+        block = [mean_column(heading, report.summary, format_with_error, measure)]
+        if _has(report, paper):
+            block.append(text_column(PAPER, report.summary, _four_digits, paper))
+        blocks.append(block)
+    return blocks
+
+
+def _has(report: Report, column: str) -> bool:
+    return bool(report.summary[column].notna().any())
+
+
+def _seeds(finished: int, asked: int, left_out: str | float) -> str:
+    return f"{finished}/{asked}{LEFT_OUT * isinstance(left_out, str)}"
+
+
+def _two_decimals(share: float) -> str:
+    return f"{100 * share:.2f}"
+
+
+def _four_digits(value: float) -> str:
+    return format_number(value, 4)
+
+
+def _interval(low: float, high: float) -> str:
+    return f"{format_difference(low)} to {format_difference(high)}"
+
+
+def _notes(report: Report) -> list[str]:
+    """One paragraph each: how to read the table, then what is wrong with which run."""
+    runs, summary = report.runs, report.summary
+    legend = (
+        "Seeds: finished/asked for. Test and training accuracy and sharpness: mean ± "
+        "standard error over the seeds (divisor n - 1) that finished."
+    )
+    if _has(report, DIFFERENCE):
+        legend += (
+            " Test less that of SB: mean ± standard error of the differences between "
+            "runs of the same seed, in percentage points; intervals are Student's t."
+        )
+    notes = [legend]
+    single = runs[runs["name"].map(summary["test_accuracy_seeds"]) == 1]
+    if not single.empty:
+        accuracy = single["test_accuracy"][single["status"] == "finished"]
+        error = np.sqrt(accuracy * (1 - accuracy) / single["test_images"].astype(float))
+        note = "One seed has no standard error over seeds"
+        if error.notna().any():
+            note += (
+                "; its test images alone leave the accuracy uncertain by "
+                f"± {100 * error.max():.1f} (binomial)"
+            )
+        notes.append(f"{note}.")
+    if _has(report, "paper_test_accuracy"):
+        notes.append(
+            "paper: the figure in the tables of Wang, Oh and Rhee (ICLR 2022), which "
+            "come without errors. Their settings are only partly known; ours are "
+            "reconstructed."
+        )
+    failed = runs.dropna(subset="failed")
+    pairs = zip(failed["train_accuracy"], failed["failed"], strict=True)
+    if named := named_runs(failed, [f"{share:.1%}, {why}" for share, why in pairs]):
+        notes.append(
+            f"{FAILED.strip()} Did not learn the training images, though the loss is "
+            f"finite: {named}. Such a run may look flat. They are in the means."
+        )
+    if named := named_runs(runs, runs["left_out"]):
+        notes.append(f"{LEFT_OUT.strip()} Not in all means: {named}.")
+    fewer = summary[f"{DIFFERENCE}_seeds"] < summary["test_accuracy_seeds"]
+    if fewer.any():
+        notes.append(
+            "The difference has fewer seeds than the mean, as SB lacks some: "
+            f"{', '.join(summary.index[fewer.fillna(False)])}."
+        )
+    return notes

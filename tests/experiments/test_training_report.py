@@ -4,8 +4,7 @@ import math
 import pytest
 from rich.console import Console
 
-from heavytail_optax.experiments.report.training_figure import plot_training
-from heavytail_optax.experiments.report.training_table import training_table
+from heavytail_optax.experiments.report.training import draw_training, training_table
 from heavytail_optax.experiments.runs.result import result_of, truncated_share
 from heavytail_optax.experiments.runs.run import Run
 from heavytail_optax.experiments.settings import replaced
@@ -55,7 +54,7 @@ def test_table_shows_the_last_metrics(width, result):
         result("inflated", (*HISTORY[:2], BAD)),
         result("sgd", HISTORY[:2]),
     ]
-    text = text_of(training_table(results, test_images=400), width)
+    text = text_of(training_table(results, 400, width), width)
     lines = [" ".join(line.split()) for line in text.splitlines()]
     # sqrt(0.8 * 0.2 / 400) is 2%; two small batches of 10 and a large one of 100.
     assert "independent (Our 1) 90.0 80.0 ± 2.0 0.0800 24.0 120 2.5" in lines
@@ -68,9 +67,9 @@ def test_table_shows_the_last_metrics(width, result):
 
 def test_seeds_are_told_apart(result):
     results = [result("sgd", HISTORY, seed) for seed in (0, 7)]
-    text = text_of(training_table(results, test_images=400), 120)
+    text = text_of(training_table(results, 400), 120)
     assert "seed 0" in text and "seed 7" in text
-    assert "seed" not in text_of(training_table(results[1:], test_images=400), 120)
+    assert "seed" not in text_of(training_table(results[1:], 400), 120)
 
 
 def test_truncated_share_is_that_of_all_steps():
@@ -86,7 +85,21 @@ def test_truncated_share_is_that_of_all_steps():
         {"inflated": (BAD,)},
     ],
 )
-def test_picture_is_drawn_with_what_there_is(tmp_path, tiny, result, others):
+def test_picture_has_the_numbers_of_each_run(tiny, result, others):
     results = [result("sgd", HISTORY), *(result(*each) for each in others.items())]
-    plot_training(tmp_path / "training.png", results, tiny, 400)
-    assert (tmp_path / "training.png").read_bytes()[:4] == b"\x89PNG"
+    figure = draw_training(results, tiny, 400)
+    figure.draw_without_rendering()
+    loss, accuracy = figure.axes
+    assert len(loss.lines) == len(accuracy.lines) == 1 + sum(map(bool, others.values()))
+    steps = [metrics.step for metrics in HISTORY]
+    for axes, values in (
+        (loss, [metrics.train_loss for metrics in HISTORY]),
+        (accuracy, [100 * metrics.test_accuracy for metrics in HISTORY]),
+    ):
+        assert list(axes.lines[0].get_xdata()) == steps
+        assert list(axes.lines[0].get_ydata()) == values
+    if "inflated" in others:
+        finite = others["inflated"][:-1]
+        assert len(loss.lines[1].get_xdata()) == len(finite)
+        labels = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert "diverged at step 25" in labels[1]

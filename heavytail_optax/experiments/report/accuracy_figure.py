@@ -1,0 +1,162 @@
+"""The picture of a report: test accuracy against sharpness, a panel a measure."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from heavytail_optax.experiments.methods import METHOD_COLOURS, MethodName
+from heavytail_optax.experiments.report.number_format import format_percent
+from heavytail_optax.experiments.report.style import (
+    legend_below,
+    log_ticks,
+    styled,
+)
+from heavytail_optax.experiments.report.summary import Report, label
+from heavytail_optax.experiments.report.tables import measure_heading
+
+_PANEL = (8.0, 3.9)  # inches
+_MOST_IN_A_COLUMN = 3
+_FAR_BELOW = 10.0  # percentage points
+_MARKERS: dict[str, dict[str, Any]] = {
+    "run": {"marker": "o", "markersize": 4, "alpha": 0.6, "zorder": 2},
+    "failed": {"marker": "x", "markersize": 6, "markeredgewidth": 2, "zorder": 2},
+    "mean": {"marker": "o", "markersize": 8, "markeredgecolor": "white", "zorder": 4},
+    "paper": {"marker": "s", "markersize": 9, "fillstyle": "none", "zorder": 5},
+    "below": {"marker": "v", "markersize": 7, "zorder": 2},
+}
+_KEY = {
+    "run": "dots: runs",
+    "failed": "crosses: did not learn",
+    "mean": "large dots: mean ± standard error",
+    "paper": "squares: paper",
+    "below": "triangles: below the axis",
+}
+
+
+def points_of(report: Report, measure: str) -> pd.DataFrame:
+    """Kind, name, sharpness, accuracy in percent, and their errors, a row a point."""
+    runs, summary = report.runs.set_index("name"), report.summary
+    finished = runs[runs["status"] == "finished"]
+    failed = finished["failed"].notna()
+    paper = summary.filter(like="paper_")
+    parts = {
+        "run": finished[~failed],
+        "failed": finished[failed],
+        "mean": summary,
+        "paper": paper.set_axis(paper.columns.str.removeprefix("paper_"), axis=1),
+    }
+    names = {
+        measure: "sharpness",
+        "test_accuracy": "accuracy",
+        f"{measure}_standard_error": "sharpness_error",
+        "test_accuracy_standard_error": "accuracy_error",
+    }
+    points = pd.concat(
+        [
+            table.reindex(columns=[*names]).rename(columns=names).assign(kind=kind)
+            for kind, table in parts.items()
+        ]
+    ).reset_index(names="name")
+    is_mean = points["kind"] == "mean"
+    for error in ("sharpness_error", "accuracy_error"):
+        points[error] = points[error].where(is_mean).fillna(0.0)
+    points[["accuracy", "accuracy_error"]] *= 100
+    return points[(points["sharpness"] > 0) & points["accuracy"].notna()]
+
+
+@styled
+def draw_report(report: Report) -> Figure | None:
+    """A dot a run, a large one a method's mean; None if there is nothing to show."""
+    summary = report.summary
+    drawn = {measure: points_of(report, measure) for measure in report.measures}
+    drawn = {k: v for k, v in drawn.items() if (v["kind"] != "paper").any()}
+    if not drawn:
+        return None
+    columns = 1 if len(drawn) <= _MOST_IN_A_COLUMN else 2
+    rows = -(-len(drawn) // columns)
+    width, height = _PANEL
+    legend_height = 0.7 + 0.25 * math.ceil(len(summary) / 2)
+    figure = Figure(figsize=(width * columns, height * rows + legend_height))
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for unused in panels[len(drawn) :]:
+        unused.remove()
+    kinds: set[str] = set()
+    for axes, (measure, found) in zip(panels, drawn.items(), strict=False):
+        kinds |= _draw_panel(axes, found, dict(summary["method"]))
+        name = measure_heading(measure).replace("\n", " ")
+        axes.set_xlabel(f"{name} (flatter to the left)")
+    key = "; ".join(text for kind, text in _KEY.items() if kind in kinds)
+    panels[0].set_title(key, fontsize=9.5, color="0.3")
+    figure.suptitle(f"Test accuracy against sharpness: {report.preset}")
+    legend_below(figure, _legend_entries(summary), columns=2)
+    return figure
+
+
+def _draw_panel(
+    axes: Axes, points: pd.DataFrame, methods: Mapping[str, MethodName]
+) -> set[str]:
+    """Draws all points; returns which kinds occur."""
+    low = points["accuracy"].median() - _FAR_BELOW
+    is_below = points["accuracy"] < low
+    shown = points["accuracy"][~is_below]
+    floor = shown.min() - 0.15 * max(shown.max() - shown.min(), 1.0)
+    changed = {"kind": "below", "accuracy": floor}
+    errors = ["sharpness_error", "accuracy_error"]
+    points.loc[is_below, [*changed, *errors]] = [*changed.values(), 0.0, 0.0]
+    # A bar must not reach zero on a logarithmic axis.
+    left = points["sharpness_error"].clip(upper=0.9 * points["sharpness"])
+    points = points.assign(left=left)
+    for point in points.itertuples(index=False):
+        axes.errorbar(
+            point.sharpness,
+            point.accuracy,
+            xerr=[[point.left], [point.sharpness_error]],
+            yerr=point.accuracy_error,
+            color=METHOD_COLOURS[methods[point.name]],
+            linestyle="none",
+            elinewidth=1.5,
+            **_MARKERS[point.kind],
+        )
+    _scale_sharpness(axes, points)
+    axes.margins(y=0.08)
+    axes.set_ylabel("test accuracy (%)")
+    return set(points["kind"])
+
+
+def _scale_sharpness(axes: Axes, points: pd.DataFrame) -> None:
+    """A logarithmic axis with a few labelled ticks, however near or far the points."""
+    low = (points["sharpness"] - points["left"]).min()
+    high = (points["sharpness"] + points["sharpness_error"]).max()
+    widening = max((high / low) ** 0.06, 2 / math.sqrt(high / low))
+    low, high = low / widening, high * widening
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    digits = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0) if high / low < 10 else (1.0, 2.0, 5.0)
+    log_ticks(axes.xaxis, digits if high / low < 1e4 else (1.0,))
+
+
+def _legend_entries(summary: pd.DataFrame) -> list[Line2D]:
+    entries = []
+    for row in summary.reset_index().itertuples():
+        text = "no run finished"
+        if row.test_accuracy_seeds:
+            error = row.test_accuracy_standard_error
+            text = f"{format_percent(row.test_accuracy, error)}%"
+            if row.test_accuracy_seeds < row.seeds_asked:
+                text += f" ({row.test_accuracy_seeds} of {row.seeds_asked} runs)"
+        entries.append(
+            Line2D(
+                [],
+                [],
+                linestyle="none",
+                color=METHOD_COLOURS[row.method],
+                label=f"{label(row.name)}: {text}",
+                **_MARKERS["mean"],
+            )
+        )
+    return entries

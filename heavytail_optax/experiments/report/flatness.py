@@ -1,0 +1,245 @@
+"""What `heavytail flatness` shows: a row a run, and curves with a colour a method."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+from rich.console import Group
+from rich.text import Text
+
+from heavytail_optax.experiments.measure_names import SCALARS
+from heavytail_optax.experiments.measures.record import Measured, read_record
+from heavytail_optax.experiments.methods import METHOD_COLOURS, MethodName
+from heavytail_optax.experiments.report.number_format import (
+    format_percent,
+    format_with_error,
+)
+from heavytail_optax.experiments.report.style import legend_below, styled
+from heavytail_optax.experiments.report.summary import (
+    FAILED,
+    measures_of,
+    named_runs,
+    runs_table,
+)
+from heavytail_optax.experiments.report.tables import (
+    Column,
+    measure_heading,
+    text_column,
+    text_tables,
+)
+from heavytail_optax.experiments.runs.result import RunResult, read_result
+from heavytail_optax.experiments.runs.run import Run
+
+_REMARK = "*"
+_PANEL = (4.6, 3.6)  # inches
+# What is further below the top of a density is only the bell curves it is made of.
+_LOWEST_DENSITY = 1e-5
+# Room for the highest loss on a line, as a multiple of the median of all ends.
+_TIMES_MEDIAN = 3.0
+
+Curves = Sequence[tuple[str, pd.DataFrame]]  # colour, columns
+
+
+class MeasuredRun(NamedTuple):
+    """A finished run with what has been measured of it, now or earlier."""
+
+    run: Run
+    result: RunResult
+    record: Mapping[str, Measured]
+
+    @property
+    def method(self) -> MethodName:
+        """The name of its method."""
+        return self.run.method
+
+    @property
+    def remarks(self) -> dict[str, str]:
+        """Measure -> what is to be said of it."""
+        outcomes = {name: each.outcome for name, each in self.record.items()}
+        return {name: each.remark for name, each in outcomes.items() if each.remark}
+
+    @property
+    def curves(self) -> dict[str, pd.DataFrame]:
+        """The curves of all measures."""
+        outcomes = [each.outcome for each in self.record.values()]
+        found = {name: x for each in outcomes for name, x in each.curves.items()}
+        return {name: pd.DataFrame(dict(curve)) for name, curve in found.items()}
+
+
+def measured_runs(runs: Sequence[Run]) -> list[MeasuredRun]:
+    """Those of the finished runs that have a measure, in their order."""
+    found = [
+        MeasuredRun(run, read_result(run), read_record(run.paths.measurements))
+        for run in runs
+    ]
+    return [each for each in found if each.record]
+
+
+def flatness_values(runs: Sequence[MeasuredRun]) -> pd.DataFrame:
+    """The long table, with remarks."""
+    names = [each.run.name for each in runs]
+    remarks = [
+        "; ".join(f"{name}: {text}" for name, text in each.remarks.items())
+        for each in runs
+    ]
+    return runs_table([each.result for each in runs], names).assign(remarks=remarks)
+
+
+def flatness_table(
+    runs: Sequence[MeasuredRun], values: pd.DataFrame, width: int = 100
+) -> Group:
+    """One row a run: accuracies beside every scalar, remarks below."""
+    marks = values["failed"].notna()
+    labels = [
+        each.run.label + FAILED * mark for each, mark in zip(runs, marks, strict=True)
+    ]
+    lead = [
+        Column("Run", labels),
+        text_column("Train\n%", values, format_percent, "train_accuracy"),
+        text_column("Test\n%", values, format_percent, "test_accuracy"),
+    ]
+    blocks = [[_scalar_column(runs, values, name)] for name in measures_of(values)]
+    tables = text_tables(lead, lead, blocks, width)
+    return Group(*tables, *(Text(note, style="dim") for note in _notes(runs, values)))
+
+
+def _scalar_column(
+    runs: Sequence[MeasuredRun], values: pd.DataFrame, name: str
+) -> Column:
+    owner = next((each for each, names in SCALARS.items() if name in names), name)
+    marks = [f" {_REMARK}" * (owner in each.remarks) for each in runs]
+
+    def text(value: float, error: float, mark: str) -> str:
+        return format_with_error(value, error) + mark
+
+    columns = name, f"{name}_standard_error", "mark"
+    return text_column(measure_heading(name), values.assign(mark=marks), text, *columns)
+
+
+def _notes(runs: Sequence[MeasuredRun], values: pd.DataFrame) -> list[str]:
+    """How to read the table, and what is wrong with which run."""
+    legend = (
+        "Value ± standard error of its own sampling, on the training images as they "
+        "are labelled. All measures are larger where the minimum is sharper; a run "
+        "that did not learn may look flat."
+    )
+    if any("escape" in run.record for run in runs):
+        legend += " Escape: share of paths that have left after the last jump."
+    notes = [legend]
+    for name in dict.fromkeys(name for run in runs for name in run.record):
+        found = [run.record[name].arguments for run in runs if name in run.record]
+        table = pd.DataFrame(map(dict, found), dtype=object).astype(str)
+        changed = [
+            f"{argument} {' or '.join(sorted(set(values)))}"
+            for argument, values in table.items()
+            if values.nunique() > 1
+        ]
+        if changed:
+            notes.append(
+                f"{name}: the runs were not measured alike, and should not be "
+                f"compared: {'; '.join(changed)}. --again measures anew."
+            )
+    if named := named_runs(values, values["failed"]):
+        notes.append(f"{FAILED.strip()} Did not learn the training images: {named}.")
+    return notes + [
+        f"{_REMARK} {run.run.label}, {name}: {remark}."
+        for run in runs
+        for name, remark in run.remarks.items()
+    ]
+
+
+@styled
+def draw_flatness(runs: Sequence[MeasuredRun]) -> Figure | None:
+    """A panel for each curve that any run has; None without any."""
+    panels: dict[str, Curves] = {
+        name: [
+            (METHOD_COLOURS[run.method], run.curves[name])
+            for run in runs
+            if name in run.curves
+        ]
+        for name in _PANELS
+    }
+    panels = {name: curves for name, curves in panels.items() if curves}
+    if not panels:
+        return None
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    width, height = _PANEL
+    legend_height = 0.3 + 0.25 * len(runs) / 2
+    size = max(width * columns, 7.0), height * rows + legend_height
+    figure = Figure(figsize=size)
+    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes, (name, curves) in zip(grid, panels.items(), strict=False):
+        title, x, draw = _PANELS[name]
+        axes.set(title=title, xlabel=x)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=draw is _draw_escape))
+        draw(axes, curves)
+    for axes in grid[len(panels) :]:
+        axes.remove()
+    handles = []
+    for run in runs:
+        accuracy = format_percent(run.result.train_accuracy or math.nan)
+        label = f"{run.run.label}: training accuracy {accuracy}%"
+        handles.append(Line2D([], [], color=METHOD_COLOURS[run.method], label=label))
+    legend_below(figure, handles, columns=max(2, columns))
+    return figure
+
+
+def _draw_density(axes: Axes, curves: Curves) -> None:
+    floor = _LOWEST_DENSITY * max(columns["density"].max() for _, columns in curves)
+    for colour, columns in curves:
+        points, values = columns["eigenvalue"], columns["density"]
+        errors = np.nan_to_num(columns["standard_error"])
+        low, high = (np.maximum(x, floor) for x in (values - errors, values + errors))
+        axes.semilogy(points, np.maximum(values, floor), color=colour, linewidth=1)
+        axes.fill_between(points, low, high, color=colour, alpha=0.2, linewidth=0)
+    axes.set_ylim(bottom=floor)
+
+
+def _draw_line(axes: Axes, curves: Curves) -> None:
+    for colour, columns in curves:
+        axes.plot(columns["coefficient"], columns["loss"], color=colour)
+    ends = [np.nanmax(columns["loss"], initial=0.0) for _, columns in curves]
+    # A loss that leaves the panel lets the others be read.
+    top = _TIMES_MEDIAN * float(np.median(ends))
+    if 0.0 < top < max(ends):
+        axes.set_ylim(top=top)
+    axes.set_ylim(bottom=0.0)
+
+
+def _draw_escape(axes: Axes, curves: Curves) -> None:
+    for number, (colour, columns) in enumerate(curves):
+        middle = columns["probability"]
+        bars = np.maximum([middle - columns["lower"], columns["upper"] - middle], 0.0)
+        # Beside each other, as many have the same value.
+        shift = 0.5 * ((number + 0.5) / len(curves) - 0.5)
+        axes.errorbar(
+            columns["jumps"] + shift,
+            middle,
+            yerr=bars,
+            color=colour,
+            fmt="o:",
+            markersize=4,
+            linewidth=1,
+            capsize=2,
+        )
+    axes.set_ylim(-0.05, 1.05)
+
+
+_PANELS: dict[str, tuple[str, str, Callable[[Axes, Curves], None]]] = {
+    "density": ("Density of the Hessian's eigenvalues", "eigenvalue", _draw_density),
+    "line_eigenvector": ("Loss along the top eigenvector", "distance", _draw_line),
+    "line_random": (
+        *("Loss along a random direction", "distance in norms of the filters"),
+        _draw_line,
+    ),
+    "escape_noise": ("P(escape), along gradient noise", "jumps", _draw_escape),
+    "escape_eigenvector": ("P(escape), along top eigenvector", "jumps", _draw_escape),
+    "escape_isotropic": ("P(escape), along random directions", "jumps", _draw_escape),
+}

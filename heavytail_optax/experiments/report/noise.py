@@ -1,0 +1,335 @@
+"""What `heavytail diagnose` shows of a run: tails, norms over training, a proposal."""
+
+import math
+import operator
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from rich.console import Group
+from rich.text import Text
+
+from heavytail_optax.experiments.measures.gradient_noise import (
+    ALL,
+    SIZES,
+    NoiseDraws,
+    Size,
+    noise_arguments,
+)
+from heavytail_optax.experiments.measures.noise_record import read_noise
+from heavytail_optax.experiments.measures.noise_tails import (
+    ALTERNATIVES,
+    LayerTail,
+    assess_noise,
+)
+from heavytail_optax.experiments.methods import METHOD_COLOURS, MethodName
+from heavytail_optax.experiments.report.number_format import format_number
+from heavytail_optax.experiments.report.style import (
+    legend_below,
+    log_ticks,
+    styled,
+)
+from heavytail_optax.experiments.report.tables import text_column, text_tables
+from heavytail_optax.experiments.runs.fresh_run import FreshRun
+from heavytail_optax.experiments.runs.run import Run
+from heavytail_optax.experiments.settings import Settings
+from heavytail_optax.experiments.storage.metrics_log import read_metrics
+from heavytail_optax.tail_index import (
+    ProposedSettings,
+    plot_hill,
+    plot_pareto_qq,
+    propose_settings,
+)
+
+_STEPS_A_POINT = 20
+_RIVALS = ALTERNATIVES["projection"]
+_MARKERS: dict[Size, str] = {"norm": "o", "projection": "s", "coordinate": "^"}
+# Column of the table -> where an assessment has it.
+_NUMBERS = {
+    "k": "k",
+    "num_tied": "index.num_tied",
+    "hill": "index.estimate",
+    "standard_error": "index.standard_error",
+    "lower": "index.lower",
+    "upper": "index.upper",
+    "outer_hill": "drift.outer_estimate",
+    "drift_p_value": "drift.p_value",
+    "gamma": "pareto.gamma",
+    "gamma_standard_error": "pareto.gamma_standard_error",
+    "pareto_fit_lower": "pareto.lower",
+    "pareto_fit_upper": "pareto.upper",
+}
+_NOTES = (
+    "Hill: tail index from the k largest of so many independent draws, with its 95% "
+    "interval, which allows for bias; of use only where the verdict is heavy-tailed. "
+    "Where the interval leaves it out, the estimate is biased; with none, no power "
+    "law fits; from 0 to inf, the largest draws are equal, as clipped ones are. The "
+    "norm is that of g_i - g, of a small batch's gradient and that of all training "
+    "images; the other two are absolute values along a direction drawn once, and of a "
+    "coordinate drawn for each batch.\n"
+    "Fits: normalised log-likelihood ratio of the power law to each other law "
+    "(p-value). Negative speaks for the other law; p above 0.1 for neither."
+)
+
+
+class DiagnosedRun(NamedTuple):
+    """A run whose noise has been measured."""
+
+    settings: Settings
+    label: str
+    batch_size: int  # images of the batches whose noise was measured
+    draws: NoiseDraws  # at the end of the run
+    tails: list[LayerTail]
+    history: pd.DataFrame  # step, median and largest norm since the step before
+    proposal: ProposedSettings | None  # None where the norms are of no use
+    fresh: FreshRun | None = None  # the run itself, if it was made for this
+
+    @property
+    def method(self) -> MethodName:
+        """The name of its method."""
+        return self.settings.method.method
+
+    def tail(self, size: Size) -> LayerTail:
+        """The tail of one size of all layers."""
+        return next(t for t in self.tails if (t.size, t.layer) == (size, ALL))
+
+
+def diagnosed_runs(
+    runs: Sequence[Run], draws: int, batch_size: int | None, truncated_share: float
+) -> list[DiagnosedRun]:
+    """Those of the finished runs whose noise is kept, in their order."""
+    found = []
+    for run in runs:
+        wanted = noise_arguments(run.settings, draws, batch_size)
+        kept = read_noise(run.paths.noise_of(**wanted))
+        if kept is None:
+            continue
+        noise, arguments = kept
+        norms = noise.of("norm"), noise.gradient_norms
+        names = {"update_norm": "median", "largest_update_norm": "largest"}
+        metrics = pd.DataFrame(read_metrics(run.paths.metrics)).rename(columns=names)
+        found.append(
+            DiagnosedRun(
+                *(run.settings, run.label, arguments["batch_size"], noise),
+                *(assess_noise(noise), metrics[["step", *names.values()]]),
+                _propose(*norms, run.settings, truncated_share),
+            )
+        )
+    return found
+
+
+def diagnosed_fresh_run(
+    fresh: FreshRun, draws: NoiseDraws, truncated_share: float
+) -> DiagnosedRun:
+    """The run that was made for this."""
+    settings = fresh.settings
+    norms = pd.Series(fresh.noise_norms)
+    step = _STEPS_A_POINT * (norms.index // _STEPS_A_POINT + 1)
+    history = norms[step <= norms.size].groupby(step[step <= norms.size])
+    label = f"fresh run of {settings.method.kind.label}"
+    return DiagnosedRun(
+        *(settings, label, settings.training.batch_size, draws, assess_noise(draws)),
+        history.agg(median="median", largest="max").rename_axis("step").reset_index(),
+        _propose(fresh.noise_norms, fresh.gradient_norms, settings, truncated_share),
+        fresh,
+    )
+
+
+def _propose(
+    noise: np.ndarray, gradient: np.ndarray, settings: Settings, share: float
+) -> ProposedSettings | None:
+    is_of_use = np.isfinite(noise).all() and np.isfinite(gradient).all() and noise.any()
+    if not is_of_use or noise.size < 10:
+        return None
+    return propose_settings(
+        jnp.asarray(noise),
+        jnp.asarray(gradient),
+        settings.training.learning_rate,
+        alpha=settings.method.alpha,
+        truncated_share=share,
+    )
+
+
+def noise_values(runs: Sequence[DiagnosedRun]) -> pd.DataFrame:
+    """A row for each run, layer and size, unrounded; NaN where there is no value."""
+    rows = [_row(run, tail) for run in runs for tail in run.tails]
+    return pd.DataFrame(rows).astype({"k": "Int64", "num_tied": "Int64"})
+
+
+def _row(run: DiagnosedRun, tail: LayerTail) -> dict[str, int | float | str]:
+    row = {
+        "method": run.method,
+        "seed": run.settings.seed,
+        "batch_size": run.batch_size,
+        "layer": tail.layer,
+        "parameters": tail.parameters,
+        "noise": tail.size,
+        "draws": tail.draws,
+    }
+    for name, path in _NUMBERS.items():
+        number = operator.attrgetter(path)
+        row[name] = float(number(tail.assessment)) if tail.assessment else math.nan
+    for name in _RIVALS:
+        for what in ("ratio", "normalised_ratio", "p_value"):
+            row[f"{name}_{what}"] = getattr(tail.fits.get(name), what, math.nan)
+    return row | {"verdict": tail.verdict, "sentence": tail.sentence}
+
+
+def noise_report(run: DiagnosedRun, width: int = 100) -> Group:
+    """Two tables, the verdicts in words and the proposed settings."""
+    values = noise_values([run])
+    tails = [
+        text_column("Layer", values, str, "layer"),
+        text_column("Noise", values, str, "noise"),
+        text_column("Draws", values, "{:,}".format, "draws"),
+        text_column("k", values, str, "k"),
+        text_column("Hill (95% interval)", values, _index, "hill", "lower", "upper"),
+        text_column("Verdict", values, str, "verdict"),
+    ]
+    overall = values[values["layer"] == ALL]
+    fits = [text_column("All layers", overall, str, "noise")]
+    for name in _RIVALS:
+        columns = f"{name}_normalised_ratio", f"{name}_p_value"
+        fits.append(text_column(name, overall, _fit, *columns))
+    return Group(
+        Text(f"{run.label}: noise of the gradient at the end", style="bold"),
+        *text_tables(tails, [], [], width),
+        *text_tables(fits, [], [], width),
+        Text(_NOTES, style="dim"),
+        Text("\n".join(["", *_verdicts(run), "", *_proposal(run), ""])),
+    )
+
+
+def _index(value: float, lower: float, upper: float) -> str:
+    interval = "none" if lower == math.inf else f"{lower:.2f} to {upper:.2f}"
+    return f"{value:.2f} ({interval})"
+
+
+def _fit(ratio: float, p_value: float) -> str:
+    return f"{ratio:+.1f} ({format_number(p_value, 2)})"
+
+
+def _verdicts(run: DiagnosedRun) -> list[str]:
+    lines = [f"Verdict for {run.label}: {run.tail('norm').verdict}."]
+    for size in SIZES:
+        tail = run.tail(size)
+        reasons = tail.assessment.reasons if tail.assessment else ()
+        lines.append(f"- {size}: {' '.join([tail.sentence, *reasons])}")
+    if run.fresh is not None:
+        index = run.fresh.tracked[ALL]
+        ends = index.estimate, index.lower, index.upper
+        norms = run.fresh.noise_norms
+        bad = np.count_nonzero(~np.isfinite(norms))
+        left_out = f" ({bad} that are not finite are left out)" if bad else ""
+        lines.append(
+            "- During training, by track_tail_index in the chain: Hill's estimate "
+            f"from the {int(index.k)} largest norms of {norms.size}{left_out} is "
+            f"{_index(*map(float, ends))}. The noise changes its size during training, "
+            "so that these are no draws of one law: see the picture."
+        )
+    return lines
+
+
+def _proposal(run: DiagnosedRun) -> list[str]:
+    found = run.proposal
+    if found is None:
+        return ["No settings are proposed: the noise is zero or not finite."]
+    when = "during training" if run.fresh else "at the end of training"
+    alpha, scale, bound, update, noise, rate = (
+        format_number(float(x))
+        for x in (
+            *(found.alpha, found.scale, found.max_norm, found.typical_update_norm),
+            *(found.typical_noise_norm, run.settings.training.learning_rate),
+        )
+    )
+    share = f"{100 * float(found.truncated_share):g}%"
+    return [
+        (
+            f"Proposed for tail inflation, from the noise {when}: alpha {alpha}, scale "
+            f"{scale}, max_norm {bound}."
+        ),
+        (
+            f"With the learning rate {rate} a typical update has norm {update}, and "
+            f"its noise {noise}; half of all steps would have as much noise or more, "
+            f"and {share} of them would be truncated. It is a place to start a search "
+            "from."
+        ),
+        (
+            f"Options of heavytail train: --methods balanced --alpha {alpha} "
+            f"--inflation-scale {scale} --max-norm {bound}"
+        ),
+    ]
+
+
+@styled
+def draw_noise(runs: Sequence[DiagnosedRun]) -> Figure:
+    """Norms over training, Hill plot, quantiles, and the tail index by layer."""
+    figure = Figure(figsize=(9.6, 7.4))
+    norms, hill, quantiles, layers = figure.subplots(2, 2).flat
+    for run in runs:
+        colour, history = METHOD_COLOURS[run.method], run.history
+        norms.plot(history["step"], history["median"], color=colour)
+        norms.plot(history["step"], history["largest"], color=colour, alpha=0.5)
+        _draw_tail(hill, quantiles, run)
+    for axes, title in (
+        (norms, "Norms over training: median, and pale the largest"),
+        (hill, "Hill plot of the noise's norm"),
+        (quantiles, "Its quantiles, and a power law's"),
+        (layers, "Tail index by layer"),
+    ):
+        axes.set_title(title)
+    for axes in (norms, layers):
+        axes.set_yscale("log")
+        log_ticks(axes.yaxis, (1.0, 2.0, 3.0, 5.0))
+    norms.set_xlabel("step")
+    norms.set_ylabel("norm of the noise" if runs[0].fresh else "norm of the update")
+    names = runs[0].draws.layers
+    _draw_layers(layers, noise_values(runs), names)
+    layers.set_xticks(range(len(names)), names, rotation=20, ha="right", fontsize=8)
+    layers.set_ylabel("Hill's estimate, 95% interval")
+    layers.axhline(2.0, color="black", linewidth=0.8, linestyle=":")
+    legend = [
+        Line2D([], [], color=METHOD_COLOURS[run.method], label=run.label)
+        for run in runs
+    ]
+    mark = {"color": "#555555", "linestyle": "none", "markersize": 5}
+    for size, marker in _MARKERS.items():
+        mark |= {"marker": marker, "markerfacecolor": "none"}
+        legend.append(Line2D([], [], label=size, **mark))
+    mark |= {"marker": "o", "markerfacecolor": None}
+    legend.append(Line2D([], [], label="filled: verdict heavy-tailed", **mark))
+    legend_below(figure, legend, columns=3)
+    return figure
+
+
+def _draw_tail(hill: Axes, quantiles: Axes, run: DiagnosedRun) -> None:
+    assessment, colour = run.tail("norm").assessment, METHOD_COLOURS[run.method]
+    if assessment is None:
+        return
+    values = run.draws.of("norm")
+    values, k = values[values > 0.0], assessment.k
+    plot_hill(values, min(3 * k, values.size - 1), axes=hill)
+    plot_pareto_qq(values, k, axes=quantiles)
+    for artist in (hill.lines[-1], hill.collections[-1], *quantiles.lines[-2:]):
+        artist.set_color(colour)
+    hill.axvline(k, color=colour, linewidth=0.8, linestyle=":")
+
+
+def _draw_layers(axes: Axes, values: pd.DataFrame, layers: Sequence[str]) -> None:
+    """All estimates of a layer beside each other, with their intervals."""
+    columns = list(dict.fromkeys(zip(values["method"], values["noise"], strict=True)))
+    for row in values.itertuples():
+        shift = (columns.index((row.method, row.noise)) + 0.5) / len(columns) - 0.5
+        x, colour = layers.index(row.layer) + 0.6 * shift, METHOD_COLOURS[row.method]
+        if math.isfinite(row.upper - row.lower):
+            # The estimate may lie outside of its interval, which tells of bias.
+            axes.vlines(x, row.lower, row.upper, color=colour, linewidth=1)
+        face = colour if row.verdict == "heavy-tailed" else "white"
+        axes.plot(
+            x, row.hill, _MARKERS[row.noise], color=colour, mfc=face, markersize=4
+        )

@@ -1,0 +1,73 @@
+"""How all pictures look, and how they are saved."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+import matplotlib as mpl
+from matplotlib.artist import Artist
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from heavytail_optax.experiments.methods import MethodName
+from heavytail_optax.experiments.report.number_format import format_number
+from heavytail_optax.experiments.storage.durable_files import replacing
+
+STYLE = {
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10,
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 150,
+    "figure.titlesize": 12,
+    "grid.alpha": 0.25,
+    "grid.linewidth": 0.6,
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+}
+
+styled = mpl.rc_context(STYLE)
+"""Decorates a function that draws, as matplotlib reads its style when axes are made."""
+
+
+class OfMethod(Protocol):
+    """A run, or what was measured of it."""
+
+    @property
+    def method(self) -> MethodName: ...
+
+
+_Run = TypeVar("_Run", bound=OfMethod)
+
+
+def first_of_each_method(runs: Sequence[_Run]) -> list[_Run]:
+    """The first run of each method: few enough to be told apart by their colours."""
+    first: dict[str, _Run] = {}
+    for run in runs:
+        first.setdefault(run.method, run)
+    return list(first.values())
+
+
+def log_ticks(axis: Axis, subs: Sequence[float] = (1.0, 2.0, 5.0)) -> None:
+    """A logarithmic axis with few ticks, whose labels are plain numbers."""
+    axis.set_major_locator(LogLocator(subs=subs, numticks=12))
+    axis.set_major_formatter(lambda x, _: format_number(x, 2))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def legend_below(figure: Figure, handles: Sequence[Artist], columns: int) -> None:
+    """One legend for all panels."""
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+
+
+def save_figure(figure: Figure | None, path: pathlib.Path) -> bool:
+    """Writes a PNG, whole or not at all; without a figure, an earlier one goes."""
+    if figure is None:
+        path.unlink(missing_ok=True)
+        return False
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png")
+    return True

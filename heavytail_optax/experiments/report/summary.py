@@ -1,0 +1,202 @@
+"""The long table, a row a run, and the table of means from it, a row a method.
+
+Means and errors are over the finished runs. A run that did not finish, and a value that
+is not finite, enter no mean: `left_out` says why.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from heavytail_optax.experiments.measure_names import SCALARS
+from heavytail_optax.experiments.methods import METHOD_NAMES, METHODS
+from heavytail_optax.experiments.report.paper_figures import PAPER_FIGURES
+from heavytail_optax.experiments.runs.result import RunResult
+
+REFERENCE = "sgd"
+DIFFERENCE = f"difference_to_{REFERENCE}"
+FAILED = "\N{NO-BREAK SPACE}†"
+
+_FIELDS = (
+    *("method", "seed", "status", "step", "steps", "train_accuracy", "test_accuracy"),
+    *("train_loss", "truncated", "seconds", "examples_per_step", "test_images"),
+    *("classes", "how_it_ended"),
+)
+_TEXTS = ("name", "paper_name", "method", "status", "how_it_ended")
+_WHOLE = ("seed", "step", "steps", "test_images", "classes")
+_ERROR = "_standard_error"
+_FAR_BELOW = 0.1
+_TIMES_CHANCE = 2.0  # some data have a class that is twice as common as the others
+
+
+class Report(NamedTuple):
+    """All that a report shows."""
+
+    preset: str
+    runs: pd.DataFrame  # a row a run
+    summary: pd.DataFrame  # a row a method, under its name
+    measures: Sequence[str]  # of sharpness
+
+
+def build_report(preset: str, runs: pd.DataFrame) -> Report:
+    """Methods in the order of their list, all other names in that of the runs."""
+    names = [*METHOD_NAMES, *runs["name"]]
+    place = runs["name"].map({name: names.index(name) for name in names})
+    runs = runs.assign(place=place).sort_values(["place", "seed"], ignore_index=True)
+    measures = measures_of(runs)
+    reasons = left_out(runs, ["test_accuracy", *measures])
+    runs = runs.drop(columns="place").assign(left_out=reasons)
+    summary = summarise(runs, preset, REFERENCE, measures)
+    return Report(preset, runs, summary, measures)
+
+
+def runs_table(
+    results: Sequence[RunResult], names: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """A row a run, in their order, under its method's name or another."""
+    names = names or [each.method for each in results]
+    known = [scalar for scalars in SCALARS.values() for scalar in scalars]
+    found = dict.fromkeys(measure for each in results for measure in each.sharpness)
+    measures = sorted(found, key=lambda measure: (*known, measure).index(measure))
+    rows = []
+    for name, result in zip(names, results, strict=True):
+        row: dict[str, Any] = {"name": name, "paper_name": paper_name(name)}
+        row |= {field: getattr(result, field) for field in _FIELDS}
+        for measure in measures:
+            value, error = result.sharpness.get(measure, (None, None))
+            row |= {measure: value, f"{measure}{_ERROR}": error}
+        rows.append(row)
+    runs = pd.DataFrame(rows)
+    if any(twice := runs.duplicated(["name", "seed"])):
+        name, seed = runs.loc[twice, ["name", "seed"]].iloc[0]
+        raise ValueError(f"The seed {seed} of {name} comes twice.")
+    numbers = dict.fromkeys(runs.columns.drop([*_TEXTS]), "float")
+    runs = runs.astype(numbers | dict.fromkeys(_WHOLE, "Int64"))
+    runs.insert(len(_FIELDS) + 2, "failed", failures(runs))
+    return runs
+
+
+def measures_of(runs: pd.DataFrame) -> list[str]:
+    """The measures of sharpness that a table has."""
+    names = runs.columns[runs.columns.str.endswith(_ERROR)]
+    return [name.removesuffix(_ERROR) for name in names]
+
+
+def failures(runs: pd.DataFrame) -> pd.Series:
+    """Why a finished run did not learn the training images; None for the others."""
+    # Without truncation a jump may leave all ReLUs off: the accuracy is that of
+    # guessing, and a perturbation hardly changes the loss: the run looks flat.
+    accuracy = runs["train_accuracy"].where(runs["status"] == "finished")
+    failed = pd.Series(None, runs.index, dtype=object)
+    failed[accuracy <= accuracy.median() - _FAR_BELOW] = "far below the others"
+    failed[accuracy <= _TIMES_CHANCE / runs["classes"].astype(float)] = "at chance"
+    return failed
+
+
+def left_out(runs: pd.DataFrame, quantities: Sequence[str]) -> pd.Series:
+    """Why a run is in not all means of some quantities; None if it is in all."""
+    reasons = pd.Series(None, runs.index, dtype=object)
+    for quantity in reversed(quantities):
+        what = quantity.replace("_", " ")
+        reasons[np.isinf(runs[quantity])] = f"{what}: not finite"
+        reasons[runs[quantity].isna()] = f"{what}: not measured"
+    return reasons.where(runs["status"] == "finished", runs["how_it_ended"])
+
+
+def named_runs(runs: pd.DataFrame, reasons: Sequence[str] | pd.Series) -> str:
+    """The runs that have a reason: "sgd seed 0 (at chance), ..."."""
+    found = runs.assign(reason=reasons).dropna(subset="reason")
+    parts = zip(found["name"], found["seed"], found["reason"], strict=True)
+    return ", ".join(f"{name} seed {seed} ({reason})" for name, seed, reason in parts)
+
+
+def means(runs: pd.DataFrame, quantities: Sequence[str]) -> pd.DataFrame:
+    """Of each quantity the mean, its standard error (divisor n - 1) and the seeds."""
+    groups = _finite(runs, quantities).groupby(runs["name"], sort=False)
+    table = groups.agg(["mean", "sem", "count"])
+    endings = {"mean": "", "sem": _ERROR, "count": "_seeds"}
+    table.columns = [f"{quantity}{endings[what]}" for quantity, what in table.columns]
+    return table
+
+
+def differences(
+    runs: pd.DataFrame,
+    reference: str,
+    quantity: str = "test_accuracy",
+    confidence: float = 0.95,
+) -> pd.DataFrame:
+    """A method's values less the reference's, by seed: mean and Student's interval."""
+    # Runs of the same seed share initial weights, batches and random labels, so that
+    # the differences vary less than the values.
+    table = _finite(runs, [quantity]).assign(name=runs["name"], seed=runs["seed"])
+    values = table.pivot(index="seed", columns="name", values=quantity)
+    if reference not in values:
+        return pd.DataFrame(columns=["mean", "standard_error", "seeds", "low", "high"])
+    pairs = values.sub(values.pop(reference), axis=0).dropna(axis=1, how="all")
+    mean, error, seeds = pairs.mean(), pairs.sem(), pairs.count()
+    half = stats.t.ppf((1 + confidence) / 2, seeds - 1) * error
+    return pd.DataFrame(
+        {
+            "mean": mean,
+            "standard_error": error,
+            "seeds": seeds,
+            "low": mean - half,
+            "high": mean + half,
+        }
+    )
+
+
+def summarise(
+    runs: pd.DataFrame, preset: str, reference: str, measures: Sequence[str]
+) -> pd.DataFrame:
+    """A row a method: seeds, accuracies, cost, measures and the paper's figures."""
+    groups = runs.groupby("name", sort=False)
+    finished = runs["status"] == "finished"
+    quantities = ["test_accuracy", "train_accuracy", "truncated", *measures]
+    pairs = differences(runs, reference).astype({"seeds": "Int64"})
+    mean = f"difference_to_{reference}"
+    pairs.columns = [mean, *(f"{mean}_{each}" for each in pairs.columns[1:])]
+    table = pd.DataFrame(
+        {
+            "method": groups["method"].first(),
+            "paper_name": groups["name"].first().map(paper_name),
+            "seeds_asked": groups.size(),
+            "seeds_finished": finished.groupby(runs["name"], sort=False).sum(),
+            "left_out": _by_name(runs, "left_out"),
+            "failed": _by_name(runs, "failed"),
+            "examples_per_step": groups["examples_per_step"].first(),
+        },
+        index=pd.Index(runs["name"].unique(), name="name"),
+    )
+    table = table.join([means(runs, quantities), pairs])
+    papers = [PAPER_FIGURES.get((preset, name), {}) for name in table.index]
+    for name in ("test_accuracy", *measures):
+        table[f"paper_{name}"] = [each.get(name, np.nan) for each in papers]
+    return table
+
+
+def paper_name(name: str) -> str | None:
+    """What the paper's tables call a method; None for what is not in them."""
+    return METHODS[name].paper_name if name in METHODS else None
+
+
+def label(name: str) -> str:
+    """The name of a method with that of the paper's tables; any other as it is."""
+    return METHODS[name].label if name in METHODS else name
+
+
+def _finite(runs: pd.DataFrame, quantities: Sequence[str]) -> pd.DataFrame:
+    """The values that enter means; all else is NaN."""
+    values = runs[list(quantities)].where(runs["status"] == "finished")
+    return values.where(np.isfinite(values))
+
+
+def _by_name(runs: pd.DataFrame, column: str) -> pd.Series:
+    """The seeds of each name that have a reason: "1 missing; 2 diverged at step 7"."""
+    found = runs.dropna(subset=column)
+    pairs = zip(found["seed"], found[column], strict=True)
+    texts = found.assign(text=[f"{seed} {reason}" for seed, reason in pairs])
+    return texts.groupby("name")["text"].agg("; ".join)

@@ -1,0 +1,138 @@
+"""What `heavytail train` shows: a row a run, and loss and accuracy over the steps."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from rich.console import Group
+from rich.text import Text
+
+from heavytail_optax.experiments.methods import METHOD_COLOURS, METHODS
+from heavytail_optax.experiments.report.number_format import format_percent
+from heavytail_optax.experiments.report.style import (
+    legend_below,
+    log_ticks,
+    styled,
+)
+from heavytail_optax.experiments.report.summary import runs_table
+from heavytail_optax.experiments.report.tables import (
+    Column,
+    text_column,
+    text_tables,
+)
+from heavytail_optax.experiments.runs.result import RunResult
+from heavytail_optax.experiments.settings import Settings
+from heavytail_optax.experiments.training.evaluation import accuracy_error
+
+_NOTE = (
+    "In brackets: the name in the paper's tables. Loss and accuracy on the training "
+    "images, random labels included; accuracy on {:,} test images with its standard "
+    "error; share of all updates that were truncated; images that a step processes; "
+    "seconds without compilation."
+)
+
+
+def training_table(
+    results: Sequence[RunResult], test_images: int, width: int = 100
+) -> Group:
+    """One row a run."""
+    runs = runs_table(results)
+    shown = ["train_accuracy", "test_accuracy", "train_loss"]
+    runs[shown] = runs[shown].mask(runs["status"] == "diverged")
+    runs["error"] = np.sqrt(
+        runs["test_accuracy"] * (1 - runs["test_accuracy"]) / test_images
+    )
+    is_alone = runs["seed"].nunique() == 1
+    names = [
+        (result.label if is_alone else f"{result.label}, seed {result.seed}")
+        + (f"\n{result.how_it_ended}" if result.status != "finished" else "")
+        for result in results
+    ]
+    columns = [
+        Column("Method", names),
+        text_column("Train\n%", runs, format_percent, "train_accuracy"),
+        text_column("Test\n%", runs, format_percent, "test_accuracy", "error"),
+        text_column("Loss", runs, "{:.4f}".format, "train_loss"),
+        text_column("Cut\n%", runs, format_percent, "truncated"),
+        text_column("Images\na step", runs, "{:,.0f}".format, "examples_per_step"),
+        text_column("Seconds", runs, "{:.1f}".format, "seconds"),
+    ]
+    note = Text(_NOTE.format(test_images), style="dim")
+    return Group(*text_tables(columns, [], [], width), note)
+
+
+@styled
+def draw_training(
+    results: Sequence[RunResult], settings: Settings, test_images: int
+) -> Figure:
+    """One line a run, in one panel for each of two quantities."""
+    figure = Figure(figsize=(10, 4.2))
+    loss_axes, accuracy_axes = figure.subplots(1, 2)
+    handles = []
+    for result in results:
+        if not result.history:
+            continue
+        finite = result.finite_history
+        steps = [metrics.step for metrics in finite]
+        losses = [metrics.train_loss for metrics in finite]
+        accuracies = [100 * metrics.test_accuracy for metrics in finite]
+        style = {"color": METHOD_COLOURS[result.method]}
+        if result.status == "diverged":
+            style |= {"marker": "X", "markevery": [-1] if steps else None}
+        label = _label(result, test_images)
+        handles += loss_axes.plot(steps, losses, label=label, **style)
+        accuracy_axes.plot(steps, accuracies, **style)
+    loss_axes.set_yscale("log")
+    log_ticks(loss_axes.yaxis)
+    _keep_room_for_finished(loss_axes, results)
+    loss_axes.set_title("Loss on all training images")
+    accuracy_axes.set_title(f"Accuracy on {test_images:,} test images (%)")
+    for axes in (loss_axes, accuracy_axes):
+        axes.set_xlabel("step")
+        axes.set_xlim(0, settings.training.steps)
+        if any(METHODS[result.method].is_noisy for result in results):
+            _shade_cooldown(axes, settings)
+    legend_below(figure, handles, columns=2)
+    data = settings.data
+    figure.suptitle(
+        f"{data.training_examples:,} training images ({data.data}), "
+        f"{data.corrupted_examples:,} of them with random labels; "
+        f"{settings.model.model}, seed {settings.seed}"
+    )
+    return figure
+
+
+def _label(result: RunResult, test_images: int) -> str:
+    if result.status == "diverged":
+        return f"{result.label}: {result.how_it_ended}"
+    last = result.history[-1]
+    error = accuracy_error(last.test_accuracy, test_images)
+    accuracy = format_percent(last.test_accuracy, error)
+    return f"{result.label}: {accuracy}% at step {last.step:,}"
+
+
+def _keep_room_for_finished(axes: Axes, results: Sequence[RunResult]) -> None:
+    """Lets a loss that goes to infinity leave the panel."""
+    losses = [
+        metrics.train_loss
+        for result in results
+        if result.status != "diverged"
+        for metrics in result.finite_history
+    ]
+    if losses and axes.get_ylim()[1] > 10 * max(losses):
+        axes.set_ylim(top=10 * max(losses))
+
+
+def _shade_cooldown(axes: Axes, settings: Settings) -> None:
+    start, end = settings.noisy_steps, settings.training.steps
+    if 0 < start < end:
+        axes.axvspan(start, end, color="0.5", alpha=0.12, linewidth=0)
+        axes.text(
+            *((start + end) / 2, 0.98, "noise off"),
+            transform=axes.get_xaxis_transform(),
+            ha="center",
+            va="top",
+            fontsize=8,
+            color="0.35",
+        )
