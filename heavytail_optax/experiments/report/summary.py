@@ -91,7 +91,8 @@ def failures(runs: pd.DataFrame) -> pd.Series:
     # guessing, and a perturbation hardly changes the loss: the run looks flat.
     accuracy = runs["train_accuracy"].where(runs["status"] == "finished")
     failed = pd.Series(None, runs.index, dtype=object)
-    failed[accuracy <= accuracy.median() - _FAR_BELOW] = "far below the others"
+    others = accuracy.dropna().median()
+    failed[accuracy <= others - _FAR_BELOW] = "far below the others"
     failed[accuracy <= _TIMES_CHANCE / runs["classes"].astype(float)] = "at chance"
     return failed
 
