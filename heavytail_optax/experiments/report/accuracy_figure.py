@@ -41,7 +41,8 @@ _KEY = {
 def points_of(report: Report, measure: str) -> pd.DataFrame:
     """Kind, name, sharpness, accuracy in percent, and their errors, a row a point."""
     runs, summary = report.runs.set_index("name"), report.summary
-    finished = runs[runs["status"] == "finished"]
+    is_alone = runs.index.map(summary[f"{measure}_seeds"]) == 1  # and its mean
+    finished = runs[(runs["status"] == "finished") & ~is_alone]
     failed = finished["failed"].notna()
     paper = summary.filter(like="paper_")
     parts = {
