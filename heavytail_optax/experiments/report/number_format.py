@@ -16,9 +16,9 @@ def format_number(value: float, digits: int = 3) -> str:
     return text if -5 < exponent < 3 else f"{text}e{exponent}"
 
 
-def format_with_error(value: float, error: float = math.nan) -> str:
+def format_with_error(value: float, error: float | None = None) -> str:
     """A number with its error's first digit, or two if that is a 1: 0.0053 ± 0.0004."""
-    if not (math.isfinite(value) and math.isfinite(error)):
+    if error is None or not (math.isfinite(value) and math.isfinite(error)):
         return format_number(value)
     exponent = int(f"{max(abs(value), error):.2e}".partition("e")[2])
     scale = 0 if -5 < exponent < 3 else exponent
@@ -31,13 +31,14 @@ def format_with_error(value: float, error: float = math.nan) -> str:
     return f"({text})e{scale}" if scale else text
 
 
-def format_percent(share: float, error: float = math.nan, sign: str = "") -> str:
+def format_percent(share: float, error: float | None = None, sign: str = "") -> str:
     """A share in percent, to one decimal, or two where the error is that small."""
+    if error is None or math.isnan(error):
+        return f"{100 * share:{sign}.1f}"
     decimals = 2 if 0 < error < 0.0005 else 1
-    text = f"{100 * share:{sign}.{decimals}f}"
-    return text if math.isnan(error) else f"{text} ± {100 * error:.{decimals}f}"
+    return f"{100 * share:{sign}.{decimals}f} ± {100 * error:.{decimals}f}"
 
 
-def format_difference(share: float, error: float = math.nan) -> str:
+def format_difference(share: float, error: float | None = None) -> str:
     """The same with its sign."""
     return format_percent(share, error, sign="+")
