@@ -14,8 +14,6 @@ from typing import NamedTuple
 import pandas as pd
 from study import PRESET, SCALAR_NAMES, SINGLED_OUT, STUDIES
 
-from heavytail_optax.experiments.methods import METHODS
-from heavytail_optax.experiments.report import summary as report_summary
 from heavytail_optax.experiments.report.accuracy_figure import draw_report
 from heavytail_optax.experiments.report.number_format import (
     format_difference,
@@ -23,8 +21,13 @@ from heavytail_optax.experiments.report.number_format import (
     format_percent,
     format_with_error,
 )
-from heavytail_optax.experiments.report.paper_figures import PAPER_FIGURES
 from heavytail_optax.experiments.report.style import save_figure
+from heavytail_optax.experiments.report.summary import (
+    build_report,
+    failures,
+    named_runs,
+    summarise,
+)
 from heavytail_optax.experiments.report.tables import (
     Column,
     markdown_table,
@@ -36,7 +39,6 @@ from heavytail_optax.experiments.runs.result import RunResult
 
 CLASSES = 10
 NO_BREAK = "\N{NO-BREAK SPACE}"
-ACCURACIES = ("test_accuracy", "train_accuracy", "truncated")
 FRESH = f"{SINGLED_OUT}, seeds 3 to 9"
 
 
@@ -91,27 +93,21 @@ def table(question: Question, runs: pd.DataFrame) -> str:
     if runs.empty:
         return ""
     finished = runs["status"] == "finished"
-    not_in_means = report_summary.named_runs(runs, runs["how_it_ended"].mask(finished))
-    measures = list(question.measures)
+    runs["left_out"] = runs["how_it_ended"].mask(finished)
+    not_in_means = named_runs(runs, runs["left_out"])
+    measures, reference = list(question.measures), question.reference
     if not question.with_accuracy:
         runs = runs[finished & runs[measures].notna().any(axis=1)]
-    failed = report_summary.failures(runs)
-    groups = runs.groupby("name", sort=False)
-    rows = report_summary.means(runs, [*ACCURACIES, *measures]).assign(
-        runs=groups.size(),
-        finished=groups["status"].agg(lambda status: (status == "finished").sum()),
-        examples_per_step=groups["examples_per_step"].first(),
-        failed=failed.groupby(runs["name"]).count(),
-    )
-    pairs = report_summary.differences(runs, question.reference)
-    rows = rows.join(pairs.add_prefix("difference_"))
-    names = [name + " †" * bool(n) for name, n in rows["failed"].items()]
-    columns = [Column("Variant", names)]
+    runs = runs.assign(failed=failures(runs))
+    rows = summarise(runs, PRESET, reference, measures)
+    marks = rows["failed"].notna()
+    columns = [Column("Variant", [name + " †" * mark for name, mark in marks.items()])]
     if question.with_accuracy:
-        ends = [f"difference_{each}" for each in ("mean", "low", "high")]
-        heading = f"minus {question.reference} [95 % interval]"
+        ends = [f"difference_to_{reference}{end}" for end in ("", "_low", "_high")]
+        heading = f"minus {reference} [95 % interval]"
+        counts = "seeds_finished", "seeds_asked"
         columns += [
-            text_column("Seeds", rows, "{}/{}".format, "finished", "runs"),
+            text_column("Seeds", rows, "{}/{}".format, *counts),
             mean_column("Test %", rows, format_percent, "test_accuracy"),
             text_column(heading, rows, _difference, *ends),
             text_column("Train %", rows, format_percent, "train_accuracy"),
@@ -119,22 +115,21 @@ def table(question: Question, runs: pd.DataFrame) -> str:
             text_column("Images a step", rows, "{:,.0f}".format, "examples_per_step"),
         ]
     else:
-        columns.append(text_column("Runs measured", rows, str, "runs"))
+        columns.append(text_column("Runs measured", rows, str, "seeds_asked"))
     columns += [
         mean_column(measure_heading(measure), rows, format_with_error, measure)
         for measure in measures
     ]
     if question is QUESTIONS["main"]:
-        paper = [PAPER_FIGURES.get((PRESET, name)) for name in rows.index]
-        rows["paper"] = [each and 100 * each["test_accuracy"] for each in paper]
-        columns.insert(3, text_column("paper test %", rows, "{:.2f}".format, "paper"))
-        rows["paper"] = [each and each["expected_sharpness"] for each in paper]
-        columns.insert(-1, text_column("paper sharpness", rows, format_number, "paper"))
+        paper = "paper_test_accuracy", "paper_expected_sharpness"
+        columns.insert(3, text_column("paper test %", rows, _percent, paper[0]))
+        sharpness = text_column("paper sharpness", rows, format_number, paper[1])
+        columns.insert(-1, sharpness)
     # A number and its error stay on one line.
     for column in columns[1:]:
         column.texts[:] = [text.replace(" ", NO_BREAK) for text in column.texts]
     parts = [markdown_table(columns)]
-    if named := report_summary.named_runs(runs, failed):
+    if named := named_runs(runs, runs["failed"]):
         parts.append(
             f"† Finished without having learned the training images: {named}. Such a run "
             "may look flat. They are in the means."
@@ -142,6 +137,10 @@ def table(question: Question, runs: pd.DataFrame) -> str:
     if not_in_means:
         parts.append(f"In no mean: {not_in_means}.")
     return "\n\n".join(parts)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f}"
 
 
 def _difference(mean: float, low: float, high: float) -> str:
@@ -154,9 +153,7 @@ def draw(path: pathlib.Path, runs: pd.DataFrame) -> None:
     """Accuracy against expected sharpness, of the methods as the preset has them."""
     names = [name for name, each in STUDIES["main"].items() if not each.changed]
     runs = runs[runs["name"].isin(names)]
-    papers = [METHODS[name].paper_name for name in runs["name"]]
-    runs = runs.assign(paper_name=papers, failed=report_summary.failures(runs))
-    report = report_summary.build_report(PRESET, runs)
+    report = build_report(PRESET, runs.assign(failed=failures(runs)))
     figure = draw_report(report._replace(measures=["expected_sharpness"]))
     save_figure(figure, path)
 

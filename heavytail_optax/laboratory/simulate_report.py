@@ -1,5 +1,6 @@
 """The work of `heavytail simulate`: the regimes, their table and their picture."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -55,7 +56,7 @@ def _row(result: RegimeResult) -> list[str]:
         result.name,
         *(format_percent(share) for share in result.fields),
         # Chains that never move tell nothing about an error.
-        format_percent(share, error if result.moves else None),
+        format_percent(share, error if result.moves else math.nan),
         format_number(result.moves),
     ]
 

@@ -46,11 +46,18 @@ def test_points_are_runs_mean_and_paper():
     assert "paper" not in set(points(OURS, SGD)["kind"])
 
 
+def test_a_single_run_is_its_mean():
+    found = points(OURS, SHARED)
+    assert list(found["kind"]) == ["mean"]
+    np.testing.assert_allclose(coordinates(found, "mean"), [[0.0004, 71.3, 0, 0]])
+
+
 def test_runs_that_did_not_learn_are_marked_and_unfinished_ones_left_out():
     found = points(OURS, GRID)
     failed = coordinates(found, "failed")["accuracy"]
     np.testing.assert_allclose(sorted(failed), [10.0, 66.4])
     finished_runs = [cell for cell in GRID if cell.status == "finished"]
+    finished_runs.remove(SHARED[0])  # alone
     assert (found["kind"].isin(["run", "failed"])).sum() == len(finished_runs)
 
 

@@ -60,7 +60,7 @@ def test_number_with_error(value, error, text):
 
 
 def test_percent():
-    assert format_percent(0.7) == "70.0"
+    assert format_percent(0.7) == format_percent(0.7, math.nan) == "70.0"
     assert format_percent(0.7, 0.0) == "70.0 ± 0.0"
     assert format_percent(0.7, 0.0052) == "70.0 ± 0.5"
     assert format_percent(0.7, 0.0004) == "70.00 ± 0.04"

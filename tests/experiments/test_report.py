@@ -11,6 +11,11 @@ from rich.console import Console
 from heavytail_optax.experiments.report.report import report_table
 from heavytail_optax.experiments.report.report import write_report as write
 from heavytail_optax.experiments.report.summary import build_report, runs_table
+from heavytail_optax.experiments.report.tables import (
+    Column,
+    markdown_table,
+    text_column,
+)
 
 PAPER = "corrupted-fashion-mnist"
 OURS = "corrupted-digits"
@@ -208,9 +213,16 @@ def test_an_earlier_report_is_replaced(tmp_path):
 def test_files_are_those_of_the_tables(tmp_path):
     files = write_report(tmp_path, PAPER, GRID)
     report = build_report(PAPER, runs_table(GRID))
-    runs, summary = (
-        pd.read_csv(files.runs),
-        pd.read_csv(files.summary, index_col="name"),
-    )
-    pd.testing.assert_frame_equal(runs, report.runs, check_dtype=False)
-    pd.testing.assert_frame_equal(summary, report.summary, check_dtype=False)
+    assert files.runs.read_text("utf-8") == report.runs.to_csv(index=False)
+    assert files.summary.read_text("utf-8") == report.summary.to_csv()
+
+
+def test_missing_values_and_bars_are_shown_in_a_markdown_table():
+    table = pd.DataFrame({"mean": [70.5, None], "error": [0.5, None]})
+    numbers = text_column("Test\n%", table, "{} ± {}".format, "mean", "error")
+    names = Column("Method", ["a|b", "c"])
+    assert markdown_cells(markdown_table([names, numbers])) == [
+        ["Method", "Test %"],
+        ["a|b", "70.5 ± 0.5"],
+        ["c", "-"],
+    ]

@@ -37,7 +37,7 @@ def run(options: FlatnessOptions, typed: str) -> int:
             return None
         values = flatness.flatness_values(runs)
         table = flatness.flatness_table(runs, values, width)
-        csv = flatness.flatness_csv(values)
+        csv = values.to_csv(index=False)
         return Results([table], csv, runs, flatness.draw_flatness)
 
     measuring = Measuring(

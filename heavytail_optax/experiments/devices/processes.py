@@ -97,8 +97,8 @@ def cluster_arguments(cluster: Cluster) -> list[str]:
     """The options that start this process again.
 
     Example:
-      >>> cluster_arguments(Cluster(distributed=True, process_id=0))
-      ['--distributed', '--process-id', '0']
+      >>> cluster_arguments(Cluster(distributed=True, join_seconds=60))
+      ['--distributed', '--join-seconds', '60']
     """
     words = []
     for field in dataclasses.fields(cluster):

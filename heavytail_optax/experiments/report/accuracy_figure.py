@@ -8,14 +8,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from heavytail_optax.experiments.methods import METHOD_COLOURS, MethodName
-from heavytail_optax.experiments.report.number_format import (
-    format_number,
-    format_percent,
+from heavytail_optax.experiments.report.number_format import format_percent
+from heavytail_optax.experiments.report.style import (
+    legend_below,
+    log_ticks,
+    styled,
 )
-from heavytail_optax.experiments.report.style import legend_below, styled
 from heavytail_optax.experiments.report.summary import Report, label
 from heavytail_optax.experiments.report.tables import measure_heading
 
@@ -39,12 +39,10 @@ _KEY = {
 
 
 def points_of(report: Report, measure: str) -> pd.DataFrame:
-    """The runs that finished, their means as in the table, and the paper's figures.
-
-    A row a point: kind, name, sharpness, accuracy in percent, and the errors of the two.
-    """
+    """Kind, name, sharpness, accuracy in percent, and their errors, a row a point."""
     runs, summary = report.runs.set_index("name"), report.summary
-    finished = runs[runs["status"] == "finished"]
+    is_alone = runs.index.map(summary[f"{measure}_seeds"]) == 1  # and its mean
+    finished = runs[(runs["status"] == "finished") & ~is_alone]
     failed = finished["failed"].notna()
     paper = summary.filter(like="paper_")
     parts = {
@@ -74,11 +72,7 @@ def points_of(report: Report, measure: str) -> pd.DataFrame:
 
 @styled
 def draw_report(report: Report) -> Figure | None:
-    """A dot a run, a large one a method's mean; None if there is nothing to show.
-
-    What is far below the others is put on the lower edge, so that the others can be told
-    apart.
-    """
+    """A dot a run, a large one a method's mean; None if there is nothing to show."""
     summary = report.summary
     drawn = {measure: points_of(report, measure) for measure in report.measures}
     drawn = {k: v for k, v in drawn.items() if (v["kind"] != "paper").any()}
@@ -144,11 +138,7 @@ def _scale_sharpness(axes: Axes, points: pd.DataFrame) -> None:
     axes.set_xscale("log")
     axes.set_xlim(low, high)
     digits = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0) if high / low < 10 else (1.0, 2.0, 5.0)
-    axes.xaxis.set_major_locator(
-        LogLocator(subs=digits if high / low < 1e4 else (1.0,), numticks=12)
-    )
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: format_number(x, 2)))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    log_ticks(axes.xaxis, digits if high / low < 1e4 else (1.0,))
 
 
 def _legend_entries(summary: pd.DataFrame) -> list[Line2D]:
@@ -156,7 +146,8 @@ def _legend_entries(summary: pd.DataFrame) -> list[Line2D]:
     for row in summary.reset_index().itertuples():
         text = "no run finished"
         if row.test_accuracy_seeds:
-            text = f"{format_percent(row.test_accuracy, row.test_accuracy_standard_error)}%"
+            error = row.test_accuracy_standard_error
+            text = f"{format_percent(row.test_accuracy, error)}%"
             if row.test_accuracy_seeds < row.seeds_asked:
                 text += f" ({row.test_accuracy_seeds} of {row.seeds_asked} runs)"
         entries.append(

@@ -1,7 +1,8 @@
 """What `heavytail flatness` shows: a row a run, and curves with a colour a method."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -42,7 +43,7 @@ _LOWEST_DENSITY = 1e-5
 # Room for the highest loss on a line, as a multiple of the median of all ends.
 _TIMES_MEDIAN = 3.0
 
-Curves = Sequence[tuple[str, Mapping[str, np.ndarray]]]  # colour, columns
+Curves = Sequence[tuple[str, pd.DataFrame]]  # colour, columns
 
 
 class MeasuredRun(NamedTuple):
@@ -63,13 +64,12 @@ class MeasuredRun(NamedTuple):
         outcomes = {name: each.outcome for name, each in self.record.items()}
         return {name: each.remark for name, each in outcomes.items() if each.remark}
 
-    def curve(self, name: str) -> Mapping[str, np.ndarray] | None:
-        """The columns of a curve; None if it was not measured."""
-        for measured in self.record.values():
-            if name in measured.outcome.curves:
-                curve = measured.outcome.curves[name]
-                return {column: np.asarray(values) for column, values in curve.items()}
-        return None
+    @property
+    def curves(self) -> dict[str, pd.DataFrame]:
+        """The curves of all measures."""
+        outcomes = [each.outcome for each in self.record.values()]
+        found = {name: x for each in outcomes for name, x in each.curves.items()}
+        return {name: pd.DataFrame(dict(curve)) for name, curve in found.items()}
 
 
 def measured_runs(runs: Sequence[Run]) -> list[MeasuredRun]:
@@ -82,20 +82,13 @@ def measured_runs(runs: Sequence[Run]) -> list[MeasuredRun]:
 
 
 def flatness_values(runs: Sequence[MeasuredRun]) -> pd.DataFrame:
-    """A row a run: accuracies, every scalar with its standard error, remarks."""
+    """The long table, with remarks."""
     names = [each.run.name for each in runs]
     remarks = [
         "; ".join(f"{name}: {text}" for name, text in each.remarks.items())
         for each in runs
     ]
     return runs_table([each.result for each in runs], names).assign(remarks=remarks)
-
-
-def flatness_csv(values: pd.DataFrame) -> str:
-    """The values unrounded. What is not known is empty."""
-    lead = ["name", "method", "seed", "train_accuracy", "test_accuracy"]
-    scalars = values.loc[:, "failed":"remarks"].columns[1:]
-    return values[[*lead, *scalars]].to_csv(index=False)
 
 
 def flatness_table(
@@ -132,19 +125,25 @@ def _scalar_column(
 def _notes(runs: Sequence[MeasuredRun], values: pd.DataFrame) -> list[str]:
     """How to read the table, and what is wrong with which run."""
     legend = (
-        "Value ± standard error of its own sampling, on the training images as they are "
-        "labelled. All measures are larger where the minimum is sharper; a run that did "
-        "not learn may look flat."
+        "Value ± standard error of its own sampling, on the training images as they "
+        "are labelled. All measures are larger where the minimum is sharper; a run "
+        "that did not learn may look flat."
     )
     if any("escape" in run.record for run in runs):
         legend += " Escape: share of paths that have left after the last jump."
     notes = [legend]
     for name in dict.fromkeys(name for run in runs for name in run.record):
         found = [run.record[name].arguments for run in runs if name in run.record]
-        if changed := _differences(found):
+        table = pd.DataFrame(map(dict, found), dtype=object).astype(str)
+        changed = [
+            f"{argument} {' or '.join(sorted(set(values)))}"
+            for argument, values in table.items()
+            if values.nunique() > 1
+        ]
+        if changed:
             notes.append(
-                f"{name}: the runs were not measured alike, and should not be compared: "
-                f"{changed}. --again measures anew."
+                f"{name}: the runs were not measured alike, and should not be "
+                f"compared: {'; '.join(changed)}. --again measures anew."
             )
     if named := named_runs(values, values["failed"]):
         notes.append(f"{FAILED.strip()} Did not learn the training images: {named}.")
@@ -155,24 +154,14 @@ def _notes(runs: Sequence[MeasuredRun], values: pd.DataFrame) -> list[str]:
     ]
 
 
-def _differences(found: Sequence[Mapping[str, Any]]) -> str:
-    names = dict.fromkeys(name for each in found for name in each)
-    values = {name: {str(each.get(name)) for each in found} for name in names}
-    return "; ".join(
-        f"{name} {' or '.join(sorted(each))}"
-        for name, each in values.items()
-        if len(each) > 1
-    )
-
-
 @styled
 def draw_flatness(runs: Sequence[MeasuredRun]) -> Figure | None:
     """A panel for each curve that any run has; None without any."""
     panels: dict[str, Curves] = {
         name: [
-            (METHOD_COLOURS[run.method], curve)
+            (METHOD_COLOURS[run.method], run.curves[name])
             for run in runs
-            if (curve := run.curve(name)) is not None
+            if name in run.curves
         ]
         for name in _PANELS
     }
@@ -187,24 +176,19 @@ def draw_flatness(runs: Sequence[MeasuredRun]) -> Figure | None:
     figure = Figure(figsize=size)
     grid = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes, (name, curves) in zip(grid, panels.items(), strict=False):
-        title, draw = _PANELS[name]
-        axes.set_title(title)
+        title, x, draw = _PANELS[name]
+        axes.set(title=title, xlabel=x)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=draw is _draw_escape))
         draw(axes, curves)
     for axes in grid[len(panels) :]:
         axes.remove()
-    handles = [
-        Line2D([], [], color=METHOD_COLOURS[run.method], label=_label(run))
-        for run in runs
-    ]
+    handles = []
+    for run in runs:
+        accuracy = format_percent(run.result.train_accuracy or math.nan)
+        label = f"{run.run.label}: training accuracy {accuracy}%"
+        handles.append(Line2D([], [], color=METHOD_COLOURS[run.method], label=label))
     legend_below(figure, handles, columns=max(2, columns))
     return figure
-
-
-def _label(run: MeasuredRun) -> str:
-    accuracy = run.result.train_accuracy
-    learnt = "" if accuracy is None else f": training accuracy {100 * accuracy:.1f}%"
-    return f"{run.run.label}{learnt}"
 
 
 def _draw_density(axes: Axes, curves: Curves) -> None:
@@ -216,7 +200,6 @@ def _draw_density(axes: Axes, curves: Curves) -> None:
         axes.semilogy(points, np.maximum(values, floor), color=colour, linewidth=1)
         axes.fill_between(points, low, high, color=colour, alpha=0.2, linewidth=0)
     axes.set_ylim(bottom=floor)
-    axes.set_xlabel("eigenvalue")
 
 
 def _draw_line(axes: Axes, curves: Curves) -> None:
@@ -228,12 +211,6 @@ def _draw_line(axes: Axes, curves: Curves) -> None:
     if 0.0 < top < max(ends):
         axes.set_ylim(top=top)
     axes.set_ylim(bottom=0.0)
-    axes.set_xlabel("distance along the direction")
-
-
-def _draw_relative_line(axes: Axes, curves: Curves) -> None:
-    _draw_line(axes, curves)
-    axes.set_xlabel("distance in norms of the filters")
 
 
 def _draw_escape(axes: Axes, curves: Curves) -> None:
@@ -253,14 +230,16 @@ def _draw_escape(axes: Axes, curves: Curves) -> None:
             capsize=2,
         )
     axes.set_ylim(-0.05, 1.05)
-    axes.set_xlabel("jumps")
 
 
-_PANELS: dict[str, tuple[str, Callable[[Axes, Curves], None]]] = {
-    "density": ("Density of the Hessian's eigenvalues", _draw_density),
-    "line_eigenvector": ("Loss along the top eigenvector", _draw_line),
-    "line_random": ("Loss along a random direction", _draw_relative_line),
-    "escape_noise": ("P(escape), along gradient noise", _draw_escape),
-    "escape_eigenvector": ("P(escape), along top eigenvector", _draw_escape),
-    "escape_isotropic": ("P(escape), along random directions", _draw_escape),
+_PANELS: dict[str, tuple[str, str, Callable[[Axes, Curves], None]]] = {
+    "density": ("Density of the Hessian's eigenvalues", "eigenvalue", _draw_density),
+    "line_eigenvector": ("Loss along the top eigenvector", "distance", _draw_line),
+    "line_random": (
+        *("Loss along a random direction", "distance in norms of the filters"),
+        _draw_line,
+    ),
+    "escape_noise": ("P(escape), along gradient noise", "jumps", _draw_escape),
+    "escape_eigenvector": ("P(escape), along top eigenvector", "jumps", _draw_escape),
+    "escape_isotropic": ("P(escape), along random directions", "jumps", _draw_escape),
 }

@@ -1,6 +1,7 @@
 """What `heavytail diagnose` shows of a run: tails, norms over training, a proposal."""
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,7 +11,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter
 from rich.console import Group
 from rich.text import Text
 
@@ -29,7 +29,11 @@ from heavytail_optax.experiments.measures.noise_tails import (
 )
 from heavytail_optax.experiments.methods import METHOD_COLOURS, MethodName
 from heavytail_optax.experiments.report.number_format import format_number
-from heavytail_optax.experiments.report.style import legend_below, styled
+from heavytail_optax.experiments.report.style import (
+    legend_below,
+    log_ticks,
+    styled,
+)
 from heavytail_optax.experiments.report.tables import text_column, text_tables
 from heavytail_optax.experiments.runs.grid import Run
 from heavytail_optax.experiments.settings import Settings
@@ -43,21 +47,31 @@ from heavytail_optax.tail_index import (
 
 _RIVALS = ALTERNATIVES["projection"]
 _MARKERS: dict[Size, str] = {"norm": "o", "projection": "s", "coordinate": "^"}
-_MEANINGS: dict[Size, str] = {
-    "norm": "Norm of the noise",
-    "projection": "Along one direction",
-    "coordinate": "Single coordinates",
+# Column of the table -> where an assessment has it.
+_NUMBERS = {
+    "k": "k",
+    "num_tied": "index.num_tied",
+    "hill": "index.estimate",
+    "standard_error": "index.standard_error",
+    "lower": "index.lower",
+    "upper": "index.upper",
+    "outer_hill": "drift.outer_estimate",
+    "drift_p_value": "drift.p_value",
+    "gamma": "pareto.gamma",
+    "gamma_standard_error": "pareto.gamma_standard_error",
+    "pareto_fit_lower": "pareto.lower",
+    "pareto_fit_upper": "pareto.upper",
 }
 _NOTES = (
     "Hill: tail index from the k largest of so many independent draws, with its 95% "
-    "interval, which allows for bias; of use only where the verdict is heavy-tailed. Where "
-    "the interval leaves it out, the estimate is biased; with none, no power law fits; from "
-    "0 to inf, the largest draws are equal, as clipped ones are. The norm is that of "
-    "g_i - g, of a small batch's gradient and that of all training images; the other two "
-    "are absolute values along a direction drawn once, and of a coordinate drawn for each "
-    "batch.\n"
-    "Fits: normalised log-likelihood ratio of the power law to each other law (p-value). "
-    "Negative speaks for the other law; p above 0.1 for neither."
+    "interval, which allows for bias; of use only where the verdict is heavy-tailed. "
+    "Where the interval leaves it out, the estimate is biased; with none, no power "
+    "law fits; from 0 to inf, the largest draws are equal, as clipped ones are. The "
+    "norm is that of g_i - g, of a small batch's gradient and that of all training "
+    "images; the other two are absolute values along a direction drawn once, and of a "
+    "coordinate drawn for each batch.\n"
+    "Fits: normalised log-likelihood ratio of the power law to each other law "
+    "(p-value). Negative speaks for the other law; p above 0.1 for neither."
 )
 
 
@@ -137,21 +151,9 @@ def _row(run: DiagnosedRun, tail: LayerTail) -> dict[str, int | float | str]:
         "noise": tail.size,
         "draws": tail.draws,
     }
-    names = (
-        *("k", "num_tied", "hill", "standard_error", "lower", "upper"),
-        *("outer_hill", "drift_p_value", "gamma", "gamma_standard_error"),
-        *("pareto_fit_lower", "pareto_fit_upper"),
-    )
-    numbers = [math.nan] * len(names)
-    if tail.assessment is not None:
-        found = tail.assessment
-        index, drift, pareto = found.index, found.drift, found.pareto
-        numbers = [
-            *(found.k, index.num_tied, index.estimate, index.standard_error),
-            *(index.lower, index.upper, drift.outer_estimate, drift.p_value),
-            *(pareto.gamma, pareto.gamma_standard_error, pareto.lower, pareto.upper),
-        ]
-    row |= dict(zip(names, map(float, numbers), strict=True))
+    for name, path in _NUMBERS.items():
+        number = operator.attrgetter(path)
+        row[name] = float(number(tail.assessment)) if tail.assessment else math.nan
     for name in _RIVALS:
         for what in ("ratio", "normalised_ratio", "p_value"):
             row[f"{name}_{what}"] = getattr(tail.fits.get(name), what, math.nan)
@@ -197,7 +199,7 @@ def _verdicts(run: DiagnosedRun) -> list[str]:
     for size in SIZES:
         tail = run.tail(size)
         reasons = tail.assessment.reasons if tail.assessment else ()
-        lines.append(f"- {_MEANINGS[size]}. {' '.join([tail.sentence, *reasons])}")
+        lines.append(f"- {size}: {' '.join([tail.sentence, *reasons])}")
     return lines
 
 
@@ -219,9 +221,10 @@ def _proposal(run: DiagnosedRun) -> list[str]:
             f"{scale}, max_norm {bound}."
         ),
         (
-            f"With the learning rate {rate} a typical update has norm {update}, and its "
-            f"noise {noise}; half of all steps would have as much noise or more, and "
-            f"{share} of them would be truncated. It is a place to start a search from."
+            f"With the learning rate {rate} a typical update has norm {update}, and "
+            f"its noise {noise}; half of all steps would have as much noise or more, "
+            f"and {share} of them would be truncated. It is a place to start a search "
+            "from."
         ),
         (
             f"Options of heavytail train: --methods balanced --alpha {alpha} "
@@ -235,14 +238,13 @@ def draw_noise(runs: Sequence[DiagnosedRun]) -> Figure:
     """Norms over training, Hill plot, quantiles, and the tail index by layer."""
     figure = Figure(figsize=(9.6, 7.4))
     norms, hill, quantiles, layers = figure.subplots(2, 2).flat
-    for number, run in enumerate(runs):
+    for run in runs:
         colour, history = METHOD_COLOURS[run.method], run.history
         norms.plot(history["step"], history["median"], color=colour)
         norms.plot(history["step"], history["largest"], color=colour, alpha=0.5)
         _draw_tail(hill, quantiles, run)
-        _draw_layers(layers, run, number, len(runs))
     for axes, title in (
-        (norms, "Norms over training: median and largest"),
+        (norms, "Norms over training: median, and pale the largest"),
         (hill, "Hill plot of the noise's norm"),
         (quantiles, "Its quantiles, and a power law's"),
         (layers, "Tail index by layer"),
@@ -250,12 +252,11 @@ def draw_noise(runs: Sequence[DiagnosedRun]) -> Figure:
         axes.set_title(title)
     for axes in (norms, layers):
         axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 3.0, 5.0)))
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        log_ticks(axes.yaxis, (1.0, 2.0, 3.0, 5.0))
     norms.set_xlabel("step")
     norms.set_ylabel("norm of the update")
     names = runs[0].draws.layers
+    _draw_layers(layers, noise_values(runs), names)
     layers.set_xticks(range(len(names)), names, rotation=20, ha="right", fontsize=8)
     layers.set_ylabel("Hill's estimate, 95% interval")
     layers.axhline(2.0, color="black", linewidth=0.8, linestyle=":")
@@ -286,23 +287,16 @@ def _draw_tail(hill: Axes, quantiles: Axes, run: DiagnosedRun) -> None:
     hill.axvline(k, color=colour, linewidth=0.8, linestyle=":")
 
 
-def _draw_layers(axes: Axes, run: DiagnosedRun, number: int, of_runs: int) -> None:
-    colour = METHOD_COLOURS[run.method]
-    for tail in run.tails:
-        if tail.assessment is None:
-            continue
-        # All estimates of a layer beside each other.
-        column = number + (list(_MARKERS).index(tail.size) + 0.5) / len(_MARKERS)
-        x = run.draws.layers.index(tail.layer) + 0.6 * (column / of_runs - 0.5)
-        index = tail.assessment.index
-        low, high = float(index.lower), float(index.upper)
-        if math.isfinite(high - low):
+def _draw_layers(axes: Axes, values: pd.DataFrame, layers: Sequence[str]) -> None:
+    """All estimates of a layer beside each other, with their intervals."""
+    columns = list(dict.fromkeys(zip(values["method"], values["noise"], strict=True)))
+    for row in values.itertuples():
+        shift = (columns.index((row.method, row.noise)) + 0.5) / len(columns) - 0.5
+        x, colour = layers.index(row.layer) + 0.6 * shift, METHOD_COLOURS[row.method]
+        if math.isfinite(row.upper - row.lower):
             # The estimate may lie outside of its interval, which tells of bias.
-            axes.vlines(x, low, high, color=colour, linewidth=1)
+            axes.vlines(x, row.lower, row.upper, color=colour, linewidth=1)
+        face = colour if row.verdict == "heavy-tailed" else "white"
         axes.plot(
-            *(x, float(index.estimate)),
-            color=colour,
-            marker=_MARKERS[tail.size],
-            markersize=4,
-            markerfacecolor=colour if tail.verdict == "heavy-tailed" else "white",
+            x, row.hill, _MARKERS[row.noise], color=colour, mfc=face, markersize=4
         )

@@ -4,12 +4,7 @@ import math
 
 
 def format_number(value: float, digits: int = 3) -> str:
-    """So many significant digits, without zeros at the end: 0.0046, 70, 1.31e4.
-
-    Example:
-      >>> [format_number(x) for x in (0.0046, 2.043, 13_100, -0.00001234, 0)]
-      ['0.0046', '2.04', '1.31e4', '-1.23e-5', '0']
-    """
+    """So many significant digits, without zeros at the end: 0.0046, 70, 1.31e4."""
     if not math.isfinite(value):
         return f"{value}"
     value += 0.0  # zero has no sign
@@ -21,14 +16,9 @@ def format_number(value: float, digits: int = 3) -> str:
     return text if -5 < exponent < 3 else f"{text}e{exponent}"
 
 
-def format_with_error(value: float, error: float = math.nan) -> str:
-    """A number and its error, to one digit of the error, or two if the first is a 1.
-
-    Example:
-      >>> format_with_error(0.0053417, 0.00037), format_with_error(13_100, 172.0)
-      ('0.0053 ± 0.0004', '(1.310 ± 0.017)e4')
-    """
-    if not (math.isfinite(value) and math.isfinite(error)):
+def format_with_error(value: float, error: float | None = None) -> str:
+    """A number with its error's first digit, or two if that is a 1: 0.0053 ± 0.0004."""
+    if error is None or not (math.isfinite(value) and math.isfinite(error)):
         return format_number(value)
     exponent = int(f"{max(abs(value), error):.2e}".partition("e")[2])
     scale = 0 if -5 < exponent < 3 else exponent
@@ -41,18 +31,14 @@ def format_with_error(value: float, error: float = math.nan) -> str:
     return f"({text})e{scale}" if scale else text
 
 
-def format_percent(share: float, error: float = math.nan, sign: str = "") -> str:
-    """A share in percent, to one decimal, or two where the error is that small.
-
-    Example:
-      >>> format_percent(0.7), format_percent(0.0125, 0.0003, sign="+")
-      ('70.0', '+1.25 ± 0.03')
-    """
+def format_percent(share: float, error: float | None = None, sign: str = "") -> str:
+    """A share in percent, to one decimal, or two where the error is that small."""
+    if error is None or math.isnan(error):
+        return f"{100 * share:{sign}.1f}"
     decimals = 2 if 0 < error < 0.0005 else 1
-    text = f"{100 * share:{sign}.{decimals}f}"
-    return text if math.isnan(error) else f"{text} ± {100 * error:.{decimals}f}"
+    return f"{100 * share:{sign}.{decimals}f} ± {100 * error:.{decimals}f}"
 
 
-def format_difference(share: float, error: float = math.nan) -> str:
+def format_difference(share: float, error: float | None = None) -> str:
     """The same with its sign."""
     return format_percent(share, error, sign="+")

@@ -1,4 +1,4 @@
-"""The report of a grid: a table in the terminal, a page, two CSV files and a picture."""
+"""The report of a grid: a table for the terminal, a page, CSV files, a picture."""
 
 import pathlib
 import textwrap
@@ -67,11 +67,8 @@ def write_report(directory: pathlib.Path, report: Report) -> ReportFiles:
 
 
 def report_table(report: Report, width: int = 100) -> Group:
-    """One row a method: accuracy, cost and sharpness, notes below.
-
-    What does not fit beside it is in further tables, where each measure of sharpness
-    has the accuracy beside it again: a run that failed can look flat.
-    """
+    """One row a method: accuracy, cost and sharpness, notes below."""
+    # A run that failed can look flat: each further table has the accuracy again.
     wrap = textwrap.TextWrapper(_NAME_WIDTH, subsequent_indent="  ")
     name = Column("Method", [wrap.fill(text) for text in _names(report).texts])
     repeated = [name, _accuracy(report)]
@@ -162,13 +159,15 @@ def _notes(report: Report) -> list[str]:
         note = "One seed has no standard error over seeds"
         if error.notna().any():
             note += (
-                f"; its test images alone leave ± {100 * error.max():.1f} (binomial)"
+                "; its test images alone leave the accuracy uncertain by "
+                f"± {100 * error.max():.1f} (binomial)"
             )
         notes.append(f"{note}.")
     if _has(report, "paper_test_accuracy"):
         notes.append(
-            "paper: the figure in the tables of Wang, Oh and Rhee (ICLR 2022), which come "
-            "without errors. Their settings are only partly known; ours are reconstructed."
+            "paper: the figure in the tables of Wang, Oh and Rhee (ICLR 2022), which "
+            "come without errors. Their settings are only partly known; ours are "
+            "reconstructed."
         )
     failed = runs.dropna(subset="failed")
     pairs = zip(failed["train_accuracy"], failed["failed"], strict=True)

@@ -6,9 +6,12 @@ from typing import Protocol, TypeVar
 
 import matplotlib as mpl
 from matplotlib.artist import Artist
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from heavytail_optax.experiments.methods import MethodName
+from heavytail_optax.experiments.report.number_format import format_number
 from heavytail_optax.experiments.storage.durable_files import replacing
 
 STYLE = {
@@ -46,6 +49,13 @@ def first_of_each_method(runs: Sequence[_Run]) -> list[_Run]:
     for run in runs:
         first.setdefault(run.method, run)
     return list(first.values())
+
+
+def log_ticks(axis: Axis, subs: Sequence[float] = (1.0, 2.0, 5.0)) -> None:
+    """A logarithmic axis with few ticks, whose labels are plain numbers."""
+    axis.set_major_locator(LogLocator(subs=subs, numticks=12))
+    axis.set_major_formatter(lambda x, _: format_number(x, 2))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def legend_below(figure: Figure, handles: Sequence[Artist], columns: int) -> None:

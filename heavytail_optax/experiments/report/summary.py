@@ -49,7 +49,8 @@ def build_report(preset: str, runs: pd.DataFrame) -> Report:
     measures = measures_of(runs)
     reasons = left_out(runs, ["test_accuracy", *measures])
     runs = runs.drop(columns="place").assign(left_out=reasons)
-    return Report(preset, runs, _summary(runs, preset, measures), measures)
+    summary = summarise(runs, preset, REFERENCE, measures)
+    return Report(preset, runs, summary, measures)
 
 
 def runs_table(
@@ -62,8 +63,7 @@ def runs_table(
     measures = sorted(found, key=lambda measure: (*known, measure).index(measure))
     rows = []
     for name, result in zip(names, results, strict=True):
-        paper_name = METHODS[name].paper_name if name in METHODS else None
-        row: dict[str, Any] = {"name": name, "paper_name": paper_name}
+        row: dict[str, Any] = {"name": name, "paper_name": paper_name(name)}
         row |= {field: getattr(result, field) for field in _FIELDS}
         for measure in measures:
             value, error = result.sharpness.get(measure, (None, None))
@@ -86,14 +86,13 @@ def measures_of(runs: pd.DataFrame) -> list[str]:
 
 
 def failures(runs: pd.DataFrame) -> pd.Series:
-    """Why a run that finished did not learn the training images; None for all others.
-
-    Without truncation a jump may leave all ReLUs off: the accuracy is that of guessing,
-    and the loss hardly changes under a perturbation, so that the run looks flat.
-    """
+    """Why a finished run did not learn the training images; None for the others."""
+    # Without truncation a jump may leave all ReLUs off: the accuracy is that of
+    # guessing, and a perturbation hardly changes the loss: the run looks flat.
     accuracy = runs["train_accuracy"].where(runs["status"] == "finished")
     failed = pd.Series(None, runs.index, dtype=object)
-    failed[accuracy <= accuracy.median() - _FAR_BELOW] = "far below the others"
+    others = accuracy.dropna().median()
+    failed[accuracy <= others - _FAR_BELOW] = "far below the others"
     failed[accuracy <= _TIMES_CHANCE / runs["classes"].astype(float)] = "at chance"
     return failed
 
@@ -116,11 +115,7 @@ def named_runs(runs: pd.DataFrame, reasons: Sequence[str] | pd.Series) -> str:
 
 
 def means(runs: pd.DataFrame, quantities: Sequence[str]) -> pd.DataFrame:
-    """Of each quantity the mean, its standard error and the number of seeds.
-
-    The standard error is `s / sqrt(n)`, with `s` the standard deviation of divisor
-    `n - 1`. The columns are `quantity`, `quantity_standard_error` and `quantity_seeds`.
-    """
+    """Of each quantity the mean, its standard error (divisor n - 1) and the seeds."""
     groups = _finite(runs, quantities).groupby(runs["name"], sort=False)
     table = groups.agg(["mean", "sem", "count"])
     endings = {"mean": "", "sem": _ERROR, "count": "_seeds"}
@@ -134,12 +129,9 @@ def differences(
     quantity: str = "test_accuracy",
     confidence: float = 0.95,
 ) -> pd.DataFrame:
-    """The mean over seeds of a method's value less the reference's, with an interval.
-
-    Runs of the same seed share initial weights, batches and random labels, so that the
-    differences vary less than the values. The interval is Student's t. Methods without
-    a seed in common with the reference have no row.
-    """
+    """A method's values less the reference's, by seed: mean and Student's interval."""
+    # Runs of the same seed share initial weights, batches and random labels, so that
+    # the differences vary less than the values.
     table = _finite(runs, [quantity]).assign(name=runs["name"], seed=runs["seed"])
     values = table.pivot(index="seed", columns="name", values=quantity)
     if reference not in values:
@@ -158,32 +150,38 @@ def differences(
     )
 
 
-def _summary(runs: pd.DataFrame, preset: str, measures: Sequence[str]) -> pd.DataFrame:
-    """A row a method: seeds, accuracies, cost and measures, with the paper's figures."""
+def summarise(
+    runs: pd.DataFrame, preset: str, reference: str, measures: Sequence[str]
+) -> pd.DataFrame:
+    """A row a method: seeds, accuracies, cost, measures and the paper's figures."""
     groups = runs.groupby("name", sort=False)
     finished = runs["status"] == "finished"
-    table = (
-        groups[["method", "paper_name"]]
-        .first()
-        .assign(
-            seeds_asked=groups.size(),
-            seeds_finished=finished.groupby(runs["name"]).sum(),
-            left_out=_by_name(runs, "left_out"),
-            failed=_by_name(runs, "failed"),
-            examples_per_step=groups["examples_per_step"].first(),
-        )
+    quantities = ["test_accuracy", "train_accuracy", "truncated", *measures]
+    pairs = differences(runs, reference).astype({"seeds": "Int64"})
+    mean = f"difference_to_{reference}"
+    pairs.columns = [mean, *(f"{mean}_{each}" for each in pairs.columns[1:])]
+    table = pd.DataFrame(
+        {
+            "method": groups["method"].first(),
+            "paper_name": groups["name"].first().map(paper_name),
+            "seeds_asked": groups.size(),
+            "seeds_finished": finished.groupby(runs["name"], sort=False).sum(),
+            "left_out": _by_name(runs, "left_out"),
+            "failed": _by_name(runs, "failed"),
+            "examples_per_step": groups["examples_per_step"].first(),
+        },
+        index=pd.Index(runs["name"].unique(), name="name"),
     )
-    table = table.join(means(runs, ["test_accuracy", "train_accuracy", *measures]))
-    pairs = differences(runs, REFERENCE).astype({"seeds": "Int64"})
-    table = table.join(
-        pairs.add_prefix(f"{DIFFERENCE}_").rename(
-            columns={f"{DIFFERENCE}_mean": DIFFERENCE}
-        )
-    )
+    table = table.join([means(runs, quantities), pairs])
+    papers = [PAPER_FIGURES.get((preset, name), {}) for name in table.index]
     for name in ("test_accuracy", *measures):
-        papers = [PAPER_FIGURES.get((preset, method), {}) for method in table.index]
         table[f"paper_{name}"] = [each.get(name, np.nan) for each in papers]
     return table
+
+
+def paper_name(name: str) -> str | None:
+    """What the paper's tables call a method; None for what is not in them."""
+    return METHODS[name].paper_name if name in METHODS else None
 
 
 def label(name: str) -> str:

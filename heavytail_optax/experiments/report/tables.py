@@ -21,13 +21,7 @@ class Column(NamedTuple):
 def text_column(
     heading: str, table: pd.DataFrame, text: Callable[..., str], *columns: str
 ) -> Column:
-    r"""Some columns of a table as one of text; where the first has no value, "-".
-
-    Example:
-      >>> table = pd.DataFrame({"mean": [70.5, None], "error": [0.5, None]})
-      >>> text_column("Test\n%", table, "{} ± {}".format, "mean", "error").texts
-      ['70.5 ± 0.5', '-']
-    """
+    """Some columns of a table as one of text; where the first has no value, "-"."""
     rows = table[list(columns)].itertuples(index=False)
     return Column(heading, [MISSING if pd.isna(row[0]) else text(*row) for row in rows])
 
@@ -40,25 +34,13 @@ def mean_column(
 
 
 def measure_heading(measure: str) -> str:
-    r"""A measure's name on two lines.
-
-    Example:
-      >>> measure_heading("pac_bayes_sharpness")
-      'PAC-Bayes\nsharpness'
-    """
+    """A measure's name on two lines: "PAC-Bayes", "sharpness"."""
     first, _, rest = measure.replace("pac_bayes", "PAC-Bayes").partition("_")
     return f"{first[0].upper()}{first[1:]}\n{rest.replace('_', ' ')}".strip()
 
 
 def markdown_table(columns: Sequence[Column]) -> str:
-    r"""A table whose first column is to the left, all others to the right.
-
-    Example:
-      >>> print(markdown_table([Column("Method", ["sgd"]), Column("Test\n%", ["70"])]))
-      | Method | Test % |
-      | :--- | ---: |
-      | sgd | 70 |
-    """
+    """A table whose first column is to the left, all others to the right."""
     rows = [
         [column.heading.replace("\n", " ") for column in columns],
         [":---", *["---:"] * (len(columns) - 1)],

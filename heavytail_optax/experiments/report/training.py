@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.console import Group
@@ -9,20 +10,26 @@ from rich.text import Text
 
 from heavytail_optax.experiments.methods import METHOD_COLOURS, METHODS
 from heavytail_optax.experiments.report.number_format import format_percent
-from heavytail_optax.experiments.report.style import legend_below, styled
-from heavytail_optax.experiments.report.tables import MISSING, Column, text_tables
+from heavytail_optax.experiments.report.style import (
+    legend_below,
+    log_ticks,
+    styled,
+)
+from heavytail_optax.experiments.report.summary import runs_table
+from heavytail_optax.experiments.report.tables import (
+    Column,
+    text_column,
+    text_tables,
+)
 from heavytail_optax.experiments.runs.result import RunResult
 from heavytail_optax.experiments.settings import Settings
 from heavytail_optax.experiments.training.evaluation import accuracy_error
 
-_HEADINGS = (
-    *("Method", "Train\n%", "Test\n%", "Loss", "Cut\n%", "Images\na step", "Seconds"),
-)
 _NOTE = (
-    "In brackets: the name in the paper's tables. Loss and accuracy on the training images, "
-    "random labels included; accuracy on {:,} test images with its standard error; share of "
-    "all updates that were truncated; images that a step processes; seconds without "
-    "compilation."
+    "In brackets: the name in the paper's tables. Loss and accuracy on the training "
+    "images, random labels included; accuracy on {:,} test images with its standard "
+    "error; share of all updates that were truncated; images that a step processes; "
+    "seconds without compilation."
 )
 
 
@@ -30,32 +37,29 @@ def training_table(
     results: Sequence[RunResult], test_images: int, width: int = 100
 ) -> Group:
     """One row a run."""
-    has_seeds = len({result.seed for result in results}) > 1
-    rows = [_row(result, test_images, has_seeds) for result in results]
-    texts = zip(*rows, strict=True)
-    columns = [Column(h, list(each)) for h, each in zip(_HEADINGS, texts, strict=True)]
+    runs = runs_table(results)
+    shown = ["train_accuracy", "test_accuracy", "train_loss"]
+    runs[shown] = runs[shown].mask(runs["status"] == "diverged")
+    runs["error"] = np.sqrt(
+        runs["test_accuracy"] * (1 - runs["test_accuracy"]) / test_images
+    )
+    is_alone = runs["seed"].nunique() == 1
+    names = [
+        (result.label if is_alone else f"{result.label}, seed {result.seed}")
+        + (f"\n{result.how_it_ended}" if result.status != "finished" else "")
+        for result in results
+    ]
+    columns = [
+        Column("Method", names),
+        text_column("Train\n%", runs, format_percent, "train_accuracy"),
+        text_column("Test\n%", runs, format_percent, "test_accuracy", "error"),
+        text_column("Loss", runs, "{:.4f}".format, "train_loss"),
+        text_column("Cut\n%", runs, format_percent, "truncated"),
+        text_column("Images\na step", runs, "{:,.0f}".format, "examples_per_step"),
+        text_column("Seconds", runs, "{:.1f}".format, "seconds"),
+    ]
     note = Text(_NOTE.format(test_images), style="dim")
     return Group(*text_tables(columns, [], [], width), note)
-
-
-def _row(result: RunResult, test_images: int, has_seeds: bool) -> list[str]:
-    name = result.label + f", seed {result.seed}" * has_seeds
-    if result.status != "finished":
-        name += f"\n{result.how_it_ended}"
-    numbers = [MISSING] * 4
-    seconds = MISSING
-    if result.history:
-        last = result.history[-1]
-        seconds = f"{last.seconds:.1f}"
-        numbers[3] = format_percent(result.truncated or 0.0)
-        if result.status != "diverged":
-            error = accuracy_error(last.test_accuracy, test_images)
-            numbers[:3] = (
-                format_percent(last.train_accuracy),
-                format_percent(last.test_accuracy, error),
-                f"{last.train_loss:.4f}",
-            )
-    return [name, *numbers, f"{result.examples_per_step:,.0f}", seconds]
 
 
 @styled
@@ -80,6 +84,7 @@ def draw_training(
         handles += loss_axes.plot(steps, losses, label=label, **style)
         accuracy_axes.plot(steps, accuracies, **style)
     loss_axes.set_yscale("log")
+    log_ticks(loss_axes.yaxis)
     _keep_room_for_finished(loss_axes, results)
     loss_axes.set_title("Loss on all training images")
     accuracy_axes.set_title(f"Accuracy on {test_images:,} test images (%)")
@@ -108,7 +113,7 @@ def _label(result: RunResult, test_images: int) -> str:
 
 
 def _keep_room_for_finished(axes: Axes, results: Sequence[RunResult]) -> None:
-    """Lets a loss that goes to infinity leave the panel, so that the rest is readable."""
+    """Lets a loss that goes to infinity leave the panel."""
     losses = [
         metrics.train_loss
         for result in results

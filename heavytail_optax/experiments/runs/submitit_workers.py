@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pathlib
 import signal
 import time
 from typing import Any, NamedTuple
@@ -85,13 +86,12 @@ def launch(
     number = min(options.jobs_at_once, list(results.values()).count(False))
     machine = Machine.from_record(grid.machine.record())
     grid = grid._replace(directory=grid.directory.absolute(), machine=machine)
+    folder = grid.directory / "submitit"
     try:
-        jobs = _submit(Worker(grid, command, cluster), number, options)
+        jobs = _submit(Worker(grid, command, cluster), number, folder, options, cluster)
     except RuntimeError as error:  # of submitit, with what sbatch said
         raise LauncherError(f"SLURM does not take the jobs: {error}") from error
-    progress.note(
-        f"{number} jobs by submitit ({cluster}). Logs: {grid.directory / 'submitit'}"
-    )
+    progress.note(f"{number} jobs by submitit ({cluster}). Logs: {folder}")
     progress.plan(dict.fromkeys(results, 1.0), [k for k, v in results.items() if v])
     while not all(job.done() for job in jobs) and not progress.stop.is_set():
         progress.done(*(r.label for r in grid.runs() if read_result(r).is_done))
@@ -106,9 +106,15 @@ def launch(
     return problems
 
 
-def _submit(worker: Worker, number: int, options: JobOptions) -> list[Any]:
-    folder, gpus = worker.grid.directory / "submitit", options.gpus_per_job
-    if worker.cluster == "slurm":
+def _submit(
+    worker: Worker,
+    number: int,
+    folder: pathlib.Path,
+    options: JobOptions,
+    cluster: ClusterName,
+) -> list[Any]:
+    gpus = options.gpus_per_job
+    if cluster == "slurm":
         executor = submitit.SlurmExecutor(folder)
         asked = {"partition": options.partition, "gpus_per_node": gpus or None}
         executor.update_parameters(
