@@ -71,7 +71,7 @@ def test_other_implementations_give_two_different_words(implementation):
 
 def test_no_counter_comes_twice(monkeypatch):
     # The limit of one word lowered from 2^32, so that shapes exceed it.
-    monkeypatch.setattr(_random_bits, "_NUM_COUNTS", 60)
+    monkeypatch.setattr(_random, "_NUM_COUNTS", 60)
     for shape in [(), (1,), (60,), (61,), (4, 15), (3, 5, 7), (2, 3, 4, 5), (7, 1, 11)]:
         high, low = _random._counters(shape, None)
         assert high.shape == low.shape == shape
