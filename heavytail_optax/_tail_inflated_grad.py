@@ -33,15 +33,15 @@ def tail_inflated_value_and_grad(
       g = g_{SB} + Z\,(g_{SB*} - g_{LB}), \qquad Z = c\, W\, 1\{|W| > w_q\},
 
     as the gradient of one weighted loss over the concatenated batch, with the weights
-    of `independent_inflation_weights` and its like: one gradient buffer and, over devices, one all-reduce
-    instead of three. W is one draw of `tail` for the whole gradient. Follow it by the
-    learning rate and `truncate_update_norm`, which the method needs.
+    that `independent_inflation_weights` and its like compute: one gradient buffer and,
+    over devices, one all-reduce instead of three. W is one draw of `tail` for the whole
+    gradient. Follow it by the learning rate and `truncate_update_norm`, which the method
+    needs.
 
     Gating: with `inflate_above` q > 0, a step whose `|W|` is at or below its q-quantile
     w_q is a plain step, and nothing of SB* or LB is computed in it. The tail of Z above
-    `c w_q` is unchanged, so the tail index is too; what the gate takes is the body of
-    the noise, of which a share q becomes zero, and with it the mean of Z (by the factor
-    `(1 - q)^(1 - 1/alpha)` for a Pareto tail).
+    `c w_q` is unchanged, so the tail index is too. The gate sets a share q of the draws
+    to zero, which multiplies the mean of Z by `(1 - q)^(1 - 1/alpha)` for a Pareto tail.
 
     Args:
       loss_per_example: `(params, batch) -> losses` of shape (n,) in float32 or wider,
@@ -71,8 +71,8 @@ def tail_inflated_value_and_grad(
         its part of SB: the mapped axis. W is then equal on all devices, each splits its
         own part, of two examples or more, into halves, and the gradient is that of the
         device's own part: average it by `jax.lax.pmean`. For one example a device there
-        is `group_inflation_factors`. (A plain `jax.grad` in `shard_map` comes summed over the
-        devices already; without `axis_name` so does this.)
+        is `group_inflation_factors`. (A plain `jax.grad` in `shard_map` comes summed over
+        the devices already; without `axis_name` so does this.)
 
     Returns:
       A function `(key, params, small_batch, [second_small_batch], [large_batch], *,
@@ -82,9 +82,9 @@ def tail_inflated_value_and_grad(
       `key` is a new one in each step, equal on all devices. `step` is needed where
       `scale` or `tail` is a schedule. `masks` is a tuple with one entry for each batch:
       None, or an array of shape (n,) that is false on padding, whose loss must be
-      finite; with nothing but padding, value and gradient are zero, and if
-      they leave `balanced` one example, the gradient is the plain one. `value` is the plain
-      mean loss over SB.
+      finite; with nothing but padding, value and gradient are zero, and if they leave
+      `balanced` one example, the gradient is the plain one. `value` is the plain mean
+      loss over SB.
 
     Raises:
       TypeError, ValueError: if an argument is not accepted; in the returned function, if

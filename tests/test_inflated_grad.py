@@ -483,3 +483,33 @@ def test_wrong_batches_and_missing_step_are_named():
         grad_fn(KEY, params, batch, batch, batch[0])
     with pytest.raises(ValueError, match="leading axis"):
         grad_fn(KEY, params, batch, (batch[0], batch[1][:3]), batch)
+
+
+@pytest.mark.parametrize("has_aux", [False, True])
+def test_what_comes_back_has_the_form_of_jax(has_aux):
+    """Of `jax.value_and_grad` and of `jax.grad`, and both from the same draw."""
+
+    def losses(params, batch):
+        each = (batch - params) ** 2
+        return (each, {"each": each}) if has_aux else each
+
+    def mean_loss(params, batch):
+        out = losses(params, batch)
+        return (out[0].mean(), out[1]) if has_aux else out.mean()
+
+    batch = jnp.arange(4.0)
+    for ours, theirs in (
+        (hto.tail_inflated_value_and_grad, jax.value_and_grad),
+        (hto.tail_inflated_grad, jax.grad),
+    ):
+        got = ours(losses, PARETO, 0.0, has_aux=has_aux)(KEY, 1.0, batch)
+        expected = theirs(mean_loss, has_aux=has_aux)(1.0, batch)
+        assert jax.tree.structure(got) == jax.tree.structure(expected)
+        jax.tree.map(np.testing.assert_allclose, got, expected)
+    _, grad = hto.tail_inflated_value_and_grad(losses, PARETO, 0.5, has_aux=has_aux)(
+        KEY, 1.0, batch
+    )
+    alone = hto.tail_inflated_grad(losses, PARETO, 0.5, has_aux=has_aux)(
+        KEY, 1.0, batch
+    )
+    np.testing.assert_array_equal(alone[0] if has_aux else alone, grad)

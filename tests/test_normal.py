@@ -14,7 +14,7 @@ from statistical_checks import (
 )
 from word_sources import use_extreme_words
 
-from heavytail_optax import _normal
+from heavytail_optax import _random
 from heavytail_optax._random import direction_normals
 
 LEVELS = 10.0 ** -np.arange(1.0, 5.0)
@@ -48,7 +48,7 @@ def test_law_of_a_million_draws(dtype):
 
 
 def test_none_is_zero_and_none_is_infinite(monkeypatch):
-    shape = use_extreme_words(monkeypatch, _normal)
+    shape = use_extreme_words(monkeypatch, _random)
     draws = np.asarray(direction_normals(jax.random.key(0), shape, jnp.float32))
     assert np.all(np.isfinite(draws)) and np.all(draws != 0.0)
     assert 6.7 < np.max(np.abs(draws)) < 6.8

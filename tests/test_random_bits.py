@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from jax.extend.random import threefry_2x32 as jax_threefry_2x32
 
-from heavytail_optax import _random_bits
+from heavytail_optax import _random
 from heavytail_optax._random import random_words, threefry_2x32
 
 ONES = 0xFFFFFFFF
@@ -71,9 +71,9 @@ def test_other_implementations_give_two_different_words(implementation):
 
 def test_no_counter_comes_twice(monkeypatch):
     # The limit of one word lowered from 2^32, so that shapes exceed it.
-    monkeypatch.setattr(_random_bits, "_NUM_COUNTS", 60)
+    monkeypatch.setattr(_random, "_NUM_COUNTS", 60)
     for shape in [(), (1,), (60,), (61,), (4, 15), (3, 5, 7), (2, 3, 4, 5), (7, 1, 11)]:
-        high, low = _random_bits._counters(shape, None)
+        high, low = _random._counters(shape, None)
         assert high.shape == low.shape == shape
         pairs = set(zip(np.ravel(high).tolist(), np.ravel(low).tolist()))
         assert len(pairs) == np.prod(shape)

@@ -94,7 +94,7 @@ def test_each_chain_of_optax_process_is_its_optimizer_alone():
 
     process = hto.dynamics.optax_process(make)
     positions = jnp.asarray([-0.7, 0.5, 1.3])
-    keys, _ = state = process.init(LANDSCAPE, KEY, positions)
+    keys, _ = state = process.init(LANDSCAPE, positions, key=KEY)
     got = path(LANDSCAPE, process, state, positions, 20)
 
     @jax.jit
@@ -170,7 +170,7 @@ def test_positive_noise_moves_to_the_left():
 
 def test_iterates_are_projected():
     process = hto.dynamics.sgd_process(1e-3, float("inf"), TAIL, 1e4)
-    state = process.init(LANDSCAPE, KEY, jnp.zeros(64))
+    state = process.init(LANDSCAPE, jnp.zeros(64), key=KEY)
     got = np.asarray(path(LANDSCAPE, process, state, jnp.zeros(64), 20))
     assert np.abs(got).max() == np.float32(1.6)
     assert np.mean(np.abs(got) == np.float32(1.6)) > 0.5
