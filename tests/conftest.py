@@ -100,7 +100,11 @@ class QuickPrograms:
     PLACES = (
         *("README.md", "docs", "heavytail_optax"),
         *("tests/dynamics", "tests/flatness", "tests/laboratory"),
-        *("tests/tail_index", "tests/tails/test_tail_protocol.py"),
+        *("tests/tail_index/test_centring.py", "tests/tail_index/test_not_finite.py"),
+        "tests/tail_index/test_proposed_settings.py",
+        *("tests/tail_index/test_sharded_draws.py", "tests/tail_index/test_ties.py"),
+        *("tests/tail_index/test_tracking.py", "tests/tail_index/test_verdict.py"),
+        "tests/tails/test_tail_protocol.py",
         *("tests/test_composition.py", "tests/test_contract.py"),
         *("tests/test_error_messages.py", "tests/test_examples.py"),
         *("tests/test_group_inflation.py", "tests/test_inflate_gradient_noise.py"),
@@ -109,11 +113,8 @@ class QuickPrograms:
         *("tests/test_public_names.py", "tests/test_schedules.py"),
         "tests/test_serialisation.py",
     )
-    # These compute longer than they compile.
-    EXCEPT = (
-        "tests/dynamics/test_rare_events.py",
-        "tests/tail_index/test_interval_coverage.py",
-    )
+    # Computes longer than it compiles, as the other tests of `tail_index` do.
+    EXCEPT = ("tests/dynamics/test_rare_events.py",)
 
     def __init__(self):
         self.is_quick = False
