@@ -145,7 +145,7 @@ def test_drift_and_diffusion_take_the_place_of_the_landscape():
     )
     twice = hto.dynamics.sgd_process(0.01, 0.5, TAIL, 0.2)
     paths = [
-        path(well, each, each.init(well, KEY, positions), positions, 20)
+        path(well, each, each.init(well, positions, key=KEY), positions, 20)
         for each in (plain, given, doubled, twice)
     ]
     np.testing.assert_allclose(paths[0], paths[1], rtol=0, atol=1e-6)
