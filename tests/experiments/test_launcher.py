@@ -139,10 +139,15 @@ def slurm(tmp_path, monkeypatch):
 if test -e {folder}/refusal; then echo invalid partition >&2; exit 1; fi
 cp $1 {folder}/batch.sh
 last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' $1)
-export SLURM_ARRAY_JOB_ID=7 SLURM_NTASKS=1 SLURM_PROCID=0 SLURM_LOCALID=0
-(for i in $(seq 0 $last); do
-  SLURM_JOB_ID=$((7 + i)) SLURM_ARRAY_TASK_ID=$i bash {folder}/batch.sh
-done) > {folder}/output 2>&1 &
+export SLURM_NTASKS=1 SLURM_PROCID=0 SLURM_LOCALID=0
+if test -z "$last"; then  # one job is no array
+  SLURM_JOB_ID=7 bash {folder}/batch.sh > {folder}/output 2>&1 &
+else
+  export SLURM_ARRAY_JOB_ID=7
+  (for i in $(seq 0 $last); do
+    SLURM_JOB_ID=$((7 + i)) SLURM_ARRAY_TASK_ID=$i bash {folder}/batch.sh
+  done) > {folder}/output 2>&1 &
+fi
 echo Submitted batch job 7
 """,
     )
@@ -157,7 +162,7 @@ exec "$@"
     )
     make_script(folder / "sacct", f"cat {folder}/states")
     (folder / "states").write_text(
-        "JobID|State|NodeList\n7_0|PENDING|\n7_1|RUNNING|a\n"
+        "JobID|State|NodeList\n7|PENDING|\n7_0|PENDING|\n7_1|RUNNING|a\n"
     )
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     return folder
