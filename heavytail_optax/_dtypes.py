@@ -8,7 +8,7 @@ from jax.typing import DTypeLike
 
 
 def computation_dtype(dtype: DTypeLike) -> jnp.dtype:
-    """The dtype to draw and compute in: at least float32. Half precision has no tail."""
+    """The dtype to compute in: at least float32, since half precision has no tail."""
     return jnp.promote_types(dtype, jnp.float32)
 
 

@@ -159,7 +159,7 @@ def tree_norm(
     # Factors that XLA cannot know: it would merge two constants, and the product of
     # these underflows.
     square = big + middle * scale * scale + small * regrow * regrow
-    # Two branches, so that the derivative of the root is finite at zero.
+    # Two branches keep the derivative of the square root finite at zero.
     is_zero = square == 0.0
     scaled_norm = jnp.where(is_zero, 0.0, jnp.sqrt(jnp.where(is_zero, 1.0, square)))
     return ScaledNorm(scale, scaled_norm, num_infinite)

@@ -1,4 +1,4 @@
-"""Pytrees of updates: their leaves, their prefixes and the mapped axes that shard them."""
+"""Pytrees of updates: their leaves, their prefixes and their mapped axes."""
 
 from collections.abc import Callable, Sequence
 
