@@ -79,7 +79,7 @@ def check_state(function: str, state: object, accepted: type) -> None:
 
 
 def foreign_state(function: str, accepted: str, state: object) -> TypeError:
-    """The error for a state that `init` did not return. It shows only a container's type."""
+    """The error for a state that `init` did not return; it names only its type."""
     is_container = isinstance(state, (tuple, list, dict))
     return type_error(
         f"{function}.update",

@@ -140,7 +140,7 @@ def _help(program: str) -> str:
         "subcommands:",
         *(f"  {name:<14}{each.summary}" for name, each in SUBCOMMANDS.items()),
         "",
-        f"{program} SUBCOMMAND --help tells all about one.",
+        f"{program} SUBCOMMAND --help shows the options of one.",
     ]
     return "\n".join(lines)
 
