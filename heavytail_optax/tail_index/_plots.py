@@ -72,10 +72,10 @@ def plot_hill(
     Args:
       samples: floating array, all of it one sample: norms, or absolute values.
       max_k: the largest k; by default a tenth of the draws.
-      axes: of matplotlib; by default those of a new figure.
+      axes: matplotlib axes; by default those of a new figure.
 
     Returns:
-      The axes. Save the figure by `axes.figure.savefig(path)`.
+      The axes. Save the figure with `axes.figure.savefig(path)`.
 
     Raises:
       TypeError: if an argument has the wrong type.
@@ -121,10 +121,10 @@ def plot_pareto_qq(
       samples: floating array, all of it one sample: norms, or absolute values, the k + 1
         largest positive.
       k: how many of the largest draws; by default a tenth of the draws.
-      axes: of matplotlib; by default those of a new figure.
+      axes: matplotlib axes; by default those of a new figure.
 
     Returns:
-      The axes. Save the figure by `axes.figure.savefig(path)`.
+      The axes. Save the figure with `axes.figure.savefig(path)`.
 
     Raises:
       TypeError: if an argument has the wrong type.
@@ -155,10 +155,10 @@ def plot_mean_excess(
       samples: floating array, all of it one sample.
       max_k: how many of the largest draws are taken for thresholds, but for the five
         largest; by default a tenth of the draws.
-      axes: of matplotlib; by default those of a new figure.
+      axes: matplotlib axes; by default those of a new figure.
 
     Returns:
-      The axes. Save the figure by `axes.figure.savefig(path)`.
+      The axes. Save the figure with `axes.figure.savefig(path)`.
 
     Raises:
       TypeError: if an argument has the wrong type.

@@ -88,7 +88,7 @@ def _log_threshold(
         return (angle_slope(law, side, edge) - x) / tau
 
     def away():
-        # The sine of alpha from_start, its argument measured from 0 or from pi.
+        # The sine of alpha from_start, with its argument measured from 0 or from pi.
         turn = law.alpha * from_start
         rest = law.alpha * from_end + interval.rest
         log_sine = jnp.log(jnp.sin(jnp.maximum(jnp.minimum(turn, rest), smallest)))

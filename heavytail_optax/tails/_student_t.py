@@ -50,7 +50,7 @@ def _tail_integral(x: jax.Array, df: jax.Array) -> jax.Array:
         log_ratio = 2.0 * jnp.log(x) - jnp.log(df) + jnp.log(spread)
         smallest = jnp.log(jnp.finfo(x.dtype).eps)
         ratio = jnp.exp(jnp.clip(log_ratio, smallest, 0.0))
-        # With a ratio below one, nothing is beyond 1e5.
+        # With a ratio below one, nothing exceeds 1e5.
         near = jnp.minimum(x, 1e5) ** 2 * spread * jnp.log1p(ratio) / ratio
         far = df * jnp.logaddexp(0.0, log_ratio)
         survival = jnp.exp(-0.5 * jnp.where(log_ratio < 0.0, near, far))
