@@ -208,7 +208,7 @@ def rare_exit_rate(
         2 % too low at 100 and eta = 1e-3, scale 1, alpha 1.5; none as eta -> 0.
       burn_in: in relaxation times; has to exceed the waits of a typical way out.
       window: in relaxation times.
-      confidence: of the interval, between 0 and 1.
+      confidence: confidence level of the interval, between 0 and 1.
       samples_at_once: size of a batch.
 
     Returns:

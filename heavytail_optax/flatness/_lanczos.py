@@ -138,13 +138,13 @@ def krylov(
     basis, diagonal, rests = _lanczos(product, start, num_matvecs)
     below = rests[:-1]
     size = jax.lax.cummax(jnp.maximum(jnp.abs(diagonal), jnp.append(below, 0.0)))
-    # Where next to nothing is left, the space is exhausted, and what follows is noise,
-    # or 0/0: only what came before stands.
+    # If almost nothing is left, the space is exhausted, and what follows is noise or
+    # 0/0. Only the rows before are valid.
     has_next = below > 16.0 * jnp.finfo(below.dtype).eps * size[:-1]
     is_in = jnp.cumprod(jnp.append(True, has_next) & jnp.isfinite(diagonal)).astype(
         bool
     )
-    # Outside, any value apart from those inside, which are at most three times `size`.
+    # Outside, any value that differs from those inside: these are at most three `size`.
     outside = 4.0 * jnp.max(jnp.where(is_in, size, 0.0)) + 1.0
     diagonal = jnp.where(is_in, diagonal, outside)
     below = jnp.where(is_in[1:], below, 0.0)
@@ -156,7 +156,7 @@ def krylov(
     )
     matrix = jnp.diag(diagonal) + jnp.diag(below, 1) + jnp.diag(below, -1)
     values, coefficients = jnp.linalg.eigh(matrix)
-    # A Ritz vector outside the space is one that has no part in it.
+    # A Ritz vector is outside the space if it has no component in it.
     share = jnp.sum(jnp.where(is_in[:, None], coefficients**2, 0.0), axis=0)
     values = jnp.where(share > 0.5, values, jnp.nan)
     length = jnp.where(jnp.all(is_in), rests[-1], 0.0)

@@ -44,9 +44,9 @@ def _tail_integral(x: jax.Array, df: jax.Array) -> jax.Array:
     spread = 1.0 + jnp.exp(2.0 * w)
 
     def at_one(x):
-        # The logarithm of the ratio x^2 (1 + s^2) / df, which itself may overflow.
-        # Below one its rounding, times a large df, would show: there df log(1 + ratio)
-        # is x^2 (1 + s^2) times log(1 + ratio) / ratio.
+        # The logarithm of the ratio x^2 (1 + s^2) / df, because the ratio may overflow.
+        # Below one, a large df would amplify its rounding. There, df log(1 + ratio) is
+        # computed as x^2 (1 + s^2) times log(1 + ratio) / ratio.
         log_ratio = 2.0 * jnp.log(x) - jnp.log(df) + jnp.log(spread)
         smallest = jnp.log(jnp.finfo(x.dtype).eps)
         ratio = jnp.exp(jnp.clip(log_ratio, smallest, 0.0))
