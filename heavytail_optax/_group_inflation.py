@@ -18,14 +18,13 @@ def group_inflation_factors(z: ArrayLike, *, num_groups: int, key: Key) -> jax.A
       v = \frac1G \sum_i s_i g_i,
 
     where `g_i` is the mean gradient of group i. The signs `s_i` are those of
-    `balanced_inflation_weights`, for groups instead of examples.
-    The groups are the micro-batches of an accumulated gradient, or the replicas of
-    data-parallel training. Each replica multiplies its own gradient by its factor
-    before the all-reduce that happens anyway. (In `shard_map` that all-reduce is part
-    of `jax.grad`, unless the parameters are cast to varying first, as in the example.)
-    No per-example loss is needed, so this works for any model, batch normalisation
-    included. If the groups are drawn independently, v has mean zero and the covariance
-    of the mean gradient.
+    `balanced_inflation_weights`, for groups instead of examples. The groups are the
+    micro-batches of an accumulated gradient, or the replicas of data-parallel training.
+    Each replica multiplies its own gradient by its factor before the all-reduce that
+    happens anyway. (In `shard_map` that all-reduce is part of `jax.grad`, unless the
+    parameters are cast to varying first, as in the example.) No per-example loss is
+    needed, so this works for any model, batch normalisation included. If the groups are
+    drawn independently, v has mean zero and the covariance of the mean gradient.
 
     Args:
       z: the scalar Z = c W of this step, finite. It must be equal on all replicas.

@@ -76,11 +76,11 @@ def inflate_gradient_noise(
       tail: the law of W, or a schedule (step -> tail). It need not be centred: the
         paper has `tails.pareto(alpha)`. If a traced parameter is out of its range, the
         update is NaN.
-      scale: c: a non-negative number, an array of shape (), a schedule
-        (step -> scale), or a pytree prefix of the updates with one of these at each
-        leaf, as in `add_heavy_tailed_noise`. It has no unit, because v is in units of
-        the gradient. 0 means no noise. If an array or a schedule is negative, infinite
-        in float32 or NaN, the update is NaN.
+      scale: c: a non-negative number, an array of shape (), a schedule (step -> scale),
+        or a pytree prefix of the updates with one of these at each leaf, as in
+        `add_heavy_tailed_noise`. It has no unit, because v is in units of the gradient.
+        0 means no noise. If an array or a schedule is negative, infinite in float32 or
+        NaN, the update is NaN.
       key: an integer seed, a typed key or a legacy key.
 
     Returns:

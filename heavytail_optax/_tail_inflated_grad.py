@@ -71,22 +71,20 @@ def tail_inflated_value_and_grad(
       axis_name: the mapped axis. Only for `balanced` inside `shard_map` or `pmap`,
         where each device has a part of SB. W is then equal on all devices. Each device
         splits its own part, of at least two examples, into halves, and returns the
-        gradient of
-        that part: average it with `jax.lax.pmean`. For one example per device, use
-        `group_inflation_factors`. (In `shard_map`, a plain `jax.grad` is already summed
-        over the devices. Without `axis_name`, so is this gradient.)
+        gradient of that part: average it with `jax.lax.pmean`. For one example per
+        device, use `group_inflation_factors`. (In `shard_map`, a plain `jax.grad` is
+        already summed over the devices. Without `axis_name`, so is this gradient.)
 
     Returns:
       A function `(key, params, small_batch, [second_small_batch], [large_batch], *,
       step=None, masks=None)`, with the batches that the scheme needs. It returns what a
       function from `jax.value_and_grad` returns: `(value, grad)`, or
-      `((value, aux), grad)` with `has_aux`.
-      Pass a new `key` in each step, equal on all devices. `step` is needed if `scale`
-      or `tail` is a schedule. `masks` is a tuple with one entry for each batch: None,
-      or an array of shape (n,) that is false on padding. The loss of padding must be
-      finite. If all of a batch is padding, value and gradient are zero. If the mask of
-      `balanced` leaves one example, the gradient is the plain one. `value` is the plain
-      mean loss over SB.
+      `((value, aux), grad)` with `has_aux`. Pass a new `key` in each step, equal on all
+      devices. `step` is needed if `scale` or `tail` is a schedule. `masks` is a tuple
+      with one entry for each batch: None, or an array of shape (n,) that is false on
+      padding. The loss of padding must be finite. If all of a batch is padding, value
+      and gradient are zero. If the mask of `balanced` leaves one example, the gradient
+      is the plain one. `value` is the plain mean loss over SB.
 
     Raises:
       TypeError, ValueError: if an argument is not accepted; in the returned function,

@@ -65,7 +65,7 @@ class FirstExits(NamedTuple):
 
     @property
     def standard_error(self) -> float:
-        """That of `mean`, for exponential times: the mean over the root of the exits."""
+        """That of `mean`, for exponential times: `mean` over the root of the exits."""
         if self.num_exits == 0:
             return float("inf")
         return self.mean / float(np.sqrt(self.num_exits))

@@ -49,7 +49,7 @@ def _jump(
     bound: Scalar,
     step: ArrayLike,
 ) -> tuple[jax.Array, jax.Array]:
-    """Flow for a random time, then a jump of at most b; half keep the last direction."""
+    """Flow for a random time, then a jump of at most b; half keep their direction."""
     wait_key, turn_key, fresh_key, size_key = jax.random.split(key, 4)
     number, dtype = len(points), points.dtype
 

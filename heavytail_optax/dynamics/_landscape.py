@@ -36,9 +36,9 @@ class Landscape:
     r"""A function f on the line or in R^d, with its minima and attraction fields.
 
     On the line, field i is the interval :math:`(s_i, s_{i+1})` around the minimum
-    :math:`m_i`. Its ends are maxima of f, infinite, or ends at which a chain is stopped.
-    Fields are counted from 0; the paper counts from 1. In R^d, field i is the set of
-    points that gradient flow takes to :math:`m_i`.
+    :math:`m_i`. Its ends are maxima of f, infinite, or ends at which a chain is
+    stopped. Fields are counted from 0; the paper counts from 1. In R^d, field i is the
+    set of points that gradient flow takes to :math:`m_i`.
 
     `four_minima`, `quadratic`, `wells_landscape` and `landscape_on_line` make
     landscapes on the line; `product_landscape` and `random_mixture` make them in R^d. A

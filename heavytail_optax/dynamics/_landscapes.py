@@ -85,8 +85,8 @@ def four_minima() -> Landscape:
       \Bigl(1 - \tfrac14 e^{-5(x+0.8)^2}\Bigr),
 
     with iterates projected to [-1.6, 1.6]. The maxima are -1.3, 0.2 and 0.7. For
-    :math:`0.4497 < b < 0.6007`, it takes one jump to leave the narrow fields 0 and 2, and
-    two to leave the wide fields 1 and 3. The narrow minima are also the deepest.
+    :math:`0.4497 < b < 0.6007`, it takes one jump to leave the narrow fields 0 and 2,
+    and two to leave the wide fields 1 and 3. The narrow minima are also the deepest.
     Gradient descent is unstable at them above learning rates of 0.0122 and 0.00448, so
     only smaller learning rates show the effect of noise.
 
@@ -109,7 +109,7 @@ def four_minima() -> Landscape:
 
 @functools.lru_cache(maxsize=128)
 def _quadratic_functions(kappa: float) -> tuple[Function, Function]:
-    """Value and gradient; the same objects for the same kappa, as compiled code needs."""
+    """Value and gradient; cached, because compiled code is found by these objects."""
 
     def value(x: jax.Array) -> jax.Array:
         return 0.5 * kappa * x * x

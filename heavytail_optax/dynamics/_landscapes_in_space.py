@@ -24,7 +24,7 @@ _INF = float("inf")
 
 
 def product_landscape(factors: Sequence[Landscape]) -> Landscape:
-    r"""The landscape in R^d that is a sum of landscapes on the line, one per coordinate.
+    r"""A landscape in R^d: a sum of landscapes on the line, one per coordinate.
 
     .. math:: f(x) = \sum_{k=1}^d f_k(x_k).
 
@@ -100,7 +100,7 @@ def product_landscape(factors: Sequence[Landscape]) -> Landscape:
 
 
 def _find_minima(landscape: Landscape, starts: np.ndarray, step: float) -> np.ndarray:
-    """The minima that gradient descent and then Newton's method reach from the starts."""
+    """The minima that gradient descent, then Newton's method, reach from the starts."""
 
     def descend(x: jax.Array) -> jax.Array:
         x = jax.lax.fori_loop(0, 2000, lambda _, x: x - step * landscape.gradient(x), x)

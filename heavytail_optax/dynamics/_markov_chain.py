@@ -150,8 +150,8 @@ def markov_chain(rates: ExitRates, *, within: int | None = None) -> LimitChain:
     With L the largest :math:`l^*_i` and
     :math:`\lambda_L(\eta) = H(1/\eta)(H(1/\eta)/\eta)^{L-1}`, the process
     :math:`X_{\lfloor t/\lambda_L(\eta) \rfloor}` converges in finite-dimensional
-    distributions to a Markov chain Y on the wide minima, those with
-    :math:`l^*_i = L`. On this time scale, narrow fields are left at once. With
+    distributions to a Markov chain Y on the wide minima, those with :math:`l^*_i = L`.
+    On this time scale, narrow fields are left at once. With
     :math:`P_{ij} = q_{ij}/q_i`, W the wide and N the narrow fields,
 
     .. math::

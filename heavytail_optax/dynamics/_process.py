@@ -1,4 +1,4 @@
-"""The processes that move chains: truncated heavy-tailed SGD, or any Optax optimiser."""
+"""The processes that move chains: truncated heavy-tailed SGD, or any Optax one."""
 
 import dataclasses
 from collections.abc import Callable

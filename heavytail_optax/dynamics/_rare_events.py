@@ -183,11 +183,9 @@ def rare_exit_rate(
       jumps have a run of `l* - 1` of them on a way out: to one side, each above the
       slack or at the bound, and most of them shortly after one another.
     - The last jump is not drawn to be scored. Instead, at every individual jump the
-    path
-      scores the probability that this jump leaves.
+      path scores the probability that this jump leaves.
     - Jumps below a certain size are lumped into the flow and a Gaussian. The size is
-    such
-      that `jumps_per_relaxation` larger jumps occur in the relaxation time of the
+      such that `jumps_per_relaxation` larger jumps occur in the relaxation time of the
       field. So the cost does not grow with `1 / eta`. The method `"exact"` lumps
       nothing and makes `(burn_in + window) t / eta` steps per path; it is unbiased
       except for the burn-in.

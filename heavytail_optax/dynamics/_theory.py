@@ -57,12 +57,12 @@ class ExitRates:
 
     @functools.cached_property
     def stability_limits(self) -> np.ndarray:
-        """`2 / f''`. Above it, gradient descent is unstable at a minimum. shape=(K,)."""
+        """`2 / f''`: above it gradient descent is unstable at a minimum. shape=(K,)."""
         return 2.0 / self.landscape.curvatures_at(np.asarray(self.landscape.minima))
 
     @functools.cached_property
     def folding_times(self) -> np.ndarray:
-        """The time in which gradient flow shrinks distances by a factor e. shape=(K,)."""
+        """The time in which gradient flow shrinks distances e-fold. shape=(K,)."""
         fields = range(self.landscape.num_fields)
         return np.asarray([folding_time(self.landscape, field) for field in fields])
 

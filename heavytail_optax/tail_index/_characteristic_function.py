@@ -202,8 +202,8 @@ def characteristic_function(
       location. The fields are NaN if a draw is not finite. They are also NaN if the
       quartiles are equal, for example because most draws are the same number: no stable
       law has such a point mass. If the largest absolute values were cut off (see
-      `TailIndex`), the law is
-      not stable: standard errors are infinite, and the interval is from zero to 2.
+      `TailIndex`), the law is not stable: standard errors are infinite, and the
+      interval is from zero to 2.
 
     Raises:
       TypeError: if an argument has the wrong type.

@@ -98,9 +98,9 @@ def log_moment(
     says how well the quantity above is known, not whether it is a tail index.
 
     Args:
-      samples: floating array of independent, centred draws, symmetric or with
-        alpha != 1. A draw that is exactly zero has no logarithm and gives NaN. So does
-        one that is not finite.
+      samples: floating array of independent, centred draws, symmetric or with alpha !=
+        1. A draw that is exactly zero has no logarithm and gives NaN. So does one that
+        is not finite.
       block_size: m, at least 2, and such that there are at least two blocks. Default:
         the root of n, as in the papers. Draws that do not fill a block are left out.
       axis: the axis of the draws; None takes all axes together.

@@ -149,8 +149,7 @@ def track_tail_index(
 
     - "gradient_noise": what you pass to `update(..., gradient_noise=tree)`. The best
       choice is half the difference of the gradients on the two halves of a batch, as
-      for
-      `inflate_gradient_noise`: one independent vector per step. The differences
+      for `inflate_gradient_noise`: one independent vector per step. The differences
       `g_i - g` between each micro-batch's gradient and their mean work as well (all at
       once, along an extra first axis). But through the mean, one far draw is in all of
       them, and with two micro-batches both differences have the same size. Intervals of
@@ -159,10 +158,8 @@ def track_tail_index(
       the one before it. It needs nothing from the training step except memory for one
       update, in at least float32. It has the tail index of a single noise vector and,
       if that is finite, its covariance. It also contains the change of the mean
-      gradient.
-      Put it first in the chain: after momentum or Adam, the differences are not those
-        of
-      the noise.
+      gradient. Put it first in the chain: after momentum or Adam, the differences are
+      not those of the noise.
 
     `measure` says what its size is:
 

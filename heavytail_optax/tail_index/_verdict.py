@@ -257,8 +257,7 @@ def assess_tail(
     - "not heavy-tailed" if the tail is lighter than exponential, or if a power law is
       rejected, the exponential fits better and the tail is not heavier than it;
     - "not a power law" if a power law is rejected from this threshold on and the tail
-    is
-      heavier than exponential, as a lognormal tail is;
+      is heavier than exponential, as a lognormal tail is;
     - "cannot tell" in all other cases; for k below 30; if the largest draws were cut
       off, as clipped norms are (`num_tied`); and if more than the root of k of the
       largest are equal, for example by rounding.

@@ -122,8 +122,8 @@ def alpha_stable(alpha: ArrayLike, beta: ArrayLike = 0.0) -> AlphaStable:
     Args:
       alpha: stability index in (0, 2]. Below 2, it is the tail index. A scalar; may be
         traced.
-      beta: skewness in [-1, 1]; 0 is symmetric. A scalar; may be traced. For
-        alpha <= 1, a skewed law is not centred.
+      beta: skewness in [-1, 1]; 0 is symmetric. A scalar; may be traced. For alpha <=
+        1, a skewed law is not centred.
 
     Returns:
       A tail.
