@@ -46,10 +46,10 @@ def largest(samples: jax.Array, count: int) -> jax.Array:
 
     A NaN counts as larger than everything, so it is never missed.
 
-    Of many draws, the `count` largest lie in those `count` blocks whose own largest are
-    the largest. So one pass finds the maximum of each block, and a search among these
-    maxima and a search in the chosen blocks do the rest: ten million draws take 10 ms
-    on a CPU, where one search of them all takes 40, and a sort a second or more.
+    The `count` largest of many draws are in the `count` blocks with the largest maxima.
+    So one pass finds the maximum of each block. A search among these maxima and a
+    search in the chosen blocks do the rest. Ten million draws take 10 ms on a CPU; one
+    search of them all takes 40 ms, and a sort a second or more.
     """
     size = samples.shape[-1]
     if not are_few_of_many(count, size):
