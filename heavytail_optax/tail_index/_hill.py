@@ -192,10 +192,8 @@ def hill(
     References:
       Hill, "A simple general approach to inference about the tail of a distribution",
       Annals of Statistics 3 (1975). An interval around the corrected estimate beside
-      the
-      usual one: Calonico, Cattaneo, Titiunik, "Robust nonparametric confidence
-        intervals
-      for regression-discontinuity designs", Econometrica 82 (2014).
+      the usual one: Calonico, Cattaneo, Titiunik, "Robust nonparametric confidence
+      intervals for regression-discontinuity designs", Econometrica 82 (2014).
     """
     samples = check_samples("hill", samples, axis)
     size = samples.shape[-1]

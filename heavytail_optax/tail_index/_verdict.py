@@ -220,7 +220,7 @@ def _reason_of_no_use(
     top = descending[: k + 1]
     equal = last_of_ties(top) - first_of_ties(top) + 1
     most = int(jnp.max(equal))
-    if most > k**0.5:  # as the threshold is before or behind them, k differs by so many
+    if most > k**0.5:  # by so many k differs, depending on the threshold
         value = float(top[jnp.argmax(equal)])
         return (
             f"{most} of the largest draws are equal, at {value:.6g}: they are rounded too "
