@@ -82,7 +82,7 @@ def tail_inflated_value_and_grad(
       `((value, aux), grad)` with `has_aux`. Pass a new `key` in each step, equal on all
       devices. `step` is needed if `scale` or `tail` is a schedule. `masks` is a tuple
       with one entry for each batch: None, or an array of shape (n,) that is false on
-      padding. The loss of padding must be finite. If all of a batch is padding, value
+      padding. The loss of padding must be finite. With nothing but padding, value
       and gradient are zero. If the mask of `balanced` leaves one example, the gradient
       is the plain one. `value` is the plain mean loss over SB.
 

@@ -184,7 +184,7 @@ def escape_profile(
     distance over `num_points` is missed. The theory proves its count on the line; in
     more dimensions the count is a heuristic.
 
-    Check the result. `gradient_norms` and `reference_gradient_norm` must be small;
+    Check the result. `paths.gradient_norms` and `reference.gradient_norm` must be small;
     otherwise descent has not converged. The learning rate must be below two over the
     largest eigenvalue of the Hessian; otherwise descent is unstable at m itself.
 
