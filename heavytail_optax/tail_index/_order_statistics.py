@@ -19,8 +19,9 @@ def are_few_of_many(count: int, size: int) -> bool:
 
 
 def _maxima(blocks: jax.Array) -> jax.Array:
-    """The maximum of each block, by halving: on a CPU, `jnp.max` over one of several
-    axes may ignore NaN.
+    """The maximum of each block, by halving.
+
+    On a CPU, `jnp.max` over one of several axes may ignore NaN.
 
     Args:
       blocks: shape (..., length), where length is a power of two.
