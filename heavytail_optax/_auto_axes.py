@@ -1,4 +1,4 @@
-"""Code that leaves the placing of data to XLA, run on arrays whose types say it."""
+"""Runs code without explicit shardings on arrays that have them."""
 
 import functools
 from collections.abc import Callable
@@ -15,12 +15,12 @@ _Result = TypeVar("_Result")
 def _is_on_mesh(x: object) -> bool:
     if isinstance(x, jax.core.Tracer):
         return not jax.typeof(x).sharding.mesh.empty
-    # The type of an array on one device has the mesh of the context in it, too.
+    # The type of an array on one device also holds the mesh of the context.
     return isinstance(x, jax.Array) and isinstance(x.sharding, jax.NamedSharding)
 
 
 def _explicit_mesh(leaves: list[PyTree]) -> jax.sharding.AbstractMesh | None:
-    """The mesh with explicit axes, of the context or of an array; None without one."""
+    """The explicit mesh of the context or of an array; None if there is none."""
     meshes = [jax.typeof(x).sharding.mesh for x in leaves if _is_on_mesh(x)]
     for mesh in [jax.sharding.get_abstract_mesh(), *meshes]:
         if mesh.explicit_axes:
@@ -31,12 +31,12 @@ def _explicit_mesh(leaves: list[PyTree]) -> jax.sharding.AbstractMesh | None:
 def on_auto_axes(
     function: Callable[_Arguments, _Result],
 ) -> Callable[_Arguments, _Result]:
-    """The function, with the explicit axes of a mesh taken for Auto ones in it.
+    """The function, with the explicit axes of a mesh treated as Auto axes inside it.
 
-    Sorts, searches and reshapes along a sharded axis have no rule for where their result
-    lies, so JAX refuses them where shardings are part of the types. Inside the function
-    XLA decides, as it does on a mesh with Auto axes. What it returns lies whole on every
-    device: it is for functions with small results.
+    JAX has no rule for the sharding of a sort, search or reshape along a sharded axis,
+    so it refuses them where shardings are part of the types. Inside the function XLA
+    chooses the shardings, as it does on a mesh with Auto axes. The result is replicated
+    on every device, so use this only for functions with small results.
     """
 
     @functools.wraps(function)
@@ -46,7 +46,7 @@ def on_auto_axes(
         if mesh is None:
             return function(*args, **kwargs)
         given = [x for x in leaves if _is_on_mesh(x)]
-        returned = {}  # what is not on the mesh, such as a sentence, goes by this way
+        returned = {}  # results that are no arrays, such as a sentence, leave by this
 
         def of_arrays(*arrays):
             rest = iter(arrays)

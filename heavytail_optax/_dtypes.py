@@ -1,4 +1,4 @@
-"""Dtypes: those to compute and to sum in, and casts that stay finite."""
+"""The dtypes to compute and to sum in, and casts that stay finite."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from jax.typing import DTypeLike
 
 
 def computation_dtype(dtype: DTypeLike) -> jnp.dtype:
-    """The dtype to draw and compute in: float32 at least. Half precision has no tail."""
+    """The dtype to compute in: at least float32, since half precision has no tail."""
     return jnp.promote_types(dtype, jnp.float32)
 
 
@@ -28,8 +28,8 @@ def largest_finite(dtype: DTypeLike) -> float:
 def saturate(x: jax.Array, dtype: DTypeLike) -> jax.Array:
     """Clips `x` to the finite range of `dtype` and casts it; NaN stays NaN.
 
-    `optax.apply_if_finite` restores the inner state after a bad step, so the same step
-    draws the same noise again: an infinite draw would stall training for good.
+    `optax.apply_if_finite` restores the inner state after a bad step. The same step
+    then draws the same noise again, so an infinite draw would stall training forever.
     """
     bound = jnp.asarray(largest_finite(dtype), x.dtype)
     return jnp.clip(x, -bound, bound).astype(dtype)

@@ -1,9 +1,9 @@
 """`log2`, `exp2` and `sin` for the samplers: float32 polynomials without special cases.
 
-A sampler knows the range of its arguments, so nothing is spent on zeros, infinities and
-denormals, of which XLA's own functions take care. The polynomials are minimax ones, of
-relative error below 3e-8: half a unit in the last place. Other dtypes take JAX's
-functions.
+A sampler knows the range of its arguments. These functions therefore skip the handling
+of zeros, infinities and denormals, which XLA's own functions include. The polynomials
+are minimax polynomials with a relative error below 3e-8: half a unit in the last place.
+Other dtypes use JAX's functions.
 """
 
 from collections.abc import Sequence
@@ -81,10 +81,10 @@ def log2(x: jax.Array) -> jax.Array:
 
 
 def negative_log(x: jax.Array, complement: jax.Array) -> jax.Array:
-    """`-log x` at full relative precision, x positive and `complement` its `1 - x`.
+    """`-log x` at full relative precision, for positive x; `complement` is `1 - x`.
 
-    Which of the two is used is decided at x = 3/4, so that the logarithm of a number
-    close to one is taken from its distance to one.
+    From x = 3/4 on, the logarithm is computed from the complement: close to one, the
+    distance to one is more precise than x.
     """
     is_near_one = x > 0.75
     if x.dtype != jnp.float32:
@@ -101,7 +101,7 @@ def negative_log(x: jax.Array, complement: jax.Array) -> jax.Array:
 
 
 def exp2(x: jax.Array) -> jax.Array:
-    """`2^x`; in float32 infinite from x = 128 on, and 2^-126 for x below -126.
+    """`2^x`. In float32 it is infinite from x = 128 on, and 2^-126 for x below -126.
 
     NaN stays NaN.
     """
@@ -119,7 +119,7 @@ def exp2(x: jax.Array) -> jax.Array:
 
 
 def sinc(x: jax.Array) -> jax.Array:
-    """`sin(x) / x` for x in [-pi/2, pi/2], one at zero; its derivative too is exact."""
+    """`sin(x) / x` for x in [-pi/2, pi/2], one at zero; with an exact derivative."""
     if x.dtype == jnp.float32:
         return _polynomial(x * x, _SINC)
     is_small = jnp.abs(x) < 0.01

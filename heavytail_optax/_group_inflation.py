@@ -1,4 +1,4 @@
-"""Factors of groups of examples, whose mean gradient is then tail-inflated."""
+"""Factors that turn the gradients of groups of examples into a tail-inflated mean."""
 
 import jax
 import jax.numpy as jnp
@@ -11,30 +11,29 @@ from heavytail_optax._validation import is_integer, type_error, value_error
 
 
 def group_inflation_factors(z: ArrayLike, *, num_groups: int, key: Key) -> jax.Array:
-    r"""Factors for the gradients of equal groups, whose mean is then tail-inflated.
+    r"""Factors for the gradients of equal groups that make their mean tail-inflated.
 
     .. math::
       \frac1G \sum_{i=1}^G (1 + Z s_i)\, g_i = \bar g + Z\, v, \qquad
       v = \frac1G \sum_i s_i g_i,
 
-    with `g_i` the mean gradient of group i and the signs `s_i` of
-    `balanced_inflation_weights`, over groups instead of examples.
-    Groups are the micro-batches of an accumulated gradient, or the replicas of data
-    parallel training, each of which multiplies its own gradient by its factor ahead of
-    the all-reduce that happens anyway. (In `shard_map` that all-reduce is part of
-    `jax.grad` unless the parameters are cast to varying first, as in the example.) No
-    per-example loss is needed, so this serves any model, batch normalisation included.
-    For groups drawn independently, v has mean zero and the covariance of the mean
-    gradient.
+    where `g_i` is the mean gradient of group i. The signs `s_i` are those of
+    `balanced_inflation_weights`, for groups instead of examples. The groups are the
+    micro-batches of an accumulated gradient, or the replicas of data-parallel training.
+    Each replica multiplies its own gradient by its factor before the all-reduce that
+    happens anyway. (In `shard_map` that all-reduce is part of `jax.grad`, unless the
+    parameters are cast to varying first, as in the example.) No per-example loss is
+    needed, so this works for any model, batch normalisation included. If the groups are
+    drawn independently, v has mean zero and the covariance of the mean gradient.
 
     Args:
-      z: the scalar Z = c W of this step, finite; equal on all replicas.
+      z: the scalar Z = c W of this step, finite. It must be equal on all replicas.
       num_groups: G, at least 2.
-      key: of the random split, equal on all replicas: a seed, a typed key or a legacy
-        key. A new one in each step.
+      key: the key of the random split, equal on all replicas: a seed, a typed key or a
+        legacy key. Use a new one in each step.
 
     Returns:
-      Factors of shape (num_groups,), float32, or float64 if z is; their mean is one.
+      Factors of shape (num_groups,), float32, or float64 if z is. Their mean is one.
 
     Raises:
       TypeError: if an argument has the wrong type.

@@ -1,4 +1,4 @@
-"""Tail inflation: a sample of the gradient's own noise, times a heavy-tailed scalar."""
+"""Tail inflation: adds the gradient's own noise times a heavy-tailed scalar."""
 
 from typing import NamedTuple
 
@@ -21,8 +21,8 @@ class InflateGradientNoiseState(NamedTuple):
     """State of `inflate_gradient_noise`.
 
     Attributes:
-      inflation_count: steps taken so far. shape=(), dtype=int32.
-      inflation_key: data of the key; never changes. dtype=uint32.
+      inflation_count: number of steps so far. shape=(), dtype=int32.
+      inflation_key: data of the key. It never changes. dtype=uint32.
       inflation_draw: W of the last step, before the scale. shape=(), dtype=float32.
     """
 
@@ -64,31 +64,32 @@ def inflate_gradient_noise(
       g_t \leftarrow g_t + Z_t\, v_t, \qquad Z_t = c_t W_t, \qquad
       v_t = g^{SB*}_t - g^{LB}_t,
 
-    with one scalar W for the whole update and `v` the `gradient_noise` that the caller
-    passes to `update`: the difference of a small-batch and a large-batch gradient, or of
-    two halves of one batch. The direction of a large jump is then that of the noise
-    which SGD has anyway. Follow it by the learning rate and `truncate_update_norm`.
+    W is one scalar for the whole update. `v` is the `gradient_noise` that the caller
+    passes to `update`: the difference of a small-batch and a large-batch gradient, or
+    of the gradients of two halves of one batch. A large jump then has the direction of
+    the noise that SGD has anyway. Put the learning rate and `truncate_update_norm`
+    after it.
 
-    W is a function of the key and t alone, so it is equal on all replicas.
+    W depends only on the key and t, so it is equal on all replicas.
 
     Args:
-      tail: the law of W, which need not be centred: in the paper `tails.pareto(alpha)`.
-        Or a schedule (step -> tail). A traced parameter out of its range makes the
-        update NaN.
-      scale: c: a non-negative number, an array of shape (), a schedule
-        (step -> scale), or a pytree prefix of the updates of these, as in
-        `add_heavy_tailed_noise`. It has no unit: the noise is that of the gradient. 0 is
-        no noise. An array or a schedule that is negative, infinite in float32 or NaN
-        makes the update NaN.
+      tail: the law of W, or a schedule (step -> tail). It need not be centred: the
+        paper has `tails.pareto(alpha)`. If a traced parameter is out of its range, the
+        update is NaN.
+      scale: c: a non-negative number, an array of shape (), a schedule (step -> scale),
+        or a pytree prefix of the updates with one of these at each leaf, as in
+        `add_heavy_tailed_noise`. It has no unit, because v is in units of the gradient.
+        0 means no noise. If an array or a schedule is negative, infinite in float32 or
+        NaN, the update is NaN.
       key: an integer seed, a typed key or a legacy key.
 
     Returns:
-      A transformation whose `update` needs the keyword argument `gradient_noise`, a
-      pytree like the updates, and whose state is an `InflateGradientNoiseState`.
+      A transformation. Its `update` needs the keyword argument `gradient_noise`, a
+      pytree like the updates. Its state is an `InflateGradientNoiseState`.
 
     Raises:
       TypeError: if an argument has the wrong type; in `update`, if a leaf is not a
-        floating array, or the state not the one that `init` returned.
+        floating array, or if the state is not one that `init` or `update` returned.
       ValueError: if `scale` is negative, NaN or not a scalar; in `update`, if
         `gradient_noise` is missing or does not match the updates.
 

@@ -1,4 +1,4 @@
-"""How the tail-inflated gradient of a loss by example is computed."""
+"""Computes the tail-inflated gradient of a per-example loss."""
 
 import functools
 import itertools
@@ -57,10 +57,10 @@ from heavytail_optax.tails._tail import (
     tail_at,
 )
 
-# Part of the key of every draw: both functions draw the same.
+# Part of the key of every draw, shared so that both functions draw the same.
 _PURPOSE = "tail_inflated_grad"
-# Of |Z|: beyond it, sums of weighted losses overflow, and the truncation, which needs a
-# finite gradient, has none. A Pareto draw of index 1.4 exceeds it once in 1e27.
+# The limit of |Z|. Beyond it, sums of weighted losses overflow, but truncation needs a
+# finite gradient. A Pareto draw of index 1.4 exceeds it once in 1e27.
 _LARGEST_Z = 2.0**64
 _BATCHES = {
     "independent": ("small_batch", "second_small_batch", "large_batch"),
@@ -80,9 +80,9 @@ def _check_microbatch_size(function: str, size: object) -> None:
 def _in_microbatches(
     weighted_grad: Callable, params: Params, batch: Batch, weights: jax.Array, size: int
 ) -> tuple[PyTree, PyTree]:
-    """Sums `weighted_grad` over parts of the batch, and joins what it says of each.
+    """Sums `weighted_grad` over parts of the batch, and joins its outputs per example.
 
-    The parts are filled up with first examples of each shard again, at weight zero.
+    The last part is padded with the first examples of each shard, at weight zero.
     """
     shards = shards_of(batch)
     size = part_size(size, shards)
@@ -180,7 +180,7 @@ def inflated_value_and_grad(
         if is_gated:
             q = not_negative(inflate_above)
             c = jnp.where(q < 1.0, c, jnp.nan)
-            # Negated, so that the gate opens to a NaN. A q of 0 leaves nothing out.
+            # Negated, so that the gate is open for NaN. With q = 0 it is always open.
             is_below = current.tail_probability(jnp.abs(size)) >= 1.0 - q
             is_below &= q > 0.0
             is_active = (is_active & ~is_below) | jnp.isnan(c)
@@ -203,7 +203,7 @@ def inflated_value_and_grad(
             check_can_be_split(call, names[0], checked[0].shape[0])
         first = mean_weights(checked[0])
         draw_key, split_key = jax.random.split(tagged_key(key, _PURPOSE))
-        # Else, in shard_map, the gradient of replicated parameters would come summed
+        # In shard_map, the gradient of replicated parameters would otherwise be summed
         # over the devices.
         params = vary_over_axes(params, axes)
         z, is_active = draw(draw_key, step)

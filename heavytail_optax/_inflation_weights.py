@@ -1,4 +1,4 @@
-"""Weights of the examples whose one gradient is the tail-inflated gradient."""
+"""Weights of examples with which one weighted loss has the tail-inflated gradient."""
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ _SIZE = "a positive number of examples, or a mask of shape (n,) with n at least 
 def as_mask(
     function: str, argument: str, size: SizeOrMask, accepted: str = _SIZE
 ) -> jax.Array:
-    """A float32 mask of shape (n,), from a number of examples or from a mask."""
+    """A float32 mask of shape (n,), made from a number of examples or from a mask."""
     if is_integer(size):
         if size < 1:
             raise value_error(function, argument, accepted, size)
@@ -34,7 +34,7 @@ def as_mask(
         raise type_error(function, argument, accepted, size)
     if size.ndim != 1 or size.shape[0] < 1:
         raise value_error(function, argument, accepted, size)
-    # All of it on every device: ranks among all examples are needed of it.
+    # Replicated on every device, because the split ranks all examples together.
     return replicated(jnp.asarray(size)).astype(bool).astype(jnp.float32)
 
 
@@ -71,9 +71,9 @@ def shared_weights(z: jax.Array, small: jax.Array, large: jax.Array) -> jax.Arra
 def balanced_signs(key: jax.Array, mask: jax.Array) -> jax.Array:
     """s of a random split of the n examples that count into A and B.
 
-    `s = sqrt(n_B / n_A)` on A and `-sqrt(n_A / n_B)` on B, with `n_A = floor(n/2)`: one
-    and minus one for even n. They sum to zero and their squares to n, whatever n; for
-    n = 1, as a mask may leave it, there is no split and s is zero.
+    `s = sqrt(n_B / n_A)` on A and `-sqrt(n_A / n_B)` on B, with `n_A = floor(n/2)`. For
+    even n these are one and minus one. For every n, they sum to zero and their squares
+    sum to n. If a mask leaves n = 1, there is no split and s is zero.
     """
     number = jnp.sum(mask)
     in_a = jnp.floor(0.5 * number)
@@ -113,19 +113,19 @@ def independent_inflation_weights(
       \nabla \sum_i w_i l_i = g_{SB} + Z\,(g_{SB*} - g_{LB}),
 
     where each g is a mean over its own batch. The weights are `1/n_SB` on SB, `Z/n_SB*`
-    on SB* and `-Z/n_LB` on LB. They sum to one, as those of the other two schemes do:
-    so a regulariser inside the loss is not inflated.
+    on SB* and `-Z/n_LB` on LB. As in the other two schemes, they sum to one, so a
+    regulariser inside the loss is not inflated.
 
-    The losses must be independent of each other: batch normalisation and contrastive
-    losses are not of this kind; `group_inflation_factors` is for those. Keep the
-    weighted sum in float32: in bfloat16 `1 + Z` loses the one from Z = 256.
+    The loss of an example must not depend on other examples. For batch normalisation
+    and contrastive losses, use `group_inflation_factors` instead. Keep the weighted sum
+    in float32: in bfloat16, `1 + Z` loses the one from Z = 256 on.
 
     Args:
       z: the scalar Z = c W of this step, finite; may be traced.
-      small: number of examples of SB; or a mask of shape (n,), true where the example
-        counts, where a batch is padded: padding gets weight zero.
+      small: number of examples of SB. For a padded batch, a mask of shape (n,), true
+        where an example counts: padding gets weight zero.
       large: number of examples of LB, or a mask.
-      second_small: number of examples of SB*, or a mask; by default that of SB.
+      second_small: number of examples of SB*, or a mask. Default: that of SB.
 
     Returns:
       Weights for the concatenated batch [SB, SB*, LB], float32, or float64 if z is.
@@ -140,7 +140,7 @@ def independent_inflation_weights(
       [ 0.5  0.5  1.   1.  -0.5 -0.5 -0.5 -0.5]
 
     References:
-      Wang, Oh, Rhee, ICLR 2022 (arXiv 2102.04297), there with a backward pass for each
+      Wang, Oh, Rhee, ICLR 2022 (arXiv 2102.04297), with one backward pass for each
       gradient. Random weights on examples: Wu et al. 2020 (arXiv 1906.07405).
     """
     function = "independent_inflation_weights"
@@ -155,7 +155,7 @@ def independent_inflation_weights(
 def shared_inflation_weights(
     z: ArrayLike, *, small: SizeOrMask, large: SizeOrMask
 ) -> jax.Array:
-    r"""The same where SB* is SB itself: "Our 2".
+    r"""As `independent_inflation_weights`, but SB* is SB itself: "Our 2".
 
     .. math::
       \nabla \sum_i w_i l_i = g_{SB} + Z\,(g_{SB} - g_{LB}).
@@ -191,20 +191,21 @@ def shared_inflation_weights(
 def balanced_inflation_weights(
     z: ArrayLike, *, small: SizeOrMask, key: Key
 ) -> jax.Array:
-    r"""The same with the noise between two random halves of SB: no further examples.
+    r"""As `independent_inflation_weights`, with the noise between random halves of SB.
 
     .. math::
       \nabla \sum_i w_i l_i = g_{SB} + Z\, \frac1n \sum_i s_i \nabla l_i.
 
     The weights are `(1 + Z s_i)/n_SB`, with `s_i = sqrt(n_B/n_A)` on a random half A of
-    SB and `-sqrt(n_A/n_B)` on the rest B. The noise has mean zero and, for examples
-    drawn independently, the covariance of g_SB itself, at the cost of g_SB alone.
+    SB and `-sqrt(n_A/n_B)` on the rest B. No further examples are needed, so it costs
+    what g_SB alone costs. The noise has mean zero. If the examples are drawn
+    independently, it has the covariance of g_SB.
 
     Args:
       z: the scalar Z = c W of this step, finite; may be traced.
-      small: number of examples of SB, at least two, or a mask of shape (n,). Where a
-        mask leaves one example, its weight is one, whatever z is.
-      key: of the random split: a seed, a typed key or a legacy key.
+      small: number of examples of SB, at least two, or a mask of shape (n,). If a mask
+        leaves one example, its weight is one for every z.
+      key: the key of the random split: a seed, a typed key or a legacy key.
 
     Returns:
       Weights for SB, float32, or float64 if z is.

@@ -1,8 +1,8 @@
-"""Random keys: from what users pass, through optimiser state, to one key a draw.
+"""Random keys: what users pass, what optimiser state holds, and one key per draw.
 
 Optimiser state holds plain uint32 key data. A typed key there would break
-`optax.contrib.sam`, Flax's `to_bytes` and `optax.tree.cast`; the user's own array
-would be deleted with the state when a training step donates it.
+`optax.contrib.sam`, Flax's `to_bytes` and `optax.tree.cast`. The data are a copy: if a
+training step donated the state, the user's own array would be deleted with it.
 """
 
 import numbers
@@ -32,7 +32,7 @@ def check_key(function: str, key: Key, argument: str = "key") -> None:
     if isinstance(key, numbers.Integral):
         return
     if _is_legacy(key):
-        # How many words a key has depends on JAX's default implementation.
+        # The number of words in a key depends on JAX's default implementation.
         try:
             jax.eval_shape(jax.random.wrap_key_data, key)
         except (TypeError, ValueError):
@@ -54,14 +54,15 @@ def as_typed_key(key: Key) -> jax.Array:
 
 
 def key_data_copy(key: Key) -> jax.Array:
-    """Key data of its own buffer, so that donating it leaves the user's key alive."""
+    """A copy of the key data: donating it does not delete the user's key."""
     return jnp.array(jax.random.key_data(as_typed_key(key)), copy=True)
 
 
 def tagged_key(key: Key, purpose: str) -> jax.Array:
-    """A key for one purpose, apart from what the user makes of the same key.
+    """A key for one purpose, independent of keys that the user derives from it.
 
-    The i-th key of `jax.random.split` is the plain `fold_in(key, i)`, for small i.
+    `fold_in(key, i)` with a small i would not do: it is the i-th key of
+    `jax.random.split`.
     """
     return jax.random.fold_in(as_typed_key(key), zlib.crc32(purpose.encode()))
 
@@ -70,10 +71,10 @@ def step_key(key: Key, key_data: jax.Array, purpose: str, count: jax.Array):
     """The key of one step: a function of the stored key, the purpose and the step.
 
     Args:
-      key: what the user passed; tells the implementation that `key_data` belongs to.
+      key: what the user passed; it determines the implementation of `key_data`.
       key_data: the uint32 data kept in the optimiser state.
-      purpose: who draws. Two kinds of transformation given one key thus draw
-        independently of each other.
+      purpose: what the draw is for. Two kinds of transformation with the same key thus
+        draw independently.
       count: the step, int32.
 
     Returns:

@@ -1,8 +1,9 @@
-"""Batches joined and cut so that each part is spread over devices as the whole is.
+"""Joins and cuts batches so that each part is spread over all devices.
 
-With the examples of a batch split over devices, consecutive ones lie on one device: a
-part of them would leave the others idle, and what is put behind them would have to be
-sent. So a part takes every k-th example, and batches are joined in small groups.
+If a batch is split over devices, consecutive examples are on one device. A part made of
+consecutive examples would leave the other devices idle, and appended examples would
+have to be sent. So a part takes every k-th example, and batches are joined in small
+groups.
 """
 
 import math
@@ -16,7 +17,7 @@ from heavytail_optax._sharding import num_shards
 
 
 def shards_of(batch: Any) -> int:
-    """Over how many devices the types of the arrays say that the examples are split."""
+    """The number of devices over which the types of the arrays split the examples."""
     return math.lcm(*(num_shards(x) for x in jax.tree.leaves(batch)))
 
 
@@ -36,7 +37,7 @@ def ungrouped(x: jax.Array) -> jax.Array:
 
 
 def rows_of_shards(batch: Any, start: int, end: int, num_shards: int) -> Any:
-    """Examples from the `start`-th to before the `end`-th of every shard."""
+    """Examples `start` up to but not including `end`, of every shard."""
 
     def of_leaf(x: jax.Array) -> jax.Array:
         of_shards = grouped(x, num_shards)
@@ -50,9 +51,9 @@ def take(batch: Any, index: Any, num_parts: int, num_shards: int) -> Any:
 
     Args:
       batch: arrays of shape=(num_parts * size, ...), size a multiple of `num_shards`.
-      index: of the part, an integer; may be traced.
+      index: the number of the part, an integer; may be traced.
       num_parts: how many parts there are.
-      num_shards: into how many equal parts the examples are split over devices.
+      num_shards: the number of equal shards into which devices split the examples.
 
     Returns:
       Arrays of shape=(size, ...).
@@ -68,7 +69,7 @@ def take(batch: Any, index: Any, num_parts: int, num_shards: int) -> Any:
 
 
 def untake(parts: jax.Array, num_shards: int) -> jax.Array:
-    """All examples in their order again, from all parts.
+    """The inverse of `take`: all examples in their original order.
 
     Args:
       parts: what `take` gave for each index, shape=(num_parts, size, ...).
@@ -83,15 +84,15 @@ def untake(parts: jax.Array, num_shards: int) -> jax.Array:
 
 
 def join(*batches: jax.Array, num_groups: int | None = None) -> jax.Array:
-    """All examples of some batches, in groups to which each gives its share.
+    """All examples of some batches, in groups with an equal share of each batch.
 
-    By default there are as many groups as can be, so that whatever number of devices
-    each batch is split over, none of them sends an example.
+    By default there are as many groups as possible. Then no device has to send an
+    example, over however many devices each batch is split.
     """
     groups = num_groups or math.gcd(*(x.shape[0] for x in batches))
     return ungrouped(jnp.concatenate([grouped(x, groups) for x in batches], axis=1))
 
 
 def first_of_joined(x: jax.Array, sizes: Sequence[int]) -> jax.Array:
-    """The examples of the first of the batches of these sizes that were joined."""
+    """The examples of the first batch, from the result of `join`."""
     return rows_of_shards(x, 0, sizes[0] // math.gcd(*sizes), math.gcd(*sizes))

@@ -1,4 +1,4 @@
-"""Heavy-tailed noise, added to the gradient."""
+"""Adds heavy-tailed noise to the gradient."""
 
 import dataclasses
 from collections.abc import Callable
@@ -44,8 +44,8 @@ class AddHeavyTailedNoiseState(NamedTuple):
     """State of `add_heavy_tailed_noise`.
 
     Attributes:
-      noise_count: steps taken so far. shape=(), dtype=int32.
-      noise_key: data of the key; never changes. dtype=uint32.
+      noise_count: number of steps so far. shape=(), dtype=int32.
+      noise_key: data of the key. It never changes. dtype=uint32.
     """
 
     noise_count: jax.Array
@@ -53,7 +53,7 @@ class AddHeavyTailedNoiseState(NamedTuple):
 
 
 def _leaf_keys(key: jax.Array, axes: list[tuple[str, ...]]) -> list[jax.Array]:
-    """`fold_in(key, index)` for each leaf, all at once: one kernel to compile and run."""
+    """`fold_in(key, index)` for all leaves at once: one kernel to compile and run."""
     indices = jnp.arange(len(axes), dtype=jnp.uint32)
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, indices)
     return [fold_in_axes(keys[index], own) for index, own in enumerate(axes)]
@@ -69,17 +69,18 @@ def _draw(
     return tail.sample(key, shape, dtype, out_sharding=sharding)
 
 
-# Leaves of one shape share a trace: with many leaves most of the time that tracing takes.
-# A law with known parameters is static, since some have a shorter way to draw then.
+# Leaves of one shape share a trace. With many leaves this saves most of the tracing
+# time. A law with known parameters is static, because some laws then have a shorter
+# sampler.
 _draw_of_known = jax.jit(_draw, static_argnums=(0, 2, 3, 4))
 _draw_of_traced = jax.jit(_draw, static_argnums=(2, 3, 4))
 
 
 def _draw_function(tail: Tail) -> Callable[..., jax.Array]:
-    """`_draw`, compiled where the tail can be handed to `jax.jit`."""
+    """`_draw`, compiled if the tail can be an argument of `jax.jit`."""
     parameters = jax.tree.leaves(tail)
     if any(parameter is tail for parameter in parameters):
-        return _draw  # somebody's own tail, which is no pytree
+        return _draw  # a user's own tail that is not a pytree
     is_frozen = dataclasses.is_dataclass(tail) and tail.__dataclass_params__.frozen
     if is_frozen and all(isinstance(parameter, float) for parameter in parameters):
         return _draw_of_known
@@ -112,8 +113,8 @@ def _isotropic(
     norm = tree_norm(normals, axes)
     size = jnp.abs(tail.sample(size_key, (), accumulation_dtype(normals)))
     inverse = norm.scale / norm.scaled_norm
-    # The direction first: size over norm may overflow, and zero times that is NaN. The
-    # bounds change nothing, but keep XLA from multiplying the two factors with each other.
+    # The direction first: size over norm may overflow, and zero times infinity is NaN.
+    # The bounds change no value. They keep XLA from merging the two factors.
     return [
         jnp.clip(normal * inverse.astype(normal.dtype), -1.0, 1.0)
         * size.astype(normal.dtype)
@@ -142,38 +143,38 @@ def add_heavy_tailed_noise(
 
     .. math:: X_t = X_{t-1} - \varphi_b\bigl(\eta\,(\nabla f(X_{t-1}) + c_t Z_t)\bigr).
 
-    The noise of step t is a function of the key and t alone: equal on all replicas, the
-    same however the parameters are sharded under `jit`, and the same again in a resumed
-    run. It is finite in every dtype.
+    The noise of step t depends only on the key and t. So it is equal on all replicas,
+    it does not depend on how the parameters are sharded under `jit`, and a resumed run
+    draws it again. It is finite in every dtype.
 
     Args:
-      tail: the law of Z, centred: one of `heavytail_optax.tails`, any object that
-        follows `tails.Tail`, or a schedule (step -> tail) that anneals it. A traced
-        parameter out of its range makes the update NaN.
+      tail: the law of Z, which must be centred: one of `heavytail_optax.tails`, any
+        object that follows `tails.Tail`, or a schedule (step -> tail) that anneals it.
+        If a traced parameter is out of its range, the update is NaN.
       scale: c, in units of the gradient: a non-negative number, an array of shape (),
-        a schedule (step -> scale), or a pytree prefix of the updates of these, for
-        noise by layer: what JAX flattens is such a tree, even if it can be called. 0 is
-        no noise. An array or a schedule that is negative, infinite in float32 or NaN
-        makes the update NaN; down to -1e-6 it counts as 0, which a schedule may miss by
-        rounding.
+        a schedule (step -> scale), or a pytree prefix of the updates with one of these
+        at each leaf, for a scale per layer. An object that JAX flattens is such a
+        prefix, even if it can be called. 0 means no noise. If an array or a schedule is
+        negative, infinite in float32 or NaN, the update is NaN. Values down to -1e-6
+        count as 0, because rounding may take a schedule slightly below 0.
       key: an integer seed, a typed key or a legacy key.
       direction: the law of the direction of a large jump. `"elementwise"`: an
-        independent draw for every parameter, so that a large jump moves along one
-        axis. `"isotropic"`: one draw, its absolute value times a uniform direction over
-        all parameters together, so that the whole noise has the norm `c |Z|`.
-      axis_name: only for code inside `shard_map` or `pmap` in which the parameters
-        themselves are sharded: the name of the mapped axis (or a tuple of names), or a
-        pytree prefix of the updates with None for replicated leaves. Each shard then
-        draws its own noise. Under `jit`, and under data parallelism with replicated
+        independent draw for every parameter; a large jump moves along one axis.
+        `"isotropic"`: the absolute value of one draw, times a uniform direction over
+        all parameters together; the whole noise has norm `c |Z|`.
+      axis_name: the name of the mapped axis, a tuple of names, or a pytree prefix of
+        the updates with None for replicated leaves. Set it only inside `shard_map` or
+        `pmap`, and only if the parameters themselves are sharded. Each shard then draws
+        its own noise. Under `jit`, and under data parallelism with replicated
         parameters, leave it None.
 
     Returns:
-      A transformation whose state is a `AddHeavyTailedNoiseState`.
+      A transformation whose state is an `AddHeavyTailedNoiseState`.
 
     Raises:
       TypeError: if an argument has the wrong type; in `update`, if a leaf is not a
-        floating array (complex ones are refused), or the state not the one that `init`
-        returned.
+        floating array (complex ones are refused), or if the state is not one that
+        `init` or `update` returned.
       ValueError: if `tail` is not centred, `scale` is negative, NaN or not a scalar,
         `direction` is unknown, or, in `update`, a prefix does not fit the updates.
 

@@ -1,9 +1,9 @@
 """The Euclidean norm of a pytree, without overflow or underflow, in one reduction.
 
-The plain sum of squares is right unless it leaves the range of the dtype. Only then are
-the entries split into three classes by size, each summed under a power of two of its
-own, as in Blue's algorithm: no second pass over the tree in an ordinary step, and, over
-mapped axes, one all-reduce of four numbers in any step.
+The plain sum of squares is right unless it leaves the range of the dtype. Only then the
+entries are split into three classes by size, as in Blue's algorithm; each class is
+scaled by its own power of two and summed. So an ordinary step has no second pass over
+the tree. Over mapped axes, every step has one all-reduce of four numbers.
 
 References:
   Blue, "A portable Fortran program to find the Euclidean norm of a vector", ACM Trans.
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from heavytail_optax._dtypes import accumulation_dtype
 
-# Elements of an array that is cheaper to copy than to hand to a conditional.
+# An array of up to this many elements is cheaper to copy than to pass to a conditional.
 _SMALL = 2**14
 _FEW = 8
 
@@ -43,7 +43,7 @@ class _Thresholds(NamedTuple):
 
 
 def _thresholds(dtype) -> _Thresholds:
-    # In eighths and so on of the exponent range: 128 for float32, 1024 for float64.
+    # Fractions of the exponent range, which is 128 for float32 and 1024 for float64.
     unit = jnp.finfo(dtype).maxexp // 128
     return _Thresholds(
         big=2.0 ** (48 * unit),
@@ -61,15 +61,15 @@ def _real_parts(x: jax.Array, dtype) -> list[jax.Array]:
 
 
 def _careful_sums(parts: list[jax.Array], limits: _Thresholds) -> jax.Array:
-    """Sums of squares by class of size, and the number of infinite entries.
+    """The sum of squares of each size class, and the number of infinite entries.
 
-    The classes are scanned, so that one class at a time may store its scaled entries, as
-    XLA's CPU backend does: it leaves the sums to a library.
+    A scan over the classes: XLA's CPU backend leaves the sums to a library, so it
+    stores the scaled entries. With a scan it stores those of only one class at a time.
     """
     dtype = parts[0].dtype
-    # Middle, big and small; a NaN fails both comparisons and is in every class. The
-    # bounds hold for the scaled entries: an unscaled absolute value would be computed
-    # ahead of the scan, and stored besides.
+    # Middle, big and small. A NaN fails both comparisons, so it is in every class. The
+    # bounds are those of the scaled entries: unscaled absolute values would be computed
+    # before the scan, and stored too.
     classes = jnp.asarray(
         [
             [limits.small, limits.big, 1.0],
@@ -95,11 +95,11 @@ def _careful_sums(parts: list[jax.Array], limits: _Thresholds) -> jax.Array:
 
 
 def _joined(parts: list[jax.Array]) -> list[jax.Array]:
-    """The small arrays as one, the large ones as they are.
+    """The small arrays joined into one; the large ones unchanged.
 
-    XLA's CPU backend takes most of a microsecond for each operand of a conditional. With
-    several devices nothing is joined: that would gather arrays that are sharded, which
-    under `jit` cannot be seen here.
+    XLA's CPU backend takes most of a microsecond for each operand of a conditional.
+    With several devices nothing is joined, because that would gather sharded arrays.
+    Under `jit`, this function cannot see which arrays are sharded.
     """
     if jax.device_count() > 1:
         return parts
@@ -107,16 +107,16 @@ def _joined(parts: list[jax.Array]) -> list[jax.Array]:
     large = [part for part in parts if part.size > _SMALL]
     if len(small) < _FEW:
         return parts
-    # Behind a barrier, or XLA joins them once for each use.
+    # Without the barrier, XLA would join them once for each use.
     joined = jnp.concatenate([part.reshape(-1) for part in small])
     return [jax.lax.optimization_barrier(joined), *large]
 
 
 def _sums(leaves: Sequence[jax.Array], dtype) -> jax.Array:
-    """The four sums over some leaves, on this device."""
+    """The four sums over the given leaves, on this device."""
     limits = _thresholds(dtype)
     parts = _joined([part for leaf in leaves for part in _real_parts(leaf, dtype)])
-    # Not `jnp.square`, whose derivative holds 2x: infinite for the largest finite x.
+    # Not `jnp.square`: its derivative 2x is infinite for the largest finite x.
     plain = sum(jnp.sum(part * part) for part in parts)
     zero = jnp.zeros_like(plain)
     is_trusted = (plain >= limits.sum_low) & (plain <= limits.sum_high)
@@ -130,7 +130,7 @@ def _sums(leaves: Sequence[jax.Array], dtype) -> jax.Array:
 def tree_norm(
     leaves: Sequence[jax.Array], axes: Sequence[tuple[str, ...]]
 ) -> ScaledNorm:
-    """The norm over all leaves, each summed over the mapped axes it is sharded over.
+    """The norm over all leaves. Each is summed over the mapped axes that shard it.
 
     Args:
       leaves: real or complex floating arrays of any shape, at least one.
@@ -159,14 +159,14 @@ def tree_norm(
     # Factors that XLA cannot know: it would merge two constants, and the product of
     # these underflows.
     square = big + middle * scale * scale + small * regrow * regrow
-    # Two branches, so that the derivative of the root is finite at zero.
+    # Two branches keep the derivative of the square root finite at zero.
     is_zero = square == 0.0
     scaled_norm = jnp.where(is_zero, 0.0, jnp.sqrt(jnp.where(is_zero, 1.0, square)))
     return ScaledNorm(scale, scaled_norm, num_infinite)
 
 
 def norm_value(norm: ScaledNorm) -> jax.Array:
-    """The norm itself, float32, at most the largest finite value; NaN stays."""
+    """The norm in float32, at most the largest finite value; NaN stays NaN."""
     largest = jnp.finfo(jnp.float32).max
     value = jnp.minimum(norm.scaled_norm / norm.scale, largest)
     return jnp.where(norm.num_infinite > 0, largest, value).astype(jnp.float32)

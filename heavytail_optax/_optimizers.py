@@ -27,7 +27,7 @@ _NAME = "truncated_heavy_tailed_sgd"
 
 
 def _checked(argument: str, value: Scalar, accepted: str, below: float) -> Scalar:
-    """A number from 0 to below a limit, checked; NaN where it is traced and is none."""
+    """Checks a number in [0, `below`); a traced number out of range becomes NaN."""
     check_scalar(_NAME, argument, value, accepted, lambda x: 0.0 <= x < below)
     if isinstance(value, (int, float)):
         return value
@@ -60,7 +60,7 @@ def _checked_weight_decay(weight_decay: Scalar | None) -> Scalar | None:
 def _chain(
     links: list[optax.GradientTransformation],
 ) -> optax.GradientTransformationExtraArgs:
-    """`optax.chain`, whose update says what it needs where the state is none of its."""
+    """`optax.chain`, with an error in `update` that explains a foreign state."""
     chain = optax.chain(*links)
 
     def update_fn(updates, state, params=None, **extra_args):
@@ -92,35 +92,36 @@ def truncated_heavy_tailed_sgd(
       m_t &= \mu\, m_{t-1} + g_t, \\
       X_t &= X_{t-1} - \varphi_b(\eta_t\, m_t).
 
-    Without momentum (mu = 0) this is `X - phi_b(eta (grad f + Z))`. Momentum acts before
-    the truncation, so b bounds the step that the parameters take, and one large draw is
-    spread over some 1/(1 - mu) steps; with `nesterov`, `mu m_t + g_t` takes the place of
+    Without momentum (mu = 0) this is `X - phi_b(eta (grad f + Z))`. Momentum acts
+    before truncation. So b bounds the step that the parameters take, and one large draw
+    is spread over about 1/(1 - mu) steps. With `nesterov`, `mu m_t + g_t` replaces
     `m_t` in the last line.
 
     Args:
       learning_rate: eta, non-negative and finite: a number, an array of shape () or a
         schedule (step -> rate).
       max_norm: b, as in `truncate_update_norm`.
-      tail: law of Z, as in `add_heavy_tailed_noise`.
+      tail: the law of Z, as in `add_heavy_tailed_noise`.
       scale: c, as in `add_heavy_tailed_noise`.
       key: an integer seed, a typed key or a legacy key.
       direction: `"elementwise"` or `"isotropic"`, as in `add_heavy_tailed_noise`.
-      momentum: mu in [0, 1), or None for none, which needs no memory.
-      nesterov: whether to use Nesterov momentum; needs `momentum`.
-      weight_decay: lambda, non-negative, added to the gradient (L2 regularisation) and
-        so truncated with it; `update` then needs `params`. None for none.
+      momentum: mu in [0, 1). None means no momentum, and needs no memory.
+      nesterov: whether to use Nesterov momentum. It needs `momentum`.
+      weight_decay: lambda, non-negative. The decay is added to the gradient (L2
+        regularisation), so it is truncated too; `update` then needs `params`. None
+        means no weight decay.
       axis_name: as in `truncate_update_norm`; only inside `shard_map` or `pmap` with
         sharded parameters.
 
-    A traced value that is out of its range makes the update NaN, and so does such a
+    If a traced value is out of its range, the update is NaN. The same holds for a
     learning rate from a schedule.
 
     Returns:
       The chain of noise, weight decay, momentum, learning rate and truncation.
 
     Raises:
-      TypeError: if an argument has the wrong type; in `update`, if the state is not the
-        one that `init` returned.
+      TypeError: if an argument has the wrong type; in `update`, if the state is not one
+        that `init` or `update` returned.
       ValueError: if an argument is out of range.
 
     Example:

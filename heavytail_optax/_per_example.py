@@ -1,4 +1,4 @@
-"""Batches, masks and losses by example, checked where `jax.jit` first sees them."""
+"""Checks batches, masks and per-example losses when `jax.jit` first traces them."""
 
 from collections.abc import Callable, Sequence
 

@@ -12,7 +12,7 @@ def plot_axes(function: str, axes: "Axes | None") -> "Axes":
     """The given axes, or new ones.
 
     Raises:
-      TypeError: if they are not axes of matplotlib.
+      TypeError: if they are not matplotlib axes.
       ImportError: if matplotlib is missing.
     """
     try:
@@ -23,7 +23,7 @@ def plot_axes(function: str, axes: "Axes | None") -> "Axes":
             f"`{function}` needs matplotlib: pip install matplotlib"
         ) from error
     if axes is None:
-        # Not through pyplot, which keeps every figure until it is closed.
+        # Not with pyplot, which keeps every figure until it is closed.
         return figure.Figure(figsize=(5.0, 3.5), layout="constrained").subplots()
     if not isinstance(axes, matplotlib_axes.Axes):
         raise type_error(function, "axes", "axes of matplotlib, or None", axes)

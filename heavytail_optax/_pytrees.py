@@ -1,4 +1,4 @@
-"""Pytrees of updates: their leaves, prefixes of them, and mapped axes they lie on."""
+"""Pytrees of updates: their leaves, their prefixes and their mapped axes."""
 
 from collections.abc import Callable, Sequence
 
@@ -26,7 +26,7 @@ def check_leaves(
     """The leaves as arrays.
 
     Raises:
-      TypeError: if one is not a floating array, or complex where that is refused.
+      TypeError: if a leaf is not a floating array, or is complex where that is refused.
     """
     accepted = "a pytree of floating" + (" or complex" * allow_complex) + " arrays"
     kind = jnp.inexact if allow_complex else jnp.floating
@@ -42,9 +42,10 @@ def check_leaves(
 
 
 def add_noise(x: jax.Array, noise: jax.Array) -> jax.Array:
-    """`x + noise` in the dtype of x; a finite x stays finite, an infinite one as it is.
+    """`x + noise` in the dtype of x. A finite x stays finite, an infinite one infinite.
 
-    The sum is formed in float32 at least, and saturates at the dtype's largest value.
+    The sum is computed in at least float32 and clipped to the finite range of the
+    dtype.
     """
     wide = computation_dtype(x.dtype)
     bound = jnp.asarray(largest_finite(x.dtype), wide)
@@ -60,13 +61,13 @@ def broadcast_prefix(
     tree: PyTree,
     is_leaf: Callable[[object], bool] | None = None,
 ) -> list[PyTree]:
-    """The leaf of `prefix` that stands above each leaf of `tree`, in its order.
+    """For each leaf of `tree`, in order, the leaf of `prefix` that covers it.
 
     Raises:
       ValueError: if `prefix` is not a prefix of `tree`.
     """
-    # Not `jax.tree.broadcast`: it takes what `is_leaf` says for a leaf of `tree` too,
-    # hence counts a None there, which is no leaf of the updates.
+    # Not `jax.tree.broadcast`: it applies `is_leaf` to `tree` too, so it would count a
+    # None there, which is no leaf of the updates.
     leaves, structure = jax.tree.flatten(prefix, is_leaf=is_leaf)
     try:
         subtrees = structure.flatten_up_to(tree)
@@ -85,7 +86,7 @@ def broadcast_prefix(
 
 
 def _is_axis_spec(node: object) -> bool:
-    # A NamedTuple is a prefix of parameters that are one.
+    # A NamedTuple is not an axis spec: it may be a prefix of parameters of that type.
     return (
         node is None
         or isinstance(node, str)
@@ -112,11 +113,11 @@ def _as_tuple(spec: str | tuple[str, ...] | None) -> tuple[str, ...]:
 
 
 def check_axes_of_call(function: str, axis_name: AxisNames) -> tuple[str, ...]:
-    """The mapped axes as a tuple, where one setting serves the whole call.
+    """The mapped axes as a tuple, for functions with one setting for the whole call.
 
     Raises:
       TypeError: if `axis_name` is not None, a name or a tuple of names.
-      ValueError: if a name comes twice.
+      ValueError: if a name occurs twice.
     """
     _check_spec(function, axis_name, _ACCEPTED_OF_CALL, axis_name)
     return _as_tuple(axis_name)
@@ -126,8 +127,8 @@ def check_axis_name(function: str, axis_name: AxisNamesTree) -> None:
     """Checks that every leaf of `axis_name` names axes, each once, or is None.
 
     Raises:
-      TypeError: if one is anything else.
-      ValueError: if a name comes twice in one.
+      TypeError: if a leaf is anything else.
+      ValueError: if a name occurs twice in a leaf.
     """
     for leaf in jax.tree.leaves(axis_name, is_leaf=_is_axis_spec):
         _check_spec(function, leaf, _ACCEPTED, axis_name)
@@ -142,7 +143,7 @@ def axes_of_leaves(
 
 
 def vary_over_axes(tree: PyTree, axes: tuple[str, ...]) -> PyTree:
-    """The tree, cast to vary over the axes where `shard_map` keeps account of that."""
+    """The tree, cast to vary over the axes where `shard_map` tracks that."""
     for axis in axes:
         tree = jax.tree.map(lambda x, axis=axis: _vary(x, axis), tree)
     return tree
@@ -156,20 +157,20 @@ def _vary(x: jax.Array, axis: str) -> jax.Array:
 
 
 def vary_like(tree: PyTree, example: jax.Array) -> PyTree:
-    """The same values, cast to vary over the axes of `shard_map` that the example does.
+    """The same values, cast to vary over the same `shard_map` axes as the example.
 
-    A loop that begins with constants and goes on with data asks for it.
+    A loop needs this if its first values are constants and later ones depend on data.
 
     Args:
-      tree: of arrays.
-      example: of shape (), or of theirs.
+      tree: a pytree of arrays.
+      example: an array of shape (), or of their shape.
     """
     is_any = jnp.isnan(example)
     return jax.tree.map(lambda x: jnp.where(is_any, x, x), tree)
 
 
 def fold_in_axes(key: jax.Array, axes: tuple[str, ...]) -> jax.Array:
-    """A key of its own on each shard; the key itself where there are no axes."""
+    """A different key on each shard; without axes, the key itself."""
     for axis in axes:
         key = jax.random.fold_in(key, jax.lax.axis_index(axis))
     return key

@@ -1,15 +1,16 @@
-"""Random bits, and the uniforms, exponentials and normals that are made of them.
+"""Random bits, and the uniforms, exponentials and normals made from them.
 
-64 bits an element, a pure function of the key and the element's index. `jax.random.bits`
-computes two 32-bit words an element, returns their exclusive or, and on CPU runs the
-rounds of its generator as a loop. A tail needs both words, since the largest Pareto draw
-grows as `2^(bits/alpha)`, and unrolled rounds are several times as fast there. The words
-are those of `jax.random.bits`: exclusive-ored, they give it back exactly.
+Each element gets 64 bits, a pure function of the key and the element's index.
+`jax.random.bits` computes two 32-bit words per element and returns their exclusive or.
+A tail needs both words, because the largest Pareto draw grows as `2^(bits/alpha)`. On
+CPU `jax.random.bits` also runs the rounds of its generator as a loop; unrolled rounds
+are several times as fast there. The words are those of `jax.random.bits`: their
+exclusive or is exactly its result.
 
-Uniforms have full relative precision near zero, where every tail comes from.
-`jax.random.uniform` has 2^-23 steps in float32, which ends a Pareto tail of index 1.4
-at 2^(23/1.4) = 88205. Integer bits converted to floating point keep their relative
-precision however small they are, so 64 bits reach down to 2^-65.
+Uniforms have full relative precision near zero, because small uniforms become the tail.
+`jax.random.uniform` has steps of 2^-23 in float32, which ends a Pareto tail of index
+1.4 at 2^(23/1.4) = 88205. An integer converted to floating point keeps its relative
+precision, however small it is. So 64 bits reach down to 2^-65.
 
 References:
   Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011:
@@ -29,7 +30,7 @@ RESOLUTION_BITS = 65
 """The smallest uniform drawn here is 2^-65: 64 bits, and a half."""
 
 SIGNED_RESOLUTION_BITS = 64
-"""The same where one of the 64 bits is the sign."""
+"""The smallest uniform if one of the 64 bits is the sign."""
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
@@ -40,7 +41,7 @@ def _rotate_left(x: jax.Array, distance: int) -> jax.Array:
     return (x << jnp.uint32(distance)) | (x >> jnp.uint32(32 - distance))
 
 
-# Of its own, so that leaves of one shape share the trace of a hundred operations.
+# Jitted on its own, so that leaves of one shape share the trace of its many operations.
 @jax.jit
 def threefry_2x32(
     key: tuple[jax.Array, jax.Array], counter: tuple[jax.Array, jax.Array]
@@ -84,11 +85,11 @@ def _linear_index(
 def _counters(
     shape: tuple[int, ...], out_sharding: OutSharding
 ) -> tuple[jax.Array, jax.Array]:
-    """A pair of words that differs from element to element.
+    """A pair of words that is different for each element.
 
-    The low word counts the trailing dimensions whose product fits in 32 bits, the high
-    word those in front of them: no 64-bit integers, which JAX lacks by default. Each
-    single dimension must fit in 32 bits.
+    The low word counts the trailing dimensions whose product fits in 32 bits. The high
+    word counts the dimensions before them. This needs no 64-bit integers, which JAX
+    lacks by default. Each single dimension must fit in 32 bits.
     """
     split = len(shape)
     while split > 0 and math.prod(shape[split - 1 :]) <= _NUM_COUNTS:
@@ -106,15 +107,15 @@ def random_words(
     *,
     pair: int = 0,
 ) -> tuple[jax.Array, jax.Array]:
-    """Two independent uint32 words an element.
+    """Two independent uint32 words for each element.
 
     Args:
-      key: a typed key. Threefry keys take the unrolled generator above, whose values
-        do not depend on how the result is sharded; other implementations draw by
+      key: a typed key. Threefry keys use the unrolled generator above, whose values do
+        not depend on how the result is sharded. Other implementations use
         `jax.random.bits`.
       shape: shape of each result.
       out_sharding: sharding of the results under explicit sharding, or None.
-      pair: 0 or 1: which of two independent pairs of words that an element has.
+      pair: 0 or 1. Each element has two independent pairs of words; this selects one.
 
     Returns:
       The high and the low words, uint32 arrays of shape `shape`.
@@ -122,7 +123,7 @@ def random_words(
     if str(jax.random.key_impl(key)) == "threefry2x32":
         data = jax.random.key_data(key)
         high, low = _counters(shape, out_sharding)
-        # A bit that no array in memory reaches: it would have 2^63 elements.
+        # No array in memory reaches this bit: it would have 2^63 elements.
         high = high if pair == 0 else high | jnp.uint32(2**31)
         return threefry_2x32((data[0], data[1]), (high, low))
     high_key, low_key = jax.random.split(key, 4)[2 * pair : 2 * pair + 2]
@@ -148,11 +149,11 @@ def signed_uniform_from_words(
     """A fair sign, and a uniform in (0, 1] from the other 63 bits.
 
     Returns:
-      A boolean array, true for the positive sign, and the uniform.
+      A boolean array that is true for the positive sign, and the uniform.
     """
     is_positive = (low & jnp.uint32(1)) == jnp.uint32(1)
     coarse = high.astype(dtype) * jnp.asarray(2.0**-32, dtype)
-    # The odd number `low | 1` is twice the other 31 bits and a half.
+    # The odd number `low | 1` is twice (the other 31 bits plus a half).
     fine = (low | jnp.uint32(1)).astype(dtype) * jnp.asarray(2.0**-64, dtype)
     return is_positive, coarse + fine
 
@@ -160,8 +161,8 @@ def signed_uniform_from_words(
 def exponential_from_words(high: jax.Array, low: jax.Array, dtype) -> jax.Array:
     """A standard exponential, at full relative precision near zero and far out.
 
-    `-log(u)` alone has a step of 2^-24 near zero, where u is close to one. There the
-    uniform is measured from one instead, `1 - u` being the complement of the bits.
+    `-log(u)` alone has a step of 2^-24 near zero, where u is close to one. There it is
+    computed from `1 - u` instead, which the complement of the bits gives exactly.
     """
     return negative_log(
         uniform_from_words(high, low, dtype), uniform_from_words(~high, ~low, dtype)
@@ -174,10 +175,10 @@ def direction_normals(
     dtype: DTypeLike,
     out_sharding: OutSharding = None,
 ) -> jax.Array:
-    """Standard normals by the map of Box and Muller, never zero, at most 6.8.
+    """Standard normals by the Box-Muller map, never zero and at most 6.8.
 
-    One word makes the radius `sqrt(-2 log u)`, the other the angle, of which only the
-    cosine is used: half of the time of inverting the error function.
+    One word gives the radius `sqrt(-2 log u)`, the other the angle. Only the cosine of
+    the angle is used. This takes half the time of inverting the error function.
 
     Args:
       key: a typed key.
@@ -197,7 +198,7 @@ def direction_normals(
     share = (high.astype(dtype) + half) * jnp.asarray(2.0**-32, dtype)
     largest = jnp.asarray(1.0 - 2.0**-24, dtype)
     radius = jnp.sqrt(-2.0 * math.log(2.0) * log2(jnp.minimum(share, largest)))
-    # Turns in (-1/2, 1/2), at half-odd multiples of 2^-24: never a quarter.
+    # Turns in (-1/2, 1/2), at half-odd multiples of 2^-24, so never a quarter turn.
     signed = jax.lax.bitcast_convert_type(low, jnp.int32) >> jnp.int32(8)
     turn = (signed.astype(dtype) + half) * jnp.asarray(2.0**-24, dtype)
     return radius * sin(2.0 * math.pi * (0.25 - jnp.abs(turn)))

@@ -1,8 +1,9 @@
-"""Settings that are a constant, an array or a schedule: checked, then read off.
+"""Checks and reads settings that are a constant, an array or a schedule.
 
 A schedule is a function from the step, an int32 scalar, to the value. What it returns
-is known when the first update is traced, so it is checked there. A pytree is no
-schedule, even if it can be called, as a model of numbers can: it is a tree of settings.
+is known only when the first update is traced, so it is checked there. A pytree is not a
+schedule, even if it can be called, as a model made of numbers can: it is a tree of
+settings.
 """
 
 import jax
@@ -21,13 +22,13 @@ ACCEPTED_SCALE = "a non-negative number, finite in float32, or a schedule"
 ACCEPTED_SCALES = f"{ACCEPTED_SCALE}, or a pytree of them"
 ACCEPTED_MAX_NORM = "a positive number or a schedule"
 
-# A schedule that ends at zero may miss it: `optax.linear_schedule(1.0, 0.0, n)`, compiled,
-# ends at -5e-8, for XLA fuses the last subtraction with the product before it.
+# A schedule that ends at zero may miss it. Compiled, `optax.linear_schedule(1.0, 0.0,
+# n)` ends at -5e-8, because XLA fuses the last subtraction with the product before it.
 _ROUNDING = 1e-6
 
 
 def not_negative(value: Scalar) -> jax.Array:
-    """The value; 0 where it is negative by rounding, NaN where it is truly negative."""
+    """The value; 0 if it is negative by rounding only, NaN if it is truly negative."""
     return jnp.where(value >= 0.0, value, jnp.where(value > -_ROUNDING, 0.0, jnp.nan))
 
 
@@ -43,7 +44,7 @@ def _is_partial(node: object) -> bool:
 def check_scale(
     function: str, scale: ScaleOrSchedule, accepted: str = ACCEPTED_SCALE
 ) -> None:
-    """Checks a scale that is one number, array or schedule."""
+    """Checks a single scale: a number, an array or a schedule."""
     if not is_function(scale):
         check_scalar(function, "scale", scale, accepted, _is_scale)
 
@@ -51,7 +52,8 @@ def check_scale(
 def check_scales(function: str, scale: ScaleTree) -> None:
     """Checks each leaf of `scale`, which may be a pytree.
 
-    A None in it is left to the first update: it may stand where the updates have none.
+    A None in it is checked in the first update, because it is allowed where the updates
+    have no leaf.
     """
     leaves = jax.tree.leaves(scale, is_leaf=_is_partial)
     for leaf in leaves:
@@ -61,7 +63,7 @@ def check_scales(function: str, scale: ScaleTree) -> None:
 
 
 def scale_at(function: str, scale: ScaleOrSchedule, count: jax.Array) -> jax.Array:
-    """The scale at step `count`; NaN where it is traced and not a scale in float32."""
+    """The scale at step `count`; NaN if it is traced and not a scale in float32."""
     value = scale(count) if is_function(scale) else scale
     accepted = "a schedule to non-negative numbers, finite in float32"
     check_scalar(function, "scale", value, accepted, _is_scale)
@@ -87,7 +89,7 @@ def scales_at(
 
 
 def check_max_norm(function: str, max_norm: ScaleOrSchedule) -> None:
-    """Checks a bound that is a number; an infinite one never truncates."""
+    """Checks a bound if it is a number. An infinite bound never truncates."""
     if not is_function(max_norm):
         check_scalar(
             function,
@@ -101,10 +103,10 @@ def check_max_norm(function: str, max_norm: ScaleOrSchedule) -> None:
 def max_norm_at(
     function: str, max_norm: ScaleOrSchedule, count: jax.Array
 ) -> jax.Array:
-    """The bound at step `count`; NaN where it is traced and negative.
+    """The bound at step `count`; NaN if it is traced and negative.
 
-    It may be zero here, where a schedule ends or a warm-up begins: no update then. As a
-    constant that would be a mistake.
+    A traced bound may be zero, at the end of a schedule or the start of a warm-up; the
+    update is then zero. As a constant, zero would be a mistake.
     """
     value = max_norm(count) if is_function(max_norm) else max_norm
     accepted = "a schedule to non-negative numbers"

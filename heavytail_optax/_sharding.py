@@ -1,7 +1,7 @@
-"""The sharding that an array has in its type: under explicit sharding alone.
+"""The sharding in the type of an array, which only explicit sharding has.
 
-`jax.make_mesh` makes axes of this kind by default. On axes of the other kind, `Auto`,
-the compiler chooses shardings, and there is nothing to say or to see here.
+`jax.make_mesh` makes explicit axes by default. On axes of the other kind, `Auto`, the
+compiler chooses the shardings, so the types do not show them.
 """
 
 import math
@@ -10,9 +10,9 @@ import jax
 
 
 def explicit_sharding(x: jax.Array) -> jax.sharding.NamedSharding | None:
-    """The sharding in the type of an array, or None where the compiler chooses.
+    """The sharding in the type of an array, or None if the compiler chooses it.
 
-    Give it as `out_sharding` to what makes an array like x.
+    Pass it as `out_sharding` to a function that makes an array like x.
     """
     sharding = jax.typeof(x).sharding
     explicit = jax.sharding.AxisType.Explicit
@@ -20,9 +20,9 @@ def explicit_sharding(x: jax.Array) -> jax.sharding.NamedSharding | None:
 
 
 def spec_of(x: jax.Array, *spec: object) -> jax.sharding.NamedSharding | None:
-    """Another sharding on the devices of x: one entry a dimension, None for the rest.
+    """Another sharding on the devices of x: one entry per dimension, None for the rest.
 
-    None itself where the compiler chooses.
+    The result is None if the compiler chooses.
     """
     sharding = explicit_sharding(x)
     if sharding is None:
@@ -31,19 +31,19 @@ def spec_of(x: jax.Array, *spec: object) -> jax.sharding.NamedSharding | None:
 
 
 def stacked_sharding(x: jax.Array) -> jax.sharding.NamedSharding | None:
-    """The sharding of several arrays like x behind one first axis, or None."""
+    """The sharding of several arrays like x stacked along a new first axis, or None."""
     sharding = explicit_sharding(x)
     return None if sharding is None else spec_of(x, None, *sharding.spec)
 
 
 def replicated(x: jax.Array) -> jax.Array:
-    """x with all of it on every device: an all-gather, so only for what is small."""
+    """x replicated on every device. It is an all-gather, so only for small arrays."""
     whole = spec_of(x, *[None] * x.ndim)
     return x if whole is None else jax.reshard(x, whole)
 
 
 def num_shards(x: jax.Array) -> int:
-    """Into how many parts the type of an array says that its first axis is split."""
+    """The number of parts into which the type of an array splits its first axis."""
     sharding = explicit_sharding(x)
     if sharding is None or x.ndim == 0:
         return 1
@@ -53,9 +53,9 @@ def num_shards(x: jax.Array) -> int:
 
 
 def rows(x: jax.Array, indices: jax.Array) -> jax.Array:
-    """`x[indices]` along the first axis, split as x where the number of rows allows it.
+    """`x[indices]` along the first axis, split as x is if the number of rows allows it.
 
-    The rows are sent to where they are needed.
+    Rows are sent to the devices that need them.
     """
     sharding = explicit_sharding(x)
     if sharding is None:

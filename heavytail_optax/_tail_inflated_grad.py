@@ -1,4 +1,4 @@
-"""The tail-inflated gradient of a loss by example, in one backward pass."""
+"""The tail-inflated gradient of a per-example loss, in one backward pass."""
 
 from collections.abc import Callable
 
@@ -27,68 +27,68 @@ def tail_inflated_value_and_grad(
     microbatch_size: int | None = None,
     axis_name: AxisNames = None,
 ) -> Callable:
-    r"""A function to the loss and the tail-inflated gradient, in one backward pass.
+    r"""Returns a function that computes a loss and its tail-inflated gradient.
 
     .. math::
       g = g_{SB} + Z\,(g_{SB*} - g_{LB}), \qquad Z = c\, W\, 1\{|W| > w_q\},
 
-    as the gradient of one weighted loss over the concatenated batch, with the weights
-    that `independent_inflation_weights` and its like compute: one gradient buffer and,
-    over devices, one all-reduce instead of three. W is one draw of `tail` for the whole
-    gradient. Follow it by the learning rate and `truncate_update_norm`, which the method
-    needs.
+    This is the gradient of one weighted loss over the concatenated batch, with the
+    weights of `independent_inflation_weights`, `shared_inflation_weights` or
+    `balanced_inflation_weights`. So it takes one backward pass and one gradient buffer
+    and, over devices, one all-reduce instead of three. W is one draw of `tail` for the
+    whole gradient. Apply the learning rate and then `truncate_update_norm`, which the
+    method needs.
 
     Gating: with `inflate_above` q > 0, a step whose `|W|` is at or below its q-quantile
-    w_q is a plain step, and nothing of SB* or LB is computed in it. The tail of Z above
-    `c w_q` is unchanged, so the tail index is too. The gate sets a share q of the draws
-    to zero, which multiplies the mean of Z by `(1 - q)^(1 - 1/alpha)` for a Pareto tail.
+    w_q is a plain step, which computes nothing of SB* or LB. The tail of Z above `c
+    w_q` is unchanged, and so is the tail index. The gate sets a share q of the draws to
+    zero, which multiplies the mean of Z by `(1 - q)^(1 - 1/alpha)` for a Pareto tail.
 
     Args:
       loss_per_example: `(params, batch) -> losses` of shape (n,) in float32 or wider,
         or `(losses, aux)` with `has_aux`. The loss of an example must not depend on the
-        other examples: no batch normalisation, no contrastive loss. Randomness, as of
-        dropout, belongs into the batch, as a key for each example. A regulariser may be
-        added to each loss; it is not inflated, since the weights sum to one.
+        other examples: no batch normalisation, no contrastive loss. For randomness such
+        as dropout, put a key for each example into the batch. A regulariser may be
+        added to each loss; it is not inflated, because the weights sum to one.
       tail: the law of W, in the paper `tails.pareto(alpha)`, or a schedule
-        (step -> tail). A traced parameter out of its range makes the gradient NaN.
+        (step -> tail). If a traced parameter is out of its range, the gradient is NaN.
       scale: c, a non-negative number, an array of shape () or a schedule
-        (step -> scale): with a schedule that ends at zero the run settles in its
-        minimum, and its last steps compute nothing of SB* or LB. An array or a schedule
-        that is negative, infinite in float32 or NaN makes the gradient NaN.
+        (step -> scale). With a schedule that ends at zero, the run settles in its
+        minimum, and its last steps compute nothing of SB* or LB. If an array or a
+        schedule is negative, infinite in float32 or NaN, the gradient is NaN.
       scheme: `"independent"` (Our 1), `"shared"` (Our 2) or `"balanced"`, which costs
-        what the plain gradient costs, and needs two examples to split.
-      inflate_above: q in [0, 1); 0 inflates in every step. An array out of that range
-        makes the gradient NaN.
+        what the plain gradient costs and needs at least two examples to split.
+      inflate_above: q in [0, 1); 0 inflates in every step. If an array is out of that
+        range, the gradient is NaN.
       has_aux: whether the loss returns `(losses, aux)`. Each array of aux must have a
-        leading axis over the examples; what comes back is that of SB.
-      microbatch_size: number of examples that are passed forward and backward at a time,
-        in a loop that sums their gradients; None for all at once. The gradient is the
-        same but for rounding, and the memory for activations is that of a microbatch.
-        On a CPU, where a large batch exceeds the caches, it can be quicker too. With
-        the batch split over the devices of an explicit mesh, it is rounded down to a
-        multiple of their number, but not below it.
-      axis_name: only for `balanced` inside `shard_map` or `pmap`, where each device has
-        its part of SB: the mapped axis. W is then equal on all devices, each splits its
-        own part, of two examples or more, into halves, and the gradient is that of the
-        device's own part: average it by `jax.lax.pmean`. For one example a device there
-        is `group_inflation_factors`. (A plain `jax.grad` in `shard_map` comes summed over
-        the devices already; without `axis_name` so does this.)
+        leading axis over the examples. The aux that is returned is that of SB.
+      microbatch_size: number of examples in one forward and backward pass. A loop sums
+        the gradients; None passes all examples at once. The gradient is the same up to
+        rounding, and activations need the memory of one microbatch. It can also be
+        faster on a CPU, if a large batch exceeds the caches. If the batch is split over
+        the devices of an explicit mesh, the size is rounded down to a multiple of their
+        number, but not below it.
+      axis_name: the mapped axis. Only for `balanced` inside `shard_map` or `pmap`,
+        where each device has a part of SB. W is then equal on all devices. Each device
+        splits its own part, of at least two examples, into halves, and returns the
+        gradient of that part: average it with `jax.lax.pmean`. For one example per
+        device, use `group_inflation_factors`. (In `shard_map`, a plain `jax.grad` is
+        already summed over the devices. Without `axis_name`, so is this gradient.)
 
     Returns:
       A function `(key, params, small_batch, [second_small_batch], [large_batch], *,
-      step=None, masks=None)`, its batches those of the scheme. It returns what that of
-      `jax.value_and_grad` does: `(value, grad)`, or `((value, aux), grad)` with
-      `has_aux`.
-      `key` is a new one in each step, equal on all devices. `step` is needed where
-      `scale` or `tail` is a schedule. `masks` is a tuple with one entry for each batch:
-      None, or an array of shape (n,) that is false on padding, whose loss must be
-      finite; with nothing but padding, value and gradient are zero, and if they leave
-      `balanced` one example, the gradient is the plain one. `value` is the plain mean
-      loss over SB.
+      step=None, masks=None)`, with the batches that the scheme needs. It returns what a
+      function from `jax.value_and_grad` returns: `(value, grad)`, or
+      `((value, aux), grad)` with `has_aux`. Pass a new `key` in each step, equal on all
+      devices. `step` is needed if `scale` or `tail` is a schedule. `masks` is a tuple
+      with one entry for each batch: None, or an array of shape (n,) that is false on
+      padding. The loss of padding must be finite. With nothing but padding, value
+      and gradient are zero. If the mask of `balanced` leaves one example, the gradient
+      is the plain one. `value` is the plain mean loss over SB.
 
     Raises:
-      TypeError, ValueError: if an argument is not accepted; in the returned function, if
-        the batches are not those of the scheme or the loss does not come per example.
+      TypeError, ValueError: if an argument is not accepted; in the returned function,
+        if the batches are not those of the scheme or the loss is not per example.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -134,12 +134,12 @@ def tail_inflated_grad(
     microbatch_size: int | None = None,
     axis_name: AxisNames = None,
 ) -> Callable:
-    r"""A function to the tail-inflated gradient alone, as `jax.grad` has it.
+    r"""Returns a function that computes only the tail-inflated gradient.
 
     .. math::
       g = g_{SB} + Z\,(g_{SB*} - g_{LB}), \qquad Z = c\, W\, 1\{|W| > w_q\},
 
-    the gradient that `tail_inflated_value_and_grad` returns, drawn alike from one key.
+    With the same key, this is the gradient that `tail_inflated_value_and_grad` returns.
 
     Args:
       loss_per_example: `(params, batch) -> losses`, or `(losses, aux)` with `has_aux`.
@@ -148,13 +148,13 @@ def tail_inflated_grad(
       scheme: `"independent"`, `"shared"` or `"balanced"`.
       inflate_above: q in [0, 1).
       has_aux: whether the loss returns `(losses, aux)`.
-      microbatch_size: examples that are passed at a time; None for all at once. On an
+      microbatch_size: number of examples in one pass; None for all at once. On an
         explicit mesh it is rounded down to a multiple of the shards of the batch.
       axis_name: the mapped axis over which SB is split, for `balanced`.
 
     Returns:
-      A function as that of `tail_inflated_value_and_grad`, to `grad`, or to
-      `(grad, aux)` with `has_aux`.
+      A function with the arguments of that of `tail_inflated_value_and_grad`. It
+      returns `grad`, or `(grad, aux)` with `has_aux`.
 
     Raises:
       TypeError, ValueError: as in `tail_inflated_value_and_grad`.

@@ -1,4 +1,4 @@
-"""phi_b: the bound on the norm of a whole update."""
+"""phi_b: truncates the norm of a whole update."""
 
 from typing import NamedTuple
 
@@ -20,10 +20,10 @@ class TruncateUpdateNormState(NamedTuple):
     """State of `truncate_update_norm`; every field stays finite.
 
     Attributes:
-      truncation_count: steps taken so far. shape=(), dtype=int32.
+      truncation_count: number of steps so far. shape=(), dtype=int32.
       update_norm: norm of the last update before truncation, at most the largest
-        float32; kept as it was where the update held a NaN. shape=(), dtype=float32.
-      num_truncated: how many updates were truncated so far. shape=(), dtype=int32.
+        float32. An update with a NaN leaves it unchanged. shape=(), dtype=float32.
+      num_truncated: number of updates truncated so far. shape=(), dtype=int32.
     """
 
     truncation_count: jax.Array
@@ -32,7 +32,7 @@ class TruncateUpdateNormState(NamedTuple):
 
 
 def _is_within(norm: ScaledNorm, bound: jax.Array) -> jax.Array:
-    """Whether phi_b leaves the update as it is; false if the norm or bound is NaN."""
+    """Whether phi_b leaves the update unchanged; false if the norm or bound is NaN."""
     return (norm.scaled_norm <= bound * norm.scale) & (
         (norm.num_infinite == 0) | jnp.isinf(bound)
     )
@@ -42,16 +42,16 @@ def _factors(norm: ScaledNorm, bound: jax.Array, is_within: jax.Array) -> jax.Ar
     """What phi_b does to each entry x: `clip(x * scale, -limit, limit) * factor`.
 
     Returns:
-      An array of shape (4,): whether x is kept as it is, scale, limit and factor. They
-      are packed and behind a barrier, so that the loop over the elements reads them;
-      else XLA computes them anew for each element.
+      An array of shape (4,): whether x is unchanged, scale, limit and factor. They are
+      packed behind a barrier, so that the loop over the elements reads them. Without
+      it, XLA computes them again for each element.
     """
     info = jnp.finfo(bound.dtype)
     has_infinite = norm.num_infinite > 0
-    # With infinite entries: the finite ones shrink to 2^48 at most (in float32), the
-    # infinite ones become 2^76, beside which 2^48 is nothing. To shrink them further is
-    # no good: XLA merges the factor with a learning rate before it, and a product that
-    # underflows makes NaN of an infinity.
+    # With infinite entries: the finite ones shrink to at most 2^48 (in float32), and
+    # the infinite ones become 2^76, beside which 2^48 is negligible. Do not shrink them
+    # further: XLA merges the factor with a learning rate before it, and if the product
+    # underflows to zero, zero times infinity is NaN.
     shrink = 2.0 ** (-5 * info.maxexp // 8)
     substitute = 2.0 ** (3 * info.maxexp // 8 + info.nmant + 5)
     root = jnp.sqrt(jnp.where(has_infinite, norm.num_infinite, 1.0))
@@ -69,7 +69,7 @@ def _factors(norm: ScaledNorm, bound: jax.Array, is_within: jax.Array) -> jax.Ar
 
 
 def _truncate_leaf(x: jax.Array, factors: jax.Array) -> jax.Array:
-    """phi_b on one leaf, given the factors of all."""
+    """phi_b on one leaf, given the factors, which are the same for all leaves."""
     if jnp.iscomplexobj(x):
         real, imaginary = (
             _truncate_leaf(x.real, factors),
@@ -88,35 +88,38 @@ def truncate_update_norm(
 
     .. math:: \varphi_b(u) = \min(b, |u|)\, \frac{u}{|u|}, \qquad \varphi_b(0) = 0,
 
-    with the Euclidean norm over all leaves together and b the `max_norm`. Put it last in
-    the chain, behind the learning rate: the theory bounds the step the parameters take,
-    not the gradient. The result has norm `min(b, |u|)` for every finite update, however
-    large or small its entries, and every b from 1e-20 up (below, the quotient `b / |u|`
-    may underflow in float32); infinite entries dominate the finite ones and share b
-    among themselves; a NaN makes every entry NaN, so that `optax.apply_if_finite` sees
-    it. An update within the bound passes bit for bit.
+    where `|u|` is the Euclidean norm over all leaves together and b is `max_norm`. Put
+    it last in the chain, after the learning rate: the theory bounds the step that the
+    parameters take, not the gradient.
+
+    The result has norm `min(b, |u|)` for every finite update, however large or small
+    its entries, and for every b from 1e-20 up. (Below that, the quotient `b / |u|` may
+    underflow in float32.) Infinite entries dominate the finite ones and share b among
+    themselves. A NaN makes every entry NaN, so that `optax.apply_if_finite` sees it. An
+    update within the bound is returned unchanged, bit for bit.
 
     Args:
       max_norm: the bound b, in units of the parameters: a positive number, infinity
-        for no truncation, a JAX array of shape (), or a schedule (step -> bound). Where
-        such an array or a schedule is 0, so is the update, as with a learning rate of 0:
-        infinite entries become 0, too. Where it is negative or NaN, the update is NaN;
-        down to -1e-6 it counts as 0, which a schedule may miss by rounding.
-      axis_name: only for code inside `shard_map` or `pmap` in which the parameters
-        themselves are sharded: the name of the mapped axis (or a tuple of names), or a
-        pytree prefix of the updates with None for replicated leaves. Under `jit`, and
+        for no truncation, a JAX array of shape (), or a schedule (step -> bound). If an
+        array or a schedule is 0, the update is 0, as with a learning rate of 0;
+        infinite entries become 0, too. If it is negative or NaN, the update is NaN.
+        Values down to -1e-6 count as 0, because rounding may take a schedule slightly
+        below 0.
+      axis_name: the name of the mapped axis, a tuple of names, or a pytree prefix of
+        the updates with None for replicated leaves. Set it only inside `shard_map` or
+        `pmap`, and only if the parameters themselves are sharded. Under `jit`, and
         under data parallelism with replicated parameters, leave it None.
 
     Returns:
-      A transformation whose state is a `TruncateUpdateNormState`; read it by
+      A transformation whose state is a `TruncateUpdateNormState`. Read it with
       `optax.tree.get(state, "num_truncated")`.
 
     Raises:
-      TypeError: if `max_norm` is not a number or schedule, or `axis_name` not of names;
-        in `update`, if a leaf is not a floating or complex array, or the state not the
-        one that `init` returned.
-      ValueError: if `max_norm` is a number that is not positive, or not a scalar; in
-        `update`, if `axis_name` is not a prefix of the updates.
+      TypeError: if `max_norm` is not a number or schedule, or `axis_name` does not
+        consist of names; in `update`, if a leaf is not a floating or complex array, or
+        if the state is not one that `init` or `update` returned.
+      ValueError: if `max_norm` is not positive or not a scalar; in `update`, if
+        `axis_name` is not a prefix of the updates.
 
     Example:
       >>> import jax.numpy as jnp, optax

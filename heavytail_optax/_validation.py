@@ -1,8 +1,8 @@
-"""The wording of every argument error, and the checks that raise them.
+"""The wording of all argument errors, and the checks that raise them.
 
-Only Python and NumPy numbers are checked by value. A JAX array may be a tracer, or
-live on another host: of it, only the shape and the dtype are known before the update
-runs. Where such a value turns out bad, the update is NaN.
+Only Python and NumPy numbers are checked by value. A JAX array may be a tracer or may
+be on another host, so only its shape and dtype are known before the update runs. If its
+value turns out to be bad, the update is NaN.
 """
 
 import numbers
@@ -14,7 +14,7 @@ import numpy as np
 
 
 def _describe(value: object) -> str:
-    """A short description of what came, for the end of an error message."""
+    """A short description of the value that came, for the end of an error message."""
     is_array = hasattr(value, "shape") and hasattr(value, "dtype")
     if is_array and (value.shape != () or isinstance(value, jax.core.Tracer)):
         return f"an array of shape {tuple(value.shape)} and dtype {value.dtype}"
@@ -46,16 +46,16 @@ def type_error(function: str, argument: str, accepted: str, value: object) -> Ty
 
 
 def is_integer(value: object) -> bool:
-    """Whether the value is a Python or NumPy integer; a bool is none."""
+    """Whether the value is a Python or NumPy integer. A bool is not."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def is_function(value: object) -> bool:
-    """Whether the value is a function; a pytree is none, even if it can be called.
+    """Whether the value is a function. A pytree is not, even if it can be called.
 
-    A model is callable, and so is one of its parameters in Flax NNX: of numbers it is a
-    tree of settings. What JAX does not flatten holds no settings, and a
-    `jax.tree_util.Partial` is made to be called.
+    A model can be called, and so can one of its parameters in Flax NNX. If it consists
+    of numbers, it is a tree of settings. An object that JAX does not flatten holds no
+    settings, and a `jax.tree_util.Partial` is made to be called.
     """
     if not callable(value):
         return False
@@ -64,7 +64,7 @@ def is_function(value: object) -> bool:
 
 
 def check_state(function: str, state: object, accepted: type) -> None:
-    """Checks that a transformation was given a state of its own.
+    """Checks that a transformation got a state of its own type.
 
     Args:
       function: name of the transformation, for the message.
@@ -79,7 +79,7 @@ def check_state(function: str, state: object, accepted: type) -> None:
 
 
 def foreign_state(function: str, accepted: str, state: object) -> TypeError:
-    """The error for a state that `init` did not return; of a container only its type."""
+    """The error for a state that `init` did not return; it names only its type."""
     is_container = isinstance(state, (tuple, list, dict))
     return type_error(
         f"{function}.update",
@@ -102,12 +102,13 @@ def check_scalar(
       function: name of the public function, for the message.
       argument: name of its argument, for the message.
       value: what the user passed.
-      accepted: what is accepted, for the message; reads after "must be".
-      is_valid: predicate on the value as a float; false for NaN unless NaN is fine.
+      accepted: what is accepted, for the message; it follows "must be".
+      is_valid: predicate on the value as a float. It must be false for NaN, unless NaN
+        is accepted.
 
     Raises:
       TypeError: if the value is not a real number.
-      ValueError: if it is an array of more than one element, or not valid.
+      ValueError: if it is an array with more than one element, or not valid.
     """
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
@@ -131,7 +132,7 @@ def check_scalar(
 def check_count(
     function: str, argument: str, value: object, least: int = 1, most: int | None = None
 ) -> int:
-    """A Python integer between two bounds, both included.
+    """Checks a Python integer between two bounds, both included.
 
     Raises:
       TypeError: if it is not an integer.
@@ -148,7 +149,7 @@ def check_count(
 
 
 def check_positive(function: str, argument: str, value: object) -> None:
-    """A positive, finite number; of an array, only shape and dtype are checked.
+    """Checks a positive, finite number; of an array, only its shape and dtype.
 
     Raises:
       TypeError: if it is not a real number.
@@ -164,7 +165,7 @@ def check_positive(function: str, argument: str, value: object) -> None:
 
 
 def check_not_negative(function: str, argument: str, value: object) -> None:
-    """A finite number of at least zero; of an array, only shape and dtype.
+    """Checks a finite number of at least zero; of an array, only its shape and dtype.
 
     Raises:
       TypeError: if it is not a real number.
@@ -180,7 +181,7 @@ def check_not_negative(function: str, argument: str, value: object) -> None:
 
 
 def check_bool(function: str, argument: str, value: object) -> bool:
-    """True or False, and nothing that is merely true.
+    """Checks that the value is True or False; a truthy value is not enough.
 
     Raises:
       TypeError: if it is not a bool.
@@ -202,6 +203,6 @@ def check_choice(
 
 
 def in_float32(value: float) -> float:
-    """The value as the updates see it: it may be infinite, or zero."""
+    """The value rounded to float32, as the updates use it: maybe infinite or zero."""
     with np.errstate(over="ignore", under="ignore"):
         return float(np.float32(value))

@@ -1,8 +1,8 @@
-"""The command `heavytail`: finds the subcommand and runs it.
+"""The command `heavytail`: it finds the subcommand and runs it.
 
-A subcommand is in a module with `run(name, arguments, program) -> exit status`, loaded
-when it is called, so that `--help` stays quick and works without the extra that the work
-needs.
+Each subcommand is in a module with `run(name, arguments, program) -> exit status`. The
+module is loaded only when it is called. So `--help` stays quick, and it works without
+the extra that the subcommand needs.
 """
 
 import difflib
@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(arguments, program)
     except SystemExit as stop:
-        # tyro and argparse leave this way, after --help (0) and bad options (2).
+        # tyro and argparse exit this way, after --help (0) and bad options (2).
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
@@ -140,7 +140,7 @@ def _help(program: str) -> str:
         "subcommands:",
         *(f"  {name:<14}{each.summary}" for name, each in SUBCOMMANDS.items()),
         "",
-        f"{program} SUBCOMMAND --help tells all about one.",
+        f"{program} SUBCOMMAND --help shows the options of one.",
     ]
     return "\n".join(lines)
 
@@ -163,7 +163,7 @@ def _is_installed(module: str) -> bool:
 
 
 def _program() -> str:
-    """What to type to come here again."""
+    """What the user types to start this command."""
     if os.path.basename(sys.argv[0]) in ("__main__.py", "-m"):
         return "python -m heavytail_optax"
     return "heavytail"

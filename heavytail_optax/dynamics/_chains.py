@@ -1,4 +1,4 @@
-"""Many chains in parallel: their start, and compiled chunks of steps with counters."""
+"""Many chains in parallel: start positions, and compiled chunks of counted steps."""
 
 import functools
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from heavytail_optax.dynamics._landscape import Landscape
 from heavytail_optax.dynamics._process import Process, SgdProcess
 
 MAX_STEPS = 2**31 - 1
-"""Steps a chain can take: the transformations count in int32, and noise is by count."""
+"""The most steps of a chain: transformations count in int32; noise depends on it."""
 
 
 class Counters(NamedTuple):
@@ -23,9 +23,10 @@ class Counters(NamedTuple):
 
     Attributes:
       field: records of each chain in each field. shape=(K, n), dtype=int32.
-      near: the same near each minimum. shape=(K, n), dtype=int32.
-      label: the same since that minimum was the last one visited. shape=(K, n).
-      transitions: from the last minimum visited to another. shape=(K, K), dtype=int32.
+      near: records near each minimum. shape=(K, n), dtype=int32.
+      label: records during which each minimum was the last one visited. shape=(K, n).
+      transitions: moves from the last minimum visited to another one. shape=(K, K),
+        dtype=int32.
     """
 
     field: jax.Array
@@ -39,7 +40,7 @@ class Regions(NamedTuple):
 
     Attributes:
       radii: shape=(K,), float.
-      is_landmark: whether a visit there is one of the jump chain. shape=(K,), bool.
+      is_landmark: whether a visit there counts in the jump chain. shape=(K,), bool.
     """
 
     radii: jax.Array
@@ -52,7 +53,7 @@ def start_positions(
     """Points of shape (n,), or (n, d) in R^d, from one point or one for each chain.
 
     Raises:
-      ValueError: if the shape is another, or a point is not finite.
+      ValueError: if it has another shape, or a point is not finite.
     """
     point = () if landscape.dimension is None else (landscape.dimension,)
     accepted = f"finite, of shape {point} or {(num_chains, *point)}"
@@ -65,10 +66,10 @@ def start_positions(
 
 
 def check_resolution(function: str, landscape: Landscape, process: Process) -> None:
-    """Refuses steps so small that adding them to the position loses them.
+    """Refuses steps that are too small to change the position.
 
     Raises:
-      ValueError: if the noise of one step is less than the spacing of numbers there.
+      ValueError: if the noise of one step is below the spacing of numbers there.
     """
     if not isinstance(process, SgdProcess) or process.scale == 0:
         return
@@ -86,7 +87,7 @@ def check_resolution(function: str, landscape: Landscape, process: Process) -> N
 
 
 def check_numbers(positions: jax.Array, num_steps: int) -> None:
-    """Refuses to go on with chains that diverged.
+    """Refuses to continue with chains that diverged.
 
     Raises:
       FloatingPointError: if a position is NaN or infinite.
@@ -137,18 +138,18 @@ def run_chunk(
     num_records: ArrayLike,
     record_every: ArrayLike,
 ) -> tuple[tuple[jax.Array, PyTree, jax.Array], Counters]:
-    """Runs all chains on and counts.
+    """Continues all chains, and counts.
 
     Args:
       landscape: static.
       process: a pytree.
-      chains: positions, state of the process, and label: the last minimum visited.
-      regions: what is near a minimum.
-      num_records: how often to count, traced.
-      record_every: steps between, traced.
+      chains: positions, state of the process, and label (the last minimum visited).
+      regions: what counts as near a minimum.
+      num_records: number of records, traced.
+      record_every: number of steps between two records, traced.
 
     Returns:
-      The chains after `num_records * record_every` steps, and what was counted.
+      The chains after `num_records * record_every` steps, and the counters.
     """
     num_fields, num_chains = landscape.num_fields, chains[0].shape[0]
 
@@ -161,15 +162,15 @@ def run_chunk(
 
     def record(_, carry):
         (positions, state, label), counters = carry
-        # A loop also for one step: it keeps XLA from computing that step anew for each
-        # counter that reads it, so `record_every` is traced.
+        # A loop even for one step: otherwise XLA would compute that step again for each
+        # counter that reads it. That is why `record_every` is traced.
         positions, state = jax.lax.fori_loop(0, record_every, step, (positions, state))
         near = is_near(landscape, regions.radii, positions)
         new = label
         for index in range(num_fields):
             visits = near[index] & regions.is_landmark[index]
             new = jnp.where(visits, index, new)
-        # Moves are rare, and a scatter of all chains is slow.
+        # Moves are rare, and a scatter over all chains is slow.
         transitions = jax.lax.cond(
             jnp.any(new != label),
             count_moves,

@@ -1,4 +1,4 @@
-"""Minima and maxima of a function on the line: found exactly, or refused."""
+"""Finds the minima and maxima of a function on the line exactly, or refuses them."""
 
 import dataclasses
 import itertools
@@ -13,7 +13,7 @@ _NUM_BISECTIONS = 60
 
 
 def _bisect(landscape: Landscape, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """A root of f' in each bracket, which has a change of sign."""
+    """A root of f' in each bracket, in which f' changes its sign."""
     sign = np.sign(landscape.gradients_at(left))
     for _ in range(_NUM_BISECTIONS):
         middle = 0.5 * (left + right)
@@ -25,18 +25,18 @@ def _bisect(landscape: Landscape, left: np.ndarray, right: np.ndarray) -> np.nda
 def _brackets(
     function: str, landscape: Landscape, points: np.ndarray, rising: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Around each critical point, the two points where f' first has its right signs.
+    """For each critical point, the closest points on both sides with the right f' sign.
 
     Args:
-      points: rough critical points in increasing order, minima and maxima in turn.
-      rising: true where f must rise on the right of a point: a minimum.
+      points: rough critical points in increasing order, minima and maxima alternating.
+      rising: true if f must rise on the right of the point, which is then a minimum.
     """
     argument = np.where(rising, "minima", "maxima")
     reach = np.diff(points, prepend=np.nan, append=np.nan)
     reach = np.fmin(reach[:-1], reach[1:])  # to the nearer neighbour
     reach = np.where(np.isnan(reach), 1.0, reach)
-    # From a millionth of the way to half of it, so that a point given exactly is kept
-    # within its own bracket and one given roughly is reached.
+    # From a millionth of the distance to half of it. So an exact point stays within its
+    # own bracket, and a rough one is still found.
     for share in (1e-6, 1e-4, 1e-2, 0.1, 0.25, 0.5):
         left, right = points - share * reach, points + share * reach
         falls_left = landscape.gradients_at(left) < 0.0
@@ -57,7 +57,7 @@ def _brackets(
 
 
 def _check_monotone(function: str, landscape: Landscape) -> None:
-    """Between two neighbouring critical points, and outside, f' keeps its sign."""
+    """Checks that f' keeps its sign between critical points, and outside them."""
     critical = np.sort([*landscape.minima, *landscape.maxima])
     beyond = max(0.5 * (critical[-1] - critical[0]), 1e-3)
     projection = landscape.projection
@@ -75,10 +75,10 @@ def _check_monotone(function: str, landscape: Landscape) -> None:
 
 
 def polish(function: str, rough: Landscape) -> Landscape:
-    """The landscape with its critical points found to rounding.
+    """The landscape with its critical points exact up to rounding.
 
     Raises:
-      ValueError: if one of them is none, or if there are others.
+      ValueError: if a given point is not critical, or if there are other ones.
     """
     minima, maxima = np.asarray(rough.minima), np.asarray(rough.maxima)
     points = np.empty(minima.size + maxima.size)

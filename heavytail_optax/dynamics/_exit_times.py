@@ -27,18 +27,19 @@ from heavytail_optax.dynamics._process import Process
 
 _FIRST_CHUNK = 256
 _LAST_CHUNK = 2**16
-_FEWEST_CHAINS = 32  # fewer cost as much a step
+_FEWEST_CHAINS = 32  # fewer chains cost as much per step
 
 
 class FirstExits(NamedTuple):
-    """What `first_exit_times` saw; n chains.
+    """Result of `first_exit_times`, for n chains.
 
     Attributes:
-      times: steps up to and with the one that left the field; `max_steps` for a chain
-        that had not left by then. shape=(n,), dtype=int64.
+      times: number of steps until the chain left the field, that step included;
+        `max_steps` for a chain that had not left by then. shape=(n,), dtype=int64.
       is_censored: whether a chain had not left. shape=(n,), bool.
-      destinations: index of the field that a chain came to: -1 and, on the line, K are
-        outside all fields; the field itself if it is censored. shape=(n,), dtype=int64.
+      destinations: index of the field that a chain moved to. -1 and, on the line, K are
+        outside all fields. A censored chain has the field itself. shape=(n,),
+        dtype=int64.
       max_steps: the limit.
     """
 
@@ -55,8 +56,8 @@ class FirstExits(NamedTuple):
     def mean(self) -> float:
         """Mean exit time in steps: the time at risk over the number of exits.
 
-        Without censoring that is the plain mean; with it the maximum-likelihood estimate
-        for exponential times, and infinite if no chain has left.
+        Without censoring, this is the plain mean. With censoring, it is the maximum
+        likelihood estimate for exponential times; infinite if no chain has left.
         """
         if self.num_exits == 0:
             return float("inf")
@@ -64,13 +65,13 @@ class FirstExits(NamedTuple):
 
     @property
     def standard_error(self) -> float:
-        """Of `mean`, for exponential times: the mean over the root of the exits."""
+        """That of `mean`, for exponential times: `mean` over the root of the exits."""
         if self.num_exits == 0:
             return float("inf")
         return self.mean / float(np.sqrt(self.num_exits))
 
     def destination_shares(self, num_fields: int) -> np.ndarray:
-        """The share of the exits that came to each field. shape=(num_fields,)."""
+        """The share of the exits that led to each field. shape=(num_fields,)."""
         arrived = self.destinations[~self.is_censored]
         counts = [np.sum(arrived == index) for index in range(num_fields)]
         return np.asarray(counts, float) / max(1, self.num_exits)
@@ -120,27 +121,27 @@ def first_exit_times(
 
     .. math:: \tau = \min\{t \ge 1 : X_t \notin \Omega_i\}.
 
-    Every chain runs until it leaves or has taken `max_steps`; those that have not left
-    by then are told as censored, never dropped, so that the mean has no bias towards
-    short times. The chains that are done are taken out as soon as they are half of all.
+    Every chain runs until it leaves or has taken `max_steps`. Chains that have not left
+    by then are reported as censored, never dropped, so the mean has no bias towards
+    short times. Finished chains are removed as soon as they are half of all.
 
     Args:
       landscape: f, on the line or in R^d.
       process: from `sgd_process` or `optax_process`.
       field: the index of the field.
       key: an integer seed, a typed key or a legacy key.
-      num_exits: chains, each for one exit.
+      num_exits: number of chains; each gives one exit.
       max_steps: the limit for each chain.
-      start: the point where all start, or one for each chain, inside the field: by
-        default its minimum.
+      start: the point where all chains start, or one point for each chain, inside the
+        field. Default: its minimum.
 
     Returns:
       A `FirstExits`.
 
     Raises:
       TypeError: if an argument has the wrong type.
-      ValueError: if it is out of its range, a start is outside of the field, or the
-        steps of the process are too small for the dtype of the positions.
+      ValueError: if an argument is out of its range, a start is outside the field, or
+        the steps of the process are too small for the dtype of the positions.
       FloatingPointError: if chains diverge.
 
     Example:
@@ -191,7 +192,7 @@ def first_exit_times(
         keep = np.flatnonzero(is_inside)
         lanes = max(_FEWEST_CHAINS, 2 ** int(np.ceil(np.log2(keep.size))))
         if lanes < running.size:
-            # Some that are done fill up to the next power of two: few sizes to compile.
+            # Finished chains pad to a power of two, so that few sizes are compiled.
             done = np.flatnonzero(~is_inside)[: lanes - keep.size]
             kept = np.sort(np.concatenate([keep, done]))
             chains = (chains[0][kept], process.take(chains[1], jnp.asarray(kept)))
@@ -202,16 +203,17 @@ def first_exit_times(
 def exponential_p_value(
     times: npt.ArrayLike | FirstExits, *, seed: int = 0, num_draws: int = 2000
 ) -> float:
-    r"""Tests whether positive times are exponential, of unknown mean.
+    r"""Tests whether positive times are exponential with an unknown mean.
 
-    The statistic is that of Kolmogorov and Smirnov against the exponential law of the
-    sample's own mean, whose law under the hypothesis is found by drawing `num_draws`
-    exponential samples of the same size (Lilliefors' test, exact but for the draws).
+    The statistic is that of Kolmogorov and Smirnov, against the exponential law with
+    the sample's own mean. Its law under the hypothesis comes from `num_draws` simulated
+    exponential samples of the same size. (This is Lilliefors' test; it is exact up to
+    the simulation error.)
 
     Args:
-      times: the sample, at least 10 positive numbers, none of them censored: censored
-        ones are refused in a `FirstExits`.
-      seed: of the draws.
+      times: the sample, at least 10 positive numbers, none of them censored. A
+        `FirstExits` with censored times is refused.
+      seed: seed of the draws.
       num_draws: the p-value is a multiple of `1 / (num_draws + 1)`.
 
     Returns:

@@ -21,13 +21,13 @@ from heavytail_optax.dynamics._landscape import Landscape, check_landscape
 
 _NAME = "jumps_to_leave"
 _FLOW_STEPS = 400
-_FLOW_STEP = 0.1  # of the time that the largest curvature at a minimum takes
+_FLOW_STEP = 0.1  # in units of one over the largest curvature at a minimum
 
 
 def _fresh_directions(
     key: jax.Array, direction: Direction, shape: tuple[int, int], dtype: DTypeLike
 ) -> jax.Array:
-    """Unit vectors, one a row: uniform ones, or along one axis to either side."""
+    """Unit vectors, one per row: uniform, or along one axis in either direction."""
     if direction == "isotropic":
         normals = direction_normals(key, shape, dtype)
         return normals / jnp.linalg.norm(normals, axis=-1, keepdims=True)
@@ -49,14 +49,14 @@ def _jump(
     bound: Scalar,
     step: ArrayLike,
 ) -> tuple[jax.Array, jax.Array]:
-    """Flow for a random time, then a jump of at most b; half keep their last direction."""
+    """Flow for a random time, then a jump of at most b; half keep their direction."""
     wait_key, turn_key, fresh_key, size_key = jax.random.split(key, 4)
     number, dtype = len(points), points.dtype
 
     def uniform(key: jax.Array) -> jax.Array:
         return uniform_from_words(*random_words(key, (number,)), dtype)
 
-    # A quarter jumps on at once; the others wait, for short times and long ones alike.
+    # A quarter jump again at once; the others wait, for short or long times.
     share = uniform(wait_key)
     waits = jnp.where(share < 0.25, 0.0, float(_FLOW_STEPS) ** (4 / 3 * (share - 0.25)))
     gradient = jax.vmap(landscape.gradient)
@@ -69,7 +69,7 @@ def _jump(
     fresh = _fresh_directions(fresh_key, direction, points.shape, dtype)
     turns = (uniform(turn_key) <= 0.5) | (last == 0.0).all(axis=-1)
     way = jnp.where(turns[:, None], fresh, last)
-    # Most jumps are as long as they may be: the theory's large jumps are.
+    # Most jumps have the largest length, as the large jumps of the theory do.
     size = jnp.minimum(2.0 * uniform(size_key), 1.0)
     points = points + bound * size[:, None] * way
     if landscape.projection is not None:
@@ -80,7 +80,7 @@ def _jump(
 
 @jax.jit
 def _picked(key: jax.Array, log_weights: jax.Array) -> jax.Array:
-    """Indices into the weights, as many as there are, each drawn in proportion to them."""
+    """As many indices as there are weights, drawn in proportion to the weights."""
     shares = jnp.cumsum(jnp.exp(log_weights - log_weights.max()))
     words = random_words(key, log_weights.shape)
     return jnp.searchsorted(
@@ -116,7 +116,7 @@ def _search(
         is_inside = np.asarray(landscape.field_of(points) == field)
         if not is_inside.all():
             return jumps
-        # Paths that came far go on in greater number.
+        # Paths that got far are continued in greater number.
         far = jnp.linalg.norm(points - jnp.asarray(minima[field])[None], axis=-1)
         picked = _picked(pick_key, 4.0 * far / bound)
         points, ways = points[picked], ways[picked]
@@ -139,25 +139,26 @@ def jumps_to_leave(
       y_{j+1} = \phi_{t_j}(y_j) + u_{j+1},\; |u_j| \le b,\; \text{has } y_k \notin
       \Omega_i\},
 
-    with :math:`\phi_t` gradient flow for any time :math:`t \ge 0`. Exits then take of
-    the order of :math:`\eta^{-(\alpha + (J_b - 1)(\alpha - 1))}` steps. On the line it
-    is :math:`l^*_i = \lceil r_i / b \rceil`, here exactly. In R^d the direction of jumps
-    matters, too, and flow may help. There this is the better one of two bounds: jumps
-    on the straight way to the nearest outside, for isotropic jumps, and the best of
-    many random paths, of which half keep the direction of their last jump. So it is an
-    upper bound: a way out that it finds is one, and there may be a shorter one.
+    where :math:`\phi_t` is gradient flow for any time :math:`t \ge 0`. Exits then take
+    of the order of :math:`\eta^{-(\alpha + (J_b - 1)(\alpha - 1))}` steps. On the line,
+    :math:`J_b(i)` is :math:`l^*_i = \lceil r_i / b \rceil`, and the result is exact. In
+    R^d the direction of jumps matters, too, and flow may help. There the result is the
+    better of two upper bounds. The first, for isotropic jumps, is the number of jumps
+    on the straight line to the nearest point outside. The second is the best of many
+    random paths; half of these keep the direction of their last jump. There may be a
+    shorter way out.
 
     Args:
       landscape: on the line or in R^d.
       key: an integer seed, a typed key or a legacy key. Not used on the line.
       max_norm: b, positive.
-      direction: `"isotropic"`, jumps in any direction; or `"elementwise"`, jumps along
-        one coordinate axis, the large ones of noise with independent entries.
-      num_samples: random paths for each field.
-      max_jumps: where the search by random paths ends.
+      direction: `"isotropic"`: jumps in any direction. `"elementwise"`: jumps along one
+        coordinate axis, like the large jumps of noise with independent entries.
+      num_samples: number of random paths for each field.
+      max_jumps: the largest number of jumps in the search by random paths.
 
     Returns:
-      Integers of shape (K,); 0 where no way out was found.
+      Integers of shape (K,); 0 if no way out was found.
 
     Raises:
       TypeError: if an argument has the wrong type.

@@ -1,4 +1,4 @@
-"""The measure of the shortest ways out of a field, by nested quadrature."""
+"""The measure of the ways out of a field with the fewest jumps, by quadrature."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ _ACCURACY = 1e-10
 
 
 def jumps_needed(distance: float, max_norm: float) -> int:
-    """`ceil(distance / b)`, and 0 where there is no end to reach."""
+    """`ceil(distance / b)`, or 0 if there is no end to reach."""
     if not np.isfinite(distance):
         return 0
     return max(1, int(np.ceil(distance / max_norm)))
@@ -54,19 +54,19 @@ def _integral(
 def way_out(
     distance: float, jumps: int, max_norm: float, alpha: float, slowness: Slowness
 ) -> tuple[float, float]:
-    r"""Measure of the ways over a distance by `jumps` jumps to one side.
+    r"""The measure of the ways to cover a distance with `jumps` jumps to one side.
 
     .. math::
       K_1(u) = (d - u)^{-\alpha} 1\{d - u < b\}, \qquad
       K_{k+1}(u) = \int_{d-kb}^{u+b} (v-u)^{-\alpha} K_k(v) s(v)\, dv,
 
-    of which :math:`K_l(0)` is returned, with s the slowness `1 / |f'|` at a distance
-    from the minimum. At every level the integrand is smooth, so that Gauss's nodes
-    converge geometrically; they are doubled until the value stands still.
+    The function returns :math:`K_l(0)`. s is the slowness `1 / |f'|` at a distance from
+    the minimum. At every level the integrand is smooth, so Gauss's rule converges
+    geometrically. The number of nodes is doubled until the value no longer changes.
 
     Args:
-      distance: d, from the minimum to what has to be reached.
-      jumps: l; with fewer jumps d must be out of reach, `d > (l - 1) b`.
+      distance: d, from the minimum to the target.
+      jumps: l. With fewer jumps d must be out of reach: `d > (l - 1) b`.
       max_norm: b; infinite if the jumps are not truncated.
       alpha: the tail index.
       slowness: s, a function of an array of distances.

@@ -1,4 +1,4 @@
-"""A landscape: the function that the theory's chain descends, and its fields."""
+"""A landscape: the function that the chain of the theory descends, and its fields."""
 
 import dataclasses
 import functools
@@ -35,26 +35,28 @@ def in_float64(
 class Landscape:
     r"""A function f on the line or in R^d, with its minima and attraction fields.
 
-    On the line field i is the interval :math:`(s_i, s_{i+1})` around the minimum
-    :math:`m_i`, and its ends are maxima of f, or infinite, or an end at which a chain
-    is stopped. Counting starts at 0, where the paper's starts at 1. In R^d field i is
-    the set of points that gradient flow takes to :math:`m_i`.
+    On the line, field i is the interval :math:`(s_i, s_{i+1})` around the minimum
+    :math:`m_i`. Its ends are maxima of f, infinite, or ends at which a chain is
+    stopped. Fields are counted from 0; the paper counts from 1. In R^d, field i is the
+    set of points that gradient flow takes to :math:`m_i`.
 
-    Made by `four_minima`, `quadratic`, `wells_landscape` and
-    `landscape_on_line`, and in R^d by `product_landscape` and
-    `random_mixture`. Hashable, so that it can be a static argument of compiled code.
+    `four_minima`, `quadratic`, `wells_landscape` and `landscape_on_line` make
+    landscapes on the line; `product_landscape` and `random_mixture` make them in R^d. A
+    landscape is hashable, so it can be a static argument of compiled code.
 
     Attributes:
-      name: for tables and figures.
+      name: the name in tables and figures.
       value: f, a pure function of one point: a scalar, or an array of shape (d,). It
         computes in the dtype of the point.
       gradient: f', with the shape and dtype of the point.
-      minima: on the line numbers in increasing order, in R^d a tuple of d numbers each.
-      ends: on the line the K + 1 numbers :math:`s_0 < \dots < s_K` around K fields;
+      minima: on the line, numbers in increasing order; in R^d, a tuple of d numbers
+        each.
+      ends: on the line, the K + 1 numbers :math:`s_0 < \dots < s_K` around K fields;
         the outer ones may be infinite. Empty in R^d.
-      projection: on the line `(lowest, highest)`, to which iterates are clipped; in
-        R^d two tuples of d numbers; None for no projection. It is no exit.
-      classify: in R^d the function from a point to the index of its field, -1 outside
+      projection: the range to which iterates are clipped: on the line
+        `(lowest, highest)`, in R^d two tuples of d numbers. None for no projection.
+        Clipping does not count as an exit.
+      classify: in R^d, the function from a point to the index of its field, -1 outside
         all of them. None on the line.
 
     Example:
@@ -92,9 +94,9 @@ class Landscape:
     def field_of(self, x: npt.ArrayLike) -> jax.Array:
         """The index of the field of a point, of x's batch shape; traceable.
 
-        On the line x may have any shape, and an x below the first end is in field -1,
-        one not below the last end in field K. In R^d the last axis of x holds the
-        coordinates, and a point outside all fields is in field -1.
+        On the line x may have any shape. A point below the first end is in field -1,
+        and a point at or above the last end is in field K. In R^d the last axis of x
+        holds the coordinates, and a point outside all fields is in field -1.
         """
         x = jnp.asarray(x)
         if self.classify is not None:
@@ -120,7 +122,7 @@ class Landscape:
     def widths(self) -> np.ndarray:
         """Distance from each minimum to the outside of its field. shape=(K,).
 
-        In R^d found along random directions, so a little too large.
+        In R^d it is found along random directions, so it is a little too large.
         """
         if self.ends:
             return self.sides.min(axis=-1)

@@ -85,10 +85,10 @@ def four_minima() -> Landscape:
       \Bigl(1 - \tfrac14 e^{-5(x+0.8)^2}\Bigr),
 
     with iterates projected to [-1.6, 1.6]. The maxima are -1.3, 0.2 and 0.7. For
-    :math:`0.4497 < b < 0.6007` the narrow fields 0 and 2 take one jump to leave, the
-    wide fields 1 and 3 two. The narrow minima are also the deepest, and gradient
-    descent is unstable at them above learning rates of 0.0122 and 0.00448, so that only
-    smaller ones tell anything about noise.
+    :math:`0.4497 < b < 0.6007`, it takes one jump to leave the narrow fields 0 and 2,
+    and two to leave the wide fields 1 and 3. The narrow minima are also the deepest.
+    Gradient descent is unstable at them above learning rates of 0.0122 and 0.00448, so
+    only smaller learning rates show the effect of noise.
 
     Returns:
       A `Landscape`.
@@ -109,7 +109,7 @@ def four_minima() -> Landscape:
 
 @functools.lru_cache(maxsize=128)
 def _quadratic_functions(kappa: float) -> tuple[Function, Function]:
-    """Value and gradient, the same for the same kappa: compiled code is kept by them."""
+    """Value and gradient; cached, because compiled code is found by these objects."""
 
     def value(x: jax.Array) -> jax.Array:
         return 0.5 * kappa * x * x
@@ -121,11 +121,11 @@ def _quadratic_functions(kappa: float) -> tuple[Function, Function]:
 
 
 def quadratic(curvature: float, left: float, right: float) -> Landscape:
-    r"""A quadratic well that a chain leaves at either of two ends.
+    r"""A quadratic well that a chain can leave at either of two ends.
 
     .. math:: f(x) = \tfrac12 \kappa x^2 \qquad \text{on } (-d_L, d_R).
 
-    The one minimum is 0; the outside has index -1 on the left and 1 on the right.
+    The only minimum is 0. The outside has index -1 on the left and 1 on the right.
 
     Args:
       curvature: kappa, positive.
@@ -223,9 +223,10 @@ def wells_landscape(
 ) -> Landscape:
     r"""Two or more wells with given minima, maxima and curvatures.
 
-    Between neighbouring critical points f' is the cubic that vanishes at both and has
-    the slopes there that are asked for: with distance h and :math:`t \in (0, 1)` from a
-    minimum of curvature k to a maximum of curvature -g,
+    Between neighbouring critical points, f' is the cubic that vanishes at both and has
+    the given slopes there. With h the distance from a minimum of curvature k to a
+    maximum of curvature -g, and :math:`t \in (0, 1)` the relative position between
+    them,
 
     .. math:: |f'| = h\,\bigl(k\, t (1-t)^2 + g\, t^2 (1-t)\bigr) > 0.
 
@@ -236,15 +237,15 @@ def wells_landscape(
       minima: K numbers in increasing order.
       maxima: K - 1 numbers, one between any two neighbouring minima.
       curvatures: f'' at the minima, K positive numbers, or one for all.
-      maxima_curvatures: -f'' at the maxima, K - 1 positive numbers, or one for all; by
-        default the geometric mean of the curvatures of the two neighbouring minima.
+      maxima_curvatures: -f'' at the maxima, K - 1 positive numbers, or one for all.
+        Default: the geometric mean of the curvatures of the two neighbouring minima.
 
     Returns:
       A `Landscape`.
 
     Raises:
       TypeError: if an argument is not a sequence of numbers.
-      ValueError: if the numbers are of the wrong count or order, or a curvature is not
+      ValueError: if the count or order of the numbers is wrong, or a curvature is not
         positive.
 
     Example:
@@ -287,7 +288,7 @@ def _wells_functions(
         x = jnp.asarray(x)
         first, *others = table.T.tolist()
         found = [jnp.full_like(x, entry) for entry in first]
-        # Not by index: explicit sharding refuses that of points spread over devices.
+        # Not by index: explicit sharding refuses to index by points on several devices.
         for knot, column in zip(knots, others, strict=True):
             is_right = x >= knot
             found = [
@@ -341,27 +342,27 @@ def landscape_on_line(
 ) -> Landscape:
     """A landscape from any smooth function on the line, checked in float64.
 
-    The critical points are given roughly and polished by bisection of f'. Between a
-    minimum and the next maximum f must rise, and outside the outermost minima it must
-    rise outwards, on a grid of 1000 points each, as far as the projection or, without
-    one, for half the distance between the outermost critical points.
+    The given critical points may be rough: bisection of f' refines them. f must rise
+    between a minimum and the next maximum, and outwards from the outermost minima. This
+    is checked on a grid of 1000 points each; outwards, the grid ends at the projection
+    or, without one, after half the distance between the outermost critical points.
 
     Args:
       value: f, a pure JAX function from a scalar to a scalar of the same dtype.
-      minima: K numbers in increasing order, each nearer to its minimum than the
+      minima: K numbers in increasing order, each closer to its minimum than the
         minimum is to the ends of its field.
       maxima: K - 1 numbers, one between any two neighbouring minima.
-      gradient: f'; by default by automatic differentiation.
+      gradient: f'. Default: automatic differentiation.
       projection: `(lowest, highest)`, to which iterates are clipped, or None.
-      name: for tables and figures.
+      name: the name in tables and figures.
 
     Returns:
       A `Landscape`.
 
     Raises:
       TypeError: if an argument has the wrong type.
-      ValueError: if a minimum is none, or if f does not have exactly one maximum
-        between two neighbouring minima.
+      ValueError: if a given minimum is not one, or if f does not have exactly one
+        maximum between two neighbouring minima.
 
     Example:
       >>> import heavytail_optax as hto

@@ -24,14 +24,14 @@ _INF = float("inf")
 
 
 def product_landscape(factors: Sequence[Landscape]) -> Landscape:
-    r"""The landscape in R^d whose coordinates descend landscapes on the line.
+    r"""A landscape in R^d: a sum of landscapes on the line, one per coordinate.
 
     .. math:: f(x) = \sum_{k=1}^d f_k(x_k).
 
-    Its fields are the products of the factors' fields, counted with the last coordinate
-    running fastest: field `(i, j)` of factors with K and M fields has index
-    `i * M + j`. Gradient flow moves each coordinate as if it were alone, so exit times
-    and jump counts follow from those on the line.
+    Its fields are the products of the factors' fields. The last coordinate counts
+    fastest: with factors of K and M fields, field `(i, j)` has index `i * M + j`.
+    Gradient flow moves each coordinate independently, so exit times and jump counts
+    follow from those on the line.
 
     Args:
       factors: d landscapes on the line, two or more.
@@ -93,7 +93,7 @@ def product_landscape(factors: Sequence[Landscape]) -> Landscape:
         projection=projection,
         classify=classify,
     )
-    # Known exactly: a field is a box, so the nearest outside is along an axis.
+    # Known exactly: a field is a box, so the nearest outside point is along an axis.
     widths = itertools.product(*(factor.widths for factor in landscapes))
     landscape.__dict__["widths"] = np.asarray([min(sides) for sides in widths])
     return landscape
@@ -128,17 +128,17 @@ def random_mixture(
     .. math::
       f(x) = -\log \sum_k \exp\Bigl(-\frac{|x - c_k|^2}{2 \sigma_k^2}\Bigr),
 
-    with centres drawn uniformly in a ball and standard deviations log-uniformly. Centres
+    Centres are drawn uniformly in a ball, standard deviations log-uniformly. Centres
     closer than twice the sum of their standard deviations are drawn again, so that
-    every centre has its own minimum, close to it; the minima are found by descent and
-    Newton's method in float64, and checked. The curvature at the minimum is close to
-    :math:`\sigma_k^{-2}`, and at a distance f is quadratic.
+    every centre has its own minimum close to it. The minima are found by descent and
+    Newton's method in float64, and checked. The curvature at a minimum is close to
+    :math:`\sigma_k^{-2}`. Far away, f is quadratic.
 
     Args:
       key: an integer seed, a typed key or a legacy key.
       dimension: d, at least 1.
       num_minima: K, at least 1.
-      radius: of the ball of the centres, positive.
+      radius: radius of the ball of the centres, positive.
       stddevs: the smallest and the largest standard deviation, positive.
 
     Returns:
@@ -146,7 +146,8 @@ def random_mixture(
 
     Raises:
       TypeError: if an argument has the wrong type.
-      ValueError: if it is out of its range, or the ball has no room for the centres.
+      ValueError: if an argument is out of its range, or the ball has no room for the
+        centres.
 
     Example:
       >>> import heavytail_optax as hto
@@ -190,7 +191,7 @@ def random_mixture(
 def _spread_centres(
     rng: np.random.Generator, sigmas: np.ndarray, dimension: int, radius: float
 ) -> np.ndarray | None:
-    """Centres in the ball, each pair apart; None if there is no room for them."""
+    """Centres in the ball, each pair separated; None if there is no room for them."""
     centres: list[np.ndarray] = []
     for k, sigma in enumerate(sigmas):
         for _ in range(1000):
@@ -214,7 +215,7 @@ def _mixture(
     minima: tuple[tuple[float, ...], ...] = (),
     step: float = 0.0,
 ) -> Landscape:
-    """The landscape of given centres; without minima, one to find them in."""
+    """The landscape with the given centres; without minima, it serves to find them."""
     precisions = sigmas**-2.0
 
     def exponents(x: jax.Array) -> tuple[jax.Array, jax.Array]:

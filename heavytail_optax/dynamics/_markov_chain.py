@@ -1,4 +1,4 @@
-"""The Markov chain on the wide minima that SGD becomes as eta -> 0."""
+"""The Markov chain on the wide minima that is the limit of SGD as eta -> 0."""
 
 import dataclasses
 
@@ -14,21 +14,21 @@ class LimitChain:
     r"""Result of `markov_chain`; fields count from 0.
 
     Attributes:
-      rates: the `ExitRates` that it comes from.
-      typical: whether there is a way from i to j with the fewest jumps that leave i,
-        :math:`q_{ij} > 0`. shape=(K, K), dtype=bool.
+      rates: the `ExitRates` from which it is computed.
+      typical: whether the fewest jumps that leave i can lead to j, :math:`q_{ij} > 0`.
+        shape=(K, K), dtype=bool.
       classes: the communicating classes of that graph, each a tuple of fields.
-      absorbing: for each class, whether nothing leads out of it.
-      fields: the class that the chain lives in.
-      max_jumps: L, the largest l* in it.
+      absorbing: for each class, whether no edge leads out of it.
+      fields: the class of the chain.
+      max_jumps: L, the largest l* in that class.
       wide: the fields of the class with `l* = L`, the states of Y.
-      narrow: its other fields; as eta -> 0 no time is spent there.
+      narrow: its other fields. As eta -> 0, no time is spent there.
       embedded: the probabilities :math:`q_{ij}/q_i`, among all fields. shape=(K, K).
       generator: Q of Y, in units of `time_scale`. shape=(W, W) for W wide fields.
       stationary: its stationary law. shape=(W,).
       start: the law of Y's first state for a start in each field of the class, in the
         order of `fields`. shape=(len(fields), W).
-      notes: what to know about the conditions of the theorem; empty if all is well.
+      notes: remarks on the conditions of the theorem; empty if all hold.
     """
 
     rates: ExitRates
@@ -47,7 +47,7 @@ class LimitChain:
 
     @property
     def is_irreducible(self) -> bool:
-        """Whether all fields form one class, as the theorem asks for."""
+        """Whether all fields form one class, as the theorem requires."""
         return len(self.classes) == 1
 
     def time_scale(self, learning_rate: float) -> float:
@@ -64,10 +64,10 @@ class LimitChain:
     def occupation(self, learning_rate: float) -> np.ndarray:
         r"""Share of time in each field, to first order at a given learning rate.
 
-        The stationary law of the chain on all fields of the class that jumps from i to
-        j at rate :math:`\lambda_i(\eta) q_{ij}`. At the wide fields it tends to
-        `stationary`; at narrow ones it vanishes like a power of
-        :math:`h = H(1/\eta)/\eta`, which is h itself for `l*` one below the largest.
+        This is the stationary law of the chain on all fields of the class that jumps
+        from i to j at rate :math:`\lambda_i(\eta) q_{ij}`. On the wide fields it
+        converges to `stationary`. On the narrow ones it vanishes like a power of
+        :math:`h = H(1/\eta)/\eta`, namely h itself for an `l*` one below the largest.
 
         Args:
           learning_rate: eta, positive and below `ExitRates.stability_limits`.
@@ -78,7 +78,8 @@ class LimitChain:
         fields = list(self.fields)
         scales = self.rates.time_scales(learning_rate)[fields]
         between = self.rates.between_fields[np.ix_(fields, fields)]
-        # The embedded chain's law over the rates of leaving keeps tiny shares accurate.
+        # Dividing the embedded chain's law by the exit rates keeps tiny shares
+        # accurate.
         leaving = between.sum(axis=-1)
         if len(fields) == 1:
             return np.ones(1)
@@ -104,7 +105,8 @@ def _classes(typical: np.ndarray) -> tuple[tuple[int, ...], ...]:
 def _stationary(generator: np.ndarray) -> np.ndarray:
     """The law pi with `pi Q = 0` of an irreducible generator.
 
-    By the elimination of Grassmann, Taksar and Heyman, which subtracts nothing.
+    Computed by the elimination of Grassmann, Taksar and Heyman, which has no
+    subtractions.
     """
     rates = np.array(generator, np.float64)
     np.fill_diagonal(rates, 0.0)
@@ -124,7 +126,7 @@ def _choose_class(
     absorbing: tuple[bool, ...],
     within: int | None,
 ) -> tuple[int, ...]:
-    """The class to live in: the one asked for, or the only absorbing one."""
+    """The class of the chain: the requested one, or the only absorbing one."""
     listed = ", ".join(
         f"{list(fields)}{' (absorbing)' * is_absorbing}"
         for fields, is_absorbing in zip(classes, absorbing, strict=True)
@@ -148,24 +150,24 @@ def markov_chain(rates: ExitRates, *, within: int | None = None) -> LimitChain:
     With L the largest :math:`l^*_i` and
     :math:`\lambda_L(\eta) = H(1/\eta)(H(1/\eta)/\eta)^{L-1}`, the process
     :math:`X_{\lfloor t/\lambda_L(\eta) \rfloor}` converges in finite-dimensional
-    distributions to a Markov chain Y on the wide minima, those with
-    :math:`l^*_i = L`. Narrow fields are left in no time. With
+    distributions to a Markov chain Y on the wide minima, those with :math:`l^*_i = L`.
+    On this time scale, narrow fields are left at once. With
     :math:`P_{ij} = q_{ij}/q_i`, W the wide and N the narrow fields,
 
     .. math::
       B = (I - P_{NN})^{-1} P_{NW}, \qquad
       Q_{ik} = q_{ik} + \sum_{j \in N} q_{ij} B_{jk}, \quad i \ne k \in W,
 
-    so an excursion from i through narrow fields back to i does not count.
+    so an excursion from i through narrow fields back to i does not count as a jump.
 
-    That takes a typical-transition graph, with an edge from i to j where
-    :math:`q_{ij} > 0`, that is strongly connected. Where it is not, the limit holds in
-    an absorbing class of it, with that class' own L: one whose `l*` are all equal
-    eliminates nothing.
+    This requires that the typical-transition graph, which has an edge from i to j if
+    :math:`q_{ij} > 0`, is strongly connected. If it is not, the limit holds in an
+    absorbing class of the graph, with the L of that class. If all `l*` of a class are
+    equal, none of its fields is eliminated.
 
     Args:
       rates: from `exit_rates`.
-      within: a field of the absorbing class to take, if there are several.
+      within: a field of the absorbing class to use, if there are several.
 
     Returns:
       A `LimitChain`.
@@ -173,7 +175,7 @@ def markov_chain(rates: ExitRates, *, within: int | None = None) -> LimitChain:
     Raises:
       TypeError: if an argument has the wrong type.
       ValueError: if there is not exactly one absorbing class and `within` is not a
-        field of one. A class from which chains leave the landscape is none.
+        field of one. A class from which chains leave the landscape is not absorbing.
 
     Example:
       >>> import heavytail_optax as hto

@@ -1,4 +1,4 @@
-"""How much of their time chains spend somewhere, with the error of it."""
+"""The share of time that chains spend in each place, with its error."""
 
 from typing import NamedTuple
 
@@ -12,8 +12,8 @@ class Occupation(NamedTuple):
     """Shares of time, and their standard errors.
 
     Attributes:
-      share: shape=(K,).
-      standard_error: from the differences between chains. shape=(K,).
+      share: the shares of time. shape=(K,).
+      standard_error: computed from the differences between chains. shape=(K,).
     """
 
     share: np.ndarray
@@ -24,9 +24,9 @@ def occupation(counts: npt.ArrayLike, num_records: int) -> Occupation:
     """The share of time in each field, or near each minimum, from independent chains.
 
     Args:
-      counts: `field_counts`, `near_counts` or a sum of their columns, of a
-        `Simulation`: shape (n, K), or (n,) for one place; at least two chains.
-      num_records: of the `Simulation`.
+      counts: `field_counts` or `near_counts` of a `Simulation`, or a sum of their
+        columns: shape (n, K), or (n,) for one place; at least two chains.
+      num_records: that of the `Simulation`.
 
     Returns:
       An `Occupation`.

@@ -1,4 +1,4 @@
-"""What moves the chains: truncated heavy-tailed SGD, or any Optax optimiser."""
+"""The processes that move chains: truncated heavy-tailed SGD, or any Optax one."""
 
 import dataclasses
 from collections.abc import Callable
@@ -18,9 +18,9 @@ from heavytail_optax.tails._tail import Tail, check_tail
 
 
 class Process(Protocol):
-    """What `simulate` needs of a process; made by `sgd_process` and `optax_process`.
+    """The interface of a process; `sgd_process` and `optax_process` make one.
 
-    A process is a pytree, so that its numbers may change without a new compilation.
+    A process is a pytree, so its numbers may change without a new compilation.
     """
 
     def init(self, landscape: Landscape, positions: jax.Array, *, key: Key) -> PyTree:
@@ -34,7 +34,7 @@ class Process(Protocol):
         ...
 
     def take(self, state: PyTree, chains: jax.Array) -> PyTree:
-        """The state of some of the chains, by their indices."""
+        """The state of the chains with the given indices."""
         ...
 
 
@@ -59,9 +59,9 @@ class SgdProcess:
     Attributes:
       learning_rate: eta.
       max_norm: b; infinite for no truncation.
-      tail: law of Z.
+      tail: the law of Z.
       scale: c; 0 for gradient descent.
-      drift: a, or None for that of the landscape.
+      drift: a, or None for minus the gradient of the landscape.
       diffusion: sigma, or None for 1.
     """
 
@@ -73,7 +73,7 @@ class SgdProcess:
     diffusion: Callable | None = dataclasses.field(metadata={"static": True})
 
     def _rate(self) -> jax.Array:
-        """eta, NaN where it is traced and no learning rate."""
+        """eta; NaN if it is traced and not a valid learning rate."""
         rate = not_negative(jnp.asarray(self.learning_rate))
         return jnp.where(rate < jnp.inf, rate, jnp.nan)
 
@@ -110,9 +110,9 @@ class SgdProcess:
         return project(landscape, moved), (key, inner)
 
     def _truncate(self, updates: jax.Array) -> jax.Array:
-        """phi_b of each chain's update, NaN where b is traced and no bound.
+        """phi_b of each chain's update; NaN if b is traced and not a valid bound.
 
-        `truncate_update_norm` mapped over chains gives the same at 20 times the cost.
+        Mapping `truncate_update_norm` over chains gives the same at 20 times the cost.
         """
         bound = not_negative(jnp.asarray(self.max_norm, updates.dtype))
         if updates.ndim == 1:
@@ -125,7 +125,7 @@ class SgdProcess:
         return jnp.where(length * scale <= bound, updates, shrunk)
 
     def take(self, state: PyTree, chains: jax.Array) -> PyTree:
-        """The state itself: no part of it belongs to one chain."""
+        """The state itself, because no part of it belongs to a single chain."""
         del chains
         return state
 
@@ -136,7 +136,7 @@ class OptaxProcess:
     """Chains that each have their own optimiser; see `optax_process`.
 
     Attributes:
-      make_optimizer: from a key to an Optax transformation.
+      make_optimizer: a function from a key to an Optax transformation.
     """
 
     make_optimizer: Callable = dataclasses.field(metadata={"static": True})
@@ -184,29 +184,29 @@ def sgd_process(
     .. math::
       X_t = X_{t-1} - \varphi_b\bigl(\eta\,(f'(X_{t-1}) + c\,Z_t)\bigr),
 
-    by `add_heavy_tailed_noise` and `optax.scale_by_learning_rate`, the code that trains
-    networks, with all chains as the elements of one parameter. All four regimes are
-    here: heavy or light tails by `tail`, truncated or not by `max_norm`; `scale` 0 is
-    plain gradient descent. With a drift and a diffusion,
+    It uses `add_heavy_tailed_noise` and `optax.scale_by_learning_rate`, the code that
+    trains networks; all chains are the elements of one parameter. It covers all four
+    regimes: `tail` makes the noise heavy- or light-tailed, and `max_norm` makes it
+    truncated or not. `scale` 0 is plain gradient descent. With a drift and a diffusion,
 
     .. math::
       X_t = X_{t-1} + \varphi_b\bigl(\eta\, a(X_{t-1})
         - \eta\, \sigma(X_{t-1})\, c\, Z_t\bigr).
 
-    Note the sign of Z: a large positive draw moves the chain to the left. For the
-    convention with a plus sign mirror the tail, or change the sign of `diffusion`.
+    Note the sign of Z: a large positive draw moves the chain to the left. For a plus
+    sign, mirror the tail or change the sign of `diffusion`.
 
     Args:
       learning_rate: eta, positive.
-      max_norm: b, positive, infinite for no truncation.
-      tail: law of Z, centred: one of `heavytail_optax.tails`.
+      max_norm: b, positive; infinite for no truncation.
+      tail: the law of Z, centred: one of `heavytail_optax.tails`.
       scale: c, non-negative.
-      drift: a, a function of one point, in place of minus the landscape's gradient.
-      diffusion: sigma, a function of one point, in place of 1.
+      drift: a, a function of one point; it replaces minus the landscape's gradient.
+      diffusion: sigma, a function of one point; it replaces 1.
 
     Returns:
-      A process, a pytree. In R^d its noise is independent in each coordinate; for other
-      noise use `optax_process`.
+      A process, which is a pytree. In R^d, its noise is independent in each coordinate;
+      for other noise, use `optax_process`.
 
     Raises:
       TypeError: if an argument has the wrong type.
@@ -249,20 +249,20 @@ def sgd_process(
 
 
 def optax_process(make_optimizer: Callable) -> OptaxProcess:
-    r"""Chains driven by any Optax optimiser: momentum, Adam, schedules.
+    r"""Chains driven by any Optax optimiser, with momentum, Adam or schedules.
 
     Every chain has its own optimiser, with its own key and state, mapped by `jax.vmap`.
-    That is general, and 20 to 50 times as slow as `sgd_process`.
+    This is general, but 20 to 50 times slower than `sgd_process`.
 
     Args:
-      make_optimizer: a function from a key to an `optax.GradientTransformation`. The
-        same function object again needs no new compilation.
+      make_optimizer: a function from a key to an `optax.GradientTransformation`. Pass
+        the same function object again to avoid a new compilation.
 
     Returns:
       A process, a pytree.
 
     Raises:
-      TypeError: if `make_optimizer` is not a function, or an optimiser itself.
+      TypeError: if `make_optimizer` is not a function, or is itself an optimiser.
 
     Example:
       >>> import heavytail_optax as hto

@@ -13,32 +13,32 @@ from heavytail_optax._random import (
 )
 from heavytail_optax.dynamics._rare_event_plan import Plan
 
-_TILTED = 0.75  # of the paths whose number of big jumps is forced
-_SHORT_OF_FOUR = 3  # of the gaps in a run and behind it
+_TILTED = 0.75  # share of the paths whose number of big jumps is forced
+_SHORT_OF_FOUR = 3  # short gaps out of four, within a run and after it
 
 
 def words(
     key: jax.Array, lane: jax.Array, draw: ArrayLike
 ) -> tuple[jax.Array, jax.Array]:
-    """64 bits, of a path and a number of the draw."""
+    """64 bits for one path and one draw number."""
     return threefry_2x32((key[0], key[1]), (lane, jnp.asarray(draw, jnp.uint32)))
 
 
 def uniform(key: jax.Array, lane: jax.Array, draw: ArrayLike) -> jax.Array:
-    """In (0, 1]."""
+    """A uniform in (0, 1]."""
     return uniform_from_words(*words(key, lane, draw), jnp.float64)
 
 
 def exponential(key: jax.Array, lane: jax.Array, draw: ArrayLike) -> jax.Array:
-    """Of mean one."""
+    """An exponential with mean one."""
     return exponential_from_words(*words(key, lane, draw), jnp.float64)
 
 
 def component_of(plan: Plan, lane: jax.Array) -> jax.Array:
-    """The component of the mixture that a path draws from, by turns of ten.
+    """The component of the mixture for a path, assigned in a cycle of ten.
 
-    Drawn at random, it would add its own variance: where exits take one jump, most of
-    it. The weights are those of the mixture all the same, so nothing is biased.
+    A random choice would add variance, and even most of it if exits take one jump. The
+    weights are still those of the mixture, so nothing is biased.
     """
     turn = (lane % jnp.uint32(10)).astype(jnp.float64)
     return jnp.searchsorted(plan.component_shares, (turn + 0.5) / 10.0)
@@ -48,11 +48,12 @@ class BigJumps(NamedTuple):
     """The big jumps of a path, drawn before it starts.
 
     Attributes:
-      steps: when, in order; infinite behind the last. shape=(n_big + 1,).
-      tails: `P(|w| > size)` of each. shape=(n_big,).
-      is_positive: the sign of each. shape=(n_big,).
+      steps: the steps of the jumps, in order; infinite after the last. shape=(n_big +
+        1,).
+      tails: `P(|w| > size)` of each jump. shape=(n_big,).
+      is_positive: the sign of each jump. shape=(n_big,).
       ratio: the likelihood ratio of the path.
-      first_draw: number of the first pair of random words that is free.
+      first_draw: number of the first unused pair of random words.
     """
 
     steps: jax.Array
@@ -63,12 +64,12 @@ class BigJumps(NamedTuple):
 
 
 class _Jumps(NamedTuple):
-    """What a run changes; every entry of shape (n_big,).
+    """The part of the jumps that a run changes; each field has shape (n_big,).
 
     Attributes:
-      gaps: before each jump, as standard exponentials.
-      shares: `P(|w| > size) / H_g` of each.
-      is_positive: the sign of each.
+      gaps: the gaps before each jump, as standard exponentials.
+      shares: `P(|w| > size) / H_g` of each jump.
+      is_positive: the sign of each jump.
     """
 
     gaps: jax.Array
@@ -85,18 +86,18 @@ def _with_run(
 ) -> _Jumps:
     """The jumps with a run among them.
 
-    A run is `l* - 1` jumps one after another, at least one, to one side. Each is larger
-    than the slack, since no way out has a smaller one; half of them are larger than the
-    bound, beyond which all lead to the same place. Most gaps within the run are short,
-    and mostly the jump behind it follows soon and to the same side, of whatever size: a
-    path that comes to lie just inside the end has much of the variance.
+    A run is `l* - 1` consecutive jumps, at least one, to one side. Each is larger than
+    the slack, because no way out has a smaller one. Half of them are larger than the
+    bound, beyond which all lead to the same place. Most gaps within the run are short.
+    The jump after the run, of any size, mostly follows soon and to the same side,
+    because paths that end just inside the end of the field cause much of the variance.
 
     Args:
       plan: the plan.
-      jumps: by their natural law.
-      count: how many of them there are.
-      shrinkage: the mean of a short gap over that of a natural one.
-      draw: which run and to which side, two uniforms; and a word for each jump.
+      jumps: jumps from their natural law.
+      count: number of jumps.
+      shrinkage: the mean of a short gap over that of a natural gap.
+      draw: two uniforms, for the run and its side, and one word for each jump.
     """
     run, side, coins = draw
     index = jnp.arange(coins.shape[0])
@@ -117,10 +118,10 @@ def _with_run(
 def _run_ratio(
     plan: Plan, jumps: _Jumps, count: jax.Array, shrinkage: jax.Array
 ) -> jax.Array:
-    """Density of the jumps under the law of `_with_run` over their natural one.
+    """The density of the jumps under the law of `_with_run` over their natural density.
 
-    The mean over all runs and the two sides, any of which may have made these jumps. Gaps
-    are those after shrinking.
+    It is the mean over all runs and both sides, because any of them may have made these
+    jumps. Gaps are those after shrinking.
     """
     (most,), places = jumps.shares.shape, plan.run_places.shape[0]
     index = jnp.arange(most)
@@ -146,10 +147,10 @@ def _run_ratio(
 
 
 def draw_big_jumps(plan: Plan, key: jax.Array, lane: jax.Array) -> BigJumps:
-    """How many big jumps a path makes, and when, how large and to which side each is.
+    """Draws the number of big jumps of a path, and the time, size and sign of each.
 
-    Where their number is forced, three paths of four have a run (`_with_run`). No weight
-    is larger than one over the share of the paths drawn by the natural law.
+    If their number is forced, three paths of four have a run (`_with_run`). No weight
+    exceeds one over the share of the paths that are drawn from the natural law.
     """
     most = plan.count_laws.shape[1] - 1
     index = jnp.arange(most)
@@ -174,7 +175,7 @@ def draw_big_jumps(plan: Plan, key: jax.Array, lane: jax.Array) -> BigJumps:
     run_ratio = _run_ratio(plan, jumps, count, shrinkage)
     forced = plan.forced_ratios[count] * (1.0 - _TILTED + _TILTED * run_ratio)
 
-    # Order statistics of uniforms, without sorting, as shares of sums of exponentials.
+    # Order statistics of uniforms without sorting: normalised sums of exponentials.
     sums = jnp.cumsum(jnp.append(jumps.gaps, gaps[-1]))
     steps = jnp.ceil(plan.last_step * sums / sums[count])
     return BigJumps(

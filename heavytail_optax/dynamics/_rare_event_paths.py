@@ -19,23 +19,23 @@ from heavytail_optax.dynamics._rare_event_jumps import (
 )
 from heavytail_optax.dynamics._rare_event_plan import Plan
 
-_SUB_STEP = 0.1  # of the time that the largest curvature near by takes
+_SUB_STEP = 0.1  # in units of one over the largest curvature nearby
 _SPREAD = 4.0  # standard deviations of small noise within the linear reach
-_DRAWS = 4  # pairs of words for each turn of the loop
+_DRAWS = 4  # pairs of words for each iteration of the loop
 
 
 class Path(NamedTuple):
-    """State of one path, at a step and on the way to the next individual jump.
+    """The state of one path at a step, before the next individual jump.
 
     Attributes:
-      turn: of the loop; numbers the random words.
+      turn: iteration of the loop; it numbers the random words.
       x: the position after `step` steps.
-      step: steps taken.
+      step: number of steps so far.
       target: the step of the next individual jump; above n for none.
       is_big: whether that jump is a big one.
-      num_big: big jumps made.
-      left: for each end on the left a score: exits beyond it.
-      right: the same on the right.
+      num_big: number of big jumps so far.
+      left: a score for each end on the left: exits beyond it.
+      right: a score for each end on the right.
       exit_step: the step that left the field; infinite for none.
       is_over: whether the path has left or reached the end of the window.
     """
@@ -55,11 +55,12 @@ class Path(NamedTuple):
 def _small_steps(
     plan: Plan, gradient: Function, path: Path, normal: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Lumps small steps on the way to the target into flow and a Gaussian.
+    """Lumps the small steps before the target into flow and a Gaussian.
 
-    The flow is that of f' linearised at x, which is exact for a quadratic: the chain
-    contracts by `a = 1 - eta f''` a step. Elsewhere a lump is short against the largest
-    curvature near by, unless f' is as good as linear wherever the lump can go.
+    The flow is that of f' linearised at x. This is exact for a quadratic: the chain
+    contracts by `a = 1 - eta f''` in each step. Otherwise a lump is short compared with
+    one over the largest curvature nearby, unless f' is nearly linear wherever the lump
+    can go.
 
     Returns:
       The position, the step, and f' there by the same linearisation.
@@ -93,7 +94,7 @@ def _small_steps(
 
 
 def _beyond(plan: Plan, distance: jax.Array, drift: jax.Array) -> jax.Array:
-    """P(phi_b(drift + |w|) > distance), one signed individual jump, of the sign."""
+    """P(phi_b(drift + |w|) > distance) for one individual jump with a given sign."""
     needed = jnp.maximum(distance - drift, plan.smallest)
     chance = jnp.exp(plan.alpha * jnp.log(plan.smallest / needed))
     return 0.5 * jnp.where(distance <= plan.max_norm, chance, 0.0)
@@ -106,9 +107,10 @@ def _is_inside(plan: Plan, x: jax.Array) -> jax.Array:
 def _next_target(
     plan: Plan, steps: jax.Array, step: jax.Array, num_big: jax.Array, wait: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """The next individual step behind `step`, and whether its jump is big."""
+    """The next individual step after `step`, and whether its jump is big."""
     gap = jnp.maximum(jnp.ceil(wait / plan.gap_rate), 1.0)
-    # Two big jumps in one step, at a chance of about 1 / n, are put in neighbouring ones.
+    # Two big jumps in one step, at a chance of about 1 / n, are put in neighbouring
+    # ones.
     big = jnp.maximum(steps[num_big], step + 1.0)
     medium = step + gap
     return jnp.minimum(big, medium), big <= medium
@@ -125,7 +127,7 @@ def sample_path(plan: Plan, gradient: Function, key: jax.Array, lane: jax.Array)
         normal = jnp.sqrt(2.0) * jax.lax.erf_inv(
             2.0 * jnp.minimum(uniform(key, lane, draw), 1.0 - 2.0**-54) - 1.0
         )
-        # A barrier: else XLA computes these anew for each value that they go into.
+        # Without the barrier, XLA computes these again for each value that uses them.
         x, step, slope = jax.lax.optimization_barrier(
             _small_steps(plan, gradient, path, normal)
         )
@@ -133,7 +135,7 @@ def sample_path(plan: Plan, gradient: Function, key: jax.Array, lane: jax.Array)
         arrived = ~crossed & (step == path.target - 1.0)
         ended = arrived & (path.target > n)
         jumps = arrived & ~ended
-        # Score the chance that this jump leaves, whatever class it is of.
+        # Score the probability that this jump leaves, for every class of jump.
         drift = -plan.learning_rate * slope
         scored = (jumps & (path.target > n1)).astype(x.dtype)
         left = [
@@ -169,7 +171,7 @@ def sample_path(plan: Plan, gradient: Function, key: jax.Array, lane: jax.Array)
             turn=path.turn + jnp.uint32(1),
             x=x,
             step=step,
-            # A run of small steps that stopped short goes on to the same jump.
+            # Small steps that stopped early continue to the same jump.
             target=jnp.where(jumps, jnp.minimum(target, n + 1.0), path.target),
             is_big=jnp.where(jumps, is_big, path.is_big),
             num_big=num_big,
@@ -199,15 +201,15 @@ def sample_path(plan: Plan, gradient: Function, key: jax.Array, lane: jax.Array)
 
 
 class Sums(NamedTuple):
-    """Sums over the paths of each component of the mixture; axis 0 the components.
+    """Sums over the paths of each component of the mixture; axis 0 is the component.
 
     Attributes:
-      number: paths. shape=(3,).
-      values: of the weighted values of a path: its scores for the destinations beyond
-        each end on the left, nearest first, then on the right; the share of the window
-        that it has lost; whether it left in the burn-in, and the share of that lost.
+      number: number of paths. shape=(3,).
+      values: sums of the weighted values of a path: its scores for the destinations
+        beyond each end on the left, nearest first, then on the right; the lost share of
+        the window; whether it left in the burn-in, and the lost share of the burn-in.
         shape=(3, m).
-      products: of the products of each two of them. shape=(3, m, m).
+      products: sums of the products of each two values. shape=(3, m, m).
       largest_score: the largest sum of the scores of one path. shape=().
     """
 
@@ -229,7 +231,7 @@ def _between(beyond: tuple[jax.Array, ...]) -> list[jax.Array]:
 def sum_over_batch(
     gradient: Function, plan: Plan, key: jax.Array, batch: Batch, at_once: int
 ) -> Sums:
-    """Sums over the paths `batch * at_once ...`, which depend on key and path only."""
+    """Sums over the paths `batch * at_once ...`; a path depends on key and number."""
     n1, n = plan.burn_in_steps, plan.last_step
     lanes = jnp.uint32(batch) * jnp.uint32(at_once)
     lanes = lanes + jnp.arange(at_once, dtype=jnp.uint32)

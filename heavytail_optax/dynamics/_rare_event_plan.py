@@ -1,4 +1,4 @@
-"""The numbers that a rare-event estimate needs, in float64 before it runs."""
+"""The constants of a rare-event estimate, computed in float64 before it runs."""
 
 import math
 from typing import NamedTuple, TypeAlias
@@ -13,27 +13,28 @@ from heavytail_optax.dynamics._landscape import Landscape
 from heavytail_optax.dynamics._relaxation import relaxation_time
 
 NAME = "rare_exit_rate"
-_LINEAR = 0.05  # relative change of f'' that passes for linear
+_LINEAR = 0.05  # relative change of f'' that still counts as linear
 _NUM_CELLS = 1024
 _MOST_BIG = 128
 _SHORT_GAP = 0.2  # relaxation times: about what lies between jumps of a way out
 
 
-# Traced where a path is drawn.
+# Traced when a path is drawn.
 _Numbers: TypeAlias = float | tuple[ArrayLike, ...] | np.ndarray | jax.Array
 
 
 class Plan(NamedTuple):
-    """What `sample_path` reads; every entry of float64 numbers or arrays.
+    """The input of `sample_path`; each field is a float64 number or array.
 
-    Entries have the same shapes for all fields of a landscape, which therefore share a
-    compiled program, but for `n_big`: 16 where big jumps are rare, else 32, 64 or 128.
+    The shapes are the same for all fields of a landscape, so these share a compiled
+    program. The exception is `n_big`: 16 if big jumps are rare, otherwise 32, 64 or
+    128.
 
     Attributes:
-      start: where paths start, the minimum.
-      left_ends: the end of the field on the left, then the ends further left that one
-        jump can reach from within the field, filled up by minus infinity.
-      right_ends: the same on the right, by infinity.
+      start: the start of the paths, which is the minimum.
+      left_ends: the left end of the field, then the ends further left that one jump can
+        reach from within the field, padded with minus infinity.
+      right_ends: the same on the right, padded with infinity.
       projection: shape=(2,).
       learning_rate: eta.
       max_norm: b.
@@ -44,25 +45,26 @@ class Plan(NamedTuple):
       big_tail: H_g, the probability of a big jump, |w| > gamma.
       individual_tail: H_d, the probability of an individual one, |w| > delta.
       smallest: the smallest size of an individual jump.
-      gap_rate: of the exponential whose ceiling is the gap to the next medium jump;
-        infinite where every step is individual.
+      gap_rate: rate of the exponential whose ceiling is the gap to the next medium
+        jump; infinite if every step is individual.
       small_variance: v, the variance of a small jump.
       count_laws: distribution functions of the number of big jumps under the three
         components of the mixture. shape=(3, n_big + 1).
       component_shares: their distribution function. shape=(3,).
-      natural_share: of the paths, that of the first component.
-      forced_ratios: for each number of big jumps, the probability of it under the other
-        components, times their shares, over its own. shape=(n_big + 1,).
-      run_places: one for each of the `l* - 1` jumps, at least one, of a tilted run,
+      natural_share: the first component's share of the paths.
+      forced_ratios: for each number of big jumps, its probability under the other
+        components, times their shares, over its natural one. shape=(n_big + 1,).
+      run_places: a one for each of the `l* - 1` jumps, at least one, of a tilted run,
         then zeros. shape=(max run,).
       short_gap: the mean of a short gap between jumps, as a share of the steps.
-      side_shares: how often a tilted run goes to the left, and to the right. shape=(2,).
-      tilts: the probability that a big jump is larger than the slack, and than what it
-        takes to be truncated. shape=(2,).
+      side_shares: how often a tilted run goes to the left, and to the right.
+        shape=(2,).
+      tilts: the probabilities that a big jump is larger than the slack, and that it is
+        truncated. shape=(2,).
       table_start: position of the first cell of the two tables below.
-      table_step: their spacing.
+      table_step: spacing of their cells.
       curvature_bound: largest |f''| near each cell.
-      linear_reach: distance from each cell in which f'' hardly changes.
+      linear_reach: distance from each cell within which f'' hardly changes.
     """
 
     start: _Numbers
@@ -103,7 +105,7 @@ def small_variance(delta: float, scale: float, alpha: float) -> float:
     """Variance of w given |w| <= delta, for a symmetric Pareto w with |w| >= s."""
     if delta <= scale:
         return 0.0
-    # (delta^(2 - alpha) - s^(2 - alpha)) / (2 - alpha), also where alpha is 2.
+    # (delta^(2 - alpha) - s^(2 - alpha)) / (2 - alpha), also if alpha is 2.
     log_range, exponent = math.log(delta / scale), 2.0 - alpha
     integral = math.expm1(exponent * log_range) / exponent if exponent else log_range
     mass = -math.expm1(-alpha * log_range)
@@ -113,10 +115,10 @@ def small_variance(delta: float, scale: float, alpha: float) -> float:
 def big_jump_law(
     probability: float, num_steps: float, jumps: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """The three-component defensive mixture on the number of big jumps.
+    """The defensive mixture, with three components, for the number of big jumps.
 
     Components: the binomial law itself; conditioned on at least `jumps - 1`; on at
-    least `jumps`. For one jump the middle one is the first and is left out.
+    least `jumps`. For one jump, the middle one equals the first and is left out.
 
     Returns:
       `count_laws`, `component_shares` and `forced_ratios` of `Plan`; None if there are
@@ -128,7 +130,7 @@ def big_jump_law(
         most *= 2
     if most > _MOST_BIG:
         return None
-    # By ratios: differences of log-gamma lose all digits for 1e12 steps.
+    # By ratios, because differences of log-gamma lose all digits for 1e12 steps.
     counts = np.arange(most)
     ratios = (num_steps - counts) / (counts + 1.0) * probability / (1.0 - probability)
     first = math.exp(num_steps * math.log1p(-probability))
@@ -168,12 +170,12 @@ def reachable_ends(
 def flow_tables(
     landscape: Landscape, field: int, margin: float
 ) -> tuple[float, float, np.ndarray, np.ndarray]:
-    """Largest |f''| near, and the reach of the linear approximation of f', by cell.
+    """For each cell, the largest |f''| nearby and how far f' is nearly linear.
 
     Args:
-      landscape: on the line.
-      field: its field.
-      margin: how far the tables reach where the field has no end.
+      landscape: a landscape on the line.
+      field: index of the field.
+      margin: how far the tables extend if the field has no end.
 
     Returns:
       Position of the first cell, spacing, and the two tables.
@@ -218,7 +220,8 @@ def new_plan(
     slack = width - ((jumps - 1) * bound if jumps > 1 else 0.0)
     relaxation = relaxation_time(landscape, field)
     size = scale * eta
-    # What bounds the variance: fewer than `jumps` big jumps take several medium ones.
+    # This bounds the variance: with fewer than `jumps` big jumps, an exit takes several
+    # medium ones.
     gamma = slack / max(jumps, 2)
     share = eta * num_individual / relaxation
     is_stiff = eta * landscape.curvature(field) > 0.5
@@ -249,8 +252,8 @@ def new_plan(
     medium = (individual - big) / (1.0 - big)
     margin = 2.0 * width if math.isinf(bound) else 2.0 * jumps * bound
     left_ends, right_ends = reachable_ends(landscape, field, bound)
-    # A run goes to a side that l* jumps can leave by. A single jump is the exit itself,
-    # which is scored and not drawn: nothing is gained by a side.
+    # A run goes to a side on which l* jumps can leave. A single jump is the exit
+    # itself, which is scored and not drawn, so choosing a side gains nothing.
     sides = landscape.sides[field]
     is_way_out = np.asarray(
         [jumps in (1, jumps_needed(side, bound)) for side in sides], np.float64

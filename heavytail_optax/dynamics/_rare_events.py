@@ -1,4 +1,4 @@
-"""Exit rates at learning rates that no direct simulation reaches."""
+"""Exit rates at learning rates that are too small for direct simulation."""
 
 import math
 import statistics
@@ -30,14 +30,14 @@ _LARGEST_SHARE = 0.1
 
 
 class RareEventSampling(NamedTuple):
-    """How a `RareExitRate` was estimated, and how far to trust it.
+    """How a `RareExitRate` was estimated, and how reliable it is.
 
     Attributes:
-      num_samples: paths.
+      num_samples: number of paths.
       effective_samples: `(sum w)^2 / sum w^2` of the weighted scores.
-      largest_share: of the sum of weighted scores, that of a single path.
-      is_skewed: whether fewer than 100 samples are effective or a single one has more
-        than a tenth of the sum; then even the standard error is not to be trusted.
+      largest_share: the largest share of a single path in the sum of weighted scores.
+      is_skewed: whether fewer than 100 samples are effective, or a single one has more
+        than a tenth of the sum. Then even the standard error is not reliable.
       method: `"lumped"` or `"exact"`.
     """
 
@@ -52,16 +52,17 @@ class RareExitRate(NamedTuple):
     """Result of `rare_exit_rate`.
 
     Attributes:
-      rate: theta, exits per step of a chain that has been in the field for long.
-      standard_error: of `rate`.
-      lower: end of the confidence interval of `rate`, at least 0.
-      upper: its other end.
-      mean_exit_time: in steps, of a chain that starts at the minimum.
+      rate: theta, exits per step of a chain that has been in the field for a long time.
+      standard_error: that of `rate`.
+      lower: lower end of the confidence interval of `rate`, at least 0.
+      upper: upper end of that interval.
+      mean_exit_time: mean exit time of a chain that starts at the minimum, in steps.
       mean_exit_time_error: its standard error.
-      destinations: exits per step by where they land: outside on the left, the K
-        fields, outside on the right. Their sum is `rate`. shape=(K + 2,).
+      destinations: exits per step for each place where they land: outside on the left,
+        the K fields, outside on the right. Their sum is `rate`. shape=(K + 2,).
       destination_errors: standard errors of `destinations`. shape=(K + 2,).
-      sampling: the `RareEventSampling`: how many samples, and whether a few carry all.
+      sampling: the `RareEventSampling`: the number of samples, and whether a few of
+        them dominate.
     """
 
     rate: float
@@ -78,7 +79,8 @@ class RareExitRate(NamedTuple):
 def _moments(plan: Plan, sums: Sums) -> tuple[np.ndarray, np.ndarray]:
     """Means under the mixture, and their covariances.
 
-    The covariance is that within the components, which have fixed shares of the paths.
+    The covariance is that within the components, because their shares of the paths are
+    fixed.
     """
     shares = np.diff(np.asarray(plan.component_shares), prepend=0.0)
     number = np.maximum(sums.number, 1.0)
@@ -114,7 +116,7 @@ def _result(
         slope = -(1.0 - early) / rate**2 * slope
         slope[-2], slope[-1] = -1.0 / rate, -burn_in
         mean_error = math.sqrt(max(slope @ covariance @ slope, 0.0))
-    # Scores are by end, nearest first; those of a filled-up end are 0.
+    # Scores are per end, nearest first; those of a padded end are 0.
     ends = np.arange(len(plan.left_ends))
     columns = np.concatenate([field - ends, field + 2 + ends])
     is_real = (columns >= 0) & (columns < landscape.num_fields + 2)
@@ -163,61 +165,66 @@ def rare_exit_rate(
     confidence: float = 0.95,
     samples_at_once: int = 1024,
 ) -> RareExitRate:
-    r"""Rate at which truncated heavy-tailed SGD leaves a field, however small eta is.
+    r"""The rate at which truncated heavy-tailed SGD leaves a field, for any small eta.
 
-    The chain is that of `exit_rates`. The rate theta of a chain that has been in the
-    field for long (its quasi-stationary law) is estimated over a window of steps,
+    The chain is that of `exit_rates`. The function estimates the rate theta of a chain
+    that has been in the field for a long time (its quasi-stationary law), over a window
+    of steps,
 
     .. math::
       \theta = \frac{P(n_1 < \tau \le n)}{E \sum_{j=n_1+1}^{n} 1\{\tau \ge j\}},
 
-    by importance sampling whose relative error does not grow as eta falls:
+    by importance sampling. Its relative error does not grow as eta falls:
 
-    - The number of big jumps, larger than a share of the slack, is drawn from a mixture
-      of its own law and of that law given at least `l* - 1`, or `l*`, of them; the
-      likelihood ratio weights each path. Each component has a fixed share of the
-      paths, which takes the choice between them out of the variance.
-      Most paths with forced jumps have a run of `l* - 1` of them on a way out: to one
-      side, each above the slack or at the bound, most of them shortly after one another.
-    - The last jump is not drawn for scoring: at every individual jump the path scores
-      the probability that it leaves.
-    - Jumps below a size, chosen so that `jumps_per_relaxation` larger ones come in the
-      relaxation time of the field, are lumped into the flow and a Gaussian. So the cost
-      does not grow with `1 / eta`. The method `"exact"` lumps nothing and makes
-      `(burn_in + window) t / eta` steps a path: unbiased but for the burn-in.
+    - A big jump is larger than a share of the slack. The number of big jumps is drawn
+      from a mixture of its own law and of that law given at least `l* - 1`, or `l*`, of
+      them; the likelihood ratio weights each path. Each component has a fixed share of
+      the paths, so the choice between them adds no variance. Most paths with forced
+      jumps have a run of `l* - 1` of them on a way out: to one side, each above the
+      slack or at the bound, and most of them shortly after one another.
+    - The last jump is not drawn to be scored. Instead, at every individual jump the
+      path scores the probability that this jump leaves.
+    - Jumps below a certain size are lumped into the flow and a Gaussian. The size is
+      such that `jumps_per_relaxation` larger jumps occur in the relaxation time of the
+      field. So the cost does not grow with `1 / eta`. The method `"exact"` lumps
+      nothing and makes `(burn_in + window) t / eta` steps per path; it is unbiased
+      except for the burn-in.
 
-    All in float64. For a relative error of 1 % expect 3e3 paths for `l* = 1`, 5e4 for
-    `l* = 2` and 3e5 for `l* = 3`, up to three times that on landscapes other than a
-    quadratic, and more for `l* = 1` where exits are not rare. The weights are skewed:
-    read `sampling.is_skewed`, on which there is a warning, too.
+    All computations are in float64. A relative error of 1 % takes about 3e3 paths for
+    `l* = 1`, 5e4 for `l* = 2` and 3e5 for `l* = 3`. On landscapes other than a
+    quadratic it takes up to three times as many, and for `l* = 1` more if exits are not
+    rare. The weights are skewed: check `sampling.is_skewed`. If it is true, there is
+    also a warning.
 
     Args:
       landscape: on the line.
       field: the field that the chain starts in, at its minimum.
       key: an integer seed, a typed key or a legacy key.
-      tail: `tails.symmetric_pareto(alpha)` with alpha above 1; the estimator needs its
-        law below the tail, too.
+      tail: `tails.symmetric_pareto(alpha)` with alpha above 1. No other tail is
+        accepted, because the estimator also needs the law of the small draws.
       scale: the noise is this positive number times a draw of the tail.
       learning_rate: eta, positive and below `2 / f''` at the minimum.
       max_norm: b, positive; infinite for no truncation.
-      num_samples: paths, at least 10; rounded up to whole batches.
-      method: `"lumped"`, `"exact"`, or `"auto"`: lumped wherever there are small steps
-        to lump.
+      num_samples: number of paths, at least 10; rounded up to whole batches.
+      method: `"lumped"`, `"exact"`, or `"auto"`: lumped if there are small steps to
+        lump.
       jumps_per_relaxation: how many jumps in a relaxation time are drawn one by one.
-        The fewer, the faster and the more biased where exits are not very rare: a rate
-        2 % too low at 100 and eta = 1e-3, scale 1, alpha 1.5; none as eta -> 0.
-      burn_in: in relaxation times; has to exceed the waits of a typical way out.
+        Fewer jumps are faster, but more biased if exits are not very rare: with 100,
+        and eta = 1e-3, scale 1 and alpha 1.5, the rate is 2 % too low. The bias
+        vanishes as eta -> 0.
+      burn_in: in relaxation times. It must exceed the waiting times of a typical way
+        out.
       window: in relaxation times.
-      confidence: of the interval, between 0 and 1.
-      samples_at_once: size of a batch.
+      confidence: confidence level of the interval, between 0 and 1.
+      samples_at_once: number of paths in a batch.
 
     Returns:
       A `RareExitRate`.
 
     Raises:
       TypeError: if an argument has the wrong type.
-      ValueError: if it is out of its range, the field has no end, the learning rate is
-        above the stability limit, or exits are not rare.
+      ValueError: if an argument is out of its range, the field has no end, the learning
+        rate is above the stability limit, or exits are not rare.
 
     Example:
       >>> import heavytail_optax as hto

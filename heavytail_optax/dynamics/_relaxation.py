@@ -22,8 +22,8 @@ def _flow_time(landscape: Landscape, field: int, sign: float, width: float) -> f
 def relaxation_time(landscape: Landscape, field: int) -> float:
     """t_rel, the slowest time in a field on the line, in units of gradient flow.
 
-    The larger of `1 / f''(m)` and of the times of gradient flow from 5 % inside each
-    finite end to 5 % off the minimum, in shares of the distance between the two.
+    This is the largest of `1 / f''(m)` and the times of gradient flow from 5 % inside
+    each finite end to 5 % from the minimum, as shares of the distance between the two.
     """
     times = [1.0 / float(landscape.curvature(field))]
     for sign, width in zip((-1.0, 1.0), landscape.sides[field], strict=True):

@@ -1,4 +1,4 @@
-"""Simulation of many chains, with streaming statistics in constant memory."""
+"""Simulates many chains, with streaming statistics in constant memory."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -23,28 +23,28 @@ from heavytail_optax.dynamics._chains import (
 from heavytail_optax.dynamics._landscape import Landscape, check_landscape
 from heavytail_optax.dynamics._process import Process
 
-_CHUNK = 2**24  # chain-steps between two visits of the host
+_CHUNK = 2**24  # chain-steps between two updates on the host
 
 
 class Simulation(NamedTuple):
-    """What `simulate` counted; K fields, n chains, R records of each chain.
+    """Result of `simulate`, for K fields, n chains and R records of each chain.
 
     Attributes:
-      num_records: R, how often each chain was looked at.
+      num_records: R, the number of records of each chain.
       record_every: steps between two records.
       field_counts: records in each field. shape=(n, K), dtype=int64.
       near_counts: records near each minimum. shape=(n, K), dtype=int64.
-      label_counts: records since which each landmark was the last one visited: the
+      label_counts: records during which each landmark was the last one visited: the
         time at risk of leaving it. shape=(n, K), dtype=int64.
       transitions: moves from the last landmark visited to another one, of all chains.
         shape=(K, K), dtype=int64, zero on the diagonal.
       visits: arrivals near each minimum from another one. shape=(K,), dtype=int64.
-      positions: of the chains at the end. shape=(n,), or (n, d) in R^d.
-      snapshots: positions at the ends of chunks, counted by `edges`; None in R^d.
+      positions: positions of the chains at the end. shape=(n,), or (n, d) in R^d.
+      snapshots: histogram of the positions at the ends of chunks; None in R^d.
         dtype=int64.
-      edges: of the bins of `snapshots`; None in R^d.
+      edges: edges of the bins of `snapshots`; None in R^d.
       paths: positions of the first chains at the start and at the end of every chunk,
-        `burn_in` included. shape=(S + 1, num_paths), or with d behind.
+        `burn_in` included. shape=(S + 1, num_paths), or (S + 1, num_paths, d) in R^d.
     """
 
     num_records: int
@@ -64,7 +64,7 @@ class Simulation(NamedTuple):
 
     @property
     def num_chain_steps(self) -> int:
-        """Steps of all chains together, as far as they were counted."""
+        """The number of counted steps, of all chains together."""
         return self.num_records * self.record_every * self.field_counts.shape[0]
 
 
@@ -86,8 +86,8 @@ def simulate(
 ) -> Simulation:
     """Runs many chains on a landscape and counts where they are.
 
-    The chains run in compiled chunks; after each one the host adds its 32-bit counters
-    to 64-bit ones, so that memory does not grow with the number of steps.
+    The chains run in compiled chunks. After each chunk the host adds its 32-bit
+    counters to 64-bit ones, so memory does not grow with the number of steps.
 
     Args:
       landscape: f, on the line or in R^d.
@@ -95,22 +95,23 @@ def simulate(
       key: an integer seed, a typed key or a legacy key. The same key, number of chains
         and settings give the same chains.
       start: the point where all chains start, or one for each chain.
-      num_steps: steps of each chain that count, a multiple of `record_every`.
-      num_chains: n. From some 4096 on the cost of a chain's step no longer falls.
-      burn_in: steps of each chain before those, a multiple of `record_every`.
-      record_every: look at the chains once in that many steps. 10 takes a fifth of
-        the time off 1; fractions of time stay unbiased, visits shorter than that may
-        go unseen.
-      radii: how near a minimum is near: a number or one for each minimum. By default
-        half its distance to the outside of its field.
-      landmarks: the minima whose visits make the jump chain, as indices: all by
-        default. A transition is a visit to another landmark than the last one, so that
-        crossing a field's end to and fro is none.
-      num_bins: of the histogram of positions, which is taken at the end of each chunk.
-      snapshot_every: steps of a chunk, at most, a multiple of `record_every`; by default
-        as many as make 17 million steps of all chains together.
-      num_paths: keep the positions of that many chains at the end of each chunk: of
-        what is kept, only this grows with the number of steps.
+      num_steps: counted steps of each chain, a multiple of `record_every`.
+      num_chains: n. From about 4096 on, the cost per step of a chain no longer falls.
+      burn_in: steps of each chain before the counted ones, a multiple of
+        `record_every`.
+      record_every: number of steps between two records. 10 takes a fifth less time than
+        1. Shares of time stay unbiased, but shorter visits may be missed.
+      radii: the distance within which a chain is near a minimum: one number, or one for
+        each minimum. Default: half the distance to the outside of the field.
+      landmarks: indices of the minima whose visits make the jump chain. Default: all. A
+        transition is a visit to a landmark other than the last one. So crossing the end
+        of a field back and forth is not a transition.
+      num_bins: number of bins of the histogram of positions, which is updated at the
+        end of each chunk.
+      snapshot_every: the largest number of steps in a chunk, a multiple of
+        `record_every`. Default: 17 million steps of all chains together.
+      num_paths: number of chains whose positions are kept at the end of each chunk.
+        Only this part of the result grows with the number of steps.
 
     Returns:
       A `Simulation`.
@@ -237,7 +238,7 @@ def _landmarks(
 
 
 def _edges(landscape: Landscape, num_bins: int) -> np.ndarray | None:
-    """Bins over the projection, or twice the span of minima and finite ends."""
+    """Bins over the projection, or over twice the span of minima and finite ends."""
     if landscape.dimension is not None:
         return None
     if landscape.projection is not None:

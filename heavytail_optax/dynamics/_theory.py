@@ -1,4 +1,4 @@
-"""Exit times of the theory: jumps needed, time scales and rates."""
+"""The exit times of the theory: jump counts, time scales and rates."""
 
 import dataclasses
 import functools
@@ -30,10 +30,10 @@ class ExitRates:
       max_norm: b.
       jumps: l*, the fewest jumps that leave each field; 0 for a field without an end.
         shape=(K,).
-      slack: rho, the width less what `l* - 1` jumps cover. shape=(K,).
-      rates: :math:`q_{ij}`, with a column for the outside on the left, the K fields, and
+      slack: rho, the width minus what `l* - 1` jumps cover. shape=(K,).
+      rates: :math:`q_{ij}`, with columns for the outside on the left, the K fields, and
         the outside on the right. shape=(K, K + 2).
-      notes: what to know about the conditions of the theorem; empty if all is well.
+      notes: remarks on the conditions of the theorem; empty if all hold.
     """
 
     landscape: Landscape
@@ -62,7 +62,7 @@ class ExitRates:
 
     @functools.cached_property
     def folding_times(self) -> np.ndarray:
-        """Time of gradient flow to shrink distances by a factor e. shape=(K,)."""
+        """The time in which gradient flow shrinks distances e-fold. shape=(K,)."""
         fields = range(self.landscape.num_fields)
         return np.asarray([folding_time(self.landscape, field) for field in fields])
 
@@ -86,7 +86,7 @@ class ExitRates:
         return large * (large / eta) ** np.maximum(self.jumps - 1.0, 0.0)
 
     def mean_exit_times(self, learning_rate: float) -> np.ndarray:
-        r""":math:`1 / (\lambda_i(\eta)\, q_i)` in steps; infinite where never left.
+        r""":math:`1 / (\lambda_i(\eta)\, q_i)` in steps; infinite if never left.
 
         Args:
           learning_rate: eta, positive and below every one of `stability_limits`.
@@ -98,11 +98,11 @@ class ExitRates:
             return 1.0 / (self.time_scales(learning_rate) * self.total)
 
     def criterion(self, learning_rate: float) -> np.ndarray:
-        r""":math:`\epsilon_i = t_i\, H(\rho_i/\eta)/\eta`: small where eta is asymptotic.
+        r""":math:`\epsilon_i = t_i\, H(\rho_i/\eta)/\eta`: small if eta is asymptotic.
 
         It is the expected number of jumps larger than the slack in the time `t_i` of
-        `folding_times`. Agreement to 5 % with the limit takes about 0.04, at tail
-        index 1.2; less for larger ones.
+        `folding_times`. For agreement with the limit to 5 %, it must be about 0.04 at
+        tail index 1.2, and smaller for larger indices.
 
         Args:
           learning_rate: eta, positive and below every one of `stability_limits`.
@@ -114,13 +114,13 @@ class ExitRates:
         return self.tail_probability(self.slack / eta) / eta * self.folding_times
 
     def conditions(self, learning_rate: float) -> tuple[str, ...]:
-        """`notes`, and for which fields this learning rate is not asymptotic.
+        """`notes`, and the fields for which this learning rate is not asymptotic.
 
         Args:
           learning_rate: eta, positive and below every one of `stability_limits`.
 
         Returns:
-          Sentences; empty if all is well.
+          Sentences; empty if all conditions hold.
         """
         far = [
             f"Field {field}: eta = {learning_rate:g} is not asymptotic, since epsilon = "
@@ -145,7 +145,7 @@ class ExitRates:
 def check_theory(
     function: str, landscape: object, tail: Tail, scale: Scalar, max_norm: Scalar
 ) -> None:
-    """Checks what the theorems are about.
+    """Checks the assumptions of the theorems.
 
     Raises:
       TypeError: if an argument has the wrong type.
@@ -170,7 +170,7 @@ def check_theory(
 def exit_rates(
     landscape: Landscape, *, tail: Tail, scale: float, max_norm: float
 ) -> ExitRates:
-    r"""When and where to truncated heavy-tailed SGD leaves each field, as eta -> 0.
+    r"""When truncated heavy-tailed SGD leaves each field, and where to, as eta -> 0.
 
     For the chain :math:`X_j = X_{j-1} - \varphi_b(\eta (f'(X_{j-1}) + Z_j))`, with
     :math:`H(x) = P(|Z| > x)` of index alpha, the exit time :math:`\tau_i` from field i
@@ -182,12 +182,12 @@ def exit_rates(
       l^*_i = \lceil r_i / b \rceil,
 
     and the next field is j with probability :math:`q_{ij}/q_i`. The rates are measures
-    of the ways out with :math:`l^*_i` jumps of at most b and gradient flow between them:
-    a power for one jump, nested integrals over where the flow is at each jump for more,
-    here by Gauss's quadrature in float64.
+    of the ways out with :math:`l^*_i` jumps of at most b and gradient flow between
+    them. For one jump this is a power. For more, it is a nested integral over the
+    positions of the flow at each jump, computed by Gauss's quadrature in float64.
 
-    Mind the sign: the update subtracts Z, so a jump to the right is a negative Z, and
-    the share of jumps to the right is `1 - tail.right_tail_weight`.
+    Note the sign: the update subtracts Z, so a jump to the right is a negative Z. The
+    share of jumps to the right is `1 - tail.right_tail_weight`.
 
     Args:
       landscape: on the line.
@@ -197,7 +197,7 @@ def exit_rates(
       max_norm: b, positive; infinite for no truncation.
 
     Returns:
-      An `ExitRates`, whose `notes` and `conditions` tell how far to trust it.
+      An `ExitRates`. Its `notes` and `conditions` say how far to trust it.
 
     Raises:
       TypeError: if an argument has the wrong type.
@@ -262,7 +262,7 @@ def exit_rates(
 def _check_multiple(
     function: str, field: int, width: float, bound: float, notes: list[str]
 ) -> None:
-    """Refuses a width that is a multiple of b; notes one that nearly is."""
+    """Refuses a width that is a multiple of b; notes a width that nearly is one."""
     multiple = width / bound
     off = abs(multiple - round(multiple))
     if round(multiple) >= 1 and off < 1e-9:

@@ -1,4 +1,4 @@
-"""The width of a field in R^d: how near the outside comes to the minimum."""
+"""The width of a field in R^d: the distance from the minimum to the outside."""
 
 from collections.abc import Callable
 
@@ -46,16 +46,16 @@ def _ray_lengths(
 def field_widths(
     field_of: Callable[[jax.Array], jax.Array], minima: np.ndarray
 ) -> np.ndarray:
-    """Distance from each minimum to the outside of its field, from above. shape=(K,).
+    """Upper bound on the distance from each minimum to the outside. shape=(K,).
 
-    Random directions first, then ever smaller changes of the best.
+    It tries random directions first, then smaller and smaller changes of the best one.
     """
     rng = np.random.default_rng(0)
     spread = np.linalg.norm(minima[:, None] - minima[None], axis=-1)
     widths = []
     for field in range(len(minima)):
         others = np.delete(np.arange(len(minima)), field)
-        # The way to another minimum leaves the field.
+        # The straight line to another minimum leaves the field.
         longest = float(spread[field, others].min(initial=np.inf))
         if not np.isfinite(longest):
             widths.append(np.inf)

@@ -1,4 +1,4 @@
-"""How flat a minimum is: measures of sharpness, each with its error bar."""
+"""Measures of how flat a minimum is, each with its error bar."""
 
 from heavytail_optax.flatness._barrier import LinearBarrier, linear_barrier
 from heavytail_optax.flatness._batches import mean_over_batches

@@ -1,4 +1,4 @@
-"""Checks of what every measure takes: a loss, parameters and data."""
+"""Checks of the arguments that every measure takes: a loss, parameters and data."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -46,7 +46,7 @@ def check_params(
 
 
 def check_args(function: str, args: Sequence[PyTree]) -> tuple[PyTree, ...]:
-    """The arguments of the loss behind the parameters, as a tuple.
+    """The arguments of the loss after the parameters, as a tuple.
 
     Raises:
       TypeError: if it is not a tuple or list.
@@ -67,7 +67,7 @@ def check_loss(
     args: tuple[PyTree, ...],
     argument: str = "loss_fn",
 ) -> Loss:
-    """The loss, hashable, of which only shapes and dtypes have been computed.
+    """A hashable loss. The check computes only shapes and dtypes.
 
     Raises:
       TypeError: if it is not callable, or returns anything but a floating number.
@@ -83,8 +83,8 @@ def check_loss(
     try:
         hash(loss_fn)
     except TypeError:
-        # Compiled programs are kept by their loss: one that cannot be looked up, such
-        # as a dataclass of arrays, is compiled again in each call.
+        # Compiled programs are cached by their loss. A loss without a hash, such as a
+        # dataclass of arrays, is compiled again in each call.
         return lambda params, *args: loss_fn(params, *args)
     return loss_fn
 
@@ -92,7 +92,7 @@ def check_loss(
 def check_finite(
     function: str, loss: jax.Array, argument: str = "loss_fn"
 ) -> jax.Array:
-    """The loss at the parameters, unless it is known not to be finite.
+    """The loss at the parameters, checked to be finite unless it is traced.
 
     Raises:
       ValueError: if it is NaN or infinite, and not traced.
@@ -103,11 +103,11 @@ def check_finite(
 
 
 def check_floor(function: str, floor: Scalar, adaptive: bool) -> None:
-    """The floor of adaptive noise; zero where the noise is not adaptive.
+    """Checks the floor of adaptive noise, which is zero if the noise is not adaptive.
 
     Raises:
       TypeError: if it is not a real number.
-      ValueError: if it is negative or not finite, or belongs to nothing.
+      ValueError: if it is negative or not finite, or non-zero without `adaptive`.
     """
     check_not_negative(function, "floor", floor)
     if not adaptive and not (isinstance(floor, (int, float)) and floor == 0.0):

@@ -1,4 +1,4 @@
-"""The worst perturbation within a ball, by projected gradient ascent."""
+"""The worst perturbation within a ball, found by projected gradient ascent."""
 
 import math
 from typing import NamedTuple
@@ -18,11 +18,11 @@ from heavytail_optax.flatness._perturbation import (
 
 
 class Ball(NamedTuple):
-    """The set `{u : |u / r|_p <= 1}` of perturbations, with radii r by parameter.
+    """The set `{u : |u / r|_p <= 1}` of perturbations, with a radius r per parameter.
 
     Attributes:
       order: p, 2 or infinity.
-      adaptive: whether r is `radius |theta| + floor` instead of the radius.
+      adaptive: if true, r is `radius |theta| + floor`; if false, r is the radius.
       floor: in units of the weights.
     """
 
@@ -43,14 +43,14 @@ class Ball(NamedTuple):
 
 
 def _steepest(order: float, gradient: PyTree) -> PyTree:
-    """The unit vector of the p-norm along which a linear function rises most."""
+    """The unit vector in the p-norm along which a linear function rises most."""
     if order == math.inf:
         return jax.tree.map(jnp.sign, gradient)
     return unit(gradient)
 
 
 def _project(order: float, point: PyTree) -> PyTree:
-    """The point of the unit ball of the p-norm that is nearest."""
+    """The nearest point of the unit ball of the p-norm."""
     if order == math.inf:
         return jax.tree.map(lambda x: jnp.clip(x, -1.0, 1.0), point)
     shrink = 1.0 / jnp.maximum(norm(point), 1.0)
@@ -72,7 +72,7 @@ def largest_rise(
     num_restarts: int,
     at_once: int,
 ) -> jax.Array:
-    """The largest rise seen on any ascent: a lower bound on that within the ball.
+    """The largest rise seen on any ascent: a lower bound on the maximum in the ball.
 
     Args:
       loss_fn: what is ascended.
@@ -89,7 +89,7 @@ def largest_rise(
       at_once: how many of them side by side.
 
     Returns:
-      `max_u L(theta + u) - L(theta)`, infinite where a loss is not finite.
+      `max_u L(theta + u) - L(theta)`; infinite if a loss is not finite.
     """
     radii = ball.radii(params, jnp.where(radius > 0.0, radius, jnp.nan))
 
@@ -105,7 +105,7 @@ def largest_rise(
         moved = at(point)
         value, gradient = jax.value_and_grad(loss_fn)(moved, *args)
         counted = value if deviation_fn is None else deviation_fn(moved, *args)
-        # In the coordinates u / r, in which the set is the unit ball.
+        # In the coordinates u / r, where the set is the unit ball.
         scaled = jax.tree.map(lambda g, r: g.astype(r.dtype) * r, gradient, radii)
         size = step_size * (1.0 - index / num_steps)
         direction = _steepest(ball.order, scaled)

@@ -1,4 +1,4 @@
-"""The loss on the straight way between two solutions."""
+"""The loss on the straight line between two solutions."""
 
 from typing import NamedTuple
 
@@ -24,10 +24,10 @@ class LinearBarrier(NamedTuple):
     """Result of `linear_barrier`.
 
     Attributes:
-      height: how far the loss rises above the line between its values at the two ends;
-        0 if nowhere. shape=().
-      height_above_ends: how far it rises above the higher of the two; 0 if nowhere.
-        Where it is positive, the way between the two climbs. shape=().
+      height: how far the loss rises above linear interpolation between its values at
+        the two ends; 0 if it does not. shape=().
+      height_above_ends: how far the loss rises above its value at the higher end; 0 if
+        it does not. If it is positive, there is a barrier between the two. shape=().
       coefficients: t, from 0 to 1. shape=(num_points,).
       losses: `L((1 - t) start + t end)`. shape=(num_points,).
     """
@@ -39,7 +39,7 @@ class LinearBarrier(NamedTuple):
 
 
 def heights(coefficients: jax.Array, losses: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Heights above the line between the ends, and above the higher end."""
+    """Heights above linear interpolation between the ends, and above the higher end."""
     line = (1.0 - coefficients) * losses[0] + coefficients * losses[-1]
     ends = jnp.maximum(losses[0], losses[-1])
     return jnp.max(losses - line), jnp.max(losses) - ends
@@ -53,14 +53,14 @@ def linear_barrier(
     args: tuple[PyTree, ...] = (),
     num_points: int = 21,
 ) -> LinearBarrier:
-    r"""Height of the loss on the straight way between two solutions.
+    r"""Height of the loss barrier on the straight line between two solutions.
 
     .. math::
       \max_{0 \le t \le 1} L((1 - t) \theta_0 + t \theta_1)
       - (1 - t) L(\theta_0) - t L(\theta_1),
 
-    over equally spaced t. A barrier that is narrower than the spacing can be missed.
-    A high barrier does not tell that there is no other, curved way: networks that
+    over equally spaced t. A barrier that is narrower than the spacing can be missed. A
+    high barrier does not exclude a curved path without one: for example, networks that
     differ by a permutation of their units are the same function.
 
     Cost: `num_points + 1` evaluations of the loss.
@@ -69,8 +69,8 @@ def linear_barrier(
       loss_fn: L, called as `loss_fn(params, *args)`, that returns one floating number.
       start: theta_0, a pytree of floating arrays.
       end: theta_1, a pytree like it.
-      args: the data, and whatever else the loss takes behind the parameters.
-      num_points: at how many t, both ends included; at least 2.
+      args: the data, and any other arguments of the loss after the parameters.
+      num_points: number of values of t, both ends included; at least 2.
 
     Returns:
       A `LinearBarrier`; `plot_line` draws it.
@@ -78,7 +78,7 @@ def linear_barrier(
     Raises:
       TypeError: if an argument has the wrong type.
       ValueError: if `start` or an array of `args` is empty, the loss is not a scalar or
-        not finite at `start`, `end` is unlike `start`, or `num_points` below 2.
+        not finite at `start`, `end` does not match `start`, or `num_points` is below 2.
 
     Example:
       >>> import jax.numpy as jnp

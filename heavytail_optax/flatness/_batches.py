@@ -1,4 +1,4 @@
-"""A mean loss over data that do not fit at once."""
+"""A mean loss over data that do not fit into memory at once."""
 
 import dataclasses
 
@@ -17,7 +17,7 @@ _NAME = "mean_over_batches"
 
 @dataclasses.dataclass(frozen=True)
 class _MeanOverBatches:
-    """The loss over batches; a value, so that programs compiled for it are found."""
+    """The loss over batches. It compares by value, so compiled programs are reused."""
 
     loss_fn: Loss
     batch_size: int
@@ -30,8 +30,8 @@ class _MeanOverBatches:
         rows, rows_in_batches = n // shards, num_batches * size // shards
         full = rows_of_shards(args, 0, rows_in_batches, shards)
 
-        # What happens inside a batch is computed again on the way back, so that memory
-        # does not grow with the number of batches.
+        # The backward pass recomputes each batch, so that memory does not grow with the
+        # number of batches.
         @jax.checkpoint
         def loss_of_batch(params: Params, batch: tuple[PyTree, ...]) -> jax.Array:
             loss = self.loss_fn(params, *batch)
@@ -63,18 +63,19 @@ def _num_examples(args: tuple[PyTree, ...]) -> int:
 
 
 def mean_over_batches(loss_fn: Loss, batch_size: int) -> Loss:
-    r"""The same mean loss, computed in batches: for data that do not fit at once.
+    r"""The same mean loss, computed in batches, for data that do not fit at once.
 
     .. math:: L(\theta) = \frac1n \sum_k n_k L_k(\theta),
 
-    with :math:`L_k` the given loss on the k-th batch of :math:`n_k` examples. It serves
-    every measure in place of the loss itself. Its gradient and its Hessian-vector
-    products are those of the loss on all data, in memory that does not grow with their
-    number. On a CPU, small batches, which fit in the cache, may be quicker than all data
-    at once, unless the loss has XLA's own convolutions, which are slow in such a loop.
+    where :math:`L_k` is the given loss on the k-th batch of :math:`n_k` examples. Every
+    measure accepts it in place of the loss itself. Its gradient and its Hessian-vector
+    products are those of the loss on all data, in memory that does not grow with the
+    number of examples. On a CPU, small batches that fit in the cache may be faster than
+    all data at once. The exception is a loss with XLA's own convolutions, which are
+    slow in such a loop.
 
-    Cost: that of the loss on all data; one evaluation more for a gradient or a
-    Hessian-vector product, as what happens inside a batch is computed again.
+    Cost: that of the loss on all data. A gradient or a Hessian-vector product costs one
+    evaluation more, because each batch is recomputed.
 
     Args:
       loss_fn: called as `loss_fn(params, *args)`: a mean over the examples of `args`,
@@ -89,8 +90,8 @@ def mean_over_batches(loss_fn: Loss, batch_size: int) -> Loss:
 
     Raises:
       TypeError: if `loss_fn` is not callable, or `batch_size` not an integer.
-      ValueError: if `batch_size` is below one; when called, if the arrays are not
-        equally long.
+      ValueError: if `batch_size` is below one; when called, if the arrays differ in
+        length.
 
     Example:
       >>> import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Largest eigenvalues of the Hessian, and its trace."""
+"""Extreme eigenvalues of the Hessian, and its trace."""
 
 import functools
 from typing import Literal, NamedTuple
@@ -31,13 +31,14 @@ _TRACE = "hessian_trace"
 
 
 class HessianEigenvalues(NamedTuple):
-    """Result of `hessian_eigenvalues`; float32 at least.
+    """Result of `hessian_eigenvalues`, in at least float32.
 
     Attributes:
-      values: the first one is the most extreme. shape=(k,).
-      vectors: of norm one; a pytree like the parameters, with a first axis of length k.
-      residuals: norms of `H v - value v`. Within that distance of each value, there is
-        an eigenvalue. shape=(k,).
+      values: eigenvalues, the most extreme first. shape=(k,).
+      vectors: eigenvectors of norm one: a pytree like the parameters, with a first axis
+        of length k.
+      residuals: norms of `H v - value v`. There is an eigenvalue within that distance
+        of each value. shape=(k,).
     """
 
     values: jax.Array
@@ -49,8 +50,8 @@ class HessianTrace(NamedTuple):
     """Result of `hessian_trace`.
 
     Attributes:
-      mean: over the samples. shape=(), dtype=float32 at least.
-      standard_error: of the mean; NaN for a single sample. shape=(), same dtype.
+      mean: the mean over the samples. shape=(), dtype: at least float32.
+      standard_error: that of the mean; NaN for a single sample. shape=(), same dtype.
     """
 
     mean: jax.Array
@@ -74,7 +75,7 @@ def _krylov(
 def _chosen(space: Krylov, *, num_eigenvalues: int, which: str) -> HessianEigenvalues:
     rank = {"largest": -space.values, "smallest": space.values}
     rank["magnitude"] = -jnp.abs(space.values)
-    # NaN, of values that the space does not have, is sorted last.
+    # Values that the space does not have are NaN, which is sorted last.
     chosen = jnp.argsort(rank[which])[:num_eigenvalues]
     return HessianEigenvalues(
         values=space.values[chosen],
@@ -97,26 +98,25 @@ def hessian_eigenvalues(
 
     .. math:: H v_i = \lambda_i v_i, \qquad H = \nabla^2 L(\theta),
 
-    by Lanczos' algorithm from a random vector, with full reorthogonalisation.
+    computed by Lanczos' algorithm from a random vector, with full reorthogonalisation.
     Each value comes with the norm of its residual, which bounds the distance to the
-    nearest eigenvalue: where that is too large, raise `num_matvecs`. An eigenvalue that
-    occurs several times is found once. The Gauss-Newton matrix instead of the Hessian:
-    `gauss_newton_loss`. Data that do not fit at once: `mean_over_batches`.
+    nearest eigenvalue. If that is too large, raise `num_matvecs`. A repeated eigenvalue
+    is found once. For the Gauss-Newton matrix instead of the Hessian, use
+    `gauss_newton_loss`. For data that do not fit at once, use `mean_over_batches`.
 
-    Cost: `num_matvecs` Hessian-vector products, each about two gradients; memory for
-    `num_matvecs` vectors of the size of the parameters, each sharded as these are.
+    Cost: `num_matvecs` Hessian-vector products, each about two gradients. The memory is
+    that of `num_matvecs` vectors of the size of the parameters, sharded like them.
 
     Args:
-      loss_fn: L, called as `loss_fn(params, *args)`, that returns one floating number,
-        twice differentiable.
+      loss_fn: L, called as `loss_fn(params, *args)`, that returns one floating number
+        and is twice differentiable.
       params: theta, a pytree of floating arrays.
-      key: of the starting vector: an integer seed, a typed key or a legacy key.
-      args: the data, and whatever else the loss takes behind the parameters.
+      key: key of the starting vector: an integer seed, a typed key or a legacy key.
+      args: the data, and any other arguments of the loss after the parameters.
       num_eigenvalues: k, at most the number of parameters and `num_matvecs`.
       which: `"largest"`, `"smallest"` (the most negative), or `"magnitude"`: the
         largest in absolute value.
-      num_matvecs: dimension of the Krylov space; as many as there are parameters, where
-        these are fewer.
+      num_matvecs: dimension of the Krylov space, but at most the number of parameters.
 
     Returns:
       A `HessianEigenvalues`. Values beyond those of an exhausted Krylov space are NaN.
@@ -194,18 +194,18 @@ def hessian_trace(
       v_i = \pm 1 \text{ with equal probabilities},
 
     with the standard error of the mean over samples. The variance of one sample is
-    twice the sum of squares of the off-diagonal entries of H. Half of the trace, times
-    the variance of the noise, is the signed `expected_sharpness` for small noise.
+    twice the sum of squares of the off-diagonal entries of H. For small noise, the
+    signed `expected_sharpness` is half of the trace times the variance of the noise.
 
-    Cost: `num_samples` Hessian-vector products, each about two gradients, one after
-    another.
+    Cost: `num_samples` Hessian-vector products, one after another. Each costs about two
+    gradients.
 
     Args:
-      loss_fn: L, called as `loss_fn(params, *args)`, that returns one floating number,
-        twice differentiable.
+      loss_fn: L, called as `loss_fn(params, *args)`, that returns one floating number
+        and is twice differentiable.
       params: theta, a pytree of floating arrays.
       key: an integer seed, a typed key or a legacy key.
-      args: the data, and whatever else the loss takes behind the parameters.
+      args: the data, and any other arguments of the loss after the parameters.
       num_samples: random vectors, at least one.
 
     Returns:

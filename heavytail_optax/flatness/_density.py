@@ -24,16 +24,16 @@ _NAME = "hessian_density"
 
 
 class HessianDensity(NamedTuple):
-    """Result of `hessian_density`; float32 at least.
+    """Result of `hessian_density`, in at least float32.
 
     Attributes:
-      eigenvalues: where the density is given, ascending. shape=(num_points,).
-      density: per unit of eigenvalue; its integral is one. shape=(num_points,).
-      standard_error: of the density; NaN for a single sample. shape=(num_points,).
-      width: standard deviation of the Gaussians that the density is made of. shape=().
+      eigenvalues: the grid of the density, ascending. shape=(num_points,).
+      density: density per unit of eigenvalue; its integral is one. shape=(num_points,).
+      standard_error: that of the density; NaN for one sample. shape=(num_points,).
+      width: standard deviation of the Gaussians whose sum is the density. shape=().
       nodes: Ritz values of each sample; NaN beyond an exhausted Krylov space.
         shape=(num_samples, num_matvecs).
-      weights: of the nodes; they sum to one for each sample. Same shape.
+      weights: weights of the nodes; they sum to one for each sample. Same shape.
     """
 
     eigenvalues: jax.Array
@@ -71,7 +71,7 @@ def _smooth(
     nodes: jax.Array, weights: jax.Array, width: jax.Array, *, num_points: int
 ) -> HessianDensity:
     low, high = jnp.nanmin(nodes), jnp.nanmax(nodes)
-    # With the default, an operator that has one eigenvalue only still has a width.
+    # With the default, the width is positive even if there is only one eigenvalue.
     size = jnp.where((high - low) > 0.0, high - low, jnp.maximum(jnp.abs(high), 1.0))
     width = jnp.where(jnp.isnan(width), size / 100.0, width)
     points = jnp.linspace(low - 4.0 * width, high + 4.0 * width, num_points)
@@ -105,34 +105,34 @@ def hessian_density(
       \varphi(t) = \frac1n \sum_{i=1}^n g_w(t - \lambda_i)
       \approx \frac1m \sum_{j=1}^m \sum_k \tau_{jk}\, g_w(t - \vartheta_{jk}),
 
-    with the n eigenvalues :math:`\lambda_i`, the Gaussian density :math:`g_w` of
-    standard deviation `width`, and, for each of m random vectors of signs, the nodes
-    and weights of the Gauss quadrature that Lanczos' algorithm gives. The standard
-    error is that of the mean over the m vectors. One eigenvalue of a million has weight
-    1e-6: for the extreme ones take `hessian_eigenvalues`. The Gauss-Newton matrix
-    instead of the Hessian: `gauss_newton_loss`. Data that do not fit at once:
+    where :math:`\lambda_i` are the n eigenvalues and :math:`g_w` is the Gaussian
+    density with standard deviation `width`. For each of m random sign vectors, Lanczos'
+    algorithm gives the nodes and weights of a Gauss quadrature. The standard error is
+    that of the mean over the m vectors. One eigenvalue in a million has weight 1e-6, so
+    use `hessian_eigenvalues` for the extreme ones. For the Gauss-Newton matrix instead
+    of the Hessian, use `gauss_newton_loss`. For data that do not fit at once, use
     `mean_over_batches`.
 
-    Cost: `num_samples * num_matvecs` Hessian-vector products, each about two gradients;
-    memory for `num_matvecs` vectors of the size of the parameters.
+    Cost: `num_samples * num_matvecs` Hessian-vector products, each about two gradients.
+    The memory is that of `num_matvecs` vectors of the size of the parameters.
 
     Args:
-      loss_fn: L, called as `loss_fn(params, *args)`, that returns one floating number,
-        twice differentiable.
+      loss_fn: L, called as `loss_fn(params, *args)`, that returns one floating number
+        and is twice differentiable.
       params: theta, a pytree of floating arrays.
       key: an integer seed, a typed key or a legacy key.
-      args: the data, and whatever else the loss takes behind the parameters.
-      num_samples: m, random vectors, at least one.
-      num_matvecs: nodes for each; as many as there are parameters, where these are
-        fewer.
-      width: w, positive, in units of the eigenvalues; by default a hundredth of the
-        range of the nodes.
-      num_points: at how many eigenvalues the density is given, at least two: equally
-        spaced over the range of the nodes and four widths more on each side.
+      args: the data, and any other arguments of the loss after the parameters.
+      num_samples: m, the number of random vectors, at least one.
+      num_matvecs: number of nodes for each vector, but at most the number of
+        parameters.
+      width: w, positive, in units of the eigenvalues. Default: a hundredth of the range
+        of the nodes.
+      num_points: number of grid points, at least two. They are equally spaced over the
+        range of the nodes and four widths more on each side.
 
     Returns:
-      A `HessianDensity`. `sum(weights * f(nodes), axis=1)` estimates the mean of
-      `f(eigenvalue)` for any f, once for each sample.
+      A `HessianDensity`. For any f, `sum(weights * f(nodes), axis=1)` estimates the
+      mean of `f(eigenvalue)`, once for each sample.
 
     Raises:
       TypeError: if an argument has the wrong type, a leaf of `params` is not floating,

@@ -1,4 +1,4 @@
-"""Directions of jumps: random, along a vector, or of the noise of the gradient."""
+"""Directions of jumps: random, along a vector, or that of the gradient noise."""
 
 import dataclasses
 from collections.abc import Callable
@@ -42,11 +42,11 @@ def check_direction(
     params: Params,
     args: tuple[PyTree, ...],
 ) -> Draw | PyTree:
-    """What a user may pass for the direction: the name, a function, or a vector.
+    """Checks the direction that a user passed: a name, a function or a vector.
 
     Raises:
       TypeError: if a vector, given or returned, has leaves that are not floating.
-      ValueError: if it is another name, or a vector unlike the parameters.
+      ValueError: if it is another name, or a vector that does not match the parameters.
     """
     accepted = (
         '"isotropic", a function of (key, params, *args), or a pytree like `params`'
@@ -68,7 +68,7 @@ def check_direction(
 
 
 def like_params(tree: PyTree, params: Params) -> bool:
-    """Whether it has the structure and the shapes of the parameters."""
+    """Whether the tree has the structure and the shapes of the parameters."""
     if jax.tree.structure(tree) != jax.tree.structure(params):
         return False
     pairs = zip(jax.tree.leaves(tree), jax.tree.leaves(params), strict=True)
@@ -77,7 +77,7 @@ def like_params(tree: PyTree, params: Params) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class _GradientNoise:
-    """The draw; a value, so that programs compiled for it are found again."""
+    """The draw. It compares by value, so compiled programs are reused."""
 
     loss_fn: Loss
     batch_size: int
@@ -99,13 +99,14 @@ class _GradientNoise:
 
 
 def gradient_noise_direction(loss_fn: Loss, batch_size: int) -> Draw:
-    r"""Direction of the gradient noise of SGD, for `escape_profile`.
+    r"""The direction of SGD's gradient noise, for `escape_profile`.
 
     .. math:: V = g_{SB}(\theta) - \nabla L(\theta),
 
-    the gradient of a batch drawn without replacement less that of all data, at the
-    point of the jump: what tail inflation multiplies. At an interpolating solution,
-    where every example has gradient zero, there is no noise and the direction is zero.
+    the gradient of a batch minus the gradient of all data, at the point of the jump.
+    The batch is drawn without replacement. This is the noise that tail inflation
+    multiplies. At an interpolating solution every example has gradient zero, so there
+    is no noise and the direction is zero.
 
     Cost: one gradient on all data and one on a batch for each draw.
 

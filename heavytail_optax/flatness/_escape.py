@@ -1,4 +1,4 @@
-"""How many jumps out of a minimum: the measure of flatness that the theory names."""
+"""The number of jumps out of a minimum, the measure of flatness in the theory."""
 
 import functools
 from collections.abc import Callable
@@ -80,7 +80,7 @@ def _walks(
     num_points: int,
     at_once: int,
 ) -> tuple[PyTree, PathEnd, PathEnd]:
-    """The reference, what it is like, and the outcomes of all paths."""
+    """The reference solution, its loss and gradient norm, and the ends of all paths."""
     walk = Walk(
         wide_loss(loss_fn, params),
         args,
@@ -105,7 +105,7 @@ def _walks(
 def _is_escaped(
     outcome: PathEnd, threshold: Scalar | None, tolerance: Scalar
 ) -> jax.Array:
-    """Of any shape; a loss that is not finite has escaped."""
+    """Whether each path has escaped. A path whose loss is not finite has."""
     escaped = ~(jnp.isfinite(outcome.loss) & jnp.isfinite(outcome.distance))
     if threshold is not None:
         escaped |= outcome.barrier > threshold
@@ -152,78 +152,82 @@ def escape_profile(
     confidence: float = 0.95,
     samples_at_once: int | None = None,
 ) -> EscapeProfile:
-    r"""Probability of leaving a minimum against the number of jumps.
+    r"""The probability of leaving a minimum, as a function of the number of jumps.
 
-    The theory of truncated heavy-tailed SGD says that what counts of a minimum is the
-    number of jumps of norm b that it takes to leave its field of attraction,
-    :math:`l^* = \lceil r / b \rceil` on the line: minima that take fewer jumps than
-    others are left so much sooner that hardly any time is spent there. This measures
-    it. From the minimum m that gradient descent from the parameters reaches, a path is
+    The theory of truncated heavy-tailed SGD characterises a minimum by the number of
+    jumps of norm b that it takes to leave its field of attraction. On the line, this is
+    :math:`l^* = \lceil r / b \rceil`. Minima that take fewer jumps are left so much
+    sooner that SGD hardly spends any time there. This function measures that number.
+    Gradient descent from the parameters reaches a minimum m. A path from m is
 
     .. math::
       y_1 = m + b\, u_1, \qquad
       y_{j+1} = \phi(y_j) + b\, u_{j+1}, \qquad |u_j| = 1,
 
-    with :math:`\phi` a short gradient flow: `flow_steps` steps of gradient descent on
-    the loss of all data. After j jumps, descent goes on to `descent_steps` steps in
-    all, and the solution so reached is compared with m. The path has escaped if the
-    loss on the straight way between the two rises above the higher of them by more than
-    `barrier_threshold`, or if the distance of the two is above `return_tolerance`, each
-    where given, or if descent has diverged.
+    where :math:`\phi` is a short gradient flow: `flow_steps` steps of gradient descent
+    on the loss of all data. After j jumps, descent continues to `descent_steps` steps
+    in all, and the solution that it reaches is compared with m. The path has escaped if
+    one of these holds. The loss on the straight line between the two rises above the
+    higher end by more than `barrier_threshold`, if that is given. The distance between
+    the two is above `return_tolerance`, if that is given. Or descent has diverged.
 
-    What it can show: an escape is one. `fewest_jumps` is an upper bound on the jumps
-    needed, and the true l* where the directions and the flow are those of the quickest
-    way out, as on the line. What it cannot show: that there is no quicker way. No
-    escape among n paths bounds the probability along *these* directions (by `upper`);
-    the least number over all directions may be smaller, and one path in 1e6 decides the
-    theory's count but not this one. Independent directions in many dimensions add up
-    like a random walk, to `sqrt(j) b`; `repeat_direction` makes them add up to `j b`. A
-    barrier on the straight way does not exclude a curved way without one, and one that
-    is narrower than the distance over `num_points` is missed. The theory proves its
-    count on the line; in more dimensions it is a heuristic.
+    What it can show: an escape is proof that one exists. So `fewest_jumps` is an upper
+    bound on the number of jumps needed. It is the true l* if the directions and the
+    flow are those of the quickest way out, as on the line.
 
-    Check the result: `gradient_norms` and `reference_gradient_norm` must be small, else
-    descent has not come to its end; and the learning rate must be below two over the
-    largest eigenvalue of the Hessian, else descent is unstable at m itself.
+    What it cannot show: that there is no quicker way. If none of n paths escapes,
+    `upper` bounds the probability along *these* directions. The least number over all
+    directions may be smaller: one path in 1e6 decides the theory's count, but not this
+    one. Independent directions in many dimensions add up like a random walk, to
+    `sqrt(j) b`; with `repeat_direction` they add up to `j b`. A barrier on the straight
+    line does not exclude a curved path without one. A barrier that is narrower than the
+    distance over `num_points` is missed. The theory proves its count on the line; in
+    more dimensions the count is a heuristic.
 
-    Cost: `(num_samples * max_jumps + 1) * (descent_steps + 1)` gradients and
-    `num_points` evaluations of the loss for each path and jump, and what the directions
-    cost. For a network, take a part of the data.
+    Check the result. `paths.gradient_norms` and `reference.gradient_norm` must be small;
+    otherwise descent has not converged. The learning rate must be below two over the
+    largest eigenvalue of the Hessian; otherwise descent is unstable at m itself.
+
+    Cost: `(num_samples * max_jumps + 1) * (descent_steps + 1)` gradients, `num_points`
+    evaluations of the loss for each path and jump, and the cost of the directions. For
+    a network, use a part of the data.
 
     Args:
-      loss_fn: L, called as `loss_fn(params, *args)`, that returns one floating number,
-        differentiable.
+      loss_fn: L, called as `loss_fn(params, *args)`, that returns one floating number
+        and is differentiable.
       params: a pytree of floating arrays, at or near a minimum.
       key: an integer seed, a typed key or a legacy key.
       jump_norm: b, positive, in units of the weights: the `max_norm` of the truncation.
-      learning_rate: of the descent, positive. `learning_rate * flow_steps` is the time
-        between two jumps in units of the gradient flow.
-      args: the data, and whatever else the loss takes behind the parameters.
-      direction: where the jumps go, brought to norm one; a direction of zero makes no
-        jump. `"isotropic"`: every direction is equally likely. A pytree like `params`,
-        such as the top one of `hessian_eigenvalues`: along it or against it, with equal
-        probabilities. Or a function, called as `direction(key, params, *args)`, that
-        returns such a pytree, such as `gradient_noise_direction`.
-      repeat_direction: whether all jumps of a path take the direction of its first.
+      learning_rate: learning rate of the descent, positive. `learning_rate *
+        flow_steps` is the time between two jumps, in units of the gradient flow.
+      args: the data, and any other arguments of the loss after the parameters.
+      direction: the direction of the jumps, scaled to norm one. A direction of zero
+        makes no jump. `"isotropic"`: every direction is equally likely. A pytree like
+        `params`, such as the first vector of `hessian_eigenvalues`: along it or against
+        it, with equal probabilities. A function, called as `direction(key, params,
+        *args)`, that returns such a pytree, such as `gradient_noise_direction`.
+      repeat_direction: whether all jumps of a path have the direction of its first
+        jump.
       max_jumps: the largest j, at least one.
-      num_samples: paths, at least one. All j are read off the same paths.
-      flow_steps: of descent between two jumps, at least 0. The fewer, the easier are
-        escapes: the theory takes all waiting times into account, short ones included.
-      descent_steps: of descent to a solution, at least `flow_steps`.
+      num_samples: number of paths, at least one. The same paths give the result for
+        every j.
+      flow_steps: steps of descent between two jumps, at least 0. Escapes are easier
+        with fewer steps. The theory covers all waiting times, short ones included.
+      descent_steps: steps of descent to a solution, at least `flow_steps`.
       barrier_threshold: in units of the loss, at least 0; or None.
-      return_tolerance: in units of the weights, at least 0; or None. In a flat valley
-        descent comes back to another point of the same valley: there, only a barrier
-        tells.
-      num_points: of the straight way, both ends included; at least 2.
-      project: put behind every jump and every step: a function from parameters (in
+      return_tolerance: in units of the weights, at least 0; or None. In a flat valley,
+        descent returns to another point of the same valley. Only a barrier detects
+        escapes there.
+      num_points: points on the straight line, both ends included; at least 2.
+      project: applied after every jump and every step: a function from parameters (in
         float32 or wider) to parameters, for landscapes with walls.
-      confidence: of Wilson's intervals, between 0 and 1.
-      samples_at_once: how many paths are walked side by side; by default as many as fit
-        in 512 MiB, by an estimate from one gradient.
+      confidence: confidence level of Wilson's intervals, between 0 and 1.
+      samples_at_once: number of paths that run in parallel. Default: as many as fit in
+        512 MiB, estimated from one gradient.
 
     Returns:
-      An `EscapeProfile`; `plot_escape_profile` draws it. Under `jit`, the settings in
-      it are arrays, too.
+      An `EscapeProfile`; `plot_escape_profile` draws it. Under `jit`, its settings are
+      arrays, too.
 
     Raises:
       TypeError: if an argument has the wrong type, a leaf of `params` is not floating,

@@ -1,4 +1,4 @@
-"""One path out of a minimum: jumps, gradient flow between them, and where it ends."""
+"""One path out of a minimum: the jumps, the gradient flow between them, and the end."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -15,13 +15,13 @@ from heavytail_optax.flatness._slices import losses_at
 
 
 class PathEnd(NamedTuple):
-    """Where descent ends after some jumps; scalars, of any batch shape.
+    """The end of descent after some jumps: scalars, with any batch shape.
 
     Attributes:
-      distance: from the reference solution.
-      barrier: height of the loss on the straight way to it, above the higher end.
-      loss: at the end.
-      gradient_norm: at the end: small if it is a solution.
+      distance: distance from the reference solution.
+      barrier: height of the loss on the straight line to it, above the higher end.
+      loss: loss at the end.
+      gradient_norm: gradient norm at the end; small if the end is a solution.
     """
 
     distance: jax.Array
@@ -31,19 +31,19 @@ class PathEnd(NamedTuple):
 
 
 class Walk(NamedTuple):
-    """How to move, all of it on wide parameters.
+    """The settings of a walk. All functions take parameters in float32 or wider.
 
     Attributes:
-      loss_fn: of wide parameters and args.
-      args: of the loss.
-      draw: from (key, params, *args) to a direction.
-      project: put behind every move.
+      loss_fn: function of wide parameters and args.
+      args: arguments of the loss.
+      draw: function from (key, params, *args) to a direction.
+      project: applied after every move.
       jump_norm: b, shape=().
-      learning_rate: of the descent, shape=().
-      flow_steps: of the descent between two jumps.
-      descent_steps: of the descent to a solution, at least `flow_steps`.
-      num_points: of the straight way back.
-      repeat_direction: whether all jumps of a path take its first direction.
+      learning_rate: learning rate of the descent, shape=().
+      flow_steps: steps of descent between two jumps.
+      descent_steps: steps of descent to a solution, at least `flow_steps`.
+      num_points: points on the straight line back.
+      repeat_direction: whether all jumps of a path have the direction of its first.
     """
 
     loss_fn: Loss
@@ -73,7 +73,7 @@ def descend(walk: Walk, point: PyTree, num_steps: int) -> PyTree:
 
 
 def judge(walk: Walk, reference: PyTree, end: PyTree) -> PathEnd:
-    """How the end of a descent compares with the reference."""
+    """Compares the end of a descent with the reference."""
     loss, gradient = jax.value_and_grad(walk.loss_fn)(end, *walk.args)
     change = jax.tree.map(jnp.subtract, end, reference)
     coefficients = jnp.linspace(0.0, 1.0, walk.num_points)

@@ -1,4 +1,4 @@
-"""What `escape_profile` returns."""
+"""The result types of `escape_profile`."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from heavytail_optax._typing import Params, Scalar
 
 
 class EscapeSettings(NamedTuple):
-    """What an escape profile was computed with: the arguments of that name."""
+    """The settings of an escape profile: the arguments with these names."""
 
     jump_norm: Scalar
     learning_rate: Scalar
@@ -24,17 +24,16 @@ class EscapeSettings(NamedTuple):
 
 
 class EscapePaths(NamedTuple):
-    """Where the paths of an `EscapeProfile` were after each jump.
+    """The paths of an `EscapeProfile` after each jump.
 
-    All of shape=(num_samples, max_jumps); floats are float32 at least.
+    All fields have shape=(num_samples, max_jumps); floats are at least float32.
 
     Attributes:
-      escaped: whether each path has. dtype=bool.
-      distances: from the reference to the solution reached.
-      barriers: the loss on the straight way between the two, at its highest, above the
-        higher end.
-      losses: at the solution reached; not finite where descent diverged.
-      gradient_norms: there; not small where descent has not come to its end.
+      escaped: whether each path has escaped. dtype=bool.
+      distances: distance from the reference to the solution reached.
+      barriers: highest loss on the straight line between the two, above the higher end.
+      losses: loss at the solution reached; not finite if descent diverged.
+      gradient_norms: gradient norm there; not small if descent has not converged.
     """
 
     escaped: jax.Array
@@ -59,18 +58,18 @@ class EscapeReference(NamedTuple):
 
 
 class EscapeProfile(NamedTuple):
-    """Result of `escape_profile`; floats are float32 at least.
+    """Result of `escape_profile`; floats are at least float32.
 
     Attributes:
       jumps: j = 1, 2, ..., `max_jumps`. shape=(max_jumps,), dtype=int32.
       probability: share of the paths that have escaped after j jumps.
         shape=(max_jumps,).
-      lower: end of Wilson's interval for each probability by itself. Same shape.
-      upper: its other end. Same shape.
+      lower: lower end of Wilson's interval for each probability by itself. Same shape.
+      upper: upper end of that interval. Same shape.
       fewest_jumps: the smallest j after which any path has escaped; `max_jumps + 1` if
         none has. shape=(), dtype=int32.
-      paths: the `EscapePaths` behind these shares.
-      reference: the `EscapeReference`, which the paths leave.
+      paths: the `EscapePaths` from which the shares are computed.
+      reference: the `EscapeReference`, from which the paths start.
       settings: the `EscapeSettings`.
     """
 

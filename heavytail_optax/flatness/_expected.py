@@ -30,8 +30,9 @@ class ExpectedSharpness(NamedTuple):
     """Result of `expected_sharpness`.
 
     Attributes:
-      mean: over the samples, in units of the loss. shape=(), dtype=float32 at least.
-      standard_error: of the mean; NaN for a single sample. shape=(), same dtype.
+      mean: the mean over the samples, in units of the loss. shape=(), dtype: at least
+        float32.
+      standard_error: that of the mean; NaN for a single sample. shape=(), same dtype.
     """
 
     mean: jax.Array
@@ -58,38 +59,38 @@ def expected_sharpness(
       \nu_i \sim N(0, s_i^2) \text{ independent}, \qquad
       s_i = \delta,
 
-    without the absolute value where `signed`, and with
+    without the absolute value if `signed`. If `adaptive`, the noise has
 
     .. math:: s_i = \sqrt{\delta^2 \theta_i^2 + \epsilon^2}
 
-    where `adaptive`: noise in proportion to the weights, so that with `epsilon = 0` the
-    measure is the same for all rescalings of the network that leave its function as it
-    is. For a quadratic loss the signed measure is `delta^2 tr(H) / 2` exactly, and so
-    is S itself at a minimum, where no change is negative.
+    that is, it is proportional to the weights. With `epsilon = 0` the measure is then
+    the same for all rescalings of the network that do not change its function. For a
+    quadratic loss, the signed measure is exactly `delta^2 tr(H) / 2`. At a minimum,
+    where no change is negative, so is S itself.
 
     Cost: `num_samples + 1` evaluations of the loss, no gradient. Under `jit`, values
-    are not checked: a loss that is not finite at `params`, or a traced `stddev` that is
-    not positive, gives NaN (or infinity).
+    are not checked. If the loss is not finite at `params`, or a traced `stddev` is not
+    positive, the result is NaN (or infinity).
 
     Args:
-      loss_fn: the loss L, called as `loss_fn(params, *args)`, that returns one floating
-        number: the mean over all examples in `args`, dropout and the like switched off.
-      params: theta, a pytree of floating arrays. Each keeps its dtype when the loss is
-        called; noise far below the resolution of that dtype (in bfloat16, 1/256 of the
-        weight) is lost in rounding, so evaluate half-precision weights in float32.
+      loss_fn: the loss L, called as `loss_fn(params, *args)`. It returns one floating
+        number: the mean over all examples in `args`. Switch off dropout and the like.
+      params: theta, a pytree of floating arrays. The loss gets each in its own dtype.
+        Rounding loses noise far below the resolution of that dtype (in bfloat16, 1/256
+        of the weight), so evaluate half-precision weights in float32.
       key: an integer seed, a typed key or a legacy key.
-      args: the data, and whatever else the loss takes behind the parameters. No array
+      args: the data, and any other arguments of the loss after the parameters. No array
         in it may be empty.
-      stddev: delta, positive; in units of the weights, or relative to them where
+      stddev: delta, positive; in units of the weights, or relative to them if
         `adaptive`.
-      num_samples: how many perturbations are drawn, at least one.
+      num_samples: number of perturbations, at least one.
       signed: whether to average the change itself instead of its absolute value.
-      adaptive: whether the noise is in proportion to the weights.
-      floor: epsilon, at least 0, in units of the weights; only for `adaptive`, so that
-        weights at zero move, too.
-      samples_at_once: how many perturbed losses are computed side by side; the others
-        wait, so that memory stays bounded. By default as many as fit in 512 MiB, by an
-        estimate from the largest operation of the loss.
+      adaptive: whether the noise is proportional to the weights.
+      floor: epsilon, at least 0, in units of the weights; only with `adaptive`. It also
+        moves weights that are zero.
+      samples_at_once: number of perturbed losses that are computed in parallel. It
+        bounds the memory. Default: as many as fit in 512 MiB, estimated from the
+        largest operation of the loss.
 
     Returns:
       The mean and its standard error; it unpacks as `mean, standard_error`.
@@ -117,7 +118,7 @@ def expected_sharpness(
     References:
       Zhu et al., ICML 2019 (arXiv 1803.00195), section 5, for the absolute change;
       Andriushchenko et al., ICML 2023 (arXiv 2302.07011), for adaptive noise; Jiang et
-      al., ICLR 2020 (arXiv 1912.02178), for the floor of it.
+      al., ICLR 2020 (arXiv 1912.02178), for its floor.
     """
     params = check_params(_NAME, params)
     check_key(_NAME, key)

@@ -1,4 +1,4 @@
-"""Directions scaled filter by filter to the weights."""
+"""Scales a direction to the weights, filter by filter."""
 
 import functools
 
@@ -29,27 +29,28 @@ def _normalised(direction: PyTree, params: Params, *, filter_axis: int) -> PyTre
 def filter_normalise(
     direction: PyTree, params: Params, *, filter_axis: int = -1
 ) -> PyTree:
-    r"""Scales every filter of a direction to the norm of that filter of the weights.
+    r"""Scales every filter of a direction to the norm of that filter in the weights.
 
     .. math:: d_{ij} \leftarrow d_{ij}\, \frac{\|\theta_{ij}\|}{\|d_{ij}\|}
 
-    for filter j of layer i, so that slices of networks of different scale are
-    comparable. Arrays of one axis or none (biases, scales of normalisation) do not
-    move: their direction becomes zero, and so does that of a filter of zero weights.
+    for filter j of layer i. This makes slices of networks with different scales
+    comparable. The direction becomes zero for arrays with one axis or none (biases,
+    scales of normalisation), so they do not move, and for filters whose weights are
+    zero.
 
     Args:
-      direction: a pytree like `params`; a random one, say.
+      direction: a pytree like `params`, for example a random one.
       params: the weights.
-      filter_axis: the axis that counts the filters: -1 for Flax, whose kernels end with
-        the output channels; 0 for PyTorch's order.
+      filter_axis: the axis of the filters: -1 for Flax, where output channels are the
+        last axis of a kernel; 0 for PyTorch.
 
     Returns:
       A pytree like `direction`, in float32 or wider.
 
     Raises:
       TypeError: if a leaf is not floating, or `filter_axis` not an integer.
-      ValueError: if `params` is empty, `direction` is unlike it, or `filter_axis` is
-        neither -1 nor 0.
+      ValueError: if `params` is empty, `direction` does not match it, or `filter_axis`
+        is neither -1 nor 0.
 
     Example:
       >>> import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""A loss whose Hessian is the Gauss-Newton matrix of another."""
+"""A loss whose Hessian is the Gauss-Newton matrix of another loss."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,14 +14,15 @@ _NAME = "gauss_newton_loss"
 
 @dataclasses.dataclass(frozen=True)
 class _GaussNewtonLoss:
-    """The loss; a value, so that programs compiled for it are found again."""
+    """The loss. It compares by value, so compiled programs are reused."""
 
     predict_fn: Callable[..., PyTree]
     loss_fn: Callable[..., jax.Array]
 
     def __call__(self, params: Params, *args: PyTree) -> jax.Array:
         fixed = jax.lax.stop_gradient(params)
-        # Zero, but with the derivative of `params`: the outputs are linear in it.
+        # Zero, but with the derivative of `params`, so that the outputs are linear in
+        # it.
         change = jax.tree.map(lambda x, x0: x - x0, params, fixed)
         outputs, moved = jax.jvp(
             lambda w: self.predict_fn(w, *args), (fixed,), (change,)
@@ -33,26 +34,27 @@ class _GaussNewtonLoss:
 def gauss_newton_loss(
     predict_fn: Callable[..., PyTree], loss_fn: Callable[..., jax.Array]
 ) -> Loss:
-    r"""A loss with the value and gradient of another, and its Gauss-Newton matrix.
+    r"""A loss with the value and gradient of another; its Hessian is Gauss-Newton.
 
     For a loss :math:`L(\theta) = \ell(f(\theta))`, a function of the outputs of a
-    network, the Hessian of what is returned is
+    network, the returned loss has the Hessian
 
     .. math:: G = J^\top\, \nabla^2 \ell\, J, \qquad J = \partial f / \partial\theta,
 
-    positive semi-definite for a convex :math:`\ell`, and equal to the Hessian of L up
-    to terms that vanish with the residuals. Give it to `hessian_eigenvalues`,
-    `hessian_trace` or `hessian_density`, through `mean_over_batches` where the data are
-    large.
+    It is positive semi-definite for a convex :math:`\ell`, and it equals the Hessian of
+    L up to terms that vanish with the residuals. Pass the loss to
+    `hessian_eigenvalues`, `hessian_trace` or `hessian_density`. If the data are large,
+    pass it through `mean_over_batches` first.
 
-    Cost: about two evaluations of L for one of it, the outputs and their derivative.
+    Cost: one evaluation costs about two of L: the outputs and their derivative.
 
     Args:
       predict_fn: f, called as `predict_fn(params, *args)`; returns a pytree of outputs.
       loss_fn: called as `loss_fn(outputs, *args)`; returns one floating number.
 
     Returns:
-      A loss, called as `loss(params, *args)`. Two made of equal arguments are equal.
+      A loss, called as `loss(params, *args)`. Two losses made from equal arguments are
+      equal.
 
     Raises:
       TypeError: if one of the two is not callable.

@@ -1,7 +1,7 @@
-"""The Hessian as an operator on pytrees, and what Lanczos' algorithm tells of it.
+"""The Hessian as an operator on pytrees, and Lanczos' algorithm for it.
 
-Vectors are pytrees like the parameters, never one flat array: each leaf stays sharded
-as the parameters are, and only inner products cross devices.
+Vectors are pytrees like the parameters, never one flat array. So each leaf stays
+sharded like the parameters, and only inner products cross devices.
 """
 
 from collections.abc import Callable
@@ -23,13 +23,13 @@ def hessian_operator(
     """The Hessian at the parameters, on pytrees like them.
 
     Returns:
-      From a vector to its product with the Hessian; and the parameters as such a
-      vector. Vectors are float32 or wider; the loss sees the parameters in their own
-      dtypes.
+      The function from a vector to its product with the Hessian, and the parameters as
+      such a vector. Vectors are float32 or wider; the loss gets the parameters in their
+      own dtypes.
     """
     origin = in_float(params)
     gradient = jax.grad(wide_loss(loss_fn, params))
-    # What depends on the parameters only is computed once, and kept for all vectors.
+    # Whatever depends only on the parameters is computed once for all vectors.
     _, product = jax.linearize(lambda point: gradient(point, *args), origin)
     return product, origin
 
@@ -74,10 +74,10 @@ class Krylov(NamedTuple):
     """The projection of a symmetric operator on a Krylov space of dimension k.
 
     Attributes:
-      values: Ritz values, ascending; NaN where the space is smaller. shape=(k,).
-      coefficients: of the Ritz vectors, one a column, in the basis. shape=(k, k).
-      basis: orthonormal, one vector a row; zero where the space is smaller. A pytree
-        with a first axis of length k.
+      values: Ritz values, ascending; NaN beyond a smaller space. shape=(k,).
+      coefficients: the Ritz vectors in the basis, one per column. shape=(k, k).
+      basis: an orthonormal basis, one vector per row; zero beyond a smaller space. A
+        pytree with a first axis of length k.
       residuals: norms of `A x - value x`, for each Ritz pair. shape=(k,).
     """
 
@@ -98,7 +98,7 @@ def _empty_basis(vector: PyTree, num_vectors: int) -> PyTree:
 def _lanczos(
     product: Callable[[PyTree], PyTree], start: PyTree, num_products: int
 ) -> tuple[PyTree, jax.Array, jax.Array]:
-    """An orthonormal basis, the diagonal, and what is below it, to the last rest."""
+    """An orthonormal basis, the diagonal, and the subdiagonal with the remainder."""
 
     def step(carry: tuple[PyTree, PyTree], index: jax.Array):
         basis, rest = carry
@@ -111,7 +111,8 @@ def _lanczos(
         )
         moved = product(vector)
         coordinates = _coordinates(basis, moved)
-        # Twice is enough: once leaves a rest that rounding has tilted to the basis.
+        # Twice is enough. After once, rounding leaves a remainder not orthogonal to the
+        # basis.
         rest = jax.tree.map(jnp.subtract, moved, combine(coordinates, basis))
         again = _coordinates(basis, rest)
         rest = jax.tree.map(jnp.subtract, rest, combine(again, basis))
@@ -132,18 +133,18 @@ def krylov(
     Args:
       product: a symmetric operator on pytrees.
       start: such a pytree.
-      num_matvecs: k, at most the number of entries in all.
+      num_matvecs: k, at most the total number of entries.
     """
     basis, diagonal, rests = _lanczos(product, start, num_matvecs)
     below = rests[:-1]
     size = jax.lax.cummax(jnp.maximum(jnp.abs(diagonal), jnp.append(below, 0.0)))
-    # Where next to nothing is left, the space is exhausted, and what follows is noise,
-    # or 0/0: only what came before stands.
+    # If almost nothing is left, the space is exhausted, and what follows is noise or
+    # 0/0. Only the rows before are valid.
     has_next = below > 16.0 * jnp.finfo(below.dtype).eps * size[:-1]
     is_in = jnp.cumprod(jnp.append(True, has_next) & jnp.isfinite(diagonal)).astype(
         bool
     )
-    # Outside, any value apart from those inside, which are at most three times `size`.
+    # Outside, any value that differs from those inside: these are at most three `size`.
     outside = 4.0 * jnp.max(jnp.where(is_in, size, 0.0)) + 1.0
     diagonal = jnp.where(is_in, diagonal, outside)
     below = jnp.where(is_in[1:], below, 0.0)
@@ -155,7 +156,7 @@ def krylov(
     )
     matrix = jnp.diag(diagonal) + jnp.diag(below, 1) + jnp.diag(below, -1)
     values, coefficients = jnp.linalg.eigh(matrix)
-    # A Ritz vector outside the space is one that has no part in it.
+    # A Ritz vector is outside the space if it has no component in it.
     share = jnp.sum(jnp.where(is_in[:, None], coefficients**2, 0.0), axis=0)
     values = jnp.where(share > 0.5, values, jnp.nan)
     length = jnp.where(jnp.all(is_in), rests[-1], 0.0)

@@ -1,4 +1,4 @@
-"""Slices through the loss: along a line, and over a plane."""
+"""Slices of the loss along a line and over a plane."""
 
 from typing import NamedTuple
 
@@ -27,7 +27,7 @@ class LossLine(NamedTuple):
 
     Attributes:
       coefficients: t. shape=(n,).
-      losses: `L(theta + t d)`, float32 at least. shape=(n,).
+      losses: `L(theta + t d)`, at least float32. shape=(n,).
     """
 
     coefficients: jax.Array
@@ -40,7 +40,7 @@ class LossPlane(NamedTuple):
     Attributes:
       first: s. shape=(n,).
       second: t. shape=(m,).
-      losses: `L(theta + s d + t e)`, float32 at least. shape=(n, m).
+      losses: `L(theta + s d + t e)`, at least float32. shape=(n, m).
     """
 
     first: jax.Array
@@ -79,18 +79,18 @@ def loss_line(
       loss_fn: L, called as `loss_fn(params, *args)`, that returns one floating number.
       params: theta, a pytree of floating arrays.
       direction: d, a pytree like `params`: an eigenvector of `hessian_eigenvalues`, a
-        random direction put through `filter_normalise`, or a difference of two
+        random direction scaled by `filter_normalise`, or the difference of two
         solutions.
       coefficients: t, shape=(n,).
-      args: the data, and whatever else the loss takes behind the parameters.
+      args: the data, and any other arguments of the loss after the parameters.
 
     Returns:
-      A `LossLine`; `plot_line` draws it. A loss that is not finite stays so.
+      A `LossLine`; `plot_line` draws it. Losses that are not finite are kept.
 
     Raises:
       TypeError: if an argument has the wrong type.
       ValueError: if `params` or an array of `args` is empty, the loss is not a scalar,
-        `direction` is unlike `params`, or `coefficients` not a vector of finite
+        `direction` does not match `params`, or `coefficients` is not a vector of finite
         numbers.
 
     Example:
@@ -134,10 +134,10 @@ def loss_plane(
       directions: d and e, pytrees like `params`.
       first: s, shape=(n,).
       second: t, shape=(m,).
-      args: the data, and whatever else the loss takes behind the parameters.
+      args: the data, and any other arguments of the loss after the parameters.
 
     Returns:
-      A `LossPlane`; `plot_plane` draws it. A loss that is not finite stays so.
+      A `LossPlane`; `plot_plane` draws it. Losses that are not finite are kept.
 
     Raises:
       TypeError: if an argument has the wrong type.

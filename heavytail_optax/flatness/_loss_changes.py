@@ -1,4 +1,4 @@
-"""Changes of a loss under random perturbations of its parameters."""
+"""Changes of a loss under random perturbations of the parameters."""
 
 import functools
 
@@ -15,7 +15,7 @@ from heavytail_optax.flatness._perturbation import add, deviations, normals
 
 @functools.partial(jax.jit, static_argnames="loss_fn")
 def loss_at(loss_fn: Loss, params: Params, args: tuple[PyTree, ...]) -> jax.Array:
-    """The loss, in float32 at least."""
+    """The loss, in at least float32."""
     loss = loss_fn(params, *args)
     return loss.astype(computation_dtype(loss.dtype))
 
@@ -56,7 +56,7 @@ def check_samples_at_once(
     params: Params,
     args: tuple[PyTree, ...],
 ) -> int:
-    """What the user asks for, or as many as fit in the budget.
+    """The number that the user asks for, or as many as fit in the memory budget.
 
     Raises:
       TypeError: if it is neither None nor an integer.

@@ -1,4 +1,4 @@
-"""Maximal sharpness: how large a ball the loss bears in the worst direction."""
+"""Maximal sharpness: the largest ball in which the worst-case loss stays within `t`."""
 
 import functools
 import math
@@ -37,7 +37,7 @@ _NAME = "maximal_sharpness"
 
 
 class MaximalSettings(NamedTuple):
-    """What a maximal sharpness was computed with: the arguments of that name."""
+    """The settings of a maximal sharpness: the arguments with these names."""
 
     target: Scalar
     lower: Scalar
@@ -52,13 +52,13 @@ class MaximalSettings(NamedTuple):
 
 
 class MaximalSharpness(NamedTuple):
-    """Result of `maximal_sharpness`; numbers are float32 at least.
+    """Result of `maximal_sharpness`; numbers are at least float32.
 
     Attributes:
       sharpness: `1 / radius^2`. shape=().
-      radius: the largest one whose worst deviation is within the target. shape=().
-      deviation: the worst one found at that radius. shape=().
-      search: the `SharpnessSearch`: whether it hit a bound, and what it took.
+      radius: the largest radius whose worst deviation is within the target. shape=().
+      deviation: the worst deviation found at that radius. shape=().
+      search: the `SharpnessSearch`: whether it hit a bound, and what it cost.
       settings: the `MaximalSettings`.
     """
 
@@ -151,40 +151,41 @@ def maximal_sharpness(
     adaptive: bool = False,
     floor: Scalar = 0.0,
 ) -> MaximalSharpness:
-    r"""Maximal sharpness: `1 / alpha^2` of the largest ball that the loss bears.
+    r"""Maximal sharpness: `1 / alpha^2`, where alpha is the largest tolerated radius.
 
     .. math::
       \alpha = \max\Bigl\{r : \max_{\|u\|_p \le r}
       L(\theta + u) - L(\theta) \le t\Bigr\},
 
-    with the constraint `|u / (r |theta| + epsilon)|_p <= 1`, entry by entry, where
-    `adaptive`: with `epsilon = 0` the measure does not change when the network is
-    rescaled. For a quadratic loss at its minimum and p = 2,
-    `alpha^2 = 2 t / lambda_max`.
+    So alpha is the largest radius at which the worst-case loss rises by at most
+    `target`. If `adaptive`, the constraint is `|u / (r |theta| + epsilon)|_p <= 1`,
+    entry by entry; with `epsilon = 0` the measure does not change when the network is
+    rescaled. For a quadratic loss at its minimum and p = 2, `alpha^2 = 2 t /
+    lambda_max`.
 
-    The inner maximum is that of projected gradient ascent from random points of the
-    sphere: steps along the steepest direction of the norm, which shrink linearly from
-    `step_size` radii to zero; the best point seen counts. It is a lower bound, so that
-    alpha is at most overestimated: more steps and restarts make it sharper. Alpha is
-    found by bisection on the logarithmic scale, from the same starting points for each
-    radius. A loss that is not finite is beyond every target. The settings decide about
-    the number, and are kept in the result.
+    The inner maximum comes from projected gradient ascent from random points of the
+    sphere. The steps follow the steepest direction of the norm and shrink linearly from
+    `step_size` radii to zero; the best point seen counts. This is a lower bound on the
+    maximum, so alpha may be overestimated, but not underestimated. More steps and
+    restarts make it more accurate. Alpha is found by bisection on the logarithmic
+    scale, with the same starting points for each radius. A loss that is not finite
+    exceeds every target. The result depends on the settings, so they are kept in it.
 
     Cost: `num_restarts * num_steps` gradients and `num_restarts` evaluations of the
-    loss for each step of the search, at most
+    loss for each step of the search. It takes at most
     `2 + log2(log(upper / lower) / log(1 + tolerance))` steps, 13 with the defaults.
 
     Args:
-      loss_fn: L, called as `loss_fn(params, *args)`, that returns one floating number,
-        differentiable.
+      loss_fn: L, called as `loss_fn(params, *args)`, that returns one floating number
+        and is differentiable.
       params: theta, a pytree of floating arrays.
-      key: of the starting points: an integer seed, a typed key or a legacy key.
-      args: the data, and whatever else the loss takes behind the parameters.
-      deviation_fn: called like `loss_fn`; where given, its rise counts instead of that
-        of the loss, which only leads the ascent. The share of examples classified
-        wrongly, say. It adds an evaluation for each gradient.
-      target: t, the rise that is accepted, positive.
-      lower: smallest r, positive; in units of the weights, or relative to them where
+      key: key of the starting points: an integer seed, a typed key or a legacy key.
+      args: the data, and any other arguments of the loss after the parameters.
+      deviation_fn: called like `loss_fn`. If given, its rise counts, and the loss only
+        guides the ascent. An example is the share of wrongly classified examples. It
+        adds an evaluation for each gradient.
+      target: t, the accepted rise, positive.
+      lower: smallest r, positive; in units of the weights, or relative to them if
         `adaptive`.
       upper: largest r.
       tolerance: relative width of the bracket at which the search ends, at most 1.

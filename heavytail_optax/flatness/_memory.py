@@ -1,4 +1,4 @@
-"""How many evaluations of a function run side by side within a bound on memory."""
+"""How many evaluations of a function can run in parallel within a memory budget."""
 
 from collections.abc import Callable, Iterable
 
@@ -8,7 +8,7 @@ from jax.extend.core import Jaxpr, jaxprs_in_params
 from heavytail_optax._typing import PyTree
 
 MEMORY_BUDGET = 2**29
-"""Bytes that evaluations side by side may take, by the estimate below: 512 MiB."""
+"""Bytes that parallel evaluations may take, by the estimate below: 512 MiB."""
 
 
 def _bytes(variables: Iterable[PyTree]) -> int:
@@ -17,7 +17,7 @@ def _bytes(variables: Iterable[PyTree]) -> int:
 
 
 def _largest_equation(jaxpr: Jaxpr) -> int:
-    """Bytes that go in and out of the largest operation, inner functions included."""
+    """Bytes that the largest operation reads and writes, inner functions included."""
     largest = 0
     for equation in jaxpr.eqns:
         own = _bytes(equation.invars) + _bytes(equation.outvars)
@@ -29,11 +29,11 @@ def _largest_equation(jaxpr: Jaxpr) -> int:
 def evaluations_at_once(function: Callable[..., PyTree], *args: PyTree) -> int:
     """How many evaluations fit in the budget, at least one.
 
-    One is taken to need what its largest operation reads and writes. That is an
-    estimate: it knows neither what XLA fuses, nor what it keeps for later.
+    One evaluation is assumed to need what its largest operation reads and writes. That
+    is an estimate: it ignores what XLA fuses and what it keeps for later.
 
     Args:
-      function: what is evaluated.
+      function: the function to evaluate.
       *args: its arguments, or their shapes and dtypes.
     """
     needed = _largest_equation(jax.make_jaxpr(function)(*args).jaxpr)

@@ -1,4 +1,4 @@
-"""PAC-Bayes sharpness: how much Gaussian noise the loss bears."""
+"""PAC-Bayes sharpness: the largest Gaussian noise that the loss tolerates."""
 
 import functools
 from typing import NamedTuple
@@ -33,7 +33,7 @@ _NAME = "pac_bayes_sharpness"
 
 
 class PacBayesSettings(NamedTuple):
-    """What a PAC-Bayes sharpness was computed with: the arguments of that name."""
+    """The settings of a PAC-Bayes sharpness: the arguments with these names."""
 
     target: Scalar
     lower: Scalar
@@ -46,17 +46,17 @@ class PacBayesSettings(NamedTuple):
 
 
 class PacBayesSharpness(NamedTuple):
-    """Result of `pac_bayes_sharpness`; numbers are float32 at least.
+    """Result of `pac_bayes_sharpness`; numbers are at least float32.
 
     Attributes:
       sharpness: `1 / sigma^2`. shape=().
-      standard_error: of the sharpness, from that of the deviation; NaN where the search
-        hit a bound. shape=().
+      standard_error: that of the sharpness, derived from that of the deviation; NaN if
+        the search hit a bound. shape=().
       sigma: the largest standard deviation within the target. shape=().
-      sigma_standard_error: of sigma. shape=().
-      deviation: of the loss at sigma. shape=().
-      deviation_standard_error: of that mean over samples. shape=().
-      search: the `SharpnessSearch`: whether it hit a bound, and what it took.
+      sigma_standard_error: that of sigma. shape=().
+      deviation: deviation of the loss at sigma, a mean over samples. shape=().
+      deviation_standard_error: that of the deviation. shape=().
+      search: the `SharpnessSearch`: whether it hit a bound, and what it cost.
       settings: the `PacBayesSettings`.
     """
 
@@ -122,37 +122,38 @@ def pac_bayes_sharpness(
     floor: Scalar = 0.0,
     samples_at_once: int | None = None,
 ) -> PacBayesSharpness:
-    r"""PAC-Bayes sharpness: `1 / sigma^2` of the largest noise that the loss bears.
+    r"""PAC-Bayes sharpness: `1 / sigma^2`, where sigma is the largest tolerated noise.
 
     .. math::
       \sigma = \max\bigl\{s : \mathrm{E}\,[L(\theta + \nu) - L(\theta)] \le t\bigr\},
       \qquad \nu_i \sim N(0, s^2) \text{ independent},
 
-    with the absolute value inside the expectation unless `signed`; where `adaptive`,
-    with the variance `s^2 theta_i^2 + epsilon^2` instead, the magnitude-aware measure.
-    For a quadratic loss at its minimum, `sigma^2 = 2 t / tr(H)`.
+    with the absolute value inside the expectation unless `signed`. If `adaptive`, the
+    variance is `s^2 theta_i^2 + epsilon^2` instead: this is the magnitude-aware
+    measure. For a quadratic loss at its minimum, `sigma^2 = 2 t / tr(H)`.
 
-    Sigma is found by bisection on the logarithmic scale. All its steps see the same
-    draws (common random numbers), so that the mean over samples is one function of s,
-    and the search finds where it crosses the target within a factor `1 + tolerance`;
-    should it cross more than once, one of the crossings. A loss that is not finite is
-    beyond every target. Published numbers are not comparable across codes, which differ
-    in every setting: the settings are kept in the result. A network that has failed to
-    train can look flat: report its accuracy beside the sharpness.
+    Sigma is found by bisection on the logarithmic scale. All its steps use the same
+    draws (common random numbers), so the mean over samples is a fixed function of s.
+    The search finds where it crosses the target, within a factor `1 + tolerance`. If it
+    crosses more than once, the search finds one of the crossings. A loss that is not
+    finite exceeds every target. Published numbers are not comparable across codes,
+    because these differ in every setting; so the settings are kept in the result. A
+    network that has failed to train can look flat, so report its accuracy beside the
+    sharpness.
 
-    Cost: `num_samples` evaluations of the loss for each step of the search, at most
-    `2 + log2(log(upper / lower) / log(1 + tolerance))` steps, 13 with the defaults; no
-    gradient.
+    Cost: `num_samples` evaluations of the loss for each step of the search, and no
+    gradient. The search takes at most
+    `2 + log2(log(upper / lower) / log(1 + tolerance))` steps, 13 with the defaults.
 
     Args:
       loss_fn: L, called as `loss_fn(params, *args)`, that returns one floating number:
-        the mean loss, or the share of examples that are classified wrongly, over all
-        examples in `args`. It need not be differentiable.
+        the mean loss, or the share of wrongly classified examples, over all examples in
+        `args`. It need not be differentiable.
       params: theta, a pytree of floating arrays.
       key: an integer seed, a typed key or a legacy key.
-      args: the data, and whatever else the loss takes behind the parameters.
-      target: t, the deviation that is accepted, positive, in units of the loss.
-      lower: smallest s, positive; in units of the weights, or relative to them where
+      args: the data, and any other arguments of the loss after the parameters.
+      target: t, the accepted deviation, positive, in units of the loss.
+      lower: smallest s, positive; in units of the weights, or relative to them if
         `adaptive`.
       upper: largest s.
       tolerance: relative width of the bracket at which the search ends, at most 1.
@@ -216,7 +217,8 @@ def pac_bayes_sharpness(
         at_once=at_once,
     )
     sigma, (deviation, error) = search.low, search.at_low
-    # The common draws make a difference quotient over the bracket a clean slope.
+    # Because of the common draws, a difference quotient over the bracket has little
+    # noise.
     slope = (search.at_high[0] - deviation) / (search.high - sigma)
     sigma_error = jnp.where(jnp.isfinite(slope) & (slope > 0.0), error / slope, jnp.nan)
     return PacBayesSharpness(

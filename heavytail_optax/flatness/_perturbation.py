@@ -12,12 +12,12 @@ from heavytail_optax.flatness._arguments import Loss
 
 
 def in_float(params: Params) -> PyTree:
-    """The parameters in float32, or wider where they are wider."""
+    """The parameters in float32, or in their own dtype if it is wider."""
     return jax.tree.map(lambda x: x.astype(computation_dtype(x.dtype)), params)
 
 
 def wide_loss(loss_fn: Loss, params: Params) -> Loss:
-    """The loss of wide parameters, which it sees in the dtypes of `params`."""
+    """The loss as a function of wide parameters; it gets them in their own dtypes."""
     dtypes = jax.tree.map(lambda x: x.dtype, params)
 
     def loss(point: PyTree, *args: PyTree) -> jax.Array:
@@ -28,12 +28,12 @@ def wide_loss(loss_fn: Loss, params: Params) -> Loss:
 
 
 def add(params: Params, change: PyTree) -> PyTree:
-    """`params + change`, summed in the wider dtype, in the dtypes of the parameters."""
+    """`params + change`, summed in the wider dtype and cast to those of `params`."""
     return jax.tree.map(lambda x, u: (x + u).astype(x.dtype), params, change)
 
 
 def _draws(key: jax.Array, params: Params, draw: Callable[..., jax.Array]) -> PyTree:
-    """A draw for every parameter, sharded as it is, in float32 or wider."""
+    """A draw for every parameter, sharded like it, in float32 or wider."""
     leaves, structure = jax.tree.flatten(in_float(params))
     draws = [
         draw(
@@ -53,7 +53,7 @@ def normals(key: jax.Array, params: Params) -> PyTree:
 
 
 def signs(key: jax.Array, params: Params) -> PyTree:
-    """An independent fair sign, one or minus one, for every parameter, likewise."""
+    """An independent fair sign, +1 or -1, for every parameter, in float32 or wider."""
     return _draws(key, params, jax.random.rademacher)
 
 
@@ -65,11 +65,11 @@ def deviations(
     Args:
       params: the parameters w, of any floating dtype.
       stddev: sigma, shape=().
-      adaptive: whether the noise is in proportion to the weights.
+      adaptive: whether the noise is proportional to the weights.
       floor: epsilon, shape=(), for `adaptive`.
 
     Returns:
-      Sigma for every parameter, or `sqrt(sigma^2 w^2 + epsilon^2)` where adaptive.
+      Sigma for every parameter, or `sqrt(sigma^2 w^2 + epsilon^2)` if `adaptive`.
     """
 
     def of_leaf(x: jax.Array) -> jax.Array:
@@ -82,12 +82,12 @@ def deviations(
 
 
 def _scaled(tree: PyTree) -> tuple[PyTree, jax.Array, jax.Array]:
-    """The tree over its largest entry, the norm of that, and the largest entry."""
+    """The tree divided by its largest entry, the norm of the result, and that entry."""
     leaves = jax.tree.leaves(tree)
     dtype = accumulation_dtype(leaves)
-    # Not the norm of the transformations, in which a conditional saves time: under
-    # `vmap`, as here, both of its branches are computed, and JAX refuses it on arrays
-    # that are sharded in their type.
+    # Not the norm of the transformations, which saves time by a conditional. Under
+    # `vmap`, as here, both branches would be computed, and JAX refuses it on arrays
+    # whose types are sharded.
     sizes = [jnp.max(jnp.abs(x), initial=0.0).astype(dtype) for x in leaves]
     largest = jnp.max(jnp.stack(sizes))
     divisor = jnp.where(largest == 0.0, 1.0, largest)
@@ -97,13 +97,13 @@ def _scaled(tree: PyTree) -> tuple[PyTree, jax.Array, jax.Array]:
 
 
 def norm(tree: PyTree) -> jax.Array:
-    """The Euclidean norm over all entries, whose squares may overflow or underflow."""
+    """The Euclidean norm over all entries, even if their squares over- or underflow."""
     _, scaled_norm, largest = _scaled(tree)
     return scaled_norm * largest
 
 
 def unit(tree: PyTree) -> PyTree:
-    """The direction of a tree: its norm is one, or zero if every entry is zero."""
+    """The tree scaled to norm one; zero if every entry is zero."""
     scaled, size, _ = _scaled(tree)
     inverse = jnp.where(size == 0.0, 0.0, 1.0 / size)
     return jax.tree.map(lambda x: x * inverse.astype(x.dtype), scaled)

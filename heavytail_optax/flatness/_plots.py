@@ -1,4 +1,4 @@
-"""Pictures of slices, densities and escape profiles, by matplotlib."""
+"""Plots of slices, densities and escape profiles, with matplotlib."""
 
 from typing import TYPE_CHECKING
 
@@ -26,13 +26,13 @@ def plot_line(line: LossLine | LinearBarrier, *, axes: "Axes | None" = None) -> 
 
     Args:
       line: result of `loss_line` or `linear_barrier`.
-      axes: of matplotlib; by default those of a new figure.
+      axes: matplotlib axes; by default those of a new figure.
 
     Returns:
-      The axes. Save the figure by `axes.figure.savefig(path)`.
+      The axes. Save the figure with `axes.figure.savefig(path)`.
 
     Raises:
-      TypeError: if an argument is of another kind.
+      TypeError: if an argument has the wrong type.
       ImportError: if matplotlib is missing.
 
     Example:
@@ -58,16 +58,16 @@ def plot_plane(
     """Draws the contours of the loss over a plane.
 
     Args:
-      plane: result of `loss_plane`, at least two points each way.
-      num_levels: how many contours, spaced evenly in the loss, at least one.
-      axes: of matplotlib; by default those of a new figure.
+      plane: result of `loss_plane`, with at least two points in each direction.
+      num_levels: number of contours, equally spaced in the loss; at least one.
+      axes: matplotlib axes; by default those of a new figure.
 
     Returns:
-      The axes. Save the figure by `axes.figure.savefig(path)`.
+      The axes. Save the figure with `axes.figure.savefig(path)`.
 
     Raises:
-      TypeError: if an argument is of another kind.
-      ValueError: if there are fewer than two points each way, or no level.
+      TypeError: if an argument has the wrong type.
+      ValueError: if a direction has fewer than two points, or there is no level.
       ImportError: if matplotlib is missing.
 
     Example:
@@ -97,24 +97,24 @@ def plot_plane(
 
 
 def plot_density(density: HessianDensity, *, axes: "Axes | None" = None) -> "Axes":
-    """Draws the spectral density, on a logarithmic scale, with its standard error.
+    """Draws the spectral density with its standard error, on a logarithmic scale.
 
     Args:
       density: result of `hessian_density`.
-      axes: of matplotlib; by default those of a new figure.
+      axes: matplotlib axes; by default those of a new figure.
 
     Returns:
-      The axes. Save the figure by `axes.figure.savefig(path)`.
+      The axes. Save the figure with `axes.figure.savefig(path)`.
 
     Raises:
-      TypeError: if an argument is of another kind.
+      TypeError: if an argument has the wrong type.
       ImportError: if matplotlib is missing.
     """
     _check_result("plot_density", "density", density, HessianDensity)
     axes = plot_axes("plot_density", axes)
     points, values = np.asarray(density.eigenvalues), np.asarray(density.density)
     error = np.nan_to_num(np.asarray(density.standard_error))
-    # Below this, the Gaussians that the density is made of are all that is seen.
+    # Below this, the plot would show only the shape of the smoothing Gaussians.
     floor = 1e-6 * values.max()
     axes.semilogy(points, np.maximum(values, floor))
     axes.fill_between(
@@ -131,17 +131,17 @@ def plot_density(density: HessianDensity, *, axes: "Axes | None" = None) -> "Axe
 def plot_escape_profile(
     profile: EscapeProfile, *, axes: "Axes | None" = None
 ) -> "Axes":
-    """Draws the probability of escape against the number of jumps, with its interval.
+    """Draws the escape probability and its interval against the number of jumps.
 
     Args:
       profile: result of `escape_profile`.
-      axes: of matplotlib; by default those of a new figure.
+      axes: matplotlib axes; by default those of a new figure.
 
     Returns:
-      The axes. Save the figure by `axes.figure.savefig(path)`.
+      The axes. Save the figure with `axes.figure.savefig(path)`.
 
     Raises:
-      TypeError: if an argument is of another kind.
+      TypeError: if an argument has the wrong type.
       ImportError: if matplotlib is missing.
     """
     _check_result("plot_escape_profile", "profile", profile, EscapeProfile)

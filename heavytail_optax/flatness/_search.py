@@ -1,4 +1,4 @@
-"""The largest perturbation that a loss bears: bisection of a rising function."""
+"""Bisection for the largest perturbation that a loss tolerates."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,15 +11,15 @@ from heavytail_optax._validation import check_positive, check_scalar, value_erro
 
 
 class SharpnessSearch(NamedTuple):
-    """How a radius, or a standard deviation, was searched for.
+    """The course of the search for a radius or a standard deviation.
 
     Attributes:
-      hit_lower: whether the lower bound is already beyond the target: what was searched
-        for is smaller than reported. shape=(), dtype=bool.
-      hit_upper: whether the upper bound is still within the target: it is larger than
-        reported. shape=(), dtype=bool.
-      num_evaluations: of the loss; for `maximal_sharpness` of its gradient. shape=(),
-        dtype=int32.
+      hit_lower: whether the deviation at the lower bound already exceeds the target.
+        Then the true radius is smaller than reported. shape=(), dtype=bool.
+      hit_upper: whether the deviation at the upper bound is still within the target.
+        Then the true radius is larger than reported. shape=(), dtype=bool.
+      num_evaluations: number of evaluations of the loss, or of its gradient for
+        `maximal_sharpness`. shape=(), dtype=int32.
     """
 
     hit_lower: jax.Array
@@ -28,16 +28,16 @@ class SharpnessSearch(NamedTuple):
 
 
 class Bisection(NamedTuple):
-    """Where a search has come to.
+    """The state of a search.
 
     Attributes:
-      step: how often the function was evaluated. shape=(), dtype=int32.
-      low: the largest size known to be within the target, or the lower bound where none
+      step: number of evaluations of the function. shape=(), dtype=int32.
+      low: the largest size known to be within the target, or the lower bound if none
         is. shape=().
-      high: the smallest size known to be beyond it, or the upper bound where none is.
-      at_low: what the function gave at `low`: (deviation, anything).
-      at_high: the same at `high`.
-      hit_lower: whether the lower bound is already beyond the target. dtype=bool.
+      high: the smallest size known to exceed it, or the upper bound if none does.
+      at_low: value of the function at `low`: (deviation, anything).
+      at_high: value of the function at `high`.
+      hit_lower: whether the lower bound already exceeds the target. dtype=bool.
       hit_upper: whether the upper bound is still within it. dtype=bool.
     """
 
@@ -56,9 +56,9 @@ def check_search(
     """Checks the settings of a search.
 
     Raises:
-      TypeError: if one is not a real number.
-      ValueError: if one is not positive and finite, the bounds are not in order, or the
-        tolerance is above one.
+      TypeError: if a setting is not a real number.
+      ValueError: if a setting is not positive and finite, the bounds are not in order,
+        or the tolerance is above one.
     """
     check_positive(function, "target", target)
     check_positive(function, "lower", lower)
@@ -82,16 +82,16 @@ def largest_within(
     upper: jax.Array,
     tolerance: jax.Array,
 ) -> Bisection:
-    """Bisection, on the logarithmic scale, for the largest size within the target.
+    """Bisection on the logarithmic scale for the largest size within the target.
 
-    The upper bound is tried first, then the lower one, and then the geometric mean of
-    the bracket, until its ends are within a factor of `1 + tolerance`. A deviation that
-    is NaN counts as beyond the target.
+    It tries the upper bound first, then the lower bound, and then the geometric mean of
+    the bracket, until the ends are within a factor of `1 + tolerance`. A deviation of
+    NaN counts as above the target.
 
     Args:
-      deviation: from a size, shape=(), to (its deviation, anything). Where it does not
-        rise with the size, one of its crossings of the target is found.
-      target: largest deviation that is accepted, shape=().
+      deviation: function from a size, shape=(), to (its deviation, anything). If it is
+        not increasing, the search finds one of its crossings of the target.
+      target: largest accepted deviation, shape=().
       lower: smallest size, positive, shape=().
       upper: largest size, shape=().
       tolerance: shape=().

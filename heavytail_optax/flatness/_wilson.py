@@ -1,4 +1,4 @@
-"""Confidence intervals of a probability that is estimated by a share."""
+"""Confidence intervals for a probability that is estimated by a share."""
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +9,12 @@ from jax.typing import ArrayLike
 def wilson_interval(
     successes: jax.Array, trials: ArrayLike, confidence: ArrayLike
 ) -> tuple[jax.Array, jax.Array]:
-    """Wilson's score interval, which keeps its width where the share is 0 or 1.
+    """Wilson's score interval, which has a positive width even if the share is 0 or 1.
 
     Args:
-      successes: how many, any shape.
-      trials: out of how many, at least one.
-      confidence: between 0 and 1.
+      successes: number of successes, any shape.
+      trials: number of trials, at least one.
+      confidence: confidence level, between 0 and 1.
 
     Returns:
       Lower and upper ends, of the shape of `successes`.
@@ -29,6 +29,6 @@ def wilson_interval(
     centre = (share + z**2 / (2.0 * trials)) / shrunk
     half = z * jnp.sqrt(share * (1.0 - share) / trials + (z / (2.0 * trials)) ** 2)
     low, high = centre - half / shrunk, centre + half / shrunk
-    # Exact at the ends, whatever the rounding.
+    # Exact at both ends, despite rounding.
     low = jnp.where(successes == 0, 0.0, jnp.maximum(low, 0.0))
     return low, jnp.where(successes == trials, 1.0, jnp.minimum(high, 1.0))

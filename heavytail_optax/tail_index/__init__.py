@@ -1,4 +1,4 @@
-"""How heavy a tail is: estimators of the tail index, each with its error bar."""
+"""Estimators of the tail index, each with its error bar."""
 
 from heavytail_optax.tail_index._characteristic_function import (
     StableFit,

@@ -1,4 +1,4 @@
-"""Checks of what every estimator takes: samples, an axis, a count, a confidence."""
+"""Checks of the arguments that estimators share: samples, axis, count, confidence."""
 
 import jax
 import jax.numpy as jnp
@@ -25,21 +25,22 @@ def check_draws(
     least: int = 2,
     argument: str = "samples",
 ) -> jax.Array | np.ndarray:
-    """The samples with the axis of the draws last, of the dtype in which they came.
+    """The samples in their own dtype, with the axis of the draws last.
 
     Args:
       function: name of the public function, for the message.
       samples: what the user passed.
-      axis: the axis of the draws, or None for all of them together.
-      least: how many draws there must be.
-      argument: its name, for the message.
+      axis: the axis of the draws, or None for all axes together.
+      least: the least number of draws.
+      argument: name of the argument, for the message.
 
     Returns:
-      A JAX array, or a NumPy array where that is what came.
+      A JAX array, or a NumPy array if the samples are one.
 
     Raises:
-      TypeError: if the samples are not real floating numbers, or the axis no integer.
-      ValueError: if there is no such axis, or it holds too few draws.
+      TypeError: if the samples are not real floating numbers, or the axis is not an
+        integer.
+      ValueError: if there is no such axis, or it has too few draws.
     """
     is_jax = isinstance(samples, jax.Array) or hasattr(samples, "__jax_array__")
     if isinstance(samples, (list, tuple)) or (
@@ -60,7 +61,7 @@ def check_draws(
     elif not -samples.ndim <= axis < samples.ndim:
         if samples.ndim:
             raise value_error(function, "axis", accepted, axis)
-    elif axis not in (-1, samples.ndim - 1):  # else it would be copied all the same
+    elif axis not in (-1, samples.ndim - 1):  # avoids a needless copy
         move = np.moveaxis if isinstance(samples, np.ndarray) else jnp.moveaxis
         samples = move(samples, axis, -1)
     if samples.ndim == 0 or samples.shape[-1] < least:
@@ -76,7 +77,7 @@ def check_samples(
     least: int = 2,
     argument: str = "samples",
 ) -> jax.Array:
-    """The samples of `check_draws` as a JAX array, float32 at least."""
+    """The samples of `check_draws` as a JAX array, at least float32."""
     return as_samples(check_draws(function, samples, axis, least, argument))
 
 
@@ -87,13 +88,13 @@ def check_traced_integer(
     most: int,
     batch: tuple[int, ...],
 ) -> jax.Array:
-    """An integer from 1 to `most`, or an array of them, which is not checked by value.
+    """An integer from 1 to `most`, or an array of integers, not checked by value.
 
     Returns:
       An int32 array that broadcasts against the batch.
 
     Raises:
-      TypeError: if it is not of integers.
+      TypeError: if it is not an integer or an array of integers.
       ValueError: if a Python integer is out of bounds, or the shape is neither () nor
         that of the batch.
     """
@@ -111,7 +112,7 @@ def check_traced_integer(
 
 
 def check_confidence(function: str, confidence: Scalar) -> None:
-    """A probability between 0 and 1, both excluded.
+    """Checks a probability between 0 and 1, both excluded.
 
     Raises:
       TypeError: if it is not a real number.

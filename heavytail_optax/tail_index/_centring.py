@@ -1,8 +1,8 @@
-"""What becomes of float64 NumPy draws: centred in float64, and float32 from there on.
+"""Centres float64 NumPy draws in float64 before they become float32.
 
-JAX has no float64 unless `jax_enable_x64` is set. A draw near 1e7 is known to one unit in
-float32, so that estimators which a shift of the draws should not touch would see little
-else than rounding. They shift first.
+JAX has no float64 unless `jax_enable_x64` is set. In float32, a draw near 1e7 is
+rounded to one unit. So an estimator that is invariant under shifts would see little but
+rounding errors. Such estimators shift the draws first.
 """
 
 import jax
@@ -15,14 +15,14 @@ Draws = jax.Array | np.ndarray
 
 
 def is_cut(draws: Draws) -> bool:
-    """Whether JAX would cut digits off these draws."""
+    """Whether JAX would round these draws to fewer digits."""
     widest = jax.dtypes.canonicalize_dtype(np.float64)
     return isinstance(draws, np.ndarray) and draws.dtype.itemsize > widest.itemsize
 
 
 def as_samples(draws: Draws) -> jax.Array:
-    """The draws as a JAX array, float32 at least."""
-    if is_cut(draws):  # JAX takes no long double
+    """The draws as a JAX array, at least float32."""
+    if is_cut(draws):  # JAX accepts no long double
         with np.errstate(over="ignore"):
             draws = draws.astype(jax.dtypes.canonicalize_dtype(np.float64))
     samples = jnp.asarray(draws)
@@ -37,13 +37,13 @@ def largest_in_full(draws: np.ndarray, count: int) -> np.ndarray:
 
 
 def _less(draws: np.ndarray, centre: np.ndarray) -> tuple[jax.Array, jax.Array]:
-    with np.errstate(invalid="ignore", over="ignore"):  # infinity less itself
+    with np.errstate(invalid="ignore", over="ignore"):  # infinity minus infinity
         shifted = draws - centre[..., None]
     return as_samples(shifted), as_samples(centre)
 
 
 def less_median(draws: Draws) -> tuple[jax.Array, jax.Array | float]:
-    """The samples less their median, and the median; as they are if nothing is cut."""
+    """The samples minus their median, and the median; unchanged if JAX cuts nothing."""
     if not is_cut(draws):
         return as_samples(draws), 0.0
     return _less(draws, np.median(draws, axis=-1))
@@ -52,7 +52,7 @@ def less_median(draws: Draws) -> tuple[jax.Array, jax.Array | float]:
 def less_order_statistic(
     draws: Draws, rank: int
 ) -> tuple[jax.Array, jax.Array | float]:
-    """The samples less their draw of a rank, and that draw, likewise.
+    """The samples minus the draw of a given rank, and that draw, as in `less_median`.
 
     Args:
       draws: along the last axis.

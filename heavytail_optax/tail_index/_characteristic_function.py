@@ -1,4 +1,4 @@
-"""The parameters of a stable law, by regression on the empirical characteristic function."""
+"""Fits a stable law by regression on the empirical characteristic function."""
 
 from typing import NamedTuple
 
@@ -23,16 +23,16 @@ class StableFit(NamedTuple):
 
     Attributes:
       estimate: alpha, at most 2.
-      standard_error: of alpha.
+      standard_error: that of alpha.
       lower: lower end of the interval of alpha.
       upper: upper end, at most 2.
-      beta: the skewness, in [-1, 1]; not determined where alpha is near 2.
-      beta_standard_error: of beta.
+      beta: the skewness, in [-1, 1]; not determined if alpha is near 2.
+      beta_standard_error: that of beta.
       scale: c, in units of the samples.
-      scale_standard_error: of the scale.
-      location: that of the parameterisation S0, continuous at alpha = 1; in units of
-        the samples.
-      location_standard_error: of the location.
+      scale_standard_error: that of the scale.
+      location: the location in the parameterisation S0, which is continuous at
+        alpha = 1; in units of the samples.
+      location_standard_error: that of the location.
     """
 
     estimate: jax.Array
@@ -74,7 +74,7 @@ def _parameters(parts: jax.Array) -> jax.Array:
     alpha = jnp.sum(centred * response) / jnp.sum(centred**2)
     log_scale = jnp.mean(response) / alpha - jnp.mean(logs)
     # arg phi = location t + beta * term: two regressors, none of them constant. The
-    # argument is small at the first frequencies and followed from there.
+    # argument is small at the first frequencies and is unwrapped from there.
     angle = jnp.arctan2(imaginary, real)
     angle = jnp.unwrap(angle)
     scale = jnp.exp(log_scale)
@@ -98,10 +98,10 @@ def _empirical(standard: jax.Array) -> jax.Array:
 
 
 def _covariance(values: jax.Array) -> jax.Array:
-    """Covariance of one draw's cosines and sines, from the characteristic function.
+    """The covariance of one draw's cosines and sines, from the characteristic function.
 
-    Products of cosines and sines at two frequencies are cosines and sines at their sum
-    and difference, all of them multiples of the spacing.
+    Products of cosines and sines at two frequencies are sums of cosines and sines at
+    their sum and difference. All of these are multiples of the spacing.
     """
     index = jnp.arange(1, _FREQUENCIES + 1)
     row, column = jnp.expand_dims(index, 1), jnp.expand_dims(index, 0)
@@ -120,7 +120,7 @@ def _covariance(values: jax.Array) -> jax.Array:
 
 
 def _quantile(ascending: jax.Array, probability: float) -> jax.Array:
-    """By linear interpolation; exactly a draw where its neighbour is equal."""
+    """The quantile by linear interpolation; exact if the two neighbours are equal."""
     place = probability * (ascending.shape[0] - 1)
     index = int(place)
     low, high = ascending[index], ascending[index + 1]
@@ -128,16 +128,16 @@ def _quantile(ascending: jax.Array, probability: float) -> jax.Array:
 
 
 def _fit(samples: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Parameters and their standard errors of one sample, shape (n,)."""
+    """The parameters and their standard errors from one sample, shape (n,)."""
     ascending = jnp.sort(samples)
-    # A draw, from which those nearby differ without rounding.
+    # The centre is a draw: differences from it to nearby draws have no rounding error.
     middle = ascending[(samples.shape[0] - 1) // 2]
     samples, ascending = samples - middle, ascending - middle
     # The quartiles of a symmetric stable law are at 0.95 to 1 scale for alpha >= 1.
     low, centre, high = (_quantile(ascending, p) for p in (0.25, 0.5, 0.75))
     is_spread = high > low
     unit = jnp.where(is_spread, 0.5 * (high - low), 1.0)
-    for _ in range(2):  # standardised by the quartiles, then by the first fit
+    for _ in range(2):  # standardised with the quartiles, then with the first fit
         values = _empirical((samples - centre) / unit)
         parts = values[1 : _FREQUENCIES + 1].T.reshape(-1)
         alpha, beta, log_scale, location = _parameters(parts)
@@ -157,15 +157,15 @@ def _fit(samples: jax.Array) -> tuple[jax.Array, jax.Array]:
     return estimates, errors
 
 
-# Compiled once for all calls: an eager loop would be compiled anew in each.
+# Compiled once for all calls; an eager loop would be compiled again in each call.
 _fits = jax.jit(jax.vmap(_fit))
 
 
 def _is_cut_off(centred: jax.Array, samples: jax.Array) -> jax.Array:
-    """Whether the largest absolute values were cut off; one value for each row.
+    """Whether the largest absolute values were cut off, for each row.
 
-    They are equal at one end at least of the centred draws, too: far from zero, draws
-    are equal for want of digits.
+    At least one end of the centred draws must have equal draws, too: far from zero,
+    draws may be equal only because they lack digits.
     """
     sizes = jnp.abs(samples).reshape(centred.shape)
     size = sizes.shape[-1]
@@ -185,24 +185,25 @@ def characteristic_function(
       \arg \hat\varphi(t) = \delta t + \beta \tan\tfrac{\pi\alpha}{2}
         \bigl((c t)^\alpha - c t\bigr),
 
-    with the samples standardised and t = 0.1, 0.2, ..., 1. Far more precise than
-    `log_moment` where the law is stable. Where it is not, it describes the bulk of the
-    law and says nothing about the tail: a Student law of tail index 3 is answered by
-    1.7. The standard errors follow from the covariance of the empirical
-    characteristic function by the delta method.
+    for standardised samples and t = 0.1, 0.2, ..., 1. If the law is stable, this is far
+    more precise than `log_moment`. If it is not, the fit describes the bulk of the law
+    and says nothing about the tail: for a Student law of tail index 3, the estimate is
+    1.7. The standard errors come from the covariance of the empirical characteristic
+    function, by the delta method.
 
     Args:
       samples: floating array of independent draws. NumPy float64 is centred in float64
-        before it becomes float32, so that no location costs digits of the others.
+        before it becomes float32, so that a large location costs no digits.
       axis: the axis of the draws; None takes all axes together.
-      confidence: of the interval, between 0 and 1.
+      confidence: confidence level of the interval, between 0 and 1.
 
     Returns:
-      A `StableFit`, the laws being those of `tails.alpha_stable` but for the location.
-      NaN where a draw is not finite, and where the quartiles are equal, as where most of
-      the draws are the same number: no stable law has such a mass.
-      Where the largest absolute values were cut off, as `TailIndex` says, the law is not
-      stable: standard errors are infinite, and the interval goes from zero to 2.
+      A `StableFit`. The laws are those of `tails.alpha_stable`, except for the
+      location. The fields are NaN if a draw is not finite. They are also NaN if the
+      quartiles are equal, for example because most draws are the same number: no stable
+      law has such a point mass. If the largest absolute values were cut off (see
+      `TailIndex`), the law is not stable: standard errors are infinite, and the
+      interval is from zero to 2.
 
     Raises:
       TypeError: if an argument has the wrong type.

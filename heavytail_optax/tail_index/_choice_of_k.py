@@ -1,4 +1,4 @@
-"""How many of the largest draws to use: two automatic choices."""
+"""Two automatic choices of k, the number of largest draws to use."""
 
 import functools
 from typing import NamedTuple
@@ -28,23 +28,23 @@ _BOOTSTRAP, _DISTANCE = "choose_k_by_bootstrap", "choose_k_by_distance"
 
 
 class ChosenK(NamedTuple):
-    """A choice of k, and Hill's estimate with it.
+    """A choice of k, and Hill's estimate with that k.
 
-    Equal draws are never split: of those equal to the threshold, only the threshold itself
-    is not among the k, unless there are more than `max_k` of them. Nor are the k + 1
-    largest all equal, unless the largest `max_k` are.
+    Equal draws are never split: if several draws equal the threshold, all but the
+    threshold itself are among the k, unless there are more than `max_k` of them. The
+    k + 1 largest are never all equal, unless the largest `max_k` are.
 
     Attributes:
       k: how many of the largest draws to use; shape of the batch, dtype=int32.
-      index: Hill's estimate with that k. The k of the least error lets in as much bias
-        as chance, and it was chosen by looking at the draws. So the interval is not one
-        of these k draws: it is that of `extended_pareto` with the `interval_k` largest.
-        It may leave the estimate out, which then is biased.
-      interval_k: `k^(3/4)`, but at least ten, or k if that is less, moved to the
-        nearest that does not split equal draws; dtype=int32.
-      criterion: what was made small: the Kolmogorov-Smirnov distance, or the bootstrap
-        mean square of the auxiliary statistic in the larger resample, in units of
-        gamma^4.
+      index: Hill's estimate with that k. At the k of least error, the bias is as large
+        as the random error, and the draws themselves were used to choose k. So the
+        interval does not use these k draws: it is that of `extended_pareto` with the
+        `interval_k` largest. If it excludes the estimate, the estimate is biased.
+      interval_k: `k^(3/4)`, but at least ten, or k if that is less; then moved to the
+        nearest number that does not split equal draws. dtype=int32.
+      criterion: the minimised quantity: the Kolmogorov-Smirnov distance, or the
+        bootstrap mean square of the auxiliary statistic in the larger resample, in
+        units of gamma^4.
     """
 
     k: jax.Array
@@ -54,14 +54,16 @@ class ChosenK(NamedTuple):
 
 
 class _Top(NamedTuple):
-    """The largest draws of each row, and which are equal.
+    """The largest draws of each row, and which of them are equal.
 
     Attributes:
-      logs: of the max_k + 1 largest, in descending order. shape=(rows, max_k + 1).
-      first: the place of the first draw that equals each one, from zero on. The same
-        shape, dtype=int32.
-      last: of the last one; beyond max_k if it is not among these. The same.
-      tied: how many equal the largest; 0 if it is alone. shape=(rows,), dtype=int32.
+      logs: logs of the max_k + 1 largest, in descending order. shape=(rows, max_k + 1).
+      first: for each draw, the position of the first draw equal to it, counted from
+        zero. Same shape, dtype=int32.
+      last: the position of the last draw equal to it; beyond max_k if that is not among
+        these. Same shape and dtype.
+      tied: how many draws equal the largest; 0 if it is alone. shape=(rows,),
+        dtype=int32.
     """
 
     logs: jax.Array
@@ -79,7 +81,7 @@ def _places(draws: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
 
 def _top(samples: jax.Array, max_k: int) -> tuple[_Top, jax.Array]:
     """The top of each row, and the draws themselves, of the shape of the batch."""
-    # One more, to know whether the last one has its equals behind it.
+    # One more, to know whether the draw after the last one equals it.
     draws = largest(samples, min(max_k + 2, samples.shape[-1]))
     descending = draws[..., : max_k + 1]
     first, last, tied = _places(draws.reshape(-1, draws.shape[-1]))
@@ -88,17 +90,17 @@ def _top(samples: jax.Array, max_k: int) -> tuple[_Top, jax.Array]:
 
 
 def _centred_logs(descending: jax.Array) -> jax.Array:
-    """Logs of the draws over the last positive one; NaN from there on."""
+    """Logs of the draws divided by the last positive one; NaN after that one."""
     positive = jnp.where(descending > 0.0, descending, jnp.nan)
     return jnp.log(positive / jnp.nanmin(positive, axis=-1, keepdims=True))
 
 
 def _resampled(key: jax.Array, size: int, drawn: int, ranks: int) -> jax.Array:
-    """Indices of the largest `ranks` of `drawn` draws with replacement from `size`.
+    """Indices of the largest `ranks` among `drawn` draws with replacement from `size`.
 
     The ranks of a resample are order statistics of uniforms, which are normalised sums
-    of exponentials. So the top of a resample costs as much as its length, and neither
-    the resample nor its sort is ever made.
+    of exponentials. So only the top of a resample is computed, at a cost proportional
+    to its length. The whole resample is never made or sorted.
     """
     steps_key, rest_key = jax.random.split(key)
     sums = jnp.cumsum(jax.random.exponential(steps_key, (ranks,)))
@@ -119,7 +121,7 @@ def _auxiliary(logs: jax.Array) -> jax.Array:
 def _best_k(
     logs: jax.Array, tied: jax.Array, key: jax.Array, size: int, drawn: int, num: int
 ):
-    """The k that makes the mean square smallest in resamples of `drawn` draws."""
+    """The k with the smallest mean square in resamples of `drawn` draws."""
     most = int(0.9 * logs.shape[0] * drawn / size)
 
     def add(sums, key):
@@ -132,14 +134,14 @@ def _best_k(
         (jnp.zeros(most - 1, logs.dtype), jnp.zeros(most - 1, bool)), logs[0]
     )
     (total, is_tied), _ = jax.lax.scan(add, start, keys)
-    # Where all are equal it is zero, which says nothing of a power law.
+    # If all draws are equal it is zero, which says nothing about a power law.
     is_useless = is_tied | jnp.isnan(total)
     total = jnp.where(is_useless, jnp.inf, total).at[0].set(jnp.inf)
     return jnp.argmin(total) + 1, jnp.min(total) / num
 
 
-# Compiled once for all calls, like the choice below: an eager loop would be compiled
-# anew in each.
+# Compiled once for all calls, like the choice below; an eager loop would be compiled
+# again in each call.
 @functools.partial(jax.jit, static_argnames=("size", "num_resamples"))
 def _by_bootstrap(top: _Top, key: jax.Array, size: int, num_resamples: int):
     """The k of each row, and the criterion."""
@@ -175,27 +177,27 @@ def choose_k_by_bootstrap(
     axis: int | None = -1,
     confidence: float = 0.95,
 ) -> ChosenK:
-    r"""The k of least mean square error of Hill's estimate, by a double bootstrap.
+    r"""The k with the least mean square error of Hill's estimate, by double bootstrap.
 
     .. math::
       \hat k = \frac{k_1^2}{k_2} \Bigl(
         \frac{\log k_1}{2 \log n_1 - \log k_1}
       \Bigr)^{2 (\log n_1 - \log k_1) / \log n_1},
 
-    with k1 and k2 the values at which the bootstrap mean of `(M_2 - 2 M_1^2)^2` is
-    smallest in resamples of n1 = n^0.9 and n2 = n1^2 / n draws. It balances bias against
-    variance, so that at the k it chooses no interval would cover as often as it says;
-    the one returned is of fewer draws. Where the k + 1 largest draws are all equal the
-    statistic is zero whatever the law, and no such k is considered.
+    where k1 and k2 minimise the bootstrap mean of `(M_2 - 2 M_1^2)^2` in resamples of
+    n1 = n^0.9 and n2 = n1^2 / n draws. This k balances bias against variance, so an
+    interval from the k draws would cover less often than its level; the returned
+    interval uses fewer draws. If the k + 1 largest draws are all equal, the statistic
+    is zero for every law, so no such k is considered.
 
     Args:
       samples: floating array, at least 50 draws.
-      key: an integer seed, a typed key or a legacy key. All of a batch share the
-        resampled ranks.
-      num_resamples: of each size, at least one.
-      max_k: the largest k to consider; by default half the draws, 50,000 at most.
+      key: an integer seed, a typed key or a legacy key. All samples of a batch share
+        the resampled ranks.
+      num_resamples: number of resamples of each size, at least one.
+      max_k: the largest k to consider. Default: half the draws, at most 50,000.
       axis: the axis of the draws; None takes all axes together.
-      confidence: of the interval, between 0 and 1.
+      confidence: confidence level of the interval, between 0 and 1.
 
     Returns:
       A `ChosenK`. With an infinite draw the index is zero, and k means nothing.
@@ -213,8 +215,9 @@ def choose_k_by_bootstrap(
       True
 
     References:
-      Danielsson, de Haan, Peng, de Vries, "Using a bootstrap method to choose the sample
-      fraction in tail index estimation", Journal of Multivariate Analysis 76 (2001).
+      Danielsson, de Haan, Peng, de Vries, "Using a bootstrap method to choose the
+      sample fraction in tail index estimation", Journal of Multivariate Analysis 76
+      (2001).
     """
     samples = check_samples(_BOOTSTRAP, samples, axis, least=50)
     check_key(_BOOTSTRAP, key)
@@ -242,7 +245,7 @@ def _candidates(min_k: int, max_k: int, num_candidates: int) -> np.ndarray:
 
 @functools.partial(jax.jit, static_argnames="num_points")
 def _by_distance(top: _Top, candidates: jax.Array, num_points: int):
-    """The best candidate of each row, moved on so that it parts no equal draws."""
+    """The best candidate of each row, moved on so as not to split equal draws."""
     max_k = top.logs.shape[-1] - 1
     place = jnp.linspace(0.0, 1.0, num_points, dtype=top.logs.dtype)
 
@@ -252,19 +255,19 @@ def _by_distance(top: _Top, candidates: jax.Array, num_points: int):
         ks = jnp.minimum(last[candidates], max_k)
 
         def distance(k):
-            # The draw at the threshold is used up by it, unless it is one of several: a
-            # value that draws are rounded to is a threshold without it.
+            # The draw at the threshold is not counted, unless several draws equal it:
+            # then draws are rounded to that value, which is a threshold without it.
             n = jnp.where(first[k] < k, k + 1, k)
-            # The draws of rank 1 to n, or evenly chosen ones among them; a step of the
-            # distribution function is as high as there are equal draws.
+            # The draws of rank 1 to n, or equally spaced ones among them. The height of
+            # a step of the distribution function is the number of equal draws.
             index = jnp.round(place * (n - 1)).astype(jnp.int32)
             gamma = sums[n - 1] / n - logs[k]
             model = jnp.exp(-(logs[index] - logs[k]) / gamma)
             end = jnp.minimum(last[index], n - 1)
             above, below = model - first[index] / n, (end + 1) / n - model
             furthest = jnp.max(jnp.maximum(above, below))
-            # Not of `furthest`: on a CPU, the maximum over one axis of several may pass
-            # over NaN.
+            # Not of `furthest`: on a CPU, the maximum over one of several axes may
+            # ignore NaN.
             is_usable = (gamma > 0.0) & (k >= tied) & (last[k] == k)
             return jnp.where(is_usable, furthest, jnp.inf)
 
@@ -286,37 +289,39 @@ def choose_k_by_distance(
     axis: int | None = -1,
     confidence: float = 0.95,
 ) -> ChosenK:
-    r"""The k whose power law is nearest to the draws above the threshold.
+    r"""The k whose power law is closest to the draws above the threshold.
 
     .. math::
       \hat k = \arg\min_k \max_{x \ge X_{(k+1)}} \Bigl|
         F_k(x) - \Bigl(\frac{x}{X_{(k+1)}}\Bigr)^{-\hat\alpha_k}
       \Bigr|,
 
-    with F_k(x) the share of these draws that are above x, seen from both sides of each of
-    its steps. It is fast and uses no random numbers, and tends to take too large a
-    k for smooth laws such as Student's. A light tail is approximated, too: it says which
-    power law is nearest, not that it is near.
+    where F_k(x) is the share of these draws that are above x, evaluated on both sides
+    of each step. The choice is fast and uses no random numbers. For smooth laws such as
+    Student's, it tends to choose too large a k. It also returns a k for a light tail:
+    it finds the closest power law, which need not be close.
 
-    It is the choice of Clauset, Shalizi and Newman, whose n_tail is k + 1. All draws that
-    equal the threshold belong to the tail, so that no k parts equal draws, and the step
-    there counts with its whole height. Of the American surnames, 2,753 draws of 152
-    values, it takes the 239 from 111,919 on, as they do. The `powerlaw` package makes nearly
-    the same choice where no draws are equal. On others it does not: its version 2.0 leaves
-    the draws that equal the threshold out of the distance. Of the surnames it takes the
-    2,280 from 14,923 on, of which 338 equal 14,923.
+    This is the choice of Clauset, Shalizi and Newman, whose n_tail is k + 1. All draws
+    that equal the threshold belong to the tail. So no k splits equal draws, and the
+    step at the threshold counts with its whole height. From the American surnames,
+    2,753 draws of 152 values, it takes the 239 from 111,919 on, as they do. The
+    `powerlaw` package makes nearly the same choice if no draws are equal. If some are,
+    its choice differs, because its version 2.0 leaves the draws that equal the
+    threshold out of the distance. From the surnames it takes the 2,280 from 14,923 on,
+    of which 338 equal 14,923.
 
     Args:
       samples: floating array.
       min_k: the smallest k to consider.
-      max_k: the largest; by default n - 1, 100,000 at most.
-      num_candidates: how many values of k are compared, evenly in log k; all of them
-        where there are no more. Each is moved on to the next that does not split equal draws.
-      num_points: at how many ranks a distance is computed, evenly among the k; all of
-        them where there are no more. What the ranks between add to a distance is of
-        the order of `1 / sqrt(num_points)` of it.
+      max_k: the largest k to consider. Default: n - 1, at most 100,000.
+      num_candidates: number of values of k to compare, equally spaced in log k; all of
+        them if there are no more. Each is moved on to the next k that does not split
+        equal draws.
+      num_points: number of ranks at which a distance is computed, equally spaced among
+        the k; all of them if there are no more. The ranks between would change a
+        distance by a relative amount of the order of `1 / sqrt(num_points)`.
       axis: the axis of the draws; None takes all axes together.
-      confidence: of the interval, between 0 and 1.
+      confidence: confidence level of the interval, between 0 and 1.
 
     Returns:
       A `ChosenK`. With an infinite draw the index is zero, and k means nothing.

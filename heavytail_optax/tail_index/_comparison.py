@@ -1,4 +1,4 @@
-"""Power law against other laws of the tail, by likelihood ratios."""
+"""Compares the power law with other tail laws, by likelihood ratios."""
 
 import functools
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from heavytail_optax.tail_index._tail_laws import (
 
 _NAME = "compare_fits"
 _ALTERNATIVES = ("exponential", "lognormal", "student_t", "stable")
-# The searches end at this share of their box, which is well inside a standard error.
+# The searches end at this share of their box, well within a standard error.
 _FINEST = 2.0**-12
 _MOST_ROUNDS = 60
 _STARTS = 8
@@ -37,13 +37,13 @@ class TailFit(NamedTuple):
         of Student's law, alpha of the stable law.
       second: sigma of the lognormal; the scale of Student's and of the stable law, in
         units of the threshold; NaN for the others.
-      log_likelihood: of the k draws, given that they are above the threshold.
-      ratio: log-likelihood of the power law minus this one: positive if the power law
-        fits better.
-      normalised_ratio: Vuong's, the ratio over its standard error under the hypothesis
-        that both are equally far from the truth.
-      p_value: of a normalised ratio as large, on either side. With a large one the sign
-        of the ratio means nothing.
+      log_likelihood: that of the k draws, given that they are above the threshold.
+      ratio: log-likelihood of the power law minus this one. It is positive if the power
+        law fits better.
+      normalised_ratio: Vuong's ratio: the ratio over its standard error, under the
+        hypothesis that both laws are equally far from the truth.
+      p_value: two-sided p-value of the normalised ratio. If it is large, the sign of
+        the ratio means nothing.
     """
 
     first: jax.Array
@@ -55,13 +55,13 @@ class TailFit(NamedTuple):
 
 
 def _maximise(function: Callable, low: tuple, high: tuple, dtype) -> jax.Array:
-    """The maximum of a function of two numbers in a box, by grids that move and shrink.
+    """The maximum of a function of two numbers in a box, by a moving, shrinking grid.
 
-    Each round looks at 5 by 5 points around the best so far. Only when the best is not
-    at the rim is their spacing halved: the likelihood of a shape and a scale is a narrow
-    slanting ridge, along which a grid that shrank every time would be left behind. There
-    are several starts along the second number: towards a scale of zero both laws become
-    the power law, and the likelihood has a second maximum there.
+    Each round evaluates 5 by 5 points around the best so far. The spacing is halved
+    only if the best point is not at the edge: the likelihood of a shape and a scale is
+    a narrow diagonal ridge, and a grid that shrank every time would stop too early on
+    it. There are several starts along the second number, because both laws become the
+    power law as the scale goes to zero, and the likelihood has a second maximum there.
     """
     low, high = jnp.asarray(low, dtype), jnp.asarray(high, dtype)
     steps = jnp.linspace(-1.0, 1.0, 5, dtype=dtype)
@@ -144,7 +144,7 @@ def _compare(
         # Two laws that coincide: neither is better.
         is_same = spread < 1e-4
         normalised = jnp.where(is_same, 0.0, ratio / jnp.where(is_same, 1.0, spread))
-        # A density says nothing of draws of which only a lower end is known.
+        # A density says nothing about draws for which only a lower bound is known.
         ratio, normalised = (
             jnp.where(ties.is_cap, jnp.nan, x) for x in (ratio, normalised)
         )
@@ -154,7 +154,7 @@ def _compare(
     return jax.tree.map(lambda x: jnp.where(is_finite, x, jnp.nan), fits)
 
 
-# Compiled once for all calls: an eager loop would be compiled anew in each.
+# Compiled once for all calls; an eager loop would be compiled again in each call.
 @functools.partial(jax.jit, static_argnames="alternatives")
 def _compare_each(
     excesses: LogExcesses, alternatives: tuple[str, ...]
@@ -170,26 +170,25 @@ def compare_fits(
     alternatives: tuple[str, ...] = _ALTERNATIVES,
     axis: int | None = -1,
 ) -> dict[str, TailFit]:
-    r"""Compares the power law with other laws of the k largest draws.
+    r"""Compares the power law with other laws for the k largest draws.
 
     Each law is fitted by maximum likelihood to the draws above the threshold
-    `t = X_(k+1)`, given that they are above it, so that nothing depends on the body. For
-    each alternative q to the power law p,
+    `t = X_(k+1)`, given that they are above it. So the body of the law has no
+    influence. For each alternative q to the power law p,
 
     .. math::
       R = \sum_{i=1}^{k} \log \frac{p(X_{(i)})}{q(X_{(i)})},
       \qquad z = \frac{R}{\sqrt{k}\, s},
 
-    with s the standard deviation of the k terms. A positive R is in favour of the power
-    law; with `|z|` below 2 the draws cannot tell.
+    where s is the standard deviation of the k terms. A positive R favours the power
+    law. If `|z|` is below 2, the draws do not decide.
 
-    The lognormal, Student's and the stable law have the power law as a limit, hence fit
-    at least nearly as well (R is not much above zero), and z is a cautious judge between
-    them: for the lognormal, `-2 R` above 5.4 rejects the power law at the level of 1 %.
-
-    Student's and the stable law are two-sided laws of one coordinate, centred: pass the
-    absolute values of coordinates or projections. Norms of vectors have no such law;
-    leave these two out for them.
+    The power law is a limit of the lognormal, of Student's and of the stable law. So
+    these fit at least nearly as well (R is not much above zero), and z is conservative.
+    For the lognormal, `-2 R` above 5.4 rejects the power law at the level of 1 %.
+    Student's and the stable law are centred, two-sided laws of one coordinate: pass the
+    absolute values of coordinates or projections. Norms of vectors have no such law, so
+    leave these two out for norms.
 
     Args:
       samples: floating array; the k + 1 largest along the axis must be positive and
@@ -200,13 +199,13 @@ def compare_fits(
       axis: the axis of the draws; None takes all axes together.
 
     Returns:
-      A dictionary of `TailFit` with the key "power_law" and those of the alternatives.
-      Where the largest draws were cut off, as `TailIndex` says, the ratios and p-values of
+      A dictionary of `TailFit`, with the key "power_law" and one key per alternative.
+      If the largest draws were cut off (see `TailIndex`), the ratios and p-values of
       the alternatives are NaN.
 
     Raises:
       TypeError: if an argument has the wrong type.
-      ValueError: if an argument is out of range, or an alternative unknown.
+      ValueError: if an argument is out of range, or an alternative is unknown.
 
     Example:
       >>> import jax

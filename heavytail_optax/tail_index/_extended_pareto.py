@@ -1,4 +1,4 @@
-"""The extended Pareto law: Hill's estimate without the bias of the second order."""
+"""The extended Pareto law: Hill's estimate without its second-order bias."""
 
 import functools
 
@@ -28,23 +28,23 @@ _NAME = "extended_pareto"
 def corrected_gamma(
     gamma: jax.Array, excesses: LogExcesses, k: jax.Array | int, rho=-1.0
 ) -> jax.Array:
-    """Hill's estimate of gamma less its bias; infinite where that is.
+    """Hill's estimate of gamma minus its bias; infinite if the estimate is.
 
-    Under an exact power law its mean is gamma, to the order of 1 / k.
+    Under an exact power law its mean is gamma, up to order 1 / k.
     """
     factor = (1.0 - 2.0 * rho) * (1.0 - rho) ** 2 / -(rho**3)
-    # E of the mean power falls short of its limit by this, since gamma is estimated.
+    # The mean power is below its limit by this on average, because gamma is estimated.
     of_few = (1.0 - 2.0 * rho) / (-rho * (1.0 - rho) * k)
     apart = mean_power(excesses, gamma, k, rho) - 1.0 / (1.0 - rho)
     return jnp.where(gamma < jnp.inf, gamma * (1.0 + factor * apart + of_few), gamma)
 
 
 def equivalent_count(k: jax.Array, rho=-1.0) -> jax.Array:
-    """How many draws Hill's estimate would need for the variance of the corrected one."""
+    """The number of draws that gives Hill's estimate the corrected one's variance."""
     return k * (rho / (1.0 - rho)) ** 2
 
 
-# Compiled once for all calls: an eager loop would be compiled anew in each.
+# Compiled once for all calls; an eager loop would be compiled again in each call.
 @functools.partial(jax.jit, static_argnames="few")
 def _extended_pareto(
     samples: jax.Array, k: jax.Array, confidence, few: int | None, rho
@@ -74,8 +74,9 @@ def extended_pareto(
     .. math:: P(X > x) = C x^{-\alpha} \bigl(1 + D x^{\rho \alpha} + \dots\bigr),
       \qquad \rho < 0,
 
-    and the second term moves Hill's estimate. Seen from the threshold t it shows in how
-    the fitted power law misses the draws; with the mean E of their powers,
+    and the second term biases Hill's estimate. This term is estimated from the misfit
+    between the fitted power law and the draws above the threshold t. With the mean E of
+    their powers,
 
     .. math::
       \hat\gamma = \hat\gamma_H \Bigl(
@@ -86,26 +87,27 @@ def extended_pareto(
       \qquad E = \frac1k \sum_{i=1}^{k}
         \Bigl(\frac{X_{(i)}}{t}\Bigr)^{\rho / \hat\gamma_H},
 
-    or `gamma_H (1 + 12 (E - 1/2) + 3 / (2k))` for rho = -1; the last term makes the mean
-    right for few draws. This makes the standard error `(1 - rho) / -rho` times Hill's,
-    twice for rho = -1, at the same k; but k may be far larger before bias shows. rho is
-    -1 for stable laws, `-2 / alpha` for Student's, minus infinity for a Pareto law. It
-    need not be right: with -1, three quarters of the bias are gone even where it is -2/3.
+    or `gamma_H (1 + 12 (E - 1/2) + 3 / (2k))` for rho = -1. The last term corrects the
+    mean for few draws. At the same k, the standard error is `(1 - rho) / -rho` times
+    Hill's: twice as large for rho = -1. But k may be far larger before bias shows. rho
+    is -1 for stable laws, `-2 / alpha` for Student's, and minus infinity for a Pareto
+    law. It need not be exact: with -1, three quarters of the bias are gone even if rho
+    is -2/3.
 
     Args:
-      samples: floating array; only the k + 1 largest along the axis matter, which must be
-        positive, or the result is NaN.
-      k: how many of the largest draws to use, from 1 to n - 1, as for `hill`; the
-        interval is that of the theory from ten on.
+      samples: floating array. Only the k + 1 largest along the axis matter. They must
+        be positive, or the result is NaN.
+      k: how many of the largest draws to use, from 1 to n - 1, as for `hill`. The
+        interval agrees with the theory from ten on.
       rho: the second-order parameter, from -100 to -0.01.
       axis: the axis of the draws; None takes all axes together.
-      confidence: of the interval, between 0 and 1.
+      confidence: confidence level of the interval, between 0 and 1.
 
     Returns:
       A `TailIndex`; each field has the shape of the samples without the axis. gamma may
-      be below zero, for a tail that gets lighter faster than any power law does, and
-      then the interval begins at infinity. One infinite draw makes the index zero.
-      Where the largest draws were cut off, the interval goes from zero to infinity.
+      be negative, for a tail that is lighter than any power law; then the interval
+      begins at infinity. One infinite draw makes the index zero. If the largest draws
+      were cut off, the interval is from zero to infinity.
 
     Raises:
       TypeError: if an argument has the wrong type.
@@ -122,8 +124,8 @@ def extended_pareto(
       1.52
 
     References:
-      Beirlant, Joossens, Segers, "Second-order refined peaks-over-threshold modelling for
-      heavy-tailed distributions", Journal of Statistical Planning and Inference 139
+      Beirlant, Joossens, Segers, "Second-order refined peaks-over-threshold modelling
+      for heavy-tailed distributions", Journal of Statistical Planning and Inference 139
       (2009), section 3.
     """
     samples = check_samples(_NAME, samples, axis)

@@ -19,10 +19,10 @@ from heavytail_optax.tail_index._ties import ties_of_largest
 
 _HALVINGS = 30
 _PLACES = 48  # in each part of the search
-_NEAR_PLACE = 2.0  # where one part ends: up to it gamma is negative, or small
+_NEAR_PLACE = 2.0  # the end of the first part, where gamma is negative or small
 _LEAST_GAMMA = -0.5  # below it the likelihood has no regular maximum
-# The mean of the signed root of the likelihood ratio is minus this over (1 + gamma), and
-# over the root of k: measured, and held by a test.
+# The mean of the signed root of the likelihood ratio is minus this, divided by (1 +
+# gamma) and by the root of k. This is measured and checked by a test.
 _MEAN_OF_ROOT = 2.4
 _NEAR_ZERO = 1e-2  # below this a series of nine terms is exact in float64
 
@@ -30,22 +30,22 @@ _NEAR_ZERO = 1e-2  # below this a series of nine terms is exact in float64
 class GeneralisedPareto(NamedTuple):
     """A generalised Pareto fit to the excesses over a threshold.
 
-    Equal largest draws are told as in a `TailIndex`.
+    Equal largest draws are reported as in a `TailIndex`.
 
     Attributes:
-      estimate: alpha = 1 / gamma; infinite where gamma is not positive.
-      standard_error: of alpha.
+      estimate: alpha = 1 / gamma; infinite if gamma is not positive.
+      standard_error: that of alpha.
       lower: lower end of the interval of alpha.
-      upper: upper end; infinite where the interval of gamma reaches zero.
+      upper: upper end; infinite if the interval of gamma reaches zero.
       gamma: the shape, often called xi.
-      gamma_standard_error: of gamma.
+      gamma_standard_error: that of gamma.
       k: how many of the largest draws were used. dtype=int32.
-      threshold: the draw next to them.
+      threshold: the next largest draw.
       num_tied: how many of these draws equal the largest, itself included; 1 if none
         does. dtype=int32.
       scale: sigma, in units of the samples.
-      scale_standard_error: of the scale.
-      log_likelihood: of the k excesses.
+      scale_standard_error: that of the scale.
+      log_likelihood: that of the k excesses.
     """
 
     estimate: jax.Array
@@ -71,12 +71,12 @@ def _log1p_over(u: jax.Array) -> jax.Array:
 
 
 class _Profile(NamedTuple):
-    """The likeliest scale for a shape, and what there is to know of that fit.
+    """The most likely scale for a shape, with its score.
 
     Attributes:
       gamma: the shape.
-      scale: the likeliest scale for it.
-      score: of the sign of the derivative of the profile likelihood by gamma.
+      scale: the most likely scale for that shape.
+      score: has the sign of the derivative of the profile likelihood by gamma.
     """
 
     gamma: jax.Array
@@ -101,23 +101,23 @@ def _shape_terms(
 
 
 def _profile(place: jax.Array, excess: jax.Array) -> _Profile:
-    r"""The fit with the likeliest scale for a shape, as a function of `gamma / sigma`.
+    r"""The fit with the most likely scale for a shape, given `gamma / sigma`.
 
     With theta = gamma / sigma and `B = mean(x / (1 + theta x))`, the likelihood is
-    stationary in sigma at gamma = theta B / (1 - theta B), sigma = B / (1 - theta B):
-    no search. The score by gamma is there proportional to
-    `mean(x^2 (log(1 + u) - u / (1 + u)) / u^2) - B^2 / (1 - theta B)`, u = theta x, which
-    is smooth through gamma = 0.
+    stationary in sigma at gamma = theta B / (1 - theta B), sigma = B / (1 - theta B).
+    So no search is needed. With u = theta x, the score by gamma is there proportional
+    to `mean(x^2 (log(1 + u) - u / (1 + u)) / u^2) - B^2 / (1 - theta B)`, which is
+    smooth through gamma = 0.
 
     Args:
-      place: `log(1 + theta max(x))`, since theta must be above `-1 / max(x)`.
+      place: `log(1 + theta max(x))`, because theta must be above `-1 / max(x)`.
       excess: x, in descending order along the last axis.
     """
     theta = jnp.expm1(place) / excess[..., 0]
     u = theta[..., None] * excess
     mean = jnp.mean(excess / (1.0 + u), axis=-1)
     rest = jnp.mean(1.0 / (1.0 + u), axis=-1)
-    # In a unit in which no square overflows, nor vanish all of them.
+    # In a unit in which no square overflows and not all of them vanish.
     unit = jnp.maximum(jnp.abs(theta), 1.0 / excess[..., 0])
     in_unit = jnp.mean(excess * unit[..., None] / (1.0 + u), axis=-1)
     score = jnp.mean(_shape_terms(excess, u, theta, unit), axis=-1) - in_unit**2 / rest
@@ -125,7 +125,7 @@ def _profile(place: jax.Array, excess: jax.Array) -> _Profile:
 
 
 def _bisect(is_beyond: Callable, low: jax.Array, high: jax.Array) -> jax.Array:
-    """Where a condition that holds from some place on begins to hold."""
+    """The place from which on a condition holds."""
 
     def halve(_, ends):
         low, high = ends
@@ -138,12 +138,12 @@ def _bisect(is_beyond: Callable, low: jax.Array, high: jax.Array) -> jax.Array:
 
 
 def _newton(function: Callable, place: jax.Array, is_inside: jax.Array) -> jax.Array:
-    """One step to the root of a falling function, which gives it its derivative.
+    """One Newton step to the root of a decreasing function, to give it a derivative.
 
     Args:
-      function: of a place.
-      place: the root already, but for rounding; taken as constant.
-      is_inside: where the place is a root, and not an end of the search.
+      function: function of a place.
+      place: the root up to rounding; treated as a constant.
+      is_inside: whether the place is a root, and not an end of the search.
     """
     place = jax.lax.stop_gradient(place)
     value, slope = jax.jvp(function, (place,), (jnp.ones_like(place),))
@@ -156,10 +156,10 @@ class _Search(NamedTuple):
     """The maximum of the profile likelihood; places are those of `_profile`.
 
     Attributes:
-      place: of the maximum.
-      least: where gamma is -1/2.
+      place: the maximum.
+      least: the place where gamma is -1/2.
       right: the end of the search.
-      is_whole: whether there is one before the end.
+      is_whole: whether there is a maximum before the end.
     """
 
     place: jax.Array
@@ -183,9 +183,9 @@ def _likeliest(excess: jax.Array) -> _Search:
     )
     right, least = jax.lax.stop_gradient((right, least))
 
-    # There may be a maximum inside and a rise towards an end, too: beyond the left end
-    # there always is one, and on the right if draws equal the threshold. The maximum is
-    # where the score ceases to be positive, the last time if there are several.
+    # Besides a maximum inside, the likelihood may rise towards an end: it always does
+    # beyond the left end, and on the right if draws equal the threshold. The maximum is
+    # where the score stops being positive, for the last time if there are several.
     def place_of(number):
         near = least + (_NEAR_PLACE - least) * number / _PLACES
         share = (number - _PLACES) / _PLACES
@@ -206,13 +206,14 @@ def _likeliest(excess: jax.Array) -> _Search:
     before, after = place_of(jnp.maximum(last - 1.0, 0.0)), place_of(last)
     place = _bisect(lambda v: score(v) < 0.0, before, after)
     place = _newton(score, jnp.where(is_inside, place, least), is_inside)
-    # Draws that equal the threshold make the likelihood rise without end on the right.
+    # Draws that equal the threshold make the likelihood rise without bound on the
+    # right.
     is_tied = (excess[..., -1] == 0.0) & ~(score(least) > 0.0)
     return _Search(place, least, right, is_inside | ~is_rising | is_tied)
 
 
 def _terms(excess: jax.Array, gamma: jax.Array, scale: jax.Array) -> jax.Array:
-    """Minus the log-density of each excess, but for the logarithm of the scale."""
+    """Minus the log-density of each excess, without the logarithm of the scale."""
     z = excess / scale[..., None]
     return (1.0 + gamma)[..., None] * z * _log1p_over(gamma[..., None] * z)
 
@@ -220,16 +221,16 @@ def _terms(excess: jax.Array, gamma: jax.Array, scale: jax.Array) -> jax.Array:
 def _interval(
     excess: jax.Array, search: _Search, confidence
 ) -> tuple[jax.Array, jax.Array]:
-    """Where the signed root of the likelihood ratio, less its mean, is as expected."""
+    """The gammas at which the centred signed root is within the normal quantiles."""
     k = excess.shape[-1]
     best = _profile(search.place, excess)
     best_terms = _terms(excess, best.gamma, best.scale)
     z = normal_quantile(confidence, excess.dtype)
 
     def root(v):
-        """Of normal law, to order 1/k, if gamma at v is the true one; it falls with v."""
+        """Normal up to order 1/k if gamma at v is the true one; it decreases with v."""
         at = _profile(v, excess)
-        # Term by term, so that what is small is not the difference of what is large.
+        # Term by term, so that a small result is not the difference of large sums.
         lost = jnp.mean(_terms(excess, at.gamma, at.scale) - best_terms, axis=-1)
         lost = 2.0 * k * (lost + jnp.log(at.scale / best.scale))
         is_apart = lost > 0.0
@@ -248,7 +249,7 @@ def _interval(
     return low, jnp.where(root(search.right) < -z, high, jnp.inf)
 
 
-# Compiled once for all calls: an eager loop would be compiled anew in each.
+# Compiled once for all calls; an eager loop would be compiled again in each call.
 @functools.partial(jax.jit, static_argnames="k")
 def _fit(samples: jax.Array, k: int, confidence) -> GeneralisedPareto:
     descending = largest(samples, k + 1)
@@ -298,11 +299,11 @@ def generalised_pareto(
       P(X - t > y \mid X > t) = \Bigl(1 + \frac{\gamma y}{\sigma}\Bigr)^{-1/\gamma},
       \qquad t = X_{(k+1)},
 
-    the limit of every tail that has one: gamma > 0 is a power law of index 1/gamma,
-    gamma = 0 an exponential tail, gamma < 0 a bounded law. So it can say "not
-    heavy-tailed", and a shift of the samples changes nothing. The standard errors are
-    those of the theory, `(1 + gamma) / sqrt(k)` for gamma. The interval is that of the
-    profile likelihood,
+    This is the limit of every tail that has a limit: gamma > 0 is a power law of index
+    1/gamma, gamma = 0 an exponential tail, gamma < 0 a bounded law. So the fit can say
+    "not heavy-tailed", and a shift of the samples changes nothing. The standard errors
+    are those of the theory, `(1 + gamma) / sqrt(k)` for gamma. The interval is that of
+    the profile likelihood,
 
     .. math::
       r(\gamma) = \operatorname{sign}(\hat\gamma - \gamma)
@@ -310,24 +311,24 @@ def generalised_pareto(
         - \max_\sigma \ell(\gamma, \sigma)\bigr)}
       \approx N\Bigl(-\frac{2.4}{(1 + \gamma) \sqrt{k}}, 1\Bigr),
 
-    which is longer upwards, since few draws say little about how heavy a tail may be. Of
-    draws of this very law it covers 93 to 96 % instead of 95 from k = 20 on.
+    It is longer upwards, because few draws say little about how heavy a tail may be.
+    For draws from this law, it covers 93 to 96 % instead of 95 from k = 20 on.
 
     Args:
-      samples: floating array, of any sign. NumPy float64 is centred in float64 before it
-        becomes float32.
+      samples: floating array, of any sign. NumPy float64 is centred in float64 before
+        it becomes float32.
       k: how many of the largest draws to use, from 5 to n - 1. For a given threshold,
         append it to the samples and pass the number of draws above it.
       axis: the axis of the draws; None takes all axes together.
-      confidence: of the interval, between 0 and 1.
+      confidence: confidence level of the interval, between 0 and 1.
 
     Returns:
       A `GeneralisedPareto`; each field has the shape of the samples without the axis.
-      gamma is at least -1/2, below which the likelihood is not regular. NaN if a
-      draw is infinite, if a quarter of the k draws or more equal the threshold, or if
-      they are so far apart that their dtype cannot tell, as those of a power law of
-      index 0.1 in float32. Where the largest draws were cut off, as `TailIndex` says, the
-      interval goes from zero to infinity.
+      gamma is at least -1/2; below, the likelihood is not regular. The fields are NaN
+      if a draw is infinite, if at least a quarter of the k draws equal the threshold,
+      or if the draws are too far apart for their dtype, as those of a power law of
+      index 0.1 in float32. If the largest draws were cut off (see `TailIndex`), the
+      interval is from zero to infinity.
 
     Raises:
       TypeError: if an argument has the wrong type.

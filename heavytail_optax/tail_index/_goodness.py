@@ -1,4 +1,4 @@
-"""Is the tail a power law at all? Two tests of Hill's assumption."""
+"""Two tests of Hill's assumption that the tail is a power law."""
 
 import functools
 from typing import NamedTuple
@@ -21,13 +21,14 @@ _DRIFT, _GOODNESS = "hill_drift", "goodness_of_fit"
 
 
 class HillDrift(NamedTuple):
-    """How Hill's estimate moves with k; each field has the shape of the batch.
+    """How Hill's estimate changes with k; each field has the shape of the batch.
 
     Attributes:
       estimate: alpha from the k largest draws.
-      outer_estimate: alpha from the k // 4 largest; NaN if these and the next are equal.
+      outer_estimate: alpha from the k // 4 largest; NaN if these and the next are
+        equal.
       z: the trend in standard errors; positive if the tail is lighter farther out.
-      p_value: of a trend as strong, on either side, if the tail is a power law.
+      p_value: two-sided p-value of the trend under a power law.
     """
 
     estimate: jax.Array
@@ -40,17 +41,17 @@ class GoodnessOfFit(NamedTuple):
     """How well a power law fits the k largest draws; fields have the batch's shape.
 
     Attributes:
-      distance: Kolmogorov-Smirnov, between the draws above the threshold and the power
-        law that fits them best.
-      p_value: share of samples from a power law that are as far from their own best
-        fit, among `num_simulations`.
+      distance: Kolmogorov-Smirnov distance between the draws above the threshold and
+        the best-fitting power law.
+      p_value: share of `num_simulations` samples from a power law that are at least as
+        far from their own best fit.
     """
 
     distance: jax.Array
     p_value: jax.Array
 
 
-# One program a shape: the operations one by one take far longer to compile.
+# One program per shape: compiling the operations one by one takes far longer.
 @functools.partial(jax.jit, static_argnames="k")
 def _drift(samples: jax.Array, k: int) -> HillDrift:
     descending = largest(samples, k + 1)
@@ -69,19 +70,19 @@ def _drift(samples: jax.Array, k: int) -> HillDrift:
 
 @on_auto_axes
 def hill_drift(samples: npt.ArrayLike, k: int, *, axis: int | None = -1) -> HillDrift:
-    r"""Tests whether Hill's estimate moves with k more than chance allows.
+    r"""Tests whether Hill's estimate changes with k more than chance allows.
 
     Under a power law the scaled log-spacings `V_j = j log(X_(j) / X_(j+1))` are
-    independent exponentials of one mean. The trend
+    independent exponentials with the same mean. The trend
 
     .. math::
       z = \sqrt{\frac{12}{k}} \sum_{j=1}^{k}
         \Bigl(\frac{j}{k} - \frac{k + 1}{2k}\Bigr) \frac{V_j}{\bar V}
 
-    is then standard normal. A light tail makes it positive: alpha grows the farther out
-    one looks. So does, in a smaller measure, a threshold in the body of a law whose far
-    tail is a power law: take a smaller k before you conclude. So do draws that were
-    clipped.
+    is then standard normal. A light tail makes it positive, because alpha grows farther
+    out in the tail. So do clipped draws. A threshold in the body of a law whose far
+    tail is a power law makes it positive, too, but less so. So try a smaller k before
+    you conclude.
 
     Args:
       samples: floating array; the k + 1 largest along the axis must be positive and not
@@ -90,7 +91,8 @@ def hill_drift(samples: npt.ArrayLike, k: int, *, axis: int | None = -1) -> Hill
       axis: the axis of the draws; None takes all axes together.
 
     Returns:
-      A `HillDrift`. With an infinite draw the estimates are zero, and all else is NaN.
+      A `HillDrift`. With an infinite draw the estimates are zero, and all others are
+      NaN.
 
     Raises:
       TypeError: if an argument has the wrong type.
@@ -110,7 +112,7 @@ def hill_drift(samples: npt.ArrayLike, k: int, *, axis: int | None = -1) -> Hill
 
 
 def _distance(exponentials: jax.Array) -> jax.Array:
-    """Kolmogorov-Smirnov distance from an exponential law of their own mean.
+    """Kolmogorov-Smirnov distance from the exponential law with the same mean.
 
     Args:
       exponentials: in descending order along the last axis.
@@ -124,14 +126,14 @@ def _distance(exponentials: jax.Array) -> jax.Array:
     return jnp.max(apart, axis=-1)
 
 
-# Compiled once for all calls: an eager loop would be compiled anew in each.
+# Compiled once for all calls; an eager loop would be compiled again in each call.
 @functools.partial(jax.jit, static_argnames=("k", "num", "dtype"))
 def _simulated_distances(key: jax.Array, k: int, num: int, dtype) -> jax.Array:
     """Distances of `num` samples of k exponentials."""
     ranks = jnp.arange(1, k + 1, dtype=dtype)
 
     def simulate(key):
-        # In descending order by Rényi's sums, without a sort.
+        # In descending order by Rényi's representation, without a sort.
         steps = jax.random.exponential(key, (k,), dtype) / ranks
         return _distance(jnp.flip(jnp.cumsum(jnp.flip(steps))))
 
@@ -150,19 +152,20 @@ def goodness_of_fit(
     r"""Tests whether a power law fits the k largest draws.
 
     The distance between the draws above the threshold and their best power law is
-    compared with that of simulated power laws, each from its own best fit. The p-value
-    is exact for k given in advance; where k was chosen to make the distance small, a
-    large p-value says less. A small p-value says that the tail is no power law from
-    this threshold on; a large one that so few draws cannot tell. The power law is
-    continuous: m equal draws, as of clipped or rounded ones, are a step of m / k and
-    speak against it.
+    compared with that of samples from a power law, each from its own best fit. The
+    p-value is exact if k is given in advance. If k was chosen to make the distance
+    small, a large p-value says less. A small p-value says that the tail is not a power
+    law from this threshold on; a large one says that so few draws cannot tell. The
+    power law is continuous. So m equal draws, as after clipping or rounding, are a step
+    of m / k and count against it.
 
     Args:
       samples: floating array; the k + 1 largest along the axis must be positive and not
         all equal, or the result is NaN.
       k: how many of the largest draws to use, from 2 to n - 1.
       key: an integer seed, a typed key or a legacy key.
-      num_simulations: the smallest p-value is one over one more than that.
+      num_simulations: number of simulated samples. The smallest possible p-value is
+        `1 / (num_simulations + 1)`.
       axis: the axis of the draws; None takes all axes together.
 
     Returns:
@@ -191,7 +194,7 @@ def goodness_of_fit(
     distance = _distance(excesses.values)
     key = tagged_key(key, _GOODNESS)
     simulated = _simulated_distances(key, k, num_simulations, samples.dtype)
-    # In ascending order; those from the first that is no smaller are as far.
+    # In ascending order: all from the first that is not smaller are at least as far.
     below = jnp.searchsorted(jnp.sort(simulated), distance)
     as_far = num_simulations - below
     p_value = (1.0 + as_far) / (1.0 + num_simulations)

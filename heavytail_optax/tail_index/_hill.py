@@ -38,11 +38,11 @@ class HillPath(NamedTuple):
     """Hill's estimate for each k; the last axis is that of k.
 
     Attributes:
-      k: from 1 to the largest. shape=(max_k,), dtype=int32.
+      k: 1, 2, ..., `max_k`. shape=(max_k,), dtype=int32.
       estimate: alpha for each k. shape=(..., max_k).
-      standard_error: `alpha / sqrt(k)`, the same shape; infinite where the largest draws
+      standard_error: `alpha / sqrt(k)`, the same shape; infinite if the largest draws
         were cut off, as in a `TailIndex`.
-      threshold: the draw next to the k largest, the same shape.
+      threshold: the next draw after the k largest, the same shape.
     """
 
     k: jax.Array
@@ -62,21 +62,21 @@ def _hill_with_interval(
     confidence,
     of_interval: tuple[LogExcesses, jax.Array] | None,
 ) -> TailIndex:
-    """Hill's estimate, with an interval around the corrected one of other excesses.
+    """Hill's estimate, with an interval around the corrected one.
 
     Args:
-      excesses: of the k largest draws.
+      excesses: log-excesses of the k largest draws.
       k: how many; int32.
-      confidence: of the interval.
-      of_interval: excesses for the interval, and of how many draws; None for the interval
-        of an exact power law.
+      confidence: confidence level of the interval.
+      of_interval: excesses for the interval, and the number of their draws; None for
+        the interval of an exact power law.
     """
     count = jnp.asarray(k, excesses.values.dtype)
     gamma = hill_gamma(excesses, count)
     centre, ties = None, excesses.ties
     if of_interval is not None:
         others, other_k = of_interval
-        # Of draws that are all equal there is no interval.
+        # Draws that are all equal give no interval.
         is_without = (others.ties.count > other_k) & (ties.count <= k)
         is_without &= excesses.threshold > 0.0
         ties = ties._replace(is_cap=ties.is_cap | is_without)
@@ -88,22 +88,22 @@ def _hill_with_interval(
     )
 
 
-# Compiled once for all calls, like the next: an eager loop would be compiled anew in
-# each.
+# Compiled once for all calls, like the next; an eager loop would be compiled again in
+# each call.
 @jax.jit
 def hill_of_first(
     descending: jax.Array, k: jax.Array, confidence
 ) -> tuple[TailIndex, jax.Array]:
-    """Hill's estimate of the first k, and how many fewer are used for its interval.
+    """Hill's estimate of the first k, and the smaller k that is used for its interval.
 
-    For a k at which bias and chance are of one size, where no interval of these k draws
-    would cover as often as it says. The fewer part no equal draws: all that equal the
-    threshold but one are among them.
+    This is for a k at which bias and random error are of the same size. An interval
+    from these k draws would cover less often than its level. The smaller k does not
+    split equal draws: all but one of the draws that equal the threshold are among them.
 
     Args:
       descending: draws in descending order, shape (..., m).
       k: int32, of the shape of the batch, below m.
-      confidence: of the interval.
+      confidence: confidence level of the interval.
     """
     fewer = jnp.round(k**0.75).astype(k.dtype)
     fewer = jnp.maximum(fewer, jnp.minimum(k, _FEWEST_FOR_INTERVAL))
@@ -138,44 +138,48 @@ def hill(
       \frac1{\hat\alpha} = \hat\gamma
         = \frac1k \sum_{i=1}^{k} \log \frac{X_{(i)}}{X_{(k+1)}},
 
-    with `X_(1) >= X_(2) >= ...` the draws in descending order. For two-sided draws
-    pass their absolute values.
+    where `X_(1) >= X_(2) >= ...` are the draws in descending order. For two-sided
+    draws, pass their absolute values.
 
-    The standard error is `alpha / sqrt(k)`, that of a tail which is exactly a power law
-    from the threshold on. Few are, and then the estimate is biased. So the interval is
-    by default "corrected": that of `extended_pareto` with rho = -1 at the same k, which
-    estimates the bias from the draws and is twice as wide. If it leaves the estimate out,
-    k is too large, or the tail no power law; from infinity to infinity says that no power
-    law fits. It is that of the theory for ten draws and more. The "uncorrected" interval is exact to 1e-3
-    for an exact power law, and for others holds the index too rarely: at a twentieth of
-    10,000 draws of Student's law of index 3 in 20 % of all samples, not in 95 %.
+    The standard error is `alpha / sqrt(k)`. It holds for a tail that is exactly a power
+    law from the threshold on. Few tails are, and for the others the estimate is biased.
+    So the default interval is "corrected": that of `extended_pareto` with rho = -1 at
+    the same k, which estimates the bias from the draws and is twice as wide. If the
+    interval excludes the estimate, k is too large or the tail is not a power law. An
+    interval (inf, inf) means that no power law fits. It agrees with the theory from ten
+    draws on. The "uncorrected" interval is exact to 1e-3 for an exact power law. For
+    other laws it covers the index too rarely: with a twentieth of 10,000 draws of
+    Student's law of index 3, in 20 % of all samples instead of 95 %.
 
-    It assumes the power law that it measures: for any light-tailed law it answers, too,
-    with a number that grows as k falls (4.7 for a Gaussian, say). Ask `hill_drift` and
-    `compare_fits` before you believe it. It is not invariant under shifts.
+    The estimator assumes the power law that it measures. For a light-tailed law it also
+    returns a number, which grows as k falls (for example 4.7 for a Gaussian). Check
+    `hill_drift` and `compare_fits` before you trust it. It is not invariant under
+    shifts.
 
-    The draws are not sorted, so that ten million of them take a fraction of a second,
-    whatever k; k may be traced. For a Python integer that is small beside n it is a
-    hundredth of one. Differentiable with respect to the samples.
+    The draws are not sorted, so ten million of them take a fraction of a second for
+    every k, and k may be traced. If k is a Python integer much smaller than n, they
+    take a hundredth of a second. The estimate is differentiable with respect to the
+    samples.
 
     Args:
-      samples: floating array; only the k + 1 largest along the axis matter, which must be
-        positive, or the result is NaN.
-      k: how many of the largest draws to use, from 1 to n - 1: an integer, or an integer
-        array of shape () or that of the batch, for which a value out of range gives NaN.
+      samples: floating array. Only the k + 1 largest along the axis matter. They must
+        be positive, or the result is NaN.
+      k: how many of the largest draws to use, from 1 to n - 1: an integer, or an
+        integer array of shape () or that of the batch. In an array, a value out of
+        range gives NaN.
       interval: "corrected" or "uncorrected" for bias.
       axis: the axis of the draws; None takes all axes together.
-      confidence: of the interval, between 0 and 1.
+      confidence: confidence level of the interval, between 0 and 1.
 
     Returns:
       A `TailIndex`; each field has the shape of the samples without the axis. One
-      infinite draw makes the index zero. Where the largest draws were cut off, as clipped
-      norms are, the interval goes from zero to infinity.
+      infinite draw makes the index zero. If the largest draws were cut off, as clipped
+      norms are, the interval is from zero to infinity.
 
     Raises:
       TypeError: if an argument has the wrong type.
-      ValueError: if k, the interval, the axis or the confidence is out of range, or there
-        are fewer than two draws.
+      ValueError: if k, the interval, the axis or the confidence is out of range, or
+        there are fewer than two draws.
 
     Example:
       >>> import jax
@@ -187,9 +191,9 @@ def hill(
 
     References:
       Hill, "A simple general approach to inference about the tail of a distribution",
-      Annals of Statistics 3 (1975). An interval around the corrected estimate beside the
-      usual one: Calonico, Cattaneo, Titiunik, "Robust nonparametric confidence intervals
-      for regression-discontinuity designs", Econometrica 82 (2014).
+      Annals of Statistics 3 (1975). An interval around the corrected estimate beside
+      the usual one: Calonico, Cattaneo, Titiunik, "Robust nonparametric confidence
+      intervals for regression-discontinuity designs", Econometrica 82 (2014).
     """
     samples = check_samples("hill", samples, axis)
     size = samples.shape[-1]
@@ -203,14 +207,14 @@ def hill(
 def log_spacings(descending: jax.Array) -> jax.Array:
     """The scaled log-spacings `j (log X_(j) - log X_(j+1))`, j = 1, 2, ...
 
-    Under an exact power law they are independent exponentials of mean gamma, and their
-    running mean is Hill's estimate of it.
+    Under an exact power law they are independent exponentials with mean gamma, and
+    their running mean is Hill's estimate of gamma.
 
     Args:
       descending: the largest draws in descending order, shape (..., k + 1).
 
     Returns:
-      Shape (..., k); NaN where a draw is not positive.
+      Shape (..., k); NaN if a draw is not positive.
     """
     logs = jnp.log(jnp.where(descending > 0.0, descending, jnp.nan))
     ranks = jnp.arange(1, descending.shape[-1], dtype=descending.dtype)
@@ -218,7 +222,7 @@ def log_spacings(descending: jax.Array) -> jax.Array:
     return ranks * (logs[..., :-1] - logs[..., 1:])
 
 
-# One program a shape: the operations one by one take far longer to compile.
+# One program per shape: compiling the operations one by one takes far longer.
 @functools.partial(jax.jit, static_argnames="max_k")
 def _path(samples: jax.Array, max_k: int) -> HillPath:
     descending = largest(samples, max_k + 1)
@@ -242,13 +246,14 @@ def hill_path(samples: npt.ArrayLike, max_k: int, *, axis: int | None = -1) -> H
 
     Args:
       samples: floating array; the `max_k + 1` largest along the axis must be positive,
-        or the estimates from there on are NaN. One infinite draw makes all of them zero.
+        or the estimates from there on are NaN. One infinite draw makes all of them
+        zero.
       max_k: the largest k, from 1 to n - 1.
       axis: the axis of the draws; None takes all axes together.
 
     Returns:
-      A `HillPath`, whose fields have the axis of k last. NaN for each k of which the
-      k + 1 largest draws are equal.
+      A `HillPath`; the last axis of its fields is that of k. NaN for each k for which
+      the k + 1 largest draws are equal.
 
     Raises:
       TypeError: if an argument has the wrong type.
@@ -262,7 +267,8 @@ def hill_path(samples: npt.ArrayLike, max_k: int, *, axis: int | None = -1) -> H
       (100,)
 
     References:
-      Drees, de Haan, Resnick, "How to make a Hill plot", Annals of Statistics 28 (2000).
+      Drees, de Haan, Resnick, "How to make a Hill plot", Annals of Statistics 28
+      (2000).
     """
     samples = check_samples("hill_path", samples, axis)
     max_k = check_count("hill_path", "max_k", max_k, 1, samples.shape[-1] - 1)

@@ -1,4 +1,4 @@
-"""The kernel estimator: Hill's, with smooth weights."""
+"""The kernel estimator: Hill's estimator with smooth weights."""
 
 import functools
 from typing import Literal
@@ -19,7 +19,7 @@ from heavytail_optax.tail_index._result import TailIndex, from_mean_of_exponenti
 _POWERS = {"biweight": 2, "triweight": 3, "uniform": 0}
 
 
-# One program a shape: the operations one by one take far longer to compile.
+# One program per shape: compiling the operations one by one takes far longer.
 @functools.partial(jax.jit, static_argnames=("k", "power", "interval"))
 def _kernel(
     samples: jax.Array, k: int, power: int, confidence, interval: str
@@ -34,8 +34,9 @@ def _kernel(
     equivalent = 1.0 / jnp.sum(weights**2)
     centre = None
     if interval == "corrected":
-        # The expected log-spacings grow like the rank if rho is -1, so the weights say
-        # how much of Hill's bias, which is that of their mean, is left.
+        # If rho is -1, the bias of the expected log-spacings grows like the rank.
+        # Hill's bias is that of their mean, so the weights give the share of it that is
+        # left.
         place = (rank - 0.5) / k
         share = 2.0 * jnp.sum(weights * place)
         hill = hill_gamma(logs, k)
@@ -66,11 +67,12 @@ def kernel_hill(
       V_j = j \log \frac{X_{(j)}}{X_{(j+1)}}, \qquad
       w_j = \Bigl(1 - \bigl(\tfrac{j}{k+1}\bigr)^2\Bigr)^p,
 
-    with p = 2 for the biweight and 3 for the triweight kernel; p = 0 is Hill's estimator.
-    Weights that fall to zero towards the threshold make the estimate move smoothly with
-    k, and lessen the bias that the draws next to it bring in, for a variance that is
-    larger by some 40 to 60 %. What is left of it the interval allows for, like that of
-    `hill`, around an estimate of its own; it is as wide, and for ten draws and more.
+    with p = 2 for the biweight and 3 for the triweight kernel; p = 0 is Hill's
+    estimator. The weights fall to zero towards the threshold. So the estimate changes
+    smoothly with k and has less of the bias from draws close to the threshold. Its
+    variance is larger by about 40 to 60 %. Like that of `hill`, the interval allows for
+    the remaining bias and is centred on a bias-corrected estimate. It is as wide as
+    Hill's and valid for ten draws and more.
 
     Args:
       samples: floating array; the k + 1 largest along the axis must be positive, or the
@@ -79,11 +81,11 @@ def kernel_hill(
       kernel: "biweight", "triweight" or "uniform".
       interval: "corrected" or "uncorrected" for bias, as for `hill`.
       axis: the axis of the draws; None takes all axes together.
-      confidence: of the interval, between 0 and 1.
+      confidence: confidence level of the interval, between 0 and 1.
 
     Returns:
-      A `TailIndex`; each field has the shape of the samples without the axis. Where the
-      largest draws were cut off, its interval goes from zero to infinity.
+      A `TailIndex`; each field has the shape of the samples without the axis. If the
+      largest draws were cut off, its interval is from zero to infinity.
 
     Raises:
       TypeError: if an argument has the wrong type.

@@ -1,4 +1,4 @@
-"""The logarithms of the largest draws over the draw next to them, and their means."""
+"""The logarithms of the largest draws over the threshold, and their means."""
 
 from typing import NamedTuple
 
@@ -19,10 +19,10 @@ class LogExcesses(NamedTuple):
 
     Attributes:
       values: `log(X / threshold)` of the k largest draws, in any order, and zeros. NaN
-        where the threshold is not positive, or about all of the k largest equal it, or a
-        draw is NaN. shape=(..., m).
-      threshold: the draw next to the k largest. shape=(...).
-      ties: of the largest of these k + 1 draws; no cap where the values are NaN.
+        if the threshold is not positive, if nearly all of the k largest equal it, or if
+        a draw is NaN. shape=(..., m).
+      threshold: the next draw after the k largest. shape=(...).
+      ties: ties of the largest of these k + 1 draws; no cap if the values are NaN.
         shape=(...).
     """
 
@@ -32,10 +32,10 @@ class LogExcesses(NamedTuple):
 
 
 def search_count(k: object, size: int) -> int | None:
-    """How many of the largest draws to look for, at least k + 1; None to count instead.
+    """How many largest draws to search for, at least k + 1; None to count instead.
 
-    Of many draws, a few of the largest are found at once. k is rounded up to two binary
-    digits, so that few programs serve all k.
+    If there are many draws, a search finds a few of the largest quickly. k is rounded
+    up to two binary digits, so that few compiled programs serve all k.
     """
     if not is_integer(k) or k < 1:
         return None
@@ -47,13 +47,13 @@ def search_count(k: object, size: int) -> int | None:
 def _usable(
     threshold: jax.Array, ties: Ties, k: jax.Array | int
 ) -> tuple[jax.Array, Ties]:
-    """Whether the threshold is one, and the ties with no cap where it is not."""
+    """Whether the threshold is usable, and the ties, with no cap if it is not."""
     is_usable = (threshold > 0.0) & (ties.count <= k)
     return is_usable, ties._replace(is_cap=ties.is_cap & is_usable)
 
 
 def log_excesses(samples: jax.Array, k: jax.Array, few: int | None) -> LogExcesses:
-    """Those of the k largest draws along the last axis.
+    """The log-excesses of the k largest draws along the last axis.
 
     Args:
       samples: shape (..., n).
@@ -78,7 +78,7 @@ def log_excesses(samples: jax.Array, k: jax.Array, few: int | None) -> LogExcess
 
 
 def log_excesses_over_last(descending: jax.Array) -> LogExcesses:
-    """Those of draws in descending order over the last of them."""
+    """The log-excesses of draws in descending order over the last of them."""
     threshold, k = descending[..., -1], descending.shape[-1] - 1
     is_usable, ties = _usable(threshold, ties_of_largest(descending, k + 1), k)
     safe = jnp.where(is_usable, threshold, jnp.nan)[..., None]
@@ -86,7 +86,7 @@ def log_excesses_over_last(descending: jax.Array) -> LogExcesses:
 
 
 def log_excesses_of_first(descending: jax.Array, k: jax.Array) -> LogExcesses:
-    """Those of the first k of draws in descending order.
+    """The log-excesses of the first k of draws in descending order.
 
     Args:
       descending: shape (..., m).

@@ -21,11 +21,11 @@ class LogMoment(NamedTuple):
 
     Attributes:
       estimate: alpha.
-      standard_error: of alpha, whatever the law of the draws.
+      standard_error: that of alpha, for any law of the draws.
       lower: lower end of the interval.
       upper: upper end.
-      block_size: m, how many draws are summed. dtype=int32.
-      num_blocks: how many sums there are. dtype=int32.
+      block_size: m, the number of draws in each sum. dtype=int32.
+      num_blocks: the number of sums. dtype=int32.
     """
 
     estimate: jax.Array
@@ -36,7 +36,7 @@ class LogMoment(NamedTuple):
     num_blocks: jax.Array
 
 
-# One program a shape: the operations one by one take far longer to compile.
+# One program per shape: compiling the operations one by one takes far longer.
 @functools.partial(jax.jit, static_argnames="block_size")
 def _log_moment(samples: jax.Array, block_size: int, confidence) -> LogMoment:
     num_blocks = samples.shape[-1] // block_size
@@ -70,45 +70,46 @@ def log_moment(
     axis: int | None = -1,
     confidence: float = 0.95,
 ) -> LogMoment:
-    r"""The log-moment estimator, which takes for granted that the law is stable.
+    r"""The log-moment estimator, which assumes that the law is stable.
 
-    A sum of m independent draws of a centred stable law is `m^(1/alpha)` times one draw,
-    in law. So, with the sums `Y_i` of B blocks of m draws,
+    A sum of m independent draws from a centred stable law has the law of `m^(1/alpha)`
+    times one draw. So, with the sums `Y_i` of B blocks of m draws,
 
     .. math::
       \frac1{\hat\alpha} = \frac1{\log m} \Bigl(
         \frac1B \sum_{i=1}^{B} \log |Y_i| - \frac1{mB} \sum_{j=1}^{mB} \log |X_j|
       \Bigr).
 
-    **It measures how sums grow, not how heavy the tail is.** Draws of finite variance,
-    heavy-tailed or not, have sums that grow like the root of m; the answer is then
+    **It measures how sums grow, not how heavy the tail is.** Sums of draws with finite
+    variance, heavy-tailed or not, grow like the root of m. The estimate of `1/alpha` is
+    then
 
     .. math:: \frac12 + \frac{\text{a constant of the law}}{\log m}
 
-    for `1/alpha`, whose constant is positive wherever small values are more frequent than
-    under a Gaussian: for Laplace draws and m = 100 the answer is 1.78, for a Student law
-    of tail index 3 it is 1.77, for one of 10 it is 1.95. **An answer below 2 is no
-    evidence of a tail index below 2**, or of any power law; and for the tail index of a
-    law that is not stable it is wrong at every sample size. `docs/tail_index.md` has the
-    table. Dependent draws that cancel or add up change it again. Use it to compare with
-    papers that report it; for tails use `hill` and its company.
+    The constant is positive if small values are more frequent than under a Gaussian.
+    For m = 100, the estimate of alpha is 1.78 for Laplace draws, 1.77 for a Student law
+    of tail index 3 and 1.95 for one of 10. **An estimate below 2 is no evidence of a
+    tail index below 2**, or of any power law. As an estimate of the tail index of a law
+    that is not stable, it is wrong at every sample size. `docs/tail_index.md` has the
+    table. Dependent draws that cancel or add up change it further. Use it to compare
+    with papers that report it. For tails, use `hill` and the other estimators here.
 
-    The standard error is that of the mean over the blocks, which are independent; it
+    The standard error is that of the mean over the blocks, which are independent. It
     says how well the quantity above is known, not whether it is a tail index.
 
     Args:
-      samples: floating array of independent, centred draws, symmetric or with
-        alpha != 1. A draw of exactly zero has no logarithm and gives NaN, and so does one
-        that is not finite.
-      block_size: m, at least 2, so that there are two blocks at least; by default the
-        root of n, as in the papers. Draws that do not fill a block are left out.
+      samples: floating array of independent, centred draws, symmetric or with alpha !=
+        1. A draw that is exactly zero has no logarithm and gives NaN. So does one that
+        is not finite.
+      block_size: m, at least 2, and such that there are at least two blocks. Default:
+        the root of n, as in the papers. Draws that do not fill a block are left out.
       axis: the axis of the draws; None takes all axes together.
-      confidence: of the interval, between 0 and 1.
+      confidence: confidence level of the interval, between 0 and 1.
 
     Returns:
-      A `LogMoment`; each field has the shape of the samples without the axis. Where the
-      largest absolute values were cut off, as `TailIndex` says, the law is not stable,
-      and the interval goes from zero to infinity.
+      A `LogMoment`; each field has the shape of the samples without the axis. If the
+      largest absolute values were cut off (see `TailIndex`), the law is not stable, and
+      the interval is from zero to infinity.
 
     Raises:
       TypeError: if an argument has the wrong type.

@@ -34,7 +34,7 @@ def _variance(gamma: jax.Array) -> jax.Array:
     return jnp.where(gamma >= 0.0, 1.0 + gamma**2, below)
 
 
-# One program a shape: the operations one by one take far longer to compile.
+# One program per shape: compiling the operations one by one takes far longer.
 @functools.partial(jax.jit, static_argnames="k")
 def _moment(samples: jax.Array, k: int, confidence) -> TailIndex:
     descending = largest(samples, k + 1)
@@ -44,9 +44,9 @@ def _moment(samples: jax.Array, k: int, confidence) -> TailIndex:
     error = jnp.sqrt(_variance(gamma) / k)
     half = normal_quantile(confidence, gamma.dtype)
     # With a = M_1 / gamma - 1 and b = M_2 / (2 gamma^2) - 1 the mean of the estimate is
-    # gamma less E[(a - b)^2 + (2a - b)^2], and of k exponentials that is 3 / k.
+    # gamma minus E[(a - b)^2 + (2a - b)^2], which is 3 / k for k exponentials.
     centre = gamma + _BIAS / k * jnp.clip(1.0 + 2.0 * gamma, 0.0, 1.0)
-    # For positive gamma, asinh(gamma) has the same variance whatever gamma is.
+    # For positive gamma, asinh(gamma) has the same variance for every gamma.
     place, step = jnp.arcsinh(centre), half / jnp.sqrt(1.0 * k)
     is_heavy = centre >= 0.0
     low = jnp.where(is_heavy, jnp.sinh(place - step), centre - half * error)
@@ -58,30 +58,30 @@ def _moment(samples: jax.Array, k: int, confidence) -> TailIndex:
 def moment_estimator(
     samples: npt.ArrayLike, k: int, *, axis: int | None = -1, confidence: float = 0.95
 ) -> TailIndex:
-    r"""The moment estimator: Hill's, corrected so that gamma may be zero or negative.
+    r"""The moment estimator: Hill's, extended so that gamma may be zero or negative.
 
     .. math::
       \hat\gamma = M_1 + 1 - \frac12 \Bigl(1 - \frac{M_1^2}{M_2}\Bigr)^{-1},
       \qquad M_r = \frac1k \sum_{i=1}^{k}
         \Bigl(\log \frac{X_{(i)}}{X_{(k+1)}}\Bigr)^r.
 
-    For a light tail gamma is near zero or below, and alpha infinite: unlike Hill's
-    estimator it can say "not heavy-tailed". Its error bar, asymptotic, is wider than
-    Hill's by the factor `sqrt(1 + alpha^2)`. The estimate is too low by 3 / k where gamma
-    is not negative, by which the interval is moved, and less down to gamma = -1/2. It
-    knows nothing of the bias of a threshold that is too low, as a twentieth of the draws
-    is for an exponential tail.
+    For a light tail, gamma is near zero or below, and alpha is infinite. So, unlike
+    Hill's estimator, it can say "not heavy-tailed". Its asymptotic error bar is wider
+    than Hill's by the factor `sqrt(1 + alpha^2)`. If gamma is not negative, the
+    estimate is too low by 3 / k, and the interval is shifted by that; the shift shrinks
+    down to gamma = -1/2. The interval does not allow for the bias from a threshold that
+    is too low. For an exponential tail, a twentieth of the draws is too many.
 
     Args:
       samples: floating array; the k + 1 largest along the axis must be positive and
         finite, or the result is NaN.
       k: how many of the largest draws to use, from 2 to n - 1.
       axis: the axis of the draws; None takes all axes together.
-      confidence: of the interval, between 0 and 1.
+      confidence: confidence level of the interval, between 0 and 1.
 
     Returns:
-      A `TailIndex`; each field has the shape of the samples without the axis. Where the
-      largest draws were cut off, its interval goes from zero to infinity.
+      A `TailIndex`; each field has the shape of the samples without the axis. If the
+      largest draws were cut off, its interval is from zero to infinity.
 
     Raises:
       TypeError: if an argument has the wrong type.

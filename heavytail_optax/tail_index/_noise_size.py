@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax._dtypes import computation_dtype
 
-_TINIEST = 1e-37  # of a size whose logarithm is taken
+_TINIEST = 1e-37  # the smallest size whose logarithm is taken
 _LARGEST = float(jnp.finfo(jnp.float32).max)
 
 
@@ -17,10 +17,10 @@ class NoiseSizes(NamedTuple):
     """Sizes of m noise vectors; the first row is the whole tree, the others the leaves.
 
     Attributes:
-      largest: the sizes, or the largest of them where a vector has several, padded with
+      largest: the sizes, or the largest of them if a vector has several, padded with
         zeros. shape=(rows, m, s), dtype=float32.
       log_mean: mean of the logarithms of the sizes. shape=(rows, m), dtype=float32.
-      is_finite: false where an entry is NaN or infinite; the sizes then mean nothing.
+      is_finite: false if an entry is NaN or infinite; the sizes are then meaningless.
         shape=(rows, m), dtype=bool.
     """
 
@@ -30,7 +30,7 @@ class NoiseSizes(NamedTuple):
 
 
 def _in_float32(leaf: jax.Array) -> jax.Array:
-    """Within its finite range; NaN stays."""
+    """The leaf in float32, clipped to its finite range; NaN stays NaN."""
     wide = leaf.astype(computation_dtype(leaf.dtype))
     return jnp.clip(wide, -_LARGEST, _LARGEST).astype(jnp.float32)
 
@@ -44,7 +44,7 @@ def _unit(leaf: jax.Array) -> jax.Array:
     """The largest entry of each vector, shape (m, 1, ...), as a number to divide by."""
     axes = tuple(range(1, leaf.ndim))
     largest = jnp.max(jnp.abs(leaf), axis=axes, initial=0.0, keepdims=True)
-    # The inverse of a unit beyond would be denormal, which most devices take for zero.
+    # The inverse of a larger unit would be denormal, which most devices round to zero.
     return jnp.clip(largest, 1e-37, 1e37)
 
 
@@ -107,13 +107,13 @@ def _of_coordinates(
 def noise_sizes(
     noise: Sequence[jax.Array], measure: str, count: int, key: jax.Array | None
 ) -> NoiseSizes:
-    """The sizes of the noise vectors, and the largest where a vector has several.
+    """The sizes of the noise vectors, or the largest if a vector has several.
 
     Args:
-      noise: leaves with an axis of vectors in front, real and floating.
+      noise: real floating leaves whose first axis counts the vectors.
       measure: "norm", "coordinates" or "projection".
-      count: how many of the largest coordinates are wanted.
-      key: typed, for "projection".
+      count: how many of the largest coordinates to return.
+      key: a typed key, for "projection".
     """
     if not noise:
         nothing = jnp.zeros((1, 1), jnp.float32)

@@ -1,4 +1,4 @@
-"""The largest draws of a sample, by sorting a part or without any sorting."""
+"""The largest draws of a sample, by a partial sort or without sorting."""
 
 import functools
 
@@ -8,22 +8,23 @@ import numpy as np
 
 from heavytail_optax._pytrees import vary_like
 
-# Below this size, or above this share, a plain search is as quick.
+# Below this size, or above this share, a plain search is as fast.
 _MANY_DRAWS = 2**16
 _FEW_OF_THEM = 64
 
 
 def are_few_of_many(count: int, size: int) -> bool:
-    """Whether the largest draws of so many are found block by block."""
+    """Whether a search for the `count` largest of `size` draws goes block by block."""
     return size >= _MANY_DRAWS and count * _FEW_OF_THEM <= size
 
 
 def _maxima(blocks: jax.Array) -> jax.Array:
-    """The maximum of each block, by halves: `jnp.max` over one axis of several passes
-    over NaN on a CPU.
+    """The maximum of each block, by halving.
+
+    On a CPU, `jnp.max` over one of several axes may ignore NaN.
 
     Args:
-      blocks: shape (..., length), with a power of two as length.
+      blocks: shape (..., length), where length is a power of two.
     """
     while blocks.shape[-1] > 1:
         half = blocks.shape[-1] // 2
@@ -32,10 +33,11 @@ def _maxima(blocks: jax.Array) -> jax.Array:
 
 
 def _top(samples: jax.Array, count: int) -> jax.Array:
-    # A NaN with its sign bit set, such as `inf - inf`, counts as smaller than all others.
+    # A NaN with its sign bit set, such as `inf - inf`, counts as smaller than all
+    # others.
     samples = jnp.where(jnp.isnan(samples), jnp.nan, samples)
-    # Where the result is cut into parts, XLA for CPUs sorts all that was searched, which
-    # takes five times as long; the barrier keeps the cut apart from the search.
+    # If the result is sliced, XLA for CPUs sorts everything that was searched, which
+    # takes five times as long. The barrier separates the slice from the search.
     return jax.lax.optimization_barrier(jax.lax.top_k(samples, count)[0])
 
 
@@ -43,18 +45,18 @@ def _top(samples: jax.Array, count: int) -> jax.Array:
 def largest(samples: jax.Array, count: int) -> jax.Array:
     """The `count` largest draws along the last axis, in descending order.
 
-    A NaN counts as larger than everything, so it is never overlooked.
+    A NaN counts as larger than everything, so it is never missed.
 
-    Of many draws, the `count` largest lie in those `count` blocks whose own largest are
-    the largest. So one pass finds the maximum of each block, and a search among these
-    maxima and a search in the chosen blocks do the rest: ten million draws take 10 ms on
-    a CPU, where one search of them all takes 40, and a sort a second or more.
+    The `count` largest of many draws are in the `count` blocks with the largest maxima.
+    So one pass finds the maximum of each block. A search among these maxima and a
+    search in the chosen blocks do the rest. Ten million draws take 10 ms on a CPU; one
+    search of them all takes 40 ms, and a sort a second or more.
     """
     size = samples.shape[-1]
     if not are_few_of_many(count, size):
         return _top(samples, count)
-    # At the root of their ratio both searches look at as many numbers; beyond 128 the
-    # halving of the blocks is no longer one loop.
+    # At the root of their ratio both searches look at equally many numbers. Beyond 128,
+    # the halving of the blocks is no longer one loop.
     length = 2 ** min(7, round(np.log2(size / count) / 2))
     num_blocks = size // length
     batch = samples.shape[:-1]
@@ -72,19 +74,19 @@ def largest(samples: jax.Array, count: int) -> jax.Array:
 
 
 def order_statistic(samples: jax.Array, rank: jax.Array) -> jax.Array:
-    """The positive draw of a rank, exactly, without sorting; zero if it is not positive.
+    """The exact draw of a given rank, without sorting; zero if it is not positive.
 
-    The bits of positive floating numbers, read as an integer, are ordered as the numbers
-    are. So the value is found bit by bit: 31 passes that count (63 in float64), whatever
-    the rank, which may be traced. XLA sorts ten million numbers in seconds to half a
-    minute on a CPU, and counts them in milliseconds.
+    The bits of positive floating numbers, read as integers, have the same order as the
+    numbers. So the value is found bit by bit, in 31 counting passes (63 in float64) for
+    every rank; the rank may be traced. On a CPU, XLA sorts ten million numbers in
+    seconds to half a minute, and counts them in milliseconds.
 
     Args:
       samples: shape (..., n).
       rank: 0 for the largest; int32, shape () or that of the batch.
 
     Returns:
-      Shape (...). It has the derivative of the draw that it is.
+      Shape (...). Its derivative is that of the selected draw.
     """
     bits = {4: jnp.uint32, 8: jnp.uint64}[samples.dtype.itemsize]
     is_counted = (samples > 0.0) | jnp.isnan(samples)

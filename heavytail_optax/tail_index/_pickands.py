@@ -28,14 +28,14 @@ def _variance(gamma: jax.Array) -> jax.Array:
     return (2.0 * jnp.exp(2.0 * gamma * log_two) + 1.0) * (ratio / (2.0 * log_two)) ** 2
 
 
-# One program a shape: the operations one by one take far longer to compile.
+# One program per shape: compiling the operations one by one takes far longer.
 @functools.partial(jax.jit, static_argnames="quarter")
 def _pickands(samples: jax.Array, quarter: int, confidence) -> TailIndex:
     descending = largest(samples, 4 * quarter)
     first, second, fourth = (
         descending[..., multiple * quarter - 1] for multiple in (1, 2, 4)
     )
-    # The order statistics may all be numbers, with the NaN beyond.
+    # The order statistics may all be numbers even if a draw beyond them is NaN.
     first = jnp.where(jnp.isnan(descending[..., 0]), jnp.nan, first)
     upper, lower = first - second, second - fourth
     ties = ties_of_largest(descending, 4 * quarter)
@@ -62,10 +62,10 @@ def pickands(
         \log \frac{X_{(m)} - X_{(2m)}}{X_{(2m)} - X_{(4m)}}, \qquad
       m = \lfloor k / 4 \rfloor.
 
-    Where the draws may be negative, or have an unknown location, Hill's and the moment
-    estimator are of no use and this one is. Its variance is some twelve times that of
-    the moment estimator at the same k, and of Hill's 36 times for an index of 1.5.
-    Draws that were clipped matter only if a quarter of the k were.
+    If the draws may be negative or have an unknown location, use this one: Hill's and
+    the moment estimator do not apply. At the same k, its variance is about twelve times
+    that of the moment estimator and, for an index of 1.5, 36 times that of Hill's.
+    Clipped draws matter only if a quarter of the k were clipped.
 
     Args:
       samples: floating array; of any sign. An infinite draw counts as the largest, and
@@ -73,12 +73,12 @@ def pickands(
       k: how many of the largest draws to look at, from 4 to n. Rounded down to a
         multiple of four. The literature calls a quarter of it k.
       axis: the axis of the draws; None takes all axes together.
-      confidence: of the interval, between 0 and 1.
+      confidence: confidence level of the interval, between 0 and 1.
 
     Returns:
-      A `TailIndex`; each field has the shape of the samples without the axis. NaN where
-      two of the order statistics are equal. The interval goes from zero to infinity only
-      where a quarter of the k draws or more equal the largest, and not the next value.
+      A `TailIndex`; each field has the shape of the samples without the axis. NaN if
+      two of the order statistics are equal. The interval is from zero to infinity only
+      if at least a quarter of the k draws equal the largest, and not the next value.
 
     Raises:
       TypeError: if an argument has the wrong type.

@@ -1,4 +1,4 @@
-"""Pictures of a tail, by matplotlib: Hill plot, Pareto quantiles, mean excess."""
+"""Plots of a tail, with matplotlib: Hill plot, Pareto quantiles, mean excess."""
 
 from typing import TYPE_CHECKING
 
@@ -16,14 +16,14 @@ from heavytail_optax.tail_index._ties import num_tied
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_FEWEST_SHOWN = 5  # the interval of fewer is off every scale
+_FEWEST_SHOWN = 5  # with fewer draws, the interval is off every scale
 _BAND_PLACES = 200
 
 
 def _descending(
     function: str, samples: npt.ArrayLike, argument: str, k: int | jax.Array
 ) -> tuple[np.ndarray, int]:
-    """All draws in descending order, in float64, and the k that was asked for."""
+    """All draws in descending order, in float64, and the requested k."""
     draws = np.asarray(check_draws(function, samples, None, least=4), np.float64)
     num_bad = np.count_nonzero(~np.isfinite(draws))
     if num_bad:
@@ -35,7 +35,7 @@ def _descending(
     return np.sort(draws)[::-1], k
 
 
-# Compiled once for all calls: the loop would be compiled anew in each.
+# Compiled once for all calls; the loop would be compiled again in each call.
 @jax.jit
 def _interval_ends(descending: jax.Array, k: jax.Array) -> tuple[jax.Array, jax.Array]:
     def of_one(k: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -48,12 +48,12 @@ def _interval_ends(descending: jax.Array, k: jax.Array) -> tuple[jax.Array, jax.
 def _intervals(
     descending: np.ndarray, k: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Some of the k, and the interval of Hill's estimate at each."""
+    """Some values of k, and the interval of Hill's estimate at each."""
     if k.size > _BAND_PLACES:
         places = np.geomspace(k[0], k[-1], _BAND_PLACES).round()
         k = np.unique(places.astype(k.dtype))
     lower, upper = _interval_ends(jnp.asarray(descending), jnp.asarray(k))
-    # A band cannot reach infinity; there is a gap.
+    # A band cannot reach infinity, so there is a gap.
     is_finite = np.isfinite(lower) & np.isfinite(upper)
     return k, *(np.where(is_finite, ends, np.nan) for ends in (lower, upper))
 
@@ -61,21 +61,20 @@ def _intervals(
 def plot_hill(
     samples: npt.ArrayLike, max_k: int | None = None, *, axes: "Axes | None" = None
 ) -> "Axes":
-    """Draws Hill's estimate against k, and its intervals of 95 % as a band.
+    """Draws Hill's estimate against k, with its 95 % intervals as a band.
 
-    A power law has a level stretch, and so have other laws: where there is none, there is
-    no index to read off, and where there is one, `assess_tail` says whether it means
-    anything.
-    The intervals allow for bias: where the line leaves the band, the estimate is biased.
-    Where there is no band, the largest draws were cut off, or no index fits.
+    A power law has a level stretch, but so do other laws. Without a level stretch,
+    there is no index to read off. With one, `assess_tail` says whether it means
+    anything. The intervals allow for bias. Where the line leaves the band, the estimate
+    is biased. Where there is no band, the largest draws were cut off, or no index fits.
 
     Args:
-      samples: floating array, all of it one sample: norms, or absolute values.
-      max_k: the largest k; by default a tenth of the draws.
-      axes: of matplotlib; by default those of a new figure.
+      samples: floating array, treated as one sample: norms, or absolute values.
+      max_k: the largest k. Default: a tenth of the draws.
+      axes: matplotlib axes; by default those of a new figure.
 
     Returns:
-      The axes. Save the figure by `axes.figure.savefig(path)`.
+      The axes. Save the figure with `axes.figure.savefig(path)`.
 
     Raises:
       TypeError: if an argument has the wrong type.
@@ -94,13 +93,13 @@ def plot_hill(
     axes = plot_axes("plot_hill", axes)
     path = hill_path(descending, max_k)
     k, alpha = np.asarray(path.k), np.asarray(path.estimate)
-    # Among clipped draws the estimates are off every scale, too.
+    # The estimates among clipped draws are off every scale, too.
     few = k < max(_FEWEST_SHOWN, 2 * int(num_tied(descending)))
     top = axes.get_ylim()[1] if axes.has_data() else 0.0
     axes.plot(k[~few], alpha[~few])
     ends = _intervals(descending[: max_k + 1], k[~few])
     axes.fill_between(*ends, alpha=0.3)
-    # The intervals of the fewest draws would leave no room for all others.
+    # The intervals of the fewest draws would leave no room for the others.
     highest = 2.0 * np.max(alpha[~few], initial=0.0, where=np.isfinite(alpha[~few]))
     if max(top, highest) > 0.0:
         axes.set_ylim(0.0, max(top, highest))
@@ -114,17 +113,17 @@ def plot_pareto_qq(
 ) -> "Axes":
     """Draws the logs of the k largest draws against the quantiles of a power law.
 
-    A power law is a straight line, whose slope is 1 / alpha, here drawn with Hill's. A
-    light tail bends downwards at the right end.
+    A power law is a straight line with slope 1 / alpha. The plot shows the line with
+    Hill's estimate. A light tail bends downwards at the right end.
 
     Args:
-      samples: floating array, all of it one sample: norms, or absolute values, the k + 1
-        largest positive.
-      k: how many of the largest draws; by default a tenth of the draws.
-      axes: of matplotlib; by default those of a new figure.
+      samples: floating array, treated as one sample: norms, or absolute values. The k +
+        1 largest must be positive.
+      k: how many of the largest draws to use. Default: a tenth of the draws.
+      axes: matplotlib axes; by default those of a new figure.
 
     Returns:
-      The axes. Save the figure by `axes.figure.savefig(path)`.
+      The axes. Save the figure with `axes.figure.savefig(path)`.
 
     Raises:
       TypeError: if an argument has the wrong type.
@@ -148,17 +147,17 @@ def plot_mean_excess(
 ) -> "Axes":
     """Draws the mean excess over a threshold against the threshold.
 
-    It rises in a straight line for a power law of index above 1, is level for an
-    exponential tail and falls for a lighter one.
+    For a power law of index above 1 it rises in a straight line. For an exponential
+    tail it is level, and for a lighter tail it falls.
 
     Args:
-      samples: floating array, all of it one sample.
-      max_k: how many of the largest draws are taken for thresholds, but for the five
-        largest; by default a tenth of the draws.
-      axes: of matplotlib; by default those of a new figure.
+      samples: floating array, treated as one sample.
+      max_k: how many of the largest draws are used as thresholds, without the five
+        largest. Default: a tenth of the draws.
+      axes: matplotlib axes; by default those of a new figure.
 
     Returns:
-      The axes. Save the figure by `axes.figure.savefig(path)`.
+      The axes. Save the figure with `axes.figure.savefig(path)`.
 
     Raises:
       TypeError: if an argument has the wrong type.

@@ -1,4 +1,4 @@
-"""What an estimator of the tail index returns, and how an interval is made."""
+"""The result of a tail index estimator, and how its interval is made."""
 
 from typing import NamedTuple
 
@@ -16,21 +16,22 @@ class TailIndex(NamedTuple):
     $\gamma = 1/\alpha$ is the extreme value index, which is zero for an exponential
     tail and negative for a bounded law. Every field has the shape of the batch.
 
-    Where several of the largest draws are equal, more than equal the next value, those
-    beyond were cut off, as by clipping. Then the standard errors are infinite, and the
-    interval goes from zero to infinity. All is NaN where the k + 1 largest are equal.
+    If several of the largest draws are equal, and more than equal the next value,
+    larger draws were cut off, for example by clipping. Then the standard errors are
+    infinite, and the interval is from zero to infinity. If the k + 1 largest draws are
+    equal, all fields are NaN.
 
     Attributes:
-      estimate: alpha; infinite where gamma is not positive.
-      standard_error: of alpha, if the tail is as the estimator assumes.
-      lower: lower end of the interval of alpha; infinite where all of the interval of
-        gamma is below zero, which is to say that there is no index.
-      upper: upper end; infinite where the interval of gamma reaches zero. An interval
-        that allows for bias may leave the estimate out, which is to say that it is biased.
-      gamma: 1 / alpha, which may be negative for the estimators that allow it.
-      gamma_standard_error: of gamma.
+      estimate: alpha; infinite if gamma is not positive.
+      standard_error: that of alpha, if the tail is as the estimator assumes.
+      lower: lower end of the interval of alpha. It is infinite if the whole interval of
+        gamma is below zero, which means that there is no index.
+      upper: upper end; infinite if the interval of gamma reaches zero. If an interval
+        that allows for bias excludes the estimate, the estimate is biased.
+      gamma: 1 / alpha; some estimators allow it to be negative.
+      gamma_standard_error: that of gamma.
       k: how many of the largest draws were used. dtype=int32.
-      threshold: the draw next to them, above which the tail was looked at.
+      threshold: the next largest draw, above which the tail was examined.
       num_tied: how many of these draws equal the largest, itself included, as in
         `num_tied`; 1 if none does. dtype=int32.
     """
@@ -52,7 +53,7 @@ def normal_quantile(confidence, dtype) -> jax.Array:
 
 
 def inverse_or_infinity(gamma: jax.Array) -> jax.Array:
-    """`1 / gamma`, and infinity where gamma is not positive; NaN stays."""
+    """`1 / gamma`, or infinity if gamma is not positive; NaN stays NaN."""
     positive = jnp.where(gamma > 0.0, gamma, 1.0)
     inverse = jnp.where(gamma > 0.0, 1.0 / positive, jnp.inf)
     return jnp.where(jnp.isnan(gamma), gamma, inverse)
@@ -92,8 +93,8 @@ def from_gamma(
       gamma_error: its standard error.
       gamma_interval: lower and upper ends of the interval of gamma.
       k: how many of the largest draws were used.
-      threshold: the draw next to them.
-      ties: of the largest of them all; no cap where gamma is NaN.
+      threshold: the next largest draw.
+      ties: ties of the largest draw; no cap if gamma is NaN.
     """
     low, high = gamma_interval
     lower, upper = inverse_or_infinity(high), inverse_or_infinity(low)
@@ -109,18 +110,18 @@ def from_mean_of_exponentials(
     confidence,
     centre: tuple[jax.Array, jax.Array] | None = None,
 ) -> TailIndex:
-    """The result where gamma is a mean of exponential variables of mean gamma.
+    """The result if the estimate is a mean of exponential variables with mean gamma.
 
-    Then `gamma_estimate / gamma` has a gamma law of mean 1, whose quantiles are taken
-    from Wilson and Hilferty's cube: within 1e-3 of them from ten variables on.
+    Then `gamma_estimate / gamma` has a gamma law with mean 1. Its quantiles come from
+    Wilson and Hilferty's cube, which is accurate to 1e-3 from ten variables on.
 
     Args:
       gamma: the estimate.
-      equivalent: how many variables a plain mean of the same variance would have.
+      equivalent: number of variables of a plain mean with the same variance.
       k: how many of the largest draws were used.
-      threshold: the draw next to them.
-      ties: of the largest of them all; no cap where gamma is NaN.
-      confidence: of the interval.
+      threshold: the next largest draw.
+      ties: ties of the largest draw; no cap if gamma is NaN.
+      confidence: confidence level of the interval.
       centre: another gamma and its number of variables, for the interval.
 
     References:
@@ -132,7 +133,7 @@ def from_mean_of_exponentials(
     cube_root, spread = 1.0 - 1.0 / (9.0 * count), z / (3.0 * jnp.sqrt(count))
     low, high = cube_root - spread, cube_root + spread
     alpha = inverse_or_infinity(middle)
-    # Of so few variables that a quantile is zero or below, that end is open.
+    # If a quantile is zero or below, because there are few variables, that end is open.
     lower = alpha * jnp.where(low > 0.0, low, 1.0) ** 3
     upper = alpha * jnp.where(high > 0.0, high, 1.0) ** 3
     lower = jnp.where((low > 0.0) | jnp.isnan(alpha), lower, 0.0)

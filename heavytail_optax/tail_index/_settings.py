@@ -1,4 +1,4 @@
-"""From the measured noise to the settings of tail inflation."""
+"""Proposes settings of tail inflation from measured noise."""
 
 from typing import NamedTuple
 
@@ -14,16 +14,16 @@ _NAME = "propose_settings"
 
 
 class ProposedSettings(NamedTuple):
-    """Settings of tail inflation and what they do; each field of shape ().
+    """Settings of tail inflation and their effect; each field has shape ().
 
     Attributes:
       alpha: for `tails.pareto(alpha)`.
       scale: c, for `inflate_gradient_noise` or `tail_inflated_grad`; without a unit.
-      max_norm: b, for `truncate_update_norm` behind the learning rate; in units of the
+      max_norm: b, for `truncate_update_norm` after the learning rate; in units of the
         parameters.
       typical_update_norm: median of the plain step, learning rate times gradient norm.
       typical_noise_norm: median of learning rate times noise norm, not inflated.
-      truncated_share: of the steps, as asked for.
+      truncated_share: share of truncated steps, as requested.
     """
 
     alpha: jax.Array
@@ -35,7 +35,7 @@ class ProposedSettings(NamedTuple):
 
 
 def _share_beyond(bound, gradient, noise, alpha, scale) -> jax.Array:
-    """The share of steps whose norm `sqrt(g^2 + Z^2 v^2)` is beyond the bound."""
+    """The share of steps whose norm `sqrt(g^2 + Z^2 v^2)` exceeds the bound."""
     room = jnp.sqrt(jnp.maximum(bound**2 - gradient**2, 0.0))
     ratio = scale * noise / jnp.where(room > 0.0, room, 1.0)
     probability = jnp.where(room > scale * noise, jnp.minimum(ratio, 1.0) ** alpha, 1.0)
@@ -44,7 +44,7 @@ def _share_beyond(bound, gradient, noise, alpha, scale) -> jax.Array:
 
 @jax.jit
 def _bound(gradient, noise, alpha, scale, share) -> jax.Array:
-    """The bound that this share of the steps is beyond, by bisection of its logarithm."""
+    """The bound that this share of the steps exceeds, by bisection of its logarithm."""
     low = jnp.log(jnp.maximum(jnp.min(gradient), jnp.finfo(noise.dtype).tiny))
     largest = jnp.max(gradient) + jnp.max(noise) * scale * share ** (-1.0 / alpha)
     high = jnp.log(2.0 * largest)
@@ -74,27 +74,28 @@ def propose_settings(
 
     A step is `eta (g + Z V)` with Z = c W and `P(W > w) = w^-alpha`. The proposal is
 
-    - c such that the median of Z is `relative_noise`: half of all steps have the noise
-      that SGD has anyway, times that or more. `c = relative_noise 2^(-1/alpha)`.
-    - b such that `truncated_share` of the steps are truncated, with the measured pairs
-      of norms and V taken at right angles to g, which it nearly is in many dimensions:
+    - c such that the median of Z is `relative_noise`: in half of all steps, SGD's own
+      noise is multiplied by that or more. `c = relative_noise 2^(-1/alpha)`.
+    - b such that `truncated_share` of the steps are truncated. This uses the measured
+      pairs of norms, and assumes that V is orthogonal to g, as it nearly is in many
+      dimensions:
 
     .. math::
       \frac1n \sum_i P\Bigl(\eta \sqrt{|g_i|^2 + Z^2 |V_i|^2} > b\Bigr) = s.
 
-    alpha is not estimated from the noise: the point of inflation is that it is *set*. If
-    the noise itself has a tail index below alpha, the product has that index, and the
-    inflation adds little; ask `assess_tail` first.
+    alpha is not estimated from the noise: the point of inflation is that you *set* it.
+    If the noise itself has a tail index below alpha, the product has that index, and
+    inflation adds little. Check with `assess_tail` first.
 
-    It is a place to start a search from, not the result of one: which b eliminates which
+    The proposal is the start of a search, not its result. Which b eliminates which
     minima depends on their width, which norms do not show. `flatness.escape_profile`
     measures it.
 
     Args:
-      noise_norms: `|V_i|`, shape (n,), at least ten: norms of the noise that will be
-        inflated, such as half the difference of the gradients of two halves of a batch.
+      noise_norms: `|V_i|`, shape (n,), n at least ten: norms of the noise to inflate,
+        such as half the difference of the gradients of two halves of a batch.
       gradient_norms: `|g_i|` of the same steps, shape (n,). Leave out steps with a norm
-        that is not finite: it makes `max_norm` infinite or NaN.
+        that is not finite: it would make `max_norm` infinite or NaN.
       learning_rate: eta, positive.
       alpha: tail index of W, above 1 and below 2 for the theory; positive.
       relative_noise: the median of Z, positive.

@@ -1,7 +1,7 @@
-"""Laws of the draws above a threshold, as densities of `y = log(X / threshold)`.
+"""Laws of draws above a threshold, as densities of `y = log(X / threshold)`.
 
-Each takes its parameters and the y >= 0 of the draws and returns the log-density of each,
-given that the draw is above the threshold.
+Each function takes the parameters of a law and the y >= 0 of the draws. It returns the
+log-density of each y, given that the draw is above the threshold.
 """
 
 import jax
@@ -14,11 +14,11 @@ _STABLE_POINTS = 48
 
 
 def _excess_of_hazard(w: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """`h = hazard(w) - w` of the normal law, `(1 - w h) / h^2`, and the log of the hazard.
+    """For the normal law: `h = hazard(w) - w`, `(1 - w h) / h^2` and the log hazard.
 
-    The second is the mean square over the squared mean of a normal law cut off at w
-    standard deviations: it grows from 1 to 2. For large w both come from the continued
-    fraction `h = 1 / (w + 2 / (w + 3 / (w + ...)))`, in which nothing cancels.
+    The second is the mean square over the squared mean of a normal law truncated at w
+    standard deviations. It grows from 1 to 2. For large w both come from the continued
+    fraction `h = 1 / (w + 2 / (w + 3 / (w + ...)))`, where nothing cancels.
     """
     is_large = w > 2.0
     far = jnp.where(is_large, w, 2.0)
@@ -38,12 +38,12 @@ def _excess_of_hazard(w: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
 
 
 def lognormal_fit(y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The lognormal law of most likelihood: mu, sigma and the log-densities.
+    """The maximum likelihood lognormal law: mu, sigma and the log-densities.
 
-    Given that it is above the threshold, y is normal and cut off at zero, so that the
-    fit has the mean and the mean square of the y. Their ratio gives the place of the
-    cut, by bisection. A ratio of 2 or above has no such law: the limit, which is the
-    power law, is the best.
+    Above the threshold, y has a normal law truncated at zero. So the fit matches the
+    mean and the mean square of the y. Bisection finds the truncation point from their
+    ratio. No such law has a ratio of 2 or above; the best fit is then the limit, which
+    is the power law.
     """
     unit = jnp.mean(y)
     scaled = y / unit
@@ -66,7 +66,7 @@ def lognormal_fit(y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
 def _student_log_tail(df: jax.Array, x: jax.Array) -> jax.Array:
     """`log P(T > x)` for one positive x, by the integral of `tails.student_t`.
 
-    Its logarithm, because the probability itself underflows where a search comes by.
+    Returns the logarithm, because the probability itself may underflow during a search.
     """
     reach = -jnp.log(jnp.finfo(x.dtype).eps)
     w = jnp.linspace(-reach, reach, 512, dtype=x.dtype)
@@ -77,7 +77,7 @@ def _student_log_tail(df: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def student_log_density(df: jax.Array, log_scale: jax.Array, y: jax.Array):
-    """Student's t of a scale, in units of the threshold, two-sided."""
+    """Student's two-sided t law with a scale, in units of the threshold."""
     start = jnp.exp(-log_scale)
     x = start * jnp.exp(y)
     log_constant = (
@@ -106,14 +106,14 @@ def _catmull_rom(values: jax.Array, place: jax.Array) -> jax.Array:
 
 
 def stable_log_density(alpha: jax.Array, log_scale: jax.Array, y: jax.Array):
-    """A symmetric stable law of a scale, in units of the threshold.
+    """A symmetric stable law with a scale, in units of the threshold.
 
-    The density is the derivative of the tail's integral, computed at some fifty places
-    evenly in log x and interpolated between.
+    The density is the derivative of the tail's integral. It is computed at about fifty
+    points, equally spaced in log x, and interpolated.
     """
     reach = jnp.max(y)
     reach = jnp.where(reach > 0.0, reach, 1.0)
-    # One place beyond each end, so that the cubic is centred everywhere.
+    # One point beyond each end, so that the cubic is centred everywhere.
     inner = _STABLE_POINTS - 3
     place = (jnp.arange(_STABLE_POINTS, dtype=y.dtype) - 1.0) / inner
     log_x = reach * place - log_scale

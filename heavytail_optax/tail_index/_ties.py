@@ -1,4 +1,4 @@
-"""Equal largest draws: how many there are, and whether they were cut off."""
+"""Ties of the largest draw: how many there are, and whether draws were cut off."""
 
 from typing import NamedTuple
 
@@ -10,14 +10,15 @@ from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax.tail_index._arguments import check_samples
 from heavytail_optax.tail_index._order_statistics import are_few_of_many, largest
 
-# Clipped norms are equal only to a few units in the last place, of float32 often also
-# where they are float64 now. Far from zero, that is much of the spread of float64 draws.
+# Clipped norms are equal only up to a few units in the last place, often of float32
+# even if they are float64 now. Far from zero, that is much of the spread of float64
+# draws.
 _UNITS = 8.0
 _OF_SPREAD = 2.0**-20
-# A cap has at least so many equal draws. Two are equal by chance too often: in every
+# A cap has at least this many equal draws. Two are equal by chance too often: in every
 # third sample drawn with replacement.
 _FEWEST_OF_CAP = 3
-# And more than twice as many as are equal at any of the next values.
+# It also has more than twice as many as are equal at any of the next values.
 _NEXT_VALUES = 8
 
 
@@ -26,10 +27,10 @@ class Ties(NamedTuple):
 
     Attributes:
       count: how many draws equal the largest, itself included. dtype=int32.
-      is_cap: whether there are three or more, and more than twice as many as equal any of
-        the next eight values: draws that were rounded, or drawn with replacement, are
-        equal there too. False if all draws that are looked at are equal, or one is
-        infinite or NaN. dtype=bool.
+      is_cap: whether there are three or more, and more than twice as many as equal any
+        of the next eight values. (Draws that were rounded, or drawn with replacement,
+        are equal at those values, too.) False if all examined draws are equal, or one
+        is infinite or NaN. dtype=bool.
     """
 
     count: jax.Array
@@ -37,7 +38,7 @@ class Ties(NamedTuple):
 
 
 def _room(draws: jax.Array, top: jax.Array) -> jax.Array:
-    """The difference from `top` up to which a draw equals it."""
+    """The largest difference from `top` at which a draw still counts as equal."""
     size = jnp.abs(top)
     spread = jnp.minimum(top - jnp.min(draws, axis=-1, keepdims=True), size)
     room = jnp.maximum(_UNITS * jnp.finfo(draws.dtype).eps * size, _OF_SPREAD * spread)
@@ -58,33 +59,33 @@ def _counted(draws: jax.Array, num: jax.Array | int) -> Ties:
     count = jnp.clip(count, 1, jnp.maximum(num, 1)).astype(jnp.int32)
     most_next = jnp.minimum(most_next, num - count)
     is_cap = (count >= _FEWEST_OF_CAP) & (count > 2 * most_next) & (count < num)
-    # On a CPU, the maximum over one axis of several may pass over NaN.
+    # On a CPU, the maximum over one of several axes may ignore NaN.
     is_cap &= jnp.isfinite(top[..., 0]) & ~jnp.any(jnp.isnan(draws), axis=-1)
     return Ties(count, is_cap)
 
 
-# One program a shape: the operations one by one take far longer to compile.
+# One program per shape: compiling the operations one by one takes far longer.
 @jax.jit
 def ties_of_largest(draws: jax.Array, num: jax.Array | int) -> Ties:
     """The ties of the largest draw among the `num` largest.
 
     Args:
-      draws: in any order along the last axis, the `num` largest among them.
-      num: how many are looked at; an integer, or int32 of the shape of the batch.
+      draws: draws in any order along the last axis, including the `num` largest.
+      num: how many to examine; an integer, or int32 of the shape of the batch.
     """
     draws = jax.lax.stop_gradient(draws)
     if not are_few_of_many(2, draws.shape[-1]):
         return _counted(draws, num)
-    # Of many draws, the two largest are found far sooner than all are counted.
+    # With many draws, finding the two largest is far faster than counting all.
     top = largest(draws, 2)
     is_tied = top[..., 1] >= top[..., 0] - _room(draws, top[..., :1])[..., 0]
-    # Made of the draws, so that inside `shard_map` both branches are of one type.
+    # Made from the draws, so that both branches have the same type inside `shard_map`.
     none = Ties(1 + 0 * is_tied.astype(jnp.int32), is_tied & False)
     return jax.lax.cond(jnp.any(is_tied), lambda: _counted(draws, num), lambda: none)
 
 
 def first_of_ties(descending: jax.Array) -> jax.Array:
-    """The place of the first of the draws that equal each one, from zero on.
+    """For each draw, the position of the first draw equal to it, counted from zero.
 
     Args:
       descending: draws in descending order, shape (..., m).
@@ -98,20 +99,20 @@ def first_of_ties(descending: jax.Array) -> jax.Array:
 
 
 def last_of_ties(descending: jax.Array) -> jax.Array:
-    """The place of the last of the draws that equal each one, from zero on."""
+    """For each draw, the position of the last draw equal to it, counted from zero."""
     last = descending.shape[-1] - 1
     return last - jnp.flip(first_of_ties(jnp.flip(descending, axis=-1)), axis=-1)
 
 
 def parting_no_ties(k: jax.Array, last: jax.Array, least: jax.Array | int) -> jax.Array:
-    """The number of largest draws nearest to k, in ratio, that parts no equal draws.
+    """The number of largest draws closest to k, in ratio, that splits no equal draws.
 
-    That is, the draw next to them is the last of its equals.
+    That is, the next largest draw is the last of its equals.
 
     Args:
       k: int32, of the shape of the batch.
-      last: from `last_of_ties`, shape (..., m), m > k; m or more where that is unknown.
-      least: the least to be given; k, if there is no other.
+      last: from `last_of_ties`, shape (..., m), m > k; m or more if unknown.
+      least: the smallest number to return; k, if there is no other.
     """
     after = jnp.take_along_axis(last, k[..., None], axis=-1)[..., 0]
     before = jnp.max(jnp.where(last < k[..., None], last, -1), axis=-1)
@@ -127,12 +128,13 @@ def num_tied(samples: npt.ArrayLike, *, axis: int | None = -1) -> jax.Array:
 
     .. math:: m = \#\{i : X_i \ge X_{(1)} - 2^{-20} |X_{(1)}|\},
 
-    that is, equal up to a millionth, since clipped norms are equal up to rounding only.
-    (Of float64 draws far from zero, a millionth of their spread.) Several equal largest
-    draws say that all that was larger was cut off, or that the draws are rounded or were
-    drawn with replacement. Three or more, and more than twice as many as are equal at any
-    of the next eight values, count as cut off. No estimator here gives those an interval:
-    the law farther out was not seen.
+    that is, equal up to a millionth, because clipped norms are equal only up to
+    rounding. (For float64 draws far from zero: up to a millionth of their spread.)
+    Several equal largest draws mean that larger values were cut off, that the draws are
+    rounded, or that they were drawn with replacement. They count as cut off if there
+    are three or more, and more than twice as many as are equal at any of the next eight
+    values. No estimator here gives an interval for these, because the law farther out
+    was not seen.
 
     Args:
       samples: floating array. Pass absolute values if both sides matter.

@@ -1,4 +1,4 @@
-"""The verdict on the noise that was followed during training."""
+"""The verdict on the noise that was tracked during training."""
 
 import jax.numpy as jnp
 
@@ -13,15 +13,15 @@ _NAME = "assess_tracked"
 def assess_tracked(
     state: PyTree, params: Params, k: int | None = None
 ) -> dict[str, TailAssessment]:
-    """The verdict of `assess_tail` on the noise that `track_tail_index` has followed.
+    """The verdict of `assess_tail` on the noise that `track_tail_index` has tracked.
 
-    Noise vectors that were not finite are left out, and one of the reasons says so.
+    Noise vectors that were not finite are left out; one of the reasons then says so.
 
     Args:
-      state: of the whole optimiser, or a `TrackTailIndexState`.
-      params: the parameters, or any pytree of their structure, for the names.
-      k: how many of the largest sizes to use, at most the k that was tracked; by default
-        as many as `assess_tail` takes of so many draws, if so many were tracked.
+      state: the state of the whole optimiser, or a `TrackTailIndexState`.
+      params: the parameters, or any pytree with their structure, for the names.
+      k: how many of the largest sizes to use, at most the tracked k. Default: as many
+        as `assess_tail` uses for this number of draws, if so many were tracked.
 
     Returns:
       A `TailAssessment` under "all", and one under the path of each leaf.

@@ -1,4 +1,4 @@
-"""The tail of the gradient's noise, followed during training."""
+"""Tracks the tail of the gradient noise during training."""
 
 from typing import Literal, NamedTuple
 
@@ -29,24 +29,24 @@ _MEASURES = ("norm", "coordinates", "projection")
 
 
 class TrackTailIndexState(NamedTuple):
-    """State of `track_tail_index`; every field but the last stays finite.
+    """State of `track_tail_index`; every field except the last stays finite.
 
     The first row of a field is for all parameters together, the others are for the
     leaves in the order of `jax.tree.leaves`.
 
     Attributes:
-      tail_count: updates so far. shape=(), dtype=int32.
-      tail_seen: finite noise vectors so far. shape=(rows,), dtype=int32.
-      tail_non_finite: noise vectors left out, since an entry was NaN or infinite.
-        shape=(rows,), dtype=int32.
-      tail_largest: the largest sizes so far in descending order, zeros where there are
-        not yet so many. shape=(rows, k + 1), dtype=float32.
-      tail_sizes_each: how many sizes a noise vector has: one, or its coordinates.
+      tail_count: number of updates so far. shape=(), dtype=int32.
+      tail_seen: number of finite noise vectors so far. shape=(rows,), dtype=int32.
+      tail_non_finite: number of noise vectors that were left out because an entry was
+        NaN or infinite. shape=(rows,), dtype=int32.
+      tail_largest: the largest sizes so far in descending order, padded with zeros.
+        shape=(rows, k + 1), dtype=float32.
+      tail_sizes_each: how many sizes a noise vector has: one, or one per coordinate.
         shape=(rows,), dtype=float32.
-      tail_log_mean: running mean of the logarithm of the size: its exponential is a
+      tail_log_mean: running mean of the logarithm of the size. Its exponential is a
         typical size. shape=(rows,), dtype=float32.
-      tail_previous: the last update, for differences, float32 at least; else an empty
-        tuple.
+      tail_previous: for differences, the last update, at least float32; otherwise an
+        empty tuple.
     """
 
     tail_count: jax.Array
@@ -67,7 +67,7 @@ def _sizes_each(params: Params, measure: str) -> jax.Array:
 
 
 def _difference(update: jax.Array, before: jax.Array) -> jax.Array:
-    """The difference over the root of 2, NaN unless both are finite."""
+    """The difference over the root of 2; NaN unless both are finite."""
     wide = computation_dtype(jnp.promote_types(update.dtype, before.dtype))
     # Halves are exact, and their difference does not overflow.
     one, other = (0.5 * x.astype(wide) for x in (update, before))
@@ -77,7 +77,7 @@ def _difference(update: jax.Array, before: jax.Array) -> jax.Array:
 
 
 def _insert(largest: jax.Array, new: jax.Array) -> jax.Array:
-    """The largest of old and new, in descending order, as many as the old.
+    """The largest of old and new in descending order; as many as there were old ones.
 
     Args:
       largest: shape (rows, k + 1), in descending order.
@@ -138,50 +138,50 @@ def track_tail_index(
     measure: Literal["norm", "coordinates", "projection"] = "norm",
     key: Key = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Follows the tail of the gradient's noise; the updates pass untouched.
+    r"""Tracks the tail of the gradient noise; the updates pass unchanged.
 
-    Of every noise vector it takes the size, for all parameters and for each leaf, and
-    keeps the k + 1 largest sizes of the whole run: all that `hill` needs, so
-    that its estimate is exactly that of all sizes seen, in memory that does not grow.
-    Read it by `tracked_tail_index`.
+    It computes the size of every noise vector, for all parameters and for each leaf,
+    and keeps the k + 1 largest sizes of the whole run. `hill` needs no more than these.
+    So its estimate is exactly that of all sizes seen, in memory that does not grow.
+    Read it with `tracked_tail_index`.
 
-    What a noise vector is, by `source`:
+    `source` says what a noise vector is:
 
-    - "gradient_noise": what you pass to `update(..., gradient_noise=tree)`. Best is half
-      the difference of the gradients on the two halves of a batch, which
-      `inflate_gradient_noise` takes, too: one independent vector a step. Differences
-      `g_i - g` of each micro-batch's gradient and their mean (all of them at once, with
-      one axis more in front) work as well, but one far draw is in all of them through
-      the mean, and of two micro-batches both have the same size: intervals of 95 % then
-      cover 80 to 85 %.
-    - "differences": `(u_t - u_(t-1)) / sqrt(2)` of the second, fourth, ... update and the
-      one before, which needs nothing from the training step but memory for one update,
-      in float32 at least.
-      Of two independent noise vectors this has the tail index of one and, if that is
-      finite, the covariance; the movement of the mean gradient is in it too. Put it
-      first in the chain: behind momentum or Adam the differences are not those of the
-      noise.
+    - "gradient_noise": what you pass to `update(..., gradient_noise=tree)`. The best
+      choice is half the difference of the gradients on the two halves of a batch, as
+      for `inflate_gradient_noise`: one independent vector per step. The differences
+      `g_i - g` between each micro-batch's gradient and their mean work as well (all at
+      once, along an extra first axis). But through the mean, one far draw is in all of
+      them, and with two micro-batches both differences have the same size. Intervals of
+      95 % then cover 80 to 85 %.
+    - "differences": `(u_t - u_(t-1)) / sqrt(2)`, for the second, fourth, ... update and
+      the one before it. It needs nothing from the training step except memory for one
+      update, in at least float32. It has the tail index of a single noise vector and,
+      if that is finite, its covariance. It also contains the change of the mean
+      gradient. Put it first in the chain: after momentum or Adam, the differences are
+      not those of the noise.
 
-    What its size is, by `measure`:
+    `measure` says what its size is:
 
-    - "norm": the Euclidean norm. For d coordinates of finite variance norms concentrate:
-      thin tails here do not rule out heavy-tailed coordinates.
+    - "norm": the Euclidean norm. The norm of d coordinates with finite variance
+      concentrates, so a light tail here does not rule out heavy-tailed coordinates.
     - "coordinates": the absolute value of each coordinate. Those of one vector are not
-      independent, so that intervals are far too narrow, and layers of different scale
-      make a mixture and look heavy-tailed together: read the rows of the leaves, and of
-      them the estimate.
+      independent, so intervals are far too narrow. Layers of different scale form a
+      mixture that looks heavy-tailed. So read only the rows of the leaves, and only
+      their estimates.
     - "projection": the absolute value along one random direction, drawn once.
 
-    A noise vector with a NaN or an infinity in it has no size. It is left out, of all
-    parameters and of the leaf, and counted in `tail_non_finite`. A finite one whose norm
-    overflows float32 counts as the largest float.
+    A noise vector with a NaN or an infinity has no size. It is left out, both for all
+    parameters and for the leaf, and counted in `tail_non_finite`. A finite one whose
+    norm overflows float32 counts as the largest float.
 
-    The draws of a training run are neither independent nor of one law: the noise shrinks
-    as the loss does. That alone makes the sizes of a long run look heavier-tailed than
-    those of any one moment. Reset the state (by `init`) to look at a shorter stretch.
+    The noise vectors of a training run are not independent and not from one law: the
+    noise shrinks with the loss. That alone makes the sizes of a long run look
+    heavier-tailed than those of any one moment. Reset the state with `init` to look at
+    a shorter part of the run.
 
     Args:
-      k: how many of the largest sizes are kept, beside one more; at least 1.
+      k: at least 1. The k + 1 largest sizes are kept.
       source: "gradient_noise" or "differences".
       measure: "norm", "coordinates" or "projection".
       key: for "projection" only: an integer seed, a typed key or a legacy key.
@@ -191,10 +191,10 @@ def track_tail_index(
 
     Raises:
       TypeError: if an argument has the wrong type; in `update`, if a leaf is not a real
-        floating array, or the state not of this kind.
-      ValueError: if an argument is out of range, a key is missing or of no use; in
-        `update`, if `gradient_noise` is missing or does not match the updates, or the
-        state is that of other settings or parameters.
+        floating array, or if the state is of another type.
+      ValueError: if an argument is out of range, or a key is missing or not needed; in
+        `update`, if `gradient_noise` is missing or does not match the updates, or if
+        the state belongs to other settings or parameters.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax
@@ -253,7 +253,7 @@ def track_tail_index(
             ]
             current = [x.astype(y.dtype) for x, y in zip(leaves, before, strict=True)]
             previous = jax.tree.unflatten(structure, current)
-            # Of pairs that do not overlap: else each update would be in two sizes.
+            # Pairs that do not overlap; otherwise each update would be in two sizes.
             is_noise = state.tail_count % 2 == 1
         else:
             noise = _check_noise(leaves, structure, gradient_noise)
@@ -327,18 +327,17 @@ def tracked_tail_index(
     interval: Interval = "corrected",
     confidence: float = 0.95,
 ) -> dict[str, TailIndex]:
-    """Hill's estimate from the state of an optimiser with `track_tail_index` in it.
+    """Hill's estimate from the state of an optimiser that has `track_tail_index` in it.
 
-    It is that of the finite noise vectors; `tail_non_finite` of the state says how many
-    were left out.
+    It uses only the finite noise vectors; `tail_non_finite` in the state counts the
+    others.
 
     Args:
-      state: of the whole optimiser, or a `TrackTailIndexState`.
-      params: the parameters, or any pytree of their structure, for the names.
-      k: how many of the largest sizes to use, at most the k that was tracked, which is
-        the default.
+      state: the state of the whole optimiser, or a `TrackTailIndexState`.
+      params: the parameters, or any pytree with their structure, for the names.
+      k: how many of the largest sizes to use, at most the tracked k. Default: that k.
       interval: "corrected" or "uncorrected" for bias, as for `hill`.
-      confidence: of the interval, between 0 and 1.
+      confidence: confidence level of the interval, between 0 and 1.
 
     Returns:
       A `TailIndex` of shape () under "all", and one under the path of each leaf. NaN

@@ -1,4 +1,4 @@
-"""Heavy-tailed or not, in plain words, and why."""
+"""Whether a tail is heavy, in plain words, and why."""
 
 from typing import NamedTuple
 
@@ -26,14 +26,14 @@ from heavytail_optax.tail_index._ties import (
 )
 
 _NAME = "assess_tail"
-_FEWEST = 30  # of the largest draws; with fewer, no test has any power
+_FEWEST = 30  # the least k; with fewer draws, no test has any power
 
 
 class _Level(NamedTuple):
-    """A level of significance, and what exceeds it."""
+    """A significance level and its critical values."""
 
     p_value: float
-    chi_square: float  # of half a chi-square, the other half at the boundary
+    chi_square: float  # for a mixture: half chi-square, half at the boundary
     normal: float
 
 
@@ -46,12 +46,12 @@ class TailAssessment(NamedTuple):
     Attributes:
       verdict: "heavy-tailed", "not heavy-tailed", "not a power law" or "cannot tell".
       sentence: the verdict in a sentence, with numbers.
-      reasons: what speaks for or against, each a sentence.
+      reasons: the evidence for or against, each in a sentence.
       k: how many of the largest draws were used.
-      index: Hill's estimate, with an interval of the `k^(3/4)` largest that allows for
-        its bias; of use only if the verdict is "heavy-tailed".
-      drift: how it moves with k.
-      pareto: the generalised Pareto fit, whose interval is of 98 %.
+      index: Hill's estimate, with an interval from the `k^(3/4)` largest that allows
+        for its bias. It is meaningful only if the verdict is "heavy-tailed".
+      drift: how it changes with k.
+      pareto: the generalised Pareto fit, with a 98 % interval.
       fits: the comparison of fits.
     """
 
@@ -73,7 +73,7 @@ def _default_k(num_draws: int, most: int) -> int:
 def _reasons_against(
     drift: HillDrift, fits: dict[str, TailFit], level: _Level
 ) -> list[str]:
-    """What speaks against a power law from this threshold on."""
+    """The evidence against a power law from this threshold on."""
     reasons = []
     if drift.p_value < level.p_value and drift.z > 0:
         reasons.append(f"{_drift_reason(drift)}.")
@@ -100,7 +100,7 @@ def _variance(index: TailIndex, pareto: GeneralisedPareto) -> str:
 
 
 def _describe(index: TailIndex) -> str:
-    """The estimate and its interval, which may leave it out."""
+    """The estimate and its interval, which may exclude it."""
     estimate, lower, upper = (
         float(x) for x in (index.estimate, index.lower, index.upper)
     )
@@ -195,7 +195,7 @@ def _decide(
 def _reason_of_no_use(
     descending: jax.Array, k: int, pareto: GeneralisedPareto
 ) -> str | None:
-    """Why nothing can be made of these draws, if so."""
+    """Why these draws cannot be assessed, if that is so."""
     if jnp.isnan(descending[0]):
         return "A draw is NaN."
     if jnp.isinf(descending[0]):
@@ -220,7 +220,7 @@ def _reason_of_no_use(
     top = descending[: k + 1]
     equal = last_of_ties(top) - first_of_ties(top) + 1
     most = int(jnp.max(equal))
-    if most > k**0.5:  # as the threshold is before or behind them, k differs by so many
+    if most > k**0.5:  # by so many k differs, depending on the threshold
         value = float(top[jnp.argmax(equal)])
         return (
             f"{most} of the largest draws are equal, at {value:.6g}: they are rounded too "
@@ -240,48 +240,48 @@ def _reason_of_no_use(
 def assess_tail(
     samples: npt.ArrayLike, *, k: int | None = None, num_draws: int | None = None
 ) -> TailAssessment:
-    """Says in plain words whether the draws are heavy-tailed, or that one cannot tell.
+    """Says in plain words whether the draws are heavy-tailed, or that it cannot tell.
 
-    At the threshold of the k largest draws, with each test at the level of 1 %:
+    It tests the k largest draws, each test at the level of 1 %:
 
-    - a power law is rejected if Hill's estimate moves with k (`hill_drift`), or if an
+    - a power law is rejected if Hill's estimate changes with k (`hill_drift`), or if an
       exponential or a lognormal tail fits better (`compare_fits`);
     - the tail is heavier than exponential if the shape of the generalised Pareto fit is
       above zero, and lighter if it is below.
 
     The verdict is
 
-    - "heavy-tailed" if a power law is not rejected, not even at 10 %, Hill's estimate is
+    - "heavy-tailed" if a power law is not rejected even at 10 %, Hill's estimate is
       within the interval that allows for its bias, and the tail is heavier than
       exponential;
-    - "not heavy-tailed" if the tail is lighter than exponential, or a power law is
-      rejected, the exponential fits better and the tail is not heavier;
-    - "not a power law" if a power law is rejected from this threshold on and the tail is
-      heavier than exponential, as a lognormal one is;
-    - "cannot tell" in all other cases; for k below 30; where the largest draws were cut
-      off, as clipped norms are (`num_tied`); and where more than the root of k of the
-      largest are equal, as by rounding.
+    - "not heavy-tailed" if the tail is lighter than exponential, or if a power law is
+      rejected, the exponential fits better and the tail is not heavier than it;
+    - "not a power law" if a power law is rejected from this threshold on and the tail
+      is heavier than exponential, as a lognormal tail is;
+    - "cannot tell" in all other cases; for k below 30; if the largest draws were cut
+      off, as clipped norms are (`num_tied`); and if more than the root of k of the
+      largest are equal, for example by rounding.
 
-    It is about the range that was seen: draws of a mixture of Gaussians of different
-    scale, or of a lognormal law, are often called heavy-tailed if there are few of them,
-    and a power law that begins farther out is not found. `docs/tail_index.md` has the
-    rates. The tests take the draws for independent and of one law.
+    The verdict covers only the range that was seen. Few draws from a mixture of
+    Gaussians with different scales, or from a lognormal law, are often called
+    heavy-tailed. A power law that begins farther out is not found. `docs/tail_index.md`
+    has the rates. The tests assume that the draws are independent and from one law.
 
     Args:
-      samples: floating array of shape (n,): norms, or absolute values, since only the
-        largest count. The largest draws suffice, if `num_draws` says of how many.
-      k: how many of the largest draws to use; by default twice the 4/7th power of the
-        number of draws, a fifth of them at most.
-      num_draws: of how many draws these are the largest; then zeros are no draws, but
-        places not filled. By default all are given.
+      samples: floating array of shape (n,): norms, or absolute values, because only the
+        largest count. The largest draws suffice if `num_draws` gives the total number.
+      k: how many of the largest draws to use. Default: twice the 4/7th power of the
+        number of draws, but at most a fifth of them.
+      num_draws: the total number of draws, if the samples are only the largest of them;
+        zeros are then padding. By default the samples are all draws.
 
     Returns:
       A `TailAssessment`.
 
     Raises:
-      TypeError: if an argument has the wrong type, or the samples are traced: this writes
-        sentences, and is not for use under `jit`.
-      ValueError: if the samples have several axes (`ravel()` takes all together), k or
+      TypeError: if an argument has the wrong type, or the samples are traced: this
+        function writes sentences, so it does not work under `jit`.
+      ValueError: if the samples have several axes (`ravel()` joins them), k or
         `num_draws` is out of range, or there are fewer than ten draws.
 
     Example:
@@ -313,11 +313,11 @@ def assess_tail(
     if k is None:
         k = _default_k(num_draws, size - 1)
     k = check_count(_NAME, "k", k, 5, size - 1)
-    # All that counts, so that what is compiled depends on k alone.
+    # Only the draws that matter, so that the compiled program depends only on k.
     samples = largest(samples, max(k, 8) + 1)
     index, _ = hill_of_first(samples, jnp.asarray(k), 0.95)
     drift = hill_drift(samples, max(k, 8))
-    # It is the one that a shift leaves alone, and shifts before digits are cut off.
+    # This fit is invariant under shifts, and it shifts before JAX rounds the draws.
     of_pareto = largest_in_full(draws, samples.size) if is_cut(draws) else samples
     pareto = generalised_pareto(of_pareto, k, confidence=1.0 - 2.0 * _REJECTED.p_value)
     fits = compare_fits(samples, k, alternatives=("exponential", "lognormal"))

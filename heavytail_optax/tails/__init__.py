@@ -1,4 +1,4 @@
-"""Heavy-tailed (and light-tailed) distributions, whole far into the tail."""
+"""Heavy-tailed (and light-tailed) distributions, accurate far into the tail."""
 
 from heavytail_optax.tails._alpha_stable import alpha_stable
 from heavytail_optax.tails._gaussian import gaussian

@@ -45,14 +45,14 @@ class AlphaStable:
 
     @property
     def is_centred(self) -> bool:
-        """False only if alpha <= 1 and beta is not zero; true of what is traced."""
+        """False only if alpha <= 1 and beta is not zero; true if they are traced."""
         is_known = isinstance(self.alpha, float) and isinstance(self.beta, float)
         return not (is_known and self.alpha <= 1 and self.beta != 0)
 
     def largest_draw(self, dtype: DTypeLike = jnp.float32) -> float:
         """The largest absolute value that `sample` can return in `dtype`."""
-        # The extremes of both words: the edge of the angle, and for alpha < 1 the
-        # smallest exponential, for alpha > 1 the largest.
+        # The extremes of both words: the edge of the angle, and the smallest
+        # exponential for alpha < 1 or the largest for alpha > 1.
         wide = computation_dtype(jax.dtypes.canonicalize_dtype(dtype))
         extremes = stable_draw(
             stable_constants(*self._checked_parameters(wide)),
@@ -83,11 +83,11 @@ class AlphaStable:
     def tail_probability(self, x: ArrayLike) -> jax.Array:
         """`P(|Z| > x)` by quadrature of Nolan's integral, and 1 for x <= 0.
 
-        Relative accuracy 1e-12 with 64-bit JAX and 1e-5 in float32, for every alpha and
-        beta, down to probabilities of 1e-290 and 1e-30. Besides, x is rounded a few
-        times, which shows where a skewed law is far from zero: its distance is some
-        `0.6 |beta / (alpha - 1)|` next to alpha = 1. Some 2,000 evaluations of the
-        integrand for each x, and half as many in float32.
+        For every alpha and beta, the relative accuracy is 1e-12 with 64-bit JAX, down
+        to probabilities of 1e-290, and 1e-5 in float32, down to 1e-30. In addition, x
+        is rounded a few times. This matters if a skewed law is far from zero: next to
+        alpha = 1, its distance is about `0.6 |beta / (alpha - 1)|`. Each x takes about
+        2,000 evaluations of the integrand, half as many in float32.
         """
         x = jnp.asarray(x, float)
         alpha, beta = self._checked_parameters(x.dtype)
@@ -114,15 +114,16 @@ def alpha_stable(alpha: ArrayLike, beta: ArrayLike = 0.0) -> AlphaStable:
       \qquad P(|Z| > x) \sim C_\alpha x^{-\alpha}, \quad
       C_\alpha = \tfrac{2}{\pi} \Gamma(\alpha) \sin \tfrac{\pi \alpha}{2},
 
-    with `1 + i beta (2/pi) sign(u) log|u|` in the bracket for alpha = 1. At alpha = 2
-    it is the normal law of variance 2. For beta != 0 the parameterisation has a pole
-    at alpha = 1: the laws on both sides of it are shifted to either infinity.
+    For alpha = 1, the bracket is `1 + i beta (2/pi) sign(u) log|u|`. For alpha = 2,
+    this is the normal law of variance 2. For beta != 0 the parameterisation has a pole
+    at alpha = 1: close to it, the laws on one side are shifted towards plus infinity,
+    those on the other towards minus infinity.
 
     Args:
-      alpha: stability index in (0, 2]; the tail index where it is below 2. A scalar;
-        may be traced.
-      beta: skewness in [-1, 1]; 0 is symmetric. A scalar; may be traced. For
-        alpha <= 1 a skewed law is not centred.
+      alpha: stability index in (0, 2]. Below 2, it is the tail index. A scalar; may be
+        traced.
+      beta: skewness in [-1, 1]; 0 is symmetric. A scalar; may be traced. For alpha <=
+        1, a skewed law is not centred.
 
     Returns:
       A tail.

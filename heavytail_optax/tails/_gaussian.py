@@ -26,7 +26,7 @@ def _upper_quantile(p: jax.Array, out_sharding: OutSharding) -> jax.Array:
 
     if out_sharding is None:
         return negated(p)
-    # `ndtri` of jax 0.10 builds its constants without regard to an explicit sharding.
+    # `ndtri` of jax 0.10 ignores explicit sharding when it makes its constants.
     return jax.sharding.auto_axes(negated, out_sharding=out_sharding)(p)
 
 
@@ -54,10 +54,10 @@ class Gaussian:
         return min(float(extreme), largest_finite(dtype))
 
     def sample(self, key, shape=(), dtype=jnp.float32, *, out_sharding=None):
-        """Draws a fair sign times the upper quantile of u/2, u uniform.
+        """Draws a fair sign times the upper quantile of u/2, where u is uniform.
 
-        `jax.random.normal` inverts the error function at a 23-bit uniform, which ends
-        the tail at 5.4 standard deviations.
+        `jax.random.normal` inverts the error function at a 23-bit uniform, so its tail
+        ends at 5.4 standard deviations.
         """
         key, shape, dtype = sampling_arguments("gaussian.sample", key, shape, dtype)
         wide = computation_dtype(dtype)
@@ -83,7 +83,7 @@ def gaussian() -> Gaussian:
     .. math:: P(|Z| > x) = \operatorname{erfc}(x / \sqrt 2).
 
     Returns:
-      A tail of infinite tail index. Its largest draw is 9.1 standard deviations.
+      A tail with infinite tail index. Its largest draw is 9.1 standard deviations.
 
     Example:
       >>> import heavytail_optax as hto

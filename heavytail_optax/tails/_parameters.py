@@ -1,4 +1,4 @@
-"""Parameters of a tail: checked when they are numbers, NaN when traced and bad."""
+"""Parameters of a tail: numbers are checked; a bad traced value becomes NaN."""
 
 import numbers
 import sys
@@ -20,10 +20,10 @@ def as_parameter(
     accepted: str,
     is_valid: Callable[[float], bool],
 ) -> Scalar:
-    """Checks a scalar parameter; numbers become floats, so that equal tails hash equal.
+    """Checks a scalar parameter. Numbers become floats, so that equal tails hash equal.
 
     Returns:
-      A Python float, or the array or tracer as it came.
+      A Python float, or the unchanged array or tracer.
     """
     check_scalar(function, argument, value, accepted, is_valid)
     if isinstance(value, (numbers.Real, np.ndarray)):
@@ -43,12 +43,12 @@ def positive_parameter(function: str, argument: str, value: Scalar) -> Scalar:
 
 
 def positive_or_nan(value: ArrayLike, dtype: DTypeLike) -> jax.Array:
-    """The parameter in `dtype`; NaN where a traced one is not positive and finite."""
+    """The parameter in `dtype`; NaN if it is traced and not positive and finite."""
     parameter = jnp.asarray(value, dtype)
     return jnp.where((parameter > 0) & (parameter < jnp.inf), parameter, jnp.nan)
 
 
 def power_of_two(exponent: int, alpha: Scalar) -> float:
-    """`2^(exponent / alpha)`, infinite where that exceeds the largest float."""
+    """`2^(exponent / alpha)`, or infinity if that exceeds the largest float."""
     power = exponent / float(alpha)
     return 2.0**power if power < sys.float_info.max_exp else float("inf")

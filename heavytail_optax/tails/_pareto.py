@@ -32,14 +32,14 @@ def _log_quantile(alpha: ArrayLike, p: jax.Array) -> jax.Array:
 
 
 def _size(alpha: ArrayLike, survival: jax.Array) -> jax.Array:
-    """The w with `P(W > w) = survival`, W Pareto."""
+    """The w with `P(W > w) = survival`, where W is Pareto."""
     return exp2(log2(survival) * (-1.0 / positive_or_nan(alpha, survival.dtype)))
 
 
 def _draw_survival(
     key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike, sharding: OutSharding
 ) -> jax.Array:
-    """Uniforms in (0, 1], in the dtype to compute in."""
+    """Uniforms in (0, 1], in the computation dtype."""
     words = random_words(key, shape, sharding)
     return uniform_from_words(*words, computation_dtype(dtype))
 
@@ -68,7 +68,7 @@ class Pareto:
         return min(power_of_two(RESOLUTION_BITS, self.alpha), largest_finite(dtype))
 
     def sample(self, key, shape=(), dtype=jnp.float32, *, out_sharding=None):
-        """Draws `W = u^(-1/alpha)` as `exp2(-log2(u) / alpha)`, u uniform."""
+        """Draws `W = u^(-1/alpha)` as `exp2(-log2(u) / alpha)`, where u is uniform."""
         key, shape, dtype = sampling_arguments("pareto.sample", key, shape, dtype)
         survival = _draw_survival(key, shape, dtype, out_sharding)
         return saturate(_size(self.alpha, survival), dtype)
@@ -107,7 +107,7 @@ class Lomax:
         return Pareto(self.alpha).largest_draw(dtype)
 
     def sample(self, key, shape=(), dtype=jnp.float32, *, out_sharding=None):
-        """Draws `Z = expm1(E / alpha)`, E a standard exponential."""
+        """Draws `Z = expm1(E / alpha)`, where E is a standard exponential."""
         key, shape, dtype = sampling_arguments("lomax.sample", key, shape, dtype)
         survival = _draw_survival(key, shape, dtype, out_sharding)
         alpha = positive_or_nan(self.alpha, survival.dtype)
@@ -149,7 +149,7 @@ class SymmetricPareto:
         )
 
     def sample(self, key, shape=(), dtype=jnp.float32, *, out_sharding=None):
-        """Draws `+-u^(-1/alpha)`, u uniform, the sign one bit of the same draw."""
+        """Draws `+-u^(-1/alpha)`, where u is uniform and one bit gives the sign."""
         key, shape, dtype = sampling_arguments(
             "symmetric_pareto.sample", key, shape, dtype
         )
@@ -179,11 +179,11 @@ def pareto(alpha: ArrayLike) -> Pareto:
 
     .. math:: P(W > w) = w^{-\alpha}, \qquad w \ge 1.
 
-    It is one-signed, so `add_heavy_tailed_noise` refuses it; it is the law for
+    It is one-signed, so `add_heavy_tailed_noise` refuses it. Use it with
     `inflate_gradient_noise` and `tail_inflated_grad`.
 
     Args:
-      alpha: tail index, positive. The mean is `alpha / (alpha - 1)` for alpha > 1,
+      alpha: tail index, positive. The mean is `alpha / (alpha - 1)` for alpha > 1 and
         infinite otherwise. A scalar; may be traced.
 
     Returns:
@@ -208,12 +208,12 @@ def pareto(alpha: ArrayLike) -> Pareto:
 
 
 def lomax(alpha: ArrayLike) -> Lomax:
-    r"""The Lomax law (Pareto II) on [0, inf): Pareto, moved to start at zero.
+    r"""The Lomax law (Pareto II) on [0, inf): a Pareto law shifted to start at zero.
 
     .. math:: P(Z > x) = (1 + x)^{-\alpha}, \qquad x \ge 0.
 
-    The same tail as `pareto` with another body: at alpha 1.4 the median is 0.64, where
-    that of `pareto` is 1.64. It is one-signed.
+    It has the same tail as `pareto`, but another body: for alpha = 1.4 the median is
+    0.64, and that of `pareto` is 1.64. It is one-signed.
 
     Args:
       alpha: tail index, positive. A scalar; may be traced.
@@ -238,7 +238,7 @@ def lomax(alpha: ArrayLike) -> Lomax:
 
 
 def symmetric_pareto(alpha: ArrayLike) -> SymmetricPareto:
-    r"""A fair sign times Pareto: the plainest centred law with a given tail index.
+    r"""A fair sign times Pareto: the simplest centred law with a given tail index.
 
     .. math:: P(|Z| > x) = x^{-\alpha}, \qquad x \ge 1, \qquad -Z \sim Z.
 

@@ -1,4 +1,4 @@
-"""Tails as pytrees, whose leaves are their parameters."""
+"""Registers tails as pytrees. The leaves are the parameters."""
 
 import dataclasses
 from typing import Any, TypeVar
@@ -11,9 +11,9 @@ _Class = TypeVar("_Class", bound=type[Any])
 def register_tail(cls: _Class) -> _Class:
     """Registers a frozen dataclass as a pytree; its name is part of the structure.
 
-    Not `jax.tree_util.register_dataclass`: in jax 0.10 the structures of two dataclasses
-    with equal field names compare equal, so that `jit` may run the program that it
-    compiled for another law.
+    This does not use `jax.tree_util.register_dataclass`: in jax 0.10, the structures of
+    two dataclasses with equal field names compare equal. So `jit` may run the program
+    that it compiled for another law.
     """
     names = tuple(field.name for field in dataclasses.fields(cls))
 

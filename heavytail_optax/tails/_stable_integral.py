@@ -1,8 +1,8 @@
 """The upper tail of a stable law by quadrature of Nolan's integral, under jit.
 
-The law is that of a map of an angle and an exponential W (`_stable_map`), monotone in
-both: at each angle, the draw is above x on one side of a threshold of W. So `P(Z > x)`
-is the mean over the angle of `P(W > threshold)`, or of `P(W < threshold)`.
+The law is that of a map of an angle and an exponential W (`_stable_map`). The map is
+monotone in both: at each angle, the draw is above x on one side of a threshold of W. So
+`P(Z > x)` is the mean over the angle of `P(W > threshold)`, or of `P(W < threshold)`.
 """
 
 import functools
@@ -23,7 +23,7 @@ from heavytail_optax.tails._stable_map import (
 
 _HALF_PI = 0.5 * math.pi
 _LARGEST_LOG = 7.0  # of a threshold: exp(-exp(7)) is zero, in float64 too
-# Where panels end: these thresholds, counted from the least one, and these distances of
+# Panels end at these thresholds, counted from the least one, and at these distances of
 # the logit from two places. Within a panel the integrand is then close to a polynomial.
 _THRESHOLDS = (1.0, 1e-16, 6e-6, 0.02, 4.0, 12.0, 25.0, 40.0, 70.0)
 _DISTANCES = (1.5, 4.0, 9.0, 18.0, 40.0)  # e^-40 is below the rounding error
@@ -32,8 +32,9 @@ _DISTANCES = (1.5, 4.0, 9.0, 18.0, 40.0)  # e^-40 is below the rounding error
 class _Interval(NamedTuple):
     """The angles at which the draw is positive, up to pi/2; each field of shape ().
 
-    A fully skewed law has one of these zero. It must be exactly so, since distances to
-    the ends are resolved down to the smallest float: none is formed as a difference.
+    In a fully skewed law, one of these is zero. It must be exactly zero, because
+    distances to the ends are resolved down to the smallest float. So none is computed
+    as a difference.
     """
 
     length: jax.Array  # pi at alpha = 1
@@ -65,11 +66,11 @@ def _log_threshold(
     """Log of the W at which the draw passes x, at one angle.
 
     Args:
-      logit: place of the angle in its interval on a logit scale, which resolves both
-        ends.
+      logit: position of the angle in its interval, on a logit scale, which resolves
+        both ends.
       x: positive.
       law: constants of the law.
-      interval: of the angles at which the draw is positive.
+      interval: the angles at which the draw is positive.
     """
     # A denormal is zero on most devices, and its logarithm infinite.
     smallest = 4.0 * jnp.finfo(x.dtype).tiny
@@ -87,7 +88,7 @@ def _log_threshold(
         return (angle_slope(law, side, edge) - x) / tau
 
     def away():
-        # The sine of alpha from_start, its argument measured from 0 or from pi.
+        # The sine of alpha from_start, with its argument measured from 0 or from pi.
         turn = law.alpha * from_start
         rest = law.alpha * from_end + interval.rest
         log_sine = jnp.log(jnp.sin(jnp.maximum(jnp.minimum(turn, rest), smallest)))
@@ -102,11 +103,12 @@ def _log_threshold(
 def _panel_ends(
     x: jax.Array, law: StableConstants, interval: _Interval, grows: jax.Array
 ) -> jax.Array:
-    """Logits between which the integrand is smooth, and beyond which it is negligible.
+    """Logits between which the integrand is smooth; beyond them it is negligible.
 
-    It has two scales. The share of the angles changes by factors over a unit of the
-    logit. The threshold does so too, or, for alpha close to 1, within the tiny part of
-    a unit where it passes one: there the ends are found by bisection.
+    The integrand has two scales. The share of the angles changes by factors over one
+    unit of the logit. The threshold usually does so, too. For alpha close to 1,
+    however, it changes within a tiny part of a unit, where it passes one; bisection
+    finds the ends there.
     """
     log_threshold = functools.partial(_log_threshold, x=x, law=law, interval=interval)
     distances = jnp.asarray(_DISTANCES, x.dtype)
@@ -128,7 +130,7 @@ def _panel_ends(
     )
     num_halvings = jnp.finfo(x.dtype).nmant + 8
     turns, _ = jax.lax.fori_loop(0, num_halvings, halve, bracket)
-    # From the logit 0, where half of the angles are, to the first of the turns.
+    # From the logit 0, where half of the angles lie, to the first turn.
     centre = jnp.maximum(turns[0], 0.0)
     ends = (
         -distances,
@@ -144,9 +146,9 @@ def _upper_tail(x: jax.Array, law: StableConstants) -> jax.Array:
     """`P(Z > x)` for one positive x."""
     at_pole = law.eps == 0.0
     interval = _interval(law)
-    # Whether the threshold grows towards the right end, so that W has to be below it.
+    # Whether the threshold grows towards the right end; then W has to be below it.
     grows = (law.eps > 0.0) | (at_pole & (law.beta > 0.0))
-    # Gauss's rule is differentiated with its nodes held fixed.
+    # The derivative of Gauss's rule holds its nodes fixed.
     fixed = jax.lax.stop_gradient((x, law, interval))
     ends = _panel_ends(*fixed, grows)
     num_nodes = 14 if x.dtype == jnp.float64 else 10
@@ -158,7 +160,7 @@ def _upper_tail(x: jax.Array, law: StableConstants) -> jax.Array:
     log_threshold = _log_threshold(logit, x, law, interval)
     threshold = jnp.exp(jnp.minimum(log_threshold, _LARGEST_LOG))
     above = jnp.where(grows, -jnp.expm1(-threshold), jnp.exp(-threshold))
-    # An empty interval has no thresholds. NaN stays.
+    # An empty interval has no thresholds. NaN stays NaN.
     share = jnp.where(interval.length == 0.0, 0.0, interval.length / math.pi)
     integral = jnp.where(share == 0.0, 0.0, share * jnp.sum(angles * above))
     cauchy = jnp.arctan(1.0 / x) / math.pi

@@ -1,10 +1,10 @@
 """The map from an angle and an exponential to a stable variable.
 
-Notation: `eps = 1 - alpha`; the angle is `V = side (pi/2 - edge)`, measured from the
-edge of (-pi/2, pi/2) because the tail comes from there; `t = beta tan(pi alpha / 2)`,
-with a pole at alpha = 1, and `tau = eps t`, without one. The textbook numerators cancel
-where edge is small. Here they are expanded in edge, into terms of one sign, and what is
-singular at alpha = 1 only in form is written with `sinc`.
+Notation: `eps = 1 - alpha`. The angle is `V = side (pi/2 - edge)`; it is measured from
+the edge of (-pi/2, pi/2), because the tail comes from there. `t = beta tan(pi alpha /
+2)` has a pole at alpha = 1; `tau = eps t` has none. The numerators in textbooks cancel
+if edge is small. Here they are expanded in edge, into terms of one sign. Removable
+singularities at alpha = 1 are written with `sinc`.
 """
 
 import math
@@ -19,7 +19,7 @@ _HALF_PI = 0.5 * math.pi
 
 
 class StableConstants(NamedTuple):
-    """What depends on alpha and beta alone; each field an array of shape ()."""
+    """Constants that depend only on alpha and beta; each field has shape ()."""
 
     alpha: jax.Array
     beta: jax.Array
@@ -33,7 +33,7 @@ class StableConstants(NamedTuple):
 def stable_constants(alpha: jax.Array, beta: jax.Array) -> StableConstants:
     """The constants of the law S(alpha, beta, 1, 0)."""
     eps = 1.0 - alpha
-    # Vanishes at alpha = 0 and 2: measured from there.
+    # It vanishes at alpha = 0 and 2, so alpha is measured from there.
     scale = jnp.sin(_HALF_PI * jnp.minimum(alpha, 2.0 - alpha))
     width = _HALF_PI * sinc(_HALF_PI * eps)
     tau = beta * scale / width
@@ -76,7 +76,7 @@ def angle_slope(law: StableConstants, side: jax.Array, edge: jax.Array) -> jax.A
 def stable_draw(
     law: StableConstants, side: jax.Array, edge: jax.Array, exponential: jax.Array
 ) -> jax.Array:
-    r"""The Chambers-Mallows-Stuck map, continuous in alpha and exact at both edges.
+    r"""The Chambers-Mallows-Stuck map, continuous in alpha and accurate at both edges.
 
     With the exponential W,
 
@@ -106,7 +106,8 @@ def stable_draw(
     )
     power = jnp.exp(exponent)
     # Near the pole of t the product is split, so that only the last term is singular.
-    # Far from it the product does not cancel, and overflows to one infinity only.
+    # Far from the pole the product does not cancel, and it overflows to one infinity
+    # only.
     return jnp.where(
         jnp.abs(law.eps) < 0.1,
         slope * power + law.tau * growth + law.shift,
@@ -117,15 +118,15 @@ def stable_draw(
 def symmetric_stable_draw(
     alpha: jax.Array, side: jax.Array, edge: jax.Array, exponential: jax.Array
 ) -> jax.Array:
-    r"""The same map for beta = 0, with one power and three sines.
+    r"""The map of `stable_draw` for beta = 0, with one power and three sines.
 
     .. math::
       |X| = \frac{\sin \alpha |V|}{(\cos V)^{1/\alpha}}
             \Bigl(\frac{\cos \epsilon V}{W}\Bigr)^{\epsilon/\alpha}.
 
-    The angles are sums of terms of one sign: `cos V = sin(edge)`, `cos(eps V)` the sine
-    of `(1 - |eps|) pi/2 + |eps| edge`, and `sin(alpha |V|)` that of
-    `(2 - alpha) pi/2 + alpha edge`, or of its distance to pi.
+    The angles are sums of terms of one sign: `cos V` is `sin(edge)`; `cos(eps V)` is
+    the sine of `(1 - |eps|) pi/2 + |eps| edge`; `sin(alpha |V|)` is the sine of `(2 -
+    alpha) pi/2 + alpha edge`, or of its distance to pi.
 
     Args and returns as in `stable_draw`; 0 < alpha <= 2.
     """
@@ -137,6 +138,6 @@ def symmetric_stable_draw(
     )
     slant = jnp.minimum(alpha, 2.0 - alpha) * half_pi + size * edge
     log_power = (eps * log2(sin(slant) / exponential) - log2(sin(edge))) / alpha
-    # In two halves: their product may saturate where one of them does not.
+    # In two halves: their product may saturate even if neither half does.
     root = exp2(0.5 * log_power)
     return side * (sin(turn) * root) * root

@@ -27,12 +27,12 @@ _NODES = 512
 
 
 def _tail_integral(x: jax.Array, df: jax.Array) -> jax.Array:
-    """`P(|T| > x)` for positive x: the mean, over the angle, of Bailey's map.
+    """`P(|T| > x)` for positive x: a mean over the angle of Bailey's map.
 
-    Given the angle, the radius passes `x / cos` with probability
+    Given the angle, the radius exceeds `x / cos` with probability
     `(1 + x^2 / (df cos^2))^(-df/2)`. In `s = tan(angle) = e^w` the trapezoid rule
-    converges exponentially. Nothing cancels, as the incomplete beta function does for
-    large df.
+    converges exponentially. Nothing cancels, whereas the incomplete beta function
+    suffers from cancellation for large df.
     """
 
     # Towards the left end the integrand vanishes as e^w, towards the right at least as
@@ -44,13 +44,13 @@ def _tail_integral(x: jax.Array, df: jax.Array) -> jax.Array:
     spread = 1.0 + jnp.exp(2.0 * w)
 
     def at_one(x):
-        # The logarithm of the ratio x^2 (1 + s^2) / df, which itself may overflow. Below
-        # one its rounding, times a large df, would show: there df log(1 + ratio) is
-        # x^2 (1 + s^2) times log(1 + ratio) / ratio.
+        # The logarithm of the ratio x^2 (1 + s^2) / df, because the ratio may overflow.
+        # Below one, a large df would amplify its rounding. There, df log(1 + ratio) is
+        # computed as x^2 (1 + s^2) times log(1 + ratio) / ratio.
         log_ratio = 2.0 * jnp.log(x) - jnp.log(df) + jnp.log(spread)
         smallest = jnp.log(jnp.finfo(x.dtype).eps)
         ratio = jnp.exp(jnp.clip(log_ratio, smallest, 0.0))
-        # With a ratio below one, nothing is beyond 1e5.
+        # With a ratio below one, nothing exceeds 1e5.
         near = jnp.minimum(x, 1e5) ** 2 * spread * jnp.log1p(ratio) / ratio
         far = df * jnp.logaddexp(0.0, log_ratio)
         survival = jnp.exp(-0.5 * jnp.where(log_ratio < 0.0, near, far))
@@ -89,10 +89,10 @@ class StudentT:
     def sample(self, key, shape=(), dtype=jnp.float32, *, out_sharding=None):
         """Draws by Bailey's polar method, without rejection.
 
-        `T = sqrt(df (u^(-2/df) - 1)) cos(2 pi v)`, here with `E = -log u`
-        as `exp(E/df) sqrt(-df expm1(-2 E/df)) cos(2 pi v)`: neither the power nor
-        the difference is formed, so small df does not overflow early, nor does large
-        df cancel.
+        `T = sqrt(df (u^(-2/df) - 1)) cos(2 pi v)`, computed with `E = -log u` as
+        `exp(E/df) sqrt(-df expm1(-2 E/df)) cos(2 pi v)`. This forms neither the power
+        nor the difference. So a small df does not overflow early, and a large df does
+        not cancel.
         """
         key, shape, dtype = sampling_arguments("student_t.sample", key, shape, dtype)
         wide = computation_dtype(dtype)
@@ -104,16 +104,16 @@ class StudentT:
         radius = exp2(exponential * math.log2(math.e) / df) * jnp.sqrt(
             -df * jnp.expm1(-2.0 * exponential / df)
         )
-        # cos(2 pi v), by a sine of at most a quarter turn.
+        # cos(2 pi v), from a sine of at most a quarter turn.
         cosine = sin(2.0 * math.pi * (jnp.abs(turn - 0.5) - 0.25))
         return saturate(radius * cosine, dtype)
 
     def tail_probability(self, x: ArrayLike) -> jax.Array:
         """`P(|T| > x)` by quadrature, and 1 for x <= 0.
 
-        Relative accuracy 1e-5 in float32, and 1e-12 with 64-bit JAX, down to
-        probabilities of 1e-30 and 1e-290, beside the error of rounding x and df; some
-        500 evaluations of the integrand for each x.
+        The relative accuracy is 1e-5 in float32, down to probabilities of 1e-30, and
+        1e-12 with 64-bit JAX, down to 1e-290, apart from the error of rounding x and
+        df. Each x takes about 500 evaluations of the integrand.
         """
         x = jnp.asarray(x, float)
         df = positive_or_nan(self.df, x.dtype)
@@ -126,7 +126,7 @@ def student_t(df: ArrayLike) -> StudentT:
     .. math:: P(|T| > x) = I_{df/(df + x^2)}(df/2, 1/2)
               \sim C\, x^{-df}, \qquad x \to \infty,
 
-    I the regularised incomplete beta function.
+    where I is the regularised incomplete beta function.
 
     Args:
       df: degrees of freedom and tail index, positive; 1 is the Cauchy law. A scalar;

@@ -17,9 +17,9 @@ from heavytail_optax._validation import is_function, type_error, value_error
 class Tail(Protocol):
     """A distribution on the line, as the transformations of this package use it.
 
-    The tails of `heavytail_optax.tails` are frozen dataclasses: pytrees whose
-    parameters may be traced or vmapped, hashable, and equal by value. A tail of your
-    own needs the five members below. It must not be callable: a callable in the place
+    The tails of `heavytail_optax.tails` are frozen dataclasses. They are hashable,
+    equal by value, and pytrees whose parameters may be traced or vmapped. A tail of
+    your own needs the five members below. It must not be callable: a callable in place
     of a tail is a schedule, a function from the step to a tail.
 
     Attributes:
@@ -48,7 +48,7 @@ class Tail(Protocol):
       >>> noise = hto.add_heavy_tailed_noise(Laplace(), 0.1, key=0)
     """
 
-    # Read-only, so that a frozen dataclass' field and a property both satisfy them.
+    # Read-only, so that both a field of a frozen dataclass and a property satisfy them.
     @property
     def tail_index(self) -> ArrayLike: ...
 
@@ -66,11 +66,11 @@ class Tail(Protocol):
         *,
         out_sharding: OutSharding = None,
     ) -> jax.Array:
-        """Independent draws: an array of `shape` and `dtype`, finite throughout."""
+        """Independent draws: an array of `shape` and `dtype`, every element finite."""
         ...
 
     def tail_probability(self, x: ArrayLike) -> jax.Array:
-        """`P(|Z| > x)`, both sides together, elementwise."""
+        """`P(|Z| > x)`, elementwise; both sides of the law together."""
         ...
 
 
@@ -131,7 +131,7 @@ def check_tail_or_schedule(
 def tail_at(
     function: str, tail: TailOrSchedule, count: jax.Array, *, must_be_centred: bool
 ):
-    """The tail of step `count`, from a constant tail or a schedule."""
+    """The tail at step `count`, from a constant tail or a schedule."""
     if is_function(tail):
         tail = tail(count)
         check_tail(function, tail, must_be_centred=must_be_centred)
@@ -141,7 +141,7 @@ def tail_at(
 def probability_beyond(
     x: jax.Array, of_positive: Callable[[jax.Array], jax.Array]
 ) -> jax.Array:
-    """`P(|Z| > x)` for any x, from a function that takes positive x: 1 up to zero."""
+    """`P(|Z| > x)` for any x, from a function for positive x; 1 for x <= 0."""
     probability = jnp.minimum(of_positive(jnp.where(x > 0.0, x, 1.0)), 1.0)
     return jnp.where(x > 0.0, probability, jnp.where(jnp.isnan(x), jnp.nan, 1.0))
 
