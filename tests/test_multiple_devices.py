@@ -406,6 +406,11 @@ def inflated(scheme, num_batches, **settings):
     return case
 
 
+def without_value(params, batch):
+    grad_fn = hto.tail_inflated_grad(losses_and_outputs, TAIL, 0.5, has_aux=True)
+    return grad_fn(jax.random.key(3), params, batch)
+
+
 def masked(params, batch):
     grad_fn = hto.tail_inflated_value_and_grad(
         losses_and_outputs, TAIL, 0.5, has_aux=True
@@ -455,16 +460,17 @@ def of_half(params, batch):
 
 INFLATION = {
     **{
-        f"tail_inflated_grad/{scheme}_{size}": inflated(
+        f"tail_inflated_value_and_grad/{scheme}_{size}": inflated(
             scheme, num_batches, microbatch_size=size
         )
         for scheme, num_batches in (("independent", 3), ("shared", 2), ("balanced", 1))
         for size in (None, 8, 5)
     },
-    "tail_inflated_grad/gated": inflated(
+    "tail_inflated_value_and_grad/gated": inflated(
         *("independent", 3), inflate_above=0.3, microbatch_size=8
     ),
-    "tail_inflated_grad/masked": masked,
+    "tail_inflated_value_and_grad/masked": masked,
+    "tail_inflated_grad": without_value,
     "balanced_inflation_weights": balanced_weights,
     "shared_inflation_weights": weights(hto.shared_inflation_weights),
     "independent_inflation_weights": weights(hto.independent_inflation_weights),
@@ -508,7 +514,11 @@ def test_inflation_on_an_explicit_mesh(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["tail_inflated_grad/shared_None", "tail_inflated_grad/balanced_5"]
+    "name",
+    [
+        "tail_inflated_value_and_grad/shared_None",
+        "tail_inflated_value_and_grad/balanced_5",
+    ],
 )
 def test_inflation_on_an_explicit_mesh_without_jit(name):
     check_inflation(

@@ -157,7 +157,7 @@ def test_nan_is_seen_everywhere_but_in_the_state():
         got, after = transformation.update(bad, state)
         assert all(np.all(np.isnan(x)) for x in jax.tree.leaves(got))
         assert after.update_norm == 5.0
-        assert after.num_truncated == 1 and after.count == 2
+        assert after.num_truncated == 1 and after.truncation_count == 2
 
 
 def test_infinite_bound_truncates_nothing():
@@ -195,7 +195,7 @@ def test_a_bound_of_zero_is_no_update(x, dtype):
     got, state = truncate({"x": x, "y": jnp.zeros(3)}, 0.0)
     assert got["x"].dtype == dtype
     assert all(np.all(np.asarray(y, float) == 0.0) for y in got.values())
-    assert np.isfinite(state.update_norm) and state.count == 1
+    assert np.isfinite(state.update_norm) and state.truncation_count == 1
     assert state.num_truncated == np.any(np.asarray(x, float) != 0.0)
 
 
@@ -257,7 +257,7 @@ def test_state_with_a_schedule():
         got, state = transformation.update((step + 1) * x, state)
         norms.append(float(jnp.linalg.norm(got)))
         counts.append(int(state.num_truncated))
-        assert state.count == step + 1
+        assert state.truncation_count == step + 1
         np.testing.assert_allclose(state.update_norm, 5.0 * (step + 1), rtol=1e-6)
     np.testing.assert_allclose(norms, [5.0, 1.0, 10.0, 4.0], rtol=1e-6)
     assert counts == [0, 1, 2, 3]
