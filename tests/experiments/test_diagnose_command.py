@@ -12,11 +12,14 @@ import pytest
 from heavytail_optax import cli
 from heavytail_optax.experiments.commands import diagnose as diagnose_command
 from heavytail_optax.experiments.measures import noise_tails
-from heavytail_optax.experiments.measures.gradient_noise import SIZES, NoiseDraws
-from heavytail_optax.experiments.measures.noise_record import read_noise
+from heavytail_optax.experiments.measures.gradient_noise import (
+    SIZES,
+    NoiseDraws,
+    read_noise,
+)
 from heavytail_optax.experiments.report import noise as noise_report
 from heavytail_optax.experiments.storage.metrics_log import read_metrics
-from heavytail_optax.experiments.storage.run_lock import RunLock
+from heavytail_optax.experiments.storage.run_directory import RunLock
 from heavytail_optax.tail_index import (
     extended_pareto,
     generalised_pareto,

@@ -15,9 +15,8 @@ from heavytail_optax.experiments.measure_names import (
     SCALARS,
 )
 from heavytail_optax.experiments.measures import measure_run
-from heavytail_optax.experiments.measures.measure import Measurement
+from heavytail_optax.experiments.measures.measure import Measurement, read_record
 from heavytail_optax.experiments.measures.measure_run import trained_network
-from heavytail_optax.experiments.measures.record import read_record
 from heavytail_optax.experiments.runs.grid import (
     read_grid,
     record_grid,
@@ -25,7 +24,7 @@ from heavytail_optax.experiments.runs.grid import (
 from heavytail_optax.experiments.runs.result import read_result
 from heavytail_optax.experiments.runs.run import cached_loader, final_params
 from heavytail_optax.experiments.storage.metrics_log import read_metrics
-from heavytail_optax.experiments.storage.run_lock import RunLock
+from heavytail_optax.experiments.storage.run_directory import RunLock
 
 METHODS = ("sgd", "balanced")
 CURVES = {

@@ -12,8 +12,9 @@ from heavytail_optax.experiments.measures.gradient_noise import (
     layer_vectors,
     measure_gradient_noise,
     noise_arguments,
+    read_noise,
+    write_noise,
 )
-from heavytail_optax.experiments.measures.noise_record import read_noise, write_noise
 from heavytail_optax.experiments.measures.noise_tails import assess_noise
 from heavytail_optax.experiments.models.networks import build_network
 from heavytail_optax.experiments.settings import replaced

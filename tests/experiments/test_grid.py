@@ -3,8 +3,11 @@ import math
 
 import pytest
 
-from heavytail_optax.experiments.measures.measure import Measurement
-from heavytail_optax.experiments.measures.record import Measured, write_record
+from heavytail_optax.experiments.measures.measure import (
+    Measured,
+    Measurement,
+    write_record,
+)
 from heavytail_optax.experiments.runs.grid import (
     Grid,
     read_grid,

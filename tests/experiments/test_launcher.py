@@ -27,9 +27,12 @@ from heavytail_optax.experiments.runs.submitit_workers import (
 )
 from heavytail_optax.experiments.runs.worker import Work
 from heavytail_optax.experiments.storage.metrics_log import read_metrics
-from heavytail_optax.experiments.storage.run_directory import RunPaths, holder_path
-from heavytail_optax.experiments.storage.run_lock import RunLock
-from heavytail_optax.experiments.terminal.progress import Progress
+from heavytail_optax.experiments.storage.run_directory import (
+    RunLock,
+    RunPaths,
+    holder_path,
+)
+from heavytail_optax.experiments.terminal import Progress
 
 PRESET = "corrupted-digits-short"
 

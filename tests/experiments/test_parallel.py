@@ -24,7 +24,7 @@ from heavytail_optax.experiments.runs.grid import Run
 from heavytail_optax.experiments.runs.options import Machine
 from heavytail_optax.experiments.runs.run import train_run
 from heavytail_optax.experiments.settings import replaced
-from heavytail_optax.experiments.terminal.progress import Progress
+from heavytail_optax.experiments.terminal import Progress
 from heavytail_optax.experiments.training.random_streams import random_streams
 from heavytail_optax.experiments.training.trainer import build_trainer
 

@@ -4,7 +4,7 @@ import re
 import pytest
 from rich.console import Console
 
-from heavytail_optax.experiments.terminal.progress import Progress, describe
+from heavytail_optax.experiments.terminal import Progress, describe
 from heavytail_optax.experiments.training.trainer import Chunk, Metrics
 
 STEPS = 1000

@@ -10,15 +10,15 @@ import pytest
 
 from heavytail_optax.experiments.storage.run_directory import (
     RunDirectoryError,
+    RunLock,
     claim,
     holder_path,
     lock_path,
 )
-from heavytail_optax.experiments.storage.run_lock import RunLock
 
 HOLD = (
     "import pathlib, sys, time; "
-    "from heavytail_optax.experiments.storage.run_lock import RunLock; "
+    "from heavytail_optax.experiments.storage.run_directory import RunLock; "
     "lock = RunLock(pathlib.Path(sys.argv[1])); lock.__enter__(); "
     "print('held', flush=True); time.sleep(600)"
 )
@@ -50,7 +50,7 @@ def test_a_second_process_is_told_who_holds_it_until_that_is_killed(holder, tmp_
 def test_a_process_that_the_holder_starts_does_not_keep_it(tmp_path):
     program = (
         "import os, pathlib, subprocess, sys; "
-        "from heavytail_optax.experiments.storage.run_lock import RunLock; "
+        "from heavytail_optax.experiments.storage.run_directory import RunLock; "
         "lock = RunLock(pathlib.Path(sys.argv[1])); lock.__enter__(); "
         "child = subprocess.Popen(['sleep', '60'], stdout=subprocess.DEVNULL); "
         "print(child.pid, flush=True); os.kill(os.getpid(), 9)"

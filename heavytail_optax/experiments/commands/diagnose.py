@@ -15,12 +15,10 @@ from heavytail_optax.experiments.commands.options import DiagnoseOptions
 from heavytail_optax.experiments.data.dataset import Dataset
 from heavytail_optax.experiments.errors import JobError
 from heavytail_optax.experiments.measures.gradient_noise import (
-    measure_gradient_noise,
-    noise_arguments,
-)
-from heavytail_optax.experiments.measures.noise_record import (
     ask_noise_again,
     is_noise_measured,
+    measure_gradient_noise,
+    noise_arguments,
     read_noise,
     write_noise,
 )
@@ -33,7 +31,7 @@ from heavytail_optax.experiments.runs.worker import report_problems, work
 from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.storage.durable_files import set_aside_damaged
 from heavytail_optax.experiments.storage.run_directory import claim_next
-from heavytail_optax.experiments.terminal.progress import Progress
+from heavytail_optax.experiments.terminal import Progress
 
 
 def run(options: DiagnoseOptions, typed: str) -> int:

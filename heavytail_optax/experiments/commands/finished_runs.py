@@ -27,9 +27,12 @@ from heavytail_optax.experiments.runs.run import (
     final_params,
 )
 from heavytail_optax.experiments.storage.durable_files import replace_file
-from heavytail_optax.experiments.storage.run_directory import disk_errors
-from heavytail_optax.experiments.storage.run_lock import RunBusyError, RunLock
-from heavytail_optax.experiments.terminal.progress import Progress
+from heavytail_optax.experiments.storage.run_directory import (
+    RunBusyError,
+    RunLock,
+    disk_errors,
+)
+from heavytail_optax.experiments.terminal import Progress
 
 
 class Measuring(NamedTuple):

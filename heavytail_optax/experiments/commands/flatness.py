@@ -18,7 +18,7 @@ from heavytail_optax.experiments.measures.measure_run import (
 )
 from heavytail_optax.experiments.report import flatness
 from heavytail_optax.experiments.runs.grid import Run
-from heavytail_optax.experiments.terminal.progress import Progress
+from heavytail_optax.experiments.terminal import Progress
 
 
 def run(options: FlatnessOptions, typed: str) -> int:

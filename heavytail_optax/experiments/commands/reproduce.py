@@ -17,7 +17,7 @@ from heavytail_optax.experiments.runs.grid import (
 from heavytail_optax.experiments.runs.result import read_result
 from heavytail_optax.experiments.runs.run import cached_loader, check_machine
 from heavytail_optax.experiments.runs.worker import Work, report_problems, work
-from heavytail_optax.experiments.terminal.progress import Progress
+from heavytail_optax.experiments.terminal import Progress
 
 
 def run(options: ReproduceOptions, typed: str) -> int:

@@ -34,7 +34,7 @@ from heavytail_optax.experiments.storage.run_directory import (
     claim,
     claim_next,
 )
-from heavytail_optax.experiments.terminal.progress import Progress
+from heavytail_optax.experiments.terminal import Progress
 
 _DIVERGED = 3
 

@@ -8,8 +8,11 @@ from heavytail_optax.experiments.data import wrong_files
 from heavytail_optax.experiments.data.catalogue import PublishedData, PublishedSplit
 from heavytail_optax.experiments.data.dataset import RawDataset, RawSplit
 from heavytail_optax.experiments.data.folders import Paths, find_files
-from heavytail_optax.experiments.data.parquet import import_extra, read_parquet_files
-from heavytail_optax.experiments.data.published_files import read_published_files
+from heavytail_optax.experiments.data.published_files import (
+    import_extra,
+    read_parquet_files,
+    read_published_files,
+)
 from heavytail_optax.experiments.errors import DataError, SourceMissingError
 
 _Read = Callable[[PublishedData, PublishedSplit, Paths], RawSplit]

@@ -15,11 +15,9 @@ from heavytail_optax.experiments.devices.parallel import replicate
 from heavytail_optax.experiments.measure_names import MEASURES, MeasureName
 from heavytail_optax.experiments.measures.measure import (
     Arguments,
+    Measured,
     MeasureOptions,
     TrainedNetwork,
-)
-from heavytail_optax.experiments.measures.record import (
-    Measured,
     read_record,
     same_arguments,
     write_record,

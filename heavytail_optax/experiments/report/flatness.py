@@ -14,12 +14,8 @@ from rich.console import Group
 from rich.text import Text
 
 from heavytail_optax.experiments.measure_names import SCALARS
-from heavytail_optax.experiments.measures.record import Measured, read_record
+from heavytail_optax.experiments.measures.measure import Measured, read_record
 from heavytail_optax.experiments.methods import METHOD_COLOURS, MethodName
-from heavytail_optax.experiments.report.number_format import (
-    format_percent,
-    format_with_error,
-)
 from heavytail_optax.experiments.report.style import legend_below, styled
 from heavytail_optax.experiments.report.summary import (
     FAILED,
@@ -29,6 +25,8 @@ from heavytail_optax.experiments.report.summary import (
 )
 from heavytail_optax.experiments.report.tables import (
     Column,
+    format_percent,
+    format_with_error,
     measure_heading,
     text_column,
     text_tables,

@@ -20,21 +20,24 @@ from heavytail_optax.experiments.measures.gradient_noise import (
     NoiseDraws,
     Size,
     noise_arguments,
+    read_noise,
 )
-from heavytail_optax.experiments.measures.noise_record import read_noise
 from heavytail_optax.experiments.measures.noise_tails import (
     ALTERNATIVES,
     LayerTail,
     assess_noise,
 )
 from heavytail_optax.experiments.methods import METHOD_COLOURS, MethodName
-from heavytail_optax.experiments.report.number_format import format_number
 from heavytail_optax.experiments.report.style import (
     legend_below,
     log_ticks,
     styled,
 )
-from heavytail_optax.experiments.report.tables import text_column, text_tables
+from heavytail_optax.experiments.report.tables import (
+    format_number,
+    text_column,
+    text_tables,
+)
 from heavytail_optax.experiments.runs.grid import Run
 from heavytail_optax.experiments.settings import Settings
 from heavytail_optax.experiments.storage.metrics_log import read_metrics

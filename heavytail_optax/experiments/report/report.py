@@ -9,12 +9,6 @@ from rich.console import Group
 from rich.text import Text
 
 from heavytail_optax.experiments.report.accuracy_figure import draw_report
-from heavytail_optax.experiments.report.number_format import (
-    format_difference,
-    format_number,
-    format_percent,
-    format_with_error,
-)
 from heavytail_optax.experiments.report.style import save_figure
 from heavytail_optax.experiments.report.summary import (
     DIFFERENCE,
@@ -26,6 +20,10 @@ from heavytail_optax.experiments.report.summary import (
 from heavytail_optax.experiments.report.tables import (
     PAPER,
     Column,
+    format_difference,
+    format_number,
+    format_percent,
+    format_with_error,
     markdown_table,
     mean_column,
     measure_heading,

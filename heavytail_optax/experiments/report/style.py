@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from heavytail_optax.experiments.methods import MethodName
-from heavytail_optax.experiments.report.number_format import format_number
+from heavytail_optax.experiments.report.tables import format_number
 from heavytail_optax.experiments.storage.durable_files import replacing
 
 STYLE = {

@@ -9,7 +9,6 @@ from rich.console import Group
 from rich.text import Text
 
 from heavytail_optax.experiments.methods import METHOD_COLOURS, METHODS
-from heavytail_optax.experiments.report.number_format import format_percent
 from heavytail_optax.experiments.report.style import (
     legend_below,
     log_ticks,
@@ -18,6 +17,7 @@ from heavytail_optax.experiments.report.style import (
 from heavytail_optax.experiments.report.summary import runs_table
 from heavytail_optax.experiments.report.tables import (
     Column,
+    format_percent,
     text_column,
     text_tables,
 )

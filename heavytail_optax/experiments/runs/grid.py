@@ -24,11 +24,11 @@ from heavytail_optax.experiments.storage.durable_files import replace_file
 from heavytail_optax.experiments.storage.run_config import read_json
 from heavytail_optax.experiments.storage.run_directory import (
     RunDirectoryError,
+    RunLock,
     RunPaths,
     grid_path,
     is_free,
 )
-from heavytail_optax.experiments.storage.run_lock import RunLock
 
 
 class Run(NamedTuple):

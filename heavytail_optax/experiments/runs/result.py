@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from heavytail_optax.experiments.measure_names import SCALARS
-from heavytail_optax.experiments.measures.record import Measured, read_record
+from heavytail_optax.experiments.measures.measure import Measured, read_record
 from heavytail_optax.experiments.methods import METHODS, MethodName
 from heavytail_optax.experiments.runs.grid import Grid, Run, read_grid
 from heavytail_optax.experiments.settings import Settings

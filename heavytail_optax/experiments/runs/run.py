@@ -16,12 +16,11 @@ from heavytail_optax.experiments.data.dataset import (
 from heavytail_optax.experiments.data.loading import load_dataset
 from heavytail_optax.experiments.devices import processes
 from heavytail_optax.experiments.devices.parallel import replicate
-from heavytail_optax.experiments.measures.measure import MeasureOptions
+from heavytail_optax.experiments.measures.measure import MeasureOptions, read_record
 from heavytail_optax.experiments.measures.measure_run import (
     measure_run,
     trained_network,
 )
-from heavytail_optax.experiments.measures.record import read_record
 from heavytail_optax.experiments.presets import PRESETS, PresetName
 from heavytail_optax.experiments.runs.grid import Run
 from heavytail_optax.experiments.runs.options import THIS_MACHINE, Machine
@@ -39,11 +38,11 @@ from heavytail_optax.experiments.storage import (
 )
 from heavytail_optax.experiments.storage.run_directory import (
     RunDirectoryError,
+    RunLock,
     disk_errors,
     make_run_directory,
 )
-from heavytail_optax.experiments.storage.run_lock import RunLock
-from heavytail_optax.experiments.terminal.progress import Progress
+from heavytail_optax.experiments.terminal import Progress
 from heavytail_optax.experiments.training.random_streams import random_streams
 from heavytail_optax.experiments.training.trainer import (
     Metrics,

@@ -15,7 +15,7 @@ from heavytail_optax.experiments.runs.options import ClusterName, JobOptions, Ma
 from heavytail_optax.experiments.runs.result import read_result
 from heavytail_optax.experiments.runs.run import cached_loader, check_machine
 from heavytail_optax.experiments.runs.worker import work
-from heavytail_optax.experiments.terminal.progress import Progress
+from heavytail_optax.experiments.terminal import Progress
 
 try:
     import submitit

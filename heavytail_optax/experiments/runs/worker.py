@@ -22,8 +22,8 @@ from heavytail_optax.experiments.storage.durable_files import (
     make_directory,
     replace_file,
 )
-from heavytail_optax.experiments.storage.run_lock import RunBusyError
-from heavytail_optax.experiments.terminal.progress import Progress
+from heavytail_optax.experiments.storage.run_directory import RunBusyError
+from heavytail_optax.experiments.terminal import Progress
 
 
 class Work(NamedTuple):

@@ -1,17 +1,65 @@
-"""What the user sees while a command works: bars in a terminal, lines elsewhere."""
+"""What the user sees while a command works, and how it is stopped."""
 
 import contextlib
 import math
 import signal
 import time
-from collections.abc import Collection, Mapping, Sequence
-from typing import Self
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import FrameType
+from typing import Any, Self
 
 from rich import progress as rich_progress
 from rich.console import Console
 
-from heavytail_optax.experiments.terminal.interrupts import StopRequest
 from heavytail_optax.experiments.training.trainer import Chunk, Metrics
+
+
+class StopRequest:
+    """Notes the first signal, in the main thread; a second one ends the process."""
+
+    def __init__(
+        self,
+        notify: Callable[[], None],
+        signals: Sequence[int] = (signal.SIGINT, signal.SIGTERM),
+    ) -> None:
+        self._notify = notify
+        self._signals = signals
+        self._signal: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in self._signals:
+            self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        self._signal = number
+        # The system's own handler, as ours would wait for the compiled code to return.
+        for each in self._before:
+            signal.signal(each, signal.SIG_DFL)
+        # Python refuses to write while the write that was interrupted is under way.
+        with contextlib.suppress(RuntimeError):
+            self._notify()
+
+    def is_set(self) -> bool:
+        """Whether a signal has come."""
+        return self._signal is not None
+
+    @property
+    def signal(self) -> int | None:
+        """The number of the signal that has come."""
+        return self._signal
+
+    @property
+    def exit_status(self) -> int:
+        """The shell's convention: 130 after Ctrl-C, 143 after SIGTERM, 0 after none."""
+        return 0 if self._signal is None else 128 + self._signal
+
 
 _LINES = 10
 _WIDTH_OF_ONE_LINE = 116
