@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, get_args
 
-from heavytail_optax.experiments.measures import flatness
-from heavytail_optax.experiments.measures.measure import Measure
-from heavytail_optax.experiments.settings import TableMeasure
+from .measures import flatness
+from .measures.measure import Measure
+from .settings import TableMeasure
 
 
 def _found() -> dict[str, Measure]:

@@ -11,7 +11,7 @@ from typing import Any, Self
 from rich import progress as rich_progress
 from rich.console import Console
 
-from heavytail_optax.experiments.training.trainer import Chunk, Metrics
+from .training.trainer import Chunk, Metrics
 
 
 class StopRequest:

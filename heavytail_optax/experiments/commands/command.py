@@ -16,15 +16,15 @@ from typing import Any
 
 import tyro
 
-from heavytail_optax.experiments.commands import options
-from heavytail_optax.experiments.errors import JobError
-from heavytail_optax.experiments.measure_names import MEASURE_NAMES, SUMMARIES
-from heavytail_optax.experiments.methods import METHODS
-from heavytail_optax.experiments.presets import PRESETS
-from heavytail_optax.experiments.runs.grid import read_grid
-from heavytail_optax.experiments.runs.options import THIS_MACHINE, Machine
-from heavytail_optax.experiments.settings import changed_settings
-from heavytail_optax.experiments.storage.run_directory import RunDirectoryError
+from ..errors import JobError
+from ..measure_names import MEASURE_NAMES, SUMMARIES
+from ..methods import METHODS
+from ..presets import PRESETS
+from ..runs.grid import read_grid
+from ..runs.options import THIS_MACHINE, Machine
+from ..settings import changed_settings
+from ..storage.run_directory import RunDirectoryError
+from . import options
 
 _OPTIONS = {
     "train": options.TrainOptions,

@@ -6,15 +6,9 @@ from typing import Any
 
 from rich.console import Console
 
-from heavytail_optax.experiments.commands.finished_runs import (
-    Measuring,
-    Results,
-    measure_finished,
-)
-from heavytail_optax.experiments.commands.options import DiagnoseOptions
-from heavytail_optax.experiments.data.dataset import Dataset
-from heavytail_optax.experiments.errors import JobError
-from heavytail_optax.experiments.measures.gradient_noise import (
+from ..data.dataset import Dataset
+from ..errors import JobError
+from ..measures.gradient_noise import (
     ask_noise_again,
     is_noise_measured,
     measure_gradient_noise,
@@ -22,16 +16,18 @@ from heavytail_optax.experiments.measures.gradient_noise import (
     read_noise,
     write_noise,
 )
-from heavytail_optax.experiments.presets import PRESETS
-from heavytail_optax.experiments.report import noise
-from heavytail_optax.experiments.runs.grid import Grid, Run, record_grid, variants_of
-from heavytail_optax.experiments.runs.options import Machine
-from heavytail_optax.experiments.runs.run import cached_loader
-from heavytail_optax.experiments.runs.worker import report_problems, work
-from heavytail_optax.experiments.settings import replaced
-from heavytail_optax.experiments.storage.durable_files import set_aside_damaged
-from heavytail_optax.experiments.storage.run_directory import claim_next
-from heavytail_optax.experiments.terminal import Progress
+from ..presets import PRESETS
+from ..report import noise
+from ..runs.grid import Grid, Run, record_grid, variants_of
+from ..runs.options import Machine
+from ..runs.run import cached_loader
+from ..runs.worker import report_problems, work
+from ..settings import replaced
+from ..storage.durable_files import set_aside_damaged
+from ..storage.run_directory import claim_next
+from ..terminal import Progress
+from .finished_runs import Measuring, Results, measure_finished
+from .options import DiagnoseOptions
 
 
 def run(options: DiagnoseOptions, typed: str) -> int:

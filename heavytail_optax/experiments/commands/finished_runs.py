@@ -10,29 +10,16 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 from rich.console import Console, RenderableType
 
-from heavytail_optax.experiments.commands.options import AskedRuns
-from heavytail_optax.experiments.data.dataset import Dataset
-from heavytail_optax.experiments.errors import DataError, JobError
-from heavytail_optax.experiments.report.style import (
-    OfMethod,
-    first_of_each_method,
-    save_figure,
-)
-from heavytail_optax.experiments.runs.grid import Run
-from heavytail_optax.experiments.runs.result import finished_runs
-from heavytail_optax.experiments.runs.run import (
-    Load,
-    cached_loader,
-    check_run,
-    final_params,
-)
-from heavytail_optax.experiments.storage.durable_files import replace_file
-from heavytail_optax.experiments.storage.run_directory import (
-    RunBusyError,
-    RunLock,
-    disk_errors,
-)
-from heavytail_optax.experiments.terminal import Progress
+from ..data.dataset import Dataset
+from ..errors import DataError, JobError
+from ..report.style import OfMethod, first_of_each_method, save_figure
+from ..runs.grid import Run
+from ..runs.result import finished_runs
+from ..runs.run import Load, cached_loader, check_run, final_params
+from ..storage.durable_files import replace_file
+from ..storage.run_directory import RunBusyError, RunLock, disk_errors
+from ..terminal import Progress
+from .options import AskedRuns
 
 
 class Measuring(NamedTuple):
@@ -56,10 +43,7 @@ class Results(NamedTuple):
 
 
 def measure_finished(
-    measuring: Measuring,
-    asked: AskedRuns,
-    directory: pathlib.Path,
-    typed: str,
+    measuring: Measuring, asked: AskedRuns, directory: pathlib.Path, typed: str
 ) -> int:
     """Measures the runs that are asked for, each under its lock; the exit status."""
     console = Console()

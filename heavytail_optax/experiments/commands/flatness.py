@@ -3,22 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from heavytail_optax.experiments.commands.finished_runs import (
-    Measuring,
-    Results,
-    measure_finished,
-)
-from heavytail_optax.experiments.commands.options import FlatnessOptions
-from heavytail_optax.experiments.data.dataset import Dataset
-from heavytail_optax.experiments.measures.measure_run import (
-    ask_again,
-    is_measured,
-    measure_run,
-    trained_network,
-)
-from heavytail_optax.experiments.report import flatness
-from heavytail_optax.experiments.runs.grid import Run
-from heavytail_optax.experiments.terminal import Progress
+from ..data.dataset import Dataset
+from ..measures.measure_run import ask_again, is_measured, measure_run, trained_network
+from ..report import flatness
+from ..runs.grid import Run
+from ..terminal import Progress
+from .finished_runs import Measuring, Results, measure_finished
+from .options import FlatnessOptions
 
 
 def run(options: FlatnessOptions, typed: str) -> int:

@@ -5,19 +5,13 @@ import dataclasses
 import jax
 from rich.console import Console
 
-from heavytail_optax.experiments.commands.options import ReproduceOptions
-from heavytail_optax.experiments.commands.report import show_report
-from heavytail_optax.experiments.runs.grid import (
-    Grid,
-    read_grid,
-    record_grid,
-    together,
-    variants_of,
-)
-from heavytail_optax.experiments.runs.result import read_result
-from heavytail_optax.experiments.runs.run import cached_loader, check_machine
-from heavytail_optax.experiments.runs.worker import Work, report_problems, work
-from heavytail_optax.experiments.terminal import Progress
+from ..runs.grid import Grid, read_grid, record_grid, together, variants_of
+from ..runs.result import read_result
+from ..runs.run import cached_loader, check_machine
+from ..runs.worker import Work, report_problems, work
+from ..terminal import Progress
+from .options import ReproduceOptions
+from .report import show_report
 
 
 def run(options: ReproduceOptions, typed: str) -> int:
@@ -25,7 +19,7 @@ def run(options: ReproduceOptions, typed: str) -> int:
     cluster, machine = None, options.machine
     if options.launcher == "submitit":
         # submitit changes how the whole process logs.
-        from heavytail_optax.experiments.runs import submitit_workers
+        from ..runs import submitit_workers
 
         cluster = submitit_workers.find_cluster(options.jobs.cluster)
         # GPUs are for the jobs, and so are the devices.

@@ -7,19 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from heavytail_optax.experiments.data.catalogue import CATALOGUE, PublishedData
-from heavytail_optax.experiments.data.dataset import (
-    Dataset,
-    RawDataset,
-    RawSplit,
-    Split,
-    corrupt_labels,
-    pad_to_size,
-)
-from heavytail_optax.experiments.data.sources import read_published_data
-from heavytail_optax.experiments.errors import DataError
-from heavytail_optax.experiments.setting_rules import message
-from heavytail_optax.experiments.settings import DataSettings
+from ..errors import DataError
+from ..setting_rules import message
+from ..settings import DataSettings
+from .catalogue import CATALOGUE, PublishedData
+from .dataset import Dataset, RawDataset, RawSplit, Split, corrupt_labels, pad_to_size
+from .sources import read_published_data
 
 _BLACKEST = 16  # the digits' pixels go from 0 to this
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from heavytail_optax.experiments.data import wrong_files
-from heavytail_optax.experiments.data.catalogue import PublishedData, PublishedSplit
-from heavytail_optax.experiments.data.dataset import RawSplit
-from heavytail_optax.experiments.data.folders import Paths
-from heavytail_optax.experiments.errors import DataError, SourceMissingError
+from ..errors import DataError, SourceMissingError
+from . import wrong_files
+from .catalogue import PublishedData, PublishedSplit
+from .dataset import RawSplit
+from .folders import Paths
 
 _MOST_LAYERS = 3  # of gzip around a file; a browser or a server may add one
 

@@ -4,9 +4,9 @@ import contextlib
 import io
 import pathlib
 
-from heavytail_optax.experiments.data import folders
-from heavytail_optax.experiments.data.catalogue import PublishedData
-from heavytail_optax.experiments.errors import DataError
+from ..errors import DataError
+from . import folders
+from .catalogue import PublishedData
 
 HEAD_BYTES = 512
 """As many of the first bytes as `content_of` looks at."""

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from heavytail_optax.experiments.errors import JobError
+from ..errors import JobError
 
 _AXIS = "data"
 

@@ -21,8 +21,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from heavytail_optax.experiments.errors import JobError
-from heavytail_optax.experiments.setting_rules import at_least, check_fields, message
+from ..errors import JobError
+from ..setting_rules import at_least, check_fields, message
 
 # The first process serves the others, which abort if it leaves before them.
 _FIRST_LEAVES_LATER = 2.0

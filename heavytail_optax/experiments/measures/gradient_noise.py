@@ -11,18 +11,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from heavytail_optax.experiments.data.dataset import Split
-from heavytail_optax.experiments.measures.measure import Tick
-from heavytail_optax.experiments.models.networks import Predict, build_network
-from heavytail_optax.experiments.settings import Settings
-from heavytail_optax.experiments.storage.durable_files import replacing
-from heavytail_optax.experiments.training.batches import draw_places
-from heavytail_optax.experiments.training.evaluation import (
-    IMAGES_AT_ONCE,
-    loss_per_example,
-)
-from heavytail_optax.experiments.training.random_streams import random_streams
 from heavytail_optax.flatness import mean_over_batches
+
+from ..data.dataset import Split
+from ..models.networks import Predict, build_network
+from ..settings import Settings
+from ..storage.durable_files import replacing
+from ..training.batches import draw_places
+from ..training.evaluation import IMAGES_AT_ONCE, loss_per_example
+from ..training.random_streams import random_streams
+from .measure import Tick
 
 Size = Literal["norm", "projection", "coordinate"]
 SIZES: tuple[Size, ...] = get_args(Size)

@@ -15,15 +15,12 @@ from typing import Annotated, Any, NamedTuple
 
 import jax
 
-from heavytail_optax.experiments.data.dataset import Split
-from heavytail_optax.experiments.setting_rules import (
-    BETWEEN_0_AND_1,
-    at_least,
-    check_fields,
-)
-from heavytail_optax.experiments.settings import Settings
-from heavytail_optax.experiments.storage.durable_files import replace_file
 from heavytail_optax.flatness import HessianEigenvalues, hessian_eigenvalues
+
+from ..data.dataset import Split
+from ..setting_rules import BETWEEN_0_AND_1, at_least, check_fields
+from ..settings import Settings
+from ..storage.durable_files import replace_file
 
 Loss = Callable[[Any, Split], jax.Array]
 Arguments = Mapping[str, Any]

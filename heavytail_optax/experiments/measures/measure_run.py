@@ -10,10 +10,15 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from heavytail_optax.experiments.data.dataset import Split
-from heavytail_optax.experiments.devices.parallel import replicate
-from heavytail_optax.experiments.measure_names import MEASURES, MeasureName
-from heavytail_optax.experiments.measures.measure import (
+from ..data.dataset import Split
+from ..devices.parallel import replicate
+from ..measure_names import MEASURES, MeasureName
+from ..models.networks import build_network
+from ..settings import Settings
+from ..storage.durable_files import set_aside_damaged
+from ..training.evaluation import mean_loss_and_error
+from ..training.random_streams import random_streams
+from .measure import (
     Arguments,
     Measured,
     MeasureOptions,
@@ -22,11 +27,6 @@ from heavytail_optax.experiments.measures.measure import (
     same_arguments,
     write_record,
 )
-from heavytail_optax.experiments.models.networks import build_network
-from heavytail_optax.experiments.settings import Settings
-from heavytail_optax.experiments.storage.durable_files import set_aside_damaged
-from heavytail_optax.experiments.training.evaluation import mean_loss_and_error
-from heavytail_optax.experiments.training.random_streams import random_streams
 
 
 class MeasureObserver(Protocol):

@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from heavytail_optax.experiments.models.layers import (
+from ..setting_rules import message
+from ..settings import ModelSettings, PixelRange
+from .layers import (
     INITIALISATIONS,
     Convolution,
     Initialisation,
@@ -18,8 +20,6 @@ from heavytail_optax.experiments.models.layers import (
     max_pool,
     scaled,
 )
-from heavytail_optax.experiments.setting_rules import message
-from heavytail_optax.experiments.settings import ModelSettings, PixelRange
 
 
 class LeNet(nnx.Module):

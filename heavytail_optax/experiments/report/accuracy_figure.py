@@ -9,14 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from heavytail_optax.experiments.methods import METHOD_COLOURS, MethodName
-from heavytail_optax.experiments.report.style import (
-    legend_below,
-    log_ticks,
-    styled,
-)
-from heavytail_optax.experiments.report.summary import Report, label
-from heavytail_optax.experiments.report.tables import format_percent, measure_heading
+from ..methods import METHOD_COLOURS, MethodName
+from .style import legend_below, log_ticks, styled
+from .summary import Report, label
+from .tables import format_percent, measure_heading
 
 _PANEL = (8.0, 3.9)  # inches
 _MOST_IN_A_COLUMN = 3

@@ -13,17 +13,14 @@ from matplotlib.ticker import MaxNLocator
 from rich.console import Group
 from rich.text import Text
 
-from heavytail_optax.experiments.measure_names import SCALARS
-from heavytail_optax.experiments.measures.measure import Measured, read_record
-from heavytail_optax.experiments.methods import METHOD_COLOURS, MethodName
-from heavytail_optax.experiments.report.style import legend_below, styled
-from heavytail_optax.experiments.report.summary import (
-    FAILED,
-    measures_of,
-    named_runs,
-    runs_table,
-)
-from heavytail_optax.experiments.report.tables import (
+from ..measure_names import SCALARS
+from ..measures.measure import Measured, read_record
+from ..methods import METHOD_COLOURS, MethodName
+from ..runs.grid import Run
+from ..runs.result import RunResult, read_result
+from .style import legend_below, styled
+from .summary import FAILED, measures_of, named_runs, runs_table
+from .tables import (
     Column,
     format_percent,
     format_with_error,
@@ -31,8 +28,6 @@ from heavytail_optax.experiments.report.tables import (
     text_column,
     text_tables,
 )
-from heavytail_optax.experiments.runs.grid import Run
-from heavytail_optax.experiments.runs.result import RunResult, read_result
 
 _REMARK = "*"
 _PANEL = (4.6, 3.6)  # inches

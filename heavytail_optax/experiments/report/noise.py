@@ -14,7 +14,14 @@ from matplotlib.lines import Line2D
 from rich.console import Group
 from rich.text import Text
 
-from heavytail_optax.experiments.measures.gradient_noise import (
+from heavytail_optax.tail_index import (
+    ProposedSettings,
+    plot_hill,
+    plot_pareto_qq,
+    propose_settings,
+)
+
+from ..measures.gradient_noise import (
     ALL,
     SIZES,
     NoiseDraws,
@@ -22,31 +29,13 @@ from heavytail_optax.experiments.measures.gradient_noise import (
     noise_arguments,
     read_noise,
 )
-from heavytail_optax.experiments.measures.noise_tails import (
-    ALTERNATIVES,
-    LayerTail,
-    assess_noise,
-)
-from heavytail_optax.experiments.methods import METHOD_COLOURS, MethodName
-from heavytail_optax.experiments.report.style import (
-    legend_below,
-    log_ticks,
-    styled,
-)
-from heavytail_optax.experiments.report.tables import (
-    format_number,
-    text_column,
-    text_tables,
-)
-from heavytail_optax.experiments.runs.grid import Run
-from heavytail_optax.experiments.settings import Settings
-from heavytail_optax.experiments.storage.metrics_log import read_metrics
-from heavytail_optax.tail_index import (
-    ProposedSettings,
-    plot_hill,
-    plot_pareto_qq,
-    propose_settings,
-)
+from ..measures.noise_tails import ALTERNATIVES, LayerTail, assess_noise
+from ..methods import METHOD_COLOURS, MethodName
+from ..runs.grid import Run
+from ..settings import Settings
+from ..storage.metrics_log import read_metrics
+from .style import legend_below, log_ticks, styled
+from .tables import format_number, text_column, text_tables
 
 _RIVALS = ALTERNATIVES["projection"]
 _MARKERS: dict[Size, str] = {"norm": "o", "projection": "s", "coordinate": "^"}

@@ -10,7 +10,7 @@ below are ours, and do not claim to reproduce them.
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from heavytail_optax.experiments.methods import METHODS
+from ..methods import METHODS
 
 _FIRST_TABLE = ("LB", "SB", "SB+Clip", "SB+Noise", "Our 1", "Our 2")
 _TEST_ACCURACIES = {

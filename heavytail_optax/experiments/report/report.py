@@ -8,16 +8,11 @@ import numpy as np
 from rich.console import Group
 from rich.text import Text
 
-from heavytail_optax.experiments.report.accuracy_figure import draw_report
-from heavytail_optax.experiments.report.style import save_figure
-from heavytail_optax.experiments.report.summary import (
-    DIFFERENCE,
-    FAILED,
-    Report,
-    label,
-    named_runs,
-)
-from heavytail_optax.experiments.report.tables import (
+from ..storage.durable_files import replace_file
+from .accuracy_figure import draw_report
+from .style import save_figure
+from .summary import DIFFERENCE, FAILED, Report, label, named_runs
+from .tables import (
     PAPER,
     Column,
     format_difference,
@@ -30,7 +25,6 @@ from heavytail_optax.experiments.report.tables import (
     text_column,
     text_tables,
 )
-from heavytail_optax.experiments.storage.durable_files import replace_file
 
 LEFT_OUT = " ‡"
 _NAME_WIDTH = 23

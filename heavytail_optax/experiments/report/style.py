@@ -10,9 +10,9 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from heavytail_optax.experiments.methods import MethodName
-from heavytail_optax.experiments.report.tables import format_number
-from heavytail_optax.experiments.storage.durable_files import replacing
+from ..methods import MethodName
+from ..storage.durable_files import replacing
+from .tables import format_number
 
 STYLE = {
     "axes.grid": True,

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from heavytail_optax.experiments.measure_names import SCALARS
-from heavytail_optax.experiments.methods import METHOD_NAMES, METHODS
-from heavytail_optax.experiments.report.paper_figures import PAPER_FIGURES
-from heavytail_optax.experiments.runs.result import RunResult
+from ..measure_names import SCALARS
+from ..methods import METHOD_NAMES, METHODS
+from ..runs.result import RunResult
+from .paper_figures import PAPER_FIGURES
 
 REFERENCE = "sgd"
 DIFFERENCE = f"difference_to_{REFERENCE}"

@@ -8,22 +8,13 @@ from matplotlib.figure import Figure
 from rich.console import Group
 from rich.text import Text
 
-from heavytail_optax.experiments.methods import METHOD_COLOURS, METHODS
-from heavytail_optax.experiments.report.style import (
-    legend_below,
-    log_ticks,
-    styled,
-)
-from heavytail_optax.experiments.report.summary import runs_table
-from heavytail_optax.experiments.report.tables import (
-    Column,
-    format_percent,
-    text_column,
-    text_tables,
-)
-from heavytail_optax.experiments.runs.result import RunResult
-from heavytail_optax.experiments.settings import Settings
-from heavytail_optax.experiments.training.evaluation import accuracy_error
+from ..methods import METHOD_COLOURS, METHODS
+from ..runs.result import RunResult
+from ..settings import Settings
+from ..training.evaluation import accuracy_error
+from .style import legend_below, log_ticks, styled
+from .summary import runs_table
+from .tables import Column, format_percent, text_column, text_tables
 
 _NOTE = (
     "In brackets: the name in the paper's tables. Loss and accuracy on the training "

@@ -10,25 +10,20 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from heavytail_optax.experiments.measure_names import MeasureName
-from heavytail_optax.experiments.methods import METHOD_NAMES, METHODS, MethodName
-from heavytail_optax.experiments.presets import PRESETS, PresetName
-from heavytail_optax.experiments.runs.options import THIS_MACHINE, Machine
-from heavytail_optax.experiments.settings import (
-    Settings,
-    changed_settings,
-    from_dict,
-    replaced,
-)
-from heavytail_optax.experiments.storage.durable_files import replace_file
-from heavytail_optax.experiments.storage.run_config import read_json
-from heavytail_optax.experiments.storage.run_directory import (
+from ..measure_names import MeasureName
+from ..methods import METHOD_NAMES, METHODS, MethodName
+from ..presets import PRESETS, PresetName
+from ..settings import Settings, changed_settings, from_dict, replaced
+from ..storage.durable_files import replace_file
+from ..storage.run_config import read_json
+from ..storage.run_directory import (
     RunDirectoryError,
     RunLock,
     RunPaths,
     grid_path,
     is_free,
 )
+from .options import THIS_MACHINE, Machine
 
 
 class Run(NamedTuple):

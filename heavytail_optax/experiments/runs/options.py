@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 import jax
 from jax.sharding import Mesh
 
-from heavytail_optax.experiments.devices.parallel import data_mesh
-from heavytail_optax.experiments.setting_rules import at_least, check_fields
+from ..devices.parallel import data_mesh
+from ..setting_rules import at_least, check_fields
 
 ClusterName = Literal["slurm", "local"]
 

@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
-from heavytail_optax.experiments.measure_names import SCALARS
-from heavytail_optax.experiments.measures.measure import Measured, read_record
-from heavytail_optax.experiments.methods import METHODS, MethodName
-from heavytail_optax.experiments.runs.grid import Grid, Run, read_grid
-from heavytail_optax.experiments.settings import Settings
-from heavytail_optax.experiments.storage.checkpoints import checkpoint_path
-from heavytail_optax.experiments.storage.metrics_log import read_metrics
-from heavytail_optax.experiments.storage.run_config import read_config
-from heavytail_optax.experiments.storage.run_directory import RunDirectoryError
-from heavytail_optax.experiments.training.batches import examples_per_step
-from heavytail_optax.experiments.training.trainer import Metrics
+from ..measure_names import SCALARS
+from ..measures.measure import Measured, read_record
+from ..methods import METHODS, MethodName
+from ..settings import Settings
+from ..storage.checkpoints import checkpoint_path
+from ..storage.metrics_log import read_metrics
+from ..storage.run_config import read_config
+from ..storage.run_directory import RunDirectoryError
+from ..training.batches import examples_per_step
+from ..training.trainer import Metrics
+from .grid import Grid, Run, read_grid
 
 RunStatus = Literal["finished", "interrupted", "diverged", "missing"]
 

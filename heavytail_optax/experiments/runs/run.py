@@ -8,49 +8,27 @@ from typing import Any, NamedTuple
 
 import jax
 
-from heavytail_optax.experiments.data.dataset import (
-    Dataset,
-    describe_dataset,
-    is_same_data,
-)
-from heavytail_optax.experiments.data.loading import load_dataset
-from heavytail_optax.experiments.devices import processes
-from heavytail_optax.experiments.devices.parallel import replicate
-from heavytail_optax.experiments.measures.measure import MeasureOptions, read_record
-from heavytail_optax.experiments.measures.measure_run import (
-    measure_run,
-    trained_network,
-)
-from heavytail_optax.experiments.presets import PRESETS, PresetName
-from heavytail_optax.experiments.runs.grid import Run
-from heavytail_optax.experiments.runs.options import THIS_MACHINE, Machine
-from heavytail_optax.experiments.runs.result import RunResult, result_of
-from heavytail_optax.experiments.settings import (
-    DataSettings,
-    Settings,
-    changed_settings,
-)
-from heavytail_optax.experiments.storage import (
-    checkpoints,
-    metrics_log,
-    run_config,
-    tensorboard_log,
-)
-from heavytail_optax.experiments.storage.run_directory import (
+from ..data.dataset import Dataset, describe_dataset, is_same_data
+from ..data.loading import load_dataset
+from ..devices import processes
+from ..devices.parallel import replicate
+from ..measures.measure import MeasureOptions, read_record
+from ..measures.measure_run import measure_run, trained_network
+from ..presets import PRESETS, PresetName
+from ..settings import DataSettings, Settings, changed_settings
+from ..storage import checkpoints, metrics_log, run_config, tensorboard_log
+from ..storage.run_directory import (
     RunDirectoryError,
     RunLock,
     disk_errors,
     make_run_directory,
 )
-from heavytail_optax.experiments.terminal import Progress
-from heavytail_optax.experiments.training.random_streams import random_streams
-from heavytail_optax.experiments.training.trainer import (
-    Metrics,
-    TrainState,
-    build_trainer,
-    evaluation_at,
-    train,
-)
+from ..terminal import Progress
+from ..training.random_streams import random_streams
+from ..training.trainer import Metrics, TrainState, build_trainer, evaluation_at, train
+from .grid import Run
+from .options import THIS_MACHINE, Machine
+from .result import RunResult, result_of
 
 Load = Callable[[Settings], Dataset]
 

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from heavytail_optax.experiments.errors import JobError
-from heavytail_optax.experiments.runs.grid import Grid
-from heavytail_optax.experiments.runs.options import ClusterName, JobOptions, Machine
-from heavytail_optax.experiments.runs.result import read_result
-from heavytail_optax.experiments.runs.run import cached_loader, check_machine
-from heavytail_optax.experiments.runs.worker import work
-from heavytail_optax.experiments.terminal import Progress
+from ..errors import JobError
+from ..terminal import Progress
+from .grid import Grid
+from .options import ClusterName, JobOptions, Machine
+from .result import read_result
+from .run import cached_loader, check_machine
+from .worker import work
 
 try:
     import submitit

@@ -10,10 +10,10 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from heavytail_optax.experiments.errors import JobError
-from heavytail_optax.experiments.storage.durable_files import append_line, replace_file
-from heavytail_optax.experiments.storage.run_directory import RunPaths
-from heavytail_optax.experiments.training.trainer import Metrics
+from ..errors import JobError
+from ..training.trainer import Metrics
+from .durable_files import append_line, replace_file
+from .run_directory import RunPaths
 
 
 def append_metrics(path: pathlib.Path, metrics: Metrics) -> None:

@@ -7,9 +7,9 @@ import pathlib
 import platform
 from typing import Any
 
-from heavytail_optax.experiments.settings import Settings, from_dict
-from heavytail_optax.experiments.storage.durable_files import replace_file
-from heavytail_optax.experiments.storage.run_directory import RunDirectoryError
+from ..settings import Settings, from_dict
+from .durable_files import replace_file
+from .run_directory import RunDirectoryError
 
 _PACKAGES = (
     "heavytail-optax",

@@ -14,12 +14,8 @@ from typing import NamedTuple, Self
 
 import filelock
 
-from heavytail_optax.experiments.errors import JobError
-from heavytail_optax.experiments.storage.durable_files import (
-    make_directory,
-    partial_path,
-    replace_file,
-)
+from ..errors import JobError
+from .durable_files import make_directory, partial_path, replace_file
 
 _DISK_ERRORS = {
     errno.ENOSPC: "the disk is full",

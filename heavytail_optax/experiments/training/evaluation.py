@@ -10,11 +10,12 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from optax.losses import softmax_cross_entropy_with_integer_labels as cross_entropy
 
-from heavytail_optax.experiments.data.dataset import Split
-from heavytail_optax.experiments.devices.parallel import shard_over_devices
-from heavytail_optax.experiments.models.networks import Predict
-from heavytail_optax.experiments.training.batches import Batch, fetch
 from heavytail_optax.flatness import mean_over_batches
+
+from ..data.dataset import Split
+from ..devices.parallel import shard_over_devices
+from ..models.networks import Predict
+from .batches import Batch, fetch
 
 IMAGES_AT_ONCE = 256
 """Images that a pass over a split takes at a time, which bounds the memory."""

@@ -9,25 +9,14 @@ import optax
 from jax.sharding import Mesh
 
 import heavytail_optax as hto
-from heavytail_optax.experiments.data.dataset import Split
-from heavytail_optax.experiments.models.networks import Predict
-from heavytail_optax.experiments.settings import (
-    DataSettings,
-    MethodSettings,
-    TrainingSettings,
-)
-from heavytail_optax.experiments.training.batches import (
-    Batch,
-    batch_sizes,
-    draw_batches,
-)
-from heavytail_optax.experiments.training.evaluation import (
-    IMAGES_IN_CPU_CACHE,
-    batch_losses,
-    number_of_devices,
-)
-from heavytail_optax.experiments.training.optimizers import until_cooldown
-from heavytail_optax.experiments.training.random_streams import RandomStreams
+
+from ..data.dataset import Split
+from ..models.networks import Predict
+from ..settings import DataSettings, MethodSettings, TrainingSettings
+from .batches import Batch, batch_sizes, draw_batches
+from .evaluation import IMAGES_IN_CPU_CACHE, batch_losses, number_of_devices
+from .optimizers import until_cooldown
+from .random_streams import RandomStreams
 
 Gradient = Callable[[Any, Split, jax.Array, RandomStreams], tuple[jax.Array, Any]]
 _Losses = Callable[[Any, Batch], jax.Array]

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import optax
 
 import heavytail_optax as hto
-from heavytail_optax.experiments.settings import MethodSettings, TrainingSettings
+
+from ..settings import MethodSettings, TrainingSettings
 
 
 def build_optimizer(

@@ -17,20 +17,20 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from heavytail_optax.experiments.data.dataset import Dataset, Split
-from heavytail_optax.experiments.devices.processes import from_first_process
-from heavytail_optax.experiments.models.networks import build_network
-from heavytail_optax.experiments.settings import (
+from ..data.dataset import Dataset, Split
+from ..devices.processes import from_first_process
+from ..models.networks import build_network
+from ..settings import (
     DataSettings,
     MethodSettings,
     ModelSettings,
     Settings,
     TrainingSettings,
 )
-from heavytail_optax.experiments.training.evaluation import Scores, evaluate
-from heavytail_optax.experiments.training.gradients import build_gradient
-from heavytail_optax.experiments.training.optimizers import build_optimizer
-from heavytail_optax.experiments.training.random_streams import RandomStreams
+from .evaluation import Scores, evaluate
+from .gradients import build_gradient
+from .optimizers import build_optimizer
+from .random_streams import RandomStreams
 
 _SECONDS_A_CHUNK = 1.0
 

@@ -6,7 +6,8 @@ import optax
 
 from heavytail_optax import flatness
 from heavytail_optax._keys import tagged_key
-from heavytail_optax.experiments.measures.measure import (
+
+from ..measure import (
     LANCZOS,
     Arguments,
     Measure,

@@ -8,13 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from heavytail_optax import flatness
-from heavytail_optax.experiments.measures.measure import (
-    Arguments,
-    Measure,
-    Measurement,
-    Tick,
-    TrainedNetwork,
-)
+
+from ..measure import Arguments, Measure, Measurement, Tick, TrainedNetwork
 
 _IMAGES = 200
 _SCALARS = ("escape_noise", "escape_eigenvector", "escape_isotropic")

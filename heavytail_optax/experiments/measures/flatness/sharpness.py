@@ -14,7 +14,8 @@ from typing import NamedTuple
 import jax
 
 from heavytail_optax import flatness
-from heavytail_optax.experiments.measures.measure import (
+
+from ..measure import (
     Arguments,
     Loss,
     Measure,
