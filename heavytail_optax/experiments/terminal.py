@@ -13,18 +13,21 @@ from rich.console import Console
 
 from .training.trainer import Chunk, Metrics
 
+_LINES = 10
+_WIDTH_OF_ONE_LINE = 116
+_SECONDS_BETWEEN_LINES = 15.0
+_CANCELLED = (signal.SIGINT, signal.SIGTERM)
+
 
 class StopRequest:
     """Notes the first signal, in the main thread; a second one ends the process."""
 
     def __init__(
-        self,
-        notify: Callable[[], None],
-        signals: Sequence[int] = (signal.SIGINT, signal.SIGTERM),
+        self, notify: Callable[[], None], signals: Sequence[int] = _CANCELLED
     ) -> None:
         self._notify = notify
         self._signals = signals
-        self._signal: int | None = None
+        self.signal: int | None = None  # the number of the signal that has come
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -38,7 +41,7 @@ class StopRequest:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         del frame
-        self._signal = number
+        self.signal = number
         # The system's own handler, as ours would wait for the compiled code to return.
         for each in self._before:
             signal.signal(each, signal.SIG_DFL)
@@ -48,23 +51,12 @@ class StopRequest:
 
     def is_set(self) -> bool:
         """Whether a signal has come."""
-        return self._signal is not None
-
-    @property
-    def signal(self) -> int | None:
-        """The number of the signal that has come."""
-        return self._signal
+        return self.signal is not None
 
     @property
     def exit_status(self) -> int:
         """The shell's convention: 130 after Ctrl-C, 143 after SIGTERM, 0 after none."""
-        return 0 if self._signal is None else 128 + self._signal
-
-
-_LINES = 10
-_WIDTH_OF_ONE_LINE = 116
-_SECONDS_BETWEEN_LINES = 15.0
-_CANCELLED = (signal.SIGINT, signal.SIGTERM)
+        return 0 if self.signal is None else 128 + self.signal
 
 
 class Progress:
@@ -147,14 +139,17 @@ class Progress:
         part = self._work.get(label, 0.0) * chunk.step / self._steps
         self._show_overall(part, is_due=False)
 
-    def measuring(self, label: str, measure: str, done: int, total: int) -> None:
-        """So many parts of a measure are done, of how many."""
+    def measuring(self, label: str, measure: str, done: int, total: int) -> bool:
+        """So many parts of a measure are done, of how many; True if it is to stop."""
+        if self.stop.is_set():
+            return True
         parts = measure if total == 1 else f"{measure}: {done} of {total}"
         name = parts if done else measure
         is_due = done == 0 or (done < total and self._is_late())
         # A measure without parts pulses.
         shown = None if (done, total) == (0, 1) else total
         self._show(label, f"measuring {name}", done, shown, is_due)
+        return False
 
     def _show(
         self, label: str, report: str, done: int, total: int | None, is_due: bool

@@ -9,18 +9,11 @@ import sys
 import pytest
 
 from heavytail_optax import cli, flatness
-from heavytail_optax.experiments.measure_names import (
-    MEASURE_NAMES,
-    MEASURES,
-    SCALARS,
-)
-from heavytail_optax.experiments.measures import measure_run
+from heavytail_optax.experiments.measure_names import MEASURE_NAMES, MEASURES, SCALARS
 from heavytail_optax.experiments.measures.measure import Measurement, read_record
-from heavytail_optax.experiments.measures.measure_run import trained_network
-from heavytail_optax.experiments.runs.grid import (
-    read_grid,
-    record_grid,
-)
+from heavytail_optax.experiments.runs import measuring
+from heavytail_optax.experiments.runs.grid import read_grid, record_grid
+from heavytail_optax.experiments.runs.measuring import trained_network
 from heavytail_optax.experiments.runs.result import read_result
 from heavytail_optax.experiments.runs.run import cached_loader, final_params
 from heavytail_optax.experiments.storage.metrics_log import read_metrics
@@ -71,7 +64,7 @@ def measured(monkeypatch):
         return MEASURES[name]._replace(compute=compute)
 
     stand_ins = {name: stand_in(name) for name in MEASURE_NAMES}
-    monkeypatch.setattr(measure_run, "MEASURES", stand_ins)
+    monkeypatch.setattr(measuring, "MEASURES", stand_ins)
     return turns, actions
 
 

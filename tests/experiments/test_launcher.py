@@ -27,11 +27,7 @@ from heavytail_optax.experiments.runs.submitit_workers import (
 )
 from heavytail_optax.experiments.runs.worker import Work
 from heavytail_optax.experiments.storage.metrics_log import read_metrics
-from heavytail_optax.experiments.storage.run_directory import (
-    RunLock,
-    RunPaths,
-    holder_path,
-)
+from heavytail_optax.experiments.storage.run_directory import HOLDER, RunLock, RunPaths
 from heavytail_optax.experiments.terminal import Progress
 
 PRESET = "corrupted-digits-short"
@@ -324,7 +320,7 @@ def finished_long(tmp_path_factory, options):
 
 
 def process_at(run):
-    return json.loads(holder_path(run).read_text("utf-8"))["pid"]
+    return json.loads((run / HOLDER).read_text("utf-8"))["pid"]
 
 
 @pytest.mark.slow

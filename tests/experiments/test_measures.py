@@ -21,8 +21,8 @@ from heavytail_optax.experiments.measures.measure import (
     same_arguments,
     write_record,
 )
-from heavytail_optax.experiments.measures.measure_run import trained_network
 from heavytail_optax.experiments.models.networks import build_network
+from heavytail_optax.experiments.runs.measuring import trained_network
 from heavytail_optax.experiments.settings import TableMeasure, replaced
 from heavytail_optax.experiments.training.evaluation import evaluate
 from heavytail_optax.experiments.training.random_streams import random_streams

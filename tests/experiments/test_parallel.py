@@ -17,10 +17,10 @@ from heavytail_optax.experiments.devices.parallel import (
 )
 from heavytail_optax.experiments.measure_names import MEASURES
 from heavytail_optax.experiments.measures.measure import MeasureOptions
-from heavytail_optax.experiments.measures.measure_run import trained_network
 from heavytail_optax.experiments.methods import METHOD_NAMES
 from heavytail_optax.experiments.models.networks import build_network
 from heavytail_optax.experiments.runs.grid import Run
+from heavytail_optax.experiments.runs.measuring import trained_network
 from heavytail_optax.experiments.runs.options import Machine
 from heavytail_optax.experiments.runs.run import train_run
 from heavytail_optax.experiments.settings import replaced

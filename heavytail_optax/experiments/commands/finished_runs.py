@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import pandas as pd
 from matplotlib.figure import Figure
 from rich.console import Console, RenderableType
 
@@ -15,7 +16,7 @@ from ..errors import DataError, JobError
 from ..report.style import OfMethod, first_of_each_method, save_figure
 from ..runs.grid import Run
 from ..runs.result import finished_runs
-from ..runs.run import Load, cached_loader, check_run, final_params
+from ..runs.run import cached_loader, check_run, final_params
 from ..storage.durable_files import replace_file
 from ..storage.run_directory import RunBusyError, RunLock, disk_errors
 from ..terminal import Progress
@@ -37,7 +38,7 @@ class Results(NamedTuple):
     """What is known of the runs, now or from earlier."""
 
     printed: Sequence[RenderableType]
-    values: str  # for the CSV file
+    values: pd.DataFrame  # for the CSV file
     runs: Sequence[OfMethod]
     draw: Callable[[Any], Figure | None]
 
@@ -68,7 +69,10 @@ def measure_finished(
             else:
                 try:
                     with disk_errors(run.directory), RunLock(run.directory):
-                        if not _measure(measuring, run, load, progress):
+                        dataset = load(run.settings)
+                        check_run(run, dataset, progress.note)
+                        params = final_params(run, dataset, progress.note)
+                        if not measuring.measure(run, dataset, params, progress):
                             break
                 except DataError:  # The others have the same data.
                     raise
@@ -94,7 +98,7 @@ def _show(results: Results, path: pathlib.Path, console: Console) -> None:
     for each in results.printed:
         console.print(each)
     table, picture = path.with_suffix(".csv"), path.with_suffix(".png")
-    replace_file(table, results.values)
+    replace_file(table, results.values.to_csv(index=False))
     written = [table]
     drawn = first_of_each_method(results.runs)
     if save_figure(results.draw(drawn), picture):
@@ -103,10 +107,3 @@ def _show(results: Results, path: pathlib.Path, console: Console) -> None:
             console.print("The picture has the first seed of each method.")
     for file in written:
         console.print(f"Written: {file}", highlight=False, soft_wrap=True)
-
-
-def _measure(measuring: Measuring, run: Run, load: Load, progress: Progress) -> bool:
-    dataset = load(run.settings)
-    check_run(run, dataset, progress.note)
-    params = final_params(run, dataset, progress.note)
-    return measuring.measure(run, dataset, params, progress)

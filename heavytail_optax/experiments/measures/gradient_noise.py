@@ -1,7 +1,6 @@
 """The noise of small batches' gradients, of a network on its training images."""
 
 import functools
-import json
 import pathlib
 import zipfile
 from collections.abc import Callable, Mapping
@@ -162,13 +161,11 @@ def _any_of(vector: jax.Array, key: jax.Array, step: jax.Array, row: int) -> jax
     return vector[jax.random.randint(key, (), 0, vector.size)]
 
 
-def write_noise(
-    path: pathlib.Path, draws: NoiseDraws, arguments: Mapping[str, int]
-) -> None:
+def write_noise(path: pathlib.Path, draws: NoiseDraws) -> None:
     """Keeps what has been measured, all at once or not at all."""
     path.parent.mkdir(exist_ok=True)
     with replacing(path) as partial, partial.open("wb") as file:
-        np.savez(file, arguments=json.dumps(dict(arguments)), **draws._asdict())
+        np.savez(file, **draws._asdict())
     _to_repeat(path).unlink(missing_ok=True)
 
 
@@ -178,26 +175,23 @@ def ask_noise_again(path: pathlib.Path) -> None:
         _to_repeat(path).touch()
 
 
-def is_noise_measured(path: pathlib.Path, arguments: Mapping[str, int]) -> bool:
+def is_noise_measured(path: pathlib.Path) -> bool:
     """Whether it is kept, and not asked for again."""
-    kept = read_noise(path)
-    return kept is not None and kept[1] == arguments and not _to_repeat(path).exists()
+    return read_noise(path) is not None and not _to_repeat(path).exists()
 
 
 def _to_repeat(path: pathlib.Path) -> pathlib.Path:
     return path.with_suffix(".to-repeat")
 
 
-def read_noise(path: pathlib.Path) -> tuple[NoiseDraws, dict[str, int]] | None:
-    """What was kept, with its arguments; None if there is no such file, or a damaged one."""
+def read_noise(path: pathlib.Path) -> NoiseDraws | None:
+    """What was kept; None if there is no such file, or a damaged one."""
     try:
         with np.load(path, allow_pickle=False) as kept:
             draws = NoiseDraws(**{name: kept[name] for name in NoiseDraws._fields})
-            arguments = json.loads(str(kept["arguments"]))
     except (FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
-    shape = len(SIZES), len(draws.layers), draws.gradient_norms.size
-    if draws.sizes.shape != shape or not isinstance(arguments, dict):
+    if draws.sizes.shape != (len(SIZES), len(draws.layers), draws.gradient_norms.size):
         return None
     layers, parameters = draws.layers.tolist(), draws.parameters.tolist()
-    return draws._replace(layers=tuple(layers), parameters=tuple(parameters)), arguments
+    return draws._replace(layers=tuple(layers), parameters=tuple(parameters))

@@ -95,16 +95,15 @@ def diagnosed_runs(
     found = []
     for run in runs:
         wanted = noise_arguments(run.settings, draws, batch_size)
-        kept = read_noise(run.paths.noise_of(**wanted))
-        if kept is None:
+        noise = read_noise(run.paths.noise_of(**wanted))
+        if noise is None:
             continue
-        noise, arguments = kept
         norms = noise.of("norm"), noise.gradient_norms
         names = {"update_norm": "median", "largest_update_norm": "largest"}
         metrics = pd.DataFrame(read_metrics(run.paths.metrics)).rename(columns=names)
         found.append(
             DiagnosedRun(
-                *(run.settings, run.label, arguments["batch_size"], noise),
+                *(run.settings, run.label, wanted["batch_size"], noise),
                 *(assess_noise(noise), metrics[["step", *names.values()]]),
                 _propose(*norms, run.settings, truncated_share),
             )

@@ -16,13 +16,7 @@ from ..presets import PRESETS, PresetName
 from ..settings import Settings, changed_settings, from_dict, replaced
 from ..storage.durable_files import replace_file
 from ..storage.run_config import read_json
-from ..storage.run_directory import (
-    RunDirectoryError,
-    RunLock,
-    RunPaths,
-    grid_path,
-    is_free,
-)
+from ..storage.run_directory import GRID, RunDirectoryError, RunLock, RunPaths, is_free
 from .options import THIS_MACHINE, Machine
 
 
@@ -86,7 +80,7 @@ def variants_of(
 def together(asked: Grid) -> Grid:
     """The grid asked for with all that is in its directory; nothing is written."""
     directory = asked.directory
-    if not grid_path(directory).exists():
+    if not (directory / GRID).exists():
         if directory.exists() and not directory.is_dir():
             raise RunDirectoryError(f"{directory} is a file. Choose another directory.")
         if not is_free(directory):
@@ -126,7 +120,7 @@ def record_grid(asked: Grid) -> None:
                 "machine": grid.machine.record(),
             }
             del values["directory"]
-            replace_file(grid_path(grid.directory), json.dumps(values, indent=2) + "\n")
+            replace_file(grid.directory / GRID, json.dumps(values, indent=2) + "\n")
     except OSError as error:
         raise RunDirectoryError(
             f"The grid cannot be written to {asked.directory}: {error.strerror}. Choose "
@@ -138,7 +132,7 @@ def read_grid(directory: pathlib.Path) -> Grid:
     """The grid in a directory, with all variants and seeds asked for so far."""
     if not directory.is_dir():
         raise RunDirectoryError(f"There is no directory {directory}.")
-    path = grid_path(directory)
+    path = directory / GRID
     if not path.exists():
         raise RunDirectoryError(
             f"{directory} holds no runs of heavytail train or reproduce: {path} is "

@@ -26,17 +26,12 @@ def read_metrics(path: pathlib.Path) -> list[Metrics]:
     return _read(path)[0]
 
 
-def metrics_up_to(path: pathlib.Path, step: int) -> list[Metrics]:
-    """Those that a run has which goes on from a step."""
-    return [row for row in read_metrics(path) if row.step <= step]
-
-
 def drop_metrics_after(
     path: pathlib.Path, step: int, note: Callable[[str], None]
 ) -> list[Metrics]:
     """Removes damaged lines and those after a step, and returns what is left."""
-    kept = metrics_up_to(path, step)
-    damaged = _read(path)[1]
+    rows, damaged = _read(path)
+    kept = [row for row in rows if row.step <= step]
     if path.exists():
         replace_file(path, "".join(_line(row) + "\n" for row in kept))
     if damaged:
@@ -51,7 +46,7 @@ def set_aside_lost(
     if step == steps:
         return
     lost = [row for row in read_metrics(paths.metrics) if row.step > step]
-    measures = [
+    kept = [
         path for path in (paths.measurements, paths.gradient_noise) if path.exists()
     ]
     last = max([step, *(row.step for row in lost)])
@@ -61,30 +56,25 @@ def set_aside_lost(
         f"{step:,}."
     )
     # A kill leaves one evaluation without its checkpoint, and so does divergence.
-    if len(lost) <= 1 and (step or not lost or not _is_finite(lost[0])):
-        if lost and _is_finite(lost[0]):
+    is_finite = bool(lost) and lost[0].is_finite
+    if len(lost) <= 1 and (step or not is_finite):
+        if is_finite:
             note(f"{again} The evaluation of step {last:,} is made again.")
-        if not measures:
+        if not kept:
             return
     folders = (paths.metrics.with_name(f"earlier-{n}") for n in itertools.count(1))
     folder = next(folder for folder in folders if not folder.exists())
     folder.mkdir()
-    kept = [*measures]
+    for path in kept:
+        path.rename(folder / path.name)
     # Copied, as the run goes on with the part of them that has its checkpoint.
     if lost:
-        shutil.copy2(paths.metrics, folder)
-        kept.append(paths.metrics)
+        kept.append(pathlib.Path(shutil.copy2(paths.metrics, folder)))
         if paths.tensorboard.is_dir():
-            shutil.copytree(paths.tensorboard, folder / paths.tensorboard.name)
-            kept.append(paths.tensorboard)
-    for path in measures:
-        path.rename(folder / path.name)
+            copy = folder / paths.tensorboard.name
+            kept.append(shutil.copytree(paths.tensorboard, copy))
     names = ", ".join(path.name for path in kept)
     note(f"{again} What was there up to step {last:,} is kept in {folder}: {names}.")
-
-
-def _is_finite(metrics: Metrics) -> bool:
-    return math.isfinite(metrics.batch_loss) and math.isfinite(metrics.train_loss)
 
 
 def _read(path: pathlib.Path) -> tuple[list[Metrics], int]:
@@ -105,16 +95,12 @@ def _parse(line: bytes) -> Metrics | None:
     """What a line holds; None if that is not what `_line` writes."""
     try:
         values = json.loads(line)
-    except (ValueError, RecursionError):  # not UTF-8 is a ValueError too
+        row = Metrics(**{k: math.nan if v is None else v for k, v in values.items()})
+    # Not UTF-8 is a ValueError too.
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return None
-    if not isinstance(values, dict) or set(values) != set(Metrics._fields):
-        return None
-    numbers = {k: math.nan if v is None else v for k, v in values.items()}
-    if not all(type(number) in (int, float) for number in numbers.values()):
-        return None
-    if type(numbers["step"]) is not int:
-        return None
-    return Metrics(**numbers)
+    are_numbers = all(type(number) in (int, float) for number in row)
+    return row if are_numbers and type(row.step) is int else None
 
 
 def _line(metrics: Metrics) -> str:

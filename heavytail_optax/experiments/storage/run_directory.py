@@ -17,15 +17,15 @@ import filelock
 from ..errors import JobError
 from .durable_files import make_directory, partial_path, replace_file
 
+GRID = "grid.json"
+"""The file of a grid that says what it is."""
+
+LOCK, HOLDER = "run.lock", "run.holder"
+"""The file that the process which works in a directory has locked, and who that is."""
+
 _DISK_ERRORS = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EROFS: "the file system is read-only",
-    errno.EACCES: "permission is denied",
-    errno.EPERM: "permission is denied",
-    errno.EFBIG: "the file is larger than the limit of this process or file system",
-    errno.EIO: "the disk reports an error",
-    errno.ESTALE: "the file server no longer knows the file",
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.EFBIG, errno.EIO, errno.ESTALE),
 }
 
 
@@ -56,21 +56,6 @@ class RunPaths(NamedTuple):
         return self.gradient_noise / f"{draws}-batches-of-{batch_size}.npz"
 
 
-def grid_path(directory: pathlib.Path) -> pathlib.Path:
-    """The file that says what a grid is."""
-    return directory / "grid.json"
-
-
-def lock_path(directory: pathlib.Path) -> pathlib.Path:
-    """The file that the process which works in a directory has locked."""
-    return directory / "run.lock"
-
-
-def holder_path(directory: pathlib.Path) -> pathlib.Path:
-    """What that process says about itself."""
-    return directory / "run.holder"
-
-
 @contextlib.contextmanager
 def disk_errors(directory: pathlib.Path) -> Iterator[None]:
     """Turns an error of the disk in a run directory into a `RunDirectoryError`."""
@@ -84,7 +69,7 @@ def disk_errors(directory: pathlib.Path) -> Iterator[None]:
             raise
         raise RunDirectoryError(
             f"The run in {directory} stopped because it could not be written: "
-            f"{_DISK_ERRORS[error.errno]}. All up to the last checkpoint is kept."
+            f"{error.strerror}. All up to the last checkpoint is kept."
         ) from error
 
 
@@ -100,11 +85,7 @@ def make_run_directory(directory: pathlib.Path) -> None:
 
 def is_free(directory: pathlib.Path) -> bool:
     """Whether it holds at most what a process leaves that was killed at its start."""
-    leftovers = {
-        lock_path(directory),
-        holder_path(directory),
-        partial_path(grid_path(directory)),
-    }
+    leftovers = {directory / LOCK, directory / HOLDER, partial_path(directory / GRID)}
     return not directory.exists() or not set(directory.iterdir()) - leftovers
 
 
@@ -116,7 +97,7 @@ def claim(directory: pathlib.Path) -> None:
     if is_free(directory):
         return
     way_on = "Choose another --run-dir."
-    if grid_path(directory).exists():
+    if (directory / GRID).exists():
         resume = shlex.join(["--resume", str(directory)])
         way_on = f"Go on with it by {resume}, or choose another --run-dir."
     raise RunDirectoryError(f"The run directory {directory} is not empty. {way_on}")
@@ -141,21 +122,22 @@ class RunLock:
     """Holds a run directory for this process; the system releases it after a kill."""
 
     def __init__(self, directory: pathlib.Path, wait_seconds: float = 0.0) -> None:
-        self._directory = directory
-        self._wait_seconds = wait_seconds
+        self._directory, self._holder = directory, directory / HOLDER
         # The soft lock that it would fall back on outlives a killed process.
         self._lock = filelock.FileLock(
-            lock_path(directory.absolute()), fallback_to_soft=False
+            directory.absolute() / LOCK, wait_seconds, fallback_to_soft=False
         )
 
     def __enter__(self) -> Self:
         if not self._directory.is_dir():
             raise RunDirectoryError(f"There is no run directory {self._directory}.")
         try:
-            self._lock.acquire(timeout=self._wait_seconds)
+            self._lock.acquire()
             if isinstance(self._lock, filelock.SoftFileLock):
                 raise NotImplementedError
-            replace_file(holder_path(self._directory), json.dumps(_this_process()))
+            since = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
+            values = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
+            replace_file(self._holder, json.dumps(values))
         except filelock.Timeout as error:
             raise RunBusyError(self._refusal()) from error
         except (OSError, NotImplementedError) as error:
@@ -166,13 +148,13 @@ class RunLock:
     def __exit__(self, *exception: object) -> None:
         # Files can be removed from a full disk; other errors are reported elsewhere.
         with contextlib.suppress(OSError):
-            holder_path(self._directory).unlink(missing_ok=True)
+            self._holder.unlink(missing_ok=True)
         self._lock.release()
 
     def _refusal(self) -> str:
         try:
-            holder = json.loads(holder_path(self._directory).read_text("utf-8"))
-            who = "process {pid} on {host} since {since}".format(**holder)
+            values = json.loads(self._holder.read_text("utf-8"))
+            who = "process {pid} on {host} since {since}".format(**values)
         # It may just be writing, or of another version.
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             who = "another process"
@@ -190,8 +172,3 @@ class RunLock:
             )
         reason = os.strerror(code) if code else str(error)
         return f"The run directory {self._directory} cannot be locked: {reason}."
-
-
-def _this_process() -> dict[str, int | str]:
-    since = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
-    return {"pid": os.getpid(), "host": socket.gethostname(), "since": since}

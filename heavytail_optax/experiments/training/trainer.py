@@ -7,6 +7,7 @@ matter how they are cut into chunks either.
 """
 
 import functools
+import math
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -65,6 +66,11 @@ class Metrics(NamedTuple):
     largest_update_norm: float  # largest one of these steps
     truncated: float  # share of these steps that were truncated
     seconds: float  # time taken so far, without compilation
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the run has not diverged up to here."""
+        return math.isfinite(self.batch_loss) and math.isfinite(self.train_loss)
 
 
 class Chunk(NamedTuple):
