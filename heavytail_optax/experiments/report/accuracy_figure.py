@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..methods import METHOD_COLOURS, MethodName
-from .style import legend_below, log_ticks, styled
+from ..methods import METHODS, MethodName
+from .style import legend_below, log_ticks, panel_grid, styled
 from .summary import Report, label
 from .tables import format_percent, measure_heading
 
@@ -74,15 +74,10 @@ def draw_report(report: Report) -> Figure | None:
     if not drawn:
         return None
     columns = 1 if len(drawn) <= _MOST_IN_A_COLUMN else 2
-    rows = -(-len(drawn) // columns)
-    width, height = _PANEL
     legend_height = 0.7 + 0.25 * math.ceil(len(summary) / 2)
-    figure = Figure(figsize=(width * columns, height * rows + legend_height))
-    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for unused in panels[len(drawn) :]:
-        unused.remove()
+    figure, panels = panel_grid(len(drawn), columns, _PANEL, legend_height)
     kinds: set[str] = set()
-    for axes, (measure, found) in zip(panels, drawn.items(), strict=False):
+    for axes, (measure, found) in zip(panels, drawn.items(), strict=True):
         kinds |= _draw_panel(axes, found, dict(summary["method"]))
         name = measure_heading(measure).replace("\n", " ")
         axes.set_xlabel(f"{name} (flatter to the left)")
@@ -113,7 +108,7 @@ def _draw_panel(
             point.accuracy,
             xerr=[[point.left], [point.sharpness_error]],
             yerr=point.accuracy_error,
-            color=METHOD_COLOURS[methods[point.name]],
+            color=METHODS[methods[point.name]].colour,
             linestyle="none",
             elinewidth=1.5,
             **_MARKERS[point.kind],
@@ -150,7 +145,7 @@ def _legend_entries(summary: pd.DataFrame) -> list[Line2D]:
                 [],
                 [],
                 linestyle="none",
-                color=METHOD_COLOURS[row.method],
+                color=METHODS[row.method].colour,
                 label=f"{label(row.name)}: {text}",
                 **_MARKERS["mean"],
             )

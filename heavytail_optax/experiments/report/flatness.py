@@ -15,10 +15,10 @@ from rich.text import Text
 
 from ..measure_names import SCALARS
 from ..measures.measure import Measured, read_record
-from ..methods import METHOD_COLOURS, MethodName
+from ..methods import METHODS, MethodName
 from ..runs.grid import Run
 from ..runs.result import RunResult, read_result
-from .style import legend_below, styled
+from .style import legend_below, panel_grid, styled
 from .summary import FAILED, measures_of, named_runs, runs_table
 from .tables import (
     Column,
@@ -67,11 +67,12 @@ class MeasuredRun(NamedTuple):
 
 def measured_runs(runs: Sequence[Run]) -> list[MeasuredRun]:
     """Those of the finished runs that have a measure, in their order."""
-    found = [
-        MeasuredRun(run, read_result(run), read_record(run.paths.measurements))
-        for run in runs
+    records = {run: read_record(run.paths.measurements) for run in runs}
+    return [
+        MeasuredRun(run, read_result(run), each)
+        for run, each in records.items()
+        if each
     ]
-    return [each for each in found if each.record]
 
 
 def flatness_values(runs: Sequence[MeasuredRun]) -> pd.DataFrame:
@@ -152,7 +153,7 @@ def draw_flatness(runs: Sequence[MeasuredRun]) -> Figure | None:
     """A panel for each curve that any run has; None without any."""
     panels: dict[str, Curves] = {
         name: [
-            (METHOD_COLOURS[run.method], run.curves[name])
+            (METHODS[run.method].colour, run.curves[name])
             for run in runs
             if name in run.curves
         ]
@@ -161,25 +162,18 @@ def draw_flatness(runs: Sequence[MeasuredRun]) -> Figure | None:
     panels = {name: curves for name, curves in panels.items() if curves}
     if not panels:
         return None
-    columns = min(3, len(panels))
-    rows = -(-len(panels) // columns)
-    width, height = _PANEL
-    legend_height = 0.3 + 0.25 * len(runs) / 2
-    size = max(width * columns, 7.0), height * rows + legend_height
-    figure = Figure(figsize=size)
-    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axes, (name, curves) in zip(grid, panels.items(), strict=False):
+    columns, legend_height = min(3, len(panels)), 0.3 + 0.25 * len(runs) / 2
+    figure, grid = panel_grid(len(panels), columns, _PANEL, legend_height)
+    for axes, (name, curves) in zip(grid, panels.items(), strict=True):
         title, x, draw = _PANELS[name]
         axes.set(title=title, xlabel=x)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=draw is _draw_escape))
         draw(axes, curves)
-    for axes in grid[len(panels) :]:
-        axes.remove()
     handles = []
     for run in runs:
         accuracy = format_percent(run.result.train_accuracy or math.nan)
         label = f"{run.run.label}: training accuracy {accuracy}%"
-        handles.append(Line2D([], [], color=METHOD_COLOURS[run.method], label=label))
+        handles.append(Line2D([], [], color=METHODS[run.method].colour, label=label))
     legend_below(figure, handles, columns=max(2, columns))
     return figure
 

@@ -30,7 +30,7 @@ from ..measures.gradient_noise import (
     read_noise,
 )
 from ..measures.noise_tails import ALTERNATIVES, LayerTail, assess_noise
-from ..methods import METHOD_COLOURS, MethodName
+from ..methods import METHODS, MethodName
 from ..runs.grid import Run
 from ..storage.metrics_log import read_metrics
 from .style import legend_below, log_ticks, styled
@@ -201,7 +201,7 @@ def draw_noise(runs: Sequence[DiagnosedRun]) -> Figure:
     figure = Figure(figsize=(9.6, 7.4))
     norms, hill, quantiles, layers = figure.subplots(2, 2).flat
     for each in runs:
-        colour = METHOD_COLOURS[each.method]
+        colour = METHODS[each.method].colour
         history = pd.DataFrame(read_metrics(each.run.paths.metrics)).set_index("step")
         norms.plot(history["update_norm"], color=colour)
         norms.plot(history["largest_update_norm"], color=colour, alpha=0.5)
@@ -224,7 +224,7 @@ def draw_noise(runs: Sequence[DiagnosedRun]) -> Figure:
     layers.set_ylabel("Hill's estimate, 95% interval")
     layers.axhline(2.0, color="black", linewidth=0.8, linestyle=":")
     legend = [
-        Line2D([], [], color=METHOD_COLOURS[each.method], label=each.run.label)
+        Line2D([], [], color=METHODS[each.method].colour, label=each.run.label)
         for each in runs
     ]
     mark = {"color": "#555555", "linestyle": "none", "markersize": 5}
@@ -238,7 +238,7 @@ def draw_noise(runs: Sequence[DiagnosedRun]) -> Figure:
 
 
 def _draw_tail(hill: Axes, quantiles: Axes, each: DiagnosedRun) -> None:
-    assessment, colour = each.tail("norm").assessment, METHOD_COLOURS[each.method]
+    assessment, colour = each.tail("norm").assessment, METHODS[each.method].colour
     if assessment is None:
         return
     values = each.draws.of("norm")
@@ -255,7 +255,7 @@ def _draw_layers(axes: Axes, values: pd.DataFrame, layers: Sequence[str]) -> Non
     columns = list(dict.fromkeys(zip(values["method"], values["noise"], strict=True)))
     for row in values.itertuples():
         shift = (columns.index((row.method, row.noise)) + 0.5) / len(columns) - 0.5
-        x, colour = layers.index(row.layer) + 0.6 * shift, METHOD_COLOURS[row.method]
+        x, colour = layers.index(row.layer) + 0.6 * shift, METHODS[row.method].colour
         if math.isfinite(row.upper - row.lower):
             # The estimate may lie outside of its interval, which tells of bias.
             axes.vlines(x, row.lower, row.upper, color=colour, linewidth=1)

@@ -6,6 +6,7 @@ from typing import Protocol, TypeVar
 
 import matplotlib as mpl
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
@@ -49,6 +50,20 @@ def first_of_each_method(runs: Sequence[_Run]) -> list[_Run]:
     for run in runs:
         first.setdefault(run.method, run)
     return list(first.values())
+
+
+def panel_grid(
+    number: int, columns: int, panel: tuple[float, float], legend_height: float
+) -> tuple[Figure, list[Axes]]:
+    """A figure with so many panels of a size in inches, and room for a legend below."""
+    rows = -(-number // columns)
+    width, height = panel
+    size = max(width * columns, 7.0), height * rows + legend_height
+    figure = Figure(figsize=size)
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for unused in axes[number:]:
+        unused.remove()
+    return figure, axes[:number]
 
 
 def log_ticks(axis: Axis, subs: Sequence[float] = (1.0, 2.0, 5.0)) -> None:

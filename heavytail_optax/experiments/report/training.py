@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from rich.console import Group
 from rich.text import Text
 
-from ..methods import METHOD_COLOURS, METHODS
+from ..methods import METHODS
 from ..runs.result import RunResult
 from ..settings import Settings
 from ..training.evaluation import accuracy_error
@@ -68,7 +68,7 @@ def draw_training(
         steps = [metrics.step for metrics in finite]
         losses = [metrics.train_loss for metrics in finite]
         accuracies = [100 * metrics.test_accuracy for metrics in finite]
-        style = {"color": METHOD_COLOURS[result.method]}
+        style = {"color": METHODS[result.method].colour}
         if result.status == "diverged":
             style |= {"marker": "X", "markevery": [-1] if steps else None}
         label = _label(result, test_images)

@@ -15,7 +15,7 @@ from ..devices.parallel import replicate
 from ..measures.measure import MeasureOptions, read_record
 from ..presets import PRESETS, PresetName
 from ..settings import DataSettings, Settings, changed_settings
-from ..storage import checkpoints, metrics_log, run_config, tensorboard_log
+from ..storage import checkpoints, metrics_log, run_config
 from ..storage.run_directory import (
     RunDirectoryError,
     RunLock,
@@ -87,7 +87,7 @@ def check_machine(machine: Machine) -> None:
     """Refuses what is not there: devices, or the library for TensorBoard."""
     machine.mesh()
     if machine.tensorboard:
-        tensorboard_log.check_tensorboard()
+        metrics_log.check_tensorboard()
 
 
 def check_run(run: Run, dataset: Dataset, note: Callable[[str], None]) -> None:
@@ -154,7 +154,7 @@ def train_run(
         with processes.fail_together():
             if machine.tensorboard and is_writer:
                 board = stack.enter_context(
-                    tensorboard_log.tensorboard_log(paths.tensorboard, history)
+                    metrics_log.tensorboard_log(paths.tensorboard, history)
                 )
         progress.start(run.label, training.steps, history[-1] if history else None)
         for chunk in train(training, dataset, trainer, state, keys, seconds):
