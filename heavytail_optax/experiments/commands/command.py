@@ -4,6 +4,8 @@
 which is loaded after parsing, so that `--help` loads neither Flax nor Matplotlib.
 """
 
+import contextlib
+import dataclasses
 import difflib
 import importlib
 import inspect
@@ -21,7 +23,6 @@ from ..measure_names import MEASURE_NAMES, SUMMARIES
 from ..methods import METHODS
 from ..presets import PRESETS
 from ..runs.grid import read_grid
-from ..runs.options import THIS_MACHINE, Machine
 from ..settings import changed_settings
 from ..storage.run_directory import RunDirectoryError
 from . import options
@@ -80,10 +81,8 @@ def run(name: str, arguments: Sequence[str], program: str) -> int:
         return 1
     except OSError as error:
         place = error.filename or getattr(asked, "directory", None) or "A file"
-        print(
-            f"{place} cannot be read or written: {error.strerror or error}.",
-            file=sys.stderr,
-        )
+        problem = f"{place} cannot be read or written: {error.strerror or error}."
+        print(problem, file=sys.stderr)
         return 1
 
 
@@ -119,27 +118,20 @@ def _default(name: str, arguments: Sequence[str]) -> Any:
     default = kind(preset.settings, preset.methods, preset.name)
     if name == "reproduce":
         place = _value_of("--directory", arguments) or default.grid_directory
-        machine = _machine_at(pathlib.Path(place))
-        return kind(preset.settings, preset.methods, preset.name, machine=machine)
+        # What is wrong with the grid there is said later.
+        with contextlib.suppress(JobError):
+            machine = read_grid(pathlib.Path(place)).machine
+            return dataclasses.replace(default, machine=machine)
+        return default
     resume = _value_of("--resume", arguments)
     if resume is None:
         return default
-    grid = read_grid(pathlib.Path(resume))
+    resume = pathlib.Path(resume)
+    grid = read_grid(resume)
     runs = grid.runs()
-    return kind(
-        runs[0].settings,
-        tuple(dict.fromkeys(run.method for run in runs)),
-        grid.preset,
-        resume=pathlib.Path(resume),
-        machine=grid.machine,
-    )
-
-
-def _machine_at(directory: pathlib.Path) -> Machine:
-    try:
-        return read_grid(directory).machine
-    except JobError:  # said later, if it is needed
-        return THIS_MACHINE
+    methods = tuple(dict.fromkeys(run.method for run in runs))
+    given = {"resume": resume, "machine": grid.machine}
+    return kind(runs[0].settings, methods, grid.preset, **given)
 
 
 def _check_unchanged(
@@ -197,10 +189,8 @@ def _description(name: str) -> str:
     if name in ("train", "reproduce"):
         presets = {preset.name: preset.summary for preset in PRESETS.values()}
         methods = {method.label: method.summary for method in METHODS.values()}
-        parts.append(_listed("Presets:", presets))
-        parts.append(
-            _listed("Methods, with their names in the paper's tables:", methods)
-        )
+        heading = "Methods, with their names in the paper's tables:"
+        parts += [_listed("Presets:", presets), _listed(heading, methods)]
     if name == "flatness":
         parts.append(_listed("Measures:", SUMMARIES))
     return "\n\n".join([*parts, _ENDINGS[name]]).rstrip()
