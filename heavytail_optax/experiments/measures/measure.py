@@ -11,7 +11,7 @@ import math
 import pathlib
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import jax
 
@@ -21,6 +21,8 @@ from ..data.dataset import Split
 from ..setting_rules import BETWEEN_0_AND_1, at_least, check_fields
 from ..settings import Settings
 from ..storage.durable_files import replace_file
+
+_Result = TypeVar("_Result")
 
 Loss = Callable[[Any, Split], jax.Array]
 Arguments = Mapping[str, Any]
@@ -69,12 +71,17 @@ class TrainedNetwork:
     settings: Settings
     key: jax.Array  # of all sampling
 
+    def apply(
+        self, function: Callable[..., _Result], *others: Any, **more: Any
+    ) -> _Result:
+        """A function of `flatness`, of the loss on the training images."""
+        arguments = {"key": self.key, "args": (self.train,), **more}
+        return function(self.loss, self.params, *others, **arguments)
+
     @functools.cached_property
     def top_eigenvalues(self) -> HessianEigenvalues:
         """The largest eigenvalues of the Hessian of the loss."""
-        return hessian_eigenvalues(
-            self.loss, self.params, key=self.key, args=(self.train,), **LANCZOS
-        )
+        return self.apply(hessian_eigenvalues, **LANCZOS)
 
 
 class Measurement(NamedTuple):

@@ -140,14 +140,7 @@ def _legend_entries(summary: pd.DataFrame) -> list[Line2D]:
             text = f"{format_percent(row.test_accuracy, error)}%"
             if row.test_accuracy_seeds < row.seeds_asked:
                 text += f" ({row.test_accuracy_seeds} of {row.seeds_asked} runs)"
-        entries.append(
-            Line2D(
-                [],
-                [],
-                linestyle="none",
-                color=METHODS[row.method].colour,
-                label=f"{label(row.name)}: {text}",
-                **_MARKERS["mean"],
-            )
-        )
+        style = {"color": METHODS[row.method].colour, "linestyle": "none"}
+        style |= {"label": f"{label(row.name)}: {text}", **_MARKERS["mean"]}
+        entries.append(Line2D([], [], **style))
     return entries

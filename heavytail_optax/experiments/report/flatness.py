@@ -24,6 +24,7 @@ from .tables import (
     Column,
     format_percent,
     format_with_error,
+    mean_column,
     measure_heading,
     text_column,
     text_tables,
@@ -77,12 +78,9 @@ def measured_runs(runs: Sequence[Run]) -> list[MeasuredRun]:
 
 def flatness_values(runs: Sequence[MeasuredRun]) -> pd.DataFrame:
     """The long table, with remarks."""
-    names = [each.run.name for each in runs]
-    remarks = [
-        "; ".join(f"{name}: {text}" for name, text in each.remarks.items())
-        for each in runs
-    ]
-    return runs_table([each.result for each in runs], names).assign(remarks=remarks)
+    table = runs_table([each.result for each in runs], [each.run.name for each in runs])
+    remarks = [[f"{k}: {text}" for k, text in each.remarks.items()] for each in runs]
+    return table.assign(remarks=["; ".join(each) for each in remarks])
 
 
 def flatness_table(
@@ -90,11 +88,10 @@ def flatness_table(
 ) -> Group:
     """One row a run: accuracies beside every scalar, remarks below."""
     marks = values["failed"].notna()
-    labels = [
-        each.run.label + FAILED * mark for each, mark in zip(runs, marks, strict=True)
-    ]
     lead = [
-        Column("Run", labels),
+        Column(
+            "Run", [r.run.label + FAILED * m for r, m in zip(runs, marks, strict=True)]
+        ),
         text_column("Train\n%", values, format_percent, "train_accuracy"),
         text_column("Test\n%", values, format_percent, "test_accuracy"),
     ]
@@ -108,12 +105,9 @@ def _scalar_column(
 ) -> Column:
     owner = next((each for each, names in SCALARS.items() if name in names), name)
     marks = [f" {_REMARK}" * (owner in each.remarks) for each in runs]
-
-    def text(value: float, error: float, mark: str) -> str:
-        return format_with_error(value, error) + mark
-
-    columns = name, f"{name}_standard_error", "mark"
-    return text_column(measure_heading(name), values.assign(mark=marks), text, *columns)
+    column = mean_column(measure_heading(name), values, format_with_error, name)
+    texts = zip(column.texts, marks, strict=True)
+    return column._replace(texts=[text + mark for text, mark in texts])
 
 
 def _notes(runs: Sequence[MeasuredRun], values: pd.DataFrame) -> list[str]:
@@ -151,15 +145,12 @@ def _notes(runs: Sequence[MeasuredRun], values: pd.DataFrame) -> list[str]:
 @styled
 def draw_flatness(runs: Sequence[MeasuredRun]) -> Figure | None:
     """A panel for each curve that any run has; None without any."""
+    found = [(METHODS[run.method].colour, run.curves) for run in runs]
     panels: dict[str, Curves] = {
-        name: [
-            (METHODS[run.method].colour, run.curves[name])
-            for run in runs
-            if name in run.curves
-        ]
+        name: curves
         for name in _PANELS
+        if (curves := [(colour, own[name]) for colour, own in found if name in own])
     }
-    panels = {name: curves for name, curves in panels.items() if curves}
     if not panels:
         return None
     columns, legend_height = min(3, len(panels)), 0.3 + 0.25 * len(runs) / 2
@@ -206,16 +197,8 @@ def _draw_escape(axes: Axes, curves: Curves) -> None:
         bars = np.maximum([middle - columns["lower"], columns["upper"] - middle], 0.0)
         # Beside each other, as many have the same value.
         shift = 0.5 * ((number + 0.5) / len(curves) - 0.5)
-        axes.errorbar(
-            columns["jumps"] + shift,
-            middle,
-            yerr=bars,
-            color=colour,
-            fmt="o:",
-            markersize=4,
-            linewidth=1,
-            capsize=2,
-        )
+        style = {"fmt": "o:", "markersize": 4, "linewidth": 1, "capsize": 2}
+        axes.errorbar(columns["jumps"] + shift, middle, bars, color=colour, **style)
     axes.set_ylim(-0.05, 1.05)
 
 
