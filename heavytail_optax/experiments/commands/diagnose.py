@@ -69,8 +69,8 @@ def run(options: DiagnoseOptions, typed: str) -> int:
     measuring = Measuring(
         name="diagnose",
         on_stop="Stopping after these batches.",
-        ask_again=lambda run: gradient_noise.ask_noise_again(path_of(run)),
-        is_measured=lambda run: gradient_noise.is_noise_measured(path_of(run)),
+        forget=lambda run: path_of(run).unlink(missing_ok=True),
+        is_measured=lambda run: gradient_noise.read_noise(path_of(run)) is not None,
         measure=measure,
         results=results,
     )

@@ -28,7 +28,7 @@ class Measuring(NamedTuple):
 
     name: str  # of the files
     on_stop: str
-    ask_again: Callable[[Run], None]
+    forget: Callable[[Run], None]
     is_measured: Callable[[Run], bool]
     measure: Callable[[Run, Dataset, Any, Progress], bool]  # False if it was stopped
     results: Callable[[Sequence[Run], int], "Results | None"]  # given the width
@@ -59,7 +59,7 @@ def measure_finished(
             for run in runs:
                 # A run that another process holds is reported below.
                 with contextlib.suppress(RunBusyError), RunLock(run.directory):
-                    measuring.ask_again(run)
+                    measuring.forget(run)
         progress.plan({run.label: 1.0 for run in runs}, [])
         for run in runs:
             if measuring.is_measured(run):
@@ -86,7 +86,7 @@ def measure_finished(
         print(problem, file=sys.stderr)
     left = not all(measuring.is_measured(run) for run in runs)
     if left:
-        # --again is noted, so that going on does not start anew.
+        # What --again asks for is dropped above, so that going on does not start anew.
         words = [word for word in shlex.split(typed) if word != "--again"]
         go_on = f"To go on: {shlex.join(words)}"
         console.print(go_on, highlight=False, soft_wrap=True)

@@ -6,7 +6,7 @@ from typing import Any
 from ..data.dataset import Dataset
 from ..report import flatness
 from ..runs.grid import Run
-from ..runs.measuring import ask_again, is_measured, measure_run, trained_network
+from ..runs.measuring import forget, is_measured, measure_run, trained_network
 from ..terminal import Progress
 from .finished_runs import Measuring, Results, measure_finished
 from .options import FlatnessOptions
@@ -32,7 +32,7 @@ def run(options: FlatnessOptions, typed: str) -> int:
     measuring = Measuring(
         name="flatness",
         on_stop="Stopping after this measure.",
-        ask_again=lambda run: ask_again(run, names),
+        forget=lambda run: forget(run, names),
         is_measured=lambda run: is_measured(run, chosen, names),
         measure=measure,
         results=results,

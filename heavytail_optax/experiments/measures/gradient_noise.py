@@ -166,22 +166,6 @@ def write_noise(path: pathlib.Path, draws: NoiseDraws) -> None:
     path.parent.mkdir(exist_ok=True)
     with replacing(path) as partial, partial.open("wb") as file:
         np.savez(file, **draws._asdict())
-    _to_repeat(path).unlink(missing_ok=True)
-
-
-def ask_noise_again(path: pathlib.Path) -> None:
-    """Marks what is kept to be measured again; tables show it until then."""
-    if path.exists():
-        _to_repeat(path).touch()
-
-
-def is_noise_measured(path: pathlib.Path) -> bool:
-    """Whether it is kept, and not asked for again."""
-    return read_noise(path) is not None and not _to_repeat(path).exists()
-
-
-def _to_repeat(path: pathlib.Path) -> pathlib.Path:
-    return path.with_suffix(".to-repeat")
 
 
 def read_noise(path: pathlib.Path) -> NoiseDraws | None:

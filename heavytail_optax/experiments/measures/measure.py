@@ -131,7 +131,6 @@ class Measured(NamedTuple):
     arguments: Arguments
     outcome: Measurement
     seconds: float  # compilation included
-    to_repeat: bool = False  # asked for again, and not yet measured again
 
 
 def write_record(path: pathlib.Path, record: Mapping[str, Measured]) -> None:
@@ -146,7 +145,6 @@ def write_record(path: pathlib.Path, record: Mapping[str, Measured]) -> None:
             "curves": {k: dict(v) for k, v in measured.outcome.curves.items()},
             "remark": measured.outcome.remark,
             "seconds": round(measured.seconds, 1),
-            "to_repeat": measured.to_repeat,
         }
         for name, measured in record.items()
     }
@@ -182,7 +180,6 @@ def _measured(entry: Mapping[str, Any]) -> Measured:
         dict(entry["arguments"]),
         Measurement(scalars, curves, str(entry["remark"])),
         float(entry["seconds"]),
-        bool(entry["to_repeat"]),
     )
 
 

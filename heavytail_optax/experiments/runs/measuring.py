@@ -66,7 +66,7 @@ def measure_run(
         known = record.get(name)
         if _is_current(known, arguments):
             continue
-        if known is not None and not known.to_repeat:
+        if known is not None:
             then = known.arguments
             changed = [
                 f"{each} {then.get(each)} instead of {arguments.get(each)}"
@@ -89,14 +89,14 @@ def measure_run(
     return True
 
 
-def ask_again(run: Run, names: Sequence[MeasureName]) -> None:
-    """Marks what is there to be measured again; reports show it until then."""
+def forget(run: Run, names: Sequence[MeasureName]) -> None:
+    """Drops what has been measured, so that it is measured again."""
     record = read_record(run.paths.measurements)
-    asked = {
-        name: record[name]._replace(to_repeat=True) for name in names if name in record
-    }
-    if asked:
-        write_record(run.paths.measurements, {**record, **asked})
+    kept = {name: each for name, each in record.items() if name not in names}
+    if kept:
+        write_record(run.paths.measurements, kept)
+    elif record:
+        run.paths.measurements.unlink()
 
 
 def is_measured(
@@ -111,6 +111,4 @@ def is_measured(
 
 
 def _is_current(known: Measured | None, arguments: Arguments) -> bool:
-    if known is None or known.to_repeat:
-        return False
-    return same_arguments(known.arguments, arguments)
+    return known is not None and same_arguments(known.arguments, arguments)

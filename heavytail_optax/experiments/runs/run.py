@@ -16,12 +16,8 @@ from ..measures.measure import MeasureOptions, read_record
 from ..presets import PRESETS, PresetName
 from ..settings import DataSettings, Settings, changed_settings
 from ..storage import checkpoints, metrics_log, run_config
-from ..storage.run_directory import (
-    RunDirectoryError,
-    RunLock,
-    disk_errors,
-    make_run_directory,
-)
+from ..storage.durable_files import make_directory
+from ..storage.run_directory import RunDirectoryError, RunLock, disk_errors
 from ..terminal import Progress
 from ..training.random_streams import random_streams
 from ..training.trainer import Metrics, TrainState, build_trainer, evaluation_at, train
@@ -58,7 +54,7 @@ def carry_out(
         stack.enter_context(disk_errors(run.directory))
         with processes.fail_together():
             if jax.process_index() == 0:
-                make_run_directory(run.directory)
+                make_directory(run.directory)
                 stack.enter_context(RunLock(run.directory))
                 if run.paths.config.exists():
                     check_run(run, dataset, progress.note)

@@ -73,16 +73,6 @@ def disk_errors(directory: pathlib.Path) -> Iterator[None]:
         ) from error
 
 
-def make_run_directory(directory: pathlib.Path) -> None:
-    """Makes the directory of a run if it is not there."""
-    try:
-        make_directory(directory)
-    except OSError as error:
-        raise RunDirectoryError(
-            f"The run directory {directory} cannot be made: {error.strerror}."
-        ) from error
-
-
 def is_free(directory: pathlib.Path) -> bool:
     """Whether it holds at most what a process leaves that was killed at its start."""
     leftovers = {directory / LOCK, directory / HOLDER, partial_path(directory / GRID)}
@@ -91,7 +81,7 @@ def is_free(directory: pathlib.Path) -> bool:
 
 def claim(directory: pathlib.Path) -> None:
     """Makes a new directory, or takes an empty one."""
-    make_run_directory(directory)
+    make_directory(directory)
     if not os.access(directory, os.W_OK):
         raise RunDirectoryError(f"The run directory {directory} is not writable.")
     if is_free(directory):
@@ -105,7 +95,7 @@ def claim(directory: pathlib.Path) -> None:
 
 def claim_next(parent: pathlib.Path, name: str) -> pathlib.Path:
     """Makes the first of name-001, name-002, ... that is not there."""
-    make_run_directory(parent)
+    make_directory(parent)
     for number in itertools.count(1):
         directory = parent / f"{name}-{number:03d}"
         with contextlib.suppress(FileExistsError), disk_errors(parent):
