@@ -1,6 +1,7 @@
 """What the user sees while a command works, and how it is stopped."""
 
 import contextlib
+import datetime
 import math
 import signal
 import time
@@ -182,7 +183,8 @@ class Progress:
         if done <= self._work_before or left <= 0.0:
             return ""
         elapsed = time.monotonic() - self._began_at
-        return f", {rough_duration(left * elapsed / (done - self._work_before))} left"
+        minutes = math.ceil(left * elapsed / (done - self._work_before) / 60)
+        return f", about {datetime.timedelta(minutes=minutes)} left"
 
     def _work_done(self) -> float:
         return sum(work for label, work in self._work.items() if label in self._done)
@@ -205,22 +207,6 @@ def _columns(width: int) -> tuple[rich_progress.ProgressColumn, ...]:
     return rich_progress.TextColumn(name), bar, rich_progress.TextColumn(report)
 
 
-def rough_duration(seconds: float) -> str:
-    """A rough time in words.
-
-    Example:
-      >>> [rough_duration(seconds) for seconds in (20, 100, 4000, 200_000)]
-      ['less than a minute', 'about 2 min', 'about 1 h 7 min', 'about 56 h']
-    """
-    minutes = math.ceil(seconds / 60)
-    if minutes <= 1:
-        return "less than a minute"
-    if minutes < 60:
-        return f"about {minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"about {hours} h {minutes} min" if hours < 10 else f"about {hours + 1} h"
-
-
 def describe(
     chunk: Chunk, metrics: Metrics | None, first: Metrics | None, steps: int
 ) -> str:
@@ -230,12 +216,9 @@ def describe(
     digits = 0 if speed >= 10 else 1
     left = round((steps - chunk.step) / speed)
     time_left = f"{left // 60}:{left % 60:02d} left" if left else "done"
-    line = (
-        f"{chunk.step:,}/{steps:,}  {speed:.{digits}f}/s  {time_left}  "
-        f"loss {chunk.batch_loss:.3f}"
-    )
-    if metrics is None:
-        return line
-    return (
-        f"{line}  test {metrics.test_accuracy:.1%}  truncated {metrics.truncated:.0%}"
-    )
+    parts = [f"{chunk.step:,}/{steps:,}", f"{speed:.{digits}f}/s", time_left]
+    parts.append(f"loss {chunk.batch_loss:.3f}")
+    if metrics is not None:
+        test, truncated = metrics.test_accuracy, metrics.truncated
+        parts += [f"test {test:.1%}", f"truncated {truncated:.0%}"]
+    return "  ".join(parts)

@@ -54,11 +54,8 @@ class Cluster:
     def __post_init__(self) -> None:
         check_fields(self, "option")
         names = "--coordinator, --num-processes and --process-id"
-        number, own, missing = (
-            self.num_processes,
-            self.process_id,
-            self.given.count(None),
-        )
+        number, own = self.num_processes, self.process_id
+        missing = self.given.count(None)
         if missing < 3 and not self.distributed:
             raise ValueError(f"{names} need --distributed.")
         if 0 < missing < 3:

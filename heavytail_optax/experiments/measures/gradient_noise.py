@@ -90,10 +90,10 @@ def measure_gradient_noise(
     batch_key, direction_key, coordinate_key = jax.random.split(key, 3)
     train = jax.tree.map(jnp.asarray, train)
     vectors = layer_vectors(params)
-    directions = {
-        name: _direction(jax.random.fold_in(direction_key, row), vector.shape)
-        for row, (name, vector) in enumerate(vectors.items())
-    }
+    directions = {}
+    for row, (name, vector) in enumerate(vectors.items()):
+        normal = jax.random.normal(jax.random.fold_in(direction_key, row), vector.shape)
+        directions[name] = normal / jnp.linalg.norm(normal)
     mean = gradient(params, train)
     total = arguments["draws"]
     parts = []
@@ -109,11 +109,6 @@ def measure_gradient_noise(
         np.ascontiguousarray(np.moveaxis(sizes, 0, -1)),
         norms,
     )
-
-
-def _direction(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    direction = jax.random.normal(key, shape)
-    return direction / jnp.linalg.norm(direction)
 
 
 @functools.lru_cache(maxsize=4)
@@ -138,27 +133,23 @@ def _compiled(
             batch = Split(train.images[places], train.labels[places])
             gradient = jax.grad(loss)(params, batch)
             noise = layer_vectors(jax.tree.map(jnp.subtract, gradient, mean))
-            sizes = [
-                jnp.stack(
-                    [
-                        jnp.linalg.norm(vector),
-                        jnp.abs(vector @ directions[name]),
-                        jnp.abs(_any_of(vector, coordinate_key, step, row)),
-                    ]
+            sizes = []
+            for row, (name, vector) in enumerate(noise.items()):
+                key = jax.random.fold_in(jax.random.fold_in(coordinate_key, step), row)
+                coordinate = vector[jax.random.randint(key, (), 0, vector.size)]
+                projection = vector @ directions[name]
+                numbers = (
+                    jnp.linalg.norm(vector),
+                    jnp.abs(projection),
+                    jnp.abs(coordinate),
                 )
-                for row, (name, vector) in enumerate(noise.items())
-            ]
+                sizes.append(jnp.stack(numbers))
             norm = jnp.linalg.norm(layer_vectors(gradient)[ALL])
             return jnp.stack(sizes, axis=-1), norm
 
         return jax.lax.map(one, first + jnp.arange(_VECTORS_AT_ONCE))
 
     return jax.jit(jax.grad(mean_over_batches(loss, IMAGES_AT_ONCE))), jax.jit(draw)
-
-
-def _any_of(vector: jax.Array, key: jax.Array, step: jax.Array, row: int) -> jax.Array:
-    key = jax.random.fold_in(jax.random.fold_in(key, step), row)
-    return vector[jax.random.randint(key, (), 0, vector.size)]
 
 
 def write_noise(path: pathlib.Path, draws: NoiseDraws) -> None:

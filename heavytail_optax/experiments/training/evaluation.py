@@ -32,11 +32,6 @@ class Scores(NamedTuple):
     accuracy: jax.Array  # shape=(), dtype=float32, from 0 to 1
 
 
-def number_of_devices(mesh: Mesh | None) -> int:
-    """How many devices share the images."""
-    return 1 if mesh is None else mesh.size
-
-
 def loss_per_example(predict: Predict, params: Any, split: Split) -> jax.Array:
     """Cross-entropy of each image."""
     return cross_entropy(predict(params, split.images), split.labels)
@@ -72,7 +67,7 @@ def mean_loss_and_error(
 
     is_cpu = jax.default_backend() == "cpu"
     on_each = IMAGES_IN_CPU_CACHE if is_cpu else IMAGES_AT_ONCE
-    at_once = on_each * number_of_devices(mesh)
+    at_once = on_each * (1 if mesh is None else mesh.size)
     return mean_over_batches(loss, at_once), mean_over_batches(error, at_once)
 
 
