@@ -13,7 +13,9 @@ from rich.console import Console, RenderableType
 
 from ..data.dataset import Dataset
 from ..errors import DataError, JobError
-from ..report.style import OfMethod, first_of_each_method, save_figure
+from ..report.flatness import MeasuredRun
+from ..report.noise import DiagnosedRun
+from ..report.style import save_figure
 from ..runs.grid import Run
 from ..runs.result import finished_runs
 from ..runs.run import cached_loader, check_run, final_params
@@ -39,7 +41,7 @@ class Results(NamedTuple):
 
     printed: Sequence[RenderableType]
     values: pd.DataFrame  # for the CSV file
-    runs: Sequence[OfMethod]
+    runs: Sequence[MeasuredRun] | Sequence[DiagnosedRun]
     draw: Callable[[Any], Figure | None]
 
 
@@ -100,8 +102,10 @@ def _show(results: Results, path: pathlib.Path, console: Console) -> None:
     table, picture = path.with_suffix(".csv"), path.with_suffix(".png")
     replace_file(table, results.values.to_csv(index=False))
     written = [table]
-    drawn = first_of_each_method(results.runs)
-    if save_figure(results.draw(drawn), picture):
+    drawn: dict[str, MeasuredRun | DiagnosedRun] = {}
+    for each in results.runs:  # few enough to be told apart by their colours
+        drawn.setdefault(each.run.method, each)
+    if save_figure(results.draw(list(drawn.values())), picture):
         written.append(picture)
         if len(drawn) < len(results.runs):
             console.print("The picture has the first seed of each method.")

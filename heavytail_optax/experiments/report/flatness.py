@@ -15,7 +15,7 @@ from rich.text import Text
 
 from ..measure_names import SCALARS
 from ..measures.measure import Measured, read_record
-from ..methods import METHODS, MethodName
+from ..methods import METHODS
 from ..runs.grid import Run
 from ..runs.result import RunResult, read_result
 from .style import legend_below, panel_grid, styled
@@ -46,11 +46,6 @@ class MeasuredRun(NamedTuple):
     run: Run
     result: RunResult
     record: Mapping[str, Measured]
-
-    @property
-    def method(self) -> MethodName:
-        """The name of its method."""
-        return self.run.method
 
     @property
     def remarks(self) -> dict[str, str]:
@@ -87,11 +82,9 @@ def flatness_table(
     runs: Sequence[MeasuredRun], values: pd.DataFrame, width: int = 100
 ) -> Group:
     """One row a run: accuracies beside every scalar, remarks below."""
-    marks = values["failed"].notna()
+    marks = zip(runs, values["failed"].notna(), strict=True)
     lead = [
-        Column(
-            "Run", [r.run.label + FAILED * m for r, m in zip(runs, marks, strict=True)]
-        ),
+        Column("Run", [each.run.label + FAILED * failed for each, failed in marks]),
         text_column("Train\n%", values, format_percent, "train_accuracy"),
         text_column("Test\n%", values, format_percent, "test_accuracy"),
     ]
@@ -145,7 +138,7 @@ def _notes(runs: Sequence[MeasuredRun], values: pd.DataFrame) -> list[str]:
 @styled
 def draw_flatness(runs: Sequence[MeasuredRun]) -> Figure | None:
     """A panel for each curve that any run has; None without any."""
-    found = [(METHODS[run.method].colour, run.curves) for run in runs]
+    found = [(METHODS[run.run.method].colour, run.curves) for run in runs]
     panels: dict[str, Curves] = {
         name: curves
         for name in _PANELS
@@ -164,7 +157,9 @@ def draw_flatness(runs: Sequence[MeasuredRun]) -> Figure | None:
     for run in runs:
         accuracy = format_percent(run.result.train_accuracy or math.nan)
         label = f"{run.run.label}: training accuracy {accuracy}%"
-        handles.append(Line2D([], [], color=METHODS[run.method].colour, label=label))
+        handles.append(
+            Line2D([], [], color=METHODS[run.run.method].colour, label=label)
+        )
     legend_below(figure, handles, columns=max(2, columns))
     return figure
 

@@ -30,7 +30,7 @@ from ..measures.gradient_noise import (
     read_noise,
 )
 from ..measures.noise_tails import ALTERNATIVES, LayerTail, assess_noise
-from ..methods import METHODS, MethodName
+from ..methods import METHODS
 from ..runs.grid import Run
 from ..storage.metrics_log import read_metrics
 from .style import legend_below, log_ticks, styled
@@ -75,11 +75,6 @@ class DiagnosedRun(NamedTuple):
     tails: list[LayerTail]
     proposal: ProposedSettings | None  # None where the norms are of no use
 
-    @property
-    def method(self) -> MethodName:
-        """The name of its method."""
-        return self.run.method
-
     def tail(self, size: Size) -> LayerTail:
         """The tail of one size of all layers."""
         return next(t for t in self.tails if (t.size, t.layer) == (size, ALL))
@@ -117,7 +112,7 @@ def noise_values(runs: Sequence[DiagnosedRun]) -> pd.DataFrame:
 
 def _row(each: DiagnosedRun, tail: LayerTail) -> dict[str, int | float | str]:
     row = {
-        "method": each.method,
+        "method": each.run.method,
         "seed": each.run.settings.seed,
         "batch_size": each.batch_size,
         "layer": tail.layer,
@@ -201,7 +196,7 @@ def draw_noise(runs: Sequence[DiagnosedRun]) -> Figure:
     figure = Figure(figsize=(9.6, 7.4))
     norms, hill, quantiles, layers = figure.subplots(2, 2).flat
     for each in runs:
-        colour = METHODS[each.method].colour
+        colour = METHODS[each.run.method].colour
         history = pd.DataFrame(read_metrics(each.run.paths.metrics)).set_index("step")
         norms.plot(history["update_norm"], color=colour)
         norms.plot(history["largest_update_norm"], color=colour, alpha=0.5)
@@ -224,7 +219,7 @@ def draw_noise(runs: Sequence[DiagnosedRun]) -> Figure:
     layers.set_ylabel("Hill's estimate, 95% interval")
     layers.axhline(2.0, color="black", linewidth=0.8, linestyle=":")
     legend = [
-        Line2D([], [], color=METHODS[each.method].colour, label=each.run.label)
+        Line2D([], [], color=METHODS[each.run.method].colour, label=each.run.label)
         for each in runs
     ]
     mark = {"color": "#555555", "linestyle": "none", "markersize": 5}
@@ -238,7 +233,7 @@ def draw_noise(runs: Sequence[DiagnosedRun]) -> Figure:
 
 
 def _draw_tail(hill: Axes, quantiles: Axes, each: DiagnosedRun) -> None:
-    assessment, colour = each.tail("norm").assessment, METHODS[each.method].colour
+    assessment, colour = each.tail("norm").assessment, METHODS[each.run.method].colour
     if assessment is None:
         return
     values = each.draws.of("norm")

@@ -2,7 +2,6 @@
 
 import pathlib
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
 
 import matplotlib as mpl
 from matplotlib.artist import Artist
@@ -11,7 +10,6 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from ..methods import MethodName
 from ..storage.durable_files import replacing
 from .tables import format_number
 
@@ -32,24 +30,6 @@ STYLE = {
 
 styled = mpl.rc_context(STYLE)
 """Decorates a function that draws, as matplotlib reads its style when axes are made."""
-
-
-class OfMethod(Protocol):
-    """A run, or what was measured of it."""
-
-    @property
-    def method(self) -> MethodName: ...
-
-
-_Run = TypeVar("_Run", bound=OfMethod)
-
-
-def first_of_each_method(runs: Sequence[_Run]) -> list[_Run]:
-    """The first run of each method: few enough to be told apart by their colours."""
-    first: dict[str, _Run] = {}
-    for run in runs:
-        first.setdefault(run.method, run)
-    return list(first.values())
 
 
 def panel_grid(
