@@ -164,12 +164,7 @@ def _value_of(option: str, arguments: Sequence[str]) -> str | None:
 
 
 def suggestions(arguments: Sequence[str]) -> list[str]:
-    """One line for each misspelt preset, method or measure that is like one there is.
-
-    Example:
-      >>> suggestions(["--methods", "sgd", "balancd", "--seeds", "balancd"])
-      ["'balancd': did you mean 'balanced'?"]
-    """
+    """One line for each misspelt preset, method or measure that is like one there is."""
     known = {"--preset": PRESETS, "--methods": METHODS, "--measures": MEASURE_NAMES}
     found, option = [], ""
     for word in arguments:

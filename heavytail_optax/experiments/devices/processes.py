@@ -211,13 +211,7 @@ def differs_from_first(text: str) -> bool:
 
 @contextlib.contextmanager
 def fail_together() -> Iterator[None]:
-    """Raises in all processes if the block fails in one; the block must wait for none.
-
-    Example:
-      >>> with fail_together():
-      ...     print("work")
-      work
-    """
+    """Raises in all processes if the block fails in one; the block must wait for none."""
     if jax.process_count() == 1:
         yield
         return

@@ -43,14 +43,7 @@ class NoiseDraws(NamedTuple):
 
 
 def layer_vectors(tree: Any) -> dict[str, jax.Array]:
-    """The entries of all layers in one vector, and those of each layer in one.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> layer = {"kernel": jnp.zeros((3, 2)), "bias": jnp.zeros(2)}
-      >>> {k: v.size for k, v in layer_vectors({"one": layer, "two": layer}).items()}
-      {'all': 16, 'one': 8, 'two': 8}
-    """
+    """The entries of all layers in one vector, and those of each layer in one."""
     parts: dict[str, list[jax.Array]] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         name = jax.tree_util.keystr(path[:-1] or path, simple=True, separator="/")

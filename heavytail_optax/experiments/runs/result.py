@@ -122,14 +122,7 @@ def result_of(
 
 
 def truncated_share(history: Sequence[Metrics]) -> float:
-    """Share of all steps that were truncated, from metrics from the first step on.
-
-    Example:
-      >>> blank = Metrics(*[0] * 10)
-      >>> rows = [blank._replace(step=10, truncated=0.2), blank._replace(step=40)]
-      >>> truncated_share(rows)
-      0.05
-    """
+    """Share of all steps that were truncated, from metrics from the first step on."""
     starts = [0, *(metrics.step for metrics in history)]
     weighted = sum(
         metrics.truncated * (metrics.step - start)

@@ -13,24 +13,11 @@ from ..settings import Settings, from_dict
 from .durable_files import replace_file
 from .run_directory import RunDirectoryError
 
-_PACKAGES = (
-    "heavytail-optax",
-    "jax",
-    "jaxlib",
-    "optax",
-    "flax",
-    "numpy",
-    "scikit-learn",
-)
+_PACKAGES = ("jax", "jaxlib", "optax", "flax", "numpy", "scikit-learn")
 _FORMAT = 2
 _ENTRIES = {
-    "preset": str,
-    "settings": dict,
-    "sources": dict,
-    "data": dict,
-    "command": str,
-    "device": str,
-    "versions": dict,
+    **dict.fromkeys(("preset", "command", "device"), str),
+    **dict.fromkeys(("settings", "sources", "data", "versions"), dict),
 }
 
 
@@ -80,7 +67,8 @@ def read_json(path: pathlib.Path) -> Any:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that a run depends on."""
-    found = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    names = ("heavytail-optax", *_PACKAGES)
+    found = {name: importlib.metadata.version(name) for name in names}
     return {"python": platform.python_version(), **found}
 
 
