@@ -147,8 +147,11 @@ def read_parquet_files(
         problem = f"must have {split.num_images:,} rows. Got {len(rows):,} instead"
         raise DataError(f"{', '.join(map(str, paths))}: {problem}.")
     images = [_pixels(where, image, data.image_shape) for where, image, _ in rows]
-    labels = [_label(where, label) for where, _, label in rows]
-    return RawSplit(np.stack(images), np.array(labels))
+    for where, _, label in rows:
+        if isinstance(label, bool) or not isinstance(label, int):
+            problem = f"the label must be an integer. Got {label!r} instead"
+            raise DataError(f"{where}: {problem}.")
+    return RawSplit(np.stack(images), np.array([label for *_, label in rows]))
 
 
 def _rows(path: pathlib.Path, data: PublishedData) -> Iterator[tuple[Any, Any]]:
@@ -195,12 +198,6 @@ def _pixels(where: str, cell: Any, image_shape: tuple[int, int, int]) -> np.ndar
         raise DataError(f"{where}: {problem}.") from error
     accepted = f"the image must be {width}x{height} of mode {mode}"
     raise DataError(f"{where}: {accepted}. Got {got} instead.")
-
-
-def _label(where: str, cell: Any) -> int:
-    if isinstance(cell, bool) or not isinstance(cell, int):
-        raise DataError(f"{where}: the label must be an integer. Got {cell!r} instead.")
-    return cell
 
 
 def import_extra(name: str) -> Any:

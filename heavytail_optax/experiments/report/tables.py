@@ -1,5 +1,6 @@
 """Numbers with as many digits as they deserve, and columns of text as tables."""
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
@@ -45,9 +46,8 @@ def format_percent(share: float, error: float | None = None, sign: str = "") -> 
     return f"{100 * share:{sign}.{decimals}f} ± {100 * error:.{decimals}f}"
 
 
-def format_difference(share: float, error: float | None = None) -> str:
-    """The same with its sign."""
-    return format_percent(share, error, sign="+")
+format_difference = functools.partial(format_percent, sign="+")
+"""The same with its sign."""
 
 
 MISSING = "-"

@@ -119,11 +119,6 @@ def _shade_cooldown(axes: Axes, settings: Settings) -> None:
     start, end = settings.noisy_steps, settings.training.steps
     if 0 < start < end:
         axes.axvspan(start, end, color="0.5", alpha=0.12, linewidth=0)
-        axes.text(
-            *((start + end) / 2, 0.98, "noise off"),
-            transform=axes.get_xaxis_transform(),
-            ha="center",
-            va="top",
-            fontsize=8,
-            color="0.35",
-        )
+        style = {"ha": "center", "va": "top", "fontsize": 8, "color": "0.35"}
+        place, middle = axes.get_xaxis_transform(), (start + end) / 2
+        axes.text(middle, 0.98, "noise off", transform=place, **style)

@@ -88,7 +88,7 @@ def launch(
     grid = grid._replace(directory=grid.directory.absolute(), machine=machine)
     folder = grid.directory / "submitit"
     try:
-        jobs = _submit(Worker(grid, command, cluster), number, folder, options, cluster)
+        jobs = _submit(Worker(grid, command, cluster), number, folder, options)
     except RuntimeError as error:  # of submitit, with what sbatch said
         raise LauncherError(f"SLURM does not take the jobs: {error}") from error
     progress.note(f"{number} jobs by submitit ({cluster}). Logs: {folder}")
@@ -107,14 +107,10 @@ def launch(
 
 
 def _submit(
-    worker: Worker,
-    number: int,
-    folder: pathlib.Path,
-    options: JobOptions,
-    cluster: ClusterName,
+    worker: Worker, number: int, folder: pathlib.Path, options: JobOptions
 ) -> list[Any]:
     gpus = options.gpus_per_job
-    if cluster == "slurm":
+    if worker.cluster == "slurm":
         executor = submitit.SlurmExecutor(folder)
         asked = {"partition": options.partition, "gpus_per_node": gpus or None}
         executor.update_parameters(
@@ -165,7 +161,5 @@ def _problems_of(job: Any) -> dict[str, str]:
     except Exception as error:  # noqa: BLE001 - of submitit, or what the job raised
         if "timed-out too many times" in str(error):
             return {f"job {job.job_id}": "It came to its time limit too often."}
-    return {
-        f"job {job.job_id}": "It was killed, or could not start. Log: "
-        f"{job.paths.stderr}"
-    }
+    problem = f"It was killed, or could not start. Log: {job.paths.stderr}"
+    return {f"job {job.job_id}": problem}
