@@ -10,7 +10,6 @@ from typing import Any, Literal, NamedTuple
 from ..measure_names import SCALARS
 from ..measures.measure import Measured, read_record
 from ..methods import METHODS, MethodName
-from ..settings import Settings
 from ..storage.checkpoints import checkpoint_path
 from ..storage.metrics_log import read_metrics
 from ..storage.run_config import read_config
@@ -90,34 +89,33 @@ def result_of(
 ) -> RunResult:
     """What a run has come to, from its metrics, its measurements and its data's sizes."""
     settings = run.settings
-    last = history[-1] if history else None
     result = RunResult(
         method=run.method,
         seed=settings.seed,
-        status=_status(last, settings),
-        step=last.step if last else 0,
+        status="missing",
+        step=0,
         steps=settings.training.steps,
         examples_per_step=examples_per_step(settings),
-        asked_measures=tuple(
-            scalar for name in run.measures for scalar in SCALARS[name]
-        ),
+        asked_measures=tuple(name for each in run.measures for name in SCALARS[each]),
         test_images=data.get("test_images"),
         classes=data.get("classes"),
         history=tuple(history),
     )
-    if last is None:
+    if not history:
         return result
+    last = history[-1]
+    status: RunStatus = "finished" if last.step == result.steps else "interrupted"
+    scalars = [each.outcome.scalars for each in measured.values()]
     return result._replace(
+        # As in `training`, which stops at the first loss that is not finite.
+        status=status if last.is_finite else "diverged",
+        step=last.step,
         train_accuracy=last.train_accuracy,
         test_accuracy=last.test_accuracy,
         train_loss=last.train_loss,
         truncated=truncated_share(history),
         seconds=last.seconds,
-        sharpness={
-            scalar: value
-            for each in measured.values()
-            for scalar, value in each.outcome.scalars.items()
-        },
+        sharpness={name: value for each in scalars for name, value in each.items()},
     )
 
 
@@ -158,12 +156,3 @@ def finished_runs(
             f"No run in {directory} is finished: {'; '.join(others)}."
         )
     return grid, finished, others
-
-
-def _status(last: Metrics | None, settings: Settings) -> RunStatus:
-    if last is None:
-        return "missing"
-    # As in `training`, which stops at the first of these that is not finite.
-    if not (math.isfinite(last.batch_loss) and math.isfinite(last.train_loss)):
-        return "diverged"
-    return "finished" if last.step == settings.training.steps else "interrupted"
