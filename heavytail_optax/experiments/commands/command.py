@@ -39,32 +39,19 @@ _DIVERGENCE = (
     "starts. Without truncation a jump may also turn all ReLUs off: the loss stays "
     "finite, the accuracy that of chance."
 )
-# What --help says at its end.
-_ENDINGS = {
-    "train": f"""{_DIVERGENCE}
-
-Exit status: 0 if every method came to its last step or is in the hands of another
-process, 1 if nothing could start or a method failed, 2 for bad options, 3 if one diverged,
-130 after Ctrl-C.""",
-    "reproduce": f"""{_DIVERGENCE}
-
-Exit status: 0 if every run is done (one that diverged is, and stands in the table) or is
-in the hands of another process, 1 if the grid could not start or a run failed, 2 for bad
-options, 130 after Ctrl-C.""",
-    "report": "",
+_EXIT_STATUS = """Exit status: 0 if all runs are done, measured or in the hands of another process, 1 if
+nothing could start or a run failed, 2 for bad options, 130 after Ctrl-C."""
+# What --help says before its end.
+_NOTES = {
+    "train": f"{_DIVERGENCE} The exit status is then 3.",
+    "reproduce": f"{_DIVERGENCE} It is done, and stands in the table.",
     "flatness": """Cost for the LeNet on 1,200 images, on one core: a minute and a half for
 all but escape, and as long again for escape. Its cost is in proportion to --paths times --jumps,
 and it takes 200 of the training images only. The cost of the others is in proportion to
-the training images; pac-bayes computes 13 times --samples losses.
-
-Exit status: 0 if all finished runs are measured, 1 if there is none or one could not be
-measured, 2 for bad options, 130 after Ctrl-C.""",
+the training images; pac-bayes computes 13 times --samples losses.""",
     "diagnose": """Cost for the LeNet on two cores: about a minute for the first run, of
 which the --draws gradients take a third. The verdict may be heavy-tailed, not
-heavy-tailed, not a power law, or cannot tell.
-
-Exit status: 0 if all finished runs are diagnosed, whatever the verdicts, 1 if there is
-none or one could not be diagnosed, 2 for bad options, 130 after Ctrl-C.""",
+heavy-tailed, not a power law, or cannot tell.""",
 }
 
 
@@ -188,7 +175,8 @@ def _description(name: str) -> str:
         parts += [_listed("Presets:", presets), _listed(heading, methods)]
     if name == "flatness":
         parts.append(_listed("Measures:", SUMMARIES))
-    return "\n\n".join([*parts, _ENDINGS[name]]).rstrip()
+    ending = [_NOTES[name], _EXIT_STATUS] if name in _NOTES else []
+    return "\n\n".join([*parts, *ending])
 
 
 def _listed(heading: str, summaries: Mapping[str, str]) -> str:

@@ -45,9 +45,9 @@ def run(options: ReproduceOptions, typed: str) -> int:
     on_stop = "Stopping." if cluster else "Stopping after these steps."
     with Progress(console, on_stop) as progress:
         progress.note(
-            f"{grid.preset}: {_counted(len(grid.variants), 'method')}, "
-            f"{_counted(len(grid.seeds), 'seed')}; {sum(finished)} of {len(finished)} "
-            f"runs are done. Results go to {grid.directory}."
+            f"{grid.preset}: {sum(finished)} of {len(finished)} runs are done (methods: "
+            f"{len(grid.variants)}, seeds: {len(grid.seeds)}). Results go to "
+            f"{grid.directory}."
         )
         if cluster is None:
             done = work(grid, typed, progress, load)
@@ -61,7 +61,3 @@ def run(options: ReproduceOptions, typed: str) -> int:
     results = [done.results.get(each) or read_result(each) for each in whole.runs()]
     show_report(whole, results, console)
     return report_problems(done, typed, progress)
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
