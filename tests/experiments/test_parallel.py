@@ -10,11 +10,11 @@ import pytest
 from rich.console import Console
 
 from heavytail_optax.experiments.devices.parallel import (
-    DevicesError,
     data_mesh,
     replicate,
     shard_over_devices,
 )
+from heavytail_optax.experiments.errors import JobError
 from heavytail_optax.experiments.measure_names import MEASURES
 from heavytail_optax.experiments.measures.measure import MeasureOptions
 from heavytail_optax.experiments.methods import METHOD_NAMES
@@ -207,7 +207,7 @@ def test_sharpness_is_the_same_on_eight_devices(settings, tiny_dataset):
 
 @pytest.mark.parametrize("devices", [0, -1, 9])
 def test_a_number_of_devices_that_are_not_there_is_refused(devices):
-    with pytest.raises(DevicesError, match=f"`devices`.*from 1 to 8.*Got {devices} "):
+    with pytest.raises(JobError, match=f"`devices`.*from 1 to 8.*Got {devices} "):
         data_mesh(devices)
 
 

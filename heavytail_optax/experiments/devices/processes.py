@@ -86,10 +86,6 @@ class Cluster:
 ALONE = Cluster()
 
 
-class ClusterError(JobError):
-    """The processes cannot work together; the message says why."""
-
-
 def cluster_arguments(cluster: Cluster) -> list[str]:
     """The options that start this process again.
 
@@ -146,7 +142,7 @@ def _connect(cluster: Cluster) -> None:
             initialization_timeout=cluster.join_seconds + _JAX_WAITS_LONGER,
         )
     except (RuntimeError, ValueError) as error:
-        raise ClusterError(
+        raise JobError(
             f"JAX cannot connect the processes: {error} Give --coordinator, "
             "--num-processes and --process-id."
         ) from error
@@ -165,7 +161,7 @@ def _check_address(cluster: Cluster) -> None:
         if cluster.process_id == 0:
             socket.create_server(("", port)).close()
     except OSError as error:
-        raise ClusterError(
+        raise JobError(
             f"The coordinator {cluster.coordinator} cannot be used: {error.strerror}. "
             "Give another --coordinator."
         ) from error

@@ -25,20 +25,16 @@ except ImportError:  # of an extra of its own
 _SECONDS_BETWEEN_LOOKS = 0.5
 
 
-class LauncherError(JobError):
-    """The jobs cannot be submitted; the message says what to do."""
-
-
 def find_cluster(asked: ClusterName | None) -> ClusterName:
     """The cluster that jobs go to."""
     if submitit is None:
-        raise LauncherError(
+        raise JobError(
             "The `launcher` option needs submitit. Install with: "
             'pip install "heavytail-optax[cluster]"'
         )
     has_slurm = submitit.SlurmExecutor.affinity() > 0
     if asked == "slurm" and not has_slurm:
-        raise LauncherError(
+        raise JobError(
             "The `cluster` option is slurm, but SLURM's commands (srun, sbatch, sacct) "
             "are not found on this host. Go to a host that has them, or say "
             "--cluster local."
@@ -90,7 +86,7 @@ def launch(
     try:
         jobs = _submit(Worker(grid, command, cluster), number, folder, options)
     except RuntimeError as error:  # of submitit, with what sbatch said
-        raise LauncherError(f"SLURM does not take the jobs: {error}") from error
+        raise JobError(f"SLURM does not take the jobs: {error}") from error
     progress.note(f"{number} jobs by submitit ({cluster}). Logs: {folder}")
     progress.plan(dict.fromkeys(results, 1.0), [k for k, v in results.items() if v])
     while not all(job.done() for job in jobs) and not progress.stop.is_set():
