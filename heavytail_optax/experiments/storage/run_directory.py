@@ -23,10 +23,9 @@ GRID = "grid.json"
 LOCK, HOLDER = "run.lock", "run.holder"
 """The file that the process which works in a directory has locked, and who that is."""
 
-_DISK_ERRORS = {
-    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
-    *(errno.EFBIG, errno.EIO, errno.ESTALE),
-}
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NOT_ALLOWED = {errno.EROFS, errno.EACCES, errno.EPERM}
+_DISK_ERRORS = _NO_ROOM | _NOT_ALLOWED | {errno.EIO, errno.ESTALE}
 
 
 class RunDirectoryError(JobError):

@@ -80,11 +80,13 @@ ESCAPE = Measure(
 def _columns(profile: flatness.EscapeProfile) -> dict[str, list[float]]:
     names = ("jumps", "probability", "lower", "upper")
     columns = {name: getattr(profile, name) for name in names}
-    paths = profile.paths
-    for name, values in (
-        *(("distance", paths.distances), ("barrier", paths.barriers)),
-        *(("loss", paths.losses), ("gradient_norm", paths.gradient_norms)),
-    ):
+    paths = {
+        "distance": profile.paths.distances,
+        "barrier": profile.paths.barriers,
+        "loss": profile.paths.losses,
+        "gradient_norm": profile.paths.gradient_norms,
+    }
+    for name, values in paths.items():
         columns[f"median_{name}"] = jnp.median(values, axis=0)
     return {name: values.tolist() for name, values in columns.items()}
 
