@@ -49,7 +49,7 @@ from flax import nnx, serialization
 from jax.sharding import NamedSharding, PartitionSpec
 
 from heavytail_optax.experiments.models.layers import INITIALISATIONS
-from heavytail_optax.experiments.models.vgg import CONFIGURATIONS, VGG
+from heavytail_optax.experiments.models.networks import CONFIGURATIONS, VGG
 from heavytail_optax.experiments.storage.checkpoints import (
     restore_latest,
     save_checkpoint,

@@ -15,8 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from heavytail_optax.experiments.models.networks import build_network
-from heavytail_optax.experiments.models.vgg import CONFIGURATIONS
+from heavytail_optax.experiments.models.networks import CONFIGURATIONS, build_network
 from heavytail_optax.experiments.presets import PRESETS
 from heavytail_optax.experiments.settings import replaced
 

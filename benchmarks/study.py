@@ -23,15 +23,15 @@ import result_file
 from rich.console import Console
 
 from heavytail_optax.experiments.measure_names import SCALARS, MeasureName
-from heavytail_optax.experiments.measures.record import read_record
+from heavytail_optax.experiments.measures.measure import read_record
 from heavytail_optax.experiments.presets import PRESETS
 from heavytail_optax.experiments.report.summary import runs_table
 from heavytail_optax.experiments.runs.grid import Run
 from heavytail_optax.experiments.runs.result import RunResult
 from heavytail_optax.experiments.runs.run import cached_loader, carry_out
 from heavytail_optax.experiments.settings import Settings, replaced
-from heavytail_optax.experiments.storage.run_lock import RunBusyError
-from heavytail_optax.experiments.terminal.progress import Progress
+from heavytail_optax.experiments.storage.run_directory import RunBusyError
+from heavytail_optax.experiments.terminal import Progress
 
 PRESET = "corrupted-fashion-mnist"
 # The escape profile takes as long as all else together.

@@ -15,12 +15,6 @@ import pandas as pd
 from study import PRESET, SCALAR_NAMES, SINGLED_OUT, STUDIES
 
 from heavytail_optax.experiments.report.accuracy_figure import draw_report
-from heavytail_optax.experiments.report.number_format import (
-    format_difference,
-    format_number,
-    format_percent,
-    format_with_error,
-)
 from heavytail_optax.experiments.report.style import save_figure
 from heavytail_optax.experiments.report.summary import (
     build_report,
@@ -30,6 +24,10 @@ from heavytail_optax.experiments.report.summary import (
 )
 from heavytail_optax.experiments.report.tables import (
     Column,
+    format_difference,
+    format_number,
+    format_percent,
+    format_with_error,
     markdown_table,
     mean_column,
     measure_heading,

@@ -3,7 +3,7 @@
 from torch import nn
 
 from heavytail_optax.experiments.models.layers import scaled
-from heavytail_optax.experiments.models.vgg import CONFIGURATIONS
+from heavytail_optax.experiments.models.networks import CONFIGURATIONS
 
 
 def build(model: str, width: float, num_classes: int = 10) -> nn.Sequential:

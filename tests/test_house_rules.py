@@ -136,9 +136,9 @@ ROOMS = (
     "models",
     "devices",
     "training",
+    "terminal",
     "storage",
     "measures",
-    "terminal",
     "runs",
     "report",
     "commands",
@@ -149,14 +149,16 @@ def test_dependencies_point_one_way():
     folder = PACKAGE / "experiments"
     found = {path.stem for path in folder.iterdir()} - {"__init__", "__pycache__"}
     assert found == set(ROOMS)
-    upwards = [
-        f"{path.relative_to(folder)} imports from {room}"
-        for path in folder.glob("*/**/*.py")
-        for room in re.findall(
-            r"^\s*from heavytail_optax\.experiments\.(\w+)",
-            path.read_text(),
-            re.MULTILINE,
-        )
-        if ROOMS.index(room) > ROOMS.index(path.relative_to(folder).parts[0])
-    ]
+    upwards = []
+    for path in folder.glob("*/**/*.py"):
+        own, *deeper = path.relative_to(folder).parts[:-1]
+        dots = "." * (2 + len(deeper))
+        upwards += [
+            f"{path.relative_to(folder)} imports from {room}"
+            for room in re.findall(
+                rf"^\s*from {re.escape(dots)}(\w+)", path.read_text(), re.MULTILINE
+            )
+            if ROOMS.index(room) > ROOMS.index(own)
+        ]
+        assert "from heavytail_optax.experiments" not in path.read_text()
     assert upwards == []

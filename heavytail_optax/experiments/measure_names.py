@@ -6,26 +6,24 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, get_args
 
-from heavytail_optax.experiments.measures import flatness
-from heavytail_optax.experiments.measures.measure import Measure
-from heavytail_optax.experiments.settings import TableMeasure
+from .measures import flatness
+from .measures.measure import Measure
+from .settings import TableMeasure
 
-
-def _found() -> dict[str, Measure]:
-    """Those of the paper's tables first, all others in the order of the files."""
-    names = [file.name for file in pkgutil.iter_modules(flatness.__path__)]
-    found = {
-        value.name: value
-        for name in names
-        for value in vars(
-            importlib.import_module(f"{flatness.__name__}.{name}")
-        ).values()
-        if isinstance(value, Measure)
-    }
-    return {name: found[name] for name in (*get_args(TableMeasure), *found)}
-
-
-MEASURES: Mapping[str, Measure] = MappingProxyType(_found())
+_FILES = [
+    importlib.import_module(f"{flatness.__name__}.{file.name}")
+    for file in pkgutil.iter_modules(flatness.__path__)
+]
+_FOUND = {
+    value.name: value
+    for file in _FILES
+    for value in vars(file).values()
+    if isinstance(value, Measure)
+}
+# Those of the paper's tables first, all others in the order of the files.
+MEASURES: Mapping[str, Measure] = MappingProxyType(
+    {name: _FOUND[name] for name in (*get_args(TableMeasure), *_FOUND)}
+)
 MEASURE_NAMES = tuple(MEASURES)
 SUMMARIES = {name: measure.summary for name, measure in MEASURES.items()}
 SCALARS = {name: measure.scalars for name, measure in MEASURES.items()}

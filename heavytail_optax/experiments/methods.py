@@ -30,33 +30,24 @@ Scheme = Literal["independent", "shared", "balanced"]
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """What a step of a method is made of.
+    """What a step of a method is made of."""
 
-    Attributes:
-      name: on the command line and in the run's directory.
-      paper_name: in the tables of Wang, Oh and Rhee, None for those not in them.
-      summary: one line for the help.
-      colour: in all pictures: Okabe and Ito's for colour-blind readers, a grey, two more.
-      batches: that its gradient is computed on, in the order in which
-        `tail_inflated_value_and_grad` takes them. The loss in the log is that of the first.
-      scheme: of the tail inflation, None for the plain gradient.
-      draws_noise: whether noise from a random number generator is added.
-      truncates: whether the norm of the update is bounded.
-      climbs: whether the gradient is that of the point of largest loss nearby, as SAM's
-        is, for which every batch is computed twice.
-      averages: whether the weights of the last steps are averaged.
-    """
-
-    name: MethodName
-    paper_name: str | None
+    name: MethodName  # on the command line and in the run's directory
+    paper_name: str | None  # in the tables of Wang, Oh and Rhee
     summary: str
+    """One line for the help."""
     colour: str
+    """In all pictures: Okabe and Ito's for colour-blind readers, a grey, two more."""
     batches: tuple[BatchName, ...] = ("small",)
-    scheme: Scheme | None = None
-    draws_noise: bool = False
-    truncates: bool = False
+    """What its gradient is computed on, in the order in which
+    `tail_inflated_value_and_grad` takes them. The loss in the log is that of the first."""
+    scheme: Scheme | None = None  # of the tail inflation, None for the plain gradient
+    draws_noise: bool = False  # adds noise from a random number generator
+    truncates: bool = False  # bounds the norm of the update
     climbs: bool = False
-    averages: bool = False
+    """Takes the gradient at the point of largest loss nearby, as SAM does, for which every
+    batch is computed twice."""
+    averages: bool = False  # takes the mean of the weights of the last steps
 
     @property
     def label(self) -> str:
@@ -160,8 +151,3 @@ _METHODS = (
 METHODS: Mapping[MethodName, Method] = MappingProxyType(
     {method.name: method for method in _METHODS}
 )
-
-METHOD_COLOURS: Mapping[MethodName, str] = MappingProxyType(
-    {method.name: method.colour for method in _METHODS}
-)
-"""The colour of each method, the same in every picture."""

@@ -12,13 +12,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal
 
-from heavytail_optax.experiments.methods import MethodName
-from heavytail_optax.experiments.settings import (
-    Settings,
-    default_settings,
-    flat,
-    from_flat,
-)
+from .methods import MethodName
+from .settings import Settings, default_settings, flat, from_flat
 
 PresetName = Literal[
     "corrupted-digits",
@@ -55,10 +50,7 @@ class Preset:
 
 
 def _preset(
-    name: PresetName,
-    summary: str,
-    base: Preset | None = None,
-    **given: tuple[Any, str],
+    name: PresetName, summary: str, base: Preset | None = None, **given: tuple[Any, str]
 ) -> Preset:
     """Each setting as (value, source); all others are those of `base`, or the defaults."""
     pairs = {**default_settings(), **given}

@@ -10,7 +10,7 @@ import math
 import numbers
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 
@@ -66,16 +66,21 @@ def check_fields(instance: Any, noun: str = "setting") -> None:
         value = getattr(instance, name)
         if value is None and may_be_none:
             continue
-        if rule is not None:
-            # A tuple's rule is of each of its numbers.
-            for each in value if isinstance(value, tuple) else (value,):
+        is_tuple = typing.get_origin(kind) is tuple
+        of = typing.get_args(kind)[0] if is_tuple else kind
+        words = typing.get_args(of) if typing.get_origin(of) is Literal else ()
+        if is_tuple and words and not (isinstance(value, tuple) and value):
+            raise ValueError(message(name, "a tuple of one or more names", value, noun))
+        for each in value if isinstance(value, tuple) else (value,):
+            if rule is not None:
                 _check_number(name, each, rule, noun)
-        elif typing.get_origin(kind) is Literal:
-            _check_word(name, value, typing.get_args(kind), noun)
-        elif typing.get_origin(kind) is tuple and (words := _words_of(kind)):
-            _check_words(name, value, words, noun)
-        elif kind is bool and not isinstance(value, bool):
-            raise TypeError(message(name, "True or False", value, noun))
+            elif words and each not in words:
+                accepted = " or ".join(map(repr, words))
+                raise ValueError(message(name, accepted, each, noun))
+            elif kind is bool and not isinstance(each, bool):
+                raise TypeError(message(name, "True or False", each, noun))
+        if is_tuple and words and len(set(value)) < len(value):
+            raise ValueError(message(name, "without repetition", value, noun))
 
 
 @functools.cache
@@ -95,28 +100,8 @@ def _parts(hint: Any) -> tuple[Any, Rule | None, bool]:
     return (Any if others else kind), rule, types.NoneType in kinds
 
 
-def _words_of(kind: Any) -> tuple[str, ...]:
-    """The words that a tuple may hold; none if it holds something else."""
-    (of, *_) = typing.get_args(kind)
-    return typing.get_args(of) if typing.get_origin(of) is Literal else ()
-
-
 def _check_number(name: str, value: Any, rule: Rule, noun: str) -> None:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(message(name, rule.accepted, value, noun))
     if not rule.is_valid(value):
         raise ValueError(message(name, rule.accepted, value, noun))
-
-
-def _check_word(name: str, value: Any, words: Sequence[str], noun: str) -> None:
-    if value not in words:
-        raise ValueError(message(name, " or ".join(map(repr, words)), value, noun))
-
-
-def _check_words(name: str, values: Any, words: Sequence[str], noun: str) -> None:
-    if not isinstance(values, tuple) or not values:
-        raise ValueError(message(name, "a tuple of one or more names", values, noun))
-    for value in values:
-        _check_word(name, value, words, noun)
-    if len(set(values)) < len(values):
-        raise ValueError(message(name, "without repetition", values, noun))

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from heavytail_optax.experiments.data.catalogue import DataName
-from heavytail_optax.experiments.methods import METHODS, Method, MethodName
-from heavytail_optax.experiments.setting_rules import (
+from .data.catalogue import DataName
+from .methods import METHODS, Method, MethodName
+from .setting_rules import (
     ABOVE_0_TO_1,
     FROM_0_TO_1,
     FROM_0_TO_BELOW_1,

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from heavytail_optax.dynamics import ExitRates
-from heavytail_optax.experiments.report.number_format import format_number
+from heavytail_optax.experiments.report.tables import format_number
 from heavytail_optax.laboratory import exit_times, output
 from heavytail_optax.laboratory.exit_times import ExitTime
 from heavytail_optax.laboratory.exit_times_command import ExitTimesCommand

@@ -9,7 +9,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from rich.console import Console
 
 from heavytail_optax import dynamics
-from heavytail_optax.experiments.report.number_format import format_number
+from heavytail_optax.experiments.report.tables import format_number
 from heavytail_optax.laboratory import jump_chain, output
 from heavytail_optax.laboratory.exit_times import default_rates
 from heavytail_optax.laboratory.jump_chain import JumpRate, JumpShare, last_visits

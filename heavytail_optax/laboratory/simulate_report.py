@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from heavytail_optax import dynamics
-from heavytail_optax.experiments.report.number_format import (
+from heavytail_optax.experiments.report.tables import (
     format_number,
     format_percent,
 )

@@ -16,7 +16,7 @@ from heavytail_optax.experiments.methods import METHODS
 from heavytail_optax.experiments.presets import PRESETS
 from heavytail_optax.experiments.settings import flat
 from heavytail_optax.experiments.storage.metrics_log import read_metrics
-from heavytail_optax.experiments.storage.run_lock import RunLock
+from heavytail_optax.experiments.storage.run_directory import RunLock
 
 HEAVY = "truncated-heavy-tailed-sgd"
 DEFAULT = PRESETS["corrupted-digits"].methods

@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 
 from heavytail_optax import cli
-from heavytail_optax.experiments.commands import diagnose as diagnose_command
-from heavytail_optax.experiments.measures import noise_tails
-from heavytail_optax.experiments.measures.gradient_noise import SIZES, NoiseDraws
-from heavytail_optax.experiments.measures.noise_record import read_noise
+from heavytail_optax.experiments.measures import gradient_noise, noise_tails
+from heavytail_optax.experiments.measures.gradient_noise import (
+    SIZES,
+    NoiseDraws,
+    read_noise,
+)
 from heavytail_optax.experiments.report import noise as noise_report
 from heavytail_optax.experiments.storage.metrics_log import read_metrics
-from heavytail_optax.experiments.storage.run_lock import RunLock
+from heavytail_optax.experiments.storage.run_directory import RunLock
 from heavytail_optax.tail_index import (
     extended_pareto,
     generalised_pareto,
@@ -57,7 +59,7 @@ def drawn(monkeypatch):
         sizes = uniform if method == "balanced" else uniform ** (-1 / 1.5)
         return NoiseDraws(LAYERS, (9, 4), sizes.astype(np.float32), sizes[0, 0])
 
-    monkeypatch.setattr(diagnose_command, "measure_gradient_noise", measure)
+    monkeypatch.setattr(gradient_noise, "measure_gradient_noise", measure)
     return turns, actions
 
 
@@ -92,7 +94,7 @@ def test_a_run_leaves_verdicts_table_and_picture(two_methods, drawn, capsys):
     assert (two_methods / "diagnose.png").read_bytes()[:4] == b"\x89PNG"
     rows = rows_of(two_methods)
     assert len(rows) == len(METHODS) * len(SIZES) * len(LAYERS)
-    kept, _ = read_noise(two_methods / "sgd/seed-0" / NOISE)
+    kept = read_noise(two_methods / "sgd/seed-0" / NOISE)
     for row in rows[: len(SIZES) * len(LAYERS)]:
         assert row["method"] == "sgd" and row["draws"] == "200" and row["k"] == "40"
         draws = kept.of(row["noise"], row["layer"])

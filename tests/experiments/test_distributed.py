@@ -12,11 +12,8 @@ import numpy as np
 import pytest
 
 from heavytail_optax import cli
-from heavytail_optax.experiments.devices.processes import (
-    Cluster,
-    ClusterError,
-    join_cluster,
-)
+from heavytail_optax.experiments.devices.processes import Cluster, join_cluster
+from heavytail_optax.experiments.errors import JobError
 from heavytail_optax.experiments.storage.metrics_log import read_metrics
 
 METHOD = "truncated-heavy-tailed-sgd"
@@ -227,20 +224,20 @@ def test_a_run_directory_is_needed(capsys):
 
 def test_a_host_that_does_not_exist_is_told_at_once():
     cluster = Cluster(True, "no-such-host.invalid:1", 2, 1)
-    with pytest.raises(ClusterError, match=re.escape("no-such-host.invalid")):
+    with pytest.raises(JobError, match=re.escape("no-such-host.invalid")):
         join_cluster(cluster).__enter__()
 
 
 def test_a_port_in_use_is_told_at_once():
     with socket.create_server(("", 0)) as server:
         address = f"localhost:{server.getsockname()[1]}"
-        with pytest.raises(ClusterError, match="Address already in use"):
+        with pytest.raises(JobError, match="Address already in use"):
             join_cluster(Cluster(True, address, 2, 0)).__enter__()
 
 
 def test_where_jax_finds_no_others_it_is_told():
     # Asked for too late here, which is refused by the same way.
-    with pytest.raises(ClusterError, match="--coordinator"):
+    with pytest.raises(JobError, match="--coordinator"):
         join_cluster(Cluster(True)).__enter__()
 
 

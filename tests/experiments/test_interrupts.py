@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from heavytail_optax.experiments.terminal.interrupts import StopRequest
+from heavytail_optax.experiments.terminal import StopRequest
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -24,7 +24,7 @@ def test_first_signal_is_noted(number):
 def test_second_signal_ends_the_process():
     program = (
         "import signal; "
-        "from heavytail_optax.experiments.terminal.interrupts import StopRequest\n"
+        "from heavytail_optax.experiments.terminal import StopRequest\n"
         "with StopRequest(lambda: print('stopping', flush=True)):\n"
         "    signal.raise_signal(signal.SIGINT)\n"
         "    print('still here', flush=True)\n"

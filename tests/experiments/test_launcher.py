@@ -16,20 +16,19 @@ import pytest
 from rich.console import Console
 
 from heavytail_optax import cli
+from heavytail_optax.experiments.errors import JobError
 from heavytail_optax.experiments.runs import submitit_workers, worker
 from heavytail_optax.experiments.runs.grid import Grid, variants_of
 from heavytail_optax.experiments.runs.options import JobOptions
 from heavytail_optax.experiments.runs.submitit_workers import (
-    LauncherError,
     Worker,
     find_cluster,
     launch,
 )
 from heavytail_optax.experiments.runs.worker import Work
 from heavytail_optax.experiments.storage.metrics_log import read_metrics
-from heavytail_optax.experiments.storage.run_directory import RunPaths, holder_path
-from heavytail_optax.experiments.storage.run_lock import RunLock
-from heavytail_optax.experiments.terminal.progress import Progress
+from heavytail_optax.experiments.storage.run_directory import HOLDER, RunLock, RunPaths
+from heavytail_optax.experiments.terminal import Progress
 
 PRESET = "corrupted-digits-short"
 
@@ -194,19 +193,19 @@ def test_ctrl_c_leaves_the_jobs_to_slurm(launched, slurm):
 
 def test_what_slurm_says_against_the_jobs_is_told(launched, slurm):
     (slurm / "refusal").touch()
-    with pytest.raises(LauncherError, match="invalid partition"):
+    with pytest.raises(JobError, match="invalid partition"):
         launched("pass", "slurm")
 
 
 def test_submitit_and_slurm_are_looked_for_first(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert find_cluster(None) == find_cluster("local") == "local"
-    with pytest.raises(LauncherError, match="`cluster` option is slurm"):
+    with pytest.raises(JobError, match="`cluster` option is slurm"):
         find_cluster("slurm")
     make_script(tmp_path / "srun", "")
     assert find_cluster(None) == find_cluster("slurm") == "slurm"
     monkeypatch.setattr(submitit_workers, "submitit", None)
-    with pytest.raises(LauncherError, match=r"heavytail-optax\[cluster\]"):
+    with pytest.raises(JobError, match=r"heavytail-optax\[cluster\]"):
         find_cluster("local")
 
 
@@ -326,7 +325,7 @@ def finished_long(tmp_path_factory, options):
 
 
 def process_at(run):
-    return json.loads(holder_path(run).read_text("utf-8"))["pid"]
+    return json.loads((run / HOLDER).read_text("utf-8"))["pid"]
 
 
 @pytest.mark.slow

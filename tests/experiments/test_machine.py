@@ -2,7 +2,7 @@ import jax
 import pytest
 
 from heavytail_optax import cli
-from heavytail_optax.experiments.devices.parallel import DevicesError
+from heavytail_optax.experiments.errors import JobError
 from heavytail_optax.experiments.runs.options import THIS_MACHINE, Machine
 
 
@@ -13,7 +13,7 @@ def test_one_device_is_the_default():
 def test_several_processes_use_all_devices(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     assert THIS_MACHINE.mesh().size == len(jax.devices())
-    with pytest.raises(DevicesError, match="`devices`.* must be all"):
+    with pytest.raises(JobError, match="`devices`.* must be all"):
         Machine(devices=1).mesh()
 
 

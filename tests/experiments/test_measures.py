@@ -13,18 +13,16 @@ from heavytail_optax.experiments.data.dataset import Split
 from heavytail_optax.experiments.devices.parallel import data_mesh, replicate
 from heavytail_optax.experiments.measure_names import MEASURE_NAMES, MEASURES
 from heavytail_optax.experiments.measures.measure import (
+    Measured,
     Measurement,
     MeasureOptions,
     TrainedNetwork,
-)
-from heavytail_optax.experiments.measures.measure_run import trained_network
-from heavytail_optax.experiments.measures.record import (
-    Measured,
     read_record,
     same_arguments,
     write_record,
 )
 from heavytail_optax.experiments.models.networks import build_network
+from heavytail_optax.experiments.runs.measuring import trained_network
 from heavytail_optax.experiments.settings import TableMeasure, replaced
 from heavytail_optax.experiments.training.evaluation import evaluate
 from heavytail_optax.experiments.training.random_streams import random_streams

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from heavytail_optax.experiments.report.number_format import (
+from heavytail_optax.experiments.report.tables import (
     format_difference,
     format_number,
     format_percent,

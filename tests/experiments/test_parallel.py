@@ -10,21 +10,21 @@ import pytest
 from rich.console import Console
 
 from heavytail_optax.experiments.devices.parallel import (
-    DevicesError,
     data_mesh,
     replicate,
     shard_over_devices,
 )
+from heavytail_optax.experiments.errors import JobError
 from heavytail_optax.experiments.measure_names import MEASURES
 from heavytail_optax.experiments.measures.measure import MeasureOptions
-from heavytail_optax.experiments.measures.measure_run import trained_network
 from heavytail_optax.experiments.methods import METHOD_NAMES
 from heavytail_optax.experiments.models.networks import build_network
 from heavytail_optax.experiments.runs.grid import Run
+from heavytail_optax.experiments.runs.measuring import trained_network
 from heavytail_optax.experiments.runs.options import Machine
 from heavytail_optax.experiments.runs.run import train_run
 from heavytail_optax.experiments.settings import replaced
-from heavytail_optax.experiments.terminal.progress import Progress
+from heavytail_optax.experiments.terminal import Progress
 from heavytail_optax.experiments.training.random_streams import random_streams
 from heavytail_optax.experiments.training.trainer import build_trainer
 
@@ -207,7 +207,7 @@ def test_sharpness_is_the_same_on_eight_devices(settings, tiny_dataset):
 
 @pytest.mark.parametrize("devices", [0, -1, 9])
 def test_a_number_of_devices_that_are_not_there_is_refused(devices):
-    with pytest.raises(DevicesError, match=f"`devices`.*from 1 to 8.*Got {devices} "):
+    with pytest.raises(JobError, match=f"`devices`.*from 1 to 8.*Got {devices} "):
         data_mesh(devices)
 
 

@@ -4,7 +4,7 @@ import re
 import pytest
 from rich.console import Console
 
-from heavytail_optax.experiments.terminal.progress import Progress, describe
+from heavytail_optax.experiments.terminal import Progress, describe
 from heavytail_optax.experiments.training.trainer import Chunk, Metrics
 
 STEPS = 1000
@@ -109,6 +109,6 @@ def test_time_left_is_in_proportion_to_the_work_left(monkeypatch):
     lines = [line for line in shown(work).splitlines() if "runs are done" in line]
     assert lines == [
         "1 of 4 runs are done",
-        "2 of 4 runs are done, about 10 min left",
-        "3 of 4 runs are done, about 3 min left",
+        "2 of 4 runs are done, about 0:10:00 left",
+        "3 of 4 runs are done, about 0:03:00 left",
     ]

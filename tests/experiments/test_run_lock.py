@@ -9,16 +9,16 @@ import filelock
 import pytest
 
 from heavytail_optax.experiments.storage.run_directory import (
+    HOLDER,
+    LOCK,
     RunDirectoryError,
+    RunLock,
     claim,
-    holder_path,
-    lock_path,
 )
-from heavytail_optax.experiments.storage.run_lock import RunLock
 
 HOLD = (
     "import pathlib, sys, time; "
-    "from heavytail_optax.experiments.storage.run_lock import RunLock; "
+    "from heavytail_optax.experiments.storage.run_directory import RunLock; "
     "lock = RunLock(pathlib.Path(sys.argv[1])); lock.__enter__(); "
     "print('held', flush=True); time.sleep(600)"
 )
@@ -44,13 +44,13 @@ def test_a_second_process_is_told_who_holds_it_until_that_is_killed(holder, tmp_
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     with RunLock(tmp_path):
-        assert str(os.getpid()) in holder_path(tmp_path).read_text("utf-8")
+        assert str(os.getpid()) in (tmp_path / HOLDER).read_text("utf-8")
 
 
 def test_a_process_that_the_holder_starts_does_not_keep_it(tmp_path):
     program = (
         "import os, pathlib, subprocess, sys; "
-        "from heavytail_optax.experiments.storage.run_lock import RunLock; "
+        "from heavytail_optax.experiments.storage.run_directory import RunLock; "
         "lock = RunLock(pathlib.Path(sys.argv[1])); lock.__enter__(); "
         "child = subprocess.Popen(['sleep', '60'], stdout=subprocess.DEVNULL); "
         "print(child.pid, flush=True); os.kill(os.getpid(), 9)"
@@ -94,7 +94,7 @@ def test_what_a_lock_leaves_does_not_occupy_a_directory(tmp_path):
 @pytest.mark.parametrize("text", ["", "{}", "[1]", "null", '{"pid": 1', "\udcff"])
 def test_a_holder_that_has_not_said_who_it_is(tmp_path, text):
     with RunLock(tmp_path):
-        holder_path(tmp_path).write_bytes(text.encode("utf-8", "surrogateescape"))
+        (tmp_path / HOLDER).write_bytes(text.encode("utf-8", "surrogateescape"))
         with pytest.raises(RunDirectoryError, match="in use by another process"):
             RunLock(tmp_path).__enter__()
 
@@ -121,10 +121,10 @@ def test_a_lock_that_would_outlive_its_process_is_not_taken(tmp_path, monkeypatc
     monkeypatch.setattr(filelock, "FileLock", filelock.SoftFileLock)
     with pytest.raises(RunDirectoryError, match="has no file locks"):
         RunLock(tmp_path).__enter__()
-    assert not lock_path(tmp_path).exists()
+    assert not (tmp_path / LOCK).exists()
 
 
 def test_a_lock_file_that_cannot_be_written_is_told(tmp_path):
-    lock_path(tmp_path).mkdir()
+    (tmp_path / LOCK).mkdir()
     with pytest.raises(RunDirectoryError, match="cannot be locked: "):
         RunLock(tmp_path).__enter__()

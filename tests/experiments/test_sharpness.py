@@ -7,9 +7,9 @@ import pytest
 from heavytail_optax.experiments.measure_names import MEASURES
 from heavytail_optax.experiments.measures.flatness.sharpness import SampleBlock, pool
 from heavytail_optax.experiments.measures.measure import MeasureOptions
-from heavytail_optax.experiments.measures.measure_run import trained_network
 from heavytail_optax.experiments.models.networks import build_network
 from heavytail_optax.experiments.runs.grid import Run
+from heavytail_optax.experiments.runs.measuring import trained_network
 from heavytail_optax.experiments.runs.result import read_result
 from heavytail_optax.experiments.runs.run import cached_loader, carry_out
 from heavytail_optax.experiments.settings import replaced

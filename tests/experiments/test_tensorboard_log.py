@@ -8,7 +8,7 @@ from event_files import curves, read_events
 from small_file_systems import mounted_tmpfs
 
 from heavytail_optax.experiments.errors import JobError
-from heavytail_optax.experiments.storage.tensorboard_log import tensorboard_log
+from heavytail_optax.experiments.storage.metrics_log import tensorboard_log
 from heavytail_optax.experiments.training.trainer import Metrics
 
 ROWS = [Metrics(step, *(step + i / 7 for i in range(9))) for step in (2, 4, 6)]
@@ -94,7 +94,7 @@ def test_a_missing_library_is_told_before_anything_is_written(tmp_path, monkeypa
 
 def test_the_library_is_loaded_when_it_is_used():
     program = (
-        "import sys; import heavytail_optax.experiments.storage.tensorboard_log; "
+        "import sys; import heavytail_optax.experiments.storage.metrics_log; "
         "sys.exit('tensorboardX' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -6,11 +6,7 @@ import numpy as np
 import pytest
 import small_network
 
-from heavytail_optax.flatness import (
-    gauss_newton_loss,
-    loss_line,
-    mean_over_batches,
-)
+from heavytail_optax.flatness import gauss_newton_loss, loss_line, mean_over_batches
 
 PARAMS, ARGS = small_network.make()
 

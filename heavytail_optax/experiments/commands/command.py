@@ -4,6 +4,8 @@
 which is loaded after parsing, so that `--help` loads neither Flax nor Matplotlib.
 """
 
+import contextlib
+import dataclasses
 import difflib
 import importlib
 import inspect
@@ -16,15 +18,14 @@ from typing import Any
 
 import tyro
 
-from heavytail_optax.experiments.commands import options
-from heavytail_optax.experiments.errors import JobError
-from heavytail_optax.experiments.measure_names import MEASURE_NAMES, SUMMARIES
-from heavytail_optax.experiments.methods import METHODS
-from heavytail_optax.experiments.presets import PRESETS
-from heavytail_optax.experiments.runs.grid import read_grid
-from heavytail_optax.experiments.runs.options import THIS_MACHINE, Machine
-from heavytail_optax.experiments.settings import changed_settings
-from heavytail_optax.experiments.storage.run_directory import RunDirectoryError
+from ..errors import JobError
+from ..measure_names import MEASURE_NAMES, SUMMARIES
+from ..methods import METHODS
+from ..presets import PRESETS
+from ..runs.grid import read_grid
+from ..settings import changed_settings
+from ..storage.run_directory import RunDirectoryError
+from . import options
 
 _OPTIONS = {
     "train": options.TrainOptions,
@@ -38,32 +39,19 @@ _DIVERGENCE = (
     "starts. Without truncation a jump may also turn all ReLUs off: the loss stays "
     "finite, the accuracy that of chance."
 )
-# What --help says at its end.
-_ENDINGS = {
-    "train": f"""{_DIVERGENCE}
-
-Exit status: 0 if every method came to its last step or is in the hands of another
-process, 1 if nothing could start or a method failed, 2 for bad options, 3 if one diverged,
-130 after Ctrl-C.""",
-    "reproduce": f"""{_DIVERGENCE}
-
-Exit status: 0 if every run is done (one that diverged is, and stands in the table) or is
-in the hands of another process, 1 if the grid could not start or a run failed, 2 for bad
-options, 130 after Ctrl-C.""",
-    "report": "",
+_EXIT_STATUS = """Exit status: 0 if all runs are done, measured or in the hands of another process, 1 if
+nothing could start or a run failed, 2 for bad options, 130 after Ctrl-C."""
+# What --help says before its end.
+_NOTES = {
+    "train": f"{_DIVERGENCE} The exit status is then 3.",
+    "reproduce": f"{_DIVERGENCE} It is done, and stands in the table.",
     "flatness": """Cost for the LeNet on 1,200 images, on one core: a minute and a half for
 all but escape, and as long again for escape. Its cost is in proportion to --paths times --jumps,
 and it takes 200 of the training images only. The cost of the others is in proportion to
-the training images; pac-bayes computes 13 times --samples losses.
-
-Exit status: 0 if all finished runs are measured, 1 if there is none or one could not be
-measured, 2 for bad options, 130 after Ctrl-C.""",
+the training images; pac-bayes computes 13 times --samples losses.""",
     "diagnose": """Cost for the LeNet on two cores: about a minute for the first run, of
 which the --draws gradients take a third. The verdict may be heavy-tailed, not
-heavy-tailed, not a power law, or cannot tell.
-
-Exit status: 0 if all finished runs are diagnosed, whatever the verdicts, 1 if there is
-none or one could not be diagnosed, 2 for bad options, 130 after Ctrl-C.""",
+heavy-tailed, not a power law, or cannot tell.""",
 }
 
 
@@ -80,10 +68,8 @@ def run(name: str, arguments: Sequence[str], program: str) -> int:
         return 1
     except OSError as error:
         place = error.filename or getattr(asked, "directory", None) or "A file"
-        print(
-            f"{place} cannot be read or written: {error.strerror or error}.",
-            file=sys.stderr,
-        )
+        problem = f"{place} cannot be read or written: {error.strerror or error}."
+        print(problem, file=sys.stderr)
         return 1
 
 
@@ -119,27 +105,20 @@ def _default(name: str, arguments: Sequence[str]) -> Any:
     default = kind(preset.settings, preset.methods, preset.name)
     if name == "reproduce":
         place = _value_of("--directory", arguments) or default.grid_directory
-        machine = _machine_at(pathlib.Path(place))
-        return kind(preset.settings, preset.methods, preset.name, machine=machine)
+        # What is wrong with the grid there is said later.
+        with contextlib.suppress(JobError):
+            machine = read_grid(pathlib.Path(place)).machine
+            return dataclasses.replace(default, machine=machine)
+        return default
     resume = _value_of("--resume", arguments)
     if resume is None:
         return default
-    grid = read_grid(pathlib.Path(resume))
+    resume = pathlib.Path(resume)
+    grid = read_grid(resume)
     runs = grid.runs()
-    return kind(
-        runs[0].settings,
-        tuple(dict.fromkeys(run.method for run in runs)),
-        grid.preset,
-        resume=pathlib.Path(resume),
-        machine=grid.machine,
-    )
-
-
-def _machine_at(directory: pathlib.Path) -> Machine:
-    try:
-        return read_grid(directory).machine
-    except JobError:  # said later, if it is needed
-        return THIS_MACHINE
+    methods = tuple(dict.fromkeys(run.method for run in runs))
+    given = {"resume": resume, "machine": grid.machine}
+    return kind(runs[0].settings, methods, grid.preset, **given)
 
 
 def _check_unchanged(
@@ -172,12 +151,7 @@ def _value_of(option: str, arguments: Sequence[str]) -> str | None:
 
 
 def suggestions(arguments: Sequence[str]) -> list[str]:
-    """One line for each misspelt preset, method or measure that is like one there is.
-
-    Example:
-      >>> suggestions(["--methods", "sgd", "balancd", "--seeds", "balancd"])
-      ["'balancd': did you mean 'balanced'?"]
-    """
+    """One line for each misspelt preset, method or measure that is like one there is."""
     known = {"--preset": PRESETS, "--methods": METHODS, "--measures": MEASURE_NAMES}
     found, option = [], ""
     for word in arguments:
@@ -197,13 +171,12 @@ def _description(name: str) -> str:
     if name in ("train", "reproduce"):
         presets = {preset.name: preset.summary for preset in PRESETS.values()}
         methods = {method.label: method.summary for method in METHODS.values()}
-        parts.append(_listed("Presets:", presets))
-        parts.append(
-            _listed("Methods, with their names in the paper's tables:", methods)
-        )
+        heading = "Methods, with their names in the paper's tables:"
+        parts += [_listed("Presets:", presets), _listed(heading, methods)]
     if name == "flatness":
         parts.append(_listed("Measures:", SUMMARIES))
-    return "\n\n".join([*parts, _ENDINGS[name]]).rstrip()
+    ending = [_NOTES[name], _EXIT_STATUS] if name in _NOTES else []
+    return "\n\n".join([*parts, *ending])
 
 
 def _listed(heading: str, summaries: Mapping[str, str]) -> str:

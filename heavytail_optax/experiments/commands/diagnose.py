@@ -1,39 +1,27 @@
 """`heavytail diagnose`: whether the noise of the gradients is heavy-tailed."""
 
+import functools
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
 
-from heavytail_optax.experiments.commands.finished_runs import (
-    Measuring,
-    Results,
-    measure_finished,
-)
-from heavytail_optax.experiments.commands.options import DiagnoseOptions
-from heavytail_optax.experiments.data.dataset import Dataset
-from heavytail_optax.experiments.errors import JobError
-from heavytail_optax.experiments.measures.gradient_noise import (
-    measure_gradient_noise,
-    noise_arguments,
-)
-from heavytail_optax.experiments.measures.noise_record import (
-    ask_noise_again,
-    is_noise_measured,
-    read_noise,
-    write_noise,
-)
-from heavytail_optax.experiments.presets import PRESETS
-from heavytail_optax.experiments.report import noise
-from heavytail_optax.experiments.runs.grid import Grid, Run, record_grid, variants_of
-from heavytail_optax.experiments.runs.options import Machine
-from heavytail_optax.experiments.runs.run import cached_loader
-from heavytail_optax.experiments.runs.worker import report_problems, work
-from heavytail_optax.experiments.settings import replaced
-from heavytail_optax.experiments.storage.durable_files import set_aside_damaged
-from heavytail_optax.experiments.storage.run_directory import claim_next
-from heavytail_optax.experiments.terminal.progress import Progress
+from ..data.dataset import Dataset
+from ..errors import JobError
+from ..measures import gradient_noise
+from ..presets import PRESETS
+from ..report import noise
+from ..runs.grid import Grid, Run, record_grid, variants_of
+from ..runs.options import Machine
+from ..runs.run import cached_loader
+from ..runs.worker import report_problems, work
+from ..settings import replaced
+from ..storage.durable_files import set_aside_damaged
+from ..storage.run_directory import claim_next
+from ..terminal import Progress
+from .finished_runs import Measuring, Results, measure_finished
+from .options import DiagnoseOptions
 
 
 def run(options: DiagnoseOptions, typed: str) -> int:
@@ -42,58 +30,47 @@ def run(options: DiagnoseOptions, typed: str) -> int:
     if directory is None:
         directory = claim_next(pathlib.Path("runs"), "diagnose")
         typed += f" {directory}"
-        status = _train(options, directory, typed)
-        if status:
+        if status := _train(options, directory, typed):
             return status
+    draws, batch_size = options.draws, options.batch_size
 
-    def kept_as(run: Run) -> tuple[dict[str, int], pathlib.Path]:
-        """What the noise of a run is measured with, and the file for it."""
-        arguments = noise_arguments(run.settings, options.draws, options.batch_size)
-        return arguments, run.paths.noise_of(**arguments)
-
-    def is_measured(run: Run) -> bool:
-        arguments, path = kept_as(run)
-        return is_noise_measured(path, arguments)
+    def path_of(run: Run) -> pathlib.Path:
+        arguments = gradient_noise.noise_arguments(run.settings, draws, batch_size)
+        return run.paths.noise_of(**arguments)
 
     def measure(run: Run, dataset: Dataset, params: Any, progress: Progress) -> bool:
-        arguments, path = kept_as(run)
+        arguments = gradient_noise.noise_arguments(run.settings, draws, batch_size)
         images = dataset.train.labels.size
         if arguments["batch_size"] > images:
             raise JobError(
                 f"The `batch_size` option must be at most {images}, the number of "
                 f"training images. Got {arguments['batch_size']} instead."
             )
-
-        def tick(done: int, total: int) -> bool:
-            progress.measuring(run.label, "gradient noise", done, total)
-            return progress.stop.is_set()
-
-        draws = measure_gradient_noise(
-            run.settings, params, dataset.train, dataset.num_classes, arguments, tick
-        )
-        if draws is None:
+        tick = functools.partial(progress.measuring, run.label, "gradient noise")
+        of_run = run.settings, params, dataset.train, dataset.num_classes
+        found = gradient_noise.measure_gradient_noise(*of_run, arguments, tick)
+        if found is None:
             return False
-        progress.measuring(run.label, "gradient noise", 1, 1)
-        if path.exists() and read_noise(path) is None:
+        tick(1, 1)
+        path = path_of(run)
+        if path.exists() and gradient_noise.read_noise(path) is None:
             damaged = set_aside_damaged(path)
             progress.note(f"{path} could not be read. It is kept as {damaged}.")
-        write_noise(path, draws, arguments)
+        gradient_noise.write_noise(path, found)
         return True
 
     def results(asked: Sequence[Run], width: int) -> Results | None:
-        draws, share = options.draws, options.truncated_share
-        runs = noise.diagnosed_runs(asked, draws, options.batch_size, share)
+        runs = noise.diagnosed_runs(asked, draws, batch_size, options.truncated_share)
         if not runs:
             return None
         printed = [noise.noise_report(each, width) for each in runs]
-        csv = noise.noise_values(runs).to_csv(index=False)
-        return Results(printed, csv, runs, noise.draw_noise)
+        return Results(printed, noise.noise_values(runs), runs, noise.draw_noise)
 
     measuring = Measuring(
         name="diagnose",
         on_stop="Stopping after these batches.",
-        ask_again=lambda run: ask_noise_again(kept_as(run)[1]),
-        is_measured=is_measured,
+        forget=lambda run: path_of(run).unlink(missing_ok=True),
+        is_measured=lambda run: gradient_noise.read_noise(path_of(run)) is not None,
         measure=measure,
         results=results,
     )
@@ -109,8 +86,8 @@ def _train(options: DiagnoseOptions, directory: pathlib.Path, typed: str) -> int
     grid = Grid(directory, preset.name, variants, (settings.seed,), False, machine)
     record_grid(grid)
     with Progress(Console()) as progress:
-        done = work(grid, typed, progress, cached_loader(options.asked.data_dir))
-    program = typed.partition(" diagnose")[0]
-    return report_problems(
-        done, f"{program} train --resume {directory}, then {typed}", progress
+        done = work(grid, typed, progress, cached_loader(machine.data_dir))
+    go_on = (
+        f"{typed.partition(' diagnose')[0]} train --resume {directory}, then {typed}"
     )
+    return report_problems(done, go_on, progress)

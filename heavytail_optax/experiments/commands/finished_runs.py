@@ -7,29 +7,22 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import pandas as pd
 from matplotlib.figure import Figure
 from rich.console import Console, RenderableType
 
-from heavytail_optax.experiments.commands.options import AskedRuns
-from heavytail_optax.experiments.data.dataset import Dataset
-from heavytail_optax.experiments.errors import DataError, JobError
-from heavytail_optax.experiments.report.style import (
-    OfMethod,
-    first_of_each_method,
-    save_figure,
-)
-from heavytail_optax.experiments.runs.grid import Run
-from heavytail_optax.experiments.runs.result import finished_runs
-from heavytail_optax.experiments.runs.run import (
-    Load,
-    cached_loader,
-    check_run,
-    final_params,
-)
-from heavytail_optax.experiments.storage.durable_files import replace_file
-from heavytail_optax.experiments.storage.run_directory import disk_errors
-from heavytail_optax.experiments.storage.run_lock import RunBusyError, RunLock
-from heavytail_optax.experiments.terminal.progress import Progress
+from ..data.dataset import Dataset
+from ..errors import DataError, JobError
+from ..report.flatness import MeasuredRun
+from ..report.noise import DiagnosedRun
+from ..report.style import save_figure
+from ..runs.grid import Run
+from ..runs.result import finished_runs
+from ..runs.run import cached_loader, check_run, final_params
+from ..storage.durable_files import replace_file
+from ..storage.run_directory import RunBusyError, RunLock, disk_errors
+from ..terminal import Progress
+from .options import AskedRuns
 
 
 class Measuring(NamedTuple):
@@ -37,7 +30,7 @@ class Measuring(NamedTuple):
 
     name: str  # of the files
     on_stop: str
-    ask_again: Callable[[Run], None]
+    forget: Callable[[Run], None]
     is_measured: Callable[[Run], bool]
     measure: Callable[[Run, Dataset, Any, Progress], bool]  # False if it was stopped
     results: Callable[[Sequence[Run], int], "Results | None"]  # given the width
@@ -47,16 +40,13 @@ class Results(NamedTuple):
     """What is known of the runs, now or from earlier."""
 
     printed: Sequence[RenderableType]
-    values: str  # for the CSV file
-    runs: Sequence[OfMethod]
+    values: pd.DataFrame  # for the CSV file
+    runs: Sequence[MeasuredRun] | Sequence[DiagnosedRun]
     draw: Callable[[Any], Figure | None]
 
 
 def measure_finished(
-    measuring: Measuring,
-    asked: AskedRuns,
-    directory: pathlib.Path,
-    typed: str,
+    measuring: Measuring, asked: AskedRuns, directory: pathlib.Path, typed: str
 ) -> int:
     """Measures the runs that are asked for, each under its lock; the exit status."""
     console = Console()
@@ -71,7 +61,7 @@ def measure_finished(
             for run in runs:
                 # A run that another process holds is reported below.
                 with contextlib.suppress(RunBusyError), RunLock(run.directory):
-                    measuring.ask_again(run)
+                    measuring.forget(run)
         progress.plan({run.label: 1.0 for run in runs}, [])
         for run in runs:
             if measuring.is_measured(run):
@@ -81,7 +71,10 @@ def measure_finished(
             else:
                 try:
                     with disk_errors(run.directory), RunLock(run.directory):
-                        if not _measure(measuring, run, load, progress):
+                        dataset = load(run.settings)
+                        check_run(run, dataset, progress.note)
+                        params = final_params(run, dataset, progress.note)
+                        if not measuring.measure(run, dataset, params, progress):
                             break
                 except DataError:  # The others have the same data.
                     raise
@@ -95,7 +88,7 @@ def measure_finished(
         print(problem, file=sys.stderr)
     left = not all(measuring.is_measured(run) for run in runs)
     if left:
-        # --again is noted, so that going on does not start anew.
+        # What --again asks for is dropped above, so that going on does not start anew.
         words = [word for word in shlex.split(typed) if word != "--again"]
         go_on = f"To go on: {shlex.join(words)}"
         console.print(go_on, highlight=False, soft_wrap=True)
@@ -107,19 +100,14 @@ def _show(results: Results, path: pathlib.Path, console: Console) -> None:
     for each in results.printed:
         console.print(each)
     table, picture = path.with_suffix(".csv"), path.with_suffix(".png")
-    replace_file(table, results.values)
+    replace_file(table, results.values.to_csv(index=False))
     written = [table]
-    drawn = first_of_each_method(results.runs)
-    if save_figure(results.draw(drawn), picture):
+    drawn: dict[str, MeasuredRun | DiagnosedRun] = {}
+    for each in results.runs:  # few enough to be told apart by their colours
+        drawn.setdefault(each.run.method, each)
+    if save_figure(results.draw(list(drawn.values())), picture):
         written.append(picture)
         if len(drawn) < len(results.runs):
             console.print("The picture has the first seed of each method.")
     for file in written:
         console.print(f"Written: {file}", highlight=False, soft_wrap=True)
-
-
-def _measure(measuring: Measuring, run: Run, load: Load, progress: Progress) -> bool:
-    dataset = load(run.settings)
-    check_run(run, dataset, progress.note)
-    params = final_params(run, dataset, progress.note)
-    return measuring.measure(run, dataset, params, progress)

@@ -3,22 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from heavytail_optax.experiments.commands.finished_runs import (
-    Measuring,
-    Results,
-    measure_finished,
-)
-from heavytail_optax.experiments.commands.options import FlatnessOptions
-from heavytail_optax.experiments.data.dataset import Dataset
-from heavytail_optax.experiments.measures.measure_run import (
-    ask_again,
-    is_measured,
-    measure_run,
-    trained_network,
-)
-from heavytail_optax.experiments.report import flatness
-from heavytail_optax.experiments.runs.grid import Run
-from heavytail_optax.experiments.terminal.progress import Progress
+from ..data.dataset import Dataset
+from ..report import flatness
+from ..runs.grid import Run
+from ..runs.measuring import forget, is_measured, measure_run, trained_network
+from ..terminal import Progress
+from .finished_runs import Measuring, Results, measure_finished
+from .options import FlatnessOptions
 
 
 def run(options: FlatnessOptions, typed: str) -> int:
@@ -28,8 +19,7 @@ def run(options: FlatnessOptions, typed: str) -> int:
     def measure(run: Run, dataset: Dataset, params: Any, progress: Progress) -> bool:
         classes = dataset.num_classes
         network = trained_network(run.settings, params, dataset.train, classes)
-        place, stop = run.paths.measurements, progress.stop.is_set
-        return measure_run(place, run.label, network, chosen, names, progress, stop)
+        return measure_run(run, network, chosen, names, progress)
 
     def results(asked: Sequence[Run], width: int) -> Results | None:
         runs = flatness.measured_runs(asked)
@@ -37,16 +27,13 @@ def run(options: FlatnessOptions, typed: str) -> int:
             return None
         values = flatness.flatness_values(runs)
         table = flatness.flatness_table(runs, values, width)
-        csv = values.to_csv(index=False)
-        return Results([table], csv, runs, flatness.draw_flatness)
+        return Results([table], values, runs, flatness.draw_flatness)
 
     measuring = Measuring(
         name="flatness",
         on_stop="Stopping after this measure.",
-        ask_again=lambda run: ask_again(run.paths.measurements, names),
-        is_measured=lambda run: is_measured(
-            run.paths.measurements, run.settings, chosen, names
-        ),
+        forget=lambda run: forget(run, names),
+        is_measured=lambda run: is_measured(run, chosen, names),
         measure=measure,
         results=results,
     )

@@ -6,24 +6,15 @@ from typing import Annotated, Literal
 
 import tyro
 
-from heavytail_optax.experiments.devices.processes import ALONE, Cluster
-from heavytail_optax.experiments.measure_names import MEASURE_NAMES, MeasureName
-from heavytail_optax.experiments.measures.measure import MeasureOptions
-from heavytail_optax.experiments.methods import MethodName
-from heavytail_optax.experiments.presets import PresetName
-from heavytail_optax.experiments.runs.grid import variants_of
-from heavytail_optax.experiments.runs.options import (
-    DEFAULT_JOBS,
-    THIS_MACHINE,
-    JobOptions,
-    Machine,
-)
-from heavytail_optax.experiments.setting_rules import (
-    BETWEEN_0_AND_1,
-    at_least,
-    check_fields,
-)
-from heavytail_optax.experiments.settings import Settings, replaced
+from ..devices.processes import ALONE, Cluster
+from ..measure_names import MEASURE_NAMES, MeasureName
+from ..measures.measure import MeasureOptions
+from ..methods import MethodName
+from ..presets import PresetName
+from ..runs.grid import variants_of
+from ..runs.options import DEFAULT_JOBS, THIS_MACHINE, JobOptions, Machine
+from ..setting_rules import BETWEEN_0_AND_1, at_least, check_fields
+from ..settings import Settings, replaced
 
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 _MEASURING = MeasureOptions()

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from heavytail_optax.experiments.commands.options import ReportOptions
-from heavytail_optax.experiments.report.report import report_table, write_report
-from heavytail_optax.experiments.report.summary import build_report, runs_table
-from heavytail_optax.experiments.runs.grid import Grid, read_grid
-from heavytail_optax.experiments.runs.result import RunResult, read_result
+from ..report.report import report_table, write_report
+from ..report.summary import build_report, runs_table
+from ..runs.grid import Grid, read_grid
+from ..runs.result import RunResult, read_result
+from .options import ReportOptions
 
 
 def run(options: ReportOptions, typed: str) -> int:

@@ -5,19 +5,13 @@ import dataclasses
 import jax
 from rich.console import Console
 
-from heavytail_optax.experiments.commands.options import ReproduceOptions
-from heavytail_optax.experiments.commands.report import show_report
-from heavytail_optax.experiments.runs.grid import (
-    Grid,
-    read_grid,
-    record_grid,
-    together,
-    variants_of,
-)
-from heavytail_optax.experiments.runs.result import read_result
-from heavytail_optax.experiments.runs.run import cached_loader, check_machine
-from heavytail_optax.experiments.runs.worker import Work, report_problems, work
-from heavytail_optax.experiments.terminal.progress import Progress
+from ..runs.grid import Grid, read_grid, record_grid, together, variants_of
+from ..runs.result import read_result
+from ..runs.run import cached_loader, check_machine
+from ..runs.worker import Work, report_problems, work
+from ..terminal import Progress
+from .options import ReproduceOptions
+from .report import show_report
 
 
 def run(options: ReproduceOptions, typed: str) -> int:
@@ -25,7 +19,7 @@ def run(options: ReproduceOptions, typed: str) -> int:
     cluster, machine = None, options.machine
     if options.launcher == "submitit":
         # submitit changes how the whole process logs.
-        from heavytail_optax.experiments.runs import submitit_workers
+        from ..runs import submitit_workers
 
         cluster = submitit_workers.find_cluster(options.jobs.cluster)
         # GPUs are for the jobs, and so are the devices.
@@ -51,9 +45,9 @@ def run(options: ReproduceOptions, typed: str) -> int:
     on_stop = "Stopping." if cluster else "Stopping after these steps."
     with Progress(console, on_stop) as progress:
         progress.note(
-            f"{grid.preset}: {_counted(len(grid.variants), 'method')}, "
-            f"{_counted(len(grid.seeds), 'seed')}; {sum(finished)} of {len(finished)} "
-            f"runs are done. Results go to {grid.directory}."
+            f"{grid.preset}: {sum(finished)} of {len(finished)} runs are done (methods: "
+            f"{len(grid.variants)}, seeds: {len(grid.seeds)}). Results go to "
+            f"{grid.directory}."
         )
         if cluster is None:
             done = work(grid, typed, progress, load)
@@ -67,7 +61,3 @@ def run(options: ReproduceOptions, typed: str) -> int:
     results = [done.results.get(each) or read_result(each) for each in whole.runs()]
     show_report(whole, results, console)
     return report_problems(done, typed, progress)
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -8,33 +8,24 @@ from collections.abc import Mapping
 import jax
 from rich.console import Console
 
-from heavytail_optax.experiments.commands.options import TrainOptions
-from heavytail_optax.experiments.data.dataset import describe_dataset
-from heavytail_optax.experiments.devices.parallel import warm_up_collectives
-from heavytail_optax.experiments.devices.processes import (
+from ..data.dataset import describe_dataset
+from ..devices.parallel import warm_up_collectives
+from ..devices.processes import (
     cluster_arguments,
     differs_from_first,
     fail_together,
     from_first_process,
     join_cluster,
 )
-from heavytail_optax.experiments.errors import JobError
-from heavytail_optax.experiments.report.style import save_figure
-from heavytail_optax.experiments.report.training import draw_training, training_table
-from heavytail_optax.experiments.runs.grid import (
-    Grid,
-    read_grid,
-    record_grid,
-    variants_of,
-)
-from heavytail_optax.experiments.runs.run import cached_loader, check_machine
-from heavytail_optax.experiments.runs.worker import Work, report_problems, work
-from heavytail_optax.experiments.storage.run_directory import (
-    RunDirectoryError,
-    claim,
-    claim_next,
-)
-from heavytail_optax.experiments.terminal.progress import Progress
+from ..errors import JobError
+from ..report.style import save_figure
+from ..report.training import draw_training, training_table
+from ..runs.grid import Grid, read_grid, record_grid, variants_of
+from ..runs.run import cached_loader, check_machine
+from ..runs.worker import Work, report_problems, work
+from ..storage.run_directory import RunDirectoryError, claim, claim_next
+from ..terminal import Progress
+from .options import TrainOptions
 
 _DIVERGED = 3
 

@@ -33,9 +33,7 @@ class PublishedData(NamedTuple):
     format: Literal["idx", "svhn", "cifar10", "cifar100"]  # of the files
     train: PublishedSplit
     test: PublishedSplit
-    folders: tuple[
-        str, ...
-    ]  # in a data directory; the files may also lie in it directly
+    folders: tuple[str, ...]  # in a data directory; or the files lie in it directly
     hub: str  # name of the repository
     hub_folder: str  # in the repository
     image_column: str = "image"  # of the hub's Parquet files

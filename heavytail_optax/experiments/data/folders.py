@@ -5,7 +5,7 @@ import pathlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from heavytail_optax.experiments.errors import DataError
+from ..errors import DataError
 
 Files = Mapping[str, pathlib.Path]  # plain name -> path
 Paths = Sequence[pathlib.Path]

@@ -4,13 +4,12 @@ import collections
 import pathlib
 from collections.abc import Callable, Sequence
 
-from heavytail_optax.experiments.data import wrong_files
-from heavytail_optax.experiments.data.catalogue import PublishedData, PublishedSplit
-from heavytail_optax.experiments.data.dataset import RawDataset, RawSplit
-from heavytail_optax.experiments.data.folders import Paths, find_files
-from heavytail_optax.experiments.data.parquet import import_extra, read_parquet_files
-from heavytail_optax.experiments.data.published_files import read_published_files
-from heavytail_optax.experiments.errors import DataError, SourceMissingError
+from ..errors import DataError, SourceMissingError
+from . import wrong_files
+from .catalogue import PublishedData, PublishedSplit
+from .dataset import RawDataset, RawSplit
+from .folders import Paths, find_files
+from .published_files import import_extra, read_parquet_files, read_published_files
 
 _Read = Callable[[PublishedData, PublishedSplit, Paths], RawSplit]
 

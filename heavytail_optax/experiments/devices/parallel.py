@@ -8,13 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from heavytail_optax.experiments.errors import JobError
+from ..errors import JobError
 
 _AXIS = "data"
-
-
-class DevicesError(JobError):
-    """There are not as many devices as asked for."""
 
 
 def data_mesh(devices: int | Literal["all"]) -> Mesh | None:
@@ -25,12 +21,12 @@ def data_mesh(devices: int | Literal["all"]) -> Mesh | None:
     there += "device" if len(found) == 1 else "devices"
     if not 1 <= number <= len(found):
         some = "1" if len(found) == 1 else f"an integer from 1 to {len(found)}"
-        raise DevicesError(
+        raise JobError(
             f"The `devices` option must be all or {some}: {there}. Got {devices} "
             "instead. A run that goes on has it from config.json: give --devices."
         )
     if jax.process_count() > 1 and number < len(found):
-        raise DevicesError(
+        raise JobError(
             "The `devices` option must be all with several processes. "
             f"{there} in all of them. Got {devices} instead."
         )

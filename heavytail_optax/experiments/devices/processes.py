@@ -21,8 +21,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from heavytail_optax.experiments.errors import JobError
-from heavytail_optax.experiments.setting_rules import at_least, check_fields, message
+from ..errors import JobError
+from ..setting_rules import at_least, check_fields, message
 
 # The first process serves the others, which abort if it leaves before them.
 _FIRST_LEAVES_LATER = 2.0
@@ -54,11 +54,8 @@ class Cluster:
     def __post_init__(self) -> None:
         check_fields(self, "option")
         names = "--coordinator, --num-processes and --process-id"
-        number, own, missing = (
-            self.num_processes,
-            self.process_id,
-            self.given.count(None),
-        )
+        number, own = self.num_processes, self.process_id
+        missing = self.given.count(None)
         if missing < 3 and not self.distributed:
             raise ValueError(f"{names} need --distributed.")
         if 0 < missing < 3:
@@ -87,10 +84,6 @@ class Cluster:
 
 
 ALONE = Cluster()
-
-
-class ClusterError(JobError):
-    """The processes cannot work together; the message says why."""
 
 
 def cluster_arguments(cluster: Cluster) -> list[str]:
@@ -149,7 +142,7 @@ def _connect(cluster: Cluster) -> None:
             initialization_timeout=cluster.join_seconds + _JAX_WAITS_LONGER,
         )
     except (RuntimeError, ValueError) as error:
-        raise ClusterError(
+        raise JobError(
             f"JAX cannot connect the processes: {error} Give --coordinator, "
             "--num-processes and --process-id."
         ) from error
@@ -168,7 +161,7 @@ def _check_address(cluster: Cluster) -> None:
         if cluster.process_id == 0:
             socket.create_server(("", port)).close()
     except OSError as error:
-        raise ClusterError(
+        raise JobError(
             f"The coordinator {cluster.coordinator} cannot be used: {error.strerror}. "
             "Give another --coordinator."
         ) from error
@@ -214,13 +207,7 @@ def differs_from_first(text: str) -> bool:
 
 @contextlib.contextmanager
 def fail_together() -> Iterator[None]:
-    """Raises in all processes if the block fails in one; the block must wait for none.
-
-    Example:
-      >>> with fail_together():
-      ...     print("work")
-      work
-    """
+    """Raises in all processes if the block fails in one; the block must wait for none."""
     if jax.process_count() == 1:
         yield
         return

@@ -1,6 +1,8 @@
 """The noise of small batches' gradients, of a network on its training images."""
 
 import functools
+import pathlib
+import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -8,17 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from heavytail_optax.experiments.data.dataset import Split
-from heavytail_optax.experiments.measures.measure import Tick
-from heavytail_optax.experiments.models.networks import Predict, build_network
-from heavytail_optax.experiments.settings import Settings
-from heavytail_optax.experiments.training.batches import draw_places
-from heavytail_optax.experiments.training.evaluation import (
-    IMAGES_AT_ONCE,
-    loss_per_example,
-)
-from heavytail_optax.experiments.training.random_streams import random_streams
 from heavytail_optax.flatness import mean_over_batches
+
+from ..data.dataset import Split
+from ..models.networks import Predict, build_network
+from ..settings import Settings
+from ..storage.durable_files import replacing
+from ..training.batches import draw_places
+from ..training.evaluation import IMAGES_AT_ONCE, loss_per_example
+from ..training.random_streams import random_streams
+from .measure import Tick
 
 Size = Literal["norm", "projection", "coordinate"]
 SIZES: tuple[Size, ...] = get_args(Size)
@@ -42,14 +43,7 @@ class NoiseDraws(NamedTuple):
 
 
 def layer_vectors(tree: Any) -> dict[str, jax.Array]:
-    """The entries of all layers in one vector, and those of each layer in one.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> layer = {"kernel": jnp.zeros((3, 2)), "bias": jnp.zeros(2)}
-      >>> {k: v.size for k, v in layer_vectors({"one": layer, "two": layer}).items()}
-      {'all': 16, 'one': 8, 'two': 8}
-    """
+    """The entries of all layers in one vector, and those of each layer in one."""
     parts: dict[str, list[jax.Array]] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         name = jax.tree_util.keystr(path[:-1] or path, simple=True, separator="/")
@@ -89,10 +83,10 @@ def measure_gradient_noise(
     batch_key, direction_key, coordinate_key = jax.random.split(key, 3)
     train = jax.tree.map(jnp.asarray, train)
     vectors = layer_vectors(params)
-    directions = {
-        name: _direction(jax.random.fold_in(direction_key, row), vector.shape)
-        for row, (name, vector) in enumerate(vectors.items())
-    }
+    directions = {}
+    for row, (name, vector) in enumerate(vectors.items()):
+        normal = jax.random.normal(jax.random.fold_in(direction_key, row), vector.shape)
+        directions[name] = normal / jnp.linalg.norm(normal)
     mean = gradient(params, train)
     total = arguments["draws"]
     parts = []
@@ -108,11 +102,6 @@ def measure_gradient_noise(
         np.ascontiguousarray(np.moveaxis(sizes, 0, -1)),
         norms,
     )
-
-
-def _direction(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    direction = jax.random.normal(key, shape)
-    return direction / jnp.linalg.norm(direction)
 
 
 @functools.lru_cache(maxsize=4)
@@ -137,16 +126,17 @@ def _compiled(
             batch = Split(train.images[places], train.labels[places])
             gradient = jax.grad(loss)(params, batch)
             noise = layer_vectors(jax.tree.map(jnp.subtract, gradient, mean))
-            sizes = [
-                jnp.stack(
-                    [
-                        jnp.linalg.norm(vector),
-                        jnp.abs(vector @ directions[name]),
-                        jnp.abs(_any_of(vector, coordinate_key, step, row)),
-                    ]
+            sizes = []
+            for row, (name, vector) in enumerate(noise.items()):
+                key = jax.random.fold_in(jax.random.fold_in(coordinate_key, step), row)
+                coordinate = vector[jax.random.randint(key, (), 0, vector.size)]
+                projection = vector @ directions[name]
+                numbers = (
+                    jnp.linalg.norm(vector),
+                    jnp.abs(projection),
+                    jnp.abs(coordinate),
                 )
-                for row, (name, vector) in enumerate(noise.items())
-            ]
+                sizes.append(jnp.stack(numbers))
             norm = jnp.linalg.norm(layer_vectors(gradient)[ALL])
             return jnp.stack(sizes, axis=-1), norm
 
@@ -155,6 +145,21 @@ def _compiled(
     return jax.jit(jax.grad(mean_over_batches(loss, IMAGES_AT_ONCE))), jax.jit(draw)
 
 
-def _any_of(vector: jax.Array, key: jax.Array, step: jax.Array, row: int) -> jax.Array:
-    key = jax.random.fold_in(jax.random.fold_in(key, step), row)
-    return vector[jax.random.randint(key, (), 0, vector.size)]
+def write_noise(path: pathlib.Path, draws: NoiseDraws) -> None:
+    """Keeps what has been measured, all at once or not at all."""
+    path.parent.mkdir(exist_ok=True)
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.savez(file, **draws._asdict())
+
+
+def read_noise(path: pathlib.Path) -> NoiseDraws | None:
+    """What was kept; None if there is no such file, or a damaged one."""
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            draws = NoiseDraws(**{name: kept[name] for name in NoiseDraws._fields})
+    except (FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    if draws.sizes.shape != (len(SIZES), len(draws.layers), draws.gradient_norms.size):
+        return None
+    layers, parameters = draws.layers.tolist(), draws.parameters.tolist()
+    return draws._replace(layers=tuple(layers), parameters=tuple(parameters))

@@ -6,20 +6,23 @@ nor a measure loads Flax.
 
 import dataclasses
 import functools
+import json
+import math
+import pathlib
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import jax
 
-from heavytail_optax.experiments.data.dataset import Split
-from heavytail_optax.experiments.setting_rules import (
-    BETWEEN_0_AND_1,
-    at_least,
-    check_fields,
-)
-from heavytail_optax.experiments.settings import Settings
 from heavytail_optax.flatness import HessianEigenvalues, hessian_eigenvalues
+
+from ..data.dataset import Split
+from ..setting_rules import BETWEEN_0_AND_1, at_least, check_fields
+from ..settings import Settings
+from ..storage.durable_files import replace_file
+
+_Result = TypeVar("_Result")
 
 Loss = Callable[[Any, Split], jax.Array]
 Arguments = Mapping[str, Any]
@@ -68,12 +71,17 @@ class TrainedNetwork:
     settings: Settings
     key: jax.Array  # of all sampling
 
+    def apply(
+        self, function: Callable[..., _Result], *others: Any, **more: Any
+    ) -> _Result:
+        """A function of `flatness`, of the loss on the training images."""
+        arguments = {"key": self.key, "args": (self.train,), **more}
+        return function(self.loss, self.params, *others, **arguments)
+
     @functools.cached_property
     def top_eigenvalues(self) -> HessianEigenvalues:
         """The largest eigenvalues of the Hessian of the loss."""
-        return hessian_eigenvalues(
-            self.loss, self.params, key=self.key, args=(self.train,), **LANCZOS
-        )
+        return self.apply(hessian_eigenvalues, **LANCZOS)
 
 
 class Measurement(NamedTuple):
@@ -112,3 +120,68 @@ def without_progress(
         return None if tick(0, 1) else compute(network, arguments)
 
     return in_one_part
+
+
+_DAMAGE = ValueError, TypeError, KeyError, AttributeError, RecursionError
+
+
+class Measured(NamedTuple):
+    """A measure of a run."""
+
+    arguments: Arguments
+    outcome: Measurement
+    seconds: float  # compilation included
+
+
+def write_record(path: pathlib.Path, record: Mapping[str, Measured]) -> None:
+    """Keeps what has been measured, all at once or not at all."""
+    values = {
+        name: {
+            "arguments": dict(measured.arguments),
+            "scalars": {
+                scalar: {"value": value, "standard_error": error}
+                for scalar, (value, error) in measured.outcome.scalars.items()
+            },
+            "curves": {k: dict(v) for k, v in measured.outcome.curves.items()},
+            "remark": measured.outcome.remark,
+            "seconds": round(measured.seconds, 1),
+        }
+        for name, measured in record.items()
+    }
+    # JSON has no NaN and no infinity: they are null.
+    finite = json.loads(json.dumps(values), parse_constant=lambda _: None)
+    replace_file(path, json.dumps(finite, allow_nan=False) + "\n")
+
+
+def read_record(path: pathlib.Path) -> dict[str, Measured]:
+    """What was kept; nothing if there is no such file, or it is damaged."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return {name: _measured(entry) for name, entry in values.items()}
+    except (FileNotFoundError, *_DAMAGE):
+        return {}
+
+
+def same_arguments(one: Arguments, other: Arguments) -> bool:
+    """Whether they are the same when written and read."""
+    return json.loads(json.dumps(dict(one))) == json.loads(json.dumps(dict(other)))
+
+
+def _measured(entry: Mapping[str, Any]) -> Measured:
+    scalars = {}
+    for name, each in entry["scalars"].items():
+        error = each["standard_error"]
+        scalars[name] = _number(each["value"]), None if error is None else float(error)
+    curves = {
+        name: {column: [_number(x) for x in values] for column, values in each.items()}
+        for name, each in entry["curves"].items()
+    }
+    return Measured(
+        dict(entry["arguments"]),
+        Measurement(scalars, curves, str(entry["remark"])),
+        float(entry["seconds"]),
+    )
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)

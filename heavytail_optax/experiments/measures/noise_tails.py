@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from heavytail_optax.experiments.measures.gradient_noise import SIZES, NoiseDraws, Size
 from heavytail_optax.tail_index import (
     TailAssessment,
     TailFit,
     assess_tail,
     compare_fits,
 )
+
+from .gradient_noise import SIZES, NoiseDraws, Size
 
 # Student's and the stable law are two-sided laws of a number, which a norm is not.
 ALTERNATIVES: dict[Size, tuple[str, ...]] = {

@@ -89,11 +89,7 @@ class Convolution(nnx.Module):
 
 
 def dense(
-    num_inputs: int,
-    num_outputs: int,
-    initialisation: Initialisation,
-    *,
-    rngs: nnx.Rngs,
+    num_inputs: int, num_outputs: int, initialisation: Initialisation, *, rngs: nnx.Rngs
 ) -> nnx.Linear:
     """A dense layer, for inputs of shape (n, num_inputs)."""
     return nnx.Linear(

@@ -1,17 +1,138 @@
-"""The network of a job, as two pure functions."""
+"""The networks of Zhu et al. 2019, each as two pure functions."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from heavytail_optax.experiments.models.layers import INITIALISATIONS
-from heavytail_optax.experiments.models.lenet import LeNet
-from heavytail_optax.experiments.models.vgg import CONFIGURATIONS, VGG
-from heavytail_optax.experiments.setting_rules import message
-from heavytail_optax.experiments.settings import ModelSettings, PixelRange
+from ..setting_rules import message
+from ..settings import ModelSettings, PixelRange
+from .layers import (
+    INITIALISATIONS,
+    Convolution,
+    Initialisation,
+    batch_last,
+    dense,
+    flatten,
+    max_pool,
+    scaled,
+)
+
+
+class LeNet(nnx.Module):
+    """Two convolutions and two dense layers.
+
+    Convolution 5x5 to 10 channels, 2x2 maximum, ReLU, twice, without padding; then dense
+    to 50, ReLU, dense to the classes. 11,330 parameters for one 28x28 channel and ten
+    classes.
+    """
+
+    min_image_size = 16
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        num_classes: int,
+        initialisation: Initialisation,
+        width: float = 1.0,
+        *,
+        rngs: nnx.Rngs,
+    ) -> None:
+        height, columns, channels = image_shape
+        hidden, units = scaled(width, 10), scaled(width, 50)
+        self.convolution1 = Convolution(
+            channels, hidden, 5, "VALID", initialisation, rngs=rngs
+        )
+        self.convolution2 = Convolution(
+            hidden, hidden, 5, "VALID", initialisation, rngs=rngs
+        )
+        flat = hidden * _pooled_twice(height) * _pooled_twice(columns)
+        self.dense1 = dense(flat, units, initialisation, rngs=rngs)
+        self.dense2 = dense(units, num_classes, initialisation, rngs=rngs)
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Logits of shape (n, num_classes) for images of shape (n, *image_shape)."""
+        hidden = nnx.relu(max_pool(self.convolution1(batch_last(images))))
+        hidden = nnx.relu(max_pool(self.convolution2(hidden)))
+        return self.dense2(nnx.relu(self.dense1(flatten(hidden))))
+
+
+def _pooled_twice(size: int) -> int:
+    """Height or width after twice a 5x5 convolution and a 2x2 maximum."""
+    return ((size - 4) // 2 - 4) // 2
+
+
+Blocks = Sequence[Sequence[int]]
+
+CONFIGURATIONS: Mapping[str, Blocks] = MappingProxyType(
+    {
+        "vgg11": ((64,), (128,), (256, 256), (512, 512), (512, 512)),
+        "vgg16": (
+            (64, 64),
+            (128, 128),
+            (256, 256, 256),
+            (512, 512, 512),
+            (512, 512, 512),
+        ),
+    }
+)
+"""Channels of the convolutions, a 2x2 maximum after each block. VGG11 is configuration A
+of Simonyan and Zisserman 2014 (arXiv 1409.1556), VGG16 their D."""
+
+_UNITS = 512
+
+
+class VGG(nnx.Module):
+    """Blocks of 3x3 convolutions with ReLU, a 2x2 maximum after each; three dense layers.
+
+    The dense layers have 512 and 512 units with ReLU, and the classes.
+    """
+
+    min_image_size = 32
+
+    def __init__(
+        self,
+        blocks: Blocks,
+        image_shape: tuple[int, int, int],
+        num_classes: int,
+        initialisation: Initialisation,
+        width: float = 1.0,
+        *,
+        rngs: nnx.Rngs,
+    ) -> None:
+        height, columns, channels = image_shape
+        self.blocks = nnx.List()
+        for block in blocks:
+            layers = nnx.List()
+            for published in block:
+                out = scaled(width, published)
+                layers.append(
+                    Convolution(channels, out, 3, "SAME", initialisation, rngs=rngs)
+                )
+                channels = out
+            self.blocks.append(layers)
+        shrinking = 2 ** len(blocks)
+        flat = channels * (height // shrinking) * (columns // shrinking)
+        units = scaled(width, _UNITS)
+        self.dense1 = dense(flat, units, initialisation, rngs=rngs)
+        self.dense2 = dense(units, units, initialisation, rngs=rngs)
+        self.dense3 = dense(units, num_classes, initialisation, rngs=rngs)
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Logits of shape (n, num_classes) for images of shape (n, *image_shape)."""
+        hidden = batch_last(images)
+        for block in self.blocks:
+            *first, last = block
+            for layer in first:
+                hidden = nnx.relu(layer(hidden))
+            # The maximum of ReLUs is the ReLU of the maximum, of a quarter the numbers.
+            hidden = nnx.relu(max_pool(last(hidden)))
+        hidden = nnx.relu(self.dense1(flatten(hidden)))
+        return self.dense3(nnx.relu(self.dense2(hidden)))
+
 
 Predict = Callable[[nnx.State, jax.Array], jax.Array]
 InitParams = Callable[[jax.Array], nnx.State]

@@ -9,15 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from heavytail_optax.experiments.methods import METHOD_COLOURS, MethodName
-from heavytail_optax.experiments.report.number_format import format_percent
-from heavytail_optax.experiments.report.style import (
-    legend_below,
-    log_ticks,
-    styled,
-)
-from heavytail_optax.experiments.report.summary import Report, label
-from heavytail_optax.experiments.report.tables import measure_heading
+from ..methods import METHODS, MethodName
+from .style import legend_below, log_ticks, panel_grid, styled
+from .summary import Report, label
+from .tables import format_percent, measure_heading
 
 _PANEL = (8.0, 3.9)  # inches
 _MOST_IN_A_COLUMN = 3
@@ -79,15 +74,10 @@ def draw_report(report: Report) -> Figure | None:
     if not drawn:
         return None
     columns = 1 if len(drawn) <= _MOST_IN_A_COLUMN else 2
-    rows = -(-len(drawn) // columns)
-    width, height = _PANEL
     legend_height = 0.7 + 0.25 * math.ceil(len(summary) / 2)
-    figure = Figure(figsize=(width * columns, height * rows + legend_height))
-    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for unused in panels[len(drawn) :]:
-        unused.remove()
+    figure, panels = panel_grid(len(drawn), columns, _PANEL, legend_height)
     kinds: set[str] = set()
-    for axes, (measure, found) in zip(panels, drawn.items(), strict=False):
+    for axes, (measure, found) in zip(panels, drawn.items(), strict=True):
         kinds |= _draw_panel(axes, found, dict(summary["method"]))
         name = measure_heading(measure).replace("\n", " ")
         axes.set_xlabel(f"{name} (flatter to the left)")
@@ -118,7 +108,7 @@ def _draw_panel(
             point.accuracy,
             xerr=[[point.left], [point.sharpness_error]],
             yerr=point.accuracy_error,
-            color=METHOD_COLOURS[methods[point.name]],
+            color=METHODS[methods[point.name]].colour,
             linestyle="none",
             elinewidth=1.5,
             **_MARKERS[point.kind],
@@ -150,14 +140,7 @@ def _legend_entries(summary: pd.DataFrame) -> list[Line2D]:
             text = f"{format_percent(row.test_accuracy, error)}%"
             if row.test_accuracy_seeds < row.seeds_asked:
                 text += f" ({row.test_accuracy_seeds} of {row.seeds_asked} runs)"
-        entries.append(
-            Line2D(
-                [],
-                [],
-                linestyle="none",
-                color=METHOD_COLOURS[row.method],
-                label=f"{label(row.name)}: {text}",
-                **_MARKERS["mean"],
-            )
-        )
+        style = {"color": METHODS[row.method].colour, "linestyle": "none"}
+        style |= {"label": f"{label(row.name)}: {text}", **_MARKERS["mean"]}
+        entries.append(Line2D([], [], **style))
     return entries

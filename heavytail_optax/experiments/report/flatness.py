@@ -13,28 +13,22 @@ from matplotlib.ticker import MaxNLocator
 from rich.console import Group
 from rich.text import Text
 
-from heavytail_optax.experiments.measure_names import SCALARS
-from heavytail_optax.experiments.measures.record import Measured, read_record
-from heavytail_optax.experiments.methods import METHOD_COLOURS, MethodName
-from heavytail_optax.experiments.report.number_format import (
+from ..measure_names import SCALARS
+from ..measures.measure import Measured, read_record
+from ..methods import METHODS
+from ..runs.grid import Run
+from ..runs.result import RunResult, read_result
+from .style import legend_below, panel_grid, styled
+from .summary import FAILED, measures_of, named_runs, runs_table
+from .tables import (
+    Column,
     format_percent,
     format_with_error,
-)
-from heavytail_optax.experiments.report.style import legend_below, styled
-from heavytail_optax.experiments.report.summary import (
-    FAILED,
-    measures_of,
-    named_runs,
-    runs_table,
-)
-from heavytail_optax.experiments.report.tables import (
-    Column,
+    mean_column,
     measure_heading,
     text_column,
     text_tables,
 )
-from heavytail_optax.experiments.runs.grid import Run
-from heavytail_optax.experiments.runs.result import RunResult, read_result
 
 _REMARK = "*"
 _PANEL = (4.6, 3.6)  # inches
@@ -54,11 +48,6 @@ class MeasuredRun(NamedTuple):
     record: Mapping[str, Measured]
 
     @property
-    def method(self) -> MethodName:
-        """The name of its method."""
-        return self.run.method
-
-    @property
     def remarks(self) -> dict[str, str]:
         """Measure -> what is to be said of it."""
         outcomes = {name: each.outcome for name, each in self.record.items()}
@@ -74,33 +63,28 @@ class MeasuredRun(NamedTuple):
 
 def measured_runs(runs: Sequence[Run]) -> list[MeasuredRun]:
     """Those of the finished runs that have a measure, in their order."""
-    found = [
-        MeasuredRun(run, read_result(run), read_record(run.paths.measurements))
-        for run in runs
+    records = {run: read_record(run.paths.measurements) for run in runs}
+    return [
+        MeasuredRun(run, read_result(run), each)
+        for run, each in records.items()
+        if each
     ]
-    return [each for each in found if each.record]
 
 
 def flatness_values(runs: Sequence[MeasuredRun]) -> pd.DataFrame:
     """The long table, with remarks."""
-    names = [each.run.name for each in runs]
-    remarks = [
-        "; ".join(f"{name}: {text}" for name, text in each.remarks.items())
-        for each in runs
-    ]
-    return runs_table([each.result for each in runs], names).assign(remarks=remarks)
+    table = runs_table([each.result for each in runs], [each.run.name for each in runs])
+    remarks = [[f"{k}: {text}" for k, text in each.remarks.items()] for each in runs]
+    return table.assign(remarks=["; ".join(each) for each in remarks])
 
 
 def flatness_table(
     runs: Sequence[MeasuredRun], values: pd.DataFrame, width: int = 100
 ) -> Group:
     """One row a run: accuracies beside every scalar, remarks below."""
-    marks = values["failed"].notna()
-    labels = [
-        each.run.label + FAILED * mark for each, mark in zip(runs, marks, strict=True)
-    ]
+    marks = zip(runs, values["failed"].notna(), strict=True)
     lead = [
-        Column("Run", labels),
+        Column("Run", [each.run.label + FAILED * failed for each, failed in marks]),
         text_column("Train\n%", values, format_percent, "train_accuracy"),
         text_column("Test\n%", values, format_percent, "test_accuracy"),
     ]
@@ -114,12 +98,9 @@ def _scalar_column(
 ) -> Column:
     owner = next((each for each, names in SCALARS.items() if name in names), name)
     marks = [f" {_REMARK}" * (owner in each.remarks) for each in runs]
-
-    def text(value: float, error: float, mark: str) -> str:
-        return format_with_error(value, error) + mark
-
-    columns = name, f"{name}_standard_error", "mark"
-    return text_column(measure_heading(name), values.assign(mark=marks), text, *columns)
+    column = mean_column(measure_heading(name), values, format_with_error, name)
+    texts = zip(column.texts, marks, strict=True)
+    return column._replace(texts=[text + mark for text, mark in texts])
 
 
 def _notes(runs: Sequence[MeasuredRun], values: pd.DataFrame) -> list[str]:
@@ -157,36 +138,28 @@ def _notes(runs: Sequence[MeasuredRun], values: pd.DataFrame) -> list[str]:
 @styled
 def draw_flatness(runs: Sequence[MeasuredRun]) -> Figure | None:
     """A panel for each curve that any run has; None without any."""
+    found = [(METHODS[run.run.method].colour, run.curves) for run in runs]
     panels: dict[str, Curves] = {
-        name: [
-            (METHOD_COLOURS[run.method], run.curves[name])
-            for run in runs
-            if name in run.curves
-        ]
+        name: curves
         for name in _PANELS
+        if (curves := [(colour, own[name]) for colour, own in found if name in own])
     }
-    panels = {name: curves for name, curves in panels.items() if curves}
     if not panels:
         return None
-    columns = min(3, len(panels))
-    rows = -(-len(panels) // columns)
-    width, height = _PANEL
-    legend_height = 0.3 + 0.25 * len(runs) / 2
-    size = max(width * columns, 7.0), height * rows + legend_height
-    figure = Figure(figsize=size)
-    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axes, (name, curves) in zip(grid, panels.items(), strict=False):
+    columns, legend_height = min(3, len(panels)), 0.3 + 0.25 * len(runs) / 2
+    figure, grid = panel_grid(len(panels), columns, _PANEL, legend_height)
+    for axes, (name, curves) in zip(grid, panels.items(), strict=True):
         title, x, draw = _PANELS[name]
         axes.set(title=title, xlabel=x)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=draw is _draw_escape))
         draw(axes, curves)
-    for axes in grid[len(panels) :]:
-        axes.remove()
     handles = []
     for run in runs:
         accuracy = format_percent(run.result.train_accuracy or math.nan)
         label = f"{run.run.label}: training accuracy {accuracy}%"
-        handles.append(Line2D([], [], color=METHOD_COLOURS[run.method], label=label))
+        handles.append(
+            Line2D([], [], color=METHODS[run.run.method].colour, label=label)
+        )
     legend_below(figure, handles, columns=max(2, columns))
     return figure
 
@@ -219,16 +192,8 @@ def _draw_escape(axes: Axes, curves: Curves) -> None:
         bars = np.maximum([middle - columns["lower"], columns["upper"] - middle], 0.0)
         # Beside each other, as many have the same value.
         shift = 0.5 * ((number + 0.5) / len(curves) - 0.5)
-        axes.errorbar(
-            columns["jumps"] + shift,
-            middle,
-            yerr=bars,
-            color=colour,
-            fmt="o:",
-            markersize=4,
-            linewidth=1,
-            capsize=2,
-        )
+        style = {"fmt": "o:", "markersize": 4, "linewidth": 1, "capsize": 2}
+        axes.errorbar(columns["jumps"] + shift, middle, bars, color=colour, **style)
     axes.set_ylim(-0.05, 1.05)
 
 

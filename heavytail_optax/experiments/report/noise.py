@@ -14,36 +14,27 @@ from matplotlib.lines import Line2D
 from rich.console import Group
 from rich.text import Text
 
-from heavytail_optax.experiments.measures.gradient_noise import (
-    ALL,
-    SIZES,
-    NoiseDraws,
-    Size,
-    noise_arguments,
-)
-from heavytail_optax.experiments.measures.noise_record import read_noise
-from heavytail_optax.experiments.measures.noise_tails import (
-    ALTERNATIVES,
-    LayerTail,
-    assess_noise,
-)
-from heavytail_optax.experiments.methods import METHOD_COLOURS, MethodName
-from heavytail_optax.experiments.report.number_format import format_number
-from heavytail_optax.experiments.report.style import (
-    legend_below,
-    log_ticks,
-    styled,
-)
-from heavytail_optax.experiments.report.tables import text_column, text_tables
-from heavytail_optax.experiments.runs.grid import Run
-from heavytail_optax.experiments.settings import Settings
-from heavytail_optax.experiments.storage.metrics_log import read_metrics
 from heavytail_optax.tail_index import (
     ProposedSettings,
     plot_hill,
     plot_pareto_qq,
     propose_settings,
 )
+
+from ..measures.gradient_noise import (
+    ALL,
+    SIZES,
+    NoiseDraws,
+    Size,
+    noise_arguments,
+    read_noise,
+)
+from ..measures.noise_tails import ALTERNATIVES, LayerTail, assess_noise
+from ..methods import METHODS
+from ..runs.grid import Run
+from ..storage.metrics_log import read_metrics
+from .style import legend_below, log_ticks, styled
+from .tables import format_number, text_column, text_tables
 
 _RIVALS = ALTERNATIVES["projection"]
 _MARKERS: dict[Size, str] = {"norm": "o", "projection": "s", "coordinate": "^"}
@@ -78,18 +69,11 @@ _NOTES = (
 class DiagnosedRun(NamedTuple):
     """A run whose noise has been measured."""
 
-    settings: Settings
-    label: str
+    run: Run
     batch_size: int  # images of the batches whose noise was measured
     draws: NoiseDraws  # at the end of the run
     tails: list[LayerTail]
-    history: pd.DataFrame  # step, median and largest norm since the step before
     proposal: ProposedSettings | None  # None where the norms are of no use
-
-    @property
-    def method(self) -> MethodName:
-        """The name of its method."""
-        return self.settings.method.method
 
     def tail(self, size: Size) -> LayerTail:
         """The tail of one size of all layers."""
@@ -103,49 +87,34 @@ def diagnosed_runs(
     found = []
     for run in runs:
         wanted = noise_arguments(run.settings, draws, batch_size)
-        kept = read_noise(run.paths.noise_of(**wanted))
-        if kept is None:
+        noise = read_noise(run.paths.noise_of(**wanted))
+        if noise is None:
             continue
-        noise, arguments = kept
         norms = noise.of("norm"), noise.gradient_norms
-        names = {"update_norm": "median", "largest_update_norm": "largest"}
-        metrics = pd.DataFrame(read_metrics(run.paths.metrics)).rename(columns=names)
-        found.append(
-            DiagnosedRun(
-                *(run.settings, run.label, arguments["batch_size"], noise),
-                *(assess_noise(noise), metrics[["step", *names.values()]]),
-                _propose(*norms, run.settings, truncated_share),
+        proposal = None
+        if np.isfinite(norms).all() and norms[0].any() and norms[0].size >= 10:
+            proposal = propose_settings(
+                *map(jnp.asarray, norms),
+                run.settings.training.learning_rate,
+                alpha=run.settings.method.alpha,
+                truncated_share=truncated_share,
             )
-        )
+        tails = assess_noise(noise)
+        found.append(DiagnosedRun(run, wanted["batch_size"], noise, tails, proposal))
     return found
-
-
-def _propose(
-    noise: np.ndarray, gradient: np.ndarray, settings: Settings, share: float
-) -> ProposedSettings | None:
-    is_of_use = np.isfinite(noise).all() and np.isfinite(gradient).all() and noise.any()
-    if not is_of_use or noise.size < 10:
-        return None
-    return propose_settings(
-        jnp.asarray(noise),
-        jnp.asarray(gradient),
-        settings.training.learning_rate,
-        alpha=settings.method.alpha,
-        truncated_share=share,
-    )
 
 
 def noise_values(runs: Sequence[DiagnosedRun]) -> pd.DataFrame:
     """A row for each run, layer and size, unrounded; NaN where there is no value."""
-    rows = [_row(run, tail) for run in runs for tail in run.tails]
+    rows = [_row(each, tail) for each in runs for tail in each.tails]
     return pd.DataFrame(rows).astype({"k": "Int64", "num_tied": "Int64"})
 
 
-def _row(run: DiagnosedRun, tail: LayerTail) -> dict[str, int | float | str]:
+def _row(each: DiagnosedRun, tail: LayerTail) -> dict[str, int | float | str]:
     row = {
-        "method": run.method,
-        "seed": run.settings.seed,
-        "batch_size": run.batch_size,
+        "method": each.run.method,
+        "seed": each.run.settings.seed,
+        "batch_size": each.batch_size,
         "layer": tail.layer,
         "parameters": tail.parameters,
         "noise": tail.size,
@@ -160,9 +129,9 @@ def _row(run: DiagnosedRun, tail: LayerTail) -> dict[str, int | float | str]:
     return row | {"verdict": tail.verdict, "sentence": tail.sentence}
 
 
-def noise_report(run: DiagnosedRun, width: int = 100) -> Group:
+def noise_report(each: DiagnosedRun, width: int = 100) -> Group:
     """Two tables, the verdicts in words and the proposed settings."""
-    values = noise_values([run])
+    values = noise_values([each])
     tails = [
         text_column("Layer", values, str, "layer"),
         text_column("Noise", values, str, "noise"),
@@ -176,12 +145,16 @@ def noise_report(run: DiagnosedRun, width: int = 100) -> Group:
     for name in _RIVALS:
         columns = f"{name}_normalised_ratio", f"{name}_p_value"
         fits.append(text_column(name, overall, _fit, *columns))
+    verdicts = [f"Verdict for {each.run.label}: {each.tail('norm').verdict}."]
+    for tail in map(each.tail, SIZES):
+        reasons = tail.assessment.reasons if tail.assessment else ()
+        verdicts.append(f"- {tail.size}: {' '.join([tail.sentence, *reasons])}")
     return Group(
-        Text(f"{run.label}: noise of the gradient at the end", style="bold"),
+        Text(f"{each.run.label}: noise of the gradient at the end", style="bold"),
         *text_tables(tails, [], [], width),
         *text_tables(fits, [], [], width),
         Text(_NOTES, style="dim"),
-        Text("\n".join(["", *_verdicts(run), "", *_proposal(run), ""])),
+        Text("\n".join(["", *verdicts, "", _proposal(each), ""])),
     )
 
 
@@ -194,43 +167,27 @@ def _fit(ratio: float, p_value: float) -> str:
     return f"{ratio:+.1f} ({format_number(p_value, 2)})"
 
 
-def _verdicts(run: DiagnosedRun) -> list[str]:
-    lines = [f"Verdict for {run.label}: {run.tail('norm').verdict}."]
-    for size in SIZES:
-        tail = run.tail(size)
-        reasons = tail.assessment.reasons if tail.assessment else ()
-        lines.append(f"- {size}: {' '.join([tail.sentence, *reasons])}")
-    return lines
-
-
-def _proposal(run: DiagnosedRun) -> list[str]:
-    found = run.proposal
+def _proposal(each: DiagnosedRun) -> str:
+    found = each.proposal
     if found is None:
-        return ["No settings are proposed: the noise is zero or not finite."]
+        return "No settings are proposed: the noise is zero or not finite."
     alpha, scale, bound, update, noise, rate = (
         format_number(float(x))
         for x in (
             *(found.alpha, found.scale, found.max_norm, found.typical_update_norm),
-            *(found.typical_noise_norm, run.settings.training.learning_rate),
+            *(found.typical_noise_norm, each.run.settings.training.learning_rate),
         )
     )
     share = f"{100 * float(found.truncated_share):g}%"
-    return [
-        (
-            f"Proposed for tail inflation, from the noise at the end of training: alpha {alpha}, scale "
-            f"{scale}, max_norm {bound}."
-        ),
-        (
-            f"With the learning rate {rate} a typical update has norm {update}, and "
-            f"its noise {noise}; half of all steps would have as much noise or more, "
-            f"and {share} of them would be truncated. It is a place to start a search "
-            "from."
-        ),
-        (
-            f"Options of heavytail train: --methods balanced --alpha {alpha} "
-            f"--inflation-scale {scale} --max-norm {bound}"
-        ),
-    ]
+    return (
+        "Proposed for tail inflation, from the noise at the end of training: alpha "
+        f"{alpha}, scale {scale}, max_norm {bound}.\n"
+        f"With the learning rate {rate} a typical update has norm {update}, and its "
+        f"noise {noise}; half of all steps would have as much noise or more, and "
+        f"{share} of them would be truncated. It is a place to start a search from.\n"
+        f"Options of heavytail train: --methods balanced --alpha {alpha} "
+        f"--inflation-scale {scale} --max-norm {bound}"
+    )
 
 
 @styled
@@ -238,11 +195,12 @@ def draw_noise(runs: Sequence[DiagnosedRun]) -> Figure:
     """Norms over training, Hill plot, quantiles, and the tail index by layer."""
     figure = Figure(figsize=(9.6, 7.4))
     norms, hill, quantiles, layers = figure.subplots(2, 2).flat
-    for run in runs:
-        colour, history = METHOD_COLOURS[run.method], run.history
-        norms.plot(history["step"], history["median"], color=colour)
-        norms.plot(history["step"], history["largest"], color=colour, alpha=0.5)
-        _draw_tail(hill, quantiles, run)
+    for each in runs:
+        colour = METHODS[each.run.method].colour
+        history = pd.DataFrame(read_metrics(each.run.paths.metrics)).set_index("step")
+        norms.plot(history["update_norm"], color=colour)
+        norms.plot(history["largest_update_norm"], color=colour, alpha=0.5)
+        _draw_tail(hill, quantiles, each)
     for axes, title in (
         (norms, "Norms over training: median, and pale the largest"),
         (hill, "Hill plot of the noise's norm"),
@@ -261,8 +219,8 @@ def draw_noise(runs: Sequence[DiagnosedRun]) -> Figure:
     layers.set_ylabel("Hill's estimate, 95% interval")
     layers.axhline(2.0, color="black", linewidth=0.8, linestyle=":")
     legend = [
-        Line2D([], [], color=METHOD_COLOURS[run.method], label=run.label)
-        for run in runs
+        Line2D([], [], color=METHODS[each.run.method].colour, label=each.run.label)
+        for each in runs
     ]
     mark = {"color": "#555555", "linestyle": "none", "markersize": 5}
     for size, marker in _MARKERS.items():
@@ -274,11 +232,11 @@ def draw_noise(runs: Sequence[DiagnosedRun]) -> Figure:
     return figure
 
 
-def _draw_tail(hill: Axes, quantiles: Axes, run: DiagnosedRun) -> None:
-    assessment, colour = run.tail("norm").assessment, METHOD_COLOURS[run.method]
+def _draw_tail(hill: Axes, quantiles: Axes, each: DiagnosedRun) -> None:
+    assessment, colour = each.tail("norm").assessment, METHODS[each.run.method].colour
     if assessment is None:
         return
-    values = run.draws.of("norm")
+    values = each.draws.of("norm")
     values, k = values[values > 0.0], assessment.k
     plot_hill(values, min(3 * k, values.size - 1), axes=hill)
     plot_pareto_qq(values, k, axes=quantiles)
@@ -292,7 +250,7 @@ def _draw_layers(axes: Axes, values: pd.DataFrame, layers: Sequence[str]) -> Non
     columns = list(dict.fromkeys(zip(values["method"], values["noise"], strict=True)))
     for row in values.itertuples():
         shift = (columns.index((row.method, row.noise)) + 0.5) / len(columns) - 0.5
-        x, colour = layers.index(row.layer) + 0.6 * shift, METHOD_COLOURS[row.method]
+        x, colour = layers.index(row.layer) + 0.6 * shift, METHODS[row.method].colour
         if math.isfinite(row.upper - row.lower):
             # The estimate may lie outside of its interval, which tells of bias.
             axes.vlines(x, row.lower, row.upper, color=colour, linewidth=1)

@@ -10,62 +10,46 @@ below are ours, and do not claim to reproduce them.
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from heavytail_optax.experiments.methods import METHODS
-
-_FIRST_TABLE = ("LB", "SB", "SB+Clip", "SB+Noise", "Our 1", "Our 2")
-_TEST_ACCURACIES = {
-    "corrupted-fashion-mnist": (68.66, 69.20, 68.77, 64.43, 69.47, 70.06),
-    "svhn": (82.87, 85.92, 85.95, 38.85, 88.42, 88.37),
-    "cifar10": (69.39, 74.42, 74.38, 40.50, 75.69, 75.87),
-}
-_EXPECTED_SHARPNESS = {
-    "corrupted-fashion-mnist": (0.032, 0.008, 0.009, 0.047, 0.003, 0.002),
-    "svhn": (0.694, 0.037, 0.041, 0.012, 0.002, 0.005),
-    "cifar10": (2.043, 0.050, 0.039, 2.046, 0.024, 0.037),
-}
-# Test accuracy, expected, PAC-Bayes and maximal sharpness.
-_SECOND_TABLE = {
-    "cifar10-augmented": {
-        "SB+Clip": (89.54, 0.167, 1.31e4, 1.66e4),
-        "Our 1": (90.76, 0.085, 9e3, 1.29e4),
-        "Our 2": (90.45, 0.096, 1e4, 1.22e4),
-    },
-    "cifar100-augmented": {
-        "SB+Clip": (56.32, 0.857, 2.49e4, 2.75e4),
-        "Our 1": (65.44, 0.441, 1.9e4, 2.12e4),
-        "Our 2": (62.99, 0.479, 1.98e4, 2.16e4),
-    },
-}
-_COLUMNS = (
-    *("test_accuracy", "expected_sharpness", "pac_bayes_sharpness"),
-    "maximal_sharpness",
-)
+_COLUMNS = ("expected_sharpness", "pac_bayes_sharpness", "maximal_sharpness")
+# Preset, method, test accuracy in percent, and the sharpnesses that the table has.
+_ROWS = """
+corrupted-fashion-mnist  sgd-large-batch  68.66  0.032
+corrupted-fashion-mnist  sgd              69.20  0.008
+corrupted-fashion-mnist  sgd-truncated    68.77  0.009
+corrupted-fashion-mnist  inflated         64.43  0.047
+corrupted-fashion-mnist  independent      69.47  0.003
+corrupted-fashion-mnist  shared           70.06  0.002
+svhn                     sgd-large-batch  82.87  0.694
+svhn                     sgd              85.92  0.037
+svhn                     sgd-truncated    85.95  0.041
+svhn                     inflated         38.85  0.012
+svhn                     independent      88.42  0.002
+svhn                     shared           88.37  0.005
+cifar10                  sgd-large-batch  69.39  2.043
+cifar10                  sgd              74.42  0.050
+cifar10                  sgd-truncated    74.38  0.039
+cifar10                  inflated         40.50  2.046
+cifar10                  independent      75.69  0.024
+cifar10                  shared           75.87  0.037
+cifar10-augmented        sgd-truncated    89.54  0.167  1.31e4  1.66e4
+cifar10-augmented        independent      90.76  0.085  9e3     1.29e4
+cifar10-augmented        shared           90.45  0.096  1e4     1.22e4
+cifar100-augmented       sgd-truncated    56.32  0.857  2.49e4  2.75e4
+cifar100-augmented       independent      65.44  0.441  1.9e4   2.12e4
+cifar100-augmented       shared           62.99  0.479  1.98e4  2.16e4
+"""
 
 
-def _columns() -> Mapping[tuple[str, str], tuple[float, ...]]:
-    """(preset, name in the paper) -> the figures of its column."""
-    columns = {
-        (preset, name): (accuracy, sharpness)
-        for preset, accuracies in _TEST_ACCURACIES.items()
-        for name, accuracy, sharpness in zip(
-            _FIRST_TABLE, accuracies, _EXPECTED_SHARPNESS[preset], strict=True
-        )
-    }
-    return columns | {
-        (preset, name): figures
-        for preset, by_name in _SECOND_TABLE.items()
-        for name, figures in by_name.items()
-    }
+def _figures() -> Mapping[tuple[str, str], Mapping[str, float]]:
+    figures = {}
+    for row in _ROWS.strip().splitlines():
+        preset, method, accuracy, *sharpness = row.split()
+        measured = dict(zip(_COLUMNS, map(float, sharpness), strict=False))
+        share = round(float(accuracy) / 100, 6)
+        figure = MappingProxyType({"test_accuracy": share, **measured})
+        figures[preset, method] = figure
+    return MappingProxyType(figures)
 
 
-_NAMES = {method.paper_name: name for name, method in METHODS.items()}
-
-PAPER_FIGURES: Mapping[tuple[str, str], Mapping[str, float]] = MappingProxyType(
-    {
-        (preset, _NAMES[name]): MappingProxyType(
-            dict(zip(_COLUMNS, (round(accuracy / 100, 6), *sharpness), strict=False))
-        )
-        for (preset, name), (accuracy, *sharpness) in _columns().items()
-    }
-)
+PAPER_FIGURES = _figures()
 """(preset, method) -> what the paper's tables say; accuracies are from 0 to 1."""

@@ -1,5 +1,6 @@
 """The report of a grid: a table for the terminal, a page, CSV files, a picture."""
 
+import functools
 import pathlib
 import textwrap
 from typing import NamedTuple
@@ -8,31 +9,23 @@ import numpy as np
 from rich.console import Group
 from rich.text import Text
 
-from heavytail_optax.experiments.report.accuracy_figure import draw_report
-from heavytail_optax.experiments.report.number_format import (
+from ..storage.durable_files import replace_file
+from .accuracy_figure import draw_report
+from .style import save_figure
+from .summary import DIFFERENCE, FAILED, Report, label, named_runs
+from .tables import (
+    PAPER,
+    Column,
     format_difference,
     format_number,
     format_percent,
     format_with_error,
-)
-from heavytail_optax.experiments.report.style import save_figure
-from heavytail_optax.experiments.report.summary import (
-    DIFFERENCE,
-    FAILED,
-    Report,
-    label,
-    named_runs,
-)
-from heavytail_optax.experiments.report.tables import (
-    PAPER,
-    Column,
     markdown_table,
     mean_column,
     measure_heading,
     text_column,
     text_tables,
 )
-from heavytail_optax.experiments.storage.durable_files import replace_file
 
 LEFT_OUT = " ‡"
 _NAME_WIDTH = 23
@@ -77,9 +70,8 @@ def report_table(report: Report, width: int = 100) -> Group:
 
 
 def _names(report: Report) -> Column:
-    failed = report.summary["failed"].notna()
-    texts = [label(name) + FAILED * is_failed for name, is_failed in failed.items()]
-    return Column("Method", texts)
+    failed = report.summary["failed"].notna().items()
+    return Column("Method", [label(name) + FAILED * has for name, has in failed])
 
 
 def _accuracy(report: Report) -> Column:
@@ -93,7 +85,7 @@ def _lead(report: Report, *, with_interval: bool = False) -> list[Column]:
     columns = [text_column("Seeds", summary, _seeds, *counts), _accuracy(report)]
     paper = "paper_test_accuracy"
     if _has(report, paper):
-        columns.append(text_column(PAPER, summary, _two_decimals, paper))
+        columns.append(text_column(PAPER, summary, lambda x: f"{100 * x:.2f}", paper))
     if _has(report, DIFFERENCE):
         heading = "Test less\nthat of SB"
         columns.append(mean_column(heading, summary, format_difference, DIFFERENCE))
@@ -114,7 +106,8 @@ def _blocks(report: Report) -> list[list[Column]]:
         heading, paper = measure_heading(measure), f"paper_{measure}"
         block = [mean_column(heading, report.summary, format_with_error, measure)]
         if _has(report, paper):
-            block.append(text_column(PAPER, report.summary, _four_digits, paper))
+            four_digits = functools.partial(format_number, digits=4)
+            block.append(text_column(PAPER, report.summary, four_digits, paper))
         blocks.append(block)
     return blocks
 
@@ -125,14 +118,6 @@ def _has(report: Report, column: str) -> bool:
 
 def _seeds(finished: int, asked: int, left_out: str | float) -> str:
     return f"{finished}/{asked}{LEFT_OUT * isinstance(left_out, str)}"
-
-
-def _two_decimals(share: float) -> str:
-    return f"{100 * share:.2f}"
-
-
-def _four_digits(value: float) -> str:
-    return format_number(value, 4)
 
 
 def _interval(low: float, high: float) -> str:

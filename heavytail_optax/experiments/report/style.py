@@ -2,17 +2,16 @@
 
 import pathlib
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
 
 import matplotlib as mpl
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from heavytail_optax.experiments.methods import MethodName
-from heavytail_optax.experiments.report.number_format import format_number
-from heavytail_optax.experiments.storage.durable_files import replacing
+from ..storage.durable_files import replacing
+from .tables import format_number
 
 STYLE = {
     "axes.grid": True,
@@ -33,22 +32,18 @@ styled = mpl.rc_context(STYLE)
 """Decorates a function that draws, as matplotlib reads its style when axes are made."""
 
 
-class OfMethod(Protocol):
-    """A run, or what was measured of it."""
-
-    @property
-    def method(self) -> MethodName: ...
-
-
-_Run = TypeVar("_Run", bound=OfMethod)
-
-
-def first_of_each_method(runs: Sequence[_Run]) -> list[_Run]:
-    """The first run of each method: few enough to be told apart by their colours."""
-    first: dict[str, _Run] = {}
-    for run in runs:
-        first.setdefault(run.method, run)
-    return list(first.values())
+def panel_grid(
+    number: int, columns: int, panel: tuple[float, float], legend_height: float
+) -> tuple[Figure, list[Axes]]:
+    """A figure with so many panels of a size in inches, and room for a legend below."""
+    rows = -(-number // columns)
+    width, height = panel
+    size = max(width * columns, 7.0), height * rows + legend_height
+    figure = Figure(figsize=size)
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for unused in axes[number:]:
+        unused.remove()
+    return figure, axes[:number]
 
 
 def log_ticks(axis: Axis, subs: Sequence[float] = (1.0, 2.0, 5.0)) -> None:

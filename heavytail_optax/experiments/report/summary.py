@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from heavytail_optax.experiments.measure_names import SCALARS
-from heavytail_optax.experiments.methods import METHOD_NAMES, METHODS
-from heavytail_optax.experiments.report.paper_figures import PAPER_FIGURES
-from heavytail_optax.experiments.runs.result import RunResult
+from ..measure_names import SCALARS
+from ..methods import METHOD_NAMES, METHODS
+from ..runs.result import RunResult
+from .paper_figures import PAPER_FIGURES
 
 REFERENCE = "sgd"
 DIFFERENCE = f"difference_to_{REFERENCE}"
@@ -134,20 +134,13 @@ def differences(
     # the differences vary less than the values.
     table = _finite(runs, [quantity]).assign(name=runs["name"], seed=runs["seed"])
     values = table.pivot(index="seed", columns="name", values=quantity)
-    if reference not in values:
-        return pd.DataFrame(columns=["mean", "standard_error", "seeds", "low", "high"])
-    pairs = values.sub(values.pop(reference), axis=0).dropna(axis=1, how="all")
+    # Without the reference there are no differences.
+    own = values.pop(reference) if reference in values else np.nan
+    pairs = values.sub(own, axis=0).dropna(axis=1, how="all")
     mean, error, seeds = pairs.mean(), pairs.sem(), pairs.count()
     half = stats.t.ppf((1 + confidence) / 2, seeds - 1) * error
-    return pd.DataFrame(
-        {
-            "mean": mean,
-            "standard_error": error,
-            "seeds": seeds,
-            "low": mean - half,
-            "high": mean + half,
-        }
-    )
+    ends = {"low": mean - half, "high": mean + half}
+    return pd.DataFrame({"mean": mean, "standard_error": error, "seeds": seeds, **ends})
 
 
 def summarise(

@@ -8,22 +8,13 @@ from matplotlib.figure import Figure
 from rich.console import Group
 from rich.text import Text
 
-from heavytail_optax.experiments.methods import METHOD_COLOURS, METHODS
-from heavytail_optax.experiments.report.number_format import format_percent
-from heavytail_optax.experiments.report.style import (
-    legend_below,
-    log_ticks,
-    styled,
-)
-from heavytail_optax.experiments.report.summary import runs_table
-from heavytail_optax.experiments.report.tables import (
-    Column,
-    text_column,
-    text_tables,
-)
-from heavytail_optax.experiments.runs.result import RunResult
-from heavytail_optax.experiments.settings import Settings
-from heavytail_optax.experiments.training.evaluation import accuracy_error
+from ..methods import METHODS
+from ..runs.result import RunResult
+from ..settings import Settings
+from ..training.evaluation import accuracy_error
+from .style import legend_below, log_ticks, styled
+from .summary import runs_table
+from .tables import Column, format_percent, text_column, text_tables
 
 _NOTE = (
     "In brackets: the name in the paper's tables. Loss and accuracy on the training "
@@ -77,7 +68,7 @@ def draw_training(
         steps = [metrics.step for metrics in finite]
         losses = [metrics.train_loss for metrics in finite]
         accuracies = [100 * metrics.test_accuracy for metrics in finite]
-        style = {"color": METHOD_COLOURS[result.method]}
+        style = {"color": METHODS[result.method].colour}
         if result.status == "diverged":
             style |= {"marker": "X", "markevery": [-1] if steps else None}
         label = _label(result, test_images)
@@ -128,11 +119,6 @@ def _shade_cooldown(axes: Axes, settings: Settings) -> None:
     start, end = settings.noisy_steps, settings.training.steps
     if 0 < start < end:
         axes.axvspan(start, end, color="0.5", alpha=0.12, linewidth=0)
-        axes.text(
-            *((start + end) / 2, 0.98, "noise off"),
-            transform=axes.get_xaxis_transform(),
-            ha="center",
-            va="top",
-            fontsize=8,
-            color="0.35",
-        )
+        style = {"ha": "center", "va": "top", "fontsize": 8, "color": "0.35"}
+        place, middle = axes.get_xaxis_transform(), (start + end) / 2
+        axes.text(middle, 0.98, "noise off", transform=place, **style)

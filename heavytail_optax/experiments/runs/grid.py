@@ -10,25 +10,14 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from heavytail_optax.experiments.measure_names import MeasureName
-from heavytail_optax.experiments.methods import METHOD_NAMES, METHODS, MethodName
-from heavytail_optax.experiments.presets import PRESETS, PresetName
-from heavytail_optax.experiments.runs.options import THIS_MACHINE, Machine
-from heavytail_optax.experiments.settings import (
-    Settings,
-    changed_settings,
-    from_dict,
-    replaced,
-)
-from heavytail_optax.experiments.storage.durable_files import replace_file
-from heavytail_optax.experiments.storage.run_config import read_json
-from heavytail_optax.experiments.storage.run_directory import (
-    RunDirectoryError,
-    RunPaths,
-    grid_path,
-    is_free,
-)
-from heavytail_optax.experiments.storage.run_lock import RunLock
+from ..measure_names import MeasureName
+from ..methods import METHOD_NAMES, METHODS, MethodName
+from ..presets import PRESETS, PresetName
+from ..settings import Settings, changed_settings, from_dict, replaced
+from ..storage.durable_files import make_directory, replace_file
+from ..storage.run_config import read_json, understood
+from ..storage.run_directory import GRID, RunDirectoryError, RunLock, RunPaths, is_free
+from .options import THIS_MACHINE, Machine
 
 
 class Run(NamedTuple):
@@ -91,7 +80,7 @@ def variants_of(
 def together(asked: Grid) -> Grid:
     """The grid asked for with all that is in its directory; nothing is written."""
     directory = asked.directory
-    if not grid_path(directory).exists():
+    if not (directory / GRID).exists():
         if directory.exists() and not directory.is_dir():
             raise RunDirectoryError(f"{directory} is a file. Choose another directory.")
         if not is_free(directory):
@@ -118,39 +107,31 @@ def together(asked: Grid) -> Grid:
 
 def record_grid(asked: Grid) -> None:
     """Makes a grid, or adds variants and seeds to the one that is there."""
-    try:
-        asked.directory.mkdir(parents=True, exist_ok=True)
-        # Another process may add to it at this moment.
-        with RunLock(asked.directory, wait_seconds=10.0):
-            grid = together(asked)
-            values = grid._asdict() | {
-                "variants": {
-                    name: dataclasses.asdict(settings)
-                    for name, settings in grid.variants.items()
-                },
-                "machine": grid.machine.record(),
-            }
-            del values["directory"]
-            replace_file(grid_path(grid.directory), json.dumps(values, indent=2) + "\n")
-    except OSError as error:
-        raise RunDirectoryError(
-            f"The grid cannot be written to {asked.directory}: {error.strerror}. Choose "
-            "another directory."
-        ) from error
+    make_directory(asked.directory)
+    # Another process may add to it at this moment.
+    with RunLock(asked.directory, wait_seconds=10.0):
+        grid = together(asked)
+        settings = grid.variants.items()
+        values = grid._asdict() | {
+            "variants": {name: dataclasses.asdict(each) for name, each in settings},
+            "machine": grid.machine.record(),
+        }
+        del values["directory"]
+        replace_file(grid.directory / GRID, json.dumps(values, indent=2) + "\n")
 
 
 def read_grid(directory: pathlib.Path) -> Grid:
     """The grid in a directory, with all variants and seeds asked for so far."""
     if not directory.is_dir():
         raise RunDirectoryError(f"There is no directory {directory}.")
-    path = grid_path(directory)
+    path = directory / GRID
     if not path.exists():
         raise RunDirectoryError(
             f"{directory} holds no runs of heavytail train or reproduce: {path} is "
             "missing."
         )
     values = read_json(path)
-    try:
+    with understood(path):
         grid = Grid(
             directory,
             values["preset"],
@@ -162,13 +143,8 @@ def read_grid(directory: pathlib.Path) -> Grid:
         if not grid.runs():  # and every seed must be one
             raise ValueError("it has no run")
         if grid.preset not in PRESETS:
-            raise ValueError(f"There is no preset {grid.preset!r}.")
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise RunDirectoryError(
-            f"{path} is not understood: {error}. Choose another directory, or put the "
-            "file back."
-        ) from error
-    return grid
+            raise ValueError(f"There is no preset {grid.preset!r}")
+        return grid
 
 
 def _differences(there: Grid, asked: Grid) -> list[str]:

@@ -8,15 +8,15 @@ from typing import Annotated, Any, Literal
 import jax
 from jax.sharding import Mesh
 
-from heavytail_optax.experiments.devices.parallel import data_mesh
-from heavytail_optax.experiments.setting_rules import at_least, check_fields
+from ..devices.parallel import data_mesh
+from ..setting_rules import at_least, check_fields, message
 
 ClusterName = Literal["slurm", "local"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """Where and how runs are carried out. None of this changes their numbers but for rounding.
+    """Where and how runs are carried out. Changes their numbers by rounding at most.
 
     It is kept with the runs, so that those that go on have what they were started with.
 
@@ -31,6 +31,12 @@ class Machine:
     devices: int | Literal["all"] | None = None
     tensorboard: bool = False
 
+    def __post_init__(self) -> None:
+        check_fields(self, "option")
+        if self.devices not in (None, "all") and type(self.devices) is not int:
+            accepted = "all or a number of devices"
+            raise TypeError(message("devices", accepted, self.devices, "option"))
+
     def mesh(self) -> Mesh | None:
         """The devices that share a batch; None for one device."""
         default = 1 if jax.process_count() == 1 else "all"
@@ -43,19 +49,9 @@ class Machine:
 
     @classmethod
     def from_record(cls, values: Mapping[str, Any]) -> "Machine":
-        """What `record` recorded; a ValueError names an entry that it cannot be."""
-        accepted = {
-            "data_dir": lambda value: value is None or isinstance(value, str),
-            "devices": lambda value: value in (None, "all") or type(value) is int,
-            "tensorboard": lambda value: isinstance(value, bool),
-        }
-        for name, is_accepted in accepted.items():
-            if name not in values or not is_accepted(values[name]):
-                raise ValueError(
-                    f"The entry `machine.{name}` is missing or of the wrong type"
-                )
-        data_dir, devices, tensorboard = (values[name] for name in accepted)
-        return cls(data_dir and pathlib.Path(data_dir), devices, tensorboard)
+        """What `record` recorded."""
+        data_dir = values["data_dir"]
+        return cls(**{**values, "data_dir": data_dir and pathlib.Path(data_dir)})
 
 
 THIS_MACHINE = Machine()

@@ -7,17 +7,16 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
-from heavytail_optax.experiments.measure_names import SCALARS
-from heavytail_optax.experiments.measures.record import Measured, read_record
-from heavytail_optax.experiments.methods import METHODS, MethodName
-from heavytail_optax.experiments.runs.grid import Grid, Run, read_grid
-from heavytail_optax.experiments.settings import Settings
-from heavytail_optax.experiments.storage.checkpoints import checkpoint_path
-from heavytail_optax.experiments.storage.metrics_log import read_metrics
-from heavytail_optax.experiments.storage.run_config import read_config
-from heavytail_optax.experiments.storage.run_directory import RunDirectoryError
-from heavytail_optax.experiments.training.batches import examples_per_step
-from heavytail_optax.experiments.training.trainer import Metrics
+from ..measure_names import SCALARS
+from ..measures.measure import Measured, read_record
+from ..methods import METHODS, MethodName
+from ..storage.checkpoints import checkpoint_path
+from ..storage.metrics_log import read_metrics
+from ..storage.run_config import read_config
+from ..storage.run_directory import RunDirectoryError
+from ..training.batches import examples_per_step
+from ..training.trainer import Metrics
+from .grid import Grid, Run, read_grid
 
 RunStatus = Literal["finished", "interrupted", "diverged", "missing"]
 
@@ -90,46 +89,38 @@ def result_of(
 ) -> RunResult:
     """What a run has come to, from its metrics, its measurements and its data's sizes."""
     settings = run.settings
-    last = history[-1] if history else None
     result = RunResult(
         method=run.method,
         seed=settings.seed,
-        status=_status(last, settings),
-        step=last.step if last else 0,
+        status="missing",
+        step=0,
         steps=settings.training.steps,
         examples_per_step=examples_per_step(settings),
-        asked_measures=tuple(
-            scalar for name in run.measures for scalar in SCALARS[name]
-        ),
+        asked_measures=tuple(name for each in run.measures for name in SCALARS[each]),
         test_images=data.get("test_images"),
         classes=data.get("classes"),
         history=tuple(history),
     )
-    if last is None:
+    if not history:
         return result
+    last = history[-1]
+    status: RunStatus = "finished" if last.step == result.steps else "interrupted"
+    scalars = [each.outcome.scalars for each in measured.values()]
     return result._replace(
+        # As in `training`, which stops at the first loss that is not finite.
+        status=status if last.is_finite else "diverged",
+        step=last.step,
         train_accuracy=last.train_accuracy,
         test_accuracy=last.test_accuracy,
         train_loss=last.train_loss,
         truncated=truncated_share(history),
         seconds=last.seconds,
-        sharpness={
-            scalar: value
-            for each in measured.values()
-            for scalar, value in each.outcome.scalars.items()
-        },
+        sharpness={name: value for each in scalars for name, value in each.items()},
     )
 
 
 def truncated_share(history: Sequence[Metrics]) -> float:
-    """Share of all steps that were truncated, from metrics from the first step on.
-
-    Example:
-      >>> blank = Metrics(*[0] * 10)
-      >>> rows = [blank._replace(step=10, truncated=0.2), blank._replace(step=40)]
-      >>> truncated_share(rows)
-      0.05
-    """
+    """Share of all steps that were truncated, from metrics from the first step on."""
     starts = [0, *(metrics.step for metrics in history)]
     weighted = sum(
         metrics.truncated * (metrics.step - start)
@@ -165,12 +156,3 @@ def finished_runs(
             f"No run in {directory} is finished: {'; '.join(others)}."
         )
     return grid, finished, others
-
-
-def _status(last: Metrics | None, settings: Settings) -> RunStatus:
-    if last is None:
-        return "missing"
-    # As in `training`, which stops at the first of these that is not finite.
-    if not (math.isfinite(last.batch_loss) and math.isfinite(last.train_loss)):
-        return "diverged"
-    return "finished" if last.step == settings.training.steps else "interrupted"

@@ -4,63 +4,29 @@ import contextlib
 import functools
 import pathlib
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
-from heavytail_optax.experiments.data.dataset import (
-    Dataset,
-    describe_dataset,
-    is_same_data,
-)
-from heavytail_optax.experiments.data.loading import load_dataset
-from heavytail_optax.experiments.devices import processes
-from heavytail_optax.experiments.devices.parallel import replicate
-from heavytail_optax.experiments.measures.measure import MeasureOptions
-from heavytail_optax.experiments.measures.measure_run import (
-    measure_run,
-    trained_network,
-)
-from heavytail_optax.experiments.measures.record import read_record
-from heavytail_optax.experiments.presets import PRESETS, PresetName
-from heavytail_optax.experiments.runs.grid import Run
-from heavytail_optax.experiments.runs.options import THIS_MACHINE, Machine
-from heavytail_optax.experiments.runs.result import RunResult, result_of
-from heavytail_optax.experiments.settings import (
-    DataSettings,
-    Settings,
-    changed_settings,
-)
-from heavytail_optax.experiments.storage import (
-    checkpoints,
-    metrics_log,
-    run_config,
-    tensorboard_log,
-)
-from heavytail_optax.experiments.storage.run_directory import (
-    RunDirectoryError,
-    disk_errors,
-    make_run_directory,
-)
-from heavytail_optax.experiments.storage.run_lock import RunLock
-from heavytail_optax.experiments.terminal.progress import Progress
-from heavytail_optax.experiments.training.random_streams import random_streams
-from heavytail_optax.experiments.training.trainer import (
-    Metrics,
-    TrainState,
-    build_trainer,
-    evaluation_at,
-    train,
-)
+from ..data.dataset import Dataset, describe_dataset, is_same_data
+from ..data.loading import load_dataset
+from ..devices import processes
+from ..devices.parallel import replicate
+from ..measures.measure import MeasureOptions, read_record
+from ..presets import PRESETS, PresetName
+from ..settings import DataSettings, Settings, changed_settings
+from ..storage import checkpoints, metrics_log, run_config
+from ..storage.durable_files import make_directory
+from ..storage.run_directory import RunDirectoryError, RunLock, disk_errors
+from ..terminal import Progress
+from ..training.random_streams import random_streams
+from ..training.trainer import Metrics, TrainState, build_trainer, evaluation_at, train
+from .grid import Run
+from .measuring import measure_run, trained_network
+from .options import THIS_MACHINE, Machine
+from .result import RunResult, result_of
 
 Load = Callable[[Settings], Dataset]
-
-
-class Trained(NamedTuple):
-    """Where a run has come to in this process."""
-
-    history: list[Metrics]
-    state: TrainState | None  # after the last step, None if it did not come there
 
 
 def cached_loader(data_dir: pathlib.Path | None) -> Load:
@@ -88,7 +54,7 @@ def carry_out(
         stack.enter_context(disk_errors(run.directory))
         with processes.fail_together():
             if jax.process_index() == 0:
-                make_run_directory(run.directory)
+                make_directory(run.directory)
                 stack.enter_context(RunLock(run.directory))
                 if run.paths.config.exists():
                     check_run(run, dataset, progress.note)
@@ -104,22 +70,11 @@ def carry_out(
                     )
         history, state = train_run(run, dataset, progress, machine)
         if state is not None and run.measures:
+            images = dataset.train, dataset.num_classes
             network = trained_network(
-                run.settings,
-                state.params,
-                dataset.train,
-                dataset.num_classes,
-                machine.mesh(),
+                run.settings, state.params, *images, machine.mesh()
             )
-            measure_run(
-                run.paths.measurements,
-                run.label,
-                network,
-                MeasureOptions(),
-                run.measures,
-                progress,
-                progress.stop.is_set,
-            )
+            measure_run(run, network, MeasureOptions(), run.measures, progress)
         measured = read_record(run.paths.measurements)
         return result_of(run, history, measured, describe_dataset(dataset))
 
@@ -128,7 +83,7 @@ def check_machine(machine: Machine) -> None:
     """Refuses what is not there: devices, or the library for TensorBoard."""
     machine.mesh()
     if machine.tensorboard:
-        tensorboard_log.check_tensorboard()
+        metrics_log.check_tensorboard()
 
 
 def check_run(run: Run, dataset: Dataset, note: Callable[[str], None]) -> None:
@@ -157,8 +112,8 @@ def check_run(run: Run, dataset: Dataset, note: Callable[[str], None]) -> None:
 
 def train_run(
     run: Run, dataset: Dataset, progress: Progress, machine: Machine = THIS_MACHINE
-) -> Trained:
-    """Trains to the last step, or until the loss is not finite or the user stops it."""
+) -> tuple[list[Metrics], TrainState | None]:
+    """Trains; the metrics, and the state after the last step if it came there."""
     settings, paths, mesh = run.settings, run.paths, machine.mesh()
     training, is_writer = settings.training, jax.process_index() == 0
     shape = dataset.train.images.shape[1:]
@@ -195,7 +150,7 @@ def train_run(
         with processes.fail_together():
             if machine.tensorboard and is_writer:
                 board = stack.enter_context(
-                    tensorboard_log.tensorboard_log(paths.tensorboard, history)
+                    metrics_log.tensorboard_log(paths.tensorboard, history)
                 )
         progress.start(run.label, training.steps, history[-1] if history else None)
         for chunk in train(training, dataset, trainer, state, keys, seconds):
@@ -207,7 +162,7 @@ def train_run(
                     f"{run.label} diverged: its loss is {value} at step {step:,}. "
                     "No more steps are taken with it."
                 )
-                return Trained(history, None)
+                return history, None
             is_last = chunk.step == training.steps
             stops = processes.any_process(progress.stop.is_set()) and not is_last
             if chunk.metrics is not None or stops:
@@ -215,16 +170,16 @@ def train_run(
                 checkpoints.save_checkpoint(paths.checkpoints, chunk.step, chunk.state)
             progress.advance(run.label, chunk, history[-1] if history else None)
             if stops:
-                return Trained(history, None)
+                return history, None
             state = chunk.state
-    return Trained(history, state)
+    return history, state
 
 
 def _history(run: Run, step: int, note: Callable[[str], None]) -> list[Metrics]:
     """The metrics up to a step; what comes after it is kept aside."""
     path, training = run.paths.metrics, run.settings.training
     if jax.process_index() != 0:
-        return metrics_log.metrics_up_to(path, step)
+        return [row for row in metrics_log.read_metrics(path) if row.step <= step]
     metrics_log.set_aside_lost(run.paths, run.label, step, training.steps, note)
     history = metrics_log.drop_metrics_after(path, step, note)
     every = training.eval_every

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from heavytail_optax.experiments.errors import JobError
-from heavytail_optax.experiments.runs.grid import Grid
-from heavytail_optax.experiments.runs.options import ClusterName, JobOptions, Machine
-from heavytail_optax.experiments.runs.result import read_result
-from heavytail_optax.experiments.runs.run import cached_loader, check_machine
-from heavytail_optax.experiments.runs.worker import work
-from heavytail_optax.experiments.terminal.progress import Progress
+from ..errors import JobError
+from ..terminal import Progress
+from .grid import Grid
+from .options import ClusterName, JobOptions, Machine
+from .result import read_result
+from .run import cached_loader, check_machine
+from .worker import work
 
 try:
     import submitit
@@ -25,20 +25,16 @@ except ImportError:  # of an extra of its own
 _SECONDS_BETWEEN_LOOKS = 0.5
 
 
-class LauncherError(JobError):
-    """The jobs cannot be submitted; the message says what to do."""
-
-
 def find_cluster(asked: ClusterName | None) -> ClusterName:
     """The cluster that jobs go to."""
     if submitit is None:
-        raise LauncherError(
+        raise JobError(
             "The `launcher` option needs submitit. Install with: "
             'pip install "heavytail-optax[cluster]"'
         )
     has_slurm = submitit.SlurmExecutor.affinity() > 0
     if asked == "slurm" and not has_slurm:
-        raise LauncherError(
+        raise JobError(
             "The `cluster` option is slurm, but SLURM's commands (srun, sbatch, sacct) "
             "are not found on this host. Go to a host that has them, or say "
             "--cluster local."
@@ -88,9 +84,9 @@ def launch(
     grid = grid._replace(directory=grid.directory.absolute(), machine=machine)
     folder = grid.directory / "submitit"
     try:
-        jobs = _submit(Worker(grid, command, cluster), number, folder, options, cluster)
+        jobs = _submit(Worker(grid, command, cluster), number, folder, options)
     except RuntimeError as error:  # of submitit, with what sbatch said
-        raise LauncherError(f"SLURM does not take the jobs: {error}") from error
+        raise JobError(f"SLURM does not take the jobs: {error}") from error
     progress.note(f"{number} jobs by submitit ({cluster}). Logs: {folder}")
     progress.plan(dict.fromkeys(results, 1.0), [k for k, v in results.items() if v])
     while not all(job.done() for job in jobs) and not progress.stop.is_set():
@@ -107,14 +103,10 @@ def launch(
 
 
 def _submit(
-    worker: Worker,
-    number: int,
-    folder: pathlib.Path,
-    options: JobOptions,
-    cluster: ClusterName,
+    worker: Worker, number: int, folder: pathlib.Path, options: JobOptions
 ) -> list[Any]:
     gpus = options.gpus_per_job
-    if cluster == "slurm":
+    if worker.cluster == "slurm":
         executor = submitit.SlurmExecutor(folder)
         asked = {"partition": options.partition, "gpus_per_node": gpus or None}
         executor.update_parameters(
@@ -165,7 +157,5 @@ def _problems_of(job: Any) -> dict[str, str]:
     except Exception as error:  # noqa: BLE001 - of submitit, or what the job raised
         if "timed-out too many times" in str(error):
             return {f"job {job.job_id}": "It came to its time limit too often."}
-    return {
-        f"job {job.job_id}": "It was killed, or could not start. Log: "
-        f"{job.paths.stderr}"
-    }
+    problem = f"It was killed, or could not start. Log: {job.paths.stderr}"
+    return {f"job {job.job_id}": problem}

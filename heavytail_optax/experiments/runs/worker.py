@@ -10,20 +10,14 @@ from typing import NamedTuple
 
 import jax
 
-from heavytail_optax.experiments.devices.processes import (
-    any_process,
-    from_first_process,
-)
-from heavytail_optax.experiments.errors import JobError
-from heavytail_optax.experiments.runs.grid import Grid, Run
-from heavytail_optax.experiments.runs.result import RunResult, read_result
-from heavytail_optax.experiments.runs.run import Load, carry_out
-from heavytail_optax.experiments.storage.durable_files import (
-    make_directory,
-    replace_file,
-)
-from heavytail_optax.experiments.storage.run_lock import RunBusyError
-from heavytail_optax.experiments.terminal.progress import Progress
+from ..devices.processes import any_process, from_first_process
+from ..errors import JobError
+from ..storage.durable_files import make_directory, replace_file
+from ..storage.run_directory import RunBusyError
+from ..terminal import Progress
+from .grid import Grid, Run
+from .result import RunResult, read_result
+from .run import Load, carry_out
 
 
 class Work(NamedTuple):

@@ -15,12 +15,9 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from heavytail_optax.experiments.devices.processes import (
-    fail_together,
-    from_first_process,
-)
-from heavytail_optax.experiments.storage.durable_files import make_directory, replacing
-from heavytail_optax.experiments.storage.run_directory import RunDirectoryError
+from ..devices.processes import fail_together, from_first_process
+from .durable_files import make_directory, replacing
+from .run_directory import RunDirectoryError
 
 State = TypeVar("State")
 

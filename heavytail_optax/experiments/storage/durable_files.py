@@ -9,17 +9,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Gives a file beside `path` to write, which takes its place when the block is done.
-
-    Example:
-      >>> import tempfile
-      >>> with tempfile.TemporaryDirectory() as directory:
-      ...     path = pathlib.Path(directory) / "table.csv"
-      ...     with replacing(path) as partial:
-      ...         _ = partial.write_text("seed,accuracy")
-      ...     path.read_text()
-      'seed,accuracy'
-    """
+    """Gives a file beside `path` to write, which takes its place when the block is done."""
     partial = partial_path(path)
     try:
         yield partial

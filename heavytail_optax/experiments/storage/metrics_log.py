@@ -1,15 +1,19 @@
-"""The metrics of a run as JSON lines: `pandas.read_json(path, lines=True)`."""
+"""The metrics of a run: JSON lines, for pandas, and event files, for TensorBoard."""
 
+import contextlib
+import importlib.util
 import itertools
 import json
 import math
 import pathlib
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
 
-from heavytail_optax.experiments.storage.durable_files import append_line, replace_file
-from heavytail_optax.experiments.storage.run_directory import RunPaths
-from heavytail_optax.experiments.training.trainer import Metrics
+from ..errors import JobError
+from ..training.trainer import Metrics
+from .durable_files import append_line, replace_file
+from .run_directory import RunPaths
 
 
 def append_metrics(path: pathlib.Path, metrics: Metrics) -> None:
@@ -22,17 +26,12 @@ def read_metrics(path: pathlib.Path) -> list[Metrics]:
     return _read(path)[0]
 
 
-def metrics_up_to(path: pathlib.Path, step: int) -> list[Metrics]:
-    """Those that a run has which goes on from a step."""
-    return [row for row in read_metrics(path) if row.step <= step]
-
-
 def drop_metrics_after(
     path: pathlib.Path, step: int, note: Callable[[str], None]
 ) -> list[Metrics]:
     """Removes damaged lines and those after a step, and returns what is left."""
-    kept = metrics_up_to(path, step)
-    damaged = _read(path)[1]
+    rows, damaged = _read(path)
+    kept = [row for row in rows if row.step <= step]
     if path.exists():
         replace_file(path, "".join(_line(row) + "\n" for row in kept))
     if damaged:
@@ -47,7 +46,7 @@ def set_aside_lost(
     if step == steps:
         return
     lost = [row for row in read_metrics(paths.metrics) if row.step > step]
-    measures = [
+    kept = [
         path for path in (paths.measurements, paths.gradient_noise) if path.exists()
     ]
     last = max([step, *(row.step for row in lost)])
@@ -57,30 +56,25 @@ def set_aside_lost(
         f"{step:,}."
     )
     # A kill leaves one evaluation without its checkpoint, and so does divergence.
-    if len(lost) <= 1 and (step or not lost or not _is_finite(lost[0])):
-        if lost and _is_finite(lost[0]):
+    is_finite = bool(lost) and lost[0].is_finite
+    if len(lost) <= 1 and (step or not is_finite):
+        if is_finite:
             note(f"{again} The evaluation of step {last:,} is made again.")
-        if not measures:
+        if not kept:
             return
     folders = (paths.metrics.with_name(f"earlier-{n}") for n in itertools.count(1))
     folder = next(folder for folder in folders if not folder.exists())
     folder.mkdir()
-    kept = [*measures]
+    for path in kept:
+        path.rename(folder / path.name)
     # Copied, as the run goes on with the part of them that has its checkpoint.
     if lost:
-        shutil.copy2(paths.metrics, folder)
-        kept.append(paths.metrics)
+        kept.append(pathlib.Path(shutil.copy2(paths.metrics, folder)))
         if paths.tensorboard.is_dir():
-            shutil.copytree(paths.tensorboard, folder / paths.tensorboard.name)
-            kept.append(paths.tensorboard)
-    for path in measures:
-        path.rename(folder / path.name)
+            copy = folder / paths.tensorboard.name
+            kept.append(shutil.copytree(paths.tensorboard, copy))
     names = ", ".join(path.name for path in kept)
     note(f"{again} What was there up to step {last:,} is kept in {folder}: {names}.")
-
-
-def _is_finite(metrics: Metrics) -> bool:
-    return math.isfinite(metrics.batch_loss) and math.isfinite(metrics.train_loss)
 
 
 def _read(path: pathlib.Path) -> tuple[list[Metrics], int]:
@@ -101,16 +95,12 @@ def _parse(line: bytes) -> Metrics | None:
     """What a line holds; None if that is not what `_line` writes."""
     try:
         values = json.loads(line)
-    except (ValueError, RecursionError):  # not UTF-8 is a ValueError too
+        row = Metrics(**{k: math.nan if v is None else v for k, v in values.items()})
+    # Not UTF-8 is a ValueError too.
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return None
-    if not isinstance(values, dict) or set(values) != set(Metrics._fields):
-        return None
-    numbers = {k: math.nan if v is None else v for k, v in values.items()}
-    if not all(type(number) in (int, float) for number in numbers.values()):
-        return None
-    if type(numbers["step"]) is not int:
-        return None
-    return Metrics(**numbers)
+    are_numbers = all(type(number) in (int, float) for number in row)
+    return row if are_numbers and type(row.step) is int else None
 
 
 def _line(metrics: Metrics) -> str:
@@ -119,3 +109,63 @@ def _line(metrics: Metrics) -> str:
         for name, value in metrics._asdict().items()
     }
     return json.dumps(values, allow_nan=False)
+
+
+_TAGS = {
+    "batch_loss": "loss/batches",
+    "train_loss": "loss/train",
+    "test_loss": "loss/test",
+    "train_accuracy": "accuracy/train",
+    "test_accuracy": "accuracy/test",
+    "update_norm": "update_norm/median",
+    "largest_update_norm": "update_norm/largest",
+    "truncated": "update_norm/truncated_share",
+    "seconds": "time/seconds",
+}
+
+
+@contextlib.contextmanager
+def tensorboard_log(
+    directory: pathlib.Path, history: Sequence[Metrics] = ()
+) -> Iterator[Callable[[Metrics], None]]:
+    """Gives a function that adds a point to every curve, after those of the history."""
+    check_tensorboard()
+    # No SummaryWriter: on a full disk its thread ends, and the process then hangs.
+    from tensorboardX import RecordWriter
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+    from tensorboardX.proto.summary_pb2 import Summary
+
+    directory.mkdir(parents=True, exist_ok=True)
+    now = time.time()
+    path = directory / f"events.out.tfevents.{time.time_ns()}"
+    with contextlib.closing(RecordWriter(str(path))) as writer:
+
+        def add(event: Event) -> None:
+            writer.write(event.SerializeToString())
+            writer.flush()
+
+        def write(metrics: Metrics, wall_time: float | None = None) -> None:
+            points = [
+                Summary.Value(tag=tag, simple_value=getattr(metrics, name))
+                for name, tag in _TAGS.items()
+            ]
+            summary = Summary(value=points)
+            at = wall_time or time.time()
+            add(Event(wall_time=at, step=metrics.step, summary=summary))
+
+        add(Event(wall_time=now, file_version="brain.Event:2"))
+        # TensorBoard then drops all points of earlier files: the history has them.
+        start = SessionLog(status=SessionLog.START)
+        add(Event(wall_time=now, session_log=start))
+        for metrics in history:
+            write(metrics, now - (history[-1].seconds - metrics.seconds))
+        yield write
+
+
+def check_tensorboard() -> None:
+    """Refuses if event files cannot be written."""
+    if importlib.util.find_spec("tensorboardX") is None:
+        raise JobError(
+            "Event files for TensorBoard need tensorboardX. Install with: "
+            'pip install "heavytail-optax[tensorboard]"'
+        )

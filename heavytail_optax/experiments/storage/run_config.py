@@ -1,34 +1,23 @@
 """config.json of a run: all that is needed to run it again, or to go on with it."""
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
 import pathlib
 import platform
+from collections.abc import Iterator
 from typing import Any
 
-from heavytail_optax.experiments.settings import Settings, from_dict
-from heavytail_optax.experiments.storage.durable_files import replace_file
-from heavytail_optax.experiments.storage.run_directory import RunDirectoryError
+from ..settings import Settings, from_dict
+from .durable_files import replace_file
+from .run_directory import RunDirectoryError
 
-_PACKAGES = (
-    "heavytail-optax",
-    "jax",
-    "jaxlib",
-    "optax",
-    "flax",
-    "numpy",
-    "scikit-learn",
-)
+_PACKAGES = ("jax", "jaxlib", "optax", "flax", "numpy", "scikit-learn")
 _FORMAT = 2
 _ENTRIES = {
-    "preset": str,
-    "settings": dict,
-    "sources": dict,
-    "data": dict,
-    "command": str,
-    "device": str,
-    "versions": dict,
+    **dict.fromkeys(("preset", "command", "device"), str),
+    **dict.fromkeys(("settings", "sources", "data", "versions"), dict),
 }
 
 
@@ -46,32 +35,40 @@ def write_config(path: pathlib.Path, settings: Settings, **others: Any) -> None:
 def read_config(path: pathlib.Path) -> dict[str, Any]:
     """What `write_config` wrote; `settings` is a `Settings`, checked."""
     config = read_json(path)
-    try:
+    with understood(path):
         _check(config)
         return {**config, "settings": from_dict(config["settings"])}
-    except (ValueError, TypeError) as error:
-        raise RunDirectoryError(f"{path} is not understood: {error}") from error
+
+
+@contextlib.contextmanager
+def understood(path: pathlib.Path) -> Iterator[None]:
+    """Turns what is wrong with the values of a file into a `RunDirectoryError`."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        problem = str(error).removesuffix(".")
+        raise RunDirectoryError(
+            f"{path} is not understood: {problem}. Choose another directory, or put the "
+            "file back."
+        ) from error
 
 
 def read_json(path: pathlib.Path) -> Any:
     """What a JSON file of a run or a grid holds; a RunDirectoryError if it cannot be read."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        with understood(path):
+            return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         problem = f"There is nothing to go on with in {path.parent}: {path} is missing."
         raise RunDirectoryError(problem) from error
     except OSError as error:
         raise RunDirectoryError(f"{path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise RunDirectoryError(
-            f"{path} is not understood: {error}. Choose another directory, or put the "
-            "file back."
-        ) from error
 
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that a run depends on."""
-    found = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    names = ("heavytail-optax", *_PACKAGES)
+    found = {name: importlib.metadata.version(name) for name in names}
     return {"python": platform.python_version(), **found}
 
 

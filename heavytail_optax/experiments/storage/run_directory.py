@@ -1,30 +1,31 @@
 """The directory of a run or a grid: where everything is in it, and who may have it."""
 
 import contextlib
+import datetime
 import errno
 import itertools
+import json
 import os
 import pathlib
 import shlex
+import socket
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
-from heavytail_optax.experiments.errors import JobError
-from heavytail_optax.experiments.storage.durable_files import (
-    make_directory,
-    partial_path,
-)
+import filelock
 
-_DISK_ERRORS = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EROFS: "the file system is read-only",
-    errno.EACCES: "permission is denied",
-    errno.EPERM: "permission is denied",
-    errno.EFBIG: "the file is larger than the limit of this process or file system",
-    errno.EIO: "the disk reports an error",
-    errno.ESTALE: "the file server no longer knows the file",
-}
+from ..errors import JobError
+from .durable_files import make_directory, partial_path, replace_file
+
+GRID = "grid.json"
+"""The file of a grid that says what it is."""
+
+LOCK, HOLDER = "run.lock", "run.holder"
+"""The file that the process which works in a directory has locked, and who that is."""
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NOT_ALLOWED = {errno.EROFS, errno.EACCES, errno.EPERM}
+_DISK_ERRORS = _NO_ROOM | _NOT_ALLOWED | {errno.EIO, errno.ESTALE}
 
 
 class RunDirectoryError(JobError):
@@ -54,21 +55,6 @@ class RunPaths(NamedTuple):
         return self.gradient_noise / f"{draws}-batches-of-{batch_size}.npz"
 
 
-def grid_path(directory: pathlib.Path) -> pathlib.Path:
-    """The file that says what a grid is."""
-    return directory / "grid.json"
-
-
-def lock_path(directory: pathlib.Path) -> pathlib.Path:
-    """The file that the process which works in a directory has locked."""
-    return directory / "run.lock"
-
-
-def holder_path(directory: pathlib.Path) -> pathlib.Path:
-    """What that process says about itself."""
-    return directory / "run.holder"
-
-
 @contextlib.contextmanager
 def disk_errors(directory: pathlib.Path) -> Iterator[None]:
     """Turns an error of the disk in a run directory into a `RunDirectoryError`."""
@@ -82,39 +68,25 @@ def disk_errors(directory: pathlib.Path) -> Iterator[None]:
             raise
         raise RunDirectoryError(
             f"The run in {directory} stopped because it could not be written: "
-            f"{_DISK_ERRORS[error.errno]}. All up to the last checkpoint is kept."
-        ) from error
-
-
-def make_run_directory(directory: pathlib.Path) -> None:
-    """Makes the directory of a run if it is not there."""
-    try:
-        make_directory(directory)
-    except OSError as error:
-        raise RunDirectoryError(
-            f"The run directory {directory} cannot be made: {error.strerror}."
+            f"{error.strerror}. All up to the last checkpoint is kept."
         ) from error
 
 
 def is_free(directory: pathlib.Path) -> bool:
     """Whether it holds at most what a process leaves that was killed at its start."""
-    leftovers = {
-        lock_path(directory),
-        holder_path(directory),
-        partial_path(grid_path(directory)),
-    }
+    leftovers = {directory / LOCK, directory / HOLDER, partial_path(directory / GRID)}
     return not directory.exists() or not set(directory.iterdir()) - leftovers
 
 
 def claim(directory: pathlib.Path) -> None:
     """Makes a new directory, or takes an empty one."""
-    make_run_directory(directory)
+    make_directory(directory)
     if not os.access(directory, os.W_OK):
         raise RunDirectoryError(f"The run directory {directory} is not writable.")
     if is_free(directory):
         return
     way_on = "Choose another --run-dir."
-    if grid_path(directory).exists():
+    if (directory / GRID).exists():
         resume = shlex.join(["--resume", str(directory)])
         way_on = f"Go on with it by {resume}, or choose another --run-dir."
     raise RunDirectoryError(f"The run directory {directory} is not empty. {way_on}")
@@ -122,10 +94,70 @@ def claim(directory: pathlib.Path) -> None:
 
 def claim_next(parent: pathlib.Path, name: str) -> pathlib.Path:
     """Makes the first of name-001, name-002, ... that is not there."""
-    make_run_directory(parent)
+    make_directory(parent)
     for number in itertools.count(1):
         directory = parent / f"{name}-{number:03d}"
         with contextlib.suppress(FileExistsError), disk_errors(parent):
             directory.mkdir()
             return directory
     raise AssertionError("unreachable")
+
+
+class RunBusyError(RunDirectoryError):
+    """Another process works in the directory."""
+
+
+class RunLock:
+    """Holds a run directory for this process; the system releases it after a kill."""
+
+    def __init__(self, directory: pathlib.Path, wait_seconds: float = 0.0) -> None:
+        self._directory, self._holder = directory, directory / HOLDER
+        # The soft lock that it would fall back on outlives a killed process.
+        self._lock = filelock.FileLock(
+            directory.absolute() / LOCK, wait_seconds, fallback_to_soft=False
+        )
+
+    def __enter__(self) -> Self:
+        if not self._directory.is_dir():
+            raise RunDirectoryError(f"There is no run directory {self._directory}.")
+        try:
+            self._lock.acquire()
+            if isinstance(self._lock, filelock.SoftFileLock):
+                raise NotImplementedError
+            since = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
+            values = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
+            replace_file(self._holder, json.dumps(values))
+        except filelock.Timeout as error:
+            raise RunBusyError(self._refusal()) from error
+        except (OSError, NotImplementedError) as error:
+            self._lock.release()
+            raise RunDirectoryError(self._problem(error)) from error
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        # Files can be removed from a full disk; other errors are reported elsewhere.
+        with contextlib.suppress(OSError):
+            self._holder.unlink(missing_ok=True)
+        self._lock.release()
+
+    def _refusal(self) -> str:
+        try:
+            values = json.loads(self._holder.read_text("utf-8"))
+            who = "process {pid} on {host} since {since}".format(**values)
+        # It may just be writing, or of another version.
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            who = "another process"
+        return (
+            f"The run directory {self._directory} is in use by {who}. Wait until it is "
+            "done or stop it, or choose another directory."
+        )
+
+    def _problem(self, error: Exception) -> str:
+        code = getattr(error, "errno", errno.ENOSYS)
+        if code in (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK):
+            return (
+                f"The file system of {self._directory} has no file locks, which keep a "
+                "second process from the same run. Choose a directory on another one."
+            )
+        reason = os.strerror(code) if code else str(error)
+        return f"The run directory {self._directory} cannot be locked: {reason}."

@@ -7,15 +7,10 @@ import dm_pix
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax.experiments.data.dataset import Split
-from heavytail_optax.experiments.methods import BatchName
-from heavytail_optax.experiments.settings import (
-    DataSettings,
-    MethodSettings,
-    Settings,
-    TrainingSettings,
-)
-from heavytail_optax.experiments.training.random_streams import RandomStreams
+from ..data.dataset import Split
+from ..methods import BatchName
+from ..settings import DataSettings, MethodSettings, Settings, TrainingSettings
+from .random_streams import RandomStreams
 
 PADDING = 4
 

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from optax.losses import softmax_cross_entropy_with_integer_labels as cross_entropy
 
-from heavytail_optax.experiments.data.dataset import Split
-from heavytail_optax.experiments.devices.parallel import shard_over_devices
-from heavytail_optax.experiments.models.networks import Predict
-from heavytail_optax.experiments.training.batches import Batch, fetch
 from heavytail_optax.flatness import mean_over_batches
+
+from ..data.dataset import Split
+from ..devices.parallel import shard_over_devices
+from ..models.networks import Predict
+from .batches import Batch, fetch
 
 IMAGES_AT_ONCE = 256
 """Images that a pass over a split takes at a time, which bounds the memory."""
@@ -29,11 +30,6 @@ class Scores(NamedTuple):
 
     loss: jax.Array  # shape=(), dtype=float32, cross-entropy in nats
     accuracy: jax.Array  # shape=(), dtype=float32, from 0 to 1
-
-
-def number_of_devices(mesh: Mesh | None) -> int:
-    """How many devices share the images."""
-    return 1 if mesh is None else mesh.size
 
 
 def loss_per_example(predict: Predict, params: Any, split: Split) -> jax.Array:
@@ -71,7 +67,7 @@ def mean_loss_and_error(
 
     is_cpu = jax.default_backend() == "cpu"
     on_each = IMAGES_IN_CPU_CACHE if is_cpu else IMAGES_AT_ONCE
-    at_once = on_each * number_of_devices(mesh)
+    at_once = on_each * (1 if mesh is None else mesh.size)
     return mean_over_batches(loss, at_once), mean_over_batches(error, at_once)
 
 

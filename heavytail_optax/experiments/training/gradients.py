@@ -9,25 +9,14 @@ import optax
 from jax.sharding import Mesh
 
 import heavytail_optax as hto
-from heavytail_optax.experiments.data.dataset import Split
-from heavytail_optax.experiments.models.networks import Predict
-from heavytail_optax.experiments.settings import (
-    DataSettings,
-    MethodSettings,
-    TrainingSettings,
-)
-from heavytail_optax.experiments.training.batches import (
-    Batch,
-    batch_sizes,
-    draw_batches,
-)
-from heavytail_optax.experiments.training.evaluation import (
-    IMAGES_IN_CPU_CACHE,
-    batch_losses,
-    number_of_devices,
-)
-from heavytail_optax.experiments.training.optimizers import until_cooldown
-from heavytail_optax.experiments.training.random_streams import RandomStreams
+
+from ..data.dataset import Split
+from ..models.networks import Predict
+from ..settings import DataSettings, MethodSettings, TrainingSettings
+from .batches import Batch, batch_sizes, draw_batches
+from .evaluation import IMAGES_IN_CPU_CACHE, batch_losses
+from .optimizers import until_cooldown
+from .random_streams import RandomStreams
 
 Gradient = Callable[[Any, Split, jax.Array, RandomStreams], tuple[jax.Array, Any]]
 _Losses = Callable[[Any, Batch], jax.Array]
@@ -43,9 +32,15 @@ def build_gradient(
     """The loss and the gradient of a step, on batches drawn for it."""
     losses_of = batch_losses(predict, mesh)
     sizes = batch_sizes(data, training, method)
-    at_once = min(IMAGES_IN_CPU_CACHE, training.batch_size) * number_of_devices(mesh)
-    part = _microbatch_size(sum(sizes.values()), at_once)
+    part = None
+    if jax.default_backend() == "cpu":  # images a pass, in parts of one size
+        devices = 1 if mesh is None else mesh.size
+        at_once = min(IMAGES_IN_CPU_CACHE, training.batch_size) * devices
+        images = sum(sizes.values())
+        part = math.ceil(images / math.ceil(images / at_once))
     scale = until_cooldown(method.inflation_scale, method.noisy_steps(training.steps))
+    is_normal = method.inflation_law == "normal"
+    law = hto.tails.gaussian() if is_normal else hto.tails.pareto(method.alpha)
 
     def gradient(
         params: Any, train: Split, step: jax.Array, keys: RandomStreams
@@ -60,7 +55,7 @@ def build_gradient(
             return _plain(losses, part, params, *batches)
         of_batches = hto.tail_inflated_value_and_grad(
             losses,
-            _law(method),
+            law,
             scale,
             scheme=method.kind.scheme,
             inflate_above=method.inflate_above,
@@ -70,13 +65,6 @@ def build_gradient(
         return of_batches(key, params, *batches, step=step)
 
     return gradient
-
-
-def _microbatch_size(images: int, at_once: int) -> int | None:
-    """On a CPU at most `at_once` images a pass, in parts of one size; elsewhere all."""
-    if jax.default_backend() != "cpu":
-        return None
-    return math.ceil(images / math.ceil(images / at_once))
 
 
 def _plain(
@@ -93,9 +81,3 @@ def _plain(
         microbatch_size=part if is_split else None,
         accumulator=optax.microbatching.AccumulationType.MEAN,
     )(params, batch)
-
-
-def _law(method: MethodSettings) -> hto.tails.Tail:
-    if method.inflation_law == "normal":
-        return hto.tails.gaussian()
-    return hto.tails.pareto(method.alpha)

@@ -7,15 +7,18 @@ import jax.numpy as jnp
 import optax
 
 import heavytail_optax as hto
-from heavytail_optax.experiments.settings import MethodSettings, TrainingSettings
+
+from ..settings import MethodSettings, TrainingSettings
 
 
 def build_optimizer(
     training: TrainingSettings, method: MethodSettings, key: jax.Array
 ) -> optax.GradientTransformationExtraArgs:
     """Noise, learning rate and truncation, as far as the method has them."""
-    kind = method.kind
-    descent = optax.sgd(_learning_rate(training))
+    kind, learning_rate = method.kind, training.learning_rate
+    if training.learning_rate_schedule == "cosine":
+        learning_rate = optax.cosine_decay_schedule(learning_rate, training.steps)
+    descent = optax.sgd(learning_rate)
     if kind.climbs:
         climb = optax.chain(optax.contrib.normalize(), optax.sgd(method.sam_radius))
         descent = optax.contrib.sam(descent, climb, opaque_mode=True)
@@ -33,12 +36,6 @@ def build_optimizer(
     if kind.averages:
         links.append(average_at_the_end(training.steps, method.averaged_share))
     return optax.with_extra_args_support(optax.chain(*links))
-
-
-def _learning_rate(training: TrainingSettings) -> float | optax.Schedule:
-    if training.learning_rate_schedule == "constant":
-        return training.learning_rate
-    return optax.cosine_decay_schedule(training.learning_rate, training.steps)
 
 
 def until_cooldown(scale: float, noisy_steps: int) -> optax.Schedule:
@@ -62,19 +59,8 @@ class AverageAtTheEndState(NamedTuple):
 
 
 def average_at_the_end(steps: int, share: float) -> optax.GradientTransformation:
-    r"""Stochastic weight averaging: the last step leads to the mean of the last weights.
-
-    With n the `share` of the T steps, rounded, the last step is
-
-    .. math::
-      X_T \leftarrow \frac{1}{n} \sum_{t=T-n+1}^{T} X_t,
-
-    all steps before it are unchanged. It must be the last link of a chain.
-
-    References:
-      Izmailov et al., "Averaging weights leads to wider optima and better
-      generalization", UAI 2018 (arXiv 1803.05407), algorithm 1.
-    """
+    """The last step leads to the mean of the last weights; the last link of a chain."""
+    # Stochastic weight averaging: Izmailov et al. 2018 (arXiv 1803.05407), algorithm 1.
     number = max(1, round(share * steps))
 
     def init(params: Any) -> AverageAtTheEndState:

@@ -7,6 +7,7 @@ matter how they are cut into chunks either.
 """
 
 import functools
+import math
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -17,20 +18,20 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from heavytail_optax.experiments.data.dataset import Dataset, Split
-from heavytail_optax.experiments.devices.processes import from_first_process
-from heavytail_optax.experiments.models.networks import build_network
-from heavytail_optax.experiments.settings import (
+from ..data.dataset import Dataset, Split
+from ..devices.processes import from_first_process
+from ..models.networks import build_network
+from ..settings import (
     DataSettings,
     MethodSettings,
     ModelSettings,
     Settings,
     TrainingSettings,
 )
-from heavytail_optax.experiments.training.evaluation import Scores, evaluate
-from heavytail_optax.experiments.training.gradients import build_gradient
-from heavytail_optax.experiments.training.optimizers import build_optimizer
-from heavytail_optax.experiments.training.random_streams import RandomStreams
+from .evaluation import Scores, evaluate
+from .gradients import build_gradient
+from .optimizers import build_optimizer
+from .random_streams import RandomStreams
 
 _SECONDS_A_CHUNK = 1.0
 
@@ -65,6 +66,11 @@ class Metrics(NamedTuple):
     largest_update_norm: float  # largest one of these steps
     truncated: float  # share of these steps that were truncated
     seconds: float  # time taken so far, without compilation
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the run has not diverged up to here."""
+        return math.isfinite(self.batch_loss) and math.isfinite(self.train_loss)
 
 
 class Chunk(NamedTuple):

@@ -6,7 +6,8 @@ import optax
 
 from heavytail_optax import flatness
 from heavytail_optax._keys import tagged_key
-from heavytail_optax.experiments.measures.measure import (
+
+from ..measure import (
     LANCZOS,
     Arguments,
     Measure,
@@ -44,13 +45,7 @@ EIGENVALUES = Measure(
 
 
 def _trace(network: TrainedNetwork, arguments: Arguments) -> Measurement:
-    mean, error = flatness.hessian_trace(
-        network.loss,
-        network.params,
-        key=network.key,
-        args=(network.train,),
-        **arguments,
-    )
+    mean, error = network.apply(flatness.hessian_trace, **arguments)
     return Measurement({"hessian_trace": (float(mean), float(error))})
 
 
@@ -64,13 +59,7 @@ TRACE = Measure(
 
 
 def _density(network: TrainedNetwork, arguments: Arguments) -> Measurement:
-    found = flatness.hessian_density(
-        network.loss,
-        network.params,
-        key=network.key,
-        args=(network.train,),
-        **arguments,
-    )
+    found = network.apply(flatness.hessian_density, **arguments)
     columns = {
         "eigenvalue": found.eigenvalues.tolist(),
         "density": found.density.tolist(),

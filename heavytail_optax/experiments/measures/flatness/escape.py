@@ -8,13 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from heavytail_optax import flatness
-from heavytail_optax.experiments.measures.measure import (
-    Arguments,
-    Measure,
-    Measurement,
-    Tick,
-    TrainedNetwork,
-)
+
+from ..measure import Arguments, Measure, Measurement, Tick, TrainedNetwork
 
 _IMAGES = 200
 _SCALARS = ("escape_noise", "escape_eigenvector", "escape_isotropic")
@@ -29,7 +24,8 @@ def _escape(
     images = settings.pop("images")
     chosen = np.arange(images) * network.train.labels.size // images
     train = jax.tree.map(lambda x: x[chosen], network.train)
-    top = dataclasses.replace(network, train=train).top_eigenvalues
+    network = dataclasses.replace(network, train=train)
+    top = network.top_eigenvalues
     batch = max(1, min(network.settings.training.batch_size, images // 2))
     directions = {
         "noise": flatness.gradient_noise_direction(network.loss, batch),
@@ -43,17 +39,15 @@ def _escape(
         if tick(number, len(directions)):
             return None
         try:
-            profile = flatness.escape_profile(
-                network.loss,
-                network.params,
-                key=network.key,
-                args=(train,),
-                direction=direction,
-                samples_at_once=at_once,
-                **settings,
-            )
+            options = {"direction": direction, "samples_at_once": at_once, **settings}
+            profile = network.apply(flatness.escape_profile, **options)
         except ValueError as error:
-            return _diverged(error)
+            # The loss at the parameters is finite, and all other arguments are ours.
+            if "learning_rate" not in str(error):
+                raise
+            nothing = {name: (math.nan, None) for name in _SCALARS}
+            remark = "descent at the learning rate of the run diverges"
+            return Measurement(nothing, {}, remark)
         last = float(profile.probability[-1])
         scalars[f"escape_{name}"] = (last, _wilson_error(last, settings["num_samples"]))
         curves[f"escape_{name}"] = _columns(profile)
@@ -83,31 +77,18 @@ ESCAPE = Measure(
 )
 
 
-def _diverged(error: ValueError) -> Measurement:
-    # The loss at the parameters is finite, and all other arguments are ours.
-    if "learning_rate" not in str(error):
-        raise error
-    nothing = {name: (math.nan, None) for name in _SCALARS}
-    return Measurement(nothing, {}, "descent at the learning rate of the run diverges")
-
-
 def _columns(profile: flatness.EscapeProfile) -> dict[str, list[float]]:
-    medians = {
+    names = ("jumps", "probability", "lower", "upper")
+    columns = {name: getattr(profile, name) for name in names}
+    paths = {
         "distance": profile.paths.distances,
         "barrier": profile.paths.barriers,
         "loss": profile.paths.losses,
         "gradient_norm": profile.paths.gradient_norms,
     }
-    return {
-        "jumps": profile.jumps.tolist(),
-        "probability": profile.probability.tolist(),
-        "lower": profile.lower.tolist(),
-        "upper": profile.upper.tolist(),
-        **{
-            f"median_{name}": jnp.median(values, axis=0).tolist()
-            for name, values in medians.items()
-        },
-    }
+    for name, values in paths.items():
+        columns[f"median_{name}"] = jnp.median(values, axis=0)
+    return {name: values.tolist() for name, values in columns.items()}
 
 
 def _wilson_error(share: float, paths: int) -> float:

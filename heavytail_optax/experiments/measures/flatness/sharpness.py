@@ -6,6 +6,7 @@ of images that it classifies wrongly. That share has no gradient, so the ascent 
 maximal sharpness is on the cross-entropy.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -14,7 +15,8 @@ from typing import NamedTuple
 import jax
 
 from heavytail_optax import flatness
-from heavytail_optax.experiments.measures.measure import (
+
+from ..measure import (
     Arguments,
     Loss,
     Measure,
@@ -38,13 +40,7 @@ class SampleBlock(NamedTuple):
 
 
 def pool(blocks: Sequence[SampleBlock]) -> tuple[float, float]:
-    """Mean and its standard error over the samples of all blocks.
-
-    Example:
-      >>> mean, error = pool([SampleBlock(2, 1.5, 0.5), SampleBlock(1, 3.0, math.nan)])
-      >>> round(mean, 6), round(error, 6)  # of the samples 1, 2 and 3
-      (2.0, 0.57735)
-    """
+    """Mean and its standard error over the samples of all blocks."""
     count = sum(block.samples for block in blocks)
     mean = sum(block.samples * block.mean for block in blocks) / count
     between = sum(block.samples * (block.mean - mean) ** 2 for block in blocks)
@@ -95,14 +91,9 @@ EXPECTED = Measure(
 
 
 def _pac_bayes(network: TrainedNetwork, arguments: Arguments) -> Measurement:
-    found = flatness.pac_bayes_sharpness(
-        network.error,
-        network.params,
-        key=network.key,
-        args=(network.train,),
-        samples_at_once=1,
-        **arguments,
-    )
+    of_error = dataclasses.replace(network, loss=network.error)
+    options = {**arguments, "samples_at_once": 1}
+    found = of_error.apply(flatness.pac_bayes_sharpness, **options)
     value, error = float(found.sharpness), float(found.standard_error)
     return Measurement(
         {"pac_bayes_sharpness": (value, error)},
@@ -126,14 +117,8 @@ PAC_BAYES = Measure(
 
 
 def _maximal(network: TrainedNetwork, arguments: Arguments) -> Measurement:
-    found = flatness.maximal_sharpness(
-        network.loss,
-        network.params,
-        key=network.key,
-        args=(network.train,),
-        deviation_fn=network.error,
-        **arguments,
-    )
+    options = {**arguments, "deviation_fn": network.error}
+    found = network.apply(flatness.maximal_sharpness, **options)
     return Measurement(
         {"maximal_sharpness": (float(found.sharpness), None)},
         {"maximal": {"radius": [float(found.radius)]}},

@@ -1,22 +1,63 @@
-"""What the user sees while a command works: bars in a terminal, lines elsewhere."""
+"""What the user sees while a command works, and how it is stopped."""
 
 import contextlib
+import datetime
 import math
 import signal
 import time
-from collections.abc import Collection, Mapping, Sequence
-from typing import Self
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import FrameType
+from typing import Any, Self
 
 from rich import progress as rich_progress
 from rich.console import Console
 
-from heavytail_optax.experiments.terminal.interrupts import StopRequest
-from heavytail_optax.experiments.training.trainer import Chunk, Metrics
+from .training.trainer import Chunk, Metrics
 
 _LINES = 10
 _WIDTH_OF_ONE_LINE = 116
 _SECONDS_BETWEEN_LINES = 15.0
 _CANCELLED = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopRequest:
+    """Notes the first signal, in the main thread; a second one ends the process."""
+
+    def __init__(
+        self, notify: Callable[[], None], signals: Sequence[int] = _CANCELLED
+    ) -> None:
+        self._notify = notify
+        self._signals = signals
+        self.signal: int | None = None  # the number of the signal that has come
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in self._signals:
+            self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        self.signal = number
+        # The system's own handler, as ours would wait for the compiled code to return.
+        for each in self._before:
+            signal.signal(each, signal.SIG_DFL)
+        # Python refuses to write while the write that was interrupted is under way.
+        with contextlib.suppress(RuntimeError):
+            self._notify()
+
+    def is_set(self) -> bool:
+        """Whether a signal has come."""
+        return self.signal is not None
+
+    @property
+    def exit_status(self) -> int:
+        """The shell's convention: 130 after Ctrl-C, 143 after SIGTERM, 0 after none."""
+        return 0 if self.signal is None else 128 + self.signal
 
 
 class Progress:
@@ -99,14 +140,17 @@ class Progress:
         part = self._work.get(label, 0.0) * chunk.step / self._steps
         self._show_overall(part, is_due=False)
 
-    def measuring(self, label: str, measure: str, done: int, total: int) -> None:
-        """So many parts of a measure are done, of how many."""
+    def measuring(self, label: str, measure: str, done: int, total: int) -> bool:
+        """So many parts of a measure are done, of how many; True if it is to stop."""
+        if self.stop.is_set():
+            return True
         parts = measure if total == 1 else f"{measure}: {done} of {total}"
         name = parts if done else measure
         is_due = done == 0 or (done < total and self._is_late())
         # A measure without parts pulses.
         shown = None if (done, total) == (0, 1) else total
         self._show(label, f"measuring {name}", done, shown, is_due)
+        return False
 
     def _show(
         self, label: str, report: str, done: int, total: int | None, is_due: bool
@@ -139,7 +183,8 @@ class Progress:
         if done <= self._work_before or left <= 0.0:
             return ""
         elapsed = time.monotonic() - self._began_at
-        return f", {rough_duration(left * elapsed / (done - self._work_before))} left"
+        minutes = math.ceil(left * elapsed / (done - self._work_before) / 60)
+        return f", about {datetime.timedelta(minutes=minutes)} left"
 
     def _work_done(self) -> float:
         return sum(work for label, work in self._work.items() if label in self._done)
@@ -162,22 +207,6 @@ def _columns(width: int) -> tuple[rich_progress.ProgressColumn, ...]:
     return rich_progress.TextColumn(name), bar, rich_progress.TextColumn(report)
 
 
-def rough_duration(seconds: float) -> str:
-    """A rough time in words.
-
-    Example:
-      >>> [rough_duration(seconds) for seconds in (20, 100, 4000, 200_000)]
-      ['less than a minute', 'about 2 min', 'about 1 h 7 min', 'about 56 h']
-    """
-    minutes = math.ceil(seconds / 60)
-    if minutes <= 1:
-        return "less than a minute"
-    if minutes < 60:
-        return f"about {minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"about {hours} h {minutes} min" if hours < 10 else f"about {hours + 1} h"
-
-
 def describe(
     chunk: Chunk, metrics: Metrics | None, first: Metrics | None, steps: int
 ) -> str:
@@ -187,12 +216,9 @@ def describe(
     digits = 0 if speed >= 10 else 1
     left = round((steps - chunk.step) / speed)
     time_left = f"{left // 60}:{left % 60:02d} left" if left else "done"
-    line = (
-        f"{chunk.step:,}/{steps:,}  {speed:.{digits}f}/s  {time_left}  "
-        f"loss {chunk.batch_loss:.3f}"
-    )
-    if metrics is None:
-        return line
-    return (
-        f"{line}  test {metrics.test_accuracy:.1%}  truncated {metrics.truncated:.0%}"
-    )
+    parts = [f"{chunk.step:,}/{steps:,}", f"{speed:.{digits}f}/s", time_left]
+    parts.append(f"loss {chunk.batch_loss:.3f}")
+    if metrics is not None:
+        test, truncated = metrics.test_accuracy, metrics.truncated
+        parts += [f"test {test:.1%}", f"truncated {truncated:.0%}"]
+    return "  ".join(parts)
