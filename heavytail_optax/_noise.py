@@ -143,30 +143,32 @@ def add_heavy_tailed_noise(
 
     .. math:: X_t = X_{t-1} - \varphi_b\bigl(\eta\,(\nabla f(X_{t-1}) + c_t Z_t)\bigr).
 
-    The noise of step t depends only on the key and t. So it is equal on all replicas,
-    it does not depend on how the parameters are sharded under `jit`, and a resumed run
-    draws it again. It is finite in every dtype.
+    The noise of step t depends only on the key and t. So it is the same on all
+    replicas, for any sharding of the parameters under `jit`, and in a resumed run. It
+    is finite in every dtype.
 
     Args:
-      tail: the law of Z, which must be centred: one of `heavytail_optax.tails`, any
-        object that follows `tails.Tail`, or a schedule (step -> tail) that anneals it.
-        If a traced parameter is out of its range, the update is NaN.
-      scale: c, in units of the gradient: a non-negative number, an array of shape (),
-        a schedule (step -> scale), or a pytree prefix of the updates with one of these
-        at each leaf, for a scale per layer. An object that JAX flattens is such a
-        prefix, even if it can be called. 0 means no noise. If an array or a schedule is
-        negative, infinite in float32 or NaN, the update is NaN. Values down to -1e-6
-        count as 0, because rounding may take a schedule slightly below 0.
+      tail: the law of Z. It must be centred, that is, have mean 0. Pass one of
+        `heavytail_optax.tails`, any object that follows `tails.Tail`, or a schedule
+        (step -> tail) that anneals it. If a parameter of the tail is traced and out of
+        its range, the update is NaN.
+      scale: c, in units of the gradient: a non-negative number, an array of shape (), a
+        schedule (step -> scale), or a pytree prefix of the updates with one of these at
+        each leaf, for a scale per layer. A callable that JAX flattens (a pytree node)
+        counts as such a prefix, not as a schedule. 0 means no noise. If an array or a
+        schedule is negative, infinite in float32 or NaN, the update is NaN. Values down
+        to -1e-6 count as 0, because rounding may take a schedule slightly below 0.
       key: an integer seed, a typed key or a legacy key.
-      direction: the law of the direction of a large jump. `"elementwise"`: an
-        independent draw for every parameter; a large jump moves along one axis.
-        `"isotropic"`: the absolute value of one draw, times a uniform direction over
-        all parameters together; the whole noise has norm `c |Z|`.
+      direction: the law of the direction of a large jump. `"elementwise"` makes an
+        independent draw for every single parameter, so a large jump moves along one
+        axis. `"isotropic"` makes one draw and multiplies its absolute value by a
+        uniform direction over all parameters together, so the whole noise has norm
+        `c |Z|`.
       axis_name: the name of the mapped axis, a tuple of names, or a pytree prefix of
-        the updates with None for replicated leaves. Set it only inside `shard_map` or
-        `pmap`, and only if the parameters themselves are sharded. Each shard then draws
-        its own noise. Under `jit`, and under data parallelism with replicated
-        parameters, leave it None.
+        the updates, with names for sharded leaves and None for replicated ones. Set it
+        only inside `shard_map` or `pmap`, and only if the parameters themselves are
+        sharded. Each shard then draws its own noise. Under `jit`, and under data
+        parallelism with replicated parameters, leave it None.
 
     Returns:
       A transformation whose state is an `AddHeavyTailedNoiseState`.

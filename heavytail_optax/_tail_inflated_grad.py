@@ -32,17 +32,19 @@ def tail_inflated_value_and_grad(
     .. math::
       g = g_{SB} + Z\,(g_{SB*} - g_{LB}), \qquad Z = c\, W\, 1\{|W| > w_q\},
 
-    This is the gradient of one weighted loss over the concatenated batch, with the
-    weights of `independent_inflation_weights`, `shared_inflation_weights` or
-    `balanced_inflation_weights`. So it takes one backward pass and one gradient buffer
-    and, over devices, one all-reduce instead of three. W is one draw of `tail` for the
-    whole gradient. Apply the learning rate and then `truncate_update_norm`, which the
-    method needs.
+    where SB and SB* are small batches, LB is a large batch, and `g_B` is the mean
+    gradient over a batch B. The function concatenates the batches and computes g as the
+    gradient of one weighted loss, with the weights of `independent_inflation_weights`,
+    `shared_inflation_weights` or `balanced_inflation_weights`. So g takes one backward
+    pass, one gradient buffer and, over devices, one all-reduce, instead of three. W is
+    one draw of `tail` for the whole gradient. Apply the learning rate and then
+    `truncate_update_norm`, which the method needs.
 
-    Gating: with `inflate_above` q > 0, a step whose `|W|` is at or below its q-quantile
-    w_q is a plain step, which computes nothing of SB* or LB. The tail of Z above `c
-    w_q` is unchanged, and so is the tail index. The gate sets a share q of the draws to
-    zero, which multiplies the mean of Z by `(1 - q)^(1 - 1/alpha)` for a Pareto tail.
+    Gating: w_q is the q-quantile of `|W|`, and q is `inflate_above`. If q > 0 and `|W|`
+    is at or below w_q, the step is a plain one and computes nothing of SB* or LB. The
+    tail of Z above `c w_q` is unchanged, and so is the tail index. The gate sets a
+    share q of the draws to zero, which multiplies the mean of Z by
+    `(1 - q)^(1 - 1/alpha)` for a Pareto tail.
 
     Args:
       loss_per_example: `(params, batch) -> losses` of shape (n,) in float32 or wider,
@@ -50,14 +52,16 @@ def tail_inflated_value_and_grad(
         other examples: no batch normalisation, no contrastive loss. For randomness such
         as dropout, put a key for each example into the batch. A regulariser may be
         added to each loss; it is not inflated, because the weights sum to one.
-      tail: the law of W, in the paper `tails.pareto(alpha)`, or a schedule
-        (step -> tail). If a traced parameter is out of its range, the gradient is NaN.
+      tail: the law of W, such as `tails.pareto(alpha)`, which the paper uses, or a
+        schedule (step -> tail). If a parameter of the tail is traced and out of its
+        range, the gradient is NaN.
       scale: c, a non-negative number, an array of shape () or a schedule
         (step -> scale). With a schedule that ends at zero, the run settles in its
         minimum, and its last steps compute nothing of SB* or LB. If an array or a
         schedule is negative, infinite in float32 or NaN, the gradient is NaN.
-      scheme: `"independent"` (Our 1), `"shared"` (Our 2) or `"balanced"`, which costs
-        what the plain gradient costs and needs at least two examples to split.
+      scheme: `"independent"` (Our 1 in the paper), `"shared"` (Our 2) or
+        `"balanced"`. The last costs what the plain gradient costs. It takes SB alone
+        and splits it, so SB needs at least two examples.
       inflate_above: q in [0, 1); 0 inflates in every step. If an array is out of that
         range, the gradient is NaN.
       has_aux: whether the loss returns `(losses, aux)`. Each array of aux must have a
@@ -66,14 +70,14 @@ def tail_inflated_value_and_grad(
         the gradients; None passes all examples at once. The gradient is the same up to
         rounding, and activations need the memory of one microbatch. It can also be
         faster on a CPU, if a large batch exceeds the caches. If the batch is split over
-        the devices of an explicit mesh, the size is rounded down to a multiple of their
-        number, but not below it.
+        the devices of an explicit mesh, the size is rounded down to a multiple of the
+        number of devices, but not below that number.
       axis_name: the mapped axis. Only for `balanced` inside `shard_map` or `pmap`,
         where each device has a part of SB. W is then equal on all devices. Each device
         splits its own part, of at least two examples, into halves, and returns the
         gradient of that part: average it with `jax.lax.pmean`. For one example per
-        device, use `group_inflation_factors`. (In `shard_map`, a plain `jax.grad` is
-        already summed over the devices. Without `axis_name`, so is this gradient.)
+        device, use `group_inflation_factors`. (In `shard_map` without `axis_name`, this
+        gradient is already summed over the devices, as a plain `jax.grad` is.)
 
     Returns:
       A function `(key, params, small_batch, [second_small_batch], [large_batch], *,
@@ -82,9 +86,9 @@ def tail_inflated_value_and_grad(
       `((value, aux), grad)` with `has_aux`. Pass a new `key` in each step, equal on all
       devices. `step` is needed if `scale` or `tail` is a schedule. `masks` is a tuple
       with one entry for each batch: None, or an array of shape (n,) that is false on
-      padding. The loss of padding must be finite. With nothing but padding, value
-      and gradient are zero. If the mask of `balanced` leaves one example, the gradient
-      is the plain one. `value` is the plain mean loss over SB.
+      padding. The loss of padding must be finite. If all examples are padding, value
+      and gradient are zero. If the mask leaves `balanced` only one example, the
+      gradient is the plain one. `value` is the plain mean loss over SB.
 
     Raises:
       TypeError, ValueError: if an argument is not accepted; in the returned function,

@@ -94,9 +94,10 @@ def truncate_update_norm(
 
     The result has norm `min(b, |u|)` for every finite update, however large or small
     its entries, and for every b from 1e-20 up. (Below that, the quotient `b / |u|` may
-    underflow in float32.) Infinite entries dominate the finite ones and share b among
-    themselves. A NaN makes every entry NaN, so that `optax.apply_if_finite` sees it. An
-    update within the bound is returned unchanged, bit for bit.
+    underflow in float32.) If some entries are infinite, they share b equally, and the
+    finite ones become 0 or nearly 0. A NaN makes every entry NaN, so that
+    `optax.apply_if_finite` sees it. An update within the bound is returned unchanged,
+    bit for bit.
 
     Args:
       max_norm: the bound b, in units of the parameters: a positive number, infinity
@@ -106,9 +107,10 @@ def truncate_update_norm(
         Values down to -1e-6 count as 0, because rounding may take a schedule slightly
         below 0.
       axis_name: the name of the mapped axis, a tuple of names, or a pytree prefix of
-        the updates with None for replicated leaves. Set it only inside `shard_map` or
-        `pmap`, and only if the parameters themselves are sharded. Under `jit`, and
-        under data parallelism with replicated parameters, leave it None.
+        the updates, with names for sharded leaves and None for replicated ones. Set it
+        only inside `shard_map` or `pmap`, and only if the parameters themselves are
+        sharded. Under `jit`, and under data parallelism with replicated parameters,
+        leave it None.
 
     Returns:
       A transformation whose state is a `TruncateUpdateNormState`. Read it with
