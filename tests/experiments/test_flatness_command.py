@@ -190,6 +190,34 @@ def test_measuring_again_goes_on_where_it_was_stopped(two_methods, measured, cap
     assert len(turns) == 3
 
 
+def test_what_cannot_be_measured_again_is_not_dropped(two_methods, measured, capsys):
+    turns, _ = measured
+    options = ["--measures", "trace"]
+    assert flat(two_methods, *options) == 0
+    kept = [run_of(two_methods, name) / "measurements.json" for name in METHODS]
+    before = [path.read_bytes() for path in kept]
+    shutil.rmtree(run_of(two_methods, "balanced") / "checkpoints")
+    assert flat(two_methods, *options, "--again") == 1
+    assert str(run_of(two_methods, "balanced")) in capsys.readouterr().err
+    assert [path.read_bytes() for path in kept] == before
+    assert len(turns) == 2
+
+
+def test_an_unexpected_error_does_not_cost_the_others_their_table(
+    two_methods, measured, capsys
+):
+    _, actions = measured
+
+    def fail():
+        raise MemoryError("no memory")
+
+    actions["sgd", "trace"] = fail
+    assert flat(two_methods, "--measures", "trace") == 1
+    assert "MemoryError: no memory" in capsys.readouterr().err
+    rows = {row["method"]: row for row in rows_of(two_methods)}
+    assert rows["balanced"]["hessian_trace"]
+
+
 def drop_last_evaluation(directory, method):
     path = run_of(directory, method) / "metrics.jsonl"
     lines = path.read_text("utf-8").splitlines(keepends=True)

@@ -36,6 +36,13 @@ def test_new_and_empty_directories_are_taken(tmp_path):
     assert (tmp_path / "a" / "b").is_dir()
 
 
+def test_what_a_kill_at_the_start_leaves_is_taken(tmp_path):
+    """Each file that is there at some moment before the record of the grid is."""
+    for name in ("run.lock", "run.holder", "run.holder.partial", "grid.json.partial"):
+        (tmp_path / name).touch()
+        claim(tmp_path)
+
+
 def test_a_directory_with_something_in_it_is_refused(tmp_path):
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(RunDirectoryError, match="is not empty. Choose another"):

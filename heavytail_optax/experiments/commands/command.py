@@ -39,8 +39,9 @@ _DIVERGENCE = (
     "starts. Without truncation a jump may also turn all ReLUs off: the loss stays "
     "finite, the accuracy that of chance."
 )
-_EXIT_STATUS = """Exit status: 0 if all runs are done, measured or in the hands of another process, 1 if
-nothing could start or a run failed, 2 for bad options, 130 after Ctrl-C."""
+_EXIT_STATUS = """Exit status: 0 if all runs are done (for train and reproduce also if other processes
+work on the rest), 1 if nothing could start or a run failed, 2 for bad options, 130 after
+Ctrl-C."""
 # What --help says before its end.
 _NOTES = {
     "train": f"{_DIVERGENCE} The exit status is then 3.",

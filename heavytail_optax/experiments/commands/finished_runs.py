@@ -12,13 +12,14 @@ from matplotlib.figure import Figure
 from rich.console import Console, RenderableType
 
 from ..data.dataset import Dataset
-from ..errors import DataError, JobError
+from ..errors import DataError
 from ..report.flatness import MeasuredRun
 from ..report.noise import DiagnosedRun
 from ..report.style import save_figure
 from ..runs.grid import Run
 from ..runs.result import finished_runs
-from ..runs.run import cached_loader, check_run, final_params
+from ..runs.run import Load, cached_loader, check_run, final_params
+from ..runs.worker import in_words
 from ..storage.durable_files import replace_file
 from ..storage.run_directory import RunBusyError, RunLock, disk_errors
 from ..terminal import Progress
@@ -58,8 +59,13 @@ def measure_finished(
         for line in others:
             progress.note(f"{line}: skipped")
         if asked.again:
+            # All are looked at before anything is dropped: none loses what it has and
+            # cannot have again.
             for run in runs:
                 # A run that another process holds is reported below.
+                with contextlib.suppress(RunBusyError), RunLock(run.directory):
+                    _trained(run, load, progress)
+            for run in runs:
                 with contextlib.suppress(RunBusyError), RunLock(run.directory):
                     measuring.forget(run)
         progress.plan({run.label: 1.0 for run in runs}, [])
@@ -71,15 +77,15 @@ def measure_finished(
             else:
                 try:
                     with disk_errors(run.directory), RunLock(run.directory):
-                        dataset = load(run.settings)
-                        check_run(run, dataset, progress.note)
-                        params = final_params(run, dataset, progress.note)
-                        if not measuring.measure(run, dataset, params, progress):
+                        trained = _trained(run, load, progress)
+                        if not measuring.measure(run, *trained, progress):
                             break
                 except DataError:  # The others have the same data.
                     raise
-                except JobError as error:
-                    problems.append(f"{run.label}: {error}")
+                # Too little memory for one run must not cost the others their table.
+                except Exception as error:  # noqa: BLE001
+                    problems.append(f"{run.label}: {in_words(run, error)}")
+                    continue
             progress.done(run.label)
     results = measuring.results(runs, console.width)
     if results is not None:
@@ -93,6 +99,13 @@ def measure_finished(
         go_on = f"To go on: {shlex.join(words)}"
         console.print(go_on, highlight=False, soft_wrap=True)
     return (progress.stop.exit_status or 1) if left else 0
+
+
+def _trained(run: Run, load: Load, progress: Progress) -> tuple[Dataset, Any]:
+    """The data and the parameters of a run, if they are those that it ended with."""
+    dataset = load(run.settings)
+    check_run(run, dataset, progress.note)
+    return dataset, final_params(run, dataset, progress.note)
 
 
 def _show(results: Results, path: pathlib.Path, console: Console) -> None:

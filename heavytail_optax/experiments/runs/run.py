@@ -204,6 +204,7 @@ def final_params(run: Run, dataset: Dataset, note: Callable[[str], None]) -> Any
     if state is None or int(state.step) != steps:
         raise RunDirectoryError(
             f"The checkpoint of the last step, {steps:,}, is not in "
-            f"{run.paths.checkpoints}. Go on with the run, which makes it again."
+            f"{run.paths.checkpoints}. Move {run.paths.measurements} away, if it is "
+            "there, and go on with the run, which makes the checkpoint again."
         )
     return state.params

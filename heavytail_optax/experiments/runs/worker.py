@@ -80,7 +80,7 @@ def work(grid: Grid, command: str, progress: Progress, load: Load) -> Work:
             if any_process(isinstance(problem, RunBusyError)):
                 busy.append(run)
             elif problem is not None:
-                failed[run] = _in_words(run, problem)
+                failed[run] = in_words(run, problem)
                 progress.note(f"{run.label} failed: {failed[run]}")
             progress.done(*_labels_done(results))
         # A run that was in other hands may have been left in the meantime.
@@ -105,7 +105,7 @@ def _labels_done(results: dict[Run, RunResult]) -> list[str]:
     return [run.label for run, result in results.items() if result.is_done]
 
 
-def _in_words(run: Run, error: Exception) -> str:
+def in_words(run: Run, error: Exception) -> str:
     """What went wrong; the traceback of an unexpected error is in the run's directory."""
     if isinstance(error, JobError):
         return str(error)

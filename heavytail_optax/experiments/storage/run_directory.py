@@ -74,7 +74,8 @@ def disk_errors(directory: pathlib.Path) -> Iterator[None]:
 
 def is_free(directory: pathlib.Path) -> bool:
     """Whether it holds at most what a process leaves that was killed at its start."""
-    leftovers = {directory / LOCK, directory / HOLDER, partial_path(directory / GRID)}
+    lock, holder, grid = (directory / name for name in (LOCK, HOLDER, GRID))
+    leftovers = {lock, holder, partial_path(holder), partial_path(grid)}
     return not directory.exists() or not set(directory.iterdir()) - leftovers
 
 
