@@ -84,7 +84,7 @@ def launch(
     grid = grid._replace(directory=grid.directory.absolute(), machine=machine)
     folder = grid.directory / "submitit"
     try:
-        jobs = _submit(Worker(grid, command, cluster), number, folder, options)
+        jobs = _submit(Worker(grid, command, cluster), number, folder, options, cluster)
     except RuntimeError as error:  # of submitit, with what sbatch said
         raise JobError(f"SLURM does not take the jobs: {error}") from error
     progress.note(f"{number} jobs by submitit ({cluster}). Logs: {folder}")
@@ -103,10 +103,14 @@ def launch(
 
 
 def _submit(
-    worker: Worker, number: int, folder: pathlib.Path, options: JobOptions
+    worker: Worker,
+    number: int,
+    folder: pathlib.Path,
+    options: JobOptions,
+    cluster: ClusterName,
 ) -> list[Any]:
     gpus = options.gpus_per_job
-    if worker.cluster == "slurm":
+    if cluster == "slurm":
         executor = submitit.SlurmExecutor(folder)
         asked = {"partition": options.partition, "gpus_per_node": gpus or None}
         executor.update_parameters(
