@@ -177,15 +177,15 @@ def run(directory, settings, dataset, devices, stops=False):
 
 
 def test_a_run_goes_on_with_another_number_of_devices(settings, tiny_dataset, tmp_path):
-    whole = run(tmp_path / "whole", settings, tiny_dataset, 1)
-    first = run(tmp_path / "first", settings, tiny_dataset, "all", stops=True)
-    assert first.state is None
-    assert [row.step for row in first.history] == [2]
+    whole, _ = run(tmp_path / "whole", settings, tiny_dataset, 1)
+    first, state = run(tmp_path / "first", settings, tiny_dataset, "all", stops=True)
+    assert state is None
+    assert [row.step for row in first] == [2]
     for name, devices in (("on one", 1), ("on eight", "all")):
         shutil.copytree(tmp_path / "first", tmp_path / name)
-        rest = run(tmp_path / name, settings, tiny_dataset, devices)
-        assert int(rest.state.step) == settings.training.steps
-        for ours, theirs in zip(rest.history, whole.history, strict=True):
+        rest, state = run(tmp_path / name, settings, tiny_dataset, devices)
+        assert int(state.step) == settings.training.steps
+        for ours, theirs in zip(rest, whole, strict=True):
             assert_close(ours._replace(seconds=0.0), theirs._replace(seconds=0.0))
 
 

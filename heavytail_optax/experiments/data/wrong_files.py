@@ -33,6 +33,11 @@ _FORMATS = {
     b"\x93NUMPY": "a NumPy file",
     PNG: "a PNG image",
     b"\xff\xd8\xff": "a JPEG image",
+    b"GIF8": "a GIF image",
+    b"RIFF": "a WebP image",
+    b"II*\x00": "a TIFF image",
+    b"MM\x00*": "a TIFF image",
+    b"BM": "a BMP image",
     **{bytes([0x80, n]): "a pickle, which is never loaded" for n in (2, 3, 4, 5)},
 }
 
