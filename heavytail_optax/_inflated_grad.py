@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from heavytail_optax._dtypes import computation_dtype
 from heavytail_optax._inflation_weights import (
     SCHEMES,
     balanced_weights,
@@ -101,8 +102,7 @@ def _in_microbatches(
         return jax.tree.map(lambda t, g: t + g.astype(t.dtype), sums, grad), per_example
 
     zeros = jax.tree.map(
-        lambda p: jnp.zeros_like(p, jnp.promote_types(jnp.result_type(p), jnp.float32)),
-        params,
+        lambda p: jnp.zeros_like(p, computation_dtype(jnp.result_type(p))), params
     )
     sums, per_part = jax.lax.scan(add, zeros, jnp.arange(number))
     grad = jax.tree.map(lambda t, p: t.astype(jnp.result_type(p)), sums, params)
