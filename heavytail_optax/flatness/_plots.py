@@ -109,6 +109,16 @@ def plot_density(density: HessianDensity, *, axes: "Axes | None" = None) -> "Axe
     Raises:
       TypeError: if an argument has the wrong type.
       ImportError: if matplotlib is missing.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import heavytail_optax as hto
+      >>> curvature = jnp.array([1.0, 1.0, 1.0, 5.0])
+      >>> density = hto.flatness.hessian_density(
+      ...     lambda w, h: 0.5 * jnp.sum(h * w**2), jnp.ones(4), key=0, args=(curvature,)
+      ... )
+      >>> hto.flatness.plot_density(density).get_yscale()
+      'log'
     """
     _check_result("plot_density", "density", density, HessianDensity)
     axes = plot_axes("plot_density", axes)
@@ -143,6 +153,17 @@ def plot_escape_profile(
     Raises:
       TypeError: if an argument has the wrong type.
       ImportError: if matplotlib is missing.
+
+    Example:
+      >>> import heavytail_optax as hto
+      >>> def two_wells(x):  # minima at -1 and 1, half a width of 1
+      ...     return (x**2 - 1.0) ** 2
+      >>> profile = hto.flatness.escape_profile(
+      ...     two_wells, -1.0, key=0, jump_norm=0.4, learning_rate=0.01, flow_steps=1
+      ... )
+      >>> axes = hto.flatness.plot_escape_profile(profile)
+      >>> len(axes.get_xticks()) == len(profile.jumps)
+      True
     """
     _check_result("plot_escape_profile", "profile", profile, EscapeProfile)
     axes = plot_axes("plot_escape_profile", axes)

@@ -130,6 +130,14 @@ def plot_pareto_qq(
       ValueError: if k is out of range, there are fewer than four draws, or one of
         them is not finite.
       ImportError: if matplotlib is missing.
+
+    Example:
+      >>> import jax
+      >>> import heavytail_optax as hto
+      >>> draws = hto.tails.pareto(1.5).sample(jax.random.key(0), (1000,))
+      >>> axes = hto.tail_index.plot_pareto_qq(draws)
+      >>> len(axes.lines[0].get_xdata())  # a tenth of the draws
+      100
     """
     descending, k = _descending("plot_pareto_qq", samples, "k", k)
     axes = plot_axes("plot_pareto_qq", axes)
@@ -164,6 +172,14 @@ def plot_mean_excess(
       ValueError: if `max_k` is out of range, there are fewer than four draws, or one of
         them is not finite.
       ImportError: if matplotlib is missing.
+
+    Example:
+      >>> import jax
+      >>> import heavytail_optax as hto
+      >>> draws = hto.tails.pareto(1.5).sample(jax.random.key(0), (1000,))
+      >>> axes = hto.tail_index.plot_mean_excess(draws)
+      >>> len(axes.lines[0].get_xdata())  # a tenth of the draws, less the five largest
+      95
     """
     descending, max_k = _descending("plot_mean_excess", samples, "max_k", max_k)
     axes = plot_axes("plot_mean_excess", axes)

@@ -11,10 +11,11 @@ from heavytail_optax.tail_index._ties import Ties
 class TailIndex(NamedTuple):
     r"""An estimate of the tail index with its error bar.
 
-    `P(X > x)` falls like $x^{-\alpha}$; the density then falls like
-    $x^{-(\alpha + 1)}$, and that exponent is the "alpha" of the `powerlaw` package.
-    $\gamma = 1/\alpha$ is the extreme value index, which is zero for an exponential
-    tail and negative for a bounded law. Every field has the shape of the batch.
+    `P(X > x)` falls like :math:`x^{-\alpha}`; the density then falls like
+    :math:`x^{-(\alpha + 1)}`, and that exponent is the "alpha" of the `powerlaw`
+    package. :math:`\gamma = 1/\alpha` is the extreme value index, which is zero for an
+    exponential tail and negative for a bounded law. Every field has the shape of the
+    batch.
 
     If several of the largest draws are equal, and more than equal the next value,
     larger draws were cut off, for example by clipping. Then the standard errors are
