@@ -109,8 +109,10 @@ def _result(
     slopes[:, -3] = rates / (1.0 - lost)
     errors = np.sqrt(np.maximum(np.diag(slopes @ covariance @ slopes.T), 0.0))
     rate, slope = float(rates.sum()), slopes.sum(axis=0)
-    # Paths that have not left say nothing about how rarely they leave.
-    errors = np.where(rates > 0.0, errors, math.inf)
+    # Paths that have not left say nothing about how rarely they do. Padded ends and those
+    # at infinity are out of reach.
+    is_in_reach = np.isfinite(np.concatenate([plan.left_ends, plan.right_ends]))
+    errors = np.where((rates > 0.0) | ~is_in_reach, errors, math.inf)
     error, mean, mean_error = math.inf, math.inf, math.inf
     if rate > 0.0:
         error = math.sqrt(max(slope @ covariance @ slope, 0.0))
