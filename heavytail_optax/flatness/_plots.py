@@ -64,7 +64,7 @@ def plot_line(
     (curve,) = axes.plot(places, losses, ".-", markersize=4, label=name)
     if is_barrier:
         ends, colour = [0, -1], curve.get_color()
-        name = f"straight between the ends; the loss rises {_short(line.height)} above"
+        name = f"straight line; the loss rises {_short(line.height)} above"
         style = {"color": colour, "markersize": 5, "label": prefixed(label, name)}
         axes.plot(places[ends], losses[ends], "o:", **style)
         axes.set_xlabel("share of the way from the start (0) to the end (1)")
@@ -210,6 +210,8 @@ def plot_escape_profile(
     """
     _check_result("plot_escape_profile", "profile", profile, EscapeProfile)
     axes = plot_axes("plot_escape_profile", axes, label)
+    from matplotlib.ticker import MaxNLocator
+
     jumps, middle = np.asarray(profile.jumps), np.asarray(profile.probability)
     below = np.maximum(middle - np.asarray(profile.lower), 0.0)
     above = np.maximum(np.asarray(profile.upper) - middle, 0.0)
@@ -229,7 +231,7 @@ def plot_escape_profile(
     axes.set_ylim(-0.05, 1.05)
     axes.update_datalim([(0.5, 0.0), (jumps[-1] + 0.5, 1.0)])
     axes.autoscale_view(scaley=False)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("number of jumps")
     axes.set_ylabel("probability of escape")
     legend_below(axes)

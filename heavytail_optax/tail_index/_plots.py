@@ -113,6 +113,8 @@ def plot_hill(
     k, alpha = k[~few], alpha[~few]
     is_estimate = np.isfinite(alpha)
     if not is_estimate.any():
+        axes.set_xlim(0, max(max_k, _FEWEST_SHOWN))
+        axes.set_ylim(0.0, max(top, 1.0))
         reason = f"no estimate: k is below {_FEWEST_SHOWN}, or the\nlargest draws are"
         write_in(axes, f"{reason} equal or not positive")
     name = prefixed(label, "Hill's estimate")

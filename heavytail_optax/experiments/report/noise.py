@@ -208,7 +208,7 @@ def draw_noise(runs: Sequence[DiagnosedRun]) -> Figure:
         _draw_tail(hill, quantiles, each)
     for axes, title in (
         (norms, "Norms over training: median, and pale the largest"),
-        (hill, "Hill plot of the noise's norm"),
+        (hill, "Hill plot of the noise's norm, 95% intervals"),
         (quantiles, "Its quantiles, and a power law's"),
         (layers, "Tail index by layer"),
     ):
@@ -227,6 +227,8 @@ def draw_noise(runs: Sequence[DiagnosedRun]) -> Figure:
         Line2D([], [], color=METHODS[each.run.method].colour, label=each.run.label)
         for each in runs
     ]
+    for name, style in (("Hill's estimate", "-"), ("corrected for bias", "--")):
+        legend.append(Line2D([], [], color="#555555", linestyle=style, label=name))
     mark = {"color": "#555555", "linestyle": "none", "markersize": 5}
     for size, marker in _MARKERS.items():
         mark |= {"marker": marker, "markerfacecolor": "none"}
@@ -243,10 +245,12 @@ def _draw_tail(hill: Axes, quantiles: Axes, each: DiagnosedRun) -> None:
         return
     values = each.draws.of("norm")
     values, k = values[values > 0.0], assessment.k
+    for axes in (hill, quantiles):
+        axes.set_prop_cycle(color=[colour])
     plot_hill(values, min(3 * k, values.size - 1), axes=hill)
     plot_pareto_qq(values, k, axes=quantiles)
-    for artist in (hill.lines[-1], hill.collections[-1], *quantiles.lines[-2:]):
-        artist.set_color(colour)
+    for axes in (hill, quantiles):
+        axes.get_legend().remove()  # the figure's legend has all names
     hill.axvline(k, color=colour, linewidth=0.8, linestyle=":")
 
 
