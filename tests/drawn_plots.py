@@ -12,7 +12,7 @@ def names(axes):
 def check(axes):
     """Axes have labels, what has a name is in a legend, and the legend hides nothing."""
     assert axes.get_xlabel() and axes.get_ylabel()
-    handles, labels = axes.get_legend_handles_labels()
+    labels = axes.get_legend_handles_labels()[1]
     assert names(axes) == labels
     assert len(set(labels)) == len(labels)
     figure = axes.figure

@@ -208,7 +208,7 @@ def draw_noise(runs: Sequence[DiagnosedRun]) -> Figure:
         _draw_tail(hill, quantiles, each)
     for axes, title in (
         (norms, "Norms over training: median, and pale the largest"),
-        (hill, "Hill plot of the noise's norm, 95% intervals"),
+        (hill, "Hill plot of the noise's norm"),
         (quantiles, "Its quantiles, and a power law's"),
         (layers, "Tail index by layer"),
     ):
@@ -227,7 +227,7 @@ def draw_noise(runs: Sequence[DiagnosedRun]) -> Figure:
         Line2D([], [], color=METHODS[each.run.method].colour, label=each.run.label)
         for each in runs
     ]
-    for name, style in (("Hill's estimate", "-"), ("corrected for bias", "--")):
+    for name, style in (("Hill's estimate", "-"), ("corrected, 95% interval", "--")):
         legend.append(Line2D([], [], color="#555555", linestyle=style, label=name))
     mark = {"color": "#555555", "linestyle": "none", "markersize": 5}
     for size, marker in _MARKERS.items():
