@@ -109,7 +109,7 @@ def density_of(num_samples):
 
 
 def profile_of(max_jumps):
-    settings = {"jump_norm": 0.6, "learning_rate": 0.05, "descent_steps": 5}
+    settings = {"jump_norm": 0.6, "learning_rate": 0.05, "descent_steps": 10}
     numbers = {"max_jumps": max_jumps, "num_samples": 2}
     return flatness.escape_profile(loss, -jnp.ones(1), key=0, **settings, **numbers)
 

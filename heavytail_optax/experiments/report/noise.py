@@ -250,7 +250,8 @@ def _draw_tail(hill: Axes, quantiles: Axes, each: DiagnosedRun) -> None:
     plot_hill(values, min(3 * k, values.size - 1), axes=hill)
     plot_pareto_qq(values, k, axes=quantiles)
     for axes in (hill, quantiles):
-        axes.get_legend().remove()  # the figure's legend has all names
+        if legend := axes.get_legend():
+            legend.remove()  # the figure's has all names
     hill.axvline(k, color=colour, linewidth=0.8, linestyle=":")
 
 
