@@ -109,16 +109,18 @@ def plot_hill(
     k, alpha = np.asarray(path.k), np.asarray(path.estimate)
     # The estimates among clipped draws are off every scale, too.
     few = k < max(_FEWEST_SHOWN, 2 * int(num_tied(descending)))
-    top = axes.get_ylim()[1] if axes.has_data() else 0.0
+    is_first = not axes.has_data()
+    top = 0.0 if is_first else axes.get_ylim()[1]
     k, alpha = k[~few], alpha[~few]
     is_estimate = np.isfinite(alpha)
-    if not is_estimate.any():
+    if is_first and not is_estimate.any():
         axes.set_xlim(0, max(max_k, _FEWEST_SHOWN))
-        axes.set_ylim(0.0, max(top, 1.0))
+        axes.set_ylim(0.0, 1.0)
         reason = f"no estimate: k is below {_FEWEST_SHOWN}, or the\nlargest draws are"
         write_in(axes, f"{reason} equal or not positive")
-    name = prefixed(label, "Hill's estimate")
-    (line,) = axes.plot(k, alpha, label=name if is_estimate.any() else None)
+    name = "Hill's estimate" if is_estimate.any() else "no estimate"
+    hidden = is_first and not is_estimate.any()  # the text says so
+    (line,) = axes.plot(k, alpha, label=None if hidden else prefixed(label, name))
     band, colour = _band(descending[: max_k + 1], k), line.get_color()
     names = "corrected for bias", "its 95 % interval"
     if np.isnan(band.lower).all():
