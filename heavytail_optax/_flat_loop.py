@@ -14,11 +14,15 @@ from collections.abc import Callable
 import jax
 from jax.experimental.xla_metadata import set_xla_metadata
 
+from heavytail_optax._sharding import explicit_sharding
+
 _MAX_SIZE = 2**32  # positions along one dimension are counted by 32 bits
 
 
-def _on_one_cpu() -> bool:
-    return jax.default_backend() == "cpu" and jax.device_count() == 1
+def _is_on_one_cpu(x: jax.Array) -> bool:
+    one_cpu = jax.default_backend() == "cpu" and jax.device_count() == 1
+    # A flat array has another sharding, even on a mesh of one device.
+    return one_cpu and explicit_sharding(x) is None
 
 
 def computed_once(
@@ -37,7 +41,7 @@ def computed_once(
     Returns:
       An array of their shape.
     """
-    if not _on_one_cpu():
+    if not _is_on_one_cpu(arrays[0]):
         return function(*arrays)
     shape, size = arrays[0].shape, arrays[0].size
     if may_flatten and size <= _MAX_SIZE:
