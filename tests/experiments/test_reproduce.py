@@ -273,7 +273,7 @@ def test_missing_data_are_told_before_anything_is_made(tmp_path, monkeypatch, ca
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     (tmp_path / "empty").mkdir()
     assert cli.main(["reproduce", "svhn", "--data-dir", "empty"]) == 1
-    assert "images of SVHN were not found" in capsys.readouterr().err
+    assert "images of SVHN could not be loaded" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 

@@ -205,4 +205,7 @@ def import_extra(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise SourceMissingError(f"{error.name} is not installed") from error
+        raise SourceMissingError(
+            f"{error.name} is not installed. Install with: pip install "
+            '"heavytail-optax[hub]"'
+        ) from error

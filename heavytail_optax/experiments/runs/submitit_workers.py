@@ -57,7 +57,7 @@ class Worker(NamedTuple):
         # On SLURM, SIGTERM also announces a preemption, and submitit ignores it.
         on_cancel = (signal.SIGTERM,) if self.cluster == "local" else ()
         with Progress(Console(), signals=(*on_cancel, requeue)) as progress:
-            check_machine(grid.machine)
+            check_machine(grid.machine, grid.runs()[0].settings.data)
             load = cached_loader(grid.machine.data_dir)
             done = work(grid, self.command, progress, load)
         if progress.stop.signal == requeue and not done.is_done:
