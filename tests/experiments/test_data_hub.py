@@ -1,6 +1,9 @@
 """The Hugging Face hub, by local files of the same schema, and the three ways."""
 
+import errno
 import io
+import os
+import pathlib
 import sys
 
 import numpy as np
@@ -224,6 +227,19 @@ def test_a_damaged_parquet_file_is_named(columns_of_cifar10, load_small, tmp_pat
     path.unlink()
     path.mkdir()
     with pytest.raises(DataError, match=path.name):
+        load_small("cifar10", tmp_path)
+
+
+def test_a_parquet_file_that_the_system_cannot_read_is_not_damaged(
+    columns_of_cifar10, load_small, tmp_path, monkeypatch
+):
+    path = write_parquet(tmp_path, "train", columns_of_cifar10)
+
+    def fail(self):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(self))
+
+    monkeypatch.setattr(pathlib.Path, "read_bytes", fail)
+    with pytest.raises(DataError, match=rf"{path}: cannot be read \(Stale file handle"):
         load_small("cifar10", tmp_path)
 
 

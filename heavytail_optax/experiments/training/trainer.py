@@ -51,7 +51,7 @@ class TrainState(NamedTuple):
     step: jax.Array  # shape=(), dtype=int32, number of steps done
     params: Any  # a pytree of arrays
     opt_state: optax.OptState
-    recent: StepMetrics  # shape=(every,); step t is at t modulo every
+    recent: StepMetrics  # shape=(evaluation_steps,); step t is at t modulo that
 
 
 class Metrics(NamedTuple):
