@@ -12,7 +12,7 @@ from ..data.dataset import Dataset, describe_dataset, is_same_data
 from ..data.loading import check_data_dir, load_dataset
 from ..devices import processes
 from ..devices.parallel import replicate
-from ..measures.measure import MeasureOptions, read_record
+from ..measures.measure import MeasureOptions
 from ..presets import PRESETS, PresetName
 from ..settings import DataSettings, Settings, changed_settings
 from ..storage import checkpoints, metrics_log, run_config
@@ -24,7 +24,7 @@ from ..training.trainer import Metrics, TrainState, build_trainer, evaluation_at
 from .grid import Run
 from .measuring import measure_run, trained_network
 from .options import THIS_MACHINE, Machine
-from .result import RunResult, result_of
+from .result import RunResult, read_result
 
 Load = Callable[[Settings], Dataset]
 
@@ -68,15 +68,14 @@ def carry_out(
                         command=command,
                         device=jax.devices()[0].device_kind,
                     )
-        history, state = train_run(run, dataset, progress, machine)
+        state = train_run(run, dataset, progress, machine)
         if state is not None and run.measures:
             images = dataset.train, dataset.num_classes
             network = trained_network(
                 run.settings, state.params, *images, machine.mesh()
             )
             measure_run(run, network, MeasureOptions(), run.measures, progress)
-        measured = read_record(run.paths.measurements)
-        return result_of(run, history, measured, describe_dataset(dataset))
+        return read_result(run)
 
 
 def check_machine(machine: Machine, data: DataSettings) -> None:
@@ -113,8 +112,8 @@ def check_run(run: Run, dataset: Dataset, note: Callable[[str], None]) -> None:
 
 def train_run(
     run: Run, dataset: Dataset, progress: Progress, machine: Machine = THIS_MACHINE
-) -> tuple[list[Metrics], TrainState | None]:
-    """Trains; the metrics, and the state after the last step if it came there."""
+) -> TrainState | None:
+    """Trains, and keeps metrics and checkpoints; the state after the last step."""
     settings, paths, mesh = run.settings, run.paths, machine.mesh()
     training, is_writer = settings.training, jax.process_index() == 0
     shape = dataset.train.images.shape[1:]
@@ -162,7 +161,7 @@ def train_run(
                     f"{run.label} diverged: its loss is {chunk.bad_loss} at step "
                     f"{chunk.step:,}. No more steps are taken with it."
                 )
-                return history, None
+                return None
             is_last = chunk.step == training.steps
             stops = processes.any_process(progress.stop.is_set()) and not is_last
             if chunk.metrics is not None or stops:
@@ -170,9 +169,9 @@ def train_run(
                 checkpoints.save_checkpoint(paths.checkpoints, chunk.step, chunk.state)
             progress.advance(run.label, chunk, history[-1] if history else None)
             if stops:
-                return history, None
+                return None
             state = chunk.state
-    return history, state
+    return state
 
 
 def _history(run: Run, step: int, note: Callable[[str], None]) -> list[Metrics]:
