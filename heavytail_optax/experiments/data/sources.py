@@ -35,13 +35,13 @@ def read_published_data(
         except OSError as error:
             path = pathlib.Path(str(error.filename))
             raise wrong_files.unreadable(path, error) from error
-    advice = (
-        _three_ways(data, *reasons)
-        if data_dir is None
-        else f"{reasons[0]}. The directory must have {_files(data)}. They are looked for "
-        "nowhere else."
+    problem = f"The images of {data.title} could not be loaded"
+    if data_dir is None:
+        raise DataError(f"{problem}. {_three_ways(data, *reasons)}")
+    raise DataError(
+        f"{problem}: {reasons[0]}. The directory must have {_files(data)}. They are "
+        "looked for nowhere else."
     )
-    raise DataError(f"The images of {data.title} could not be loaded. {advice}")
 
 
 def _from_data_dir(root: pathlib.Path, data: PublishedData) -> RawDataset:

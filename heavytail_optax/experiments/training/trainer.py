@@ -216,10 +216,11 @@ def train(
         number = max(1, min(round(speed * _SECONDS_A_CHUNK), 4 * number))
         done = reached
         mean_speed = (done - first) / max(seconds_of_steps, 1e-9)
+        left = (steps - done) / mean_speed
         # Before the first evaluation nobody knows how long one takes.
-        an_evaluation = float(np.mean(seconds_of_evaluations or [0.0]))
-        evaluations_left = math.ceil(steps / every) - done // every
-        left = (steps - done) / mean_speed + evaluations_left * an_evaluation
+        if seconds_of_evaluations and done < steps:
+            evaluations_left = math.ceil(steps / every) - done // every
+            left += evaluations_left * float(np.mean(seconds_of_evaluations))
         yield Chunk(state, done, loss, seconds, mean_speed, left, metrics, bad_loss)
         if bad_loss is not None:
             return
