@@ -112,7 +112,6 @@ _CORRUPTED_FASHION_MNIST = _preset(
         0.05,
         "ours: zhu's of SVHN and CIFAR10; 0.07 in zhu's for FashionMNIST",
     ),
-    eval_every=(500, "ours"),
 )
 
 _SVHN = _preset(
@@ -134,7 +133,6 @@ _SVHN = _preset(
     learning_rate=(0.05, "zhu"),
     large_batch_size=(256, "theta: for CIFAR10"),
     cooldown=(1 / 6, "theta: the last 5,000 steps"),
-    eval_every=(500, "ours"),
 )
 
 _CIFAR10 = _preset(

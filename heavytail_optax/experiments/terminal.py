@@ -86,7 +86,6 @@ class Progress:
         self._work_before = 0.0
         self._shown_at = self._began_at = time.monotonic()
         self._shown_step = self._steps = 0
-        self._first: Metrics | None = None
 
     def __enter__(self) -> Self:
         self._opened.enter_context(self.stop)
@@ -112,10 +111,9 @@ class Progress:
         self._done.update(labels)
         self._show_overall(is_due=is_new)
 
-    def start(self, label: str, steps: int, metrics: Metrics | None) -> None:
-        """A run starts, from the step of `metrics` where it goes on."""
-        self._first, self._steps = metrics, steps
-        self._shown_step = metrics.step if metrics else 0
+    def start(self, label: str, steps: int, step: int) -> None:
+        """A run starts, or goes on from a step."""
+        self._shown_step, self._steps = step, steps
         # What was done before says nothing about the speed.
         self._work_before += self._work.get(label, 0.0) * self._shown_step / steps
         is_done = self._shown_step == steps
@@ -125,7 +123,7 @@ class Progress:
 
     def advance(self, label: str, chunk: Chunk, metrics: Metrics | None) -> None:
         """Steps are done; `metrics` are the latest."""
-        report = describe(chunk, metrics, self._first, self._steps)
+        report = describe(chunk, metrics, self._steps)
         is_last = chunk.step == self._steps
         is_due = (
             is_last
@@ -137,8 +135,7 @@ class Progress:
             self._shown_step = chunk.step
         if is_last and self.console.is_terminal:
             self.note(f"{self._numbered(label)}  {report}")
-        part = self._work.get(label, 0.0) * chunk.step / self._steps
-        self._show_overall(part, is_due=False)
+        self._show_overall(label, chunk.seconds_left, is_due=False)
 
     def measuring(self, label: str, measure: str, done: int, total: int) -> bool:
         """So many parts of a measure are done, of how many; True if it is to stop."""
@@ -166,9 +163,11 @@ class Progress:
             if not self.console.is_terminal:
                 self.note(f"{name}: {report}")
 
-    def _show_overall(self, part: float = 0.0, *, is_due: bool) -> None:
+    def _show_overall(
+        self, label: str = "", seconds_left: float = 0.0, *, is_due: bool
+    ) -> None:
         done, total = len(self._done), len(self._work)
-        left = self._time_left(part)
+        left = self._time_left(label, seconds_left)
         if is_due and not self.console.is_terminal:
             self.note(f"{done} of {total} runs are done{left}")
         report = f"{done} of {total} done{left}"
@@ -176,15 +175,16 @@ class Progress:
             self._overall, completed=done, total=total, report=report, visible=True
         )
 
-    def _time_left(self, part: float) -> str:
-        """At the speed since the start, compilation and measuring included."""
-        done = self._work_done() + part
-        left = sum(self._work.values()) - done
-        if done <= self._work_before or left <= 0.0:
+    def _time_left(self, label: str, seconds_left: float) -> str:
+        """That of this run, then of the others, which compile and are measured as well."""
+        done = self._work_done() + self._work.get(label, 0.0)
+        if done <= self._work_before:
             return ""
-        elapsed = time.monotonic() - self._began_at
-        minutes = math.ceil(left * elapsed / (done - self._work_before) / 60)
-        return f", about {datetime.timedelta(minutes=minutes)} left"
+        elapsed = time.monotonic() - self._began_at + seconds_left
+        others = sum(self._work.values()) - done
+        seconds = seconds_left + others * elapsed / (done - self._work_before)
+        minutes = math.ceil(seconds / 60)
+        return f", about {datetime.timedelta(minutes=minutes)} left" if minutes else ""
 
     def _work_done(self) -> float:
         return sum(work for label, work in self._work.items() if label in self._done)
@@ -207,16 +207,13 @@ def _columns(width: int) -> tuple[rich_progress.ProgressColumn, ...]:
     return rich_progress.TextColumn(name), bar, rich_progress.TextColumn(report)
 
 
-def describe(
-    chunk: Chunk, metrics: Metrics | None, first: Metrics | None, steps: int
-) -> str:
+def describe(chunk: Chunk, metrics: Metrics | None, steps: int) -> str:
     """Step, speed, time left, loss, accuracy and share of truncated steps on one line."""
-    done = chunk.step - (first.step if first else 0)
-    speed = done / max(chunk.seconds - (first.seconds if first else 0.0), 1e-9)
-    digits = 0 if speed >= 10 else 1
-    left = round((steps - chunk.step) / speed)
-    time_left = f"{left // 60}:{left % 60:02d} left" if left else "done"
-    parts = [f"{chunk.step:,}/{steps:,}", f"{speed:.{digits}f}/s", time_left]
+    digits = 0 if chunk.speed >= 10 else 1
+    left = round(chunk.seconds_left)
+    is_done = chunk.step == steps
+    time_left = "done" if is_done else f"{left // 60}:{left % 60:02d} left"
+    parts = [f"{chunk.step:,}/{steps:,}", f"{chunk.speed:.{digits}f}/s", time_left]
     parts.append(f"loss {chunk.batch_loss:.3f}")
     if metrics is not None:
         test, truncated = metrics.test_accuracy, metrics.truncated

@@ -1,3 +1,5 @@
+import errno
+import io
 import os
 import random
 import shutil
@@ -16,7 +18,10 @@ from heavytail_optax.experiments.storage.checkpoints import (
     restore_latest,
     save_checkpoint,
 )
-from heavytail_optax.experiments.storage.run_directory import RunDirectoryError
+from heavytail_optax.experiments.storage.run_directory import (
+    RunDirectoryError,
+    disk_errors,
+)
 
 
 class State(NamedTuple):
@@ -263,6 +268,36 @@ def test_from_a_damaged_checkpoint_the_run_goes_back_to_the_one_before(kind, tmp
 def test_a_thousand_damaged_checkpoints(kind, tmp_path):
     for seed in range(100):
         check_damage(tmp_path / str(seed), kind, seed)
+
+
+@pytest.mark.parametrize("code", [errno.ESTALE, errno.EIO, errno.EACCES])
+@pytest.mark.parametrize("call", ["open", "listdir"])
+def test_what_the_system_cannot_read_is_no_damage(tmp_path, monkeypatch, code, call):
+    """No older checkpoint, let alone step 0, takes the place of a whole one."""
+    directory = tmp_path / "checkpoints"
+    save_steps(directory, [1, 2])
+    place = checkpoint_path(directory, 2) if call == "open" else directory
+    module, reads = (io, io.open) if call == "open" else (os, os.listdir)
+    scan = os.scandir
+
+    def fail_at(function):
+        def failing(path, *others, **more):
+            if isinstance(path, str | os.PathLike) and os.fspath(path) == str(place):
+                raise OSError(code, os.strerror(code), str(place))
+            return function(path, *others, **more)
+
+        return failing
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, call, fail_at(reads))
+        patch.setattr(os, "scandir", fail_at(scan))
+        with (
+            pytest.raises(RunDirectoryError, match=os.strerror(code)),
+            disk_errors(tmp_path),
+        ):
+            restore_latest(directory, LIKE)
+    assert names_in(directory) == {"1.npz", "2.npz"}
+    assert restore(directory) == (2, [])
 
 
 def test_when_all_are_damaged_that_is_told_and_nothing_is_moved(tmp_path):

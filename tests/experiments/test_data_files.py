@@ -4,6 +4,7 @@ import pathlib
 import pickle
 import tarfile
 
+import huggingface_hub
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +18,7 @@ from small_data_sets import (
 )
 
 from heavytail_optax.experiments.data.dataset import describe_dataset
+from heavytail_optax.experiments.data.loading import load_dataset
 from heavytail_optax.experiments.errors import DataError
 
 
@@ -104,10 +106,13 @@ def test_the_package_of_the_system_is_found(catalogue, load_small, tmp_path):
     dataset = load_small("fashion-mnist")
     np.testing.assert_array_equal(dataset.train.images, train.images)
     assert dataset.source == "system package dataset-fashion-mnist"
-    # A data directory without files of the data set is passed over; one with wins.
+    # A directory that is named is the only place that is looked in.
     data_dir = tmp_path / "data"
     data_dir.mkdir()
-    assert load_small("fashion-mnist", data_dir).source == dataset.source
+    with pytest.raises(
+        DataError, match=f"{data_dir} has none of the files. It is empty"
+    ):
+        load_small("fashion-mnist", data_dir)
     write_files(data_dir, original_files(data, *random_splits(data, seed=1)))
     assert load_small("fashion-mnist", data_dir).source == "data directory"
 
@@ -141,11 +146,33 @@ def test_a_missing_file_is_named(catalogue, load_small, tmp_path, name):
 
 
 def test_a_data_directory_that_is_none(catalogue, load_small, tmp_path):
-    with pytest.raises(DataError, match="nowhere is not there. --data-dir takes"):
-        load_small("svhn", tmp_path / "nowhere")
     (tmp_path / "train_32x32.mat").touch()
-    with pytest.raises(DataError, match="train_32x32.mat is a file. --data-dir takes"):
-        load_small("svhn", tmp_path / "train_32x32.mat")
+    for place in ("nowhere", "train_32x32.mat"):
+        with pytest.raises(DataError, match=f"`data_dir` option must be .*{place}"):
+            load_small("svhn", tmp_path / place)
+
+
+@pytest.mark.parametrize("place", [".", "nowhere"])
+def test_digits_are_in_no_directory(tiny, tmp_path, place):
+    with pytest.raises(DataError, match=f"`data_dir` option must be left .*{tmp_path}"):
+        load_dataset(tiny.data, jax.random.key(0), tmp_path / place)
+
+
+def test_a_named_directory_is_the_only_place(
+    catalogue, load_small, tmp_path, name, monkeypatch
+):
+    asked = []
+    monkeypatch.setattr(
+        huggingface_hub, "snapshot_download", lambda *_, **__: asked.append(name)
+    )
+    (tmp_path / "empty").mkdir()
+    first = next(iter(catalogue[name].train.files))
+    with pytest.raises(DataError, match=f"empty has none .* must have {first}, "):
+        load_small(name, tmp_path / "empty")
+    assert asked == []
+    with pytest.raises(DataError):
+        load_small(name)
+    assert asked == [name]
 
 
 class Trap:

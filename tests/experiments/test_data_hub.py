@@ -1,6 +1,9 @@
 """The Hugging Face hub, by local files of the same schema, and the three ways."""
 
+import errno
 import io
+import os
+import pathlib
 import sys
 
 import numpy as np
@@ -227,6 +230,19 @@ def test_a_damaged_parquet_file_is_named(columns_of_cifar10, load_small, tmp_pat
         load_small("cifar10", tmp_path)
 
 
+def test_a_parquet_file_that_the_system_cannot_read_is_not_damaged(
+    columns_of_cifar10, load_small, tmp_path, monkeypatch
+):
+    path = write_parquet(tmp_path, "train", columns_of_cifar10)
+
+    def fail(self):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(self))
+
+    monkeypatch.setattr(pathlib.Path, "read_bytes", fail)
+    with pytest.raises(DataError, match=rf"{path}: cannot be read \(Stale file handle"):
+        load_small("cifar10", tmp_path)
+
+
 def test_changed_bytes_of_a_parquet_file_never_crash(
     columns_of_cifar10, load_small, tmp_path
 ):
@@ -250,38 +266,30 @@ def test_one_split_without_the_other(catalogue, load_small, tmp_path):
         load_small("cifar10", tmp_path)
 
 
-def test_without_a_source_all_three_ways_are_named(
-    catalogue, load_small, tmp_path, name
-):
+def test_without_a_source_all_three_ways_are_named(catalogue, load_small, name):
     data = catalogue[name]
-    empty = tmp_path / "empty"
-    empty.mkdir()
     with pytest.raises(DataError) as error:
-        load_small(name, empty)
+        load_small(name)
     opening, first, second, third = str(error.value).split("\n")
     assert data.title in opening
     for file in (*data.train.files, *data.test.files):
         assert file in first
-    assert f"Failed: {empty} has none of these files" in first
     if name == "fashion-mnist":
         assert "apt install dataset-fashion-mnist" in second
         assert data.package_folder in second
     else:
         assert "none has it" in second
-    assert 'pip install "heavytail-optax[hub]"' in third
     assert f"{data.hub} could not be loaded: " in third
-    with pytest.raises(DataError, match="1. .* Failed: no directory was given"):
-        load_small(name)
 
 
 def test_without_the_package_of_the_hub(catalogue, load_small, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(DataError, match="3. .* Failed: huggingface_hub is not inst"):
+    with pytest.raises(DataError, match=r"3\. .* huggingface_hub is not .*\[hub\]"):
         load_small("svhn")
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     (tmp_path / "train.parquet").write_bytes(b"PAR1 PAR1")
     (tmp_path / "test.parquet").write_bytes(b"PAR1 PAR1")
-    with pytest.raises(DataError, match="1. .* Failed: pyarrow.* is not installed"):
+    with pytest.raises(DataError, match=r"pyarrow.* is not installed\. .*\[hub\]"):
         load_small("svhn", tmp_path)
 
 

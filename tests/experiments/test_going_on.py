@@ -103,7 +103,7 @@ def test_an_option_given_when_going_on_counts_from_then_on(
     images.rename(tmp_path / "moved")
     assert cli.main(["train", "--resume", str(run)]) == 1
     error = capsys.readouterr().err
-    assert str(images) in error and "--data-dir" in error
+    assert str(images) in error and "`data_dir`" in error
     moved = ["--data-dir", str(tmp_path / "moved"), "--tensorboard"]
     assert cli.main(["train", "--resume", str(run), *moved]) == 0
     assert steps_of(run / "sgd/seed-0") == (ALL, ALL)

@@ -12,6 +12,7 @@ from heavytail_optax.experiments.runs.grid import (
     Grid,
     read_grid,
     record_grid,
+    remarks,
     together,
     variants_of,
 )
@@ -87,6 +88,13 @@ def test_a_grid_may_vary_any_setting(grid, tiny):
     other = {"slow": replaced(tiny, learning_rate=0.02)}
     with pytest.raises(RunDirectoryError, match="`learning_rate` is 0.01 there"):
         record_grid(grid._replace(variants=other))
+
+
+def test_a_tail_outside_of_the_theory_is_told_before_the_runs(grid, tiny):
+    assert not any("alpha" in line for line in remarks(grid))
+    wild = variants_of(replaced(tiny, alpha=2.5), ("sgd", "balanced"))
+    (line,) = [x for x in remarks(grid._replace(variants=wild)) if "alpha" in x]
+    assert "1 < alpha < 2" in line and "2.5" in line
 
 
 def test_another_grid_is_refused_by_name_and_value(grid):

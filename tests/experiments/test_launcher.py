@@ -19,7 +19,7 @@ from heavytail_optax import cli
 from heavytail_optax.experiments.errors import JobError
 from heavytail_optax.experiments.runs import submitit_workers, worker
 from heavytail_optax.experiments.runs.grid import Grid, variants_of
-from heavytail_optax.experiments.runs.options import JobOptions
+from heavytail_optax.experiments.runs.options import JobOptions, Machine
 from heavytail_optax.experiments.runs.submitit_workers import (
     Worker,
     find_cluster,
@@ -88,6 +88,21 @@ def test_what_workers_come_to_is_told(launched, grid, tmp_path):
     log = pathlib.Path(problem.partition("Log: ")[2])
     assert log.exists() and log.parent == grid.directory / "submitit"
     assert "sgd, seed 0: No data." in output and f"{job}: {problem}" in output
+
+
+def test_a_worker_that_fails_is_not_said_to_be_killed(launched, grid):
+    problems, _ = launched("raise ValueError('no such thing')", jobs_at_once=1)
+    (problem,) = problems.values()
+    assert "killed" not in problem
+    log = pathlib.Path(problem.partition("Log: ")[2])
+    assert log.parent == grid.directory / "submitit"
+    assert "no such thing" in log.read_text("utf-8")
+
+
+def test_what_keeps_a_worker_from_its_work_is_told(grid):
+    grid = grid._replace(machine=Machine(devices=999))
+    (problem,) = Worker(grid, "", "local")().values()
+    assert "`devices`" in problem
 
 
 @pytest.mark.parametrize(("jobs_at_once", "expected"), [(2, 2), (9, 3)])

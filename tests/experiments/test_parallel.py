@@ -24,6 +24,7 @@ from heavytail_optax.experiments.runs.measuring import trained_network
 from heavytail_optax.experiments.runs.options import Machine
 from heavytail_optax.experiments.runs.run import train_run
 from heavytail_optax.experiments.settings import replaced
+from heavytail_optax.experiments.storage.metrics_log import read_metrics
 from heavytail_optax.experiments.terminal import Progress
 from heavytail_optax.experiments.training.random_streams import random_streams
 from heavytail_optax.experiments.training.trainer import build_trainer
@@ -173,7 +174,8 @@ def run(directory, settings, dataset, devices, stops=False):
     progress = Progress(Console(quiet=True))
     if stops:
         progress.stop.is_set = run.paths.metrics.exists
-    return train_run(run, dataset, progress, Machine(devices=devices))
+    state = train_run(run, dataset, progress, Machine(devices=devices))
+    return read_metrics(run.paths.metrics), state
 
 
 def test_a_run_goes_on_with_another_number_of_devices(settings, tiny_dataset, tmp_path):

@@ -11,12 +11,12 @@ STEPS = 1000
 RUNS = [f"run of method {number}" for number in range(8)]
 
 
-def metrics_at(step, seconds, **values):
-    return Metrics(*[0] * 10)._replace(step=step, seconds=seconds, **values)
+def metrics_at(step, **values):
+    return Metrics(*[0] * 10)._replace(step=step, **values)
 
 
-def chunk_at(step, seconds, batch_loss=0.0):
-    return Chunk(None, step, batch_loss, seconds, None, None)
+def chunk_at(step, speed=100.0, seconds_left=0.0, batch_loss=0.0):
+    return Chunk(None, step, batch_loss, 0.0, speed, seconds_left, None, None)
 
 
 def shown(work, **options):
@@ -29,33 +29,30 @@ def shown(work, **options):
 
 def carry_out(progress, label, chunks=100):
     """Reports what a run reports."""
-    progress.start(label, STEPS, None)
+    progress.start(label, STEPS, 0)
     for number in range(1, chunks + 1):
         step = STEPS * number // chunks
-        progress.advance(
-            label, chunk_at(step, step / 100), metrics_at(step, step / 100)
-        )
+        left = (STEPS - step) / 100
+        progress.advance(label, chunk_at(step, seconds_left=left), metrics_at(step))
     for part in ((0, 20), (10, 20), (1, 1)):
         progress.measuring(label, "expected", *part)
     progress.done(label)
 
 
-def test_speed_and_time_left_are_those_since_the_start():
-    metrics = metrics_at(200, 12.0, test_accuracy=0.781, truncated=0.042)
-    chunk = chunk_at(300, 13.0, 0.9137)
-    expected = "300/3,000  100/s  0:27 left  loss 0.914  test 78.1%  truncated 4%"
-    assert describe(chunk, metrics, metrics_at(100, 11.0), 3000) == expected
-    assert "23/s  1:57 left" in describe(chunk, metrics, None, 3000)
-    assert "done" in describe(chunk, metrics, None, 300)
-    assert "3.0/s" in describe(chunk_at(300, 100.0), metrics, None, 600)
-    assert describe(chunk, None, None, 300).endswith("done  loss 0.914")
+def test_what_a_chunk_of_steps_came_to_is_on_one_line():
+    metrics = metrics_at(200, test_accuracy=0.781, truncated=0.042)
+    chunk = chunk_at(300, 100.0, 117.2, 0.9137)
+    expected = "300/3,000  100/s  1:57 left  loss 0.914  test 78.1%  truncated 4%"
+    assert describe(chunk, metrics, 3000) == expected
+    assert "3.0/s" in describe(chunk_at(300, 3.0), metrics, 600)
+    assert describe(chunk, None, 300).endswith("done  loss 0.914")
 
 
 def test_lines_are_few_and_say_which_run_it_is():
     def work(progress):
         progress.plan(dict.fromkeys(RUNS, 1.0), [])
         carry_out(progress, RUNS[0])
-        progress.start(RUNS[1], STEPS, metrics_at(STEPS, 1.0))
+        progress.start(RUNS[1], STEPS, STEPS)
 
     lines = shown(work, width=100).splitlines()
     assert lines[0].startswith("0 of 8")
@@ -102,7 +99,7 @@ def test_time_left_is_in_proportion_to_the_work_left(monkeypatch):
         now[0] += 60.0
         progress.done("b")
         # What is there of the next one does not either.
-        progress.start("c", STEPS, metrics_at(STEPS // 2, 1.0))
+        progress.start("c", STEPS, STEPS // 2)
         now[0] += 300.0
         progress.done("c")
 
@@ -112,3 +109,18 @@ def test_time_left_is_in_proportion_to_the_work_left(monkeypatch):
         "2 of 4 runs are done, about 0:10:00 left",
         "3 of 4 runs are done, about 0:03:00 left",
     ]
+
+
+def test_time_left_adds_that_of_this_run_to_that_of_the_others(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+
+    def work(progress):
+        progress.plan({"a": 1.0, "b": 3.0}, [])
+        progress.start("a", STEPS, 0)
+        # Compilation is there once a run, not once a step.
+        now[0] += 600.0
+        progress.advance("a", chunk_at(1, seconds_left=1200.0), None)
+
+    # 20 minutes of this one, and three times its 30 of the other.
+    assert "0 of 2 done, about 1:50:00 left" in shown(work, force_terminal=True)

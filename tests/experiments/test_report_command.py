@@ -1,9 +1,14 @@
+import threading
+import time
+
+import pandas as pd
 import pytest
 from report_examples import GRID, unfinished
 
 from heavytail_optax import cli
 from heavytail_optax.experiments.commands import report as report_command
 from heavytail_optax.experiments.runs.result import RunResult
+from heavytail_optax.experiments.storage.run_directory import LOCK, RunLock
 
 
 class Cell(RunResult):
@@ -54,6 +59,27 @@ def test_report_is_printed_and_written(grid, tmp_path, capsys, monkeypatch):
     assert picture.exists()
 
 
+def test_a_report_waits_for_that_of_another_process_and_is_newer(grid, tmp_path):
+    held, written = threading.Event(), []
+
+    def other_process():
+        with RunLock(tmp_path):
+            held.set()
+            time.sleep(0.5)
+            written.extend(tmp_path.glob("*.csv"))
+            # A run that was finished while the first process waited.
+            grid.results = GRID
+
+    grid.results = GRID[:1]
+    thread = threading.Thread(target=other_process)
+    thread.start()
+    held.wait()
+    assert report(tmp_path) == 0
+    thread.join()
+    assert written == []
+    assert len(pd.read_csv(tmp_path / "runs.csv")) == len(GRID)
+
+
 def test_nothing_finished_yet(grid, tmp_path, capsys):
     grid.results = [unfinished("sgd", 0), unfinished("balanced", 0)]
     assert report(tmp_path) == 0
@@ -75,7 +101,7 @@ def test_file_that_cannot_be_replaced_is_told(grid, tmp_path, capsys):
     (tmp_path / "summary.csv").mkdir()
     assert report(tmp_path) == 1
     assert str(tmp_path / "summary.csv") in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["summary.csv"]
+    assert {path.name for path in tmp_path.iterdir()} <= {"summary.csv", LOCK}
 
 
 def test_full_disk_is_told(grid, tmp_path, capsys, monkeypatch):

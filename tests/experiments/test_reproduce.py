@@ -12,6 +12,7 @@ import sys
 import pytest
 
 from heavytail_optax import cli
+from heavytail_optax.experiments.commands import reproduce
 from heavytail_optax.experiments.methods import METHODS
 from heavytail_optax.experiments.presets import PRESETS
 from heavytail_optax.experiments.runs import worker
@@ -250,6 +251,32 @@ def test_a_run_that_is_left_in_the_meantime_is_taken(
     assert rows_of(copied) == rows_of(finished)
 
 
+def test_a_report_has_what_others_did_after_this_process(
+    finished, copied, options, trained, monkeypatch
+):
+    left = copied / "balanced/seed-0/measurements.json"
+    left.unlink()
+
+    def work_with_another(*arguments):
+        done = worker.work(*arguments)
+        shutil.copy(finished / "balanced/seed-0/measurements.json", left)
+        return done
+
+    monkeypatch.setattr(reproduce, "work", work_with_another)
+    cli.main(["reproduce", *options, "--directory", str(copied)])
+    assert rows_of(copied) == rows_of(finished)
+
+
+def test_digits_have_no_directory(copied, options, tmp_path, capsys):
+    grid = (copied / "grid.json").read_bytes()
+    for place in (tmp_path, tmp_path / "nowhere"):
+        arguments = ["--directory", str(copied), "--data-dir", str(place)]
+        assert cli.main(["reproduce", *options, *arguments]) == 1
+        error = capsys.readouterr().err
+        assert "`data_dir`" in error and str(place) in error
+    assert (copied / "grid.json").read_bytes() == grid
+
+
 def test_a_run_that_diverges_has_its_place_in_the_report(tmp_path, options, capsys):
     directory = tmp_path / "wild"
     arguments = [*options[:-1], "--learning-rate", "1e30", "--seeds", "1"]
@@ -273,7 +300,7 @@ def test_missing_data_are_told_before_anything_is_made(tmp_path, monkeypatch, ca
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     (tmp_path / "empty").mkdir()
     assert cli.main(["reproduce", "svhn", "--data-dir", "empty"]) == 1
-    assert "images of SVHN were not found" in capsys.readouterr().err
+    assert "images of SVHN could not be loaded" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 

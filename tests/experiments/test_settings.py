@@ -5,6 +5,7 @@ import pytest
 
 from heavytail_optax.experiments.commands.options import ReproduceOptions
 from heavytail_optax.experiments.methods import METHOD_NAMES
+from heavytail_optax.experiments.presets import PRESETS
 from heavytail_optax.experiments.settings import (
     changed_settings,
     flat,
@@ -130,3 +131,41 @@ def test_changes_are_named_with_both_values(tiny):
         "`seed` is 0 there and 4 here",
     ]
     assert changed_settings(tiny, tiny) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "expected"),
+    [
+        # 1,797 images, of which an evaluation costs a third: 599 in a step of 100.
+        ("corrupted-digits", {}, 100),
+        ("corrupted-digits-short", {}, 120),
+        ("corrupted-digits", {"data": "cifar10", "image_size": 32}, 380),
+        ("corrupted-fashion-mnist", {}, 380),
+        ("svhn", {}, 3200),
+        ("cifar10", {}, 2000),
+        ("cifar10", {"test_examples": 1000, "batch_size": 500}, 340),
+        ("cifar10", {"swap_train_and_test": True}, 3400),
+        ("cifar10", {"eval_every": 7}, 7),
+    ],
+)
+def test_evaluations_take_a_tenth_of_the_time_unless_asked_for(name, changes, expected):
+    settings = replaced(PRESETS[name].settings, **changes)
+    assert settings.evaluation_steps == expected
+    # The same for all methods, whose curves are compared.
+    assert replaced(settings, method="sgd").evaluation_steps == expected
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 1.4, 2.0, 2.5])
+def test_a_tail_outside_of_the_theory_is_known(tiny, alpha):
+    is_outside = not 1 < alpha < 2
+    drawing = {
+        "balanced": {},
+        "truncated-heavy-tailed-sgd": {"inflation_law": "normal"},
+    }
+    for method, changes in drawing.items():
+        settings = replaced(tiny, method=method, alpha=alpha, **changes)
+        assert settings.method.is_outside_theory == is_outside
+    others = {"sgd": {}, "balanced": {"inflation_law": "normal"}}
+    for method, changes in others.items():
+        settings = replaced(tiny, method=method, alpha=alpha, **changes)
+        assert not settings.method.is_outside_theory

@@ -110,7 +110,7 @@ class Recorder:
     def is_set(self):
         return self.stops and bool(self.parts)
 
-    def start(self, label, steps, metrics):
+    def start(self, label, steps, step):
         pass
 
     def advance(self, label, chunk, metrics):

@@ -1,4 +1,5 @@
 import functools
+import itertools
 import math
 
 import jax
@@ -32,7 +33,7 @@ def chunks_of(settings, dataset, method, state=None):
     trainer = trainer_of(settings, method)
     keys = random_streams(settings.seed)
     state = trainer.init(keys) if state is None else jax.tree.map(jnp.copy, state)
-    for chunk in train(settings.training, dataset, trainer, state, keys):
+    for chunk in train(settings, dataset, trainer, state, keys):
         # The next chunk takes over the memory of the state.
         yield chunk._replace(state=jax.tree.map(jnp.copy, chunk.state))
 
@@ -102,7 +103,7 @@ def test_chunks_are_the_steps_of_a_plain_loop(tiny, tiny_dataset, method):
 def test_every_method_takes_its_steps(tiny, tiny_dataset, method):
     *_, last = evaluations_of(tiny, tiny_dataset, method)
     assert last.metrics.step == tiny.training.steps
-    assert last.non_finite is None
+    assert last.bad_loss is None
     assert (last.metrics.update_norm > 0) and math.isfinite(last.metrics.batch_loss)
 
 
@@ -180,9 +181,66 @@ def test_a_loss_that_is_not_finite_ends_the_run(tiny, tiny_dataset):
     settings = replaced(tiny, learning_rate=1e30)
     *_, last = chunks_of(settings, tiny_dataset, "sgd")
     assert last.metrics.step == last.step == 2
-    step, value = last.non_finite
-    assert step == 2
-    assert not math.isfinite(value)
+    assert not math.isfinite(last.bad_loss)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 60.0], ids=["fast", "slow"])
+def test_a_run_ends_at_its_first_bad_loss_on_every_machine(
+    tiny, tiny_dataset, monkeypatch, seconds
+):
+    method = "balanced-untruncated"
+    settings = replaced(tiny, alpha=0.15, cooldown=0.0, steps=40, eval_every=40)
+    trainer, keys = trainer_of(settings, method), random_streams(settings.seed)
+    state, losses = trainer.init(keys), []
+    while all(map(math.isfinite, losses)):
+        state = trainer.take_steps(state, keys, tiny_dataset.train, np.int32(1))
+        losses.append(float(state.recent.loss[len(losses)]))
+    expected = trainer.evaluate(state.params, tiny_dataset.test)
+    # A slow machine has a chunk for each step.
+    now = itertools.count(0.0, seconds)
+    monkeypatch.setattr("time.perf_counter", lambda: next(now))
+    chunks = list(chunks_of(settings, tiny_dataset, method))
+    assert (len(chunks) == len(losses)) == (seconds > 0)
+    metrics = chunks[-1].metrics
+    assert metrics.step == chunks[-1].step == len(losses) > 5
+    assert metrics.test_accuracy == float(expected.accuracy)
+    np.testing.assert_equal(metrics.batch_loss, np.mean(np.float32(losses)))
+    assert_equal(chunks[-1].state, state)
+
+
+def test_time_left_has_the_steps_and_the_evaluations_left(
+    tiny, tiny_dataset, monkeypatch
+):
+    settings = replaced(tiny, steps=14, eval_every=4)
+    now = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    own = trainer_of(settings, "sgd")
+
+    class Evaluate:
+        """Takes 50 seconds for a split, and as long for compilation."""
+
+        def lower(self, *arguments):
+            now[0] += 50.0
+            return own.evaluate.lower(*arguments)
+
+        def __call__(self, *arguments):
+            now[0] += 50.0
+            return own.evaluate(*arguments)
+
+    def take_steps(state, keys, split, number):
+        now[0] += 2.0 * int(number)
+        return own.take_steps(state, keys, split, number)
+
+    trainer = own._replace(take_steps=take_steps, evaluate=Evaluate())
+    keys = random_streams(settings.seed)
+    chunks = train(settings, tiny_dataset, trainer, own.init(keys), keys)
+    found = [(chunk.step, chunk.speed, chunk.seconds_left) for chunk in chunks]
+    # Before the first evaluation it is that of the steps.
+    assert found[0] == (1, 0.5, 26.0)
+    for step, speed, left in found[1:]:
+        evaluations = 0 if step < 4 else 4 - step // 4 if step < 14 else 0
+        assert speed == 0.5 and left == 2.0 * (14 - step) + 100.0 * evaluations
+    assert found[-1][0] == 14
 
 
 def test_the_learning_rate_falls_like_a_cosine(tiny, tiny_dataset):
@@ -202,7 +260,7 @@ def test_evaluation_is_the_mean_over_all_images(tiny, tiny_dataset):
     )
     params = init_params(jax.random.key(0))
     test = tiny_dataset.test
-    assert test.labels.size % 256 != 0
+    assert test.labels.size % 50 != 0
     scores = evaluate(predict, params, test)
     logits = predict(params, test.images)
     accuracy = (logits.argmax(-1) == test.labels).mean()

@@ -1,4 +1,5 @@
 import io
+import itertools
 import math
 
 import pytest
@@ -6,8 +7,9 @@ from rich.console import Console
 
 from heavytail_optax.experiments.report.training import draw_training, training_table
 from heavytail_optax.experiments.runs.grid import Run
-from heavytail_optax.experiments.runs.result import result_of, truncated_share
+from heavytail_optax.experiments.runs.result import read_result, truncated_share
 from heavytail_optax.experiments.settings import replaced
+from heavytail_optax.experiments.storage.metrics_log import append_metrics
 from heavytail_optax.experiments.training.trainer import Metrics
 
 HISTORY = tuple(
@@ -32,10 +34,14 @@ BAD = HISTORY[-1]._replace(train_loss=math.nan, test_accuracy=0.1)
 @pytest.fixture
 def result(tiny, tmp_path):
     """What a run of 25 steps has come to with these metrics."""
+    numbers = itertools.count()
 
     def result(method, history, seed=0):
         settings = replaced(tiny, steps=25, method=method, seed=seed)
-        return result_of(Run(method, tmp_path, settings), history, {}, {})
+        run = Run(method, tmp_path / str(next(numbers)), settings)
+        for metrics in history:
+            append_metrics(run.paths.metrics, metrics)
+        return read_result(run)
 
     return result
 

@@ -13,7 +13,6 @@ from ..measures import gradient_noise
 from ..presets import PRESETS
 from ..report import noise
 from ..runs.grid import Grid, Run, record_grid, variants_of
-from ..runs.options import Machine
 from ..runs.run import cached_loader
 from ..runs.worker import report_problems, work
 from ..settings import replaced
@@ -81,12 +80,11 @@ def _train(options: DiagnoseOptions, directory: pathlib.Path, typed: str) -> int
     """A run of SGD on the digits, as of `heavytail train`; the exit status."""
     preset = PRESETS["corrupted-digits-short"]
     settings = replaced(preset.settings, steps=options.steps)
-    machine = Machine(options.asked.data_dir)
     variants = variants_of(settings, ("sgd",))
-    grid = Grid(directory, preset.name, variants, (settings.seed,), False, machine)
+    grid = Grid(directory, preset.name, variants, (settings.seed,), is_measured=False)
     record_grid(grid)
     with Progress(Console()) as progress:
-        done = work(grid, typed, progress, cached_loader(machine.data_dir))
+        done = work(grid, typed, progress, cached_loader(None))
     go_on = (
         f"{typed.partition(' diagnose')[0]} train --resume {directory}, then {typed}"
     )

@@ -21,7 +21,7 @@ from ..runs.result import finished_runs
 from ..runs.run import Load, cached_loader, check_run, final_params
 from ..runs.worker import in_words
 from ..storage.durable_files import replace_file
-from ..storage.run_directory import RunBusyError, RunLock, disk_errors
+from ..storage.run_directory import RunBusyError, RunLock, disk_errors, grid_lock
 from ..terminal import Progress
 from .options import AskedRuns
 
@@ -87,9 +87,11 @@ def measure_finished(
                     problems.append(f"{run.label}: {in_words(run, error)}")
                     continue
             progress.done(run.label)
-    results = measuring.results(runs, console.width)
-    if results is not None:
-        _show(results, directory / measuring.name, console)
+    # Read under the lock, so that no process writes what is out of date.
+    with grid_lock(directory):
+        results = measuring.results(runs, console.width)
+        if results is not None:
+            _show(results, directory / measuring.name, console)
     for problem in problems:
         print(problem, file=sys.stderr)
     left = not all(measuring.is_measured(run) for run in runs)

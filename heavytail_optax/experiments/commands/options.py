@@ -120,8 +120,8 @@ class AskedRuns:
       methods: The runs of these methods only.
       seeds: The runs with these seeds only.
       again: Also measure what has been measured in the same way.
-      data_dir: Directory with the files of the data set, looked into first. By
-        default that of the runs.
+      data_dir: Directory with the files of the data set, which are then looked for
+        nowhere else. By default that of the runs.
     """
 
     methods: tuple[MethodName, ...] | None = None
@@ -193,8 +193,8 @@ class DiagnoseOptions:
     def __post_init__(self) -> None:
         check_fields(self, "option")
         asked = self.asked
-        if self.directory is None and (asked.methods or asked.seeds or asked.again):
+        if self.directory is None and asked != _ALL_RUNS:
             raise ValueError(
-                "The `methods`, `seeds` and `again` options choose among the runs of a "
-                "directory, and none is given."
+                "The `methods`, `seeds`, `again` and `data_dir` options are for the runs "
+                "of a directory, and none is given."
             )

@@ -1,29 +1,34 @@
 """`heavytail report`: the table of a grid, its files and its picture."""
 
-from collections.abc import Sequence
+import pathlib
 
 from rich.console import Console
 
 from ..report.report import report_table, write_report
 from ..report.summary import build_report, runs_table
-from ..runs.grid import Grid, read_grid
-from ..runs.result import RunResult, read_result
+from ..runs.grid import read_grid
+from ..runs.result import read_result
+from ..storage.run_directory import grid_lock
 from .options import ReportOptions
 
 
 def run(options: ReportOptions, typed: str) -> int:
     """Shows the report; the exit status."""
     del typed
-    grid = read_grid(options.directory)
-    show_report(grid, [read_result(each) for each in grid.runs()], Console())
+    read_grid(options.directory)  # Nothing is written where there is none.
+    show_report(options.directory, Console())
     return 0
 
 
-def show_report(grid: Grid, results: Sequence[RunResult], console: Console) -> None:
+def show_report(directory: pathlib.Path, console: Console) -> None:
     """Prints the table of a grid and writes its report."""
-    table = runs_table(results, [each.name for each in grid.runs()])
-    report = build_report(grid.preset, table)
-    files = write_report(grid.directory, report)
+    # Read under the lock, so that no process writes what is out of date.
+    with grid_lock(directory):
+        grid = read_grid(directory)
+        results = [read_result(each) for each in grid.runs()]
+        table = runs_table(results, [each.name for each in grid.runs()])
+        report = build_report(grid.preset, table)
+        files = write_report(directory, report)
     console.print(report_table(report, console.width))
     finished = sum(result.status == "finished" for result in results)
     if finished < len(results):

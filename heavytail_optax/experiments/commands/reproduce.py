@@ -5,7 +5,7 @@ import dataclasses
 import jax
 from rich.console import Console
 
-from ..runs.grid import Grid, read_grid, record_grid, together, variants_of
+from ..runs.grid import Grid, record_grid, remarks, together, variants_of
 from ..runs.result import read_result
 from ..runs.run import cached_loader, check_machine
 from ..runs.worker import Work, report_problems, work
@@ -39,7 +39,7 @@ def run(options: ReproduceOptions, typed: str) -> int:
     finished = [read_result(each).is_done for each in grid.runs()]
     if not all(finished):
         load(options.settings)
-    check_machine(machine)
+    check_machine(machine, options.settings.data)
     record_grid(grid)
     console = Console()
     on_stop = "Stopping." if cluster else "Stopping after these steps."
@@ -49,6 +49,8 @@ def run(options: ReproduceOptions, typed: str) -> int:
             f"{len(grid.variants)}, seeds: {len(grid.seeds)}). Results go to "
             f"{grid.directory}."
         )
+        for line in remarks(grid):
+            progress.note(line)
         if cluster is None:
             done = work(grid, typed, progress, load)
         else:
@@ -56,8 +58,5 @@ def run(options: ReproduceOptions, typed: str) -> int:
                 jobs = options.jobs
                 submitit_workers.launch(grid, typed, progress, jobs, cluster)
             done = Work({each: read_result(each) for each in grid.runs()}, {}, [])
-    whole = read_grid(grid.directory)
-    # Earlier commands may have asked for more runs than this one.
-    results = [done.results.get(each) or read_result(each) for each in whole.runs()]
-    show_report(whole, results, console)
+    show_report(grid.directory, console)
     return report_problems(done, typed, progress)

@@ -20,10 +20,11 @@ from ..devices.processes import (
 from ..errors import JobError
 from ..report.style import save_figure
 from ..report.training import draw_training, training_table
-from ..runs.grid import Grid, read_grid, record_grid, variants_of
+from ..runs.grid import Grid, read_grid, record_grid, remarks, variants_of
+from ..runs.result import read_result
 from ..runs.run import cached_loader, check_machine
-from ..runs.worker import Work, report_problems, work
-from ..storage.run_directory import RunDirectoryError, claim, claim_next
+from ..runs.worker import report_problems, work
+from ..storage.run_directory import RunDirectoryError, claim, claim_next, grid_lock
 from ..terminal import Progress
 from .options import TrainOptions
 
@@ -47,7 +48,7 @@ def _train(options: TrainOptions, typed: str) -> int:
     console = Console(quiet=not is_first)
     with Progress(console) as progress:
         with fail_together():
-            check_machine(options.machine)
+            check_machine(options.machine, options.settings.data)
             dataset = load(options.settings)
             grid = _grid(options, is_first)
             if is_first:
@@ -61,10 +62,11 @@ def _train(options: TrainOptions, typed: str) -> int:
                     "first one. Start all with the same options, on the same data."
                 )
         warm_up_collectives(options.machine.mesh())
-        progress.note(_opening(grid, data))
+        for line in (_opening(grid, data), *remarks(grid)):
+            progress.note(line)
         done = work(grid, typed, progress, load)
     if is_first:
-        _show(done, grid, dataset.test.labels.size, console)
+        _show(grid, dataset.test.labels.size, console)
     # Without the options, which --resume has from the directory.
     program = typed.partition(" train")[0]
     resume = ["--resume", str(grid.directory), *cluster_arguments(options.cluster)]
@@ -110,13 +112,16 @@ def _opening(grid: Grid, data: Mapping[str, int | str]) -> str:
     )
 
 
-def _show(done: Work, grid: Grid, test_images: int, console: Console) -> None:
+def _show(grid: Grid, test_images: int, console: Console) -> None:
     """The table and the picture of all runs."""
-    results = list(done.results.values())
+    picture, settings = grid.directory / "training.png", grid.runs()[0].settings
+    # Read under the lock, so that no process writes what is out of date.
+    with grid_lock(grid.directory):
+        results = [read_result(run) for run in grid.runs()]
+        drawn = [result for result in results if result.seed == grid.seeds[0]]
+        is_drawn = any(result.history for result in drawn)
+        if is_drawn:
+            save_figure(draw_training(drawn, settings, test_images), picture)
     console.print(training_table(results, test_images, console.width))
-    drawn = [result for result in results if result.seed == grid.seeds[0]]
-    if any(result.history for result in drawn):
-        picture = grid.directory / "training.png"
-        settings = grid.runs()[0].settings
-        save_figure(draw_training(drawn, settings, test_images), picture)
+    if is_drawn:
         console.print(f"Picture: {picture}", highlight=False, soft_wrap=True)

@@ -12,6 +12,9 @@ from typing import Literal, NamedTuple
 DataName = Literal["digits", "fashion-mnist", "svhn", "cifar10", "cifar100"]
 """Names of the data sets: scikit-learn's digits, and the keys of `CATALOGUE`."""
 
+DIGITS = 1797
+"""Number of scikit-learn's digits."""
+
 
 class PublishedSplit(NamedTuple):
     """The training images or the test images."""

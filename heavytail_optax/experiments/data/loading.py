@@ -54,6 +54,7 @@ def load_dataset(
     The first `clean_examples` training images keep their labels, the next
     `corrupted_examples` get random ones, which are a function of the key.
     """
+    check_data_dir(settings, data_dir)
     if settings.data == "digits":
         raw, num_classes = _load_digits(settings), 10
     else:
@@ -74,6 +75,18 @@ def load_dataset(
         source=raw.source,
         files=raw.files,
     )
+
+
+def check_data_dir(settings: DataSettings, data_dir: pathlib.Path | None) -> None:
+    """A directory that is named must be one, and for data that have files."""
+    if data_dir is None:
+        return
+    accepted = "the folder that the files are in"
+    if settings.data == "digits":
+        accepted = "left out with the digits, which come with scikit-learn"
+    elif data_dir.expanduser().is_dir():
+        return
+    raise DataError(message("data_dir", accepted, str(data_dir), "option"))
 
 
 def _load_digits(settings: DataSettings) -> RawDataset:

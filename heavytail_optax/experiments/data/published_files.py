@@ -156,15 +156,15 @@ def read_parquet_files(
 
 def _rows(path: pathlib.Path, data: PublishedData) -> Iterator[tuple[Any, Any]]:
     """The image and the label of each row, as they are stored."""
-    with path.open("rb") as file:
-        head = wrong_files.peek(file)
+    content = path.read_bytes()  # An error of the system is no damage.
+    head = content[: wrong_files.HEAD_BYTES]
     if not head.startswith(wrong_files.PARQUET):
         wrong_files.refuse_content(path, head)
         raise DataError(f"{path}: is no Parquet file. Download it again.")
     parquet = import_extra("pyarrow.parquet")
     columns = [data.image_column, data.label_column]
     try:
-        with parquet.ParquetFile(path) as file:
+        with parquet.ParquetFile(io.BytesIO(content)) as file:
             found = file.schema_arrow.names
             table = file.read(columns).to_pydict()
     except Exception as error:  # of a damaged file Arrow raises all kinds
@@ -205,4 +205,7 @@ def import_extra(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise SourceMissingError(f"{error.name} is not installed") from error
+        raise SourceMissingError(
+            f"{error.name} is not installed. Install with: pip install "
+            '"heavytail-optax[hub]"'
+        ) from error

@@ -1,8 +1,9 @@
 """The three places where images may be, tried one after the other."""
 
 import collections
+import functools
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from ..errors import DataError, SourceMissingError
 from . import wrong_files
@@ -17,41 +18,42 @@ _Read = Callable[[PublishedData, PublishedSplit, Paths], RawSplit]
 def read_published_data(
     data: PublishedData, data_dir: pathlib.Path | None
 ) -> RawDataset:
-    """Reads a data set from the data directory, the system's package or the hub.
+    """Reads a data set from the data directory, else from the system's package or the hub.
 
-    A source without any of the files is passed over. Damaged or foreign files, or only
-    some of them, are an error.
+    Of the last two, one without any of the files is passed over. Damaged or foreign
+    files, or only some of them, are an error.
     """
+    sources = [_from_system_package, _from_hub]
+    if data_dir is not None:
+        sources = [functools.partial(_from_data_dir, data_dir.expanduser())]
     reasons = []
-    for source in (_from_data_dir, _from_system_package, _from_hub):
+    for source in sources:
         try:
-            return source(data, data_dir)
+            return source(data)
         except SourceMissingError as reason:
             reasons.append(str(reason))
         except OSError as error:
-            raise wrong_files.unreadable(
-                pathlib.Path(str(error.filename)), error
-            ) from error
-    raise DataError(_three_ways(data, reasons))
-
-
-def _from_data_dir(data: PublishedData, data_dir: pathlib.Path | None) -> RawDataset:
+            path = pathlib.Path(str(error.filename))
+            raise wrong_files.unreadable(path, error) from error
+    problem = f"The images of {data.title} could not be loaded"
     if data_dir is None:
-        raise SourceMissingError("no directory was given")
-    root = data_dir.expanduser()
-    if not root.is_dir():
-        problem = "is a file" if root.is_file() else "is not there"
-        advice = "--data-dir takes the folder that the files are in"
-        raise DataError(f"The data directory {data_dir} {problem}. {advice}.")
+        raise DataError(f"{problem}. {_three_ways(data, *reasons)}")
+    raise DataError(
+        f"{problem}: {reasons[0]}. The directory must have {_files(data)}. They are "
+        "looked for nowhere else."
+    )
+
+
+def _from_data_dir(root: pathlib.Path, data: PublishedData) -> RawDataset:
     for read in (read_published_files, read_parquet_files):
         if raw := _read_folder(data, root, read, "data directory"):
             return raw
     wrong_files.refuse_unusable_files(data, root)
     there = wrong_files.what_is_there(data, root)
-    raise SourceMissingError(f"{data_dir} has none of these files. {there}")
+    raise SourceMissingError(f"{root} has none of the files. {there}")
 
 
-def _from_system_package(data: PublishedData, _: pathlib.Path | None) -> RawDataset:
+def _from_system_package(data: PublishedData) -> RawDataset:
     if data.package is None:
         raise SourceMissingError("there is no package to look for")
     root, source = pathlib.Path(data.package_folder), f"system package {data.package}"
@@ -60,7 +62,7 @@ def _from_system_package(data: PublishedData, _: pathlib.Path | None) -> RawData
     raise SourceMissingError(f"{root} has no files of it")
 
 
-def _from_hub(data: PublishedData, _: pathlib.Path | None) -> RawDataset:
+def _from_hub(data: PublishedData) -> RawDataset:
     """Downloads the Parquet files, or takes those that an earlier download left."""
     hub, name = import_extra("huggingface_hub"), data.hub
     patterns = [f"{data.hub_folder}/{split}-*.parquet" for split in ("train", "test")]
@@ -107,15 +109,17 @@ def _check_labels(paths: Paths, raw: RawSplit, split: PublishedSplit) -> None:
             )
 
 
-def _three_ways(data: PublishedData, reasons: Sequence[str]) -> str:
-    files = ", ".join((*data.train.files, *data.test.files))
+def _files(data: PublishedData) -> str:
+    names = ", ".join((*data.train.files, *data.test.files))
+    return f"{names} (each may be .gz), or the hub's train-*.parquet and test-*.parquet"
+
+
+def _three_ways(data: PublishedData, in_system: str, on_hub: str) -> str:
     package = f"apt install {data.package}" if data.package else "none has it"
-    in_data_dir, in_system, on_hub = reasons
     return (
-        f"The images of {data.title} were not found. There are three ways to give them:"
-        f"\n1. --data-dir DIR, a directory with {files} (each may be .gz), or with the "
-        f"hub's train-*.parquet and test-*.parquet. Failed: {in_data_dir}."
+        "There are three ways to give them:"
+        f"\n1. --data-dir DIR, a directory with {_files(data)}."
         f"\n2. A package of the operating system: {package}. Failed: {in_system}."
-        f"\n3. The Hugging Face hub, {data.hub}: pip install "
-        f'"heavytail-optax[hub]", and be online the first time. Failed: {on_hub}.'
+        f"\n3. The Hugging Face hub, {data.hub}; be online the first time. Failed: "
+        f"{on_hub}."
     )

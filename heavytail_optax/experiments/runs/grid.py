@@ -16,7 +16,13 @@ from ..presets import PRESETS, PresetName
 from ..settings import Settings, changed_settings, from_dict, replaced
 from ..storage.durable_files import make_directory, replace_file
 from ..storage.run_config import read_json, understood
-from ..storage.run_directory import GRID, RunDirectoryError, RunLock, RunPaths, is_free
+from ..storage.run_directory import (
+    GRID,
+    RunDirectoryError,
+    RunPaths,
+    grid_lock,
+    is_free,
+)
 from .options import THIS_MACHINE, Machine
 
 
@@ -70,6 +76,24 @@ class Grid(NamedTuple):
         ]
 
 
+def remarks(grid: Grid) -> list[str]:
+    """What is to be known before the runs start, a line each."""
+    variants = grid.variants.values()
+    every = sorted({settings.evaluation_steps for settings in variants})
+    lines = [f"All images are evaluated every {_either(every)} steps."]
+    methods = [settings.method for settings in variants]
+    if outside := sorted({each.alpha for each in methods if each.is_outside_theory}):
+        lines.append(
+            f"Warning: the theory covers 1 < alpha < 2 only, and alpha is "
+            f"{_either(outside)}."
+        )
+    return lines
+
+
+def _either(numbers: Iterable[float]) -> str:
+    return " or ".join(f"{number:,}" for number in numbers)
+
+
 def variants_of(
     settings: Settings, methods: Iterable[MethodName]
 ) -> dict[str, Settings]:
@@ -109,7 +133,7 @@ def record_grid(asked: Grid) -> None:
     """Makes a grid, or adds variants and seeds to the one that is there."""
     make_directory(asked.directory)
     # Another process may add to it at this moment.
-    with RunLock(asked.directory, wait_seconds=10.0):
+    with grid_lock(asked.directory):
         grid = together(asked)
         settings = grid.variants.items()
         values = grid._asdict() | {

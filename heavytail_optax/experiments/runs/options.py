@@ -21,7 +21,8 @@ class Machine:
     It is kept with the runs, so that those that go on have what they were started with.
 
     Attributes:
-      data_dir: Directory with the files of the data set, looked into first.
+      data_dir: Directory with the files of the data set, which are then looked for
+        nowhere else. Not for digits, which need no files.
       devices: Spread each batch over that many devices, or over all. By default
         over one, with --distributed over all.
       tensorboard: Also write the metrics for TensorBoard, beside metrics.jsonl.

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from ..measure_names import SCALARS
-from ..measures.measure import Measured, read_record
+from ..measures.measure import read_record
 from ..methods import METHODS, MethodName
 from ..storage.checkpoints import checkpoint_path
 from ..storage.metrics_log import read_metrics
@@ -70,42 +70,33 @@ class RunResult(NamedTuple):
 
 def read_result(run: Run) -> RunResult:
     """What a run has come to, as its directory has it."""
+    paths, settings, steps = run.paths, run.settings, run.settings.training.steps
     data: Mapping[str, Any] = {}
     # Metrics count without it.
     with contextlib.suppress(RunDirectoryError):
-        data = read_config(run.paths.config)["data"]
-    history = read_metrics(run.paths.metrics)
-    result = result_of(run, history, read_record(run.paths.measurements), data)
-    # A kill may come before the last checkpoint, which a measured run no longer needs.
-    last = checkpoint_path(run.paths.checkpoints, result.steps)
-    return result._replace(is_kept=bool(run.measures) or last.exists())
-
-
-def result_of(
-    run: Run,
-    history: Sequence[Metrics],
-    measured: Mapping[str, Measured],
-    data: Mapping[str, Any],
-) -> RunResult:
-    """What a run has come to, from its metrics, its measurements and its data's sizes."""
-    settings = run.settings
+        data = read_config(paths.config)["data"]
+    history = tuple(read_metrics(paths.metrics))
     result = RunResult(
         method=run.method,
         seed=settings.seed,
         status="missing",
         step=0,
-        steps=settings.training.steps,
+        steps=steps,
         examples_per_step=examples_per_step(settings),
         asked_measures=tuple(name for each in run.measures for name in SCALARS[each]),
         test_images=data.get("test_images"),
         classes=data.get("classes"),
-        history=tuple(history),
+        history=history,
+        # A kill may come before the last checkpoint, which a measured run does not need.
+        is_kept=bool(run.measures)
+        or checkpoint_path(paths.checkpoints, steps).exists(),
     )
     if not history:
         return result
     last = history[-1]
-    status: RunStatus = "finished" if last.step == result.steps else "interrupted"
-    scalars = [each.outcome.scalars for each in measured.values()]
+    status: RunStatus = "finished" if last.step == steps else "interrupted"
+    measured = read_record(paths.measurements).values()
+    scalars = [each.outcome.scalars for each in measured]
     return result._replace(
         # As in `training`, which stops at the first loss that is not finite.
         status=status if last.is_finite else "diverged",

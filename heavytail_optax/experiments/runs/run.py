@@ -9,10 +9,10 @@ from typing import Any
 import jax
 
 from ..data.dataset import Dataset, describe_dataset, is_same_data
-from ..data.loading import load_dataset
+from ..data.loading import check_data_dir, load_dataset
 from ..devices import processes
 from ..devices.parallel import replicate
-from ..measures.measure import MeasureOptions, read_record
+from ..measures.measure import MeasureOptions
 from ..presets import PRESETS, PresetName
 from ..settings import DataSettings, Settings, changed_settings
 from ..storage import checkpoints, metrics_log, run_config
@@ -24,7 +24,7 @@ from ..training.trainer import Metrics, TrainState, build_trainer, evaluation_at
 from .grid import Run
 from .measuring import measure_run, trained_network
 from .options import THIS_MACHINE, Machine
-from .result import RunResult, result_of
+from .result import RunResult, read_result
 
 Load = Callable[[Settings], Dataset]
 
@@ -68,20 +68,20 @@ def carry_out(
                         command=command,
                         device=jax.devices()[0].device_kind,
                     )
-        history, state = train_run(run, dataset, progress, machine)
+        state = train_run(run, dataset, progress, machine)
         if state is not None and run.measures:
             images = dataset.train, dataset.num_classes
             network = trained_network(
                 run.settings, state.params, *images, machine.mesh()
             )
             measure_run(run, network, MeasureOptions(), run.measures, progress)
-        measured = read_record(run.paths.measurements)
-        return result_of(run, history, measured, describe_dataset(dataset))
+        return read_result(run)
 
 
-def check_machine(machine: Machine) -> None:
-    """Refuses what is not there: devices, or the library for TensorBoard."""
+def check_machine(machine: Machine, data: DataSettings) -> None:
+    """Refuses what is not there: devices, files, or the library for TensorBoard."""
     machine.mesh()
+    check_data_dir(data, machine.data_dir)
     if machine.tensorboard:
         metrics_log.check_tensorboard()
 
@@ -112,8 +112,8 @@ def check_run(run: Run, dataset: Dataset, note: Callable[[str], None]) -> None:
 
 def train_run(
     run: Run, dataset: Dataset, progress: Progress, machine: Machine = THIS_MACHINE
-) -> tuple[list[Metrics], TrainState | None]:
-    """Trains; the metrics, and the state after the last step if it came there."""
+) -> TrainState | None:
+    """Trains, and keeps metrics and checkpoints; the state after the last step."""
     settings, paths, mesh = run.settings, run.paths, machine.mesh()
     training, is_writer = settings.training, jax.process_index() == 0
     shape = dataset.train.images.shape[1:]
@@ -142,7 +142,7 @@ def train_run(
         board = None
         # One decision for all processes: they see a shared disk at other times.
         if processes.from_first_process((history[-1].step if history else 0) < step):
-            row = evaluation_at(training, dataset, trainer, state, seconds)
+            row = evaluation_at(settings, dataset, trainer, state, seconds)
             if row is not None:
                 # Another process may see it there already.
                 history = [each for each in history if each.step < step]
@@ -152,17 +152,16 @@ def train_run(
                 board = stack.enter_context(
                     metrics_log.tensorboard_log(paths.tensorboard, history)
                 )
-        progress.start(run.label, training.steps, history[-1] if history else None)
-        for chunk in train(training, dataset, trainer, state, keys, seconds):
+        progress.start(run.label, training.steps, step)
+        for chunk in train(settings, dataset, trainer, state, keys, seconds):
             if chunk.metrics is not None:
                 keep(chunk.metrics)
-            if chunk.non_finite is not None:
-                step, value = chunk.non_finite
+            if chunk.bad_loss is not None:
                 progress.note(
-                    f"{run.label} diverged: its loss is {value} at step {step:,}. "
-                    "No more steps are taken with it."
+                    f"{run.label} diverged: its loss is {chunk.bad_loss} at step "
+                    f"{chunk.step:,}. No more steps are taken with it."
                 )
-                return history, None
+                return None
             is_last = chunk.step == training.steps
             stops = processes.any_process(progress.stop.is_set()) and not is_last
             if chunk.metrics is not None or stops:
@@ -170,19 +169,21 @@ def train_run(
                 checkpoints.save_checkpoint(paths.checkpoints, chunk.step, chunk.state)
             progress.advance(run.label, chunk, history[-1] if history else None)
             if stops:
-                return history, None
+                return None
             state = chunk.state
-    return history, state
+    return state
 
 
 def _history(run: Run, step: int, note: Callable[[str], None]) -> list[Metrics]:
     """The metrics up to a step; what comes after it is kept aside."""
-    path, training = run.paths.metrics, run.settings.training
+    path, settings = run.paths.metrics, run.settings
     if jax.process_index() != 0:
         return [row for row in metrics_log.read_metrics(path) if row.step <= step]
-    metrics_log.set_aside_lost(run.paths, run.label, step, training.steps, note)
+    metrics_log.set_aside_lost(
+        run.paths, run.label, step, settings.training.steps, note
+    )
     history = metrics_log.drop_metrics_after(path, step, note)
-    every = training.eval_every
+    every = settings.evaluation_steps
     missing = set(range(every, step, every)) - {row.step for row in history}
     if missing:
         steps = ", ".join(f"{each:,}" for each in sorted(missing)[:10])

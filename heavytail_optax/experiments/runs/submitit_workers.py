@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 import signal
+import socket
 import time
 from typing import Any, NamedTuple
 
@@ -57,7 +58,10 @@ class Worker(NamedTuple):
         # On SLURM, SIGTERM also announces a preemption, and submitit ignores it.
         on_cancel = (signal.SIGTERM,) if self.cluster == "local" else ()
         with Progress(Console(), signals=(*on_cancel, requeue)) as progress:
-            check_machine(grid.machine)
+            try:
+                check_machine(grid.machine, grid.runs()[0].settings.data)
+            except JobError as error:
+                return {f"worker on {socket.gethostname()}": str(error)}
             load = cached_loader(grid.machine.data_dir)
             done = work(grid, self.command, progress, load)
         if progress.stop.signal == requeue and not done.is_done:
@@ -154,12 +158,14 @@ def _leave(jobs: list[Any], cluster: ClusterName) -> str:
 
 def _problems_of(job: Any) -> dict[str, str]:
     """What failed in a job that is done."""
+    problem, errors = "It was killed, or could not start", submitit.core.utils
     # On a shared file system the result may be seen late, so submitit waits for it.
     try:
         if job.paths.result_pickle.exists() or job.paths.submission_file.exists():
             return job.result()
-    except Exception as error:  # noqa: BLE001 - of submitit, or what the job raised
-        if "timed-out too many times" in str(error):
-            return {f"job {job.job_id}": "It came to its time limit too often."}
-    problem = f"It was killed, or could not start. Log: {job.paths.stderr}"
-    return {f"job {job.job_id}": problem}
+    except errors.FailedJobError as error:
+        is_too_long = "timed-out too many times" in str(error)
+        problem = "It came to its time limit too often" if is_too_long else "It failed"
+    except errors.UncompletedJobError:
+        pass
+    return {f"job {job.job_id}": f"{problem}. Log: {job.paths.stderr}"}

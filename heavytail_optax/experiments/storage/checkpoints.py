@@ -68,7 +68,10 @@ def restore_latest(
         return None
     path = checkpoint_path(directory, step)
     with fail_together():
-        with np.load(io.BytesIO(content or _read(path))) as file:
+        content = content or _read_whole(path)
+        if content is None:
+            raise RunDirectoryError(_damage(path))
+        with np.load(io.BytesIO(content)) as file:
             arrays = dict(file)
         wanted = _by_spec(like)
         for there, spec in itertools.zip_longest(arrays, wanted):
@@ -84,40 +87,56 @@ def restore_latest(
 def _newest_whole(
     directory: pathlib.Path, note: Callable[[str], None]
 ) -> tuple[int, bytes | None]:
-    problems: dict[pathlib.Path, str] = {}
+    damaged: list[pathlib.Path] = []
     for step in _steps(directory):
         path = checkpoint_path(directory, step)
-        try:
-            content = _read(path)
-        except RunDirectoryError as error:
-            problems[path] = str(error)
+        content = _read_whole(path)
+        if content is None:
+            damaged.append(path)
             continue
-        for damaged, problem in problems.items():
-            kept = damaged.rename(damaged.with_suffix(".damaged"))
-            note(f"{problem} It is kept as {kept}; the run goes on from step {step:,}.")
+        for other in damaged:
+            kept = other.rename(other.with_suffix(".damaged"))
+            note(
+                f"{_damage(other)} It is kept as {kept}; the run goes on from step "
+                f"{step:,}."
+            )
         return step, content
-    if problems:
+    if damaged:
         raise RunDirectoryError(
             f"No checkpoint in {directory} can be restored. To start from step 0, remove "
-            f"that directory. {' '.join(problems.values())}"
+            f"that directory. {' '.join(map(_damage, damaged))}"
         )
     return -1, None
 
 
-def _read(path: pathlib.Path) -> bytes:
+def _read_whole(path: pathlib.Path) -> bytes | None:
+    """The content of a checkpoint; None if it is damaged."""
+    # What the system cannot read now may be whole: an older one must not replace it.
     try:
         content = path.read_bytes()
+    except IsADirectoryError:
+        return None
     except OSError as error:
-        raise RunDirectoryError(f"{path} cannot be read: {error.strerror}.") from error
+        raise RunDirectoryError(
+            f"The checkpoint {path} cannot be read: {error.strerror}. Go on when the "
+            "disk can be read again."
+        ) from error
     digest = hashlib.sha256(memoryview(content)[:-_DIGITS]).hexdigest()
-    if content[-_DIGITS:] != digest.encode():
-        raise RunDirectoryError(f"{path} is damaged: its checksum does not match.")
-    return content
+    return content if content[-_DIGITS:] == digest.encode() else None
+
+
+def _damage(path: pathlib.Path) -> str:
+    return f"{path} is damaged: its checksum does not match."
 
 
 def _steps(directory: pathlib.Path) -> list[int]:
     """Of all checkpoints, the newest first."""
-    names = [path.stem for path in directory.glob(f"*{_SUFFIX}")]
+    # No glob, which takes a directory that cannot be read for an empty one.
+    try:
+        paths = list(directory.iterdir())
+    except FileNotFoundError:
+        return []
+    names = [path.stem for path in paths if path.suffix == _SUFFIX]
     return sorted((int(name) for name in names if name.isdecimal()), reverse=True)
 
 

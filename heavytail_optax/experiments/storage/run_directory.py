@@ -23,6 +23,8 @@ GRID = "grid.json"
 LOCK, HOLDER = "run.lock", "run.holder"
 """The file that the process which works in a directory has locked, and who that is."""
 
+_SECONDS_OF_A_REPORT = 60.0
+
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NOT_ALLOWED = {errno.EROFS, errno.EACCES, errno.EPERM}
 _DISK_ERRORS = _NO_ROOM | _NOT_ALLOWED | {errno.EIO, errno.ESTALE}
@@ -67,8 +69,8 @@ def disk_errors(directory: pathlib.Path) -> Iterator[None]:
         if error.errno not in _DISK_ERRORS or not is_here:
             raise
         raise RunDirectoryError(
-            f"The run in {directory} stopped because it could not be written: "
-            f"{error.strerror}. All up to the last checkpoint is kept."
+            f"The run in {directory} stopped because {place} could not be read or "
+            f"written: {error.strerror}. All up to the last checkpoint is kept."
         ) from error
 
 
@@ -162,3 +164,8 @@ class RunLock:
             )
         reason = os.strerror(code) if code else str(error)
         return f"The run directory {self._directory} cannot be locked: {reason}."
+
+
+def grid_lock(directory: pathlib.Path) -> RunLock:
+    """For what all processes of a grid write: waits until the others have written it."""
+    return RunLock(directory, wait_seconds=_SECONDS_OF_A_REPORT)

@@ -27,6 +27,7 @@ from ..settings import (
     ModelSettings,
     Settings,
     TrainingSettings,
+    evaluation_steps,
 )
 from .evaluation import Scores, evaluate
 from .gradients import build_gradient
@@ -50,7 +51,7 @@ class TrainState(NamedTuple):
     step: jax.Array  # shape=(), dtype=int32, number of steps done
     params: Any  # a pytree of arrays
     opt_state: optax.OptState
-    recent: StepMetrics  # shape=(eval_every,); step t is at t modulo eval_every
+    recent: StepMetrics  # shape=(evaluation_steps,); step t is at t modulo that
 
 
 class Metrics(NamedTuple):
@@ -80,8 +81,10 @@ class Chunk(NamedTuple):
     step: int  # number of steps done
     batch_loss: float  # mean over the chunk
     seconds: float  # time taken so far, without compilation
+    speed: float  # steps a second since the start, without evaluations
+    seconds_left: float  # evaluations included, if there has been one
     metrics: Metrics | None  # at an evaluation
-    non_finite: tuple[int, float] | None  # step and value of the first bad loss
+    bad_loss: float | None  # of this step, the first that is not finite; the last chunk
 
 
 TakeSteps = Callable[
@@ -93,8 +96,8 @@ class Trainer(NamedTuple):
     """The functions that a run is made of; they depend on no seed."""
 
     init: Callable[[RandomStreams], TrainState]
-    take_steps: TakeSteps  # compiled for any number of steps; donates the state
-    evaluate: Callable[[Any, Split], Scores]
+    take_steps: TakeSteps  # so many, or up to the first bad loss; donates the state
+    evaluate: jax.stages.Wrapped  # parameters and a split -> `Scores`, compiled
 
 
 def build_trainer(
@@ -120,7 +123,7 @@ def _build(
 ) -> Trainer:
     predict, init_params = build_network(model, image_shape, classes, data.pixel_range)
     gradient = build_gradient(data, training, method, predict, mesh)
-    capacity = training.eval_every
+    capacity = evaluation_steps(data, training)
 
     def init(keys: RandomStreams) -> TrainState:
         params = init_params(keys.weights)
@@ -153,70 +156,88 @@ def _build(
     def take_steps(
         state: TrainState, keys: RandomStreams, train: Split, number: jax.Array
     ) -> TrainState:
-        def body(_: jax.Array, state: TrainState) -> TrainState:
-            return take_step(state, keys, train)
+        def goes_on(carry: tuple[TrainState, jax.Array]) -> jax.Array:
+            state, is_finite = carry
+            return is_finite & (state.step < last)
 
-        return jax.lax.fori_loop(0, number, body, state)
+        def body(carry: tuple[TrainState, jax.Array]) -> tuple[TrainState, jax.Array]:
+            state = take_step(carry[0], keys, train)
+            loss = state.recent.loss[(state.step - 1) % capacity]
+            return state, jnp.isfinite(loss)
+
+        # Where a run has diverged must not depend on how it was cut into chunks.
+        last = state.step + number
+        return jax.lax.while_loop(goes_on, body, (state, jnp.bool_(True)))[0]
 
     of_params = functools.partial(evaluate, predict, mesh=mesh)
     return Trainer(jax.jit(init), take_steps, jax.jit(of_params))
 
 
 def train(
-    settings: TrainingSettings,
+    settings: Settings,
     dataset: Dataset,
     trainer: Trainer,
     state: TrainState,
     keys: RandomStreams,
     seconds: float = 0.0,
 ) -> Iterator[Chunk]:
-    """Trains from a state to the last step, a chunk at a time."""
-    done = int(state.step)
-    if done >= settings.steps:
+    """Trains from a state to the last step, or to the first bad loss, in chunks."""
+    steps, every = settings.training.steps, settings.evaluation_steps
+    first = done = int(state.step)
+    if done >= steps:
         return
     # Compiled now, so as not to count as time of the first chunk.
     state = trainer.take_steps(state, keys, dataset.train, np.int32(0))
-    trainer.evaluate(state.params, dataset.train)
-    trainer.evaluate(state.params, dataset.test)
-    number = 1
-    while done < settings.steps:
-        last = done - done % settings.eval_every
-        end = min(last + settings.eval_every, settings.steps)
+    for split in (dataset.train, dataset.test):
+        trainer.evaluate.lower(state.params, split).compile()
+    number, seconds_of_steps, seconds_of_evaluations = 1, 0.0, []
+    while done < steps:
+        last = done - done % every
+        end = min(last + every, steps)
         number = from_first_process(min(number, end - done))
         started = time.perf_counter()
         state = trainer.take_steps(state, keys, dataset.train, np.int32(number))
-        recent = _first(done + number - last, jax.device_get(state.recent))
+        reached = int(state.step)
+        recent = _first(reached - last, jax.device_get(state.recent))
         taken = time.perf_counter() - started
         metrics = None
-        non_finite = _first_non_finite(last, recent.loss)
-        if done + number == end or non_finite is not None:
+        bad_loss = None if np.isfinite(recent.loss[-1]) else float(recent.loss[-1])
+        if reached == end or bad_loss is not None:
             scores = _scores(dataset, trainer, state)
-            total = seconds + time.perf_counter() - started
-            metrics = _summary(done + number, recent, *scores, total)
-            if non_finite is None and not np.isfinite(metrics.train_loss):
-                non_finite = (metrics.step, metrics.train_loss)
+            total = time.perf_counter() - started
+            seconds_of_evaluations.append(total - taken)
+            metrics = _summary(reached, recent, *scores, seconds + total)
+            if bad_loss is None and not np.isfinite(metrics.train_loss):
+                bad_loss = metrics.train_loss
         seconds += time.perf_counter() - started
+        seconds_of_steps += taken
         loss = float(np.mean(recent.loss[done - last :]))
-        done += number
-        yield Chunk(state, done, loss, seconds, metrics, non_finite)
-        if non_finite is not None:
-            return
-        speed = number / max(taken, 1e-9)
+        speed = (reached - done) / max(taken, 1e-9)
         number = max(1, min(round(speed * _SECONDS_A_CHUNK), 4 * number))
+        done = reached
+        mean_speed = (done - first) / max(seconds_of_steps, 1e-9)
+        left = (steps - done) / mean_speed
+        # Before the first evaluation nobody knows how long one takes.
+        if seconds_of_evaluations and done < steps:
+            evaluations_left = math.ceil(steps / every) - done // every
+            left += evaluations_left * float(np.mean(seconds_of_evaluations))
+        yield Chunk(state, done, loss, seconds, mean_speed, left, metrics, bad_loss)
+        if bad_loss is not None:
+            return
 
 
 def evaluation_at(
-    settings: TrainingSettings,
+    settings: Settings,
     dataset: Dataset,
     trainer: Trainer,
     state: TrainState,
     seconds: float,
 ) -> Metrics | None:
     """The metrics of the step that a state is at; None between two evaluations."""
-    done = int(state.step)
-    if done == 0 or (done % settings.eval_every and done != settings.steps):
+    done, every = int(state.step), settings.evaluation_steps
+    if done == 0 or (done % every and done != settings.training.steps):
         return None
-    last = done - 1 - (done - 1) % settings.eval_every
+    last = done - 1 - (done - 1) % every
     recent = _first(done - last, jax.device_get(state.recent))
     return _summary(done, recent, *_scores(dataset, trainer, state), seconds)
 
@@ -258,9 +279,3 @@ def _summary(
         truncated=float(np.mean(steps.truncated)),
         seconds=seconds,
     )
-
-
-def _first_non_finite(last: int, losses: np.ndarray) -> tuple[int, float] | None:
-    """Step (counted from 1) and value of the first loss that is not finite."""
-    bad = np.flatnonzero(~np.isfinite(losses))
-    return (last + int(bad[0]) + 1, float(losses[bad[0]])) if bad.size else None
