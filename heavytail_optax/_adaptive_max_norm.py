@@ -11,8 +11,9 @@ from heavytail_optax._validation import check_count, check_positive, check_scala
 
 _NAME = "adaptive_max_norm"
 
-# In the warm-up only updates beyond this multiple of the bound are cut. The bound
-# starts at the first norm, and the wanted quantile is seldom so far above that.
+# The bound starts at the first norm, which may be unusually small. So the first updates
+# are not cut, and in the rest of the warm-up only those beyond a multiple of the bound.
+_NUM_UNCUT = 10
 _WARMUP_FACTOR = 10.0
 _WARMUP_GAIN = 4.0
 
@@ -63,12 +64,13 @@ def adaptive_max_norm(
       adaptation_rate: gamma, positive: what one cut adds to log b. A smaller rate makes
         a steadier bound that follows more slowly.
       warmup_steps: number of first updates in which the bound is searched for, at
-        least 0. It starts at the first norm and moves up to four times as fast. Only
-        updates beyond ten times the bound are cut. Not used if `initial` is given.
+        least 0. It starts at the first norm and moves up to four times as fast. The
+        first ten updates are not cut, then only those beyond ten times the bound. Not
+        used if `initial` is given.
       freeze_after: the number of updates after which the bound stays as it is. The
         theory is about a fixed bound. None means never.
       initial: the first bound, in units of the parameters, positive. None means that
-        the first update is not cut and sets it.
+        the first update sets it.
 
     Returns:
       Settings for the `max_norm` of `truncate_update_norm` and
@@ -126,7 +128,8 @@ def bound_to_apply(
 ) -> jax.Array:
     """The bound for the update number `count`: wide in the warm-up."""
     is_warmup = count < settings.warmup_steps
-    return bound * jnp.where(is_warmup, _WARMUP_FACTOR, 1.0)
+    warmup_factor = jnp.where(count < _NUM_UNCUT, jnp.inf, _WARMUP_FACTOR)
+    return bound * jnp.where(is_warmup, warmup_factor, 1.0)
 
 
 def next_bound(
