@@ -12,9 +12,17 @@ In a compiled loop, as a training step is, that is gone:
 
     python benchmarks/transforms.py --in-loop --only optax.clip_by_global_norm \
       truncate_update_norm --out benchmarks/results/truncation_in_loop.csv
+
+On leaves of users' shapes, beside the same number of elements in flat leaves:
+
+    python benchmarks/transforms.py --shapes --rounds 9 --only optax.add_noise \
+      "noise, symmetric_pareto" "noise, student_t" "noise, alpha_stable" \
+      "noise, gaussian" "noise, symmetric_pareto, isotropic" \
+      --out benchmarks/results/shapes.csv
 """
 
 import argparse
+import math
 import random
 import statistics
 import time
@@ -68,11 +76,37 @@ def transformations() -> dict[str, tuple[optax.GradientTransformation, str]]:
     }
 
 
+Shapes = list[tuple[int, ...]]
+
+# As users have them; a convolution's kernel in the order of JAX and in PyTorch's.
+USERS_SHAPES: dict[str, Shapes] = {
+    "last dimension 2": [(2_000_000, 2)],
+    "last dimension 3": [(1_300_000, 3)],
+    "last dimension 7": [(570_000, 7)],
+    "LoRA, rank 2": [(4096, 2), (2, 4096)] * 48,
+    "LoRA, rank 4": [(4096, 4), (4, 4096)] * 48,
+    "kernels 3x3xIxO": [(3, 3, 256, 256)] * 6,
+    "kernels OxIx3x3": [(256, 256, 3, 3)] * 6,
+    "embedding": [(50_304, 64)],
+    "biases": [(512,)] * 100,
+}
+
+
+def flattened(shapes: Shapes) -> Shapes:
+    return [(math.prod(shape),) for shape in shapes]
+
+
+def arrays(shapes: Shapes) -> list[jax.Array]:
+    keys = jax.random.split(jax.random.key(0), len(shapes))
+    return [
+        jax.random.normal(key, shape, jnp.float32)
+        for key, shape in zip(keys, shapes, strict=True)
+    ]
+
+
 def gradients(size: int, num_leaves: int) -> list[jax.Array]:
-    """A list of `num_leaves` arrays with `size` elements together."""
-    per_leaf = size // num_leaves
-    keys = jax.random.split(jax.random.key(0), num_leaves)
-    return [jax.random.normal(key, (per_leaf,), jnp.float32) for key in keys]
+    """`num_leaves` flat arrays with `size` elements together."""
+    return arrays([(size // num_leaves,)] * num_leaves)
 
 
 def compiled_update(transformation, tree, steps: int = 1):
@@ -117,10 +151,10 @@ def seconds_in_rounds(runs: Mapping[str, tuple], rounds: int) -> dict[str, list[
 
 
 def measure(
-    size: int, num_leaves: int, rounds: int, names: list[str], in_loop: bool
+    tree: list[jax.Array], rounds: int, names: list[str], in_loop: bool
 ) -> list[dict]:
     """One row a transformation."""
-    tree = gradients(size, num_leaves)
+    size = sum(x.size for x in tree)
     steps = max(3, int(2e6 / size)) if in_loop else 1
     chosen = {name: transformations()[name] for name in names}
     runs, compile_seconds = {}, {}
@@ -142,7 +176,7 @@ def measure(
         rows.append(
             {
                 "parameters": size,
-                "leaves": num_leaves,
+                "leaves": len(tree),
                 "transformation": name,
                 "median_ms": f"{1e3 * statistics.median(times[name]):.4g}",
                 "ns_an_element": f"{1e9 * statistics.median(times[name]) / size:.3g}",
@@ -162,6 +196,7 @@ def main() -> None:
     parser.add_argument(
         "--sizes", type=int, nargs="+", default=[10**4, 10**6, 3 * 10**7]
     )
+    parser.add_argument("--shapes", action="store_true", help="those of users")
     parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--only", nargs="+", default=[*transformations()])
     parser.add_argument(
@@ -171,26 +206,28 @@ def main() -> None:
     )
     parser.add_argument("--out", help="CSV file to write")
     arguments = parser.parse_args()
+    if arguments.shapes:
+        trees = [
+            ({"shapes": name + kind}, arrays(shapes))
+            for name, own in USERS_SHAPES.items()
+            for kind, shapes in {"": own, ", flat": flattened(own)}.items()
+        ]
+    else:
+        trees = [({}, gradients(n, m)) for n in arguments.sizes for m in (2, 200)]
     rows = []
-    for size in arguments.sizes:
-        for num_leaves in (2, 200):
-            for row in measure(
-                size,
-                num_leaves,
-                arguments.rounds,
-                arguments.only,
-                arguments.in_loop,
-            ):
-                print(
-                    f"{row['parameters']:>9} in {row['leaves']:>3} leaves  "
-                    f"{row['transformation']:<36}{row['median_ms']:>9} ms  ratio "
-                    f"{row['ratio']} [{row['ratio_lower_quartile']}, "
-                    f"{row['ratio_upper_quartile']}]  "
-                    f"temporary {row['temporary_bytes']:>11} B  "
-                    f"compile {row['compile_s']} s",
-                    flush=True,
-                )
-                rows.append(row)
+    for label, tree in trees:
+        for row in measure(tree, arguments.rounds, arguments.only, arguments.in_loop):
+            print(
+                f"{row['parameters']:>9} in {row['leaves']:>3} leaves  "
+                f"{label.get('shapes', ''):<24}"
+                f"{row['transformation']:<36}{row['median_ms']:>9} ms  ratio "
+                f"{row['ratio']} [{row['ratio_lower_quartile']}, "
+                f"{row['ratio_upper_quartile']}]  "
+                f"temporary {row['temporary_bytes']:>11} B  "
+                f"compile {row['compile_s']} s",
+                flush=True,
+            )
+            rows.append(label | row)
     result_file.write(arguments.out, rows, arguments.rounds)
 
 

@@ -1,15 +1,16 @@
 """Adds heavy-tailed noise to the gradient."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.typing import DTypeLike
 
 from heavytail_optax._dtypes import accumulation_dtype, computation_dtype
+from heavytail_optax._flat_loop import computed_once
 from heavytail_optax._keys import check_key, key_data_copy, step_key
 from heavytail_optax._norm import tree_norm
 from heavytail_optax._pytrees import (
@@ -26,7 +27,6 @@ from heavytail_optax._typing import (
     AxisNamesTree,
     Direction,
     Key,
-    OutSharding,
     ScaleTree,
 )
 from heavytail_optax._validation import check_choice, check_state
@@ -34,6 +34,7 @@ from heavytail_optax.tails._tail import (
     Tail,
     TailOrSchedule,
     check_tail_or_schedule,
+    is_of_this_package,
     tail_at,
 )
 
@@ -59,66 +60,89 @@ def _leaf_keys(key: jax.Array, axes: list[tuple[str, ...]]) -> list[jax.Array]:
     return [fold_in_axes(keys[index], own) for index, own in enumerate(axes)]
 
 
-def _draw(
-    tail: Tail,
-    key: jax.Array,
-    shape: tuple[int, ...],
-    dtype: DTypeLike,
-    sharding: OutSharding,
+def _with_draws(
+    tail: Tail, key: jax.Array, scale: jax.Array, x: jax.Array
 ) -> jax.Array:
-    return tail.sample(key, shape, dtype, out_sharding=sharding)
+    dtype = computation_dtype(x.dtype)
+    draws = tail.sample(key, x.shape, dtype, out_sharding=explicit_sharding(x))
+    return add_noise(x, scale.astype(dtype) * draws)
 
 
 # Leaves of one shape share a trace. With many leaves this saves most of the tracing
 # time. A law with known parameters is static, because some laws then have a shorter
 # sampler.
-_draw_of_known = jax.jit(_draw, static_argnums=(0, 2, 3, 4))
-_draw_of_traced = jax.jit(_draw, static_argnums=(2, 3, 4))
+_with_draws_of_known = jax.jit(_with_draws, static_argnums=0)
+_with_draws_of_traced = jax.jit(_with_draws)
 
 
-def _draw_function(tail: Tail) -> Callable[..., jax.Array]:
-    """`_draw`, compiled if the tail can be an argument of `jax.jit`."""
+def _adds_draws(tail: Tail) -> Callable[..., jax.Array]:
+    """`_with_draws`, compiled if the tail can be an argument of `jax.jit`."""
     parameters = jax.tree.leaves(tail)
     if any(parameter is tail for parameter in parameters):
-        return _draw  # a user's own tail that is not a pytree
+        return _with_draws  # a user's own tail that is not a pytree
     is_frozen = dataclasses.is_dataclass(tail) and tail.__dataclass_params__.frozen
     if is_frozen and all(isinstance(parameter, float) for parameter in parameters):
-        return _draw_of_known
-    return _draw_of_traced
+        return _with_draws_of_known
+    return _with_draws_of_traced
 
 
 def _elementwise(
-    key: jax.Array, tail: Tail, leaves: list[jax.Array], axes: list[tuple[str, ...]]
+    key: jax.Array,
+    tail: Tail,
+    scales: list[jax.Array],
+    leaves: list[jax.Array],
+    axes: list[tuple[str, ...]],
 ) -> list[jax.Array]:
-    """An independent draw for every element."""
-    draw = _draw_function(tail)
+    """Adds an independent draw to every element."""
+    add = _adds_draws(tail)
+    # The draws of a user's own tail may depend on the shape.
+    is_flat = is_of_this_package(tail)
     return [
-        draw(tail, leaf_key, x.shape, computation_dtype(x.dtype), explicit_sharding(x))
-        for leaf_key, x in zip(_leaf_keys(key, axes), leaves, strict=True)
+        computed_once(functools.partial(add, tail, leaf_key, c), x, may_flatten=is_flat)
+        for leaf_key, c, x in zip(_leaf_keys(key, axes), scales, leaves, strict=True)
     ]
 
 
+@jax.jit
+def _normals_like(key: jax.Array, x: jax.Array) -> jax.Array:
+    dtype = computation_dtype(x.dtype)
+    return direction_normals(key, x.shape, dtype, explicit_sharding(x))
+
+
+@jax.jit
+def _with_jump(
+    scale: jax.Array,
+    size: jax.Array,
+    inverse_norm: jax.Array,
+    x: jax.Array,
+    normals: jax.Array,
+) -> jax.Array:
+    dtype = normals.dtype
+    # The direction first: size over norm may overflow, and zero times infinity is NaN.
+    # The bounds change no value. They keep XLA from merging the two factors.
+    direction = jnp.clip(normals * inverse_norm.astype(dtype), -1.0, 1.0)
+    return add_noise(x, scale.astype(dtype) * (direction * size.astype(dtype)))
+
+
 def _isotropic(
-    key: jax.Array, tail: Tail, leaves: list[jax.Array], axes: list[tuple[str, ...]]
+    key: jax.Array,
+    tail: Tail,
+    scales: list[jax.Array],
+    leaves: list[jax.Array],
+    axes: list[tuple[str, ...]],
 ) -> list[jax.Array]:
-    """One draw |Z|, times a uniform direction over all elements together."""
+    """Adds one draw |Z|, times a uniform direction over all elements together."""
     size_key, direction_key = jax.random.split(key)
-    keys = _leaf_keys(direction_key, axes)
     normals = [
-        direction_normals(
-            leaf_key, x.shape, computation_dtype(x.dtype), explicit_sharding(x)
-        )
-        for leaf_key, x in zip(keys, leaves, strict=True)
+        computed_once(functools.partial(_normals_like, leaf_key), x)
+        for leaf_key, x in zip(_leaf_keys(direction_key, axes), leaves, strict=True)
     ]
     norm = tree_norm(normals, axes)
     size = jnp.abs(tail.sample(size_key, (), accumulation_dtype(normals)))
     inverse = norm.scale / norm.scaled_norm
-    # The direction first: size over norm may overflow, and zero times infinity is NaN.
-    # The bounds change no value. They keep XLA from merging the two factors.
     return [
-        jnp.clip(normal * inverse.astype(normal.dtype), -1.0, 1.0)
-        * size.astype(normal.dtype)
-        for normal in normals
+        computed_once(functools.partial(_with_jump, c, size, inverse), x, normal)
+        for c, x, normal in zip(scales, leaves, normals, strict=True)
     ]
 
 
@@ -203,7 +227,7 @@ def add_heavy_tailed_noise(
     check_key(_NAME, key)
     check_choice(_NAME, "direction", direction, tuple(_DIRECTIONS))
     check_axis_name(_NAME, axis_name)
-    draw = _DIRECTIONS[direction]
+    add = _DIRECTIONS[direction]
 
     def init_fn(params):
         del params
@@ -223,11 +247,7 @@ def add_heavy_tailed_noise(
             return updates, new_state
         this_step = step_key(key, state.noise_key, _NAME, state.noise_count)
         axes = axes_of_leaves(_NAME, axis_name, updates)
-        noise = draw(this_step, current_tail, leaves, axes)
-        noisy = [
-            add_noise(x, c.astype(z.dtype) * z)
-            for x, c, z in zip(leaves, scales, noise, strict=True)
-        ]
+        noisy = add(this_step, current_tail, scales, leaves, axes)
         return jax.tree.unflatten(structure, noisy), new_state
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

@@ -567,7 +567,7 @@ FLATNESS = (
         "plot_line",
         hto.flatness.plot_line,
         {"line": hto.flatness.LossLine(np.arange(2.0), np.arange(2.0))},
-        {"line": BAD_RESULT, "axes": BAD_AXES},
+        {"line": BAD_RESULT, "label": (types(1),), "axes": BAD_AXES},
     ),
     Public(
         "plot_plane",
@@ -586,13 +586,13 @@ FLATNESS = (
         "plot_density",
         hto.flatness.plot_density,
         {"density": hto.flatness.HessianDensity(*(np.ones(2) for _ in range(6)))},
-        {"density": BAD_RESULT, "axes": BAD_AXES},
+        {"density": BAD_RESULT, "label": (types(1),), "axes": BAD_AXES},
     ),
     Public(
         "plot_escape_profile",
         hto.flatness.plot_escape_profile,
         {"profile": hto.flatness.EscapeProfile(*(np.ones(1) for _ in range(8)))},
-        {"profile": BAD_RESULT, "axes": BAD_AXES},
+        {"profile": BAD_RESULT, "label": (types(1),), "axes": BAD_AXES},
     ),
 )
 
@@ -783,6 +783,7 @@ TAIL_INDEX = (
         {
             "samples": BAD_PLOTTED,
             "max_k": (NO_COUNT, values(1, -1, 60)),
+            "label": (types(1),),
             "axes": BAD_AXES,
         },
     ),
@@ -790,7 +791,12 @@ TAIL_INDEX = (
         "plot_pareto_qq",
         hto.tail_index.plot_pareto_qq,
         {"samples": DRAWS},
-        {"samples": BAD_PLOTTED, "k": (NO_COUNT, values(1, -1, 60)), "axes": BAD_AXES},
+        {
+            "samples": BAD_PLOTTED,
+            "k": (NO_COUNT, values(1, -1, 60)),
+            "label": (types(1),),
+            "axes": BAD_AXES,
+        },
     ),
     Public(
         "plot_mean_excess",
@@ -799,6 +805,7 @@ TAIL_INDEX = (
         {
             "samples": BAD_PLOTTED,
             "max_k": (NO_COUNT, values(1, -1, 60)),
+            "label": (types(1),),
             "axes": BAD_AXES,
         },
     ),

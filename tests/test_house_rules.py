@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 
-from check_site import problems_in_html
+from check_site import problems_in_html, problems_in_reference, public_names
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "heavytail_optax"
@@ -17,22 +17,62 @@ API_PAGES = sorted((ROOT / "docs" / "api").glob("*.md"))
 MAX_LINES = 400
 
 
-def test_dead_links_and_missing_texts_are_found(tmp_path):
+def test_faults_of_the_pages_are_found(tmp_path):
     (tmp_path / "good.html").write_text(
         '<p id="there"><a href="#there">a</a><a href="https://else.where/">b</a>'
-        '<img src="good.html" alt="A picture."></p>'
+        '<img src="good.html" alt="A picture."></p><script src="good.html"></script>'
+        "<pre>>>> 1 + 1\n</pre><p><code>$x$</code> costs 5 $ <math><mi>b</mi></math></p>"
     )
+    (tmp_path / "good.css").write_text("p {background: url(good.html)}")
     assert problems_in_html(tmp_path) == []
     (tmp_path / "bad.html").write_text(
         '<a href="good.html#nowhere">a</a><a href="gone.html">b</a>'
         '<img src="good.html" alt=" "><img src="good.html">'
+        '<link rel="stylesheet" href="//else.where/a.css"><p>is \\(b\\)</p>'
+        '<script src="https://else.where/a.js"></script><pre>1\n\n</pre>'
+        '<ol class="loweralpha simple"></ol>'
+        "<math><mtext>\\eta</mtext></math><p>falls like $x^2$</p>"
     )
+    (tmp_path / "bad.css").write_text("@import 'https://else.where/b.css';")
     assert problems_in_html(tmp_path) == [
         "bad.html: no alt text: good.html",
         "bad.html: no alt text: good.html",
+        "bad.html: a formula as TeX: is \\(b\\)",
+        "bad.html: a block that ends in an empty line",
+        "bad.html: text such as 'b.' that was taken for a list",
+        "bad.html: a formula as TeX: \\eta",
+        "bad.html: a formula as TeX: falls like $x^2$",
+        "bad.html: needs another server: //else.where/a.css",
+        "bad.html: needs another server: https://else.where/a.js",
         "bad.html: no such place: good.html#nowhere",
         "bad.html: no such file: gone.html",
+        "bad.css: needs another server: https://else.where/b.css",
     ]
+
+
+def test_names_without_their_page_are_found(tmp_path):
+    """A page for each public name: with an example, a source, and no other names."""
+
+    def write(file, name, text='&gt;&gt;&gt; <a href="_modules/a.html">source</a>'):
+        (tmp_path / f"{file}.html").write_text(f'<dt id="{name}">{text}</dt>')
+
+    names = sorted(public_names())
+    assert names == sorted(name for name in public_objects())
+    assert len(problems_in_reference(tmp_path)) == len(names)
+    for name in names:
+        write(name, name)
+    assert problems_in_reference(tmp_path) == []
+    one, other, third = names[0], names[1], names[2]
+    write("again", one)
+    write(other, other, "&gt;&gt;&gt; ")
+    write(third, third, "_modules/")
+    assert sorted(problems_in_reference(tmp_path)) == sorted(
+        [
+            f"{one}: pages with it: again.html, {one}.html",
+            f"{other}: no link to its source",
+            f"{third}: no example",
+        ]
+    )
 
 
 def loaded_by(statement):
@@ -89,17 +129,19 @@ def public_objects():
 
 
 def documented_names(page):
-    """The full names of what a page of the reference documents, repeats included."""
-    namespace = ""
+    """The full names that a page of the reference lists, repeats included."""
+    namespace, is_list = "", False
     for line in page.read_text("utf-8").splitlines():
-        match = re.match(r"\s*\.\. (\w+):: +([\w.]+)", line)
-        if match is None:
-            continue
-        directive, name = match.groups()
-        if directive in ("currentmodule", "module", "automodule"):
-            namespace = name
-        elif directive.startswith("auto"):
-            yield f"{namespace}.{name}"
+        match = re.match(r"\s*\.\. (\w+):: *([\w.]*)", line)
+        if match is not None:
+            directive, name = match.groups()
+            is_list = directive == "autosummary"
+            if directive in ("currentmodule", "module", "automodule"):
+                namespace = name
+        elif line.startswith("```"):
+            is_list = False
+        elif is_list and (match := re.fullmatch(r" +(\w+)", line)):
+            yield f"{namespace}.{match[1]}"
 
 
 def test_public_names_have_a_summary_line():

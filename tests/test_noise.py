@@ -266,3 +266,59 @@ def test_state_counts_steps():
 def test_traced_negative_scale_gives_nan():
     got = jax.jit(lambda scale: noise_of(PARETO, scale, jnp.zeros(3)))(-1.0)
     assert np.all(np.isnan(got))
+
+
+LAWS = [
+    PARETO,
+    hto.tails.student_t(1.4),
+    hto.tails.alpha_stable(1.4),
+    hto.tails.gaussian(),
+]
+
+
+# `test_one_cpu.py` runs this file where these two hold.
+on_one_cpu = pytest.mark.skipif(
+    jax.default_backend() != "cpu" or jax.device_count() > 1,
+    reason="on one CPU: elsewhere flattening may gather, and drawing twice saves memory",
+)
+
+
+@on_one_cpu
+@pytest.mark.parametrize("direction", ["elementwise", "isotropic"])
+@pytest.mark.parametrize("tail", LAWS, ids=lambda tail: type(tail).__name__)
+def test_noise_is_the_same_for_every_shape(tail, direction):
+    flat = noise_of(tail, 0.1, jnp.zeros(4200), direction=direction)
+    for shape in ((2100, 2), (600, 7), (3, 2, 700), (1, 4200)):
+        shaped = noise_of(tail, 0.1, jnp.zeros(shape), direction=direction)
+        np.testing.assert_array_equal(shaped.ravel(), flat)
+
+
+def flops(transformation, shape=(500, 2)):
+    """Operations of a compiled update, as the compiler counts them."""
+    zeros = jnp.zeros(shape)
+    update = jax.jit(lambda g, state: transformation.update(g, state, zeros))
+    compiled = update.lower(zeros, transformation.init(zeros)).compile()
+    return compiled.cost_analysis()["flops"]
+
+
+@on_one_cpu
+@pytest.mark.parametrize("direction", ["elementwise", "isotropic"])
+def test_noise_is_drawn_once_however_often_it_is_read(direction):
+    noise = hto.add_heavy_tailed_noise(PARETO, 0.1, key=0, direction=direction)
+    adam = optax.adam(0.1)  # reads the gradient twice
+    chained, alone = flops(optax.chain(noise, adam)), flops(noise)
+    assert chained < 1.05 * (alone + flops(adam))
+    # Negative control: a second draw would be seen.
+    assert chained + 0.9 * alone > 1.05 * (alone + flops(adam))
+
+
+def test_draws_of_a_users_own_tail_have_the_shape_of_the_leaf():
+    shapes = []
+
+    class Recording(type(PARETO)):
+        def sample(self, key, shape=(), dtype=jnp.float32, *, out_sharding=None):
+            shapes.append(shape)
+            return super().sample(key, shape, dtype, out_sharding=out_sharding)
+
+    noise_of(Recording(1.4), 0.1, jnp.zeros((3, 2)))
+    assert set(shapes) == {(3, 2)}

@@ -53,14 +53,15 @@ class RareExitRate(NamedTuple):
 
     Attributes:
       rate: theta, exits per step of a chain that has been in the field for a long time.
-      standard_error: that of `rate`.
+      standard_error: that of `rate`; infinite if no path has left.
       lower: lower end of the confidence interval of `rate`, at least 0.
       upper: upper end of that interval.
       mean_exit_time: mean exit time of a chain that starts at the minimum, in steps.
       mean_exit_time_error: its standard error.
       destinations: exits per step for each place where they land: outside on the left,
         the K fields, outside on the right. Their sum is `rate`. shape=(K + 2,).
-      destination_errors: standard errors of `destinations`. shape=(K + 2,).
+      destination_errors: standard errors of `destinations`; infinite for a place within
+        reach where no path has landed. shape=(K + 2,).
       sampling: the `RareEventSampling`: the number of samples, and whether a few of
         them dominate.
     """
@@ -108,9 +109,13 @@ def _result(
     slopes[:, -3] = rates / (1.0 - lost)
     errors = np.sqrt(np.maximum(np.diag(slopes @ covariance @ slopes.T), 0.0))
     rate, slope = float(rates.sum()), slopes.sum(axis=0)
-    error = math.sqrt(max(slope @ covariance @ slope, 0.0))
-    mean, mean_error = math.inf, math.inf
+    # Paths that have not left say nothing about how rarely they do. Padded ends and those
+    # at infinity are out of reach.
+    is_in_reach = np.isfinite(np.concatenate([plan.left_ends, plan.right_ends]))
+    errors = np.where((rates > 0.0) | ~is_in_reach, errors, math.inf)
+    error, mean, mean_error = math.inf, math.inf, math.inf
     if rate > 0.0:
+        error = math.sqrt(max(slope @ covariance @ slope, 0.0))
         burn_in = plan.burn_in_steps
         mean = float(burn_in * (1.0 - early_share) + (1.0 - early) / rate)
         slope = -(1.0 - early) / rate**2 * slope

@@ -96,7 +96,7 @@ def simulate(
         and settings give the same chains.
       start: the point where all chains start, or one for each chain.
       num_steps: counted steps of each chain, a multiple of `record_every`.
-      num_chains: n. From about 4096 on, the cost per step of a chain no longer falls.
+      num_chains: n; from about 4096 on, the cost per step of a chain no longer falls.
       burn_in: steps of each chain before the counted ones, a multiple of
         `record_every`.
       record_every: number of steps between two records. 10 takes a fifth less time than

@@ -27,7 +27,7 @@ class ExitRates:
       landscape: the `Landscape`.
       tail: the tail of the noise.
       scale: the noise is `scale` times a draw of the tail.
-      max_norm: b.
+      max_norm: b, the largest norm of an update.
       jumps: l*, the fewest jumps that leave each field; 0 for a field without an end.
         shape=(K,).
       slack: rho, the width minus what `l* - 1` jumps cover. shape=(K,).

@@ -27,7 +27,8 @@ class LinearBarrier(NamedTuple):
       height: how far the loss rises above linear interpolation between its values at
         the two ends; 0 if it does not. shape=().
       height_above_ends: how far the loss rises above its value at the higher end; 0 if
-        it does not. If it is positive, there is a barrier between the two. shape=().
+        it does not. If it is positive by more than the rounding error of the losses
+        (1e-7 of them in float32), there is a barrier between the two. shape=().
       coefficients: t, from 0 to 1. shape=(num_points,).
       losses: `L((1 - t) start + t end)`. shape=(num_points,).
     """

@@ -26,7 +26,7 @@ class LossLine(NamedTuple):
     """Result of `loss_line`.
 
     Attributes:
-      coefficients: t. shape=(n,).
+      coefficients: the values of t. shape=(n,).
       losses: `L(theta + t d)`, at least float32. shape=(n,).
     """
 
@@ -38,8 +38,8 @@ class LossPlane(NamedTuple):
     """Result of `loss_plane`.
 
     Attributes:
-      first: s. shape=(n,).
-      second: t. shape=(m,).
+      first: the values of s. shape=(n,).
+      second: the values of t. shape=(m,).
       losses: `L(theta + s d + t e)`, at least float32. shape=(n, m).
     """
 

@@ -38,8 +38,8 @@ class ChosenK(NamedTuple):
       k: how many of the largest draws to use; shape of the batch, dtype=int32.
       index: Hill's estimate with that k. At the k of least error, the bias is as large
         as the random error, and the draws themselves were used to choose k. So the
-        interval does not use these k draws: it is that of `extended_pareto` with the
-        `interval_k` largest. If it excludes the estimate, the estimate is biased.
+        interval and the corrected estimate do not use these k draws: they are those of
+        `extended_pareto` with the `interval_k` largest.
       interval_k: `k^(3/4)`, but at least ten, or k if that is less; then moved to the
         nearest number that does not split equal draws. dtype=int32.
       criterion: the minimised quantity: the Kolmogorov-Smirnov distance, or the

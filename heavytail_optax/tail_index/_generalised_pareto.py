@@ -277,12 +277,16 @@ def _fit(samples: jax.Array, k: int, confidence) -> GeneralisedPareto:
         jnp.where(is_valid, x, jnp.nan)
         for x in (best.gamma, best.scale * unit, *interval, log_likelihood)
     )
-    index = from_gamma(
-        gamma, (1.0 + gamma) / jnp.sqrt(1.0 * k), (low, high), k, threshold, ties
-    )
+    error = (1.0 + gamma) / jnp.sqrt(1.0 * k)
+    index = from_gamma(gamma, error, (low, high), gamma, k, threshold, ties)
+    shared = {
+        name: value
+        for name, value in index._asdict().items()
+        if name in GeneralisedPareto._fields
+    }
     scale_error = scale * jnp.sqrt(2.0 * (1.0 + gamma) / k)
     return GeneralisedPareto(
-        *index,
+        **shared,
         scale=scale,
         scale_standard_error=jnp.where(ties.is_cap, jnp.inf, scale_error),
         log_likelihood=log_likelihood,

@@ -144,10 +144,11 @@ def hill(
     The standard error is `alpha / sqrt(k)`. It holds for a tail that is exactly a power
     law from the threshold on. Few tails are, and for the others the estimate is biased.
     So the default interval is "corrected": that of `extended_pareto` with rho = -1 at
-    the same k, which estimates the bias from the draws and is twice as wide. If the
-    interval excludes the estimate, k is too large or the tail is not a power law. An
-    interval (inf, inf) means that no power law fits. It agrees with the theory from ten
-    draws on. The "uncorrected" interval is exact to 1e-3 for an exact power law. For
+    the same k, which estimates the bias from the draws and is twice as wide. It lies
+    around that estimator's estimate, `corrected_estimate`. If it leaves Hill's estimate
+    out (`is_biased`), k is too large or the tail is not a power law. An interval
+    (inf, inf) means that no power law fits. It agrees with the theory from ten draws
+    on. The "uncorrected" interval is exact to 1e-3 for an exact power law. For
     other laws it covers the index too rarely: with a twentieth of 10,000 draws of
     Student's law of index 3, in 20 % of all samples instead of 95 %.
 
@@ -186,8 +187,8 @@ def hill(
       >>> import heavytail_optax as hto
       >>> draws = hto.tails.pareto(1.5).sample(jax.random.key(0), (10_000,))
       >>> result = hto.tail_index.hill(draws, 1000)
-      >>> bool(result.lower < 1.5 < result.upper)
-      True
+      >>> bool(result.lower < 1.5 < result.upper), bool(result.is_biased)
+      (True, False)
 
     References:
       Hill, "A simple general approach to inference about the tail of a distribution",

@@ -71,8 +71,8 @@ def kernel_hill(
     estimator. The weights fall to zero towards the threshold. So the estimate changes
     smoothly with k and has less of the bias from draws close to the threshold. Its
     variance is larger by about 40 to 60 %. Like that of `hill`, the interval allows for
-    the remaining bias and is centred on a bias-corrected estimate. It is as wide as
-    Hill's and valid for ten draws and more.
+    the remaining bias and lies around `corrected_estimate`. It is as wide as Hill's and
+    valid for ten draws and more.
 
     Args:
       samples: floating array; the k + 1 largest along the axis must be positive, or the

@@ -51,7 +51,7 @@ def _moment(samples: jax.Array, k: int, confidence) -> TailIndex:
     is_heavy = centre >= 0.0
     low = jnp.where(is_heavy, jnp.sinh(place - step), centre - half * error)
     high = jnp.where(is_heavy, jnp.sinh(place + step), centre + half * error)
-    return from_gamma(gamma, error, (low, high), k, threshold, ties)
+    return from_gamma(gamma, error, (low, high), centre, k, threshold, ties)
 
 
 @on_auto_axes
@@ -68,8 +68,8 @@ def moment_estimator(
     For a light tail, gamma is near zero or below, and alpha is infinite. So, unlike
     Hill's estimator, it can say "not heavy-tailed". Its asymptotic error bar is wider
     than Hill's by the factor `sqrt(1 + alpha^2)`. If gamma is not negative, the
-    estimate is too low by 3 / k, and the interval is shifted by that; the shift shrinks
-    down to gamma = -1/2. The interval does not allow for the bias from a threshold that
+    estimate is too low by 3 / k, and the interval is shifted by that, as
+    `corrected_estimate` is; the shift shrinks down to gamma = -1/2. The interval does not allow for the bias from a threshold that
     is too low. For an exponential tail, a twentieth of the draws is too many.
 
     Args:

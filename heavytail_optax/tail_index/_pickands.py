@@ -48,7 +48,7 @@ def _pickands(samples: jax.Array, quarter: int, confidence) -> TailIndex:
     # Draws beyond the first of the three may be anything.
     is_cap = ties.is_cap & is_valid & (ties.count >= quarter)
     ties = ties._replace(is_cap=is_cap)
-    return from_gamma(gamma, error, interval, 4 * quarter, fourth, ties)
+    return from_gamma(gamma, error, interval, gamma, 4 * quarter, fourth, ties)
 
 
 @on_auto_axes

@@ -1,13 +1,13 @@
 """Plots of a tail, with matplotlib: Hill plot, Pareto quantiles, mean excess."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from heavytail_optax._plot_axes import plot_axes
+from heavytail_optax._plot_axes import legend_below, plot_axes, prefixed, write_in
 from heavytail_optax._validation import check_count, value_error
 from heavytail_optax.tail_index._arguments import check_draws
 from heavytail_optax.tail_index._hill import hill, hill_path
@@ -35,42 +35,56 @@ def _descending(
     return np.sort(draws)[::-1], k
 
 
+class _Band(NamedTuple):
+    """Some values of k, and the interval of Hill's estimate at each; NaN without one."""
+
+    k: np.ndarray
+    corrected: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+
+
 # Compiled once for all calls; the loop would be compiled again in each call.
 @jax.jit
-def _interval_ends(descending: jax.Array, k: jax.Array) -> tuple[jax.Array, jax.Array]:
-    def of_one(k: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _interval_ends(
+    descending: jax.Array, k: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def of_one(k: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         index = hill(descending, k)
-        return index.lower, index.upper
+        return index.corrected_estimate, index.lower, index.upper
 
     return jax.lax.map(of_one, k)
 
 
-def _intervals(
-    descending: np.ndarray, k: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Some values of k, and the interval of Hill's estimate at each."""
+def _band(descending: np.ndarray, k: np.ndarray) -> _Band:
     if k.size > _BAND_PLACES:
         places = np.geomspace(k[0], k[-1], _BAND_PLACES).round()
         k = np.unique(places.astype(k.dtype))
-    lower, upper = _interval_ends(jnp.asarray(descending), jnp.asarray(k))
+    found = _interval_ends(jnp.asarray(descending), jnp.asarray(k))
     # A band cannot reach infinity, so there is a gap.
-    is_finite = np.isfinite(lower) & np.isfinite(upper)
-    return k, *(np.where(is_finite, ends, np.nan) for ends in (lower, upper))
+    is_finite = np.isfinite(found[1]) & np.isfinite(found[2])
+    return _Band(k, *(np.where(is_finite, values, np.nan) for values in found))
 
 
 def plot_hill(
-    samples: npt.ArrayLike, max_k: int | None = None, *, axes: "Axes | None" = None
+    samples: npt.ArrayLike,
+    max_k: int | None = None,
+    *,
+    label: str | None = None,
+    axes: "Axes | None" = None,
 ) -> "Axes":
-    """Draws Hill's estimate against k, with its 95 % intervals as a band.
+    """Draws Hill's estimate against k, and the one corrected for bias with its interval.
 
     A power law has a level stretch, but so do other laws. Without a level stretch,
     there is no index to read off. With one, `assess_tail` says whether it means
-    anything. The intervals allow for bias. Where the line leaves the band, the estimate
-    is biased. Where there is no band, the largest draws were cut off, or no index fits.
+    anything. The band has the 95 % intervals, which allow for bias and lie around the
+    dashed line of the corrected estimates. Where Hill's own leaves the band, it is
+    biased. Where there is no band, the largest draws were cut off, or no index fits.
 
     Args:
       samples: floating array, treated as one sample: norms, or absolute values.
       max_k: the largest k. Default: a tenth of the draws.
+      label: name of the sample in the legend, to tell several apart.
       axes: matplotlib axes; by default those of a new figure.
 
     Returns:
@@ -90,26 +104,50 @@ def plot_hill(
       'tail index'
     """
     descending, max_k = _descending("plot_hill", samples, "max_k", max_k)
-    axes = plot_axes("plot_hill", axes)
+    axes = plot_axes("plot_hill", axes, label)
     path = hill_path(descending, max_k)
     k, alpha = np.asarray(path.k), np.asarray(path.estimate)
     # The estimates among clipped draws are off every scale, too.
     few = k < max(_FEWEST_SHOWN, 2 * int(num_tied(descending)))
-    top = axes.get_ylim()[1] if axes.has_data() else 0.0
-    axes.plot(k[~few], alpha[~few])
-    ends = _intervals(descending[: max_k + 1], k[~few])
-    axes.fill_between(*ends, alpha=0.3)
+    is_first = not axes.has_data()
+    top = 0.0 if is_first else axes.get_ylim()[1]
+    k, alpha = k[~few], alpha[~few]
+    is_estimate = np.isfinite(alpha)
+    if is_first and not is_estimate.any():
+        axes.set_xlim(0, max(max_k, _FEWEST_SHOWN))
+        axes.set_ylim(0.0, 1.0)
+        reason = f"no estimate: k is below {_FEWEST_SHOWN}, or the\nlargest draws are"
+        write_in(axes, f"{reason} equal or not positive")
+    name = "Hill's estimate" if is_estimate.any() else "no estimate"
+    hidden = is_first and not is_estimate.any()  # the text says so
+    (line,) = axes.plot(k, alpha, label=None if hidden else prefixed(label, name))
+    band, colour = _band(descending[: max_k + 1], k), line.get_color()
+    names = "corrected for bias", "its 95 % interval"
+    if np.isnan(band.lower).all():
+        names = None, "no interval: the largest draws are equal, or no index fits"
+    corrected, interval = (name and prefixed(label, name) for name in names)
+    if not is_estimate.any():
+        interval = None
+    style = {"color": colour, "linewidth": 1, "label": corrected}
+    axes.plot(band.k, band.corrected, "--", **style)
+    style = {"color": colour, "linewidth": 0, "alpha": 0.25, "label": interval}
+    axes.fill_between(band.k, band.lower, band.upper, **style)
     # The intervals of the fewest draws would leave no room for the others.
-    highest = 2.0 * np.max(alpha[~few], initial=0.0, where=np.isfinite(alpha[~few]))
+    highest = 2.0 * np.max(alpha, initial=0.0, where=is_estimate)
     if max(top, highest) > 0.0:
         axes.set_ylim(0.0, max(top, highest))
     axes.set_xlabel("k, the number of largest draws")
     axes.set_ylabel("tail index")
+    legend_below(axes)
     return axes
 
 
 def plot_pareto_qq(
-    samples: npt.ArrayLike, k: int | None = None, *, axes: "Axes | None" = None
+    samples: npt.ArrayLike,
+    k: int | None = None,
+    *,
+    label: str | None = None,
+    axes: "Axes | None" = None,
 ) -> "Axes":
     """Draws the logs of the k largest draws against the quantiles of a power law.
 
@@ -120,6 +158,7 @@ def plot_pareto_qq(
       samples: floating array, treated as one sample: norms, or absolute values. The k +
         1 largest must be positive.
       k: how many of the largest draws to use. Default: a tenth of the draws.
+      label: name of the sample in the legend, to tell several apart.
       axes: matplotlib axes; by default those of a new figure.
 
     Returns:
@@ -127,33 +166,60 @@ def plot_pareto_qq(
 
     Raises:
       TypeError: if an argument has the wrong type.
-      ValueError: if k is out of range, there are fewer than four draws, or one of
-        them is not finite.
+      ValueError: if k is out of range, there are fewer than four draws, one of them is
+        not finite, or one of the k + 1 largest is not positive.
       ImportError: if matplotlib is missing.
+
+    Example:
+      >>> import jax
+      >>> import heavytail_optax as hto
+      >>> draws = hto.tails.pareto(1.5).sample(jax.random.key(0), (1000,))
+      >>> axes = hto.tail_index.plot_pareto_qq(draws)
+      >>> len(axes.lines[0].get_xdata())  # a tenth of the draws
+      100
     """
     descending, k = _descending("plot_pareto_qq", samples, "k", k)
-    axes = plot_axes("plot_pareto_qq", axes)
+    if descending[k] <= 0.0:
+        accepted = f"of draws of which the k + 1 = {k + 1} largest are positive"
+        raise value_error("plot_pareto_qq", "samples", accepted, samples)
+    axes = plot_axes("plot_pareto_qq", axes, label)
     logs = np.log(descending[:k] / descending[k])
     quantiles = -np.log(np.arange(1, k + 1) / (k + 1))
-    axes.plot(quantiles, logs, ".", markersize=3)
-    axes.plot(quantiles, logs.mean() * quantiles)
-    axes.set_xlabel("quantile of the exponential law")
-    axes.set_ylabel("log of draw over threshold")
+    name = prefixed(label, f"the {k} largest draws")
+    (points,) = axes.plot(quantiles, logs, ".", markersize=4, label=name)
+    gamma = logs.mean()
+    name = "all are equal: no index"
+    if gamma > 0.0:
+        name = f"power law of index {1.0 / gamma:.2f}, Hill's estimate"
+    style = {
+        "color": points.get_color(),
+        "linewidth": 1,
+        "label": prefixed(label, name),
+    }
+    axes.plot(quantiles, gamma * quantiles, **style)
+    axes.set_xlabel("quantile of the exponential distribution of mean 1")
+    axes.set_ylabel("log(draw / threshold)")
+    legend_below(axes)
     return axes
 
 
 def plot_mean_excess(
-    samples: npt.ArrayLike, max_k: int | None = None, *, axes: "Axes | None" = None
+    samples: npt.ArrayLike,
+    max_k: int | None = None,
+    *,
+    label: str | None = None,
+    axes: "Axes | None" = None,
 ) -> "Axes":
     """Draws the mean excess over a threshold against the threshold.
 
     For a power law of index above 1 it rises in a straight line. For an exponential
-    tail it is level, and for a lighter tail it falls.
+    tail it is level, like the dashed line, and for a lighter tail it falls.
 
     Args:
       samples: floating array, treated as one sample.
       max_k: how many of the largest draws are used as thresholds, without the five
         largest. Default: a tenth of the draws.
+      label: name of the sample in the legend, to tell several apart.
       axes: matplotlib axes; by default those of a new figure.
 
     Returns:
@@ -164,14 +230,33 @@ def plot_mean_excess(
       ValueError: if `max_k` is out of range, there are fewer than four draws, or one of
         them is not finite.
       ImportError: if matplotlib is missing.
+
+    Example:
+      >>> import jax
+      >>> import heavytail_optax as hto
+      >>> draws = hto.tails.pareto(1.5).sample(jax.random.key(0), (1000,))
+      >>> axes = hto.tail_index.plot_mean_excess(draws)
+      >>> len(axes.lines[0].get_xdata())  # a tenth of the draws, less the five largest
+      95
     """
     descending, max_k = _descending("plot_mean_excess", samples, "max_k", max_k)
-    axes = plot_axes("plot_mean_excess", axes)
+    axes = plot_axes("plot_mean_excess", axes, label)
     count = np.arange(1, max_k + 1)
     thresholds = descending[1 : max_k + 1]
     excess = np.cumsum(descending[:max_k]) / count - thresholds
     shown = slice(min(5, max_k - 1), None)
-    axes.plot(thresholds[shown], excess[shown], ".", markersize=3)
-    axes.set_xlabel("threshold")
-    axes.set_ylabel("mean excess")
+    name = "mean excess" if label is None else label
+    (points,) = axes.plot(
+        thresholds[shown], excess[shown], ".", markersize=4, label=name
+    )
+    axes.axhline(
+        excess[-1],
+        color=points.get_color(),
+        linestyle="--",
+        linewidth=1,
+        label=prefixed(label, "an exponential tail: heavier above, lighter below"),
+    )
+    axes.set_xlabel("threshold, in units of the draws")
+    axes.set_ylabel("mean excess over the threshold")
+    legend_below(axes)
     return axes

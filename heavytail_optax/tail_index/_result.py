@@ -11,23 +11,32 @@ from heavytail_optax.tail_index._ties import Ties
 class TailIndex(NamedTuple):
     r"""An estimate of the tail index with its error bar.
 
-    `P(X > x)` falls like $x^{-\alpha}$; the density then falls like
-    $x^{-(\alpha + 1)}$, and that exponent is the "alpha" of the `powerlaw` package.
-    $\gamma = 1/\alpha$ is the extreme value index, which is zero for an exponential
-    tail and negative for a bounded law. Every field has the shape of the batch.
+    `P(X > x)` falls like :math:`x^{-\alpha}`; the density then falls like
+    :math:`x^{-(\alpha + 1)}`, and that exponent is the "alpha" of the `powerlaw`
+    package. :math:`\gamma = 1/\alpha` is the extreme value index, which is zero for an
+    exponential tail and negative for a bounded law. Every field has the shape of the
+    batch.
 
     If several of the largest draws are equal, and more than equal the next value,
     larger draws were cut off, for example by clipping. Then the standard errors are
     infinite, and the interval is from zero to infinity. If the k + 1 largest draws are
     equal, all fields are NaN.
 
+    Some intervals allow for the bias of the estimate. They lie around
+    `corrected_estimate`, and may leave the estimate out. So report the corrected estimate
+    with the interval; `str` of a single result does: "1.56 (1.27 to 2.01); uncorrected
+    1.48".
+
     Attributes:
       estimate: alpha; infinite if gamma is not positive.
       standard_error: that of alpha, if the tail is as the estimator assumes.
+      corrected_estimate: alpha less the bias that the interval allows for; the estimate
+        itself if it allows for none. Infinite if the corrected gamma is not positive.
       lower: lower end of the interval of alpha. It is infinite if the whole interval of
         gamma is below zero, which means that there is no index.
-      upper: upper end; infinite if the interval of gamma reaches zero. If an interval
-        that allows for bias excludes the estimate, the estimate is biased.
+      upper: upper end; infinite if the interval of gamma reaches zero.
+      is_biased: whether the interval leaves the estimate out, which is then more biased
+        than chance explains. dtype=bool.
       gamma: 1 / alpha; some estimators allow it to be negative.
       gamma_standard_error: that of gamma.
       k: how many of the largest draws were used. dtype=int32.
@@ -38,13 +47,35 @@ class TailIndex(NamedTuple):
 
     estimate: jax.Array
     standard_error: jax.Array
+    corrected_estimate: jax.Array
     lower: jax.Array
     upper: jax.Array
+    is_biased: jax.Array
     gamma: jax.Array
     gamma_standard_error: jax.Array
     k: jax.Array
     threshold: jax.Array
     num_tied: jax.Array
+
+    def __str__(self) -> str:
+        if jnp.ndim(self.estimate) or isinstance(self.estimate, jax.core.Tracer):
+            return repr(self)
+        estimate, corrected, lower, upper = (
+            float(x)
+            for x in (self.estimate, self.corrected_estimate, self.lower, self.upper)
+        )
+        text = index_with_interval(corrected, lower, upper)
+        if corrected == estimate or jnp.isnan(self.estimate):
+            return text
+        outside = ", outside of the interval" if self.is_biased else ""
+        return f"{text}; uncorrected {estimate:.2f}{outside}"
+
+
+def index_with_interval(corrected: float, lower: float, upper: float) -> str:
+    """The estimate that an interval lies around, with the interval."""
+    if lower == float("inf"):
+        return "no index fits"
+    return f"{corrected:.2f} ({lower:.2f} to {upper:.2f})"
 
 
 def normal_quantile(confidence, dtype) -> jax.Array:
@@ -59,17 +90,23 @@ def inverse_or_infinity(gamma: jax.Array) -> jax.Array:
     return jnp.where(jnp.isnan(gamma), gamma, inverse)
 
 
-def _result(gamma, gamma_error, lower, upper, k, threshold, ties: Ties) -> TailIndex:
+def _result(
+    gamma, gamma_error, corrected, lower, upper, k, threshold, ties: Ties
+) -> TailIndex:
     shape = gamma.shape
     alpha = inverse_or_infinity(gamma)
     is_finite = jnp.isfinite(alpha)
     error = jnp.where(is_finite, alpha, 1.0) ** 2 * gamma_error
     error = jnp.where(is_finite, error, alpha)
+    lower = jnp.where(ties.is_cap, 0.0, lower)
+    upper = jnp.where(ties.is_cap, jnp.inf, upper)
     return TailIndex(
         estimate=alpha,
         standard_error=jnp.where(ties.is_cap, jnp.inf, error),
-        lower=jnp.where(ties.is_cap, 0.0, lower),
-        upper=jnp.where(ties.is_cap, jnp.inf, upper),
+        corrected_estimate=corrected,
+        lower=lower,
+        upper=upper,
+        is_biased=(alpha < lower) | (alpha > upper),
         gamma=gamma,
         gamma_standard_error=jnp.where(ties.is_cap, jnp.inf, gamma_error),
         k=jnp.broadcast_to(jnp.asarray(k, jnp.int32), shape),
@@ -82,6 +119,7 @@ def from_gamma(
     gamma: jax.Array,
     gamma_error: jax.Array,
     gamma_interval: tuple[jax.Array, jax.Array],
+    corrected_gamma: jax.Array,
     k,
     threshold: jax.Array,
     ties: Ties,
@@ -92,13 +130,14 @@ def from_gamma(
       gamma: the estimate.
       gamma_error: its standard error.
       gamma_interval: lower and upper ends of the interval of gamma.
+      corrected_gamma: the gamma that it lies around.
       k: how many of the largest draws were used.
       threshold: the next largest draw.
       ties: ties of the largest draw; no cap if gamma is NaN.
     """
     low, high = gamma_interval
-    lower, upper = inverse_or_infinity(high), inverse_or_infinity(low)
-    return _result(gamma, gamma_error, lower, upper, k, threshold, ties)
+    corrected, lower, upper = map(inverse_or_infinity, (corrected_gamma, high, low))
+    return _result(gamma, gamma_error, corrected, lower, upper, k, threshold, ties)
 
 
 def from_mean_of_exponentials(
@@ -138,4 +177,4 @@ def from_mean_of_exponentials(
     upper = alpha * jnp.where(high > 0.0, high, 1.0) ** 3
     lower = jnp.where((low > 0.0) | jnp.isnan(alpha), lower, 0.0)
     upper = jnp.where((high > 0.0) | jnp.isnan(alpha), upper, jnp.inf)
-    return _result(gamma, error, lower, upper, k, threshold, ties)
+    return _result(gamma, error, alpha, lower, upper, k, threshold, ties)

@@ -48,8 +48,8 @@ class TailAssessment(NamedTuple):
       sentence: the verdict in a sentence, with numbers.
       reasons: the evidence for or against, each in a sentence.
       k: how many of the largest draws were used.
-      index: Hill's estimate, with an interval from the `k^(3/4)` largest that allows
-        for its bias. It is meaningful only if the verdict is "heavy-tailed".
+      index: Hill's estimate, and from the `k^(3/4)` largest the one corrected for bias,
+        with its interval. It is meaningful only if the verdict is "heavy-tailed".
       drift: how it changes with k.
       pareto: the generalised Pareto fit, with a 98 % interval.
       fits: the comparison of fits.
@@ -99,15 +99,24 @@ def _variance(index: TailIndex, pareto: GeneralisedPareto) -> str:
     return "whether its variance is finite cannot be told"
 
 
-def _describe(index: TailIndex) -> str:
-    """The estimate and its interval, which may exclude it."""
-    estimate, lower, upper = (
-        float(x) for x in (index.estimate, index.lower, index.upper)
+def _of_index(index: TailIndex) -> str:
+    """The interval, and Hill's estimate if it is within."""
+    if index.lower == float("inf"):
+        return ""
+    interval = f" of index {float(index.lower):.2f} to {float(index.upper):.2f}"
+    if index.is_biased:
+        return interval
+    return f"{interval} (Hill's estimate: {float(index.estimate):.2f})"
+
+
+def _bias_reason(index: TailIndex) -> str:
+    interval = "leave no index"
+    if index.lower < float("inf"):
+        interval = f"give {float(index.lower):.2f} to {float(index.upper):.2f}"
+    return (
+        f"Hill's estimate, {float(index.estimate):.2f}, is biased: the draws farther out, "
+        f"corrected for bias, {interval}."
     )
-    if lower == float("inf"):
-        return f"{estimate:.2f} (no index fits)"
-    biased = "" if lower <= estimate <= upper else "biased; "
-    return f"{estimate:.2f} ({biased}{lower:.2f} to {upper:.2f})"
 
 
 def _gamma_reason(pareto: GeneralisedPareto) -> str:
@@ -139,7 +148,7 @@ def _decide(
     of_draws: str,
 ) -> tuple[str, str, tuple[str, ...]]:
     """The verdict, its sentence and the reasons."""
-    interval = _describe(index)
+    power_law = f"a power law{_of_index(index)}"
     is_heavier = bool(pareto.upper < float("inf"))
     is_lighter = bool(pareto.lower == float("inf"))
     exponential_fits = bool(fits["exponential"].ratio <= 0.0)
@@ -148,14 +157,15 @@ def _decide(
     if against and is_heavier:
         sentence = (
             f"Not a power law from this threshold on: {of_draws} have a tail heavier than "
-            f"exponential, but an index of {interval} does not describe it."
+            f"exponential, but the index of {float(index.estimate):.2f} that Hill's "
+            "estimator gives does not describe it."
         )
         return "not a power law", sentence, (*against, gamma_reason)
     if is_lighter or (against and exponential_fits):
         sentence = (
             f"Not heavy-tailed, as far as {of_draws} tell: their tail is no heavier than "
-            f"an exponential one, and the index of {interval} that Hill's estimator gives "
-            "means nothing."
+            f"an exponential one, and the index of {float(index.estimate):.2f} that "
+            "Hill's estimator gives means nothing."
         )
         return "not heavy-tailed", sentence, (*against, gamma_reason)
     if against:
@@ -169,25 +179,21 @@ def _decide(
         reason = f"{_drift_reason(drift)}; take a smaller k."
         return "cannot tell", sentence, (reason, gamma_reason)
     doubts = _reasons_against(drift, fits, _DOUBTFUL)
-    if not index.lower <= index.estimate <= index.upper:
-        doubts.append(
-            "Hill's estimate is outside of the interval that allows for bias."
-        )
+    if index.is_biased:
+        doubts.append(_bias_reason(index))
     if doubts and is_heavier:
         sentence = (
-            f"Cannot tell: {of_draws} do not reject a power law of index {interval}, but "
-            "there are doubts."
+            f"Cannot tell: {of_draws} do not reject {power_law}, but there are doubts."
         )
         return "cannot tell", sentence, (*doubts, gamma_reason)
     if is_heavier and not exponential_fits:
         sentence = (
-            f"Heavy-tailed, as far as {of_draws} tell: they agree with a power law of "
-            f"index {interval}; if it goes on, {_variance(index, pareto)}."
+            f"Heavy-tailed, as far as {of_draws} tell: they agree with {power_law}; if it "
+            f"goes on, {_variance(index, pareto)}."
         )
         return "heavy-tailed", sentence, (gamma_reason,)
     sentence = (
-        f"Cannot tell: {of_draws} agree with a power law of index {interval} and with "
-        "an exponential tail."
+        f"Cannot tell: {of_draws} agree with {power_law} and with an exponential tail."
     )
     return "cannot tell", sentence, (gamma_reason,)
 

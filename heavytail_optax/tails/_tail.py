@@ -115,6 +115,14 @@ def check_tail(function: str, tail: object, *, must_be_centred: bool) -> None:
         )
 
 
+def is_of_this_package(tail: Tail) -> bool:
+    """Whether it is one of `heavytail_optax.tails`, each of whose draws has an index.
+
+    Their draws depend on the number of elements, not on the shape.
+    """
+    return type(tail).__module__.startswith("heavytail_optax.tails.")
+
+
 def check_tail_or_schedule(
     function: str, tail: TailOrSchedule, *, must_be_centred: bool
 ) -> None:

@@ -334,6 +334,23 @@ def test_ratios_of_the_theory_table(case):
     assert deviation(value, error, 1.0) < STANDARD_ERRORS
 
 
+def test_paths_that_have_not_left_bound_nothing():
+    """Ten paths, of which none leaves by three jumps; by two jumps, some leave."""
+    landscape = DYNAMICS.quadratic(1.0, INF, 1.2)
+    settings = noise(1.5, 0.1) | {"learning_rate": 1e-9, "num_samples": 10}
+    with pytest.warns(UserWarning, match="skewed"):
+        result = DYNAMICS.rare_exit_rate(landscape, 0, key=0, **settings)
+    assert result.rate == 0.0
+    assert (result.lower, result.upper) == (0.0, INF)
+    assert result.standard_error == result.mean_exit_time_error == INF
+    # There is no end on the left.
+    np.testing.assert_array_equal(result.destination_errors, [0.0, 0.0, INF])
+    with pytest.warns(UserWarning, match="skewed"):
+        result = DYNAMICS.rare_exit_rate(TWO_JUMPS, 0, key=1, **settings)
+    assert 0.0 < result.rate < result.upper < INF
+    assert 0.0 < result.destination_errors[0] < INF
+
+
 @pytest.mark.slow
 def test_three_jumps():
     landscape = DYNAMICS.quadratic(1.0, INF, 1.2)

@@ -102,6 +102,7 @@ def test_a_run_leaves_verdicts_table_and_picture(two_methods, drawn, capsys):
         for name, value in (
             ("hill", expected.estimate),
             ("standard_error", expected.standard_error),
+            ("corrected", fewer.estimate),
             ("lower", fewer.lower),
             ("upper", fewer.upper),
         ):

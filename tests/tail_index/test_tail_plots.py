@@ -1,3 +1,6 @@
+import warnings
+
+import drawn_plots
 import jax
 import numpy as np
 import pytest
@@ -17,7 +20,7 @@ def saved(axes, path):
 
 def test_hill_plot(tmp_path):
     axes = TI.plot_hill(DRAWS, 100)
-    (line,) = axes.lines
+    line, corrected = axes.lines
     k = np.arange(5, 101)
     np.testing.assert_array_equal(line.get_xdata(), k)
     expected = TI.hill_path(DRAWS, 100).estimate[4:]
@@ -29,6 +32,8 @@ def test_hill_plot(tmp_path):
         ends = corners[corners[:, 0] == k, 1]
         expected = [index.lower, index.upper]
         np.testing.assert_allclose([ends.min(), ends.max()], expected, rtol=1e-4)
+        drawn = corrected.get_ydata()[corrected.get_xdata() == k]
+        np.testing.assert_allclose(drawn, index.corrected_estimate, rtol=1e-4)
     assert TI.plot_hill(DRAWS, axes=axes) is axes
     assert saved(axes, tmp_path / "hill.png") > 1000
 
@@ -37,7 +42,9 @@ def test_hill_plot_of_a_light_tail(tmp_path):
     """The line leaves the band; with three draws there is nothing to draw but axes."""
     draws = np.abs(np.random.default_rng(0).normal(size=20_000))
     axes = TI.plot_hill(draws, 2000)
-    (line,), (band,) = axes.lines, axes.collections
+    (line, corrected), (band,) = axes.lines, axes.collections
+    # The corrected estimates are within the band, and Hill's are not.
+    assert corrected.get_ydata()[-1] > 1.2 * line.get_ydata()[-1]
     corners = np.concatenate([path.vertices for path in band.get_paths()])
     assert line.get_ydata()[-1] < corners[corners[:, 0] == 2000, 1].min()
     assert len(corners) < 500
@@ -61,9 +68,46 @@ def test_pareto_quantiles(tmp_path):
 
 def test_mean_excess(tmp_path):
     axes = TI.plot_mean_excess(DRAWS, 100)
-    (points,) = axes.lines
+    points, level = axes.lines
+    assert level.get_ydata()[0] == points.get_ydata()[-1]
     threshold, excess = points.get_xdata()[-1], points.get_ydata()[-1]
     draws = np.asarray(DRAWS, np.float64)
     expected = draws[draws > threshold].mean() - threshold
     np.testing.assert_allclose(excess, expected)
     assert saved(axes, tmp_path / "excess.png") > 1000
+
+
+PLOTS = {
+    "hill": TI.plot_hill,
+    "quantiles": TI.plot_pareto_qq,
+    "mean excess": TI.plot_mean_excess,
+}
+SAMPLES = {
+    "law": DRAWS,
+    "light": np.abs(np.random.default_rng(0).normal(size=500)),
+    "few": DRAWS[:4],
+    "equal": np.ones(60),
+    "clipped": np.minimum(DRAWS, np.sort(DRAWS)[-20]),
+}
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+@pytest.mark.parametrize("plot", PLOTS)
+def test_everything_has_a_name_and_hides_nothing(plot, sample):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        axes = PLOTS[plot](SAMPLES[sample])
+        drawn_plots.check(axes)
+        first = drawn_plots.names(axes)
+        # Two samples on the same axes are told apart.
+        assert PLOTS[plot](DRAWS, label="another", axes=axes) is axes
+        drawn_plots.check(axes)
+    added = drawn_plots.names(axes)[len(first) :]
+    assert added and all(name.startswith("another") for name in added)
+
+
+def test_draws_without_a_logarithm_are_refused():
+    draws = np.concatenate([np.zeros(100), np.asarray(DRAWS[:5])])
+    with pytest.raises(ValueError, match="largest are positive"):
+        TI.plot_pareto_qq(draws, 5)
+    assert len(TI.plot_pareto_qq(draws, 4).lines) == 2

@@ -44,6 +44,7 @@ _NUMBERS = {
     "num_tied": "index.num_tied",
     "hill": "index.estimate",
     "standard_error": "index.standard_error",
+    "corrected": "index.corrected_estimate",
     "lower": "index.lower",
     "upper": "index.upper",
     "outer_hill": "drift.outer_estimate",
@@ -53,11 +54,13 @@ _NUMBERS = {
     "pareto_fit_lower": "pareto.lower",
     "pareto_fit_upper": "pareto.upper",
 }
+_INTERVAL = ("corrected", "lower", "upper")
 _NOTES = (
-    "Hill: tail index from the k largest of so many independent draws, with its 95% "
-    "interval, which allows for bias; of use only where the verdict is heavy-tailed. "
-    "Where the interval leaves it out, the estimate is biased; with none, no power "
-    "law fits; from 0 to inf, the largest draws are equal, as clipped ones are. The "
+    "Hill: tail index from the k largest of so many independent draws. Corrected: the "
+    "same without its bias, with a 95% interval; of use only where the verdict is "
+    "heavy-tailed. Where it is far from Hill's, the tail is no power law yet, and where "
+    "there is none, never; from 0 to inf, the largest draws are equal, as clipped ones "
+    "are. The "
     "norm is that of g_i - g, of a small batch's gradient and that of all training "
     "images; the other two are absolute values along a direction drawn once, and of a "
     "coordinate drawn for each batch.\n"
@@ -137,7 +140,8 @@ def noise_report(each: DiagnosedRun, width: int = 100) -> Group:
         text_column("Noise", values, str, "noise"),
         text_column("Draws", values, "{:,}".format, "draws"),
         text_column("k", values, str, "k"),
-        text_column("Hill (95% interval)", values, _index, "hill", "lower", "upper"),
+        text_column("Hill", values, "{:.2f}".format, "hill"),
+        text_column("Corrected (95% interval)", values, _index, *_INTERVAL),
         text_column("Verdict", values, str, "verdict"),
     ]
     overall = values[values["layer"] == ALL]
@@ -158,9 +162,10 @@ def noise_report(each: DiagnosedRun, width: int = 100) -> Group:
     )
 
 
-def _index(value: float, lower: float, upper: float) -> str:
-    interval = "none" if lower == math.inf else f"{lower:.2f} to {upper:.2f}"
-    return f"{value:.2f} ({interval})"
+def _index(corrected: float, lower: float, upper: float) -> str:
+    if lower == math.inf:
+        return "none"
+    return f"{corrected:.2f} ({lower:.2f} to {upper:.2f})"
 
 
 def _fit(ratio: float, p_value: float) -> str:
@@ -216,12 +221,14 @@ def draw_noise(runs: Sequence[DiagnosedRun]) -> Figure:
     names = runs[0].draws.layers
     _draw_layers(layers, noise_values(runs), names)
     layers.set_xticks(range(len(names)), names, rotation=20, ha="right", fontsize=8)
-    layers.set_ylabel("Hill's estimate, 95% interval")
+    layers.set_ylabel("index corrected for bias, 95% interval")
     layers.axhline(2.0, color="black", linewidth=0.8, linestyle=":")
     legend = [
         Line2D([], [], color=METHODS[each.run.method].colour, label=each.run.label)
         for each in runs
     ]
+    for name, style in (("Hill's estimate", "-"), ("corrected, 95% interval", "--")):
+        legend.append(Line2D([], [], color="#555555", linestyle=style, label=name))
     mark = {"color": "#555555", "linestyle": "none", "markersize": 5}
     for size, marker in _MARKERS.items():
         mark |= {"marker": marker, "markerfacecolor": "none"}
@@ -238,10 +245,13 @@ def _draw_tail(hill: Axes, quantiles: Axes, each: DiagnosedRun) -> None:
         return
     values = each.draws.of("norm")
     values, k = values[values > 0.0], assessment.k
+    for axes in (hill, quantiles):
+        axes.set_prop_cycle(color=[colour])
     plot_hill(values, min(3 * k, values.size - 1), axes=hill)
     plot_pareto_qq(values, k, axes=quantiles)
-    for artist in (hill.lines[-1], hill.collections[-1], *quantiles.lines[-2:]):
-        artist.set_color(colour)
+    for axes in (hill, quantiles):
+        if legend := axes.get_legend():
+            legend.remove()  # the figure's has all names
     hill.axvline(k, color=colour, linewidth=0.8, linestyle=":")
 
 
@@ -252,9 +262,8 @@ def _draw_layers(axes: Axes, values: pd.DataFrame, layers: Sequence[str]) -> Non
         shift = (columns.index((row.method, row.noise)) + 0.5) / len(columns) - 0.5
         x, colour = layers.index(row.layer) + 0.6 * shift, METHODS[row.method].colour
         if math.isfinite(row.upper - row.lower):
-            # The estimate may lie outside of its interval, which tells of bias.
             axes.vlines(x, row.lower, row.upper, color=colour, linewidth=1)
         face = colour if row.verdict == "heavy-tailed" else "white"
         axes.plot(
-            x, row.hill, _MARKERS[row.noise], color=colour, mfc=face, markersize=4
+            x, row.corrected, _MARKERS[row.noise], color=colour, mfc=face, markersize=4
         )
