@@ -1,7 +1,6 @@
 """A bound on the update norm that finds itself: it follows a quantile of the norms."""
 
 import dataclasses
-import math
 
 import jax
 import jax.numpy as jnp
@@ -117,9 +116,13 @@ def adaptive_max_norm(
     )
 
 
+NO_BOUND = float(jnp.finfo(jnp.float32).max)
+"""What a state holds where there is no bound, or none yet: it stays finite."""
+
+
 def first_bound(settings: AdaptiveMaxNorm) -> jax.Array:
-    """The bound before any update: infinite where the first update sets it."""
-    value = math.inf if settings.initial is None else settings.initial
+    """The bound before any update."""
+    value = NO_BOUND if settings.initial is None else settings.initial
     return jnp.asarray(value, jnp.float32)
 
 
@@ -129,7 +132,8 @@ def bound_to_apply(
     """The bound for the update number `count`: wide in the warm-up."""
     is_warmup = count < settings.warmup_steps
     warmup_factor = jnp.where(count < _NUM_UNCUT, jnp.inf, _WARMUP_FACTOR)
-    return bound * jnp.where(is_warmup, warmup_factor, 1.0)
+    factor = jnp.where(is_warmup, warmup_factor, 1.0)
+    return jnp.where(bound == NO_BOUND, jnp.inf, bound * factor)
 
 
 def next_bound(
@@ -151,9 +155,8 @@ def next_bound(
         jnp.where(count < settings.warmup_steps, warmup_gain, 1.0)
     )
     step = jnp.where(norm > bound, 1.0, -share / (1.0 - share))
-    info = jnp.finfo(jnp.float32)
-    moved = jnp.clip(bound * jnp.exp(gain * step), info.tiny, info.max)
-    moved = jnp.where(jnp.isinf(bound), norm, moved)
+    moved = jnp.where(bound == NO_BOUND, norm, bound * jnp.exp(gain * step))
+    moved = jnp.clip(moved, jnp.finfo(jnp.float32).tiny, 0.5 * NO_BOUND)
     does_move = (norm > 0.0) & (norm < jnp.inf)
     if settings.freeze_after is not None:
         does_move &= count < settings.freeze_after

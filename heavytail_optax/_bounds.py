@@ -1,10 +1,12 @@
 """The bounds of the update norm: constant, scheduled, adaptive, or none."""
 
+import numbers
+
 import jax
 import jax.numpy as jnp
 
 from heavytail_optax import _adaptive_max_norm
-from heavytail_optax._adaptive_max_norm import AdaptiveMaxNorm
+from heavytail_optax._adaptive_max_norm import NO_BOUND, AdaptiveMaxNorm
 from heavytail_optax._schedules import check_max_norm, is_partial, max_norm_at
 from heavytail_optax._typing import MaxNormTree, ScaleOrSchedule
 from heavytail_optax._validation import type_error
@@ -37,11 +39,16 @@ def check_max_norms(function: str, max_norm: MaxNormTree) -> None:
             check_max_norm(function, bound, _ACCEPTED)
 
 
-def first_bound(bound: Bound) -> jax.Array:
+def _as_state(bound: jax.Array) -> jax.Array:
+    return jnp.minimum(bound, NO_BOUND).astype(jnp.float32)
+
+
+def first_bound(function: str, bound: Bound) -> jax.Array:
     """What the state holds before the first update."""
     if isinstance(bound, AdaptiveMaxNorm):
         return _adaptive_max_norm.first_bound(bound)
-    return jnp.asarray(jnp.inf, jnp.float32)
+    start = jnp.zeros((), jnp.int32)
+    return _as_state(bound_at(function, bound, jnp.zeros(()), start))
 
 
 def bound_at(
@@ -65,4 +72,5 @@ def next_bound(
     """What the state holds after an update of that norm."""
     if isinstance(bound, AdaptiveMaxNorm):
         return _adaptive_max_norm.next_bound(bound, known, count, norm)
-    return applied.astype(jnp.float32)
+    is_constant = bound is None or isinstance(bound, numbers.Real)
+    return known if is_constant else _as_state(applied)

@@ -29,7 +29,7 @@ _NAME = "truncate_update_norm"
 
 
 class TruncateUpdateNormState(NamedTuple):
-    """State of `truncate_update_norm`.
+    """State of `truncate_update_norm`; every field stays finite.
 
     The last three fields are scalars. If `max_norm` is a pytree, they are pytrees of
     its structure, with a scalar for each group.
@@ -39,9 +39,8 @@ class TruncateUpdateNormState(NamedTuple):
       update_norm: norm of the last update before truncation, at most the largest
         float32. An update with a NaN leaves it unchanged. shape=(), dtype=float32.
       num_truncated: number of updates truncated so far. shape=(), dtype=int32.
-      max_norm: the bound of the last update; if it adapts, that of the next one.
-        Infinite before the first update, and where there is no bound. shape=(),
-        dtype=float32.
+      max_norm: the bound of the last update; if it adapts, that of the next one. The
+        largest float32 stands for no bound. shape=(), dtype=float32.
     """
 
     truncation_count: jax.Array
@@ -185,7 +184,7 @@ def truncate_update_norm(
             truncation_count=jnp.zeros((), jnp.int32),
             update_norm=groups_of.unflatten([x.astype(jnp.float32) for x in zeros]),
             num_truncated=groups_of.unflatten(zeros),
-            max_norm=groups_of.unflatten([first_bound(own) for own in bounds]),
+            max_norm=groups_of.unflatten([first_bound(_NAME, own) for own in bounds]),
         )
 
     def update_fn(updates, state, params=None, **extra_args):

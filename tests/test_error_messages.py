@@ -175,18 +175,6 @@ FACTORIES = (
         {"tail": (types(*NOT_TAILS),), "scale": BAD_SCALE, "key": BAD_KEY},
     ),
     Public(
-        "adaptive_max_norm",
-        hto.adaptive_max_norm,
-        {"truncated_share": 0.03},
-        {
-            "truncated_share": BAD_SHARE,
-            "adaptation_rate": BAD_POSITIVE_NUMBER,
-            "warmup_steps": (types("x", 1.5, None, True, VECTOR), values(-1)),
-            "freeze_after": (types("x", 1.5, True, VECTOR), values(0, -1, 99)),
-            "initial": (types(*NOT_NUMBERS_NOR_NONE), values(*BAD_POSITIVE)),
-        },
-    ),
-    Public(
         "truncate_update_norm",
         hto.truncate_update_norm,
         {"max_norm": 0.5, "axis_name": None},
@@ -240,6 +228,21 @@ BAD_Z = (BAD_NUMBER, values(NAN, INF, *VECTORS))
 def loss_per_example(params, batch):
     return (batch - params) ** 2
 
+
+SETTINGS_OF_BOUNDS = (
+    Public(
+        "adaptive_max_norm",
+        hto.adaptive_max_norm,
+        {"truncated_share": 0.03},
+        {
+            "truncated_share": BAD_SHARE,
+            "adaptation_rate": BAD_POSITIVE_NUMBER,
+            "warmup_steps": (types("x", 1.5, None, True, VECTOR), values(-1)),
+            "freeze_after": (types("x", 1.5, True, VECTOR), values(0, -1, 99)),
+            "initial": (types(*NOT_NUMBERS_NOR_NONE), values(*BAD_POSITIVE)),
+        },
+    ),
+)
 
 INFLATION = (
     Public(
@@ -811,7 +814,14 @@ TAIL_INDEX = (
     ),
 )
 
-PUBLIC = (*TAIL_FACTORIES, *FACTORIES, *INFLATION, *FLATNESS, *TAIL_INDEX)
+PUBLIC = (
+    *TAIL_FACTORIES,
+    *FACTORIES,
+    *SETTINGS_OF_BOUNDS,
+    *INFLATION,
+    *FLATNESS,
+    *TAIL_INDEX,
+)
 
 
 def bad_calls():
@@ -872,6 +882,7 @@ def test_every_public_argument_is_fed_bad_values():
         "AddHeavyTailedNoiseState",
         "InflateGradientNoiseState",
         "TruncateUpdateNormState",
+        "AdaptiveMaxNorm",
         "Tail",
         "EscapePaths",
         "EscapeProfile",
