@@ -1,4 +1,4 @@
-"""The Euclidean norm of a pytree, without overflow or underflow, in one reduction.
+"""Euclidean norms of the parts of a pytree, without overflow, in one reduction.
 
 The plain sum of squares is right unless it leaves the range of the dtype. Only then the
 entries are split into three classes by size, as in Blue's algorithm; each class is
@@ -10,7 +10,7 @@ References:
   Math. Softw. 4 (1978).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -24,11 +24,14 @@ _FEW = 8
 
 
 class ScaledNorm(NamedTuple):
-    """A norm that may exceed its dtype: `scaled_norm / scale`."""
+    """A norm that may exceed its dtype, `scaled_norm / scale`, or one for each group.
 
-    scale: jax.Array  # shape=(), a power of two
-    scaled_norm: jax.Array  # shape=(), of the finite entries; NaN if an entry is NaN
-    num_infinite: jax.Array  # shape=(), same dtype
+    The fields are of one shape and dtype.
+    """
+
+    scale: jax.Array  # a power of two
+    scaled_norm: jax.Array  # of the finite entries; NaN if an entry is NaN
+    num_infinite: jax.Array
 
 
 class _Thresholds(NamedTuple):
@@ -60,13 +63,22 @@ def _real_parts(x: jax.Array, dtype) -> list[jax.Array]:
     return [part.astype(dtype) for part in parts]
 
 
-def _careful_sums(parts: list[jax.Array], limits: _Thresholds) -> jax.Array:
-    """The sum of squares of each size class, and the number of infinite entries.
+# The real arrays of each group.
+_Parts = list[list[jax.Array]]
+
+
+def _sum_each(parts: _Parts, of_one: Callable[[jax.Array], jax.Array], dtype):
+    """The sum of a function over each group: shape=(num_groups,)."""
+    zero = jnp.zeros((), dtype)
+    return jnp.stack([sum(map(of_one, group), start=zero) for group in parts])
+
+
+def _careful_sums(parts: _Parts, limits: _Thresholds, dtype) -> jax.Array:
+    """For each group, the squares' sum of each size class, and how many are infinite.
 
     A scan over the classes: XLA's CPU backend leaves the sums to a library, so it
     stores the scaled entries. With a scan it stores those of only one class at a time.
     """
-    dtype = parts[0].dtype
     # Middle, big and small. A NaN fails both comparisons, so it is in every class. The
     # bounds are those of the scaled entries: unscaled absolute values would be computed
     # before the scan, and stored too.
@@ -81,16 +93,17 @@ def _careful_sums(parts: list[jax.Array], limits: _Thresholds) -> jax.Array:
 
     def sum_of_class(_, low_high_factor):
         low, high, factor = low_high_factor
-        total = jnp.zeros((), dtype)
-        for x in parts:
+
+        def of_one(x):
             scaled = x * factor
             size = jnp.abs(scaled)
             is_outside = (size < low) | (size >= high)
-            total += jnp.sum(jnp.square(jnp.where(is_outside, 0.0, scaled)))
-        return None, total
+            return jnp.sum(jnp.square(jnp.where(is_outside, 0.0, scaled)))
+
+        return None, _sum_each(parts, of_one, dtype)
 
     _, totals = jax.lax.scan(sum_of_class, None, classes)
-    num_infinite = sum(jnp.sum(jnp.isinf(x), dtype=dtype) for x in parts)
+    num_infinite = _sum_each(parts, lambda x: jnp.sum(jnp.isinf(x), dtype=dtype), dtype)
     return jnp.concatenate([totals, jnp.expand_dims(num_infinite, 0)])
 
 
@@ -112,39 +125,57 @@ def _joined(parts: list[jax.Array]) -> list[jax.Array]:
     return [jax.lax.optimization_barrier(joined), *large]
 
 
-def _sums(leaves: Sequence[jax.Array], dtype) -> jax.Array:
-    """The four sums over the given leaves, on this device."""
+def _sums(parts: _Parts, dtype) -> jax.Array:
+    """The four sums of each group, on this device: shape=(4, num_groups)."""
     limits = _thresholds(dtype)
-    parts = _joined([part for leaf in leaves for part in _real_parts(leaf, dtype)])
+    parts = [_joined(group) for group in parts]
     # Not `jnp.square`: its derivative 2x is infinite for the largest finite x.
-    plain = sum(jnp.sum(part * part) for part in parts)
-    zero = jnp.zeros_like(plain)
-    is_trusted = (plain >= limits.sum_low) & (plain <= limits.sum_high)
+    plain = _sum_each(parts, lambda x: jnp.sum(x * x), dtype)
+    is_empty = jnp.asarray([not group for group in parts])
+    zeros = jnp.zeros_like(plain)
+    is_trusted = (plain >= limits.sum_low) & (plain <= limits.sum_high) | is_empty
     return jax.lax.cond(
-        is_trusted,
-        lambda: jnp.stack([plain, zero, zero, zero]),
-        lambda: _careful_sums(parts, limits),
+        jnp.all(is_trusted),
+        lambda: jnp.stack([plain, zeros, zeros, zeros]),
+        lambda: _careful_sums(parts, limits, dtype),
     )
 
 
 def tree_norm(
     leaves: Sequence[jax.Array], axes: Sequence[tuple[str, ...]]
 ) -> ScaledNorm:
-    """The norm over all leaves. Each is summed over the mapped axes that shard it.
+    """The norm over all leaves together, shape=(); see `group_norms`."""
+    norms = group_norms(leaves, axes, [0] * len(leaves), 1)
+    return ScaledNorm(*(field[0] for field in norms))
+
+
+def group_norms(
+    leaves: Sequence[jax.Array],
+    axes: Sequence[tuple[str, ...]],
+    groups: Sequence[int],
+    num_groups: int,
+) -> ScaledNorm:
+    """The norm of each group of leaves. Each is summed over the axes that shard it.
 
     Args:
       leaves: real or complex floating arrays of any shape, at least one.
       axes: for each leaf, the names of the mapped axes that shard it; () if none.
+      groups: for each leaf, its group, from 0 on.
+      num_groups: number of groups. One without leaves has norm 0.
 
     Returns:
-      The norm in the dtype of `accumulation_dtype`, the same on every shard.
+      Norms of shape (num_groups,) in the dtype of `accumulation_dtype`, the same on
+      every shard.
     """
     dtype = accumulation_dtype(leaves)
-    sums = jnp.zeros(4, dtype)
-    for group in sorted(set(axes)):
-        members = [leaf for leaf, own in zip(leaves, axes, strict=True) if own == group]
-        local = _sums(members, dtype)
-        sums = sums + (jax.lax.psum(local, group) if group else local)
+    sums = jnp.zeros((4, num_groups), dtype)
+    for names in sorted(set(axes)):
+        parts: _Parts = [[] for _ in range(num_groups)]
+        for leaf, own, group in zip(leaves, axes, groups, strict=True):
+            if own == names:
+                parts[group] += _real_parts(leaf, dtype)
+        local = _sums(parts, dtype)
+        sums = sums + (jax.lax.psum(local, names) if names else local)
     middle, big, small, num_infinite = sums
 
     limits = _thresholds(dtype)

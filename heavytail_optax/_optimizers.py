@@ -10,6 +10,7 @@ from heavytail_optax._typing import (
     AxisNamesTree,
     Direction,
     Key,
+    MaxNormTree,
     Scalar,
     ScaleOrSchedule,
     ScaleTree,
@@ -74,7 +75,7 @@ def _chain(
 
 def truncated_heavy_tailed_sgd(
     learning_rate: ScaleOrSchedule,
-    max_norm: ScaleOrSchedule,
+    max_norm: MaxNormTree,
     tail: TailOrSchedule,
     scale: ScaleTree,
     *,

@@ -54,6 +54,37 @@ def add_noise(x: jax.Array, noise: jax.Array) -> jax.Array:
     return finite.astype(x.dtype)
 
 
+def prefix_indices(
+    function: str,
+    argument: str,
+    prefix: PyTree,
+    tree: PyTree,
+    is_leaf: Callable[[object], bool] | None = None,
+) -> list[int]:
+    """For each leaf of `tree`, in order, which leaf of `prefix` covers it.
+
+    Raises:
+      ValueError: if `prefix` is not a prefix of `tree`.
+    """
+    # Not `jax.tree.broadcast`: it applies `is_leaf` to `tree` too, so it would count a
+    # None there, which is no leaf of the updates.
+    structure = jax.tree.structure(prefix, is_leaf=is_leaf)
+    try:
+        subtrees = structure.flatten_up_to(tree)
+    except ValueError:
+        raise value_error(
+            function,
+            argument,
+            f"a pytree prefix of the updates, which are {jax.tree.structure(tree)}",
+            prefix,
+        ) from None
+    return [
+        index
+        for index, subtree in enumerate(subtrees)
+        for _ in jax.tree.leaves(subtree)
+    ]
+
+
 def broadcast_prefix(
     function: str,
     argument: str,
@@ -66,23 +97,9 @@ def broadcast_prefix(
     Raises:
       ValueError: if `prefix` is not a prefix of `tree`.
     """
-    # Not `jax.tree.broadcast`: it applies `is_leaf` to `tree` too, so it would count a
-    # None there, which is no leaf of the updates.
-    leaves, structure = jax.tree.flatten(prefix, is_leaf=is_leaf)
-    try:
-        subtrees = structure.flatten_up_to(tree)
-    except ValueError:
-        raise value_error(
-            function,
-            argument,
-            f"a pytree prefix of the updates, which are {jax.tree.structure(tree)}",
-            prefix,
-        ) from None
-    return [
-        leaf
-        for leaf, subtree in zip(leaves, subtrees, strict=True)
-        for _ in jax.tree.leaves(subtree)
-    ]
+    leaves = jax.tree.leaves(prefix, is_leaf=is_leaf)
+    indices = prefix_indices(function, argument, prefix, tree, is_leaf)
+    return [leaves[index] for index in indices]
 
 
 def _is_axis_spec(node: object) -> bool:

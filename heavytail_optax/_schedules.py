@@ -36,7 +36,7 @@ def _is_scale(value: float) -> bool:
     return 0.0 <= in_float32(value) < float("inf")
 
 
-def _is_partial(node: object) -> bool:
+def is_partial(node: object) -> bool:
     """Whether a node is a schedule that JAX would flatten."""
     return isinstance(node, jax.tree_util.Partial)
 
@@ -55,7 +55,7 @@ def check_scales(function: str, scale: ScaleTree) -> None:
     A None in it is checked in the first update, because it is allowed where the updates
     have no leaf.
     """
-    leaves = jax.tree.leaves(scale, is_leaf=_is_partial)
+    leaves = jax.tree.leaves(scale, is_leaf=is_partial)
     for leaf in leaves:
         check_scale(function, leaf, ACCEPTED_SCALES)
     if not leaves:
@@ -77,7 +77,7 @@ def scales_at(
     """The scale of each leaf of `tree` at step `count`."""
     values = {}
     leaves = broadcast_prefix(
-        function, "scale", scale, tree, lambda node: node is None or _is_partial(node)
+        function, "scale", scale, tree, lambda node: node is None or is_partial(node)
     )
     for leaf in leaves:
         if leaf is None:
@@ -88,14 +88,16 @@ def scales_at(
     return [values[id(leaf)] for leaf in leaves]
 
 
-def check_max_norm(function: str, max_norm: ScaleOrSchedule) -> None:
+def check_max_norm(
+    function: str, max_norm: ScaleOrSchedule, accepted: str = ACCEPTED_MAX_NORM
+) -> None:
     """Checks a bound if it is a number. An infinite bound never truncates."""
     if not is_function(max_norm):
         check_scalar(
             function,
             "max_norm",
             max_norm,
-            ACCEPTED_MAX_NORM,
+            accepted,
             lambda b: in_float32(b) > 0.0,
         )
 

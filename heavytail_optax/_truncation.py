@@ -1,17 +1,29 @@
-"""phi_b: truncates the norm of a whole update."""
+"""phi_b: truncates the norm of the update, of all of it together or group by group."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from heavytail_optax._bounds import (
+    bound_at,
+    check_max_norms,
+    first_bound,
+    is_max_norm,
+    next_bound,
+)
 from heavytail_optax._dtypes import accumulation_dtype
-from heavytail_optax._norm import ScaledNorm, norm_value, tree_norm
-from heavytail_optax._pytrees import axes_of_leaves, check_axis_name, check_leaves
-from heavytail_optax._schedules import check_max_norm, max_norm_at
-from heavytail_optax._typing import AxisNamesTree, ScaleOrSchedule
-from heavytail_optax._validation import check_state
+from heavytail_optax._norm import ScaledNorm, group_norms, norm_value
+from heavytail_optax._pytrees import (
+    axes_of_leaves,
+    check_axis_name,
+    check_leaves,
+    prefix_indices,
+)
+from heavytail_optax._typing import AxisNamesTree, MaxNormTree, PyTree
+from heavytail_optax._validation import check_state, foreign_state
 
 _NAME = "truncate_update_norm"
 
@@ -19,16 +31,22 @@ _NAME = "truncate_update_norm"
 class TruncateUpdateNormState(NamedTuple):
     """State of `truncate_update_norm`; every field stays finite.
 
+    The last three fields are scalars. If `max_norm` is a pytree, they are pytrees of
+    its structure, with a scalar for each group.
+
     Attributes:
       truncation_count: number of steps so far. shape=(), dtype=int32.
       update_norm: norm of the last update before truncation, at most the largest
         float32. An update with a NaN leaves it unchanged. shape=(), dtype=float32.
       num_truncated: number of updates truncated so far. shape=(), dtype=int32.
+      max_norm: the bound of the last update; if it adapts, that of the next one. The
+        largest float32 stands for no bound. shape=(), dtype=float32.
     """
 
     truncation_count: jax.Array
-    update_norm: jax.Array
-    num_truncated: jax.Array
+    update_norm: PyTree
+    num_truncated: PyTree
+    max_norm: PyTree
 
 
 def _is_within(norm: ScaledNorm, bound: jax.Array) -> jax.Array:
@@ -42,9 +60,9 @@ def _factors(norm: ScaledNorm, bound: jax.Array, is_within: jax.Array) -> jax.Ar
     """What phi_b does to each entry x: `clip(x * scale, -limit, limit) * factor`.
 
     Returns:
-      An array of shape (4,): whether x is unchanged, scale, limit and factor. They are
-      packed behind a barrier, so that the loop over the elements reads them. Without
-      it, XLA computes them again for each element.
+      An array of shape (4, num_groups): whether x is unchanged, scale, limit and
+      factor. They are packed behind a barrier, so that the loop over the elements reads
+      them. Without it, XLA computes them again for each element.
     """
     info = jnp.finfo(bound.dtype)
     has_infinite = norm.num_infinite > 0
@@ -81,8 +99,14 @@ def _truncate_leaf(x: jax.Array, factors: jax.Array) -> jax.Array:
     return jnp.where(is_kept > 0.0, x, (clipped * factor).astype(x.dtype))
 
 
+def _by_group(function: Callable[[jax.Array, int], jax.Array], tree: PyTree) -> PyTree:
+    """`function(leaf, number of its group)` for a scalar of each group."""
+    leaves, structure = jax.tree.flatten(tree)
+    return structure.unflatten(function(x, group) for group, x in enumerate(leaves))
+
+
 def truncate_update_norm(
-    max_norm: ScaleOrSchedule, *, axis_name: AxisNamesTree = None
+    max_norm: MaxNormTree, *, axis_name: AxisNamesTree = None
 ) -> optax.GradientTransformationExtraArgs:
     r"""Truncates the norm of the whole update: phi_b.
 
@@ -101,11 +125,15 @@ def truncate_update_norm(
 
     Args:
       max_norm: the bound b, in units of the parameters: a positive number, infinity
-        for no truncation, a JAX array of shape (), or a schedule (step -> bound). If an
-        array or a schedule is 0, the update is 0, as with a learning rate of 0;
-        infinite entries become 0, too. If it is negative or NaN, the update is NaN.
-        Values down to -1e-6 count as 0, because rounding may take a schedule slightly
-        below 0.
+        for no truncation, a JAX array of shape (), a schedule (step -> bound), or
+        `adaptive_max_norm(...)`, which finds the bound that cuts a given share of the
+        updates. If an array or a schedule is 0, the update is 0, as with a learning
+        rate of 0; infinite entries become 0, too. If it is negative or NaN, the update
+        is NaN. Values down to -1e-6 count as 0, because rounding may take a schedule
+        slightly below 0.
+        A pytree prefix of the updates with one of these at each leaf, or None for no
+        bound, makes a group of each of its subtrees and bounds the norm of each group
+        alone. The theory has one bound on the whole update.
       axis_name: the name of the mapped axis, a tuple of names, or a pytree prefix of
         the updates, with names for sharded leaves and None for replicated ones. Set it
         only inside `shard_map` or `pmap`, and only if the parameters themselves are
@@ -117,11 +145,11 @@ def truncate_update_norm(
       `optax.tree.get(state, "num_truncated")`.
 
     Raises:
-      TypeError: if `max_norm` is not a number or schedule, or `axis_name` does not
+      TypeError: if `max_norm` does not consist of these, or `axis_name` does not
         consist of names; in `update`, if a leaf is not a floating or complex array, or
         if the state is not one that `init` or `update` returned.
-      ValueError: if `max_norm` is not positive or not a scalar; in `update`, if
-        `axis_name` is not a prefix of the updates.
+      ValueError: if a bound is not positive or not a scalar; in `update`, if `max_norm`
+        or `axis_name` is not a prefix of the updates.
 
     Example:
       >>> import jax.numpy as jnp, optax
@@ -134,44 +162,78 @@ def truncate_update_norm(
       [0.6 0.8]
       >>> print(optax.tree.get(state, "update_norm"), state.num_truncated)
       5.0 1
+      >>> by_group = hto.truncate_update_norm({"w": 1.0, "b": None})
+      >>> state = by_group.init({"w": jnp.zeros(2), "b": jnp.zeros(2)})
+      >>> updates = {"w": jnp.array([3.0, 4.0]), "b": jnp.array([6.0, 8.0])}
+      >>> updates, state = by_group.update(updates, state)
+      >>> print(updates["w"], updates["b"], state.num_truncated["w"])
+      [0.6 0.8] [6. 8.] 1
 
     References:
       Wang, Oh, Rhee, "Eliminating sharp minima from SGD with truncated heavy-tailed
       noise", ICLR 2022 (arXiv 2102.04297), equation for X_j in section 2.
     """
-    check_max_norm(_NAME, max_norm)
+    check_max_norms(_NAME, max_norm)
     check_axis_name(_NAME, axis_name)
+    bounds, groups_of = jax.tree.flatten(max_norm, is_leaf=is_max_norm)
 
     def init_fn(params):
         del params
+        zeros = [jnp.zeros((), jnp.int32) for _ in bounds]
         return TruncateUpdateNormState(
             truncation_count=jnp.zeros((), jnp.int32),
-            update_norm=jnp.zeros((), jnp.float32),
-            num_truncated=jnp.zeros((), jnp.int32),
+            update_norm=groups_of.unflatten([x.astype(jnp.float32) for x in zeros]),
+            num_truncated=groups_of.unflatten(zeros),
+            max_norm=groups_of.unflatten([first_bound(_NAME, own) for own in bounds]),
         )
 
     def update_fn(updates, state, params=None, **extra_args):
         del params, extra_args
         check_state(_NAME, state, TruncateUpdateNormState)
+        if jax.tree.structure(state.max_norm) != groups_of:
+            raise foreign_state(_NAME, f"with bounds for {groups_of}", state)
         leaves, structure = jax.tree.flatten(updates)
-        bound = max_norm_at(_NAME, max_norm, state.truncation_count)
-        count = optax.safe_increment(state.truncation_count)
+        count = state.truncation_count
+        known = jax.tree.leaves(state.max_norm)
+        applied = [
+            bound_at(_NAME, own, last, count)
+            for own, last in zip(bounds, known, strict=True)
+        ]
+        new_state = state._replace(truncation_count=optax.safe_increment(count))
         if not leaves:
-            return updates, state._replace(truncation_count=count)
+            return updates, new_state
         leaves = check_leaves(_NAME, leaves, allow_complex=True)
-        norm = tree_norm(leaves, axes_of_leaves(_NAME, axis_name, updates))
-        bound = bound.astype(accumulation_dtype(leaves))
-        is_within = _is_within(norm, bound)
-        factors = _factors(norm, bound, is_within)
-        is_nan = jnp.isnan(norm.scaled_norm)
+        groups = prefix_indices(_NAME, "max_norm", max_norm, updates, is_max_norm)
+        axes = axes_of_leaves(_NAME, axis_name, updates)
+        norms = group_norms(leaves, axes, groups, len(bounds))
+        bound = jnp.stack(applied).astype(accumulation_dtype(leaves))
+        is_within = _is_within(norms, bound)
+        is_nan = jnp.isnan(norms.scaled_norm)
         is_truncated = ~(is_within | is_nan | jnp.isnan(bound))
-        value = jax.lax.stop_gradient(norm_value(norm))
-        new_state = TruncateUpdateNormState(
-            truncation_count=count,
-            update_norm=jnp.where(is_nan, state.update_norm, value),
-            num_truncated=state.num_truncated + is_truncated.astype(jnp.int32),
+        value = jax.lax.stop_gradient(norm_value(norms))
+        # An infinite or NaN norm moves no bound.
+        usable = jnp.where(is_nan | (norms.num_infinite > 0), jnp.inf, value)
+        new_state = new_state._replace(
+            update_norm=_by_group(
+                lambda old, group: jnp.where(is_nan[group], old, value[group]),
+                state.update_norm,
+            ),
+            num_truncated=_by_group(
+                lambda old, group: old + is_truncated[group].astype(jnp.int32),
+                state.num_truncated,
+            ),
+            max_norm=groups_of.unflatten(
+                next_bound(own, last, now, count, usable[group])
+                for group, (own, last, now) in enumerate(
+                    zip(bounds, known, applied, strict=True)
+                )
+            ),
         )
-        truncated = [_truncate_leaf(x, factors) for x in leaves]
+        factors = _factors(norms, bound, is_within)
+        truncated = [
+            _truncate_leaf(x, factors[:, group])
+            for x, group in zip(leaves, groups, strict=True)
+        ]
         return jax.tree.unflatten(structure, truncated), new_state
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

@@ -37,6 +37,12 @@ ScaleOrSchedule: TypeAlias = ArrayLike | Callable[[jax.Array], ArrayLike]
 ScaleTree: TypeAlias = PyTree
 """A `ScaleOrSchedule`, or a pytree prefix of the updates with one at each leaf."""
 
+MaxNormTree: TypeAlias = PyTree
+"""A number, schedule or `AdaptiveMaxNorm`, or a pytree prefix of the updates of them.
+
+None stands for no bound in a prefix.
+"""
+
 AxisNames: TypeAlias = str | tuple[str, ...] | None
 """A mapped axis of `shard_map` or `pmap`, or several; None for none."""
 

@@ -107,7 +107,15 @@ BAD_SCALE = (
     ),
     values(-1.0, NAN, INF, np.float32(-1), {"w": 0.1, "b": -1.0}, *VECTORS),
 )
-BAD_MAX_NORM = (BAD_NUMBER, values(-1.0, 0.0, 0, NAN, -INF, np.zeros(()), *VECTORS))
+# A pytree has a bound for each group, or None.
+BAD_MAX_NORM = (
+    types(
+        *(x for x in NOT_NUMBERS if not isinstance(x, (list, Line))),
+        *((), {}, {"w": "x", "b": 0.1}, [0.1, True], Line(0.1, "x")),
+    ),
+    values(-1.0, 0.0, 0, NAN, -INF, np.zeros(()), {"w": 0.1, "b": -1.0}, *VECTORS),
+)
+BAD_SHARE = (BAD_NUMBER, values(0.0, 1.0, -0.1, 1.5, NAN, INF, *VECTORS))
 BAD_CENTRED_TAIL = (types(*NOT_TAILS), values(*NOT_CENTRED))
 BAD_DIRECTION = (types(None, 1, True, ("elementwise",)), values("x", "", "Isotropic"))
 BAD_AXIS_NAME = (
@@ -220,6 +228,21 @@ BAD_Z = (BAD_NUMBER, values(NAN, INF, *VECTORS))
 def loss_per_example(params, batch):
     return (batch - params) ** 2
 
+
+SETTINGS_OF_BOUNDS = (
+    Public(
+        "adaptive_max_norm",
+        hto.adaptive_max_norm,
+        {"truncated_share": 0.03},
+        {
+            "truncated_share": BAD_SHARE,
+            "adaptation_rate": BAD_POSITIVE_NUMBER,
+            "warmup_steps": (types("x", 1.5, None, True, VECTOR), values(-1)),
+            "freeze_after": (types("x", 1.5, True, VECTOR), values(0, -1, 99)),
+            "initial": (types(*NOT_NUMBERS_NOR_NONE), values(*BAD_POSITIVE)),
+        },
+    ),
+)
 
 INFLATION = (
     Public(
@@ -791,7 +814,14 @@ TAIL_INDEX = (
     ),
 )
 
-PUBLIC = (*TAIL_FACTORIES, *FACTORIES, *INFLATION, *FLATNESS, *TAIL_INDEX)
+PUBLIC = (
+    *TAIL_FACTORIES,
+    *FACTORIES,
+    *SETTINGS_OF_BOUNDS,
+    *INFLATION,
+    *FLATNESS,
+    *TAIL_INDEX,
+)
 
 
 def bad_calls():
@@ -852,6 +882,7 @@ def test_every_public_argument_is_fed_bad_values():
         "AddHeavyTailedNoiseState",
         "InflateGradientNoiseState",
         "TruncateUpdateNormState",
+        "AdaptiveMaxNorm",
         "Tail",
         "EscapePaths",
         "EscapeProfile",

@@ -291,7 +291,7 @@ def test_equal_parameters_of_another_type_make_equal_tails(factory, number, same
         ),
         (
             hto.TruncateUpdateNormState,
-            ("truncation_count", "update_norm", "num_truncated"),
+            ("truncation_count", "update_norm", "num_truncated", "max_norm"),
         ),
         (
             hto.tail_index.TrackTailIndexState,

@@ -179,7 +179,6 @@ def squared_losses(params, batch):
 
 
 SINGLE = {
-    "max_norm": hto.truncate_update_norm,
     "learning_rate": lambda value: hto.truncated_heavy_tailed_sgd(
         value, 0.5, TAIL, 0.1, key=0
     ),

@@ -62,7 +62,7 @@ def _gradient_noise(updates):
 
 _NOISE = hto.add_heavy_tailed_noise
 _NOISE_FIELDS = ("noise_count", "noise_key")
-_TRUNCATION_FIELDS = ("update_norm", "num_truncated")
+_TRUNCATION_FIELDS = ("update_norm", "num_truncated", "max_norm")
 _TRACKING_FIELDS = (
     *("tail_count", "tail_seen", "tail_non_finite", "tail_largest"),
     *("tail_sizes_each", "tail_log_mean"),
@@ -118,6 +118,15 @@ TRANSFORMATIONS = (
         hto.truncate_update_norm,
         {"max_norm": 0.5},
         ("max_norm",),
+        ("truncation_count", *_TRUNCATION_FIELDS),
+        is_random=False,
+        accepts_complex=True,
+    ),
+    Transformation(
+        "truncate_update_norm_adaptive",
+        hto.truncate_update_norm,
+        {"max_norm": hto.adaptive_max_norm(0.1, initial=0.5)},
+        (),
         ("truncation_count", *_TRUNCATION_FIELDS),
         is_random=False,
         accepts_complex=True,

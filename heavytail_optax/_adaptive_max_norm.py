@@ -1,0 +1,163 @@
+"""A bound on the update norm that finds itself: it follows a quantile of the norms."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from heavytail_optax._typing import Scalar
+from heavytail_optax._validation import check_count, check_positive, check_scalar
+
+_NAME = "adaptive_max_norm"
+
+# The bound starts at the first norm, which may be unusually small. So the first updates
+# are not cut, and in the rest of the warm-up only those beyond a multiple of the bound.
+_NUM_UNCUT = 10
+_WARMUP_FACTOR = 10.0
+_WARMUP_GAIN = 4.0
+
+
+@dataclasses.dataclass(frozen=True)
+class AdaptiveMaxNorm:
+    """Settings of a bound that adapts; see `adaptive_max_norm`."""
+
+    truncated_share: float
+    adaptation_rate: float
+    warmup_steps: int
+    freeze_after: int | None
+    initial: float | None
+
+
+def adaptive_max_norm(
+    truncated_share: float = 0.03,
+    *,
+    adaptation_rate: float = 0.3,
+    warmup_steps: int = 100,
+    freeze_after: int | None = None,
+    initial: float | None = None,
+) -> AdaptiveMaxNorm:
+    r"""A bound that cuts a given share of the updates: pass it as `max_norm`.
+
+    .. math::
+      \log b_{t+1} = \log b_t + \gamma_t \cdot
+      \begin{cases}
+        1 & \text{if } |u_t| > b_t, \\
+        -s / (1 - s) & \text{otherwise.}
+      \end{cases}
+
+    The bound rests where a share s of the norms exceeds it. Over T steps with a
+    constant gamma the share that was cut is s, up to `(1 - s) log(b_T / b_0) / (gamma
+    T)`, for norms of any law. An update is cut by the bound that earlier updates made,
+    never by its own.
+
+    The bound follows the norm of the update where `truncate_update_norm` stands: behind
+    a learning rate, it follows the learning rate's schedule. It can rise by 35 % a step
+    and fall by 0.9 % (with the default settings), so it lags behind a decay only where
+    the learning rate falls by more than that in a step: the last 200 steps or so of a
+    cosine schedule that ends at zero.
+
+    Norms that are zero, infinite or NaN do not move it. An infinite update is cut.
+
+    Args:
+      truncated_share: s, the share of updates to cut. In (0, 1).
+      adaptation_rate: gamma, positive: what one cut adds to log b. A smaller rate makes
+        a steadier bound that follows more slowly.
+      warmup_steps: number of first updates in which the bound is searched for, at
+        least 0. It starts at the first norm and moves up to four times as fast. The
+        first ten updates are not cut, then only those beyond ten times the bound. Not
+        used if `initial` is given.
+      freeze_after: the number of updates after which the bound stays as it is. The
+        theory is about a fixed bound. None means never.
+      initial: the first bound, in units of the parameters, positive. None means that
+        the first update sets it.
+
+    Returns:
+      Settings for the `max_norm` of `truncate_update_norm` and
+      `truncated_heavy_tailed_sgd`. The bound itself is in their state: read it with
+      `optax.tree.get(state, "max_norm")`.
+
+    Raises:
+      TypeError: if an argument is not a number, or is traced.
+      ValueError: if an argument is out of range.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax
+      >>> import heavytail_optax as hto
+      >>> truncation = hto.truncate_update_norm(hto.adaptive_max_norm(0.1))
+      >>> def step(state, key):
+      ...     update = jax.random.normal(key, (1,))
+      ...     return truncation.update(update, state)[1], None
+      >>> keys = jax.random.split(jax.random.key(0), 5000)
+      >>> state, _ = jax.lax.scan(step, truncation.init(jnp.zeros(1)), keys)
+      >>> print(f"{state.num_truncated / 5000:.2f}")
+      0.10
+
+    References:
+      Andrew, Thakkar, McMahan, Ramaswamy, "Differentially private learning with
+      adaptive clipping", NeurIPS 2021: the geometric rule for a quantile.
+    """
+    share = "a number between 0 and 1, both excluded"
+    check_scalar(
+        _NAME, "truncated_share", truncated_share, share, lambda s: 0.0 < s < 1.0
+    )
+    check_positive(_NAME, "adaptation_rate", adaptation_rate)
+    check_count(_NAME, "warmup_steps", warmup_steps, least=0)
+    if freeze_after is not None:
+        least = 1 if initial is not None else max(1, warmup_steps)
+        check_count(_NAME, "freeze_after", freeze_after, least=least)
+    if initial is not None:
+        check_positive(_NAME, "initial", initial)
+    return AdaptiveMaxNorm(
+        truncated_share=float(truncated_share),
+        adaptation_rate=float(adaptation_rate),
+        warmup_steps=0 if initial is not None else int(warmup_steps),
+        freeze_after=freeze_after,
+        initial=None if initial is None else float(initial),
+    )
+
+
+NO_BOUND = float(jnp.finfo(jnp.float32).max)
+"""What a state holds where there is no bound, or none yet: it stays finite."""
+
+
+def first_bound(settings: AdaptiveMaxNorm) -> jax.Array:
+    """The bound before any update."""
+    value = NO_BOUND if settings.initial is None else settings.initial
+    return jnp.asarray(value, jnp.float32)
+
+
+def bound_to_apply(
+    settings: AdaptiveMaxNorm, bound: jax.Array, count: jax.Array
+) -> jax.Array:
+    """The bound for the update number `count`: wide in the warm-up."""
+    is_warmup = count < settings.warmup_steps
+    warmup_factor = jnp.where(count < _NUM_UNCUT, jnp.inf, _WARMUP_FACTOR)
+    factor = jnp.where(is_warmup, warmup_factor, 1.0)
+    return jnp.where(bound == NO_BOUND, jnp.inf, bound * factor)
+
+
+def next_bound(
+    settings: AdaptiveMaxNorm, bound: jax.Array, count: jax.Array, norm: Scalar
+) -> jax.Array:
+    """The bound after an update of that norm; NaN and infinity leave it as it was.
+
+    Args:
+      settings: those of the user.
+      bound: the bound so far. shape=(), dtype=float32.
+      count: number of updates before this one. shape=(), dtype=int32.
+      norm: norm of the update before it was cut. shape=(), dtype=float32.
+    """
+    share = settings.truncated_share
+    # From the warm-up's gain down to one, which it reaches before the warm-up ends.
+    progress = count / max(1.0, 0.6 * settings.warmup_steps)
+    warmup_gain = jnp.maximum(1.0, _WARMUP_GAIN * (1.0 - progress))
+    gain = settings.adaptation_rate * (
+        jnp.where(count < settings.warmup_steps, warmup_gain, 1.0)
+    )
+    step = jnp.where(norm > bound, 1.0, -share / (1.0 - share))
+    moved = jnp.where(bound == NO_BOUND, norm, bound * jnp.exp(gain * step))
+    moved = jnp.clip(moved, jnp.finfo(jnp.float32).tiny, 0.5 * NO_BOUND)
+    does_move = (norm > 0.0) & (norm < jnp.inf)
+    if settings.freeze_after is not None:
+        does_move &= count < settings.freeze_after
+    return jnp.where(does_move, moved, bound).astype(jnp.float32)

@@ -1,0 +1,260 @@
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import heavytail_optax as hto
+
+
+def norms_of(tail, num, key=0):
+    return jnp.abs(tail.sample(jax.random.key(key), (num,)))
+
+
+LAWS = {
+    "pareto_0.8": norms_of(hto.tails.pareto(0.8), 40_000),
+    "pareto_1.4": norms_of(hto.tails.pareto(1.4), 40_000),
+    "pareto_3": norms_of(hto.tails.pareto(3.0), 40_000),
+    "gaussian": norms_of(hto.tails.gaussian(), 40_000),
+    "narrow": jnp.exp(0.05 * hto.tails.gaussian().sample(0, (40_000,))),
+    "constant": jnp.full(40_000, 0.7),
+}
+
+
+@jax.jit(static_argnums=0)
+def history(settings, norms):
+    """The state after each update, for updates of one number."""
+    truncation = hto.truncate_update_norm(settings)
+
+    def step(state, norm):
+        _, state = truncation.update(norm[None], state)
+        return state, state
+
+    return jax.lax.scan(step, truncation.init(jnp.zeros(1)), norms)[1]
+
+
+def was_cut(states):
+    return np.diff(states.num_truncated, prepend=0)
+
+
+def model(settings, bound, count, norm):
+    """By the rule, in Python's float64: the next bound, and whether the norm is cut."""
+    share, rate = settings.truncated_share, settings.adaptation_rate
+    is_warmup = count < settings.warmup_steps
+    factor = (np.inf if count < 10 else 10.0) if is_warmup else 1.0
+    is_cut = norm > bound * factor
+    is_frozen = settings.freeze_after is not None and count >= settings.freeze_after
+    if not (norm > 0 and np.isfinite(norm)) or is_frozen:
+        return bound, is_cut
+    decrease = 4.0 * (1.0 - count / max(1.0, 0.6 * settings.warmup_steps))
+    gain = rate * (max(1.0, decrease) if is_warmup else 1.0)
+    step = 1.0 if norm > bound else -share / (1.0 - share)
+    return (norm if np.isinf(bound) else bound * np.exp(gain * step)), is_cut
+
+
+SETTINGS = st.builds(
+    hto.adaptive_max_norm,
+    st.sampled_from([0.01, 0.1, 0.5]),
+    adaptation_rate=st.sampled_from([0.05, 0.3]),
+    warmup_steps=st.sampled_from([0, 1, 20]),
+    freeze_after=st.sampled_from([None, 25, 40]),
+    initial=st.sampled_from([None, 0.25]),
+)
+
+
+@hypothesis.given(
+    SETTINGS,
+    st.lists(
+        st.floats(2**-10, 2**10, width=32) | st.sampled_from([0.0, np.inf, np.nan]),
+        min_size=50,
+        max_size=50,
+    ),
+)
+def test_the_rule(settings, norms):
+    norms = np.array(norms, np.float32)
+    states = history(settings, jnp.asarray(norms))
+    bounds = [np.inf if settings.initial is None else settings.initial]
+    bounds = np.array([*bounds, *states.max_norm], np.float64)
+    bounds[bounds > 3e38] = np.inf  # none yet
+    for count, (norm, bound) in enumerate(zip(norms, bounds[:-1], strict=True)):
+        if np.isclose(norm, bound, rtol=1e-4) and np.isfinite(norm):
+            continue  # on either side, by rounding
+        wanted, is_cut = model(settings, bound, count, float(norm))
+        np.testing.assert_allclose(bounds[count + 1], wanted, rtol=1e-5)
+        # An infinite norm is cut by any bound, one that is NaN by none.
+        if np.isfinite(norm):
+            assert was_cut(states)[count] == is_cut
+
+
+@pytest.mark.parametrize("share", [0.01, 0.03, 0.1, 0.5])
+@pytest.mark.parametrize("law", LAWS)
+def test_the_share_that_is_cut_in_the_long_run(law, share):
+    states = history(hto.adaptive_max_norm(share), LAWS[law])
+    measured = was_cut(states)[1000:].mean()
+    assert 0.8 * share < measured < 1.2 * share
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_the_bound_is_near_the_quantile_after_the_warm_up(law):
+    norms = LAWS[law].reshape(100, 400)[:, :100]
+    settings = hto.adaptive_max_norm(0.03)
+    states = jax.vmap(lambda own: history(settings, own))(norms)
+    wanted = np.quantile(np.asarray(LAWS[law]), 0.97)
+    ratio = np.asarray(states.max_norm[:, -1]) / wanted
+    # A factor of two more or less cuts little more or less.
+    assert 0.5 < np.median(ratio) < 2.0
+    assert np.mean((ratio > 0.33) & (ratio < 3.0)) > 0.9
+    # In the warm-up, none of the smaller 97 % of norms.
+    cut = np.diff(states.num_truncated, axis=1, prepend=0) > 0
+    assert np.asarray(norms)[cut].min(initial=np.inf) > wanted
+
+
+@pytest.mark.parametrize("factor", [100.0, 0.01])
+@pytest.mark.parametrize("share", [0.01, 0.03, 0.2, 0.9])
+def test_the_bound_is_back_soon_after_a_jump(share, factor):
+    norms = LAWS["pareto_1.4"][:4000]
+    steps = int(20 / share)
+    jumped = factor * LAWS["pareto_1.4"][4000 : 4000 + steps]
+    states = history(hto.adaptive_max_norm(share), jnp.concatenate([norms, jumped]))
+    wanted = factor * np.quantile(np.asarray(LAWS["pareto_1.4"]), 1 - share)
+    after = np.asarray(states.max_norm[4000:])
+    reached = after > wanted / 2 if factor > 1 else after < wanted * 2
+    assert reached.any()
+    before = np.asarray(states.max_norm[3999])
+    assert not (before > wanted / 2 if factor > 1 else before < wanted * 2)
+
+
+def test_an_update_does_not_decide_its_own_cut():
+    norms = LAWS["pareto_1.4"][:500]
+    settings = hto.adaptive_max_norm(0.1)
+    states = history(settings, norms)
+    larger = history(settings, norms.at[-1].set(1e6))
+    assert states.max_norm[-2] == larger.max_norm[-2]
+    truncation = hto.truncate_update_norm(settings)
+    last = jax.tree.map(lambda x: x[-2], states)
+    update, _ = truncation.update(jnp.array([1e6]), last)
+    np.testing.assert_allclose(update, last.max_norm, rtol=1e-6)
+
+
+def test_a_frozen_bound_stays():
+    settings = hto.adaptive_max_norm(0.1, freeze_after=300)
+    states = history(settings, LAWS["pareto_1.4"][:1000])
+    bounds = np.asarray(states.max_norm)
+    assert (bounds[300:] == bounds[299]).all()
+    assert len(set(bounds[250:300])) > 10
+    assert was_cut(states)[300:].any()
+
+
+def test_it_follows_a_learning_rate():
+    schedule = optax.cosine_decay_schedule(1.0, 10_000)
+    rates = jax.vmap(schedule)(jnp.arange(10_000))
+    norms = LAWS["pareto_1.4"][:10_000] * rates
+    cut = was_cut(history(hto.adaptive_max_norm(0.03), norms))
+    # All but the last 200 steps, in parts of a thousand.
+    for start in range(500, 9_500, 1_000):
+        assert 0.01 < cut[start : start + 1_000].mean() < 0.06
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
+def test_dtypes(dtype):
+    truncation = hto.truncate_update_norm(hto.adaptive_max_norm(0.1))
+    state = truncation.init(jnp.zeros(2, dtype))
+    for norm in LAWS["gaussian"][:50]:
+        update = jnp.array([0.6, 0.8], dtype) * norm.astype(dtype)
+        update, state = truncation.update(update, state)
+        assert update.dtype == dtype
+        assert state.max_norm.dtype == jnp.float32
+    assert 0.5 < state.max_norm < 5.0
+
+
+def test_resumes_bit_for_bit():
+    settings = hto.adaptive_max_norm(0.1)
+    truncation = hto.truncate_update_norm(settings)
+    norms = LAWS["pareto_1.4"][:300]
+
+    def run(state, norms):
+        def step(state, norm):
+            update, state = truncation.update(norm[None], state)
+            return state, update
+
+        return jax.lax.scan(step, state, norms)
+
+    start = truncation.init(jnp.zeros(1))
+    whole, updates = run(start, norms)
+    middle, first = run(start, norms[:120])
+    saved = jax.tree.map(np.asarray, middle)
+    end, second = run(jax.tree.map(jnp.asarray, saved), norms[120:])
+    for ours, wanted in zip(end, whole, strict=True):
+        np.testing.assert_array_equal(ours, wanted)
+    np.testing.assert_array_equal(jnp.concatenate([first, second]), updates)
+
+
+GROUPED = {"a": jnp.array([3.0, 4.0]), "b": [jnp.array([6.0]), jnp.array([8.0])]}
+
+
+def test_groups_are_bounded_alone():
+    bounds = {"a": 1.0, "b": lambda count: 2.0 + count}
+    truncation = hto.truncate_update_norm(bounds)
+    state = truncation.init(GROUPED)
+    for count in range(2):
+        updates, state = truncation.update(GROUPED, state)
+        for name, bound in (("a", 1.0), ("b", 2.0 + count)):
+            alone = hto.truncate_update_norm(bound)
+            wanted, own = alone.update(GROUPED[name], alone.init(GROUPED[name]))
+            jax.tree.map(np.testing.assert_array_equal, updates[name], wanted)
+            assert state.update_norm[name] == own.update_norm
+            assert state.max_norm[name] == bound
+            assert state.num_truncated[name] == count + 1
+
+
+def test_groups_with_no_bound_and_with_adaptive_ones():
+    adaptive = hto.adaptive_max_norm(0.1, initial=1.0)
+    truncation = hto.truncate_update_norm({"a": None, "b": [adaptive, 0.5]})
+    state = truncation.init(GROUPED)
+    updates, state = jax.jit(truncation.update)(GROUPED, state)
+    np.testing.assert_array_equal(updates["a"], GROUPED["a"])
+    np.testing.assert_allclose(updates["b"], [[1.0], [0.5]])
+    assert state.num_truncated == {"a": 0, "b": [1, 1]}
+    assert state.max_norm["a"] == np.finfo(np.float32).max
+    np.testing.assert_allclose(state.max_norm["b"][0], np.exp(0.3), rtol=1e-6)
+
+
+def test_bad_entries_of_one_group_leave_the_others_alone():
+    updates = GROUPED | {"a": jnp.array([np.nan, 1.0])}
+    truncation = hto.truncate_update_norm({"a": 1.0, "b": 5.0})
+    ours, state = truncation.update(updates, truncation.init(updates))
+    assert np.isnan(ours["a"]).all()
+    np.testing.assert_allclose(ours["b"], [[3.0], [4.0]], rtol=1e-6)
+    updates = GROUPED | {"a": jnp.array([1e30, 1e30])}  # the sum of squares overflows
+    ours, state = truncation.update(updates, state)
+    np.testing.assert_allclose(ours["a"], [np.sqrt(0.5)] * 2, rtol=1e-6)
+    np.testing.assert_allclose(ours["b"], [[3.0], [4.0]], rtol=1e-6)
+
+
+def test_a_prefix_must_fit_the_updates_and_the_state():
+    truncation = hto.truncate_update_norm({"a": 1.0, "c": 1.0})
+    with pytest.raises(ValueError, match="max_norm"):
+        truncation.update(GROUPED, truncation.init(GROUPED))
+    whole = hto.truncate_update_norm(1.0)
+    with pytest.raises(TypeError, match="state"):
+        hto.truncate_update_norm({"a": 1.0, "b": 1.0}).update(
+            GROUPED, whole.init(GROUPED)
+        )
+
+
+def test_an_adaptive_bound_in_the_whole_optimiser():
+    optimizer = hto.truncated_heavy_tailed_sgd(
+        0.1, hto.adaptive_max_norm(0.05), hto.tails.symmetric_pareto(1.4), 0.1, key=0
+    )
+
+    def step(carry, _):
+        x, state = carry
+        updates, state = optimizer.update(x, state, x)
+        return (optax.apply_updates(x, updates), state), None
+
+    x = jnp.ones(10)
+    (_, state), _ = jax.lax.scan(step, (x, optimizer.init(x)), length=5000)
+    share = optax.tree.get(state, "num_truncated") / 5000
+    assert 0.04 < share < 0.06
