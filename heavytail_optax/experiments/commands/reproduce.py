@@ -6,7 +6,7 @@ import jax
 from rich.console import Console
 
 from ..runs.grid import Grid, read_grid, record_grid, together, variants_of
-from ..runs.result import read_result
+from ..runs.result import read_result, read_results
 from ..runs.run import cached_loader, check_machine
 from ..runs.worker import Work, report_problems, work
 from ..terminal import Progress
@@ -36,7 +36,8 @@ def run(options: ReproduceOptions, typed: str) -> int:
     )
     together(grid)
     load = cached_loader(options.machine.data_dir)
-    finished = [read_result(each).is_done for each in grid.runs()]
+    known = read_results(grid)
+    finished = [result.is_done for result in known.values()]
     if not all(finished):
         load(options.settings)
     check_machine(machine)
@@ -50,14 +51,15 @@ def run(options: ReproduceOptions, typed: str) -> int:
             f"{grid.directory}."
         )
         if cluster is None:
-            done = work(grid, typed, progress, load)
+            done = work(grid, typed, progress, load, known)
         else:
             if not all(finished):
                 jobs = options.jobs
                 submitit_workers.launch(grid, typed, progress, jobs, cluster)
-            done = Work({each: read_result(each) for each in grid.runs()}, {}, [])
+                known = read_results(grid)
+            done = Work(known, {}, [])
     whole = read_grid(grid.directory)
     # Earlier commands may have asked for more runs than this one.
-    results = [done.results.get(each) or read_result(each) for each in whole.runs()]
+    results = {k: done.results.get(k) or read_result(k) for k in whole.runs()}
     show_report(whole, results, console)
     return report_problems(done, typed, progress)

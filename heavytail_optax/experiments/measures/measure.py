@@ -162,9 +162,10 @@ def read_record(path: pathlib.Path) -> dict[str, Measured]:
         return {}
 
 
-def same_arguments(one: Arguments, other: Arguments) -> bool:
-    """Whether they are the same when written and read."""
-    return json.loads(json.dumps(dict(one))) == json.loads(json.dumps(dict(other)))
+def in_words(arguments: Arguments) -> list[str]:
+    """Each argument with its value, the same before and after it was written."""
+    written = json.loads(json.dumps(dict(arguments)))
+    return [f"{name} {value}" for name, value in sorted(written.items())]
 
 
 def _measured(entry: Mapping[str, Any]) -> Measured:

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from ..methods import METHODS, MethodName
 from .style import legend_below, log_ticks, panel_grid, styled
-from .summary import Report, label
+from .summary import Report, counted, label, means
 from .tables import format_percent, measure_heading
 
 _PANEL = (8.0, 3.9)  # inches
@@ -35,15 +35,19 @@ _KEY = {
 
 def points_of(report: Report, measure: str) -> pd.DataFrame:
     """Kind, name, sharpness, accuracy in percent, and their errors, a row a point."""
-    runs, summary = report.runs.set_index("name"), report.summary
-    is_alone = runs.index.map(summary[f"{measure}_seeds"]) == 1  # and its mean
-    finished = runs[(runs["status"] == "finished") & ~is_alone]
-    failed = finished["failed"].notna()
-    paper = summary.filter(like="paper_")
+    # Both means of a method are over the same runs: those that have both values.
+    quantities = ["test_accuracy", measure]
+    has_both = counted(report.runs, quantities).notna().all(axis=1)
+    runs = report.runs[has_both]
+    mean = means(runs, quantities)
+    runs = runs.set_index("name")
+    runs = runs[runs.index.map(mean[f"{measure}_seeds"]) > 1]  # else it is its mean
+    failed = runs["failed"].notna()
+    paper = report.summary.filter(like="paper_")
     parts = {
-        "run": finished[~failed],
-        "failed": finished[failed],
-        "mean": summary,
+        "run": runs[~failed],
+        "failed": runs[failed],
+        "mean": mean,
         "paper": paper.set_axis(paper.columns.str.removeprefix("paper_"), axis=1),
     }
     names = {

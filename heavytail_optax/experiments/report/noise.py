@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from jax.typing import ArrayLike
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -26,13 +27,11 @@ from ..measures.gradient_noise import (
     SIZES,
     NoiseDraws,
     Size,
-    noise_arguments,
-    read_noise,
 )
 from ..measures.noise_tails import ALTERNATIVES, LayerTail, assess_noise
 from ..methods import METHODS
 from ..runs.grid import Run
-from ..storage.metrics_log import read_metrics
+from ..training.trainer import Metrics
 from .style import legend_below, log_ticks, styled
 from .tables import format_number, text_column, text_tables
 
@@ -70,6 +69,7 @@ class DiagnosedRun(NamedTuple):
     """A run whose noise has been measured."""
 
     run: Run
+    history: Sequence[Metrics]
     batch_size: int  # images of the batches whose noise was measured
     draws: NoiseDraws  # at the end of the run
     tails: list[LayerTail]
@@ -80,28 +80,26 @@ class DiagnosedRun(NamedTuple):
         return next(t for t in self.tails if (t.size, t.layer) == (size, ALL))
 
 
-def diagnosed_runs(
-    runs: Sequence[Run], draws: int, batch_size: int | None, truncated_share: float
-) -> list[DiagnosedRun]:
-    """Those of the finished runs whose noise is kept, in their order."""
-    found = []
-    for run in runs:
-        wanted = noise_arguments(run.settings, draws, batch_size)
-        noise = read_noise(run.paths.noise_of(**wanted))
-        if noise is None:
-            continue
-        norms = noise.of("norm"), noise.gradient_norms
-        proposal = None
-        if np.isfinite(norms).all() and norms[0].any() and norms[0].size >= 10:
-            proposal = propose_settings(
-                *map(jnp.asarray, norms),
-                run.settings.training.learning_rate,
-                alpha=run.settings.method.alpha,
-                truncated_share=truncated_share,
-            )
-        tails = assess_noise(noise)
-        found.append(DiagnosedRun(run, wanted["batch_size"], noise, tails, proposal))
-    return found
+def diagnosed(
+    run: Run,
+    history: Sequence[Metrics],
+    batch_size: int,
+    draws: NoiseDraws,
+    truncated_share: float,
+) -> DiagnosedRun:
+    """A run with the tails of its noise and the settings that follow from it."""
+    noise, gradients = draws.of("norm"), draws.gradient_norms
+    proposal = None
+    if np.isfinite([noise, gradients]).all() and noise.any() and noise.size >= 10:
+        proposal = propose_settings(
+            jnp.asarray(noise),
+            jnp.asarray(gradients),
+            run.settings.training.learning_rate,
+            alpha=run.settings.method.alpha,
+            truncated_share=truncated_share,
+        )
+    tails = assess_noise(draws)
+    return DiagnosedRun(run, history, batch_size, draws, tails, proposal)
 
 
 def noise_values(runs: Sequence[DiagnosedRun]) -> pd.DataFrame:
@@ -171,13 +169,9 @@ def _proposal(each: DiagnosedRun) -> str:
     found = each.proposal
     if found is None:
         return "No settings are proposed: the noise is zero or not finite."
-    alpha, scale, bound, update, noise, rate = (
-        format_number(float(x))
-        for x in (
-            *(found.alpha, found.scale, found.max_norm, found.typical_update_norm),
-            *(found.typical_noise_norm, each.run.settings.training.learning_rate),
-        )
-    )
+    alpha, scale, bound = map(_text, (found.alpha, found.scale, found.max_norm))
+    update, noise = map(_text, (found.typical_update_norm, found.typical_noise_norm))
+    rate = _text(each.run.settings.training.learning_rate)
     share = f"{100 * float(found.truncated_share):g}%"
     return (
         "Proposed for tail inflation, from the noise at the end of training: alpha "
@@ -190,6 +184,10 @@ def _proposal(each: DiagnosedRun) -> str:
     )
 
 
+def _text(value: ArrayLike) -> str:
+    return format_number(float(value))
+
+
 @styled
 def draw_noise(runs: Sequence[DiagnosedRun]) -> Figure:
     """Norms over training, Hill plot, quantiles, and the tail index by layer."""
@@ -197,7 +195,7 @@ def draw_noise(runs: Sequence[DiagnosedRun]) -> Figure:
     norms, hill, quantiles, layers = figure.subplots(2, 2).flat
     for each in runs:
         colour = METHODS[each.run.method].colour
-        history = pd.DataFrame(read_metrics(each.run.paths.metrics)).set_index("step")
+        history = pd.DataFrame(each.history).set_index("step")
         norms.plot(history["update_norm"], color=colour)
         norms.plot(history["largest_update_norm"], color=colour, alpha=0.5)
         _draw_tail(hill, quantiles, each)

@@ -13,7 +13,7 @@ from ..runs.result import RunResult
 from ..settings import Settings
 from ..training.evaluation import accuracy_error
 from .style import legend_below, log_ticks, styled
-from .summary import runs_table
+from .summary import cannot_show, runs_table
 from .tables import Column, format_percent, text_column, text_tables
 
 _NOTE = (
@@ -49,8 +49,9 @@ def training_table(
         text_column("Images\na step", runs, "{:,.0f}".format, "examples_per_step"),
         text_column("Seconds", runs, "{:.1f}".format, "seconds"),
     ]
+    lines = [Text(line) for line in cannot_show(runs)]
     note = Text(_NOTE.format(test_images), style="dim")
-    return Group(*text_tables(columns, [], [], width), note)
+    return Group(*text_tables(columns, [], [], width), *lines, note)
 
 
 @styled
