@@ -28,7 +28,7 @@ def measure(num_steps: int, num_chains: int) -> list[dict]:
             "moves_in_1e6_steps": f"{result.moves:.4g}",
             "learning_rate": command.learning_rate,
             "alpha": noise.alpha,
-            "scale": noise.scale,
+            "scale": noise.noise_scale,
             "max_norm": noise.max_norm,
             "chains": num_chains,
             "steps": result.steps,

@@ -6,7 +6,7 @@ so that the study goes on where it was, on any machine; started twice, it takes 
 at a time.
 
     python benchmarks/study.py --out docs/results/study_runs.csv
-    python benchmarks/study.py --out docs/results/study_runs.csv --only main --seeds 3
+    python benchmarks/study.py --out docs/results/study_runs.csv --only main --num-seeds 3
 
 `benchmarks/study_tables.py` makes the tables from the file.
 """
@@ -184,13 +184,13 @@ def main() -> None:
     parser.add_argument("--directory", type=pathlib.Path, default="grids/study")
     parser.add_argument("--data-dir", type=pathlib.Path)
     parser.add_argument("--only", help="a study, such as main, or a variant")
-    parser.add_argument("--seeds", type=int, default=10, help="no more than these")
+    parser.add_argument("--num-seeds", type=int, default=10, help="no more than these")
     parser.add_argument("--runs", type=int, help="stop after so many")
     arguments = parser.parse_args()
     load = cached_loader(arguments.data_dir)
     number = 0
     progress = Progress(Console(quiet=True))
-    for study, run in runs(arguments.directory, arguments.only, arguments.seeds):
+    for study, run in runs(arguments.directory, arguments.only, arguments.num_seeds):
         key = (run.name, run.settings.seed)
         if key in done(arguments.out) or number == arguments.runs:
             continue

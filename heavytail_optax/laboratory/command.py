@@ -9,8 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import Annotated
 
-import tyro
-
+from heavytail_optax.experiments.commands.parsing import filled, parse
 from heavytail_optax.experiments.setting_rules import (
     POSITIVE_NUMBER,
     Rule,
@@ -33,25 +32,29 @@ def steps_up_to(largest: int) -> Rule:
 
 @dataclasses.dataclass(frozen=True)
 class NoiseOptions:
-    """The noise and its truncation."""
+    """The noise and its truncation.
+
+    Attributes:
+      alpha: Tail index of the noise, between 1 and 2. Its law is that of a random sign
+        times Pareto.
+      noise_scale: Scale of the noise in the gradient. Smaller is closer to the theory's
+        limit, and slower.
+      max_norm: The longest step, b. Between 0.4497 and 0.6007 it takes one such step to
+        leave a narrow minimum and two to leave a wide one.
+      seed: Seed of the noise.
+    """
 
     alpha: Annotated[float, FROM_1_TO_2] = 1.2
-    """Tail index of the noise, between 1 and 2. Its law is that of a random sign times
-    Pareto."""
-    scale: Annotated[float, POSITIVE_NUMBER] = 0.1
-    """The noise in the gradient is this number times a draw. Smaller is closer to the
-    theory's limit and slower."""
+    noise_scale: Annotated[float, POSITIVE_NUMBER] = 0.1
     max_norm: Annotated[float, POSITIVE_NUMBER] = 0.5
-    """b, the largest step: the two narrow minima take one such step to leave and the two
-    wide ones two, if b is between 0.4497 and 0.6007."""
     seed: Annotated[int, at_least(0)] = 0
-    """Of the noise."""
 
     def __post_init__(self) -> None:
         check_fields(self, "option")
 
     def __str__(self) -> str:
-        return f"alpha = {self.alpha:g}, scale = {self.scale:g}, b = {self.max_norm:g}"
+        scale = f"noise scale = {self.noise_scale:g}"
+        return f"alpha = {self.alpha:g}, {scale}, b = {self.max_norm:g}"
 
 
 DEFAULT_NOISE = NoiseOptions()
@@ -59,11 +62,14 @@ DEFAULT_NOISE = NoiseOptions()
 
 @dataclasses.dataclass(frozen=True)
 class LaboratoryCommand:
-    """The options that all commands have."""
+    """The options that all commands have.
+
+    Attributes:
+      directory: Directory for the picture.
+    """
 
     noise: NoiseOptions = DEFAULT_NOISE
     directory: pathlib.Path = pathlib.Path("laboratory")
-    """Where the picture goes."""
 
     def __post_init__(self) -> None:
         check_fields(self, "option")
@@ -74,13 +80,8 @@ def run_command(
 ) -> int:
     """Parses what was typed, then calls `work` of the command's report module."""
     module = f"heavytail_optax.laboratory.{name.replace('-', '_')}_report"
-    command = tyro.cli(
-        kind,
-        prog=f"{program} {name}",
-        args=arguments,
-        description=inspect.getdoc(kind) or "",
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone),
-    )
+    about = (inspect.getdoc(kind) or "").partition("Attributes:")[0]
+    command = parse(kind, f"{program} {name}", arguments, filled(about))
     try:
         _check_directory(command.directory)
         # It loads SciPy and Matplotlib, which --help need not.

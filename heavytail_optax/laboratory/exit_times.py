@@ -134,6 +134,6 @@ def default_rates(noise: NoiseOptions) -> dynamics.ExitRates:
     return dynamics.exit_rates(
         dynamics.four_minima(),
         tail=tails.symmetric_pareto(noise.alpha),
-        scale=noise.scale,
+        scale=noise.noise_scale,
         max_norm=noise.max_norm,
     )

@@ -48,7 +48,7 @@ def work(command: MarkovChainCommand) -> None:
         console.print(f"Running {about}")
         found = dynamics.simulate(
             landscape,
-            dynamics.sgd_process(eta, noise.max_norm, rates.tail, noise.scale),
+            dynamics.sgd_process(eta, noise.max_norm, rates.tail, noise.noise_scale),
             key=noise.seed + len(simulations),
             start=start,
             num_steps=steps,

@@ -30,10 +30,10 @@ def regimes(command: SimulateCommand) -> Mapping[str, dynamics.SgdProcess]:
     heavy, light = tails.symmetric_pareto(noise.alpha), tails.gaussian()
 
     laws = {
-        "heavy tails, truncated": (noise.max_norm, heavy, noise.scale),
-        "heavy tails": (np.inf, heavy, noise.scale),
-        "light tails, truncated": (noise.max_norm, light, noise.scale),
-        "light tails": (np.inf, light, noise.scale),
+        "heavy tails, truncated": (noise.max_norm, heavy, noise.noise_scale),
+        "heavy tails": (np.inf, heavy, noise.noise_scale),
+        "light tails, truncated": (noise.max_norm, light, noise.noise_scale),
+        "light tails": (np.inf, light, noise.noise_scale),
         "gradient descent": (np.inf, light, 0.0),
     }
     eta = command.learning_rate

@@ -17,21 +17,23 @@ from heavytail_optax.laboratory.command import (
 class SimulateCommand(LaboratoryCommand):
     """Show which noise empties sharp minima: the four regimes side by side.
 
-    Many chains run on the paper's landscape of four minima, two of them narrow, with
-    heavy or light tails, truncated or not, and without noise. They start evenly at all
-    minima; time is counted after the first third of the steps. Only truncated
-    heavy-tailed noise leaves the narrow minima and does not come back for long.
+    Many chains run on the paper's landscape of four minima, two of them narrow: with heavy
+    or light tails, truncated or not, and without noise. They start evenly at all minima.
+    Time is counted after the first third of the steps. Only truncated heavy-tailed noise
+    leaves the narrow minima and does not come back for long.
 
-    Ends with a table and a picture. The default takes about a minute on two cores.
+    The results are a table and a picture. The default takes about a minute on two cores.
+
+    Attributes:
+      learning_rate: Learning rate (eta), below 4.48e-3. Above it, gradient descent
+        without noise leaves the sharpest minimum, and the picture proves nothing.
+      steps: Number of steps of each chain, rounded up to a multiple of 1500.
+      chains: Number of chains in each regime.
     """
 
     learning_rate: Annotated[float, STABLE_RATE] = 1e-3
-    """eta, below 4.48e-3: above it gradient descent without any noise is unstable at the
-    sharpest minimum, and the picture proves nothing."""
     steps: Annotated[int, steps_up_to(2**31 - 1502)] = 1_500_000
-    """Steps of each chain, rounded up to a multiple of 1500."""
     chains: Annotated[int, at_least(4)] = 256
-    """Chains in each regime."""
 
 
 def run(name: str, arguments: Sequence[str], program: str) -> int:

@@ -36,7 +36,7 @@ def work(command: SimulateCommand) -> None:
         ["% of time\naround", *headings, "both\nnarrow", "moves in\n1e6 steps"],
         map(_row, results),
     )
-    small = noise.scale**noise.alpha * eta ** (noise.alpha - 1.0)
+    small = noise.noise_scale**noise.alpha * eta ** (noise.alpha - 1.0)
     console.print(f"\nh = H(1/eta)/eta = {small:.3g} for the heavy tails.")
     if chain.narrow:
         theory = chain.occupation(eta)

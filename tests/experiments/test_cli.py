@@ -67,7 +67,7 @@ def test_a_finished_run_has_nothing_left_to_do(trained, capsys):
 
 
 def test_a_run_directory_is_not_overwritten(trained, capsys):
-    assert cli.main(["train", "--run-dir", str(trained)]) == 1
+    assert cli.main(["train", "--directory", str(trained)]) == 1
     assert f"is not empty. Go on with it by --resume {trained}" in (
         capsys.readouterr().err
     )
@@ -81,9 +81,9 @@ def test_resuming_with_other_settings_is_refused(trained, capsys):
 
 
 def test_resuming_with_a_new_directory_is_refused(trained, capsys):
-    arguments = ["train", "--resume", str(trained), "--run-dir", "elsewhere"]
+    arguments = ["train", "--resume", str(trained), "--directory", "elsewhere"]
     assert cli.main(arguments) == 1
-    assert "`run_dir` is given, which is for new runs" in capsys.readouterr().err
+    assert "`directory` is given, which is for new runs" in capsys.readouterr().err
     assert not pathlib.Path("elsewhere").exists()
 
 
@@ -104,7 +104,7 @@ def interrupt(directory, options):
     )
     process = subprocess.Popen(
         [sys.executable, "-c", program, "train", *options]
-        + ["--methods", HEAVY, "--run-dir", str(directory)],
+        + ["--methods", HEAVY, "--directory", str(directory)],
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -143,7 +143,7 @@ def test_a_killed_run_goes_on_to_the_same_end(trained, tmp_path, tiny_options):
     )
     process = subprocess.run(
         [sys.executable, "-c", program, "train", *tiny_options]
-        + ["--methods", HEAVY, "--run-dir", str(directory)],
+        + ["--methods", HEAVY, "--directory", str(directory)],
         capture_output=True,
         check=False,
     )
@@ -156,7 +156,7 @@ def test_a_killed_run_goes_on_to_the_same_end(trained, tmp_path, tiny_options):
 
 def test_a_loss_that_is_not_finite_is_told(tmp_path, tiny_options, capsys):
     arguments = ["train", *tiny_options, "--learning-rate", "1e30", "--methods", "sgd"]
-    arguments += ["sgd-truncated", "--run-dir", str(tmp_path / "run")]
+    arguments += ["sgd-truncated", "--directory", str(tmp_path / "run")]
     assert cli.main(arguments) == 3
     output = capsys.readouterr().out
     assert "sgd (SB), seed 0 diverged: its loss is" in output
@@ -255,7 +255,7 @@ def test_help_names_every_setting(tiny, capsys):
     for name in (
         *(set(flat(tiny)) - {"method"}),
         "methods",
-        "run_dir",
+        "directory",
         "resume",
         "preset",
     ):

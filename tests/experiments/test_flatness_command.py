@@ -138,10 +138,7 @@ def test_other_search_settings_measure_anew_and_say_so(two_methods, measured, ca
     )
     assert turns == [("sgd", "maximal")]
     output = words(capsys.readouterr().out)
-    assert (
-        "maximal is measured anew, as it was measured with target 0.1 instead of"
-        in (output)
-    )
+    assert "maximal was measured in another way (target 0.1)." in output
     # All runs are in the next table, which are not comparable now.
     assert flat(two_methods, "--measures", "expected") == 0
     assert (
@@ -280,7 +277,7 @@ def test_a_grid_has_a_row_a_run_and_its_report_the_columns(
     trained = read_grid(directory)
     record_grid(trained._replace(seeds=(1, 2), is_measured=True))
     options = [*tiny_options, "--methods", *METHODS, "--seed", "1"]
-    assert cli.main(["train", *options, "--run-dir", str(tmp_path / "more")]) == 0
+    assert cli.main(["train", *options, "--directory", str(tmp_path / "more")]) == 0
     for method in METHODS:
         (tmp_path / "more" / method / "seed-1").rename(directory / method / "seed-1")
     runs = [run for run in read_grid(directory).runs() if run.settings.seed < 2]

@@ -122,7 +122,7 @@ def test_runs_that_do_not_count_are_named():
 def measured_with(method, seed, value, samples, **others):
     values = {"expected_sharpness": (value, None)}
     record = record_of(values, num_samples=samples, stddev=0.01, **others)
-    return finished(method, seed, 0.7, None)._replace(record=record)
+    return finished(method, seed, 0.7, 0.0)._replace(record=record)
 
 
 def test_values_measured_in_another_way_are_not_averaged():

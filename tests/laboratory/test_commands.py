@@ -9,13 +9,22 @@ from heavytail_optax import cli
 from heavytail_optax.laboratory import markov_chain_report, regimes
 
 SMALL = {
-    "simulate": ["--steps", "600", "--chains", "8", "--scale", "5"],
+    "simulate": ["--steps", "600", "--chains", "8", "--noise-scale", "5"],
     "exit-times": [
         *("--fields", "2", "--learning-rates", "4e-3", "2e-3", "--exits", "20"),
-        *("--rare-learning-rates", "1e-4", "--samples", "256", "--scale", "1"),
+        *("--rare-learning-rates", "1e-4", "--samples", "256", "--noise-scale", "1"),
     ],
     "markov-chain": [
-        *("--steps", "20000", "--chains", "32", "--samples", "256", "--scale", "0.2"),
+        *(
+            "--steps",
+            "20000",
+            "--chains",
+            "32",
+            "--samples",
+            "256",
+            "--noise-scale",
+            "0.2",
+        ),
     ],
 }
 
@@ -60,7 +69,7 @@ def test_command_ends_with_a_table_and_a_picture(command, expected, capsys, tmp_
 def test_help_names_the_options(command, capsys):
     assert cli.main([command, "--help"]) == 0
     printed = capsys.readouterr().out
-    for option in ("--alpha", "--scale", "--max-norm", "--seed", "--directory"):
+    for option in ("--alpha", "--noise-scale", "--max-norm", "--seed", "--directory"):
         assert option in printed
 
 
@@ -89,7 +98,7 @@ def test_options_load_no_plots():
         ("markov-chain", ["--max-norm", "-1"], "max_norm"),
         ("markov-chain", ["--samples", "9"], "samples"),
         ("exit-times", ["--samples", "9"], "samples"),
-        ("markov-chain", ["--scale", "nan"], "scale"),
+        ("markov-chain", ["--noise-scale", "nan"], "noise_scale"),
         ("markov-chain", ["--steps", "2147483647"], "steps"),
         ("simulate", ["--seed", "-1"], "seed"),
     ],

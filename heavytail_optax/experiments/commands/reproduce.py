@@ -30,7 +30,7 @@ def run(options: ReproduceOptions, typed: str) -> int:
         options.grid_directory,
         options.preset,
         variants_of(options.settings, options.methods),
-        tuple(range(first, first + options.seeds)),
+        tuple(range(first, first + options.num_seeds)),
         is_measured=True,
         machine=options.machine,
     )
