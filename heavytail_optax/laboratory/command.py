@@ -53,7 +53,7 @@ class NoiseOptions:
         check_fields(self, "option")
 
     def __str__(self) -> str:
-        scale = f"noise scale = {self.noise_scale:g}"
+        scale = f"scale = {self.noise_scale:g}"
         return f"alpha = {self.alpha:g}, {scale}, b = {self.max_norm:g}"
 
 

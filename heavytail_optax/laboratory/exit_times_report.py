@@ -42,10 +42,8 @@ def work(command: ExitTimesCommand) -> None:
 
 
 def _report(console: Console, rates: ExitRates, times: Sequence[ExitTime]) -> None:
-    headings = [
-        *("field", "eta", "by", "mean\nsteps", "theory"),
-        *("ratio,\n95% interval", "epsilon", "p-value"),
-    ]
+    headings = ["field", "eta", "by", "mean\nsteps", "theory"]
+    headings += ["ratio,\n95% interval", "epsilon", "p-value"]
     console.print()
     output.print_table(console, headings, map(_row, times))
     console.print(
@@ -118,7 +116,9 @@ def draw_exit_times(rates: ExitRates, times: Sequence[ExitTime], title: str) -> 
     for axes in (time_axes, ratio_axes):
         axes.set_xscale("log")
         axes.set_xlabel("learning rate eta")
-    time_axes.legend(frameon=False, fontsize=9)
+    handles, labels = time_axes.get_legend_handles_labels()
+    style = {"frameon": False, "fontsize": 9, "ncols": 3}
+    figure.legend(handles, labels, loc="outside lower center", **style)
     return figure
 
 

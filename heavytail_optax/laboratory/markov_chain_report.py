@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from rich.console import Console
 
 from heavytail_optax import dynamics
+from heavytail_optax.experiments.report.style import log_ticks
 from heavytail_optax.experiments.report.tables import format_number
 from heavytail_optax.laboratory import jump_chain, output
 from heavytail_optax.laboratory.exit_times import default_rates
@@ -171,10 +171,9 @@ def _draw_rates(axes: Axes, rates: Sequence[JumpRate]) -> None:
     axes.set_xticks(places, [f"{jump.origin} to {jump.target}" for jump in rates])
     axes.set_xlim(-0.5, len(rates) - 0.5)
     axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: format_number(y, 2)))
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.legend(frameon=False, fontsize=9)
+    log_ticks(axes.yaxis)
+    place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.08)}
+    axes.legend(frameon=False, fontsize=9, ncols=2, **place)
     output.finish(axes, "Rates between wide minima", grid="y")
 
 
@@ -193,4 +192,5 @@ def _draw_shares(axes: Axes, shares: Sequence[JumpShare]) -> None:
     axes.set_xticks(places, names, fontsize=9)
     axes.set_ylim(0.0, 1.25)
     axes.legend(frameon=False, fontsize=9, ncols=2, loc="upper right")
-    output.finish(axes, "Where the jumps from each field go")
+    none = " (none was seen)" * (not measured.any())
+    output.finish(axes, f"Where the jumps from each field go{none}")

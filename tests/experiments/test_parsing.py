@@ -29,7 +29,8 @@ def test_no_line_of_help_ends_early(command, monkeypatch, capsys):
     compared = 0
     for line, after in itertools.pairwise(lines):
         # An option alone on its line has its help below.
-        alone = line.strip()[:1] in "-[" and "  " not in line.strip()
+        starts = line.strip().startswith(("-", "[", "DIRECTORY"))
+        alone = starts and "  " not in line.strip()
         if line.strip() and not alone and after.startswith(" " * 6):
             compared += 1
             assert len(line) + 1 + len(after.split()[0]) > 77, line

@@ -86,6 +86,8 @@ def draw_report(report: Report) -> Figure | None:
         name = measure_heading(measure).replace("\n", " ")
         axes.set_xlabel(f"{name} (flatter to the left)")
     key = "; ".join(text for kind, text in _KEY.items() if kind in kinds)
+    if "run" not in kinds and (summary["test_accuracy_seeds"] <= 1).all():
+        key = key.replace(_KEY["mean"], "large dots: one run each")
     panels[0].set_title(key, fontsize=9.5, color="0.3")
     figure.suptitle(f"Test accuracy against sharpness: {report.preset}")
     legend_below(figure, _legend_entries(summary), columns=2)
@@ -131,8 +133,7 @@ def _scale_sharpness(axes: Axes, points: pd.DataFrame) -> None:
     low, high = low / widening, high * widening
     axes.set_xscale("log")
     axes.set_xlim(low, high)
-    digits = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0) if high / low < 10 else (1.0, 2.0, 5.0)
-    log_ticks(axes.xaxis, digits if high / low < 1e4 else (1.0,))
+    log_ticks(axes.xaxis)
 
 
 def _legend_entries(summary: pd.DataFrame) -> list[Line2D]:

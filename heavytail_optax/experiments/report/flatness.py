@@ -191,7 +191,8 @@ _PANELS: dict[str, tuple[str, str, Callable[[Axes, Curves], None]]] = {
     "density": ("Density of the Hessian's eigenvalues", "eigenvalue", _draw_density),
     "line_eigenvector": ("Loss along the top eigenvector", "distance", _draw_line),
     "line_random": (
-        *("Loss along a random direction", "distance in norms of the filters"),
+        "Loss along a random direction",
+        "distance in norms of the filters",
         _draw_line,
     ),
     "escape_noise": ("P(escape), along gradient noise", "jumps", _draw_escape),

@@ -32,7 +32,7 @@ from ..measures.noise_tails import ALTERNATIVES, LayerTail, assess_noise
 from ..methods import METHODS
 from ..runs.grid import Run
 from ..training.trainer import Metrics
-from .style import legend_below, log_ticks, styled
+from .style import few_points, legend_below, log_ticks, styled
 from .tables import format_number, text_column, text_tables
 
 _RIVALS = ALTERNATIVES["projection"]
@@ -196,8 +196,9 @@ def draw_noise(runs: Sequence[DiagnosedRun]) -> Figure:
     for each in runs:
         colour = METHODS[each.run.method].colour
         history = pd.DataFrame(each.history).set_index("step")
-        norms.plot(history["update_norm"], color=colour)
-        norms.plot(history["largest_update_norm"], color=colour, alpha=0.5)
+        style = {"color": colour, **few_points(len(history))}
+        norms.plot(history["update_norm"], **style)
+        norms.plot(history["largest_update_norm"], alpha=0.5, **style)
         _draw_tail(hill, quantiles, each)
     for axes, title in (
         (norms, "Norms over training: median, and pale the largest"),
@@ -206,9 +207,6 @@ def draw_noise(runs: Sequence[DiagnosedRun]) -> Figure:
         (layers, "Tail index by layer"),
     ):
         axes.set_title(title)
-    for axes in (norms, layers):
-        axes.set_yscale("log")
-        log_ticks(axes.yaxis, (1.0, 2.0, 3.0, 5.0))
     norms.set_xlabel("step")
     norms.set_ylabel("norm of the update")
     names = runs[0].draws.layers
@@ -216,6 +214,9 @@ def draw_noise(runs: Sequence[DiagnosedRun]) -> Figure:
     layers.set_xticks(range(len(names)), names, rotation=20, ha="right", fontsize=8)
     layers.set_ylabel("Hill's estimate, 95% interval")
     layers.axhline(2.0, color="black", linewidth=0.8, linestyle=":")
+    for axes in (norms, layers):
+        axes.set_yscale("log")
+        log_ticks(axes.yaxis)
     legend = [
         Line2D([], [], color=METHODS[each.run.method].colour, label=each.run.label)
         for each in runs

@@ -22,22 +22,8 @@ REFERENCE = "sgd"
 DIFFERENCE = f"difference_to_{REFERENCE}"
 FAILED = "\N{NO-BREAK SPACE}†"
 
-_FIELDS = [
-    "method",
-    "seed",
-    "status",
-    "step",
-    "steps",
-    "train_accuracy",
-    "test_accuracy",
-    "train_loss",
-    "truncated",
-    "seconds",
-    "examples_per_step",
-    "test_images",
-    "classes",
-    "how_it_ended",
-]
+_LONG = {"record", "asked_measures", "history", "is_kept"}
+_FIELDS = [*(name for name in RunResult._fields if name not in _LONG), "how_it_ended"]
 _TEXTS = ("name", "paper_name", "method", "status", "how_it_ended")
 _WHOLE = ("seed", "step", "steps", "test_images", "classes")
 _ERROR, _ARGUMENTS = "_standard_error", "_arguments"

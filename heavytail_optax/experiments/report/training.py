@@ -12,7 +12,7 @@ from ..methods import METHODS
 from ..runs.result import RunResult
 from ..settings import Settings
 from ..training.evaluation import accuracy_error
-from .style import legend_below, log_ticks, styled
+from .style import few_points, legend_below, log_ticks, styled
 from .summary import cannot_show, runs_table
 from .tables import Column, format_percent, text_column, text_tables
 
@@ -69,15 +69,16 @@ def draw_training(
         steps = [metrics.step for metrics in finite]
         losses = [metrics.train_loss for metrics in finite]
         accuracies = [100 * metrics.test_accuracy for metrics in finite]
-        style = {"color": METHODS[result.method].colour}
+        colour = METHODS[result.method].colour
+        style = {"color": colour, **few_points(len(steps))}
         if result.status == "diverged":
             style |= {"marker": "X", "markevery": [-1] if steps else None}
         label = _label(result, test_images)
         handles += loss_axes.plot(steps, losses, label=label, **style)
         accuracy_axes.plot(steps, accuracies, **style)
     loss_axes.set_yscale("log")
-    log_ticks(loss_axes.yaxis)
     _keep_room_for_finished(loss_axes, results)
+    log_ticks(loss_axes.yaxis)
     loss_axes.set_title("Loss on all training images")
     accuracy_axes.set_title(f"Accuracy on {test_images:,} test images (%)")
     for axes in (loss_axes, accuracy_axes):
