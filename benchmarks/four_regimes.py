@@ -11,13 +11,13 @@ import argparse
 
 import result_file
 
+from heavytail_optax.laboratory.options import SimulateOptions
 from heavytail_optax.laboratory.regimes import run_regimes
-from heavytail_optax.laboratory.simulate_command import SimulateCommand
 
 
 def measure(num_steps: int, num_chains: int) -> list[dict]:
     """One row a regime."""
-    command = SimulateCommand(steps=num_steps, chains=num_chains)
+    command = SimulateOptions(steps=num_steps, chains=num_chains)
     noise = command.noise
     return [
         {

@@ -11,12 +11,12 @@ from heavytail_optax.dynamics import ExitRates
 from heavytail_optax.experiments.report.tables import format_number
 from heavytail_optax.laboratory import exit_times, output
 from heavytail_optax.laboratory.exit_times import ExitTime
-from heavytail_optax.laboratory.exit_times_command import ExitTimesCommand
+from heavytail_optax.laboratory.options import ExitTimesOptions
 
 _COLOURS = (output.ORANGE, output.BLUE, output.YELLOW, output.GREEN)
 
 
-def work(command: ExitTimesCommand) -> None:
+def work(command: ExitTimesOptions) -> None:
     """Measures all mean exit times, then shows them beside the theory."""
     console, noise = Console(), command.noise
     rates, seed = exit_times.default_rates(noise), noise.seed
@@ -47,7 +47,7 @@ def _report(console: Console, rates: ExitRates, times: Sequence[ExitTime]) -> No
     console.print()
     output.print_table(console, headings, map(_row, times))
     console.print(
-        "\nThe ratio is measured / theory. epsilon: about .04 or less is near the limit.\n"
+        "\nThe ratio is measured / theory. epsilon: about 0.04 or less is near the limit.\n"
         "p-value: of exponential times, by Kolmogorov-Smirnov with the mean estimated."
     )
     for field in sorted({time.field for time in times}):

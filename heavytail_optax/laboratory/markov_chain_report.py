@@ -13,13 +13,13 @@ from heavytail_optax.experiments.report.tables import format_number
 from heavytail_optax.laboratory import jump_chain, output
 from heavytail_optax.laboratory.exit_times import default_rates
 from heavytail_optax.laboratory.jump_chain import JumpRate, JumpShare, last_visits
-from heavytail_optax.laboratory.markov_chain_command import MarkovChainCommand
+from heavytail_optax.laboratory.options import MarkovChainOptions
 
 SNAPSHOTS = 1000
 _BURN_IN = 100_000
 
 
-def work(command: MarkovChainCommand) -> None:
+def work(command: MarkovChainOptions) -> None:
     """Counts the jumps of many chains, then shows them beside the theory."""
     console, noise, eta = Console(), command.noise, command.learning_rate
     rates = default_rates(noise)

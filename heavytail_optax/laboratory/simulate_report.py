@@ -16,11 +16,11 @@ from heavytail_optax.experiments.report.tables import (
 )
 from heavytail_optax.laboratory import output
 from heavytail_optax.laboratory.exit_times import default_rates
+from heavytail_optax.laboratory.options import SimulateOptions
 from heavytail_optax.laboratory.regimes import RegimeResult, narrow_fields, run_regimes
-from heavytail_optax.laboratory.simulate_command import SimulateCommand
 
 
-def work(command: SimulateCommand) -> None:
+def work(command: SimulateOptions) -> None:
     """Runs all regimes, then shows them beside the theory."""
     console, noise, eta = Console(), command.noise, command.learning_rate
     rates = default_rates(noise)
