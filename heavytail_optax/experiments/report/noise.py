@@ -200,23 +200,28 @@ def draw_noise(runs: Sequence[DiagnosedRun]) -> Figure:
         norms.plot(history["update_norm"], **style)
         norms.plot(history["largest_update_norm"], alpha=0.5, **style)
         _draw_tail(hill, quantiles, each)
+    names = runs[0].draws.layers
+    values = noise_values(runs)
+    _draw_layers(layers, values, names)
     for axes, title in (
         (norms, "Norms over training: median, and pale the largest"),
-        (hill, "Hill plot of the noise's norm"),
+        (hill, "Hill plot of the noise's norm (dotted: k of the table)"),
         (quantiles, "Its quantiles, and a power law's"),
-        (layers, "Tail index by layer"),
+        (layers, "Tail index by layer (below 2: infinite variance)"),
     ):
         axes.set_title(title)
-    norms.set_xlabel("step")
-    norms.set_ylabel("norm of the update")
-    names = runs[0].draws.layers
-    _draw_layers(layers, noise_values(runs), names)
-    layers.set_xticks(range(len(names)), names, rotation=20, ha="right", fontsize=8)
-    layers.set_ylabel("Hill's estimate, 95% interval")
-    layers.axhline(2.0, color="black", linewidth=0.8, linestyle=":")
-    for axes in (norms, layers):
-        axes.set_yscale("log")
-        log_ticks(axes.yaxis)
+        if not axes.has_data():
+            place = {"ha": "center", "va": "center", "transform": axes.transAxes}
+            axes.text(0.5, 0.5, "Cannot tell: see the verdicts.", **place)
+            axes.set(xticks=[], yticks=[])
+    norms.set(xlabel="step", ylabel="norm of the update", yscale="log")
+    norms.set_xlim(left=0)
+    log_ticks(norms.yaxis)
+    if layers.has_data():
+        layers.set_xticks(range(len(names)), names, rotation=20, ha="right", fontsize=8)
+        layers.set(ylabel="Hill's estimate, 95% interval", yscale="log")
+        layers.axhline(2.0, color="black", linewidth=0.8, linestyle=":")
+        log_ticks(layers.yaxis)
     legend = [
         Line2D([], [], color=METHODS[each.run.method].colour, label=each.run.label)
         for each in runs
@@ -247,7 +252,7 @@ def _draw_tail(hill: Axes, quantiles: Axes, each: DiagnosedRun) -> None:
 def _draw_layers(axes: Axes, values: pd.DataFrame, layers: Sequence[str]) -> None:
     """All estimates of a layer beside each other, with their intervals."""
     columns = list(dict.fromkeys(zip(values["method"], values["noise"], strict=True)))
-    for row in values.itertuples():
+    for row in values.dropna(subset="hill").itertuples():
         shift = (columns.index((row.method, row.noise)) + 0.5) / len(columns) - 0.5
         x, colour = layers.index(row.layer) + 0.6 * shift, METHODS[row.method].colour
         if math.isfinite(row.upper - row.lower):

@@ -66,7 +66,8 @@ def log_ticks(axis: Axis) -> None:
 
 def few_points(number: int) -> dict[str, Any]:
     """The style of a line: with dots where it has few points, and may have one alone."""
-    return {"marker": "o", "markersize": 3} if number <= _FEW else {}
+    dots = {"marker": "o", "markersize": 3, "clip_on": False}
+    return dots if number <= _FEW else {}
 
 
 def legend_below(figure: Figure, handles: Sequence[Artist], columns: int) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from rich.console import Group
 from rich.text import Text
 
@@ -84,6 +85,7 @@ def draw_training(
     for axes in (loss_axes, accuracy_axes):
         axes.set_xlabel("step")
         axes.set_xlim(0, settings.training.steps)
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         if any(METHODS[result.method].is_noisy for result in results):
             _shade_cooldown(axes, settings)
     legend_below(figure, handles, columns=2)
