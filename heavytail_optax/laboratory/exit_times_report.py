@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from heavytail_optax.dynamics import ExitRates
+from heavytail_optax.experiments.report.style import log_ticks
 from heavytail_optax.experiments.report.tables import format_number
 from heavytail_optax.laboratory import exit_times, output
 from heavytail_optax.laboratory.exit_times import ExitTime
@@ -116,6 +117,8 @@ def draw_exit_times(rates: ExitRates, times: Sequence[ExitTime], title: str) -> 
     for axes in (time_axes, ratio_axes):
         axes.set_xscale("log")
         axes.set_xlabel("learning rate eta")
+        log_ticks(axes.xaxis)
+    log_ticks(time_axes.yaxis)
     handles, labels = time_axes.get_legend_handles_labels()
     style = {"frameon": False, "fontsize": 9, "ncols": 3}
     figure.legend(handles, labels, loc="outside lower center", **style)

@@ -171,6 +171,9 @@ def _draw_rates(axes: Axes, rates: Sequence[JumpRate]) -> None:
     axes.set_xticks(places, [f"{jump.origin} to {jump.target}" for jump in rates])
     axes.set_xlim(-0.5, len(rates) - 0.5)
     axes.set_yscale("log")
+    # Without a jump the interval begins at zero.
+    shown = np.asarray([measured, low, high, *np.transpose([j[-2:] for j in rates])])
+    axes.set_ylim(0.5 * shown[shown > 0.0].min(), 2.0 * shown.max())
     log_ticks(axes.yaxis)
     place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.08)}
     axes.legend(frameon=False, fontsize=9, ncols=2, **place)

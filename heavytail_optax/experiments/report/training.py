@@ -85,7 +85,9 @@ def draw_training(
     for axes in (loss_axes, accuracy_axes):
         axes.set_xlabel("step")
         axes.set_xlim(0, settings.training.steps)
-        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+        axes.xaxis.set_major_locator(
+            MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True)
+        )
         if any(METHODS[result.method].is_noisy for result in results):
             _shade_cooldown(axes, settings)
     legend_below(figure, handles, columns=2)
