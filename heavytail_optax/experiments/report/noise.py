@@ -53,15 +53,16 @@ _NUMBERS = {
     "pareto_fit_upper": "pareto.upper",
 }
 _NOTES = (
-    "Hill: tail index from the k largest of so many independent draws, with its 95% "
-    "interval, which allows for bias; of use only where the verdict is heavy-tailed. "
-    "Where the interval leaves it out, the estimate is biased; with none, no power "
-    "law fits; from 0 to inf, the largest draws are equal, as clipped ones are. The "
-    "norm is that of g_i - g, of a small batch's gradient and that of all training "
-    "images; the other two are absolute values along a direction drawn once, and of a "
-    "coordinate drawn for each batch.\n"
-    "Fits: normalised log-likelihood ratio of the power law to each other law "
-    "(p-value). Negative speaks for the other law; p above 0.1 for neither."
+    "Hill is the tail index from the k largest of so many independent draws, with its "
+    "95% interval. Use it only where the verdict is heavy-tailed. The interval allows for "
+    "bias, so it may leave out the estimate. With none, no power law fits. From 0 to inf, "
+    "the largest draws are equal, as clipped ones are. The norm is that of g_i - g, where "
+    "g_i is the gradient of a small batch and g that of all training images. Projection "
+    "and coordinate are absolute values of the same vector: along a direction drawn once, "
+    "and of a coordinate drawn for each batch.\n"
+    "Fits: normalised log-likelihood ratio of the power law to each other law, with its "
+    "p-value. A negative ratio speaks for the other law. A p-value above 0.1 speaks for "
+    "neither."
 )
 
 
@@ -177,8 +178,8 @@ def _proposal(each: DiagnosedRun) -> str:
         "Proposed for tail inflation, from the noise at the end of training: alpha "
         f"{alpha}, scale {scale}, max_norm {bound}.\n"
         f"With the learning rate {rate} a typical update has norm {update}, and its "
-        f"noise {noise}; half of all steps would have as much noise or more, and "
-        f"{share} of them would be truncated. It is a place to start a search from.\n"
+        f"noise {noise}. Half of all steps would have as much noise or more, and "
+        f"{share} of them would be truncated. Start a search from these values.\n"
         f"Options of heavytail train: --methods balanced --alpha {alpha} "
         f"--inflation-scale {scale} --max-norm {bound}"
     )
