@@ -62,6 +62,9 @@ def test_a_finished_run_has_nothing_left_to_do(trained, capsys):
     before = outputs(trained)
     assert cli.main(["train", "--resume", str(trained)]) == 0
     output = capsys.readouterr().out
+    config = json.loads((run_of(trained, HEAVY) / "config.json").read_text("utf-8"))
+    right = 20 - config["data"]["wrong_train_labels"]
+    assert f"20 with a label drawn at random ({right} of these are right)" in output
     assert "Images" in output and "compiling" not in output
     assert outputs(trained) == before
 
