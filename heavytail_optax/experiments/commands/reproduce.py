@@ -5,7 +5,7 @@ import dataclasses
 import jax
 from rich.console import Console
 
-from ..runs.grid import Grid, read_grid, record_grid, together, variants_of
+from ..runs.grid import Grid, record_grid, together, variants_of
 from ..runs.result import read_result, read_results
 from ..runs.run import cached_loader, check_machine
 from ..runs.worker import Work, report_problems, work
@@ -41,7 +41,7 @@ def run(options: ReproduceOptions, typed: str) -> int:
     if not all(finished):
         load(options.settings)
     check_machine(machine)
-    record_grid(grid)
+    whole = record_grid(grid)
     console = Console()
     on_stop = "Stopping." if cluster else "Stopping after these steps."
     with Progress(console, on_stop) as progress:
@@ -58,7 +58,6 @@ def run(options: ReproduceOptions, typed: str) -> int:
                 submitit_workers.launch(grid, typed, progress, jobs, cluster)
                 known = read_results(grid)
             done = Work(known, {}, [])
-    whole = read_grid(grid.directory)
     # Earlier commands may have asked for more runs than this one.
     results = {k: done.results.get(k) or read_result(k) for k in whole.runs()}
     show_report(whole, results, console)
