@@ -67,7 +67,7 @@ def log_ticks(axis: Axis) -> None:
 def few_points(number: int) -> dict[str, Any]:
     """The style of a line: with dots where it has few points, and may have one alone."""
     dots = {"marker": "o", "markersize": 3, "clip_on": False}
-    return dots if number <= _FEW else {}
+    return dots if 0 < number <= _FEW else {}
 
 
 def legend_below(figure: Figure, handles: Sequence[Artist], columns: int) -> None:
