@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+import pathlib
 import shlex
 import shutil
 import signal
@@ -125,6 +126,27 @@ def test_what_is_measured_is_skipped_unless_asked_for_again(
     assert flat(two_methods, *options, "--methods", "sgd", "--again") == 0
     assert turns[4:] == [("sgd", "trace"), ("sgd", "density")]
     assert rows_of(two_methods)[0]["hessian_trace"] == "5.0"
+
+
+def test_what_is_measured_is_read_once(two_methods, measured, monkeypatch):
+    assert flat(two_methods) == 0
+    read, real = [], pathlib.Path.open
+
+    def counted(path, mode="r", *rest, **more):
+        if "r" in mode and path.name in ("measurements.json", "metrics.jsonl"):
+            read.append(path)
+        return real(path, mode, *rest, **more)
+
+    monkeypatch.setattr(pathlib.Path, "open", counted)
+    files = {
+        two_methods / method / "seed-0" / name
+        for method in METHODS
+        for name in ("measurements.json", "metrics.jsonl")
+    }
+    for command in ("flatness", "report"):
+        del read[:]
+        assert cli.main([command, str(two_methods)]) == 0
+        assert sorted(read) == sorted(files)
 
 
 def test_other_search_settings_measure_anew_and_say_so(two_methods, measured, capsys):
