@@ -11,13 +11,13 @@ import argparse
 
 import result_file
 
+from heavytail_optax.laboratory.options import SimulateOptions
 from heavytail_optax.laboratory.regimes import run_regimes
-from heavytail_optax.laboratory.simulate_command import SimulateCommand
 
 
 def measure(num_steps: int, num_chains: int) -> list[dict]:
     """One row a regime."""
-    command = SimulateCommand(steps=num_steps, chains=num_chains)
+    command = SimulateOptions(steps=num_steps, chains=num_chains)
     noise = command.noise
     return [
         {
@@ -28,7 +28,7 @@ def measure(num_steps: int, num_chains: int) -> list[dict]:
             "moves_in_1e6_steps": f"{result.moves:.4g}",
             "learning_rate": command.learning_rate,
             "alpha": noise.alpha,
-            "scale": noise.scale,
+            "scale": noise.noise_scale,
             "max_norm": noise.max_norm,
             "chains": num_chains,
             "steps": result.steps,

@@ -6,7 +6,7 @@ so that the study goes on where it was, on any machine; started twice, it takes 
 at a time.
 
     python benchmarks/study.py --out docs/results/study_runs.csv
-    python benchmarks/study.py --out docs/results/study_runs.csv --only main --seeds 3
+    python benchmarks/study.py --out docs/results/study_runs.csv --only main --num-seeds 3
 
 `benchmarks/study_tables.py` makes the tables from the file.
 """
@@ -23,7 +23,6 @@ import result_file
 from rich.console import Console
 
 from heavytail_optax.experiments.measure_names import SCALARS, MeasureName
-from heavytail_optax.experiments.measures.measure import read_record
 from heavytail_optax.experiments.presets import PRESETS
 from heavytail_optax.experiments.report.summary import runs_table
 from heavytail_optax.experiments.runs.grid import Run
@@ -39,13 +38,25 @@ SEEDS_WITH_ESCAPE = 3
 SHORT: tuple[MeasureName, ...] = ("expected", "eigenvalues")
 FULL: tuple[MeasureName, ...] = ("expected", "pac-bayes", "maximal", "eigenvalues")
 SCALAR_NAMES = tuple(scalar for name in (*FULL, "escape") for scalar in SCALARS[name])
-COLUMNS = (
-    *("study", "variant", "method", "changed", "seed", "status", "step"),
-    *("train_accuracy", "test_accuracy", "train_loss", "truncated"),
-    *("examples_per_step", "seconds", "measuring_seconds"),
-    *(name + end for name in SCALAR_NAMES for end in ("", "_standard_error")),
-    *("device", "python", "jax", "optax", "commit"),
-)
+OF_RUN = [
+    "study",
+    "variant",
+    "method",
+    "changed",
+    "seed",
+    "status",
+    "step",
+    "train_accuracy",
+    "test_accuracy",
+    "train_loss",
+    "truncated",
+    "examples_per_step",
+    "seconds",
+    "measuring_seconds",
+]
+OF_MACHINE = ["device", "python", "jax", "optax", "commit"]
+ENDS = "", "_standard_error"
+COLUMNS = [*OF_RUN, *(x + end for x in SCALAR_NAMES for end in ENDS), *OF_MACHINE]
 
 
 class Variant(NamedTuple):
@@ -184,13 +195,13 @@ def main() -> None:
     parser.add_argument("--directory", type=pathlib.Path, default="grids/study")
     parser.add_argument("--data-dir", type=pathlib.Path)
     parser.add_argument("--only", help="a study, such as main, or a variant")
-    parser.add_argument("--seeds", type=int, default=10, help="no more than these")
+    parser.add_argument("--num-seeds", type=int, default=10, help="no more than these")
     parser.add_argument("--runs", type=int, help="stop after so many")
     arguments = parser.parse_args()
     load = cached_loader(arguments.data_dir)
     number = 0
     progress = Progress(Console(quiet=True))
-    for study, run in runs(arguments.directory, arguments.only, arguments.seeds):
+    for study, run in runs(arguments.directory, arguments.only, arguments.num_seeds):
         key = (run.name, run.settings.seed)
         if key in done(arguments.out) or number == arguments.runs:
             continue
@@ -200,8 +211,7 @@ def main() -> None:
             continue
         # Another process may have had this run while this one was waiting.
         if key not in done(arguments.out):
-            record = read_record(run.paths.measurements)
-            seconds = sum(measured.seconds for measured in record.values())
+            seconds = sum(measured.seconds for measured in result.record.values())
             append(arguments.out, row_of(study, run.name, result, seconds))
             number += 1
             accuracy = result.test_accuracy

@@ -17,80 +17,48 @@ from typing import NamedTuple
 from heavytail_optax import __version__
 
 
-class Subcommand(NamedTuple):
-    """What a subcommand does, where it is and what it needs."""
+class Commands(NamedTuple):
+    """Commands of one module, and what they need."""
 
-    summary: str
     module: str
-    needs: tuple[str, ...]  # modules of the extra
-    extra: str
+    needs: tuple[str, ...]  # modules of the extra `experiments`
+    summaries: Mapping[str, str]
 
 
-_EXPERIMENTS = (
-    "dm_pix",
-    "filelock",
-    "flax",
-    "matplotlib",
-    "pandas",
-    "rich",
-    "scipy",
-    "sklearn",
-    "tyro",
+_ALL = (
+    Commands(
+        "heavytail_optax.experiments.commands.command",
+        (
+            "dm_pix",
+            "filelock",
+            "flax",
+            "matplotlib",
+            "pandas",
+            "rich",
+            "scipy",
+            "sklearn",
+            "tyro",
+        ),
+        {
+            "train": "train a network on real images with each method",
+            "reproduce": "train with several seeds too, and make the paper's table",
+            "report": "show the table of reproduce again, finished or not",
+            "flatness": "measure how flat the solutions of finished runs are",
+            "diagnose": "say whether the noise of finished runs is heavy-tailed",
+        },
+    ),
+    Commands(
+        "heavytail_optax.laboratory.command",
+        ("matplotlib", "rich", "scipy", "tyro"),
+        {
+            "simulate": "show which noise empties sharp minima, on a landscape of four",
+            "exit-times": "measure exit times against the learning rate",
+            "markov-chain": "measure jumps between wide minima",
+        },
+    ),
 )
-
-_LABORATORY = ("matplotlib", "rich", "scipy", "tyro")
-
-SUBCOMMANDS: Mapping[str, Subcommand] = MappingProxyType(
-    {
-        "train": Subcommand(
-            summary="train a network on real images with each method",
-            module="heavytail_optax.experiments.commands.command",
-            needs=_EXPERIMENTS,
-            extra="experiments",
-        ),
-        "reproduce": Subcommand(
-            summary="train with all methods and several seeds, make the paper's table",
-            module="heavytail_optax.experiments.commands.command",
-            needs=_EXPERIMENTS,
-            extra="experiments",
-        ),
-        "report": Subcommand(
-            summary="show the table of reproduce again, finished or not",
-            module="heavytail_optax.experiments.commands.command",
-            needs=_EXPERIMENTS,
-            extra="experiments",
-        ),
-        "flatness": Subcommand(
-            summary="measure how flat the solutions of finished runs are",
-            module="heavytail_optax.experiments.commands.command",
-            needs=_EXPERIMENTS,
-            extra="experiments",
-        ),
-        "diagnose": Subcommand(
-            summary="say whether the noise of finished runs is heavy-tailed",
-            module="heavytail_optax.experiments.commands.command",
-            needs=_EXPERIMENTS,
-            extra="experiments",
-        ),
-        "simulate": Subcommand(
-            summary="show which noise empties sharp minima, on a landscape of four",
-            module="heavytail_optax.laboratory.simulate_command",
-            needs=_LABORATORY,
-            extra="experiments",
-        ),
-        "exit-times": Subcommand(
-            summary="measure exit times against the learning rate, beside the theory",
-            module="heavytail_optax.laboratory.exit_times_command",
-            needs=_LABORATORY,
-            extra="experiments",
-        ),
-        "markov-chain": Subcommand(
-            summary="measure jumps between wide minima, beside the limiting chain",
-            module="heavytail_optax.laboratory.markov_chain_command",
-            needs=_LABORATORY,
-            extra="experiments",
-        ),
-    }
+SUBCOMMANDS: Mapping[str, Commands] = MappingProxyType(
+    {name: commands for commands in _ALL for name in commands.summaries}
 )
 
 
@@ -119,16 +87,16 @@ def _dispatch(arguments: Sequence[str], program: str) -> int:
     if name not in SUBCOMMANDS:
         print(_not_understood(name, program), file=sys.stderr)
         return 2
-    subcommand = SUBCOMMANDS[name]
-    missing = [module for module in subcommand.needs if not _is_installed(module)]
+    commands = SUBCOMMANDS[name]
+    missing = [module for module in commands.needs if not _is_installed(module)]
     if missing:
         print(
             f"{program} {name} needs {', '.join(missing)}. Install with: "
-            f'pip install "heavytail-optax[{subcommand.extra}]"',
+            'pip install "heavytail-optax[experiments]"',
             file=sys.stderr,
         )
         return 1
-    return importlib.import_module(subcommand.module).run(name, rest, program)
+    return importlib.import_module(commands.module).run(name, rest, program)
 
 
 def _help(program: str) -> str:
@@ -138,7 +106,7 @@ def _help(program: str) -> str:
         "Truncated heavy-tailed SGD: experiments on real data, and the theory's laboratory.",
         "",
         "subcommands:",
-        *(f"  {name:<14}{each.summary}" for name, each in SUBCOMMANDS.items()),
+        *(f"  {name:<14}{each.summaries[name]}" for name, each in SUBCOMMANDS.items()),
         "",
         f"{program} SUBCOMMAND --help shows the options of one.",
     ]

@@ -1,11 +1,20 @@
 """Grids with what may happen in one, for the tests of the report."""
 
+from heavytail_optax.experiments.measures.measure import Measured, Measurement
 from heavytail_optax.experiments.runs.result import RunResult
+
+
+def record_of(values, **arguments):
+    """Name of a scalar -> (value, error), each the only one of its measure."""
+    return {
+        name: Measured(arguments, Measurement({name: value}), 1.0)
+        for name, value in values.items()
+    }
 
 
 def finished(method, seed, test_accuracy, sharpness, train_accuracy=1.0, **changes):
     """A run of 10,000 steps on data with ten classes and 10,000 test images."""
-    values = {"expected_sharpness": (sharpness, sharpness / 30)}
+    record = record_of({"expected_sharpness": (sharpness, sharpness / 30)})
     return RunResult(
         method=method,
         seed=seed,
@@ -18,7 +27,7 @@ def finished(method, seed, test_accuracy, sharpness, train_accuracy=1.0, **chang
         truncated=0.1,
         seconds=300.0,
         examples_per_step=100.0,
-        sharpness=values,
+        record=record,
         test_images=10_000,
         classes=10,
     )._replace(**changes)
@@ -54,7 +63,10 @@ INFLATED = [
     finished("inflated", 0, 0.664, 0.0162, train_accuracy=0.76),
     finished("inflated", 1, 0.1, 0.0005, train_accuracy=0.1),
     unfinished(
-        *("inflated", 2, "diverged", 1204),
+        method="inflated",
+        seed=2,
+        status="diverged",
+        step=1204,
         train_accuracy=0.1,
         test_accuracy=0.1,
         train_loss=float("nan"),

@@ -1,7 +1,8 @@
 """All the numbers of one run, in groups: each field with its type, rule and help.
 
 The dataclasses are the Python API, the schema of the command line and its help. A field
-has its rule, its help, and its value where a preset has no other, with the source of that.
+has its rule, and its value where a preset has no other, with the source of that. Its help
+is in the docstring of the group.
 """
 
 import dataclasses
@@ -44,42 +45,49 @@ class _Group:
 
 @dataclasses.dataclass(frozen=True)
 class DataSettings(_Group):
-    """What is trained on."""
+    """What is trained on.
+
+    Attributes:
+      data: digits (1,797 handwritten digits that come with scikit-learn) or a published
+        data set. Its files come from --data-dir, the system's package or the Hugging
+        Face hub.
+      image_size: Height and width of the images. Digits are resized to it. All others
+        get a black margin.
+      pixel_range: Range that the pixels are scaled to.
+      swap_train_and_test: Train on the data set's test file, and test on its training
+        file.
+      clean_examples: Number of training images with their true label. These are the
+        first in the file.
+      corrupted_examples: Number of training images with a label drawn at random from
+        all classes. These come next in the file. Some draws are right by chance. Digits
+        have one file, whose other images are for testing.
+      test_examples: Number of test images. By default all.
+      augmentation: What changes a training image in each step: none, or crop-flip (a
+        shift by up to 4 pixels, and a mirror image with probability 1/2).
+    """
 
     data: DataName = sourced(  # noqa: RUF009 - a field
         "digits", "ours: comes with scikit-learn, nothing is downloaded"
     )
-    """Images: digits (1,797 handwritten digits that come with scikit-learn), or a published
-    data set (from --data-dir, the system's package or the Hugging Face hub)."""
     image_size: Annotated[int, at_least(16)] = sourced(
         28, "zhu: the size of the FashionMNIST images"
     )
-    """Height and width of the images. Those of digits are resized to it, all others get a
-    black margin."""
     pixel_range: PixelRange = sourced(  # noqa: RUF009 - a field
         "minus-one-to-one", "zhu: for corrupted FashionMNIST"
     )
-    """Pixels are scaled to minus-one-to-one or zero-to-one."""
     swap_train_and_test: bool = sourced(
         value=False, source="ours: the digits are one file"
     )
-    """Train on the data set's test file and test on its training file."""
     clean_examples: Annotated[int, at_least(0)] = sourced(
         1000, "zhu: for corrupted FashionMNIST"
     )
-    """The first training images, trained on with their label."""
     corrupted_examples: Annotated[int, at_least(0)] = sourced(
         200, "zhu: for corrupted FashionMNIST"
     )
-    """The images after those, trained on with a label drawn at random from all classes.
-    (Of digits, which are one file, all after these are for testing.)"""
     test_examples: Annotated[int | None, POSITIVE_INTEGER] = sourced(
         None, "ours: all that is left"
     )
-    """The first so many test images count. By default all."""
     augmentation: Literal["none", "crop-flip"] = sourced("none", "zhu")
-    """What a training image goes through in each step: none or crop-flip (shifted by up
-    to 4 pixels, and mirrored with probability 1/2)."""
 
     @property
     def training_examples(self) -> int:
@@ -100,89 +108,105 @@ class DataSettings(_Group):
 
 @dataclasses.dataclass(frozen=True)
 class ModelSettings(_Group):
-    """What is trained."""
+    """What is trained.
+
+    Attributes:
+      model: lenet (11,330 parameters on images of 28x28), vgg11 or vgg16 (without batch
+        normalisation, on images of at least 32x32).
+      width: Multiplies the numbers of channels and hidden units.
+      initialisation: Initial weights: he (normal, variance 2/fan-in), truncated-normal
+        of standard deviation 0.02 (cut at two of them), or fan-out (for convolutions
+        normal, variance 2/fan-out).
+    """
 
     model: Literal["lenet", "vgg11", "vgg16"] = sourced("lenet", "zhu")
-    """Network: lenet (11,330 parameters on images of 28x28), vgg11 or vgg16 (without batch
-    normalisation; images of at least 32x32)."""
     width: Annotated[float, POSITIVE_NUMBER] = sourced(1.0, "zhu")
-    """Factor on the channels and hidden units of the network."""
     initialisation: Literal["he", "truncated-normal", "fan-out"] = sourced(
         "he", "ours: zhu's truncated normal starts with a plateau"
     )
-    """Initial weights: he (normal, variance 2/fan-in), truncated-normal (standard
-    deviation 0.02, cut at two of them) or fan-out (convolutions normal, variance
-    2/fan-out)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingSettings(_Group):
-    """How it is trained, and for how long, whatever the method."""
+    """How it is trained, and for how long, with every method.
+
+    Attributes:
+      steps: Number of updates. A pass over all images takes (number of images) / (batch
+        size) steps.
+      batch_size: Images of a small batch (SB). Each step draws new ones, without
+        replacement.
+      learning_rate: Multiplies the gradient and its noise (eta).
+      learning_rate_schedule: constant, or cosine: from the learning rate down to 0.
+      eval_every: Steps between two evaluations. Each also saves a checkpoint. By
+        default 100, or as many more as make evaluations take about a tenth of the time
+        of SGD's steps.
+    """
 
     steps: Annotated[int, POSITIVE_INTEGER] = sourced(2000, "ours")
-    """Number of updates, for each method."""
     batch_size: Annotated[int, POSITIVE_INTEGER] = sourced(
         100, "zhu: for SVHN and CIFAR10"
     )
-    """Images of a small batch (SB), drawn without replacement, anew in each step."""
     learning_rate: Annotated[float, POSITIVE_NUMBER] = sourced(
         0.05, "zhu: for SVHN and CIFAR10"
     )
-    """Factor on the gradient and its noise (eta)."""
     learning_rate_schedule: Literal["constant", "cosine"] = sourced("constant", "zhu")
-    """The learning rate over the steps: constant, or cosine (from its value down to 0)."""
     eval_every: Annotated[int | None, POSITIVE_INTEGER] = sourced(
         None, "ours: evaluations then take about a tenth of the time"
     )
-    """Steps from one evaluation to the next; each saves a checkpoint. By default 100, or as
-    many more as make evaluations take about a tenth of the time of SGD's steps."""
 
 
 @dataclasses.dataclass(frozen=True)
 class MethodSettings(_Group):
-    """The method, and what methods are made of."""
+    """The method, and what methods are made of.
+
+    Attributes:
+      method: What a step does. The list of methods has the names.
+      alpha: Tail index of all noise: P(|Z| > x) falls like x^-alpha. Smaller is
+        heavier. The theory needs a number between 1 and 2.
+      inflation_scale: The scale c of the inflated methods. Each step multiplies its
+        gradient noise by Z = cW, with W a new Pareto draw of at least 1.
+      inflation_law: Law of W: pareto, or normal. The normal law is a control: it has
+        light tails and changes nothing else.
+      inflate_above: Inflate only in steps where W is above this quantile of its law.
+        With 0, inflate in every step. All other steps cost what a step of SGD costs.
+      large_batch_size: Images of the large batch (LB). By default all training images.
+      noise_scale: Scale of the noise that truncated-heavy-tailed-sgd adds to the
+        gradient.
+      direction: Direction of that noise: elementwise (a draw for each weight, so a
+        large jump is along an axis) or isotropic (one draw for all, in a uniformly
+        random direction).
+      max_norm: Largest norm of an update over all weights, after the learning rate (b).
+      cooldown: Share of the steps that are without noise or inflation, at the end.
+      sam_radius: Distance uphill at which sam takes its gradient (rho).
+      averaged_share: Share of the steps, at the end, whose weights sgd-averaged
+        averages.
+    """
 
     # A command has --methods instead, which may be several.
     method: Annotated[MethodName, tyro.conf.Suppress, tyro.conf.Fixed]
-    """What the steps are: see the list of methods."""
     alpha: Annotated[float, POSITIVE_NUMBER] = sourced(1.4, "theta")
-    """Tail index of all noise: P(|Z| > x) falls like x^-alpha."""
     inflation_scale: Annotated[float, NOT_NEGATIVE] = sourced(0.5, "theta")
-    """The Z of the inflated methods is this factor (c) times a Pareto draw W of at least
-    1, one for each step."""
     inflation_law: Literal["pareto", "normal"] = sourced(
         "pareto", "ours: theta draws Lomax factors"
     )
-    """Law of W: pareto, or normal, whose tails are light: the control that has all of the
-    inflated methods but the heavy tail."""
     inflate_above: Annotated[float, FROM_0_TO_BELOW_1] = sourced(
         0.0, "ours: the paper inflates in every step"
     )
-    """Inflate only where W is above this quantile of its law, from 0 (in every step) to
-    below 1. All other steps cost what SGD costs."""
     large_batch_size: Annotated[int | None, POSITIVE_INTEGER] = sourced(
         None, "ours: the whole training set"
     )
-    """Images of the large batch (LB). By default all training images."""
     noise_scale: Annotated[float, NOT_NEGATIVE] = sourced(
         0.001, "ours: about one update in ten is then truncated"
     )
-    """Factor on the noise that truncated-heavy-tailed-sgd adds to the gradient."""
     direction: Literal["elementwise", "isotropic"] = sourced("elementwise", "ours")
-    """Where that noise's large jumps point: elementwise (a draw for each weight, so along
-    an axis) or isotropic (one draw for all, in a uniformly random direction)."""
     max_norm: Annotated[float, POSITIVE_NUMBER] = sourced(0.25, "theta")
-    """Largest norm of an update over all weights, learning rate included (b)."""
     cooldown: Annotated[float, FROM_0_TO_1] = sourced(0.2, "ours")
-    """Share of the steps, at the end, without noise or inflation."""
     sam_radius: Annotated[float, POSITIVE_NUMBER] = sourced(
         0.05, "foret: their default"
     )
-    """How far uphill sam takes its gradient (rho)."""
     averaged_share: Annotated[float, ABOVE_0_TO_1] = sourced(
         0.25, "izmailov: from three quarters of the budget on"
     )
-    """Share of the steps, at the end, over whose weights sgd-averaged takes the mean."""
 
     @property
     def kind(self) -> Method:
@@ -206,25 +230,31 @@ class MethodSettings(_Group):
 
 @dataclasses.dataclass(frozen=True)
 class MeasureSettings(_Group):
-    """What is measured after the last step."""
+    """What is measured after the last step.
+
+    Attributes:
+      measures: What heavytail reproduce measures of each run, as in the paper's tables.
+        heavytail flatness has more.
+      sharpness_stddev: Standard deviation of the normal noise on the weights. The
+        expected sharpness is the mean change of the loss under this noise.
+      sharpness_samples: Number of draws of that noise.
+    """
 
     measures: tuple[TableMeasure, ...] = sourced(
         ("expected", "pac-bayes", "maximal"), "ours: those of either table of the paper"
     )
-    """What heavytail reproduce measures after the last step, as the paper's tables:
-    expected (sharpness), pac-bayes or maximal. heavytail flatness has more."""
     sharpness_stddev: Annotated[float, POSITIVE_NUMBER] = sourced(0.01, "zhu")
-    """Standard deviation of the normal perturbations of the weights whose mean effect on
-    the loss is the expected sharpness."""
     sharpness_samples: Annotated[int, at_least(2)] = sourced(
         100, "ours: zhu takes 1,000"
     )
-    """Number of these perturbations."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings(_Group):
-    """One run: one method with one seed. All defaults are those of the presets.
+    """One run: one method with one seed. The defaults are those of the preset.
+
+    Attributes:
+      seed: Sets the random labels, the initial weights, the batches and all noise.
 
     Example:
       >>> from heavytail_optax.experiments.presets import PRESETS
@@ -244,7 +274,6 @@ class Settings(_Group):
     measuring: MeasureSettings
     # In no group: what is compiled or cached for a group serves all seeds.
     seed: Annotated[int, SEED] = sourced(0, "ours")
-    """Sets the random labels, the initial weights, the batches and all noise."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

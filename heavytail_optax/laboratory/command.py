@@ -1,90 +1,32 @@
-"""What the laboratory's commands share: the noise, its rules, and how they run."""
+"""The frame of the laboratory's commands: parsing, errors and exit status."""
 
-import dataclasses
 import importlib
 import inspect
 import pathlib
 import sys
 import tempfile
 from collections.abc import Sequence
-from typing import Annotated
 
-import tyro
+from heavytail_optax.experiments.commands.parsing import filled, parse
+from heavytail_optax.laboratory import options
 
-from heavytail_optax.experiments.setting_rules import (
-    POSITIVE_NUMBER,
-    Rule,
-    at_least,
-    check_fields,
-)
-
-FROM_1_TO_2 = Rule("a number above 1 and below 2", lambda value: 1.0 < value < 2.0)
-STABLE_RATE = Rule(
-    "a number above 0 and below .00448", lambda value: 0.0 < value < 4.48e-3
-)
-"""Above it, gradient descent without noise leaves the sharpest minimum."""
+_OPTIONS = {
+    "simulate": options.SimulateOptions,
+    "exit-times": options.ExitTimesOptions,
+    "markov-chain": options.MarkovChainOptions,
+}
 
 
-def steps_up_to(largest: int) -> Rule:
-    """A rule for a number of steps."""
-    steps = range(1, largest + 1)
-    return Rule(f"an integer from 1 to {largest}", lambda value: value in steps)
-
-
-@dataclasses.dataclass(frozen=True)
-class NoiseOptions:
-    """The noise and its truncation."""
-
-    alpha: Annotated[float, FROM_1_TO_2] = 1.2
-    """Tail index of the noise, between 1 and 2. Its law is that of a random sign times
-    Pareto."""
-    scale: Annotated[float, POSITIVE_NUMBER] = 0.1
-    """The noise in the gradient is this number times a draw. Smaller is closer to the
-    theory's limit and slower."""
-    max_norm: Annotated[float, POSITIVE_NUMBER] = 0.5
-    """b, the largest step: the two narrow minima take one such step to leave and the two
-    wide ones two, if b is between 0.4497 and 0.6007."""
-    seed: Annotated[int, at_least(0)] = 0
-    """Of the noise."""
-
-    def __post_init__(self) -> None:
-        check_fields(self, "option")
-
-    def __str__(self) -> str:
-        return f"alpha = {self.alpha:g}, scale = {self.scale:g}, b = {self.max_norm:g}"
-
-
-DEFAULT_NOISE = NoiseOptions()
-
-
-@dataclasses.dataclass(frozen=True)
-class LaboratoryCommand:
-    """The options that all commands have."""
-
-    noise: NoiseOptions = DEFAULT_NOISE
-    directory: pathlib.Path = pathlib.Path("laboratory")
-    """Where the picture goes."""
-
-    def __post_init__(self) -> None:
-        check_fields(self, "option")
-
-
-def run_command(
-    kind: type[LaboratoryCommand], name: str, arguments: Sequence[str], program: str
-) -> int:
-    """Parses what was typed, then calls `work` of the command's report module."""
-    module = f"heavytail_optax.laboratory.{name.replace('-', '_')}_report"
-    command = tyro.cli(
-        kind,
-        prog=f"{program} {name}",
-        args=arguments,
-        description=inspect.getdoc(kind) or "",
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone),
-    )
+def run(name: str, arguments: Sequence[str], program: str) -> int:
+    """Parses the arguments of a command and does its work; the exit status."""
+    kind = _OPTIONS[name]
+    about = (inspect.getdoc(kind) or "").partition("Attributes:")[0]
+    asked = parse(kind, f"{program} {name}", arguments, filled(about))
     try:
-        _check_directory(command.directory)
+        _check_directory(asked.directory)
         # It loads SciPy and Matplotlib, which --help need not.
-        importlib.import_module(module).work(command)
+        module = f"{__package__}.{name.replace('-', '_')}_report"
+        importlib.import_module(module).work(asked)
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1

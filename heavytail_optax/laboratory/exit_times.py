@@ -8,7 +8,7 @@ import numpy as np
 import scipy.stats
 
 from heavytail_optax import dynamics, tails
-from heavytail_optax.laboratory.command import NoiseOptions
+from heavytail_optax.laboratory.options import NoiseOptions
 
 _PATIENCE = 30.0  # mean exit times by the theory after which a chain is censored
 
@@ -22,7 +22,7 @@ class ExitTime(NamedTuple):
     lower: float  # end of the 95 % interval
     upper: float
     theory: float  # 1 / (lambda q)
-    epsilon: float  # the criterion; about .04 or less is asymptotic
+    epsilon: float  # the criterion; about 0.04 or less is asymptotic
     exits: int | None = None  # that were seen; None for the estimator
     censored: int = 0  # chains that had not left by the limit
     p_value: float | None = None  # of exponential times, if simulated and none censored
@@ -134,6 +134,6 @@ def default_rates(noise: NoiseOptions) -> dynamics.ExitRates:
     return dynamics.exit_rates(
         dynamics.four_minima(),
         tail=tails.symmetric_pareto(noise.alpha),
-        scale=noise.scale,
+        scale=noise.noise_scale,
         max_norm=noise.max_norm,
     )

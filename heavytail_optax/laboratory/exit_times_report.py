@@ -8,15 +8,16 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from heavytail_optax.dynamics import ExitRates
+from heavytail_optax.experiments.report.style import log_ticks
 from heavytail_optax.experiments.report.tables import format_number
 from heavytail_optax.laboratory import exit_times, output
 from heavytail_optax.laboratory.exit_times import ExitTime
-from heavytail_optax.laboratory.exit_times_command import ExitTimesCommand
+from heavytail_optax.laboratory.options import ExitTimesOptions
 
 _COLOURS = (output.ORANGE, output.BLUE, output.YELLOW, output.GREEN)
 
 
-def work(command: ExitTimesCommand) -> None:
+def work(command: ExitTimesOptions) -> None:
     """Measures all mean exit times, then shows them beside the theory."""
     console, noise = Console(), command.noise
     rates, seed = exit_times.default_rates(noise), noise.seed
@@ -42,14 +43,12 @@ def work(command: ExitTimesCommand) -> None:
 
 
 def _report(console: Console, rates: ExitRates, times: Sequence[ExitTime]) -> None:
-    headings = [
-        *("field", "eta", "by", "mean\nsteps", "theory"),
-        *("ratio,\n95% interval", "epsilon", "p-value"),
-    ]
+    headings = ["field", "eta", "by", "mean\nsteps", "theory"]
+    headings += ["ratio,\n95% interval", "epsilon", "p-value"]
     console.print()
     output.print_table(console, headings, map(_row, times))
     console.print(
-        "\nThe ratio is measured / theory. epsilon: about .04 or less is near the limit.\n"
+        "\nThe ratio is measured / theory. epsilon: about 0.04 or less is near the limit.\n"
         "p-value: of exponential times, by Kolmogorov-Smirnov with the mean estimated."
     )
     for field in sorted({time.field for time in times}):
@@ -118,7 +117,11 @@ def draw_exit_times(rates: ExitRates, times: Sequence[ExitTime], title: str) -> 
     for axes in (time_axes, ratio_axes):
         axes.set_xscale("log")
         axes.set_xlabel("learning rate eta")
-    time_axes.legend(frameon=False, fontsize=9)
+        log_ticks(axes.xaxis)
+    log_ticks(time_axes.yaxis)
+    handles, labels = time_axes.get_legend_handles_labels()
+    style = {"frameon": False, "fontsize": 9, "ncols": 3}
+    figure.legend(handles, labels, loc="outside lower center", **style)
     return figure
 
 

@@ -5,21 +5,21 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from rich.console import Console
 
 from heavytail_optax import dynamics
+from heavytail_optax.experiments.report.style import log_ticks
 from heavytail_optax.experiments.report.tables import format_number
 from heavytail_optax.laboratory import jump_chain, output
 from heavytail_optax.laboratory.exit_times import default_rates
 from heavytail_optax.laboratory.jump_chain import JumpRate, JumpShare, last_visits
-from heavytail_optax.laboratory.markov_chain_command import MarkovChainCommand
+from heavytail_optax.laboratory.options import MarkovChainOptions
 
 SNAPSHOTS = 1000
 _BURN_IN = 100_000
 
 
-def work(command: MarkovChainCommand) -> None:
+def work(command: MarkovChainOptions) -> None:
     """Counts the jumps of many chains, then shows them beside the theory."""
     console, noise, eta = Console(), command.noise, command.learning_rate
     rates = default_rates(noise)
@@ -48,7 +48,7 @@ def work(command: MarkovChainCommand) -> None:
         console.print(f"Running {about}")
         found = dynamics.simulate(
             landscape,
-            dynamics.sgd_process(eta, noise.max_norm, rates.tail, noise.scale),
+            dynamics.sgd_process(eta, noise.max_norm, rates.tail, noise.noise_scale),
             key=noise.seed + len(simulations),
             start=start,
             num_steps=steps,
@@ -171,10 +171,12 @@ def _draw_rates(axes: Axes, rates: Sequence[JumpRate]) -> None:
     axes.set_xticks(places, [f"{jump.origin} to {jump.target}" for jump in rates])
     axes.set_xlim(-0.5, len(rates) - 0.5)
     axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: format_number(y, 2)))
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.legend(frameon=False, fontsize=9)
+    # Without a jump the interval begins at zero.
+    shown = np.asarray([measured, low, high, *np.transpose([j[-2:] for j in rates])])
+    axes.set_ylim(0.5 * shown[shown > 0.0].min(), 2.0 * shown.max())
+    log_ticks(axes.yaxis)
+    place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.08)}
+    axes.legend(frameon=False, fontsize=9, ncols=2, **place)
     output.finish(axes, "Rates between wide minima", grid="y")
 
 
@@ -193,4 +195,5 @@ def _draw_shares(axes: Axes, shares: Sequence[JumpShare]) -> None:
     axes.set_xticks(places, names, fontsize=9)
     axes.set_ylim(0.0, 1.25)
     axes.legend(frameon=False, fontsize=9, ncols=2, loc="upper right")
-    output.finish(axes, "Where the jumps from each field go")
+    none = " (none was seen)" * (not measured.any())
+    output.finish(axes, f"Where the jumps from each field go{none}")

@@ -11,7 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from heavytail_optax.experiments.storage.durable_files import replacing
+from heavytail_optax.experiments.report import style
 
 ORANGE, BLUE, YELLOW, GREEN = "#D55E00", "#0072B2", "#E69F00", "#009E73"
 
@@ -60,6 +60,5 @@ def save_figure(
 ) -> None:
     """Writes a figure as a PNG, and says where."""
     path = directory / name
-    with replacing(path) as partial:
-        figure.savefig(partial, format="png")
+    style.save_figure(figure, path)
     console.print(f"Written: {path}", highlight=False, soft_wrap=True)

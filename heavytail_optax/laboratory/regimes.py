@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from heavytail_optax import dynamics, tails
-from heavytail_optax.laboratory.simulate_command import SimulateCommand
+from heavytail_optax.laboratory.options import SimulateOptions
 
 SNAPSHOTS = 500
 
@@ -24,16 +24,16 @@ class RegimeResult(NamedTuple):
     edges: np.ndarray  # of the bins
 
 
-def regimes(command: SimulateCommand) -> Mapping[str, dynamics.SgdProcess]:
+def regimes(command: SimulateOptions) -> Mapping[str, dynamics.SgdProcess]:
     """Heavy and light tails, with and without truncation, and no noise at all."""
     noise = command.noise
     heavy, light = tails.symmetric_pareto(noise.alpha), tails.gaussian()
 
     laws = {
-        "heavy tails, truncated": (noise.max_norm, heavy, noise.scale),
-        "heavy tails": (np.inf, heavy, noise.scale),
-        "light tails, truncated": (noise.max_norm, light, noise.scale),
-        "light tails": (np.inf, light, noise.scale),
+        "heavy tails, truncated": (noise.max_norm, heavy, noise.noise_scale),
+        "heavy tails": (np.inf, heavy, noise.noise_scale),
+        "light tails, truncated": (noise.max_norm, light, noise.noise_scale),
+        "light tails": (np.inf, light, noise.noise_scale),
         "gradient descent": (np.inf, light, 0.0),
     }
     eta = command.learning_rate
@@ -46,7 +46,7 @@ def narrow_fields(landscape: dynamics.Landscape) -> np.ndarray:
 
 
 def run_regimes(
-    command: SimulateCommand, note: Callable[[str], None]
+    command: SimulateOptions, note: Callable[[str], None]
 ) -> Iterator[RegimeResult]:
     """Runs chains that start evenly in all fields, and counts in the last two thirds."""
     landscape = dynamics.four_minima()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 from rich.console import Console
 
 from heavytail_optax import dynamics
@@ -15,11 +16,11 @@ from heavytail_optax.experiments.report.tables import (
 )
 from heavytail_optax.laboratory import output
 from heavytail_optax.laboratory.exit_times import default_rates
+from heavytail_optax.laboratory.options import SimulateOptions
 from heavytail_optax.laboratory.regimes import RegimeResult, narrow_fields, run_regimes
-from heavytail_optax.laboratory.simulate_command import SimulateCommand
 
 
-def work(command: SimulateCommand) -> None:
+def work(command: SimulateOptions) -> None:
     """Runs all regimes, then shows them beside the theory."""
     console, noise, eta = Console(), command.noise, command.learning_rate
     rates = default_rates(noise)
@@ -36,7 +37,7 @@ def work(command: SimulateCommand) -> None:
         ["% of time\naround", *headings, "both\nnarrow", "moves in\n1e6 steps"],
         map(_row, results),
     )
-    small = noise.scale**noise.alpha * eta ** (noise.alpha - 1.0)
+    small = noise.noise_scale**noise.alpha * eta ** (noise.alpha - 1.0)
     console.print(f"\nh = H(1/eta)/eta = {small:.3g} for the heavy tails.")
     if chain.narrow:
         theory = chain.occupation(eta)
@@ -75,8 +76,7 @@ def draw_regimes(
         width_ratios=(2.6, 1.0),
     )
     for (path_axes, bar_axes), result in zip(panels, results, strict=True):
-        end = result.steps / 1e6
-        steps = np.linspace(0.0, end, len(result.path))
+        steps = np.linspace(0.0, result.steps, len(result.path))
         for axes in (path_axes, bar_axes):
             _shade(axes, landscape)
         path_axes.plot(steps, result.path, ".", color=output.BLUE, markersize=2)
@@ -93,10 +93,9 @@ def draw_regimes(
         path_axes.set_ylabel("x")
         path_axes.set_yticks([-1.5, -0.7, 0.5, 1.3])
         path_axes.set_ylim(-1.68, 1.68)
-        path_axes.set_xlim(0.0, end)
-    panels[-1, 0].set_xlabel(
-        "million steps of one chain that starts in the narrowest field"
-    )
+        path_axes.set_xlim(0.0, result.steps)
+        path_axes.xaxis.set_major_formatter(EngFormatter())
+    panels[-1, 0].set_xlabel("steps of one chain that starts in the narrowest field")
     panels[-1, 1].set_xlabel("share of time of all chains (log scale)")
     return figure
 

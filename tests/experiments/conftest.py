@@ -85,7 +85,7 @@ def tiny_options():
 def trained(tmp_path_factory, tiny_options):
     """A finished grid of `heavytail train`, with the preset's three methods."""
     directory = tmp_path_factory.mktemp("trained") / "whole"
-    assert cli.main(["train", *tiny_options, "--run-dir", str(directory)]) == 0
+    assert cli.main(["train", *tiny_options, "--directory", str(directory)]) == 0
     return directory
 
 

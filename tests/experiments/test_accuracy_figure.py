@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from report_examples import GRID, SGD, SHARED, finished, unfinished
+from report_examples import GRID, SGD, SHARED, finished, record_of, unfinished
 
 from heavytail_optax.experiments.methods import METHOD_NAMES, METHODS
 from heavytail_optax.experiments.report.accuracy_figure import draw_report, points_of
@@ -46,6 +46,15 @@ def test_points_are_runs_mean_and_paper():
     assert "paper" not in set(points(OURS, SGD)["kind"])
 
 
+def test_both_means_are_over_the_same_seeds():
+    lacks = SGD[3]._replace(record=record_of({"expected_sharpness": (np.nan, None)}))
+    found = points(OURS, [*SGD[:3], lacks])
+    (mean,) = coordinates(found, "mean").to_numpy()
+    assert len(coordinates(found, "run")) == 3
+    # Of the first three seeds, not 69.3 as of all four.
+    np.testing.assert_allclose(mean[:2], [0.0055, 100 * (0.7 + 0.692 + 0.68) / 3])
+
+
 def test_a_single_run_is_its_mean():
     found = points(OURS, SHARED)
     assert list(found["kind"]) == ["mean"]
@@ -79,7 +88,7 @@ def test_one_panel_a_measure():
     names = ("expected_sharpness", "top_eigenvalue", "hessian_trace", "a", "b")
     for number in range(1, len(names) + 1):
         values = dict.fromkeys(names[:number], (2.0, None))
-        figure = drawn(OURS, [cell._replace(sharpness=values) for cell in SGD])
+        figure = drawn(OURS, [cell._replace(record=record_of(values)) for cell in SGD])
         assert len(figure.axes) == number
 
 
@@ -94,7 +103,7 @@ def test_the_picture_is_a_png_and_nothing_else_is_left(tmp_path):
     "cells",
     [
         [unfinished("sgd", 0)],
-        [SGD[0]._replace(sharpness={})],
+        [SGD[0]._replace(record={})],
         [finished("sgd", 0, 0.7, 0.0)],
     ],
     ids=["unfinished", "not measured", "zero"],

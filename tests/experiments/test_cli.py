@@ -62,12 +62,15 @@ def test_a_finished_run_has_nothing_left_to_do(trained, capsys):
     before = outputs(trained)
     assert cli.main(["train", "--resume", str(trained)]) == 0
     output = capsys.readouterr().out
+    config = json.loads((run_of(trained, HEAVY) / "config.json").read_text("utf-8"))
+    right = 20 - config["data"]["wrong_train_labels"]
+    assert f"20 with a label drawn at random ({right} of these are right)" in output
     assert "Images" in output and "compiling" not in output
     assert outputs(trained) == before
 
 
 def test_a_run_directory_is_not_overwritten(trained, capsys):
-    assert cli.main(["train", "--run-dir", str(trained)]) == 1
+    assert cli.main(["train", "--directory", str(trained)]) == 1
     assert f"is not empty. Go on with it by --resume {trained}" in (
         capsys.readouterr().err
     )
@@ -81,9 +84,9 @@ def test_resuming_with_other_settings_is_refused(trained, capsys):
 
 
 def test_resuming_with_a_new_directory_is_refused(trained, capsys):
-    arguments = ["train", "--resume", str(trained), "--run-dir", "elsewhere"]
+    arguments = ["train", "--resume", str(trained), "--directory", "elsewhere"]
     assert cli.main(arguments) == 1
-    assert "`run_dir` is given, which is for new runs" in capsys.readouterr().err
+    assert "`directory` is given, which is for new runs" in capsys.readouterr().err
     assert not pathlib.Path("elsewhere").exists()
 
 
@@ -104,7 +107,7 @@ def interrupt(directory, options):
     )
     process = subprocess.Popen(
         [sys.executable, "-c", program, "train", *options]
-        + ["--methods", HEAVY, "--run-dir", str(directory)],
+        + ["--methods", HEAVY, "--directory", str(directory)],
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -143,7 +146,7 @@ def test_a_killed_run_goes_on_to_the_same_end(trained, tmp_path, tiny_options):
     )
     process = subprocess.run(
         [sys.executable, "-c", program, "train", *tiny_options]
-        + ["--methods", HEAVY, "--run-dir", str(directory)],
+        + ["--methods", HEAVY, "--directory", str(directory)],
         capture_output=True,
         check=False,
     )
@@ -156,7 +159,7 @@ def test_a_killed_run_goes_on_to_the_same_end(trained, tmp_path, tiny_options):
 
 def test_a_loss_that_is_not_finite_is_told(tmp_path, tiny_options, capsys):
     arguments = ["train", *tiny_options, "--learning-rate", "1e30", "--methods", "sgd"]
-    arguments += ["sgd-truncated", "--run-dir", str(tmp_path / "run")]
+    arguments += ["sgd-truncated", "--directory", str(tmp_path / "run")]
     assert cli.main(arguments) == 3
     output = capsys.readouterr().out
     assert "sgd (SB), seed 0 diverged: its loss is" in output
@@ -255,13 +258,14 @@ def test_help_names_every_setting(tiny, capsys):
     for name in (
         *(set(flat(tiny)) - {"method"}),
         "methods",
-        "run_dir",
+        "directory",
         "resume",
         "preset",
     ):
         assert re.search(rf"--{name.replace('_', '-')}[ ,]", output)
     for method in METHODS.values():
-        assert f"{method.label} " in output and method.summary in output
+        assert f"{method.label} " in output
+        assert method.summary in " ".join(output.split())
     for arguments in ([], ["--help"], ["-h"]):
         assert cli.main(arguments) == 0
         assert "train" in capsys.readouterr().out

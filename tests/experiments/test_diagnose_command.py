@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from heavytail_optax import cli
-from heavytail_optax.experiments.measures import gradient_noise, noise_tails
+from heavytail_optax.experiments.commands import diagnose as diagnose_command
+from heavytail_optax.experiments.measures import noise_tails
 from heavytail_optax.experiments.measures.gradient_noise import (
     SIZES,
     NoiseDraws,
@@ -59,7 +60,7 @@ def drawn(monkeypatch):
         sizes = uniform if method == "balanced" else uniform ** (-1 / 1.5)
         return NoiseDraws(LAYERS, (9, 4), sizes.astype(np.float32), sizes[0, 0])
 
-    monkeypatch.setattr(gradient_noise, "measure_gradient_noise", measure)
+    monkeypatch.setattr(diagnose_command, "measure_gradient_noise", measure)
     return turns, actions
 
 

@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+import pathlib
 import shlex
 import shutil
 import signal
@@ -127,6 +128,27 @@ def test_what_is_measured_is_skipped_unless_asked_for_again(
     assert rows_of(two_methods)[0]["hessian_trace"] == "5.0"
 
 
+def test_what_is_measured_is_read_once(two_methods, measured, monkeypatch):
+    assert flat(two_methods) == 0
+    read, real = [], pathlib.Path.open
+
+    def counted(path, mode="r", *rest, **more):
+        if "r" in mode and path.name in ("measurements.json", "metrics.jsonl"):
+            read.append(path)
+        return real(path, mode, *rest, **more)
+
+    monkeypatch.setattr(pathlib.Path, "open", counted)
+    files = {
+        two_methods / method / "seed-0" / name
+        for method in METHODS
+        for name in ("measurements.json", "metrics.jsonl")
+    }
+    for command in ("flatness", "report"):
+        del read[:]
+        assert cli.main([command, str(two_methods)]) == 0
+        assert sorted(read) == sorted(files)
+
+
 def test_other_search_settings_measure_anew_and_say_so(two_methods, measured, capsys):
     turns, _ = measured
     names = ("expected", "maximal", "trace")
@@ -138,10 +160,7 @@ def test_other_search_settings_measure_anew_and_say_so(two_methods, measured, ca
     )
     assert turns == [("sgd", "maximal")]
     output = words(capsys.readouterr().out)
-    assert (
-        "maximal is measured anew, as it was measured with target 0.1 instead of"
-        in (output)
-    )
+    assert "maximal was measured in another way (target 0.1)." in output
     # All runs are in the next table, which are not comparable now.
     assert flat(two_methods, "--measures", "expected") == 0
     assert (
@@ -280,7 +299,7 @@ def test_a_grid_has_a_row_a_run_and_its_report_the_columns(
     trained = read_grid(directory)
     record_grid(trained._replace(seeds=(1, 2), is_measured=True))
     options = [*tiny_options, "--methods", *METHODS, "--seed", "1"]
-    assert cli.main(["train", *options, "--run-dir", str(tmp_path / "more")]) == 0
+    assert cli.main(["train", *options, "--directory", str(tmp_path / "more")]) == 0
     for method in METHODS:
         (tmp_path / "more" / method / "seed-1").rename(directory / method / "seed-1")
     runs = [run for run in read_grid(directory).runs() if run.settings.seed < 2]

@@ -74,7 +74,7 @@ def test_the_printed_command_alone_goes_on_with_all_options(
     start = ["train", *FASHION, "--tensorboard", "--data-dir", "images"]
     start += ["--devices", "2"]
     typed = interrupted(
-        [*start, "--run-dir", str(run)], run / "sgd/seed-0/metrics.jsonl", capsys
+        [*start, "--directory", str(run)], run / "sgd/seed-0/metrics.jsonl", capsys
     )
     assert steps_of(run / "sgd/seed-0")[0] != ALL
     # From anywhere, though the data directory was given relative to the first place.
@@ -98,7 +98,7 @@ def test_an_option_given_when_going_on_counts_from_then_on(
     images, tmp_path, monkeypatch, capsys
 ):
     run = tmp_path / "run"
-    start = ["train", *FASHION, "--data-dir", str(images), "--run-dir", str(run)]
+    start = ["train", *FASHION, "--data-dir", str(images), "--directory", str(run)]
     interrupted(start, run / "sgd/seed-0/metrics.jsonl", capsys)
     images.rename(tmp_path / "moved")
     assert cli.main(["train", "--resume", str(run)]) == 1
@@ -121,7 +121,7 @@ def test_an_option_given_when_going_on_counts_from_then_on(
 
 def test_a_grid_goes_on_with_the_options_of_the_last_time(images, tmp_path, capsys):
     grid = tmp_path / "grid"
-    start = ["reproduce", *FASHION, "--directory", str(grid), "--seeds", "1"]
+    start = ["reproduce", *FASHION, "--directory", str(grid), "--num-seeds", "1"]
     first = grid / "sgd" / "seed-0"
     options = ["--data-dir", "images", "--tensorboard"]
     typed = interrupted([*start, *options], first / "metrics.jsonl", capsys)
@@ -146,7 +146,7 @@ def test_measuring_finds_the_data_that_the_run_was_trained_on(
     images, tmp_path, monkeypatch, command
 ):
     run = tmp_path / "run"
-    options = ["--data-dir", "images", "--run-dir", str(run)]
+    options = ["--data-dir", "images", "--directory", str(run)]
     assert cli.main(["train", *FASHION, "--steps", "2", *options]) == 0
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir("elsewhere")
@@ -162,7 +162,7 @@ def measured(tmp_path_factory, tiny_options):
     """A finished and measured run with TensorBoard's events."""
     run = tmp_path_factory.mktemp("runs") / "measured"
     options = [*tiny_options, "--methods", "sgd", "--tensorboard"]
-    assert cli.main(["train", *options, "--run-dir", str(run)]) == 0
+    assert cli.main(["train", *options, "--directory", str(run)]) == 0
     measures = ["--measures", "expected", "--samples", "2"]
     assert cli.main(["flatness", str(run), *measures]) == 0
     return run
@@ -225,7 +225,7 @@ def test_what_was_there_is_kept_when_checkpoints_are_gone(
 def test_a_run_that_diverged_has_nothing_to_keep(tmp_path, tiny_options):
     run = tmp_path / "run"
     options = [*tiny_options, "--methods", "sgd", "--learning-rate", "1e30"]
-    assert cli.main(["train", *options, "--run-dir", str(run)]) == 3
+    assert cli.main(["train", *options, "--directory", str(run)]) == 3
     assert cli.main(["train", "--resume", str(run)]) == 3
     assert not list(run.rglob("earlier*"))
 
@@ -253,7 +253,7 @@ def test_the_way_on_with_a_name_that_a_shell_would_split(
 ):
     run = tmp_path / "a run"
     options = [*tiny_options, "--methods", "sgd", "--steps", "2"]
-    start = ["train", *options, "--run-dir", str(run)]
+    start = ["train", *options, "--directory", str(run)]
     assert cli.main(start) == 0
     capsys.readouterr()
     assert cli.main(start) == 1

@@ -62,7 +62,7 @@ def paths_of(directory):
 def whole(tmp_path_factory, tiny_options):
     """An uninterrupted run."""
     directory = tmp_path_factory.mktemp("runs") / "whole"
-    arguments = ["train", *tiny_options, *OPTIONS, "--run-dir", str(directory)]
+    arguments = ["train", *tiny_options, *OPTIONS, "--directory", str(directory)]
     assert cli.main(arguments) == 0
     return directory
 
@@ -129,7 +129,7 @@ def test_killed_inside_a_checkpoint_and_at_a_random_moment(
     whole, tmp_path, tiny_options
 ):
     directory = tmp_path / "killed"
-    start = [*tiny_options, *OPTIONS, "--run-dir", str(directory)]
+    start = [*tiny_options, *OPTIONS, "--directory", str(directory)]
     # Of the fourth checkpoint, before it is renamed.
     run_killed_at_event(12, IN_WORK, start)
     left = {path.name for path in paths_of(directory).checkpoints.iterdir()}
@@ -174,7 +174,7 @@ def test_killed_again_and_again(whole, tmp_path, tiny_options, seed, monkeypatch
     monkeypatch.setenv("JAX_ENABLE_COMPILATION_CACHE", "false")
     draw = random.Random(seed)
     directory = tmp_path / "killed"
-    arguments = [*tiny_options, *OPTIONS, "--run-dir", str(directory)]
+    arguments = [*tiny_options, *OPTIONS, "--directory", str(directory)]
     for _ in range(5):
         if draw.random() < 0.5:
             # Within one of the next checkpoints.

@@ -271,7 +271,14 @@ def test_signals_come_to_whom_they_are_for(
 
 @pytest.fixture(scope="module")
 def options(tiny_options):
-    small = ["--large-batch-size", "20", "--sharpness-samples", "20", "--seeds", "1"]
+    small = [
+        "--large-batch-size",
+        "20",
+        "--sharpness-samples",
+        "20",
+        "--num-seeds",
+        "1",
+    ]
     return ["reproduce", *tiny_options, *small, "--methods", "sgd", "balanced"]
 
 
@@ -299,7 +306,7 @@ def test_workers_come_to_the_same_numbers(tmp_path, options, jobs_at_once):
 @pytest.mark.slow
 def test_a_run_that_fails_is_told_and_others_are_not_touched(tmp_path, options, capsys):
     directory = tmp_path / "grid"
-    assert cli.main([*options, "--directory", str(directory), "--seeds", "2"]) == 0
+    assert cli.main([*options, "--directory", str(directory), "--num-seeds", "2"]) == 0
     (directory / "sgd/seed-1/measurements.json").unlink()
     # The place of a new method is taken by a file.
     (directory / "shared").touch()

@@ -66,3 +66,4 @@ def test_percent():
     assert format_percent(0.7, 0.0004) == "70.00 ± 0.04"
     assert format_difference(0.0113, 0.0015) == "+1.1 ± 0.1"
     assert format_difference(-0.0113) == "-1.1"
+    assert format_difference(-0.0004) == format_difference(0.0004) == "+0.0"

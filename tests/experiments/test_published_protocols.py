@@ -39,7 +39,9 @@ def run_protocol(name, data_dir, directory, *options):
         for part in (f"--{setting.replace('_', '-')}", value)
     ]
     places = ["--data-dir", str(data_dir), "--directory", str(directory)]
-    code = cli.main(["reproduce", name, "--seeds", "1", *shorter, *places, *options])
+    code = cli.main(
+        ["reproduce", name, "--num-seeds", "1", *shorter, *places, *options]
+    )
     config = next(directory.glob("*/seed-0/config.json"))
     with (directory / "summary.csv").open(newline="") as file:
         return code, json.loads(config.read_text()), list(csv.DictReader(file))

@@ -5,12 +5,24 @@ import io
 import pandas as pd
 import pytest
 from markdown_it import MarkdownIt
-from report_examples import BALANCED, GRID, INFLATED, SGD, SHARED, unfinished
+from report_examples import (
+    BALANCED,
+    GRID,
+    INFLATED,
+    SGD,
+    SHARED,
+    record_of,
+    unfinished,
+)
 from rich.console import Console
 
 from heavytail_optax.experiments.report.report import report_table
 from heavytail_optax.experiments.report.report import write_report as write
-from heavytail_optax.experiments.report.summary import build_report, runs_table
+from heavytail_optax.experiments.report.summary import (
+    build_report,
+    cannot_show,
+    runs_table,
+)
 from heavytail_optax.experiments.report.tables import (
     Column,
     markdown_table,
@@ -25,12 +37,14 @@ def with_all_measures(cells):
     """Sharpness measures in an order that is not the paper's."""
     return [
         cell._replace(
-            sharpness={
-                "trace_of_hessian": (5.0, None),
-                "maximal_sharpness": (16_600.0, None),
-                "pac_bayes_sharpness": (13_100.0, 50.0),
-                **cell.sharpness,
-            }
+            record=record_of(
+                {
+                    "trace_of_hessian": (5.0, None),
+                    "maximal_sharpness": (16_600.0, None),
+                    "pac_bayes_sharpness": (13_100.0, 50.0),
+                    **cell.sharpness,
+                }
+            )
         )
         for cell in cells
     ]
@@ -133,6 +147,33 @@ def test_a_difference_over_fewer_seeds_than_the_mean_is_told():
     assert "fewer seeds" not in whole
 
 
+def test_methods_that_were_not_measured_alike_are_told():
+    def with_target(cells, target):
+        values = {"pac_bayes_sharpness": (1.0, None)}
+        record = record_of(values, target=target)
+        return [cell._replace(record=record) for cell in cells]
+
+    cells = [*with_target(SGD, 0.1), *with_target(BALANCED, 0.2)]
+    _, text = squeezed(terminal(OURS, cells))
+    assert "sgd with target 0.1; balanced with target 0.2" in text
+    _, alike = squeezed(terminal(OURS, with_target([*SGD, *BALANCED], 0.1)))
+    assert "target" not in alike
+
+
+def test_what_a_short_run_cannot_show_is_told():
+    short = [cell._replace(train_accuracy=0.981) for cell in (SGD[0], BALANCED[0])]
+    lines = cannot_show(runs_table(short))
+    assert len(lines) == 2
+    assert "One seed is too few" in lines[0]
+    assert "sgd 98.1%, balanced 98.1%" in lines[1]
+    assert all(line in squeezed(terminal(OURS, short))[1] for line in lines)
+    assert cannot_show(runs_table([*SGD, *BALANCED])) == []
+    # A run that did not learn is told of elsewhere, and one method is not compared.
+    assert cannot_show(runs_table([*SGD, *INFLATED])) == []
+    assert cannot_show(runs_table(SHARED)) == []
+    assert len(cannot_show(runs_table([*SGD[:2], *BALANCED[:2]]))) == 1
+
+
 def test_one_seed_without_known_test_images():
     cells = [SHARED[0]._replace(test_images=None)]
     lines, text = squeezed(terminal(OURS, cells))
@@ -142,7 +183,7 @@ def test_one_seed_without_known_test_images():
 
 
 def test_a_measure_that_a_run_lacks_is_told():
-    cells = [*SGD[:3], SGD[3]._replace(sharpness={})]
+    cells = [*SGD[:3], SGD[3]._replace(record={})]
     lines, text = squeezed(terminal(OURS, cells))
     # (0.0046 + 0.0059 + 0.0060)/3 = 0.0055, +- 0.00045.
     assert "sgd (SB) 4/4 ‡ 69.3 ± 0.5 100.0 100 0.0055 ± 0.0005" in lines

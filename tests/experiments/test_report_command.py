@@ -1,5 +1,6 @@
 import threading
 import time
+from typing import NamedTuple
 
 import pandas as pd
 import pytest
@@ -7,18 +8,18 @@ from report_examples import GRID, unfinished
 
 from heavytail_optax import cli
 from heavytail_optax.experiments.commands import report as report_command
-from heavytail_optax.experiments.runs.result import RunResult
 from heavytail_optax.experiments.storage.run_directory import LOCK, RunLock
 
 
-class Cell(RunResult):
-    """A result that stands for its run."""
+class Cell(NamedTuple):
+    """Stands for a run."""
 
-    name = property(lambda self: self.method)
+    name: str
+    seed: int
 
 
 class Grid:
-    """Stands for a grid in its directory: its runs are their own results."""
+    """Stands for a grid in its directory."""
 
     preset = "corrupted-fashion-mnist"
 
@@ -26,15 +27,15 @@ class Grid:
         self.directory = directory
         self.results = GRID
 
-    def runs(self):
-        return [Cell(*result) for result in self.results]
+    def read(self):
+        return {Cell(each.method, each.seed): each for each in self.results}
 
 
 @pytest.fixture
 def grid(monkeypatch, tmp_path):
     grid = Grid(tmp_path)
     monkeypatch.setattr(report_command, "read_grid", lambda directory: grid)
-    monkeypatch.setattr(report_command, "read_result", lambda run: run)
+    monkeypatch.setattr(report_command, "read_results", Grid.read)
     return grid
 
 

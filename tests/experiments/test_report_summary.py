@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from report_examples import BALANCED, GRID, SGD, finished, unfinished
+from report_examples import BALANCED, GRID, SGD, finished, record_of, unfinished
 from scipy import stats
 
 from heavytail_optax.experiments.methods import METHOD_NAMES
@@ -103,7 +103,7 @@ def test_runs_that_do_not_count_are_named():
         unfinished("sgd", 3),
         finished("sgd", 4, None, 0.1),
         finished("sgd", 5, math.inf, 0.1),
-        finished("sgd", 6, 0.7, 0.1)._replace(sharpness={}),
+        finished("sgd", 6, 0.7, 0.1)._replace(record={}),
     ]
     runs = runs_table(cells)
     assert means(runs, ["test_accuracy"]).loc["sgd", "test_accuracy"] == 0.7
@@ -117,6 +117,52 @@ def test_runs_that_do_not_count_are_named():
         "expected sharpness: not measured",
     ]
     assert named_runs(runs, reasons).startswith("sgd seed 1 (diverged at step 1,204)")
+
+
+def measured_with(method, seed, value, samples, **others):
+    values = {"expected_sharpness": (value, None)}
+    record = record_of(values, num_samples=samples, stddev=0.01, **others)
+    return finished(method, seed, 0.7, 0.0)._replace(record=record)
+
+
+def test_values_measured_in_another_way_are_not_averaged():
+    samples = {0: 100, 1: 10, 2: 100}
+    cells = [measured_with("sgd", seed, seed + 1.0, x) for seed, x in samples.items()]
+    runs = runs_table(cells)
+    row = means(runs, ["expected_sharpness"]).loc["sgd"]
+    np.testing.assert_allclose(list(row), [2.0, 1.0, 2])  # of 1 and 3
+    (reason,) = left_out(runs, ["expected_sharpness"]).dropna()
+    assert "num_samples 10," in reason and "num_samples 100" in reason
+    assert "stddev" not in reason
+    # Measured alike, all three count.
+    cells = [measured_with("sgd", seed, seed + 1.0, 10) for seed in samples]
+    row = means(runs_table(cells), ["expected_sharpness"]).loc["sgd"]
+    np.testing.assert_allclose(list(row), [2.0, 1 / math.sqrt(3), 3])
+
+
+def test_of_two_ways_the_one_of_the_other_methods_counts():
+    cells = [measured_with("balanced", seed, 1.0, 100) for seed in range(2)]
+    cells += [measured_with("sgd", 0, 1.0, 10), measured_with("sgd", 1, 3.0, 100)]
+    row = means(runs_table(cells), ["expected_sharpness"]).loc["sgd"]
+    assert (row["expected_sharpness"], row["expected_sharpness_seeds"]) == (3.0, 1)
+
+
+def test_a_measure_may_depend_on_the_variant():
+    """Escape jumps by the largest norm, which a variant may change."""
+    names, cells = ["sgd", "sgd", "far", "far"], []
+    for seed, norm in ((0, 0.25), (1, 0.25), (0, 0.5), (1, 0.5)):
+        cells.append(measured_with("sgd", seed, 1.0, 100, jump_norm=norm))
+    runs = runs_table(cells, names)
+    assert left_out(runs, ["expected_sharpness"]).isna().all()
+    assert (means(runs, ["expected_sharpness"])["expected_sharpness_seeds"] == 2).all()
+
+
+def test_a_measured_value_that_is_not_finite_is_called_so():
+    values = (math.nan, math.inf, 0.1)
+    runs = runs_table([finished("sgd", seed, 0.7, x) for seed, x in enumerate(values)])
+    reasons = left_out(runs, ["expected_sharpness"])
+    assert list(reasons[:2]) == ["expected sharpness: not finite"] * 2
+    assert reasons[2] is None
 
 
 @pytest.mark.parametrize("second", [finished("sgd", 0, 0.7, 0.1), unfinished("sgd", 0)])
@@ -154,7 +200,7 @@ def test_rows_are_in_the_order_of_the_methods_and_seeds():
 
 def test_measures_are_in_the_papers_order():
     later = {"trace_of_hessian": (5.0, None), "maximal_sharpness": (2.0, None)}
-    cells = [SGD[0]._replace(sharpness={**later, **SGD[0].sharpness})]
+    cells = [SGD[0]._replace(record=record_of({**later, **SGD[0].sharpness}))]
     assert measures_of(runs_table(cells)) == [
         "expected_sharpness",
         "maximal_sharpness",

@@ -114,7 +114,7 @@ def test_settings_survive_json(tiny):
     [
         ("methods", (), "a tuple of one or more names"),
         ("methods", ("sgd", "sgd"), "without repetition"),
-        ("seeds", 0, "an integer of at least 1"),
+        ("num_seeds", 0, "an integer of at least 1"),
     ],
 )
 def test_options_are_checked_like_settings(tiny, name, value, accepted):

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import study
 import study_tables
+from report_examples import record_of
 
 from heavytail_optax.experiments.methods import METHODS
 from heavytail_optax.experiments.runs.result import RunResult
@@ -24,7 +25,7 @@ def result(variant, seed, accuracy, **changes):
         "test_accuracy": accuracy,
         "truncated": 0.03,
         "examples_per_step": 100.0,
-        "sharpness": {"expected_sharpness": (0.001 * (seed + 1), 1e-5)},
+        "record": record_of({"expected_sharpness": (0.001 * (seed + 1), 1e-5)}),
         **changes,
     }
     method = study.STUDIES["main"][variant].method

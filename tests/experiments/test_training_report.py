@@ -93,7 +93,7 @@ def test_truncated_share_is_that_of_all_steps():
 )
 def test_picture_has_the_numbers_of_each_run(tiny, result, others):
     results = [result("sgd", HISTORY), *(result(*each) for each in others.items())]
-    figure = draw_training(results, tiny, 400)
+    figure = draw_training(results, replaced(tiny, steps=25), 400)
     figure.draw_without_rendering()
     loss, accuracy = figure.axes
     assert len(loss.lines) == len(accuracy.lines) == 1 + sum(map(bool, others.values()))

@@ -6,16 +6,40 @@ import sys
 import pytest
 
 from heavytail_optax import cli
-from heavytail_optax.laboratory import markov_chain_report, regimes
+from heavytail_optax.laboratory import (
+    exit_times,
+    exit_times_report,
+    markov_chain_report,
+    options,
+    regimes,
+)
 
 SMALL = {
-    "simulate": ["--steps", "600", "--chains", "8", "--scale", "5"],
+    "simulate": ["--steps", "600", "--chains", "8", "--noise-scale", "5"],
     "exit-times": [
-        *("--fields", "2", "--learning-rates", "4e-3", "2e-3", "--exits", "20"),
-        *("--rare-learning-rates", "1e-4", "--samples", "256", "--scale", "1"),
+        "--fields",
+        "2",
+        "--learning-rates",
+        "4e-3",
+        "2e-3",
+        "--exits",
+        "20",
+        "--rare-learning-rates",
+        "1e-4",
+        "--samples",
+        "256",
+        "--noise-scale",
+        "1",
     ],
     "markov-chain": [
-        *("--steps", "20000", "--chains", "32", "--samples", "256", "--scale", "0.2"),
+        "--steps",
+        "20000",
+        "--chains",
+        "32",
+        "--samples",
+        "256",
+        "--noise-scale",
+        "0.2",
     ],
 }
 
@@ -43,8 +67,8 @@ def _called_as_heavytail(monkeypatch, tmp_path):
     ],
 )
 def test_command_ends_with_a_table_and_a_picture(command, expected, capsys, tmp_path):
-    options = [*SMALL[command], "--directory", str(tmp_path / "new")]
-    assert cli.main([command, *options]) == 0
+    directory = str(tmp_path / "new")
+    assert cli.main([command, *SMALL[command], "--directory", directory]) == 0
     captured = capsys.readouterr()
     printed = captured.out
     assert "Warning" not in printed + captured.err
@@ -60,14 +84,13 @@ def test_command_ends_with_a_table_and_a_picture(command, expected, capsys, tmp_
 def test_help_names_the_options(command, capsys):
     assert cli.main([command, "--help"]) == 0
     printed = capsys.readouterr().out
-    for option in ("--alpha", "--scale", "--max-norm", "--seed", "--directory"):
+    for option in ("--alpha", "--noise-scale", "--max-norm", "--seed", "--directory"):
         assert option in printed
 
 
 def test_options_load_no_plots():
-    modules = ["simulate_command", "exit_times_command", "markov_chain_command"]
     program = (
-        f"import sys; from heavytail_optax.laboratory import {', '.join(modules)}; "
+        "import sys; from heavytail_optax.laboratory import command; "
         "print({'matplotlib', 'scipy.stats', 'flax'} & set(sys.modules))"
     )
     output = subprocess.run(
@@ -77,7 +100,7 @@ def test_options_load_no_plots():
 
 
 @pytest.mark.parametrize(
-    ("command", "options", "named"),
+    ("command", "typed", "named"),
     [
         ("simulate", ["--learning-rate", "0.01"], "learning_rate"),
         ("simulate", ["--chains", "2"], "chains"),
@@ -89,13 +112,13 @@ def test_options_load_no_plots():
         ("markov-chain", ["--max-norm", "-1"], "max_norm"),
         ("markov-chain", ["--samples", "9"], "samples"),
         ("exit-times", ["--samples", "9"], "samples"),
-        ("markov-chain", ["--scale", "nan"], "scale"),
+        ("markov-chain", ["--noise-scale", "nan"], "noise_scale"),
         ("markov-chain", ["--steps", "2147483647"], "steps"),
         ("simulate", ["--seed", "-1"], "seed"),
     ],
 )
-def test_bad_settings_are_refused_by_name(command, options, named, capsys):
-    assert cli.main([command, *options]) == 2
+def test_bad_settings_are_refused_by_name(command, typed, named, capsys):
+    assert cli.main([command, *typed]) == 2
     printed = capsys.readouterr()
     assert f"`{named}`" in " ".join((printed.out + printed.err).split())
 
@@ -113,3 +136,15 @@ def test_a_directory_that_cannot_be_is_told_before_the_work(command, capsys, tmp
     assert printed.out == ""
     assert str(tmp_path / "file") in printed.err
     assert "Give another --directory." in printed.err
+
+
+def test_the_legend_of_exit_times_is_beside_the_lines():
+    rates = exit_times.default_rates(options.NoiseOptions())
+    times = [
+        exit_times.ExitTime(0, eta, 1 / eta, 0.5 / eta, 2 / eta, 1 / eta, 0.1, exits)
+        for eta, exits in ((1e-3, 20), (5e-4, 20), (1e-8, None))
+    ]
+    figure = exit_times_report.draw_exit_times(rates, times, "a title")
+    (legend,) = figure.legends
+    assert len(legend.get_texts()) == 3  # theory, simulated, estimator
+    assert all(axes.get_legend() is None for axes in figure.axes)

@@ -6,17 +6,14 @@ which is loaded after parsing, so that `--help` loads neither Flax nor Matplotli
 
 import contextlib
 import dataclasses
-import difflib
 import importlib
 import inspect
 import itertools
 import pathlib
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
-
-import tyro
 
 from ..errors import JobError
 from ..measure_names import MEASURE_NAMES, SUMMARIES
@@ -26,6 +23,7 @@ from ..runs.grid import read_grid
 from ..settings import changed_settings
 from ..storage.run_directory import RunDirectoryError
 from . import options
+from .parsing import filled, listed, parse
 
 _OPTIONS = {
     "train": options.TrainOptions,
@@ -34,25 +32,23 @@ _OPTIONS = {
     "flatness": options.FlatnessOptions,
     "diagnose": options.DiagnoseOptions,
 }
-_DIVERGENCE = (
-    "A run whose loss is no longer finite has diverged: it is stopped, and the next one "
-    "starts. Without truncation a jump may also turn all ReLUs off: the loss stays "
-    "finite, the accuracy that of chance."
-)
-_EXIT_STATUS = """Exit status: 0 if all runs are done (for train and reproduce also if other processes
-work on the rest), 1 if nothing could start or a run failed, 2 for bad options, 130 after
-Ctrl-C."""
+_DIVERGENCE = """A run has diverged when its loss is no longer finite. It stops, and the
+next run starts. Without truncation a jump may also turn all ReLUs off. Then the loss stays
+finite, and the accuracy is that of chance."""
+_EXIT_STATUS = """Exit status: 0 if all runs are done (for train and reproduce also if other
+processes work on the rest), 1 if nothing could start or a run failed, 2 for bad options,
+130 after Ctrl-C."""
 # What --help says before its end.
 _NOTES = {
     "train": f"{_DIVERGENCE} The exit status is then 3.",
-    "reproduce": f"{_DIVERGENCE} It is done, and stands in the table.",
+    "reproduce": f"{_DIVERGENCE} The table names such runs.",
     "flatness": """Cost for the LeNet on 1,200 images, on one core: a minute and a half for
-all but escape, and as long again for escape. Its cost is in proportion to --paths times --jumps,
-and it takes 200 of the training images only. The cost of the others is in proportion to
-the training images; pac-bayes computes 13 times --samples losses.""",
-    "diagnose": """Cost for the LeNet on two cores: about a minute for the first run, of
-which the --draws gradients take a third. The verdict may be heavy-tailed, not
-heavy-tailed, not a power law, or cannot tell.""",
+all measures but escape, and as long again for escape. The cost of escape grows with --paths
+times --jumps. It takes only 200 of the training images. The cost of the others grows with
+the number of training images. pac-bayes computes 13 times --samples losses.""",
+    "diagnose": """Cost for the LeNet on two cores: about a minute for the first run. The
+--draws gradients take a third of it. The verdict is one of: heavy-tailed, not heavy-tailed,
+not a power law, cannot tell.""",
 }
 
 
@@ -79,19 +75,9 @@ def _parse(name: str, arguments: Sequence[str], program: str) -> Any:
     if has_preset and arguments and not arguments[0].startswith("-"):
         arguments = ["--preset", *arguments]
     default = _default(name, arguments) if has_preset else None
-    try:
-        asked = tyro.cli(
-            _OPTIONS[name],
-            prog=program,
-            args=arguments,
-            description=_description(name),
-            config=(tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone),
-            **({} if default is None else {"default": default}),
-        )
-    except SystemExit as stop:
-        if stop.code and (hints := suggestions(arguments)):
-            print(*hints, sep="\n", file=sys.stderr)
-        raise
+    choices = {"preset": PRESETS, "methods": METHODS, "measures": MEASURE_NAMES}
+    kind: Any = _OPTIONS[name]
+    asked = parse(kind, program, arguments, _description(name), default, choices)
     if name == "train" and default.resume is not None:
         _check_unchanged(default, asked)
     return asked
@@ -131,8 +117,8 @@ def _check_unchanged(
         then, now = getattr(default, name), getattr(asked, name)
         if then != now:
             changed.insert(0, f"`{name}` is {then!r} there and {now!r} here")
-    if asked.run_dir is not None:
-        changed.insert(0, "`run_dir` is given, which is for new runs")
+    if asked.directory is not None:
+        changed.insert(0, "`directory` is given, which is for new runs")
     if changed:
         raise RunDirectoryError(
             f"The run in {default.resume} can only go on with the settings it was "
@@ -151,36 +137,16 @@ def _value_of(option: str, arguments: Sequence[str]) -> str | None:
     return found
 
 
-def suggestions(arguments: Sequence[str]) -> list[str]:
-    """One line for each misspelt preset, method or measure that is like one there is."""
-    known = {"--preset": PRESETS, "--methods": METHODS, "--measures": MEASURE_NAMES}
-    found, option = [], ""
-    for word in arguments:
-        if word.startswith("--"):
-            option, _, word = word.partition("=")
-        names = list(known.get(option, ()))
-        if word and names and word not in names:
-            close = difflib.get_close_matches(word, names, n=1)
-            found += [f"{word!r}: did you mean {name!r}?" for name in close]
-    return found
-
-
 def _description(name: str) -> str:
     """The docstring of the options, the names that may be given, and the exit status."""
     about = inspect.getdoc(_OPTIONS[name]) or ""
-    parts = [about.partition("Attributes:")[0].rstrip()]
+    parts = [filled(about.partition("Attributes:")[0])]
     if name in ("train", "reproduce"):
         presets = {preset.name: preset.summary for preset in PRESETS.values()}
         methods = {method.label: method.summary for method in METHODS.values()}
         heading = "Methods, with their names in the paper's tables:"
-        parts += [_listed("Presets:", presets), _listed(heading, methods)]
+        parts += [listed("Presets:", presets), listed(heading, methods)]
     if name == "flatness":
-        parts.append(_listed("Measures:", SUMMARIES))
+        parts.append(listed("Measures:", SUMMARIES))
     ending = [_NOTES[name], _EXIT_STATUS] if name in _NOTES else []
-    return "\n\n".join([*parts, *ending])
-
-
-def _listed(heading: str, summaries: Mapping[str, str]) -> str:
-    width = max(map(len, summaries))
-    lines = [f"  {name:<{width}}  {text}" for name, text in summaries.items()]
-    return "\n".join([heading, *lines])
+    return "\n\n".join([*parts, *map(filled, ending)])

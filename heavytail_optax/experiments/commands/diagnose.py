@@ -3,16 +3,23 @@
 import functools
 import pathlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 
 from ..data.dataset import Dataset
 from ..errors import JobError
-from ..measures import gradient_noise
+from ..measures.gradient_noise import (
+    NoiseDraws,
+    measure_gradient_noise,
+    noise_arguments,
+    read_noise,
+    write_noise,
+)
 from ..presets import PRESETS
 from ..report import noise
 from ..runs.grid import Grid, Run, record_grid, variants_of
+from ..runs.result import RunResult
 from ..runs.run import cached_loader
 from ..runs.worker import report_problems, work
 from ..settings import replaced
@@ -31,15 +38,15 @@ def run(options: DiagnoseOptions, typed: str) -> int:
         typed += f" {directory}"
         if status := _train(options, directory, typed):
             return status
-    draws, batch_size = options.draws, options.batch_size
+
+    def arguments_of(run: Run) -> dict[str, int]:
+        return noise_arguments(run.settings, options.draws, options.batch_size)
 
     def path_of(run: Run) -> pathlib.Path:
-        arguments = gradient_noise.noise_arguments(run.settings, draws, batch_size)
-        return run.paths.noise_of(**arguments)
+        return run.paths.noise_of(**arguments_of(run))
 
     def measure(run: Run, dataset: Dataset, params: Any, progress: Progress) -> bool:
-        arguments = gradient_noise.noise_arguments(run.settings, draws, batch_size)
-        images = dataset.train.labels.size
+        arguments, images = arguments_of(run), dataset.train.labels.size
         if arguments["batch_size"] > images:
             raise JobError(
                 f"The `batch_size` option must be at most {images}, the number of "
@@ -47,19 +54,24 @@ def run(options: DiagnoseOptions, typed: str) -> int:
             )
         tick = functools.partial(progress.measuring, run.label, "gradient noise")
         of_run = run.settings, params, dataset.train, dataset.num_classes
-        found = gradient_noise.measure_gradient_noise(*of_run, arguments, tick)
+        found = measure_gradient_noise(*of_run, arguments, tick)
         if found is None:
             return False
         tick(1, 1)
         path = path_of(run)
-        if path.exists() and gradient_noise.read_noise(path) is None:
+        if path.exists() and read_noise(path) is None:
             damaged = set_aside_damaged(path)
             progress.note(f"{path} could not be read. It is kept as {damaged}.")
-        gradient_noise.write_noise(path, found)
+        write_noise(path, found)
         return True
 
-    def results(asked: Sequence[Run], width: int) -> Results | None:
-        runs = noise.diagnosed_runs(asked, draws, batch_size, options.truncated_share)
+    def results(found: Sequence[_Noise], width: int) -> Results | None:
+        runs = []
+        for run, result, draws in found:
+            if draws is not None:
+                size = arguments_of(run)["batch_size"]
+                share = options.truncated_share
+                runs.append(noise.diagnosed(run, result.history, size, draws, share))
         if not runs:
             return None
         printed = [noise.noise_report(each, width) for each in runs]
@@ -69,11 +81,20 @@ def run(options: DiagnoseOptions, typed: str) -> int:
         name="diagnose",
         on_stop="Stopping after these batches.",
         forget=lambda run: path_of(run).unlink(missing_ok=True),
-        is_measured=lambda run: gradient_noise.read_noise(path_of(run)) is not None,
+        known=lambda run, result: _Noise(run, result, read_noise(path_of(run))),
+        is_measured=lambda found: found.draws is not None,
         measure=measure,
         results=results,
     )
     return measure_finished(measuring, options.asked, directory, typed)
+
+
+class _Noise(NamedTuple):
+    """A finished run, and its noise if that has been measured."""
+
+    run: Run
+    result: RunResult
+    draws: NoiseDraws | None
 
 
 def _train(options: DiagnoseOptions, directory: pathlib.Path, typed: str) -> int:

@@ -5,7 +5,7 @@ import pathlib
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -17,7 +17,7 @@ from ..report.flatness import MeasuredRun
 from ..report.noise import DiagnosedRun
 from ..report.style import save_figure
 from ..runs.grid import Run
-from ..runs.result import finished_runs
+from ..runs.result import RunResult, finished_runs, read_result
 from ..runs.run import Load, cached_loader, check_run, final_params
 from ..runs.worker import in_words
 from ..storage.durable_files import replace_file
@@ -25,16 +25,19 @@ from ..storage.run_directory import RunBusyError, RunLock, disk_errors, grid_loc
 from ..terminal import Progress
 from .options import AskedRuns
 
+Known = TypeVar("Known")
 
-class Measuring(NamedTuple):
+
+class Measuring(NamedTuple, Generic[Known]):
     """How a command measures a run, and what it then shows."""
 
     name: str  # of the files
     on_stop: str
     forget: Callable[[Run], None]
-    is_measured: Callable[[Run], bool]
+    known: Callable[[Run, RunResult], Known]  # what has been measured of a run
+    is_measured: Callable[[Known], bool]
     measure: Callable[[Run, Dataset, Any, Progress], bool]  # False if it was stopped
-    results: Callable[[Sequence[Run], int], "Results | None"]  # given the width
+    results: Callable[[Sequence[Known], int], "Results | None"]  # given the width
 
 
 class Results(NamedTuple):
@@ -47,11 +50,12 @@ class Results(NamedTuple):
 
 
 def measure_finished(
-    measuring: Measuring, asked: AskedRuns, directory: pathlib.Path, typed: str
+    measuring: Measuring[Any], asked: AskedRuns, directory: pathlib.Path, typed: str
 ) -> int:
     """Measures the runs that are asked for, each under its lock; the exit status."""
     console = Console()
-    grid, runs, others = finished_runs(directory, asked.methods, asked.seeds)
+    grid, results_of, others = finished_runs(directory, asked.methods, asked.seeds)
+    runs = list(results_of)
     # The data are those that the runs of the directory were trained on.
     load = cached_loader(asked.data_dir or grid.machine.data_dir)
     problems: list[str] = []
@@ -68,33 +72,39 @@ def measure_finished(
             for run in runs:
                 with contextlib.suppress(RunBusyError), RunLock(run.directory):
                     measuring.forget(run)
+                    results_of[run] = read_result(run)
+        found = {run: measuring.known(run, each) for run, each in results_of.items()}
         progress.plan({run.label: 1.0 for run in runs}, [])
         for run in runs:
-            if measuring.is_measured(run):
+            if measuring.is_measured(found[run]):
                 progress.note(f"{run.label}: already measured")
             elif progress.stop.is_set():
                 break
             else:
+                is_done = False
                 try:
                     with disk_errors(run.directory), RunLock(run.directory):
                         trained = _trained(run, load, progress)
-                        if not measuring.measure(run, *trained, progress):
-                            break
+                        is_done = measuring.measure(run, *trained, progress)
                 except DataError:  # The others have the same data.
                     raise
                 # Too little memory for one run must not cost the others their table.
                 except Exception as error:  # noqa: BLE001
                     problems.append(f"{run.label}: {in_words(run, error)}")
+                # What was measured before it stopped is kept.
+                found[run] = measuring.known(run, read_result(run))
+                if not is_done:
                     continue
             progress.done(run.label)
     # Read under the lock, so that no process writes what is out of date.
     with grid_lock(directory):
-        results = measuring.results(runs, console.width)
+        found = {run: measuring.known(run, read_result(run)) for run in runs}
+        results = measuring.results(list(found.values()), console.width)
         if results is not None:
             _show(results, directory / measuring.name, console)
     for problem in problems:
         print(problem, file=sys.stderr)
-    left = not all(measuring.is_measured(run) for run in runs)
+    left = not all(measuring.is_measured(each) for each in found.values())
     if left:
         # What --again asks for is dropped above, so that going on does not start anew.
         words = [word for word in shlex.split(typed) if word != "--again"]

@@ -5,6 +5,7 @@ from typing import Any
 
 from ..data.dataset import Dataset
 from ..report import flatness
+from ..report.flatness import MeasuredRun
 from ..runs.grid import Run
 from ..runs.measuring import forget, is_measured, measure_run, trained_network
 from ..terminal import Progress
@@ -21,8 +22,11 @@ def run(options: FlatnessOptions, typed: str) -> int:
         network = trained_network(run.settings, params, dataset.train, classes)
         return measure_run(run, network, chosen, names, progress)
 
-    def results(asked: Sequence[Run], width: int) -> Results | None:
-        runs = flatness.measured_runs(asked)
+    def is_whole(each: MeasuredRun) -> bool:
+        return is_measured(each.run.settings, each.result.record, chosen, names)
+
+    def results(found: Sequence[MeasuredRun], width: int) -> Results | None:
+        runs = [each for each in found if each.result.record]
         if not runs:
             return None
         values = flatness.flatness_values(runs)
@@ -33,7 +37,8 @@ def run(options: FlatnessOptions, typed: str) -> int:
         name="flatness",
         on_stop="Stopping after this measure.",
         forget=lambda run: forget(run, names),
-        is_measured=lambda run: is_measured(run, chosen, names),
+        known=MeasuredRun,
+        is_measured=is_whole,
         measure=measure,
         results=results,
     )

@@ -17,33 +17,33 @@ from ..setting_rules import BETWEEN_0_AND_1, at_least, check_fields
 from ..settings import Settings, replaced
 
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+_AS_DIRECTORY = tyro.conf.arg(metavar="DIRECTORY")
+Directory = Annotated[tyro.conf.Positional[pathlib.Path], _AS_DIRECTORY]
 _MEASURING = MeasureOptions()
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainOptions:
-    """Train a network with each method; keep metrics, checkpoints and a picture.
+    """Train a network with each method. Keep metrics, checkpoints and a picture.
 
-    Without options: the LeNet on scikit-learn's handwritten digits, some of them with
-    random labels, with SGD and with two kinds of truncated heavy-tailed SGD. Ctrl-C
-    keeps what was done and says how to go on. The preset may also be given as the first
-    word.
+    Without options it trains the LeNet on scikit-learn's handwritten digits, some of them
+    with random labels. It uses SGD and two kinds of truncated heavy-tailed SGD. Ctrl-C
+    keeps what was done and says how to go on. The first word may be the preset.
 
     Attributes:
-      methods: Train with these, one after the other, from the same initial weights
-        and through the same small batches. The list above says what each one does.
-      preset: Where all settings come from that are not given.
-      run_dir: Directory for the results, new or empty. By default the next free of
-        runs/PRESET-001, runs/PRESET-002, ...
-      resume: Directory of an earlier run, to go on where it stopped. Its settings
-        are those it was started with, and so are --data-dir, --devices and
-        --tensorboard where they are not given again.
+      methods: Methods to train with, one after the other. All start from the same
+        weights and see the same small batches. The list above says what each one does.
+      preset: Settings to start from. Other options change single settings.
+      directory: Directory for the results, new or empty. By default each command makes
+        a new one: runs/PRESET-001, runs/PRESET-002, ...
+      resume: Directory to go on with. All settings are those it was started with, and
+        so are --data-dir, --devices and --tensorboard unless they are given.
     """
 
     settings: Settings
     methods: tuple[MethodName, ...]
     preset: PresetName = "corrupted-digits"
-    run_dir: pathlib.Path | None = None
+    directory: pathlib.Path | None = None
     resume: pathlib.Path | None = None
     machine: Machine = THIS_MACHINE
     cluster: Cluster = ALONE
@@ -58,27 +58,29 @@ class TrainOptions:
 class ReproduceOptions:
     """Train with each method and several seeds, measure, and make the paper's table.
 
-    Without options: all methods of the paper on handwritten digits, in a few minutes.
-    What is done is skipped, so that the same command goes on after Ctrl-C or a kill, and
-    with more --methods or --seeds adds to what is there. --data-dir, --devices and
-    --tensorboard are then those of the last time, where they are not given again. Started
-    several times at once, it shares the runs. heavytail report DIRECTORY shows the table at
-    any time. The preset may also be given as the first word.
+    Without options it runs all methods of the paper on handwritten digits, in a few
+    minutes. Runs that are done are skipped, so the same command goes on after Ctrl-C or a
+    kill. With more --methods or --num-seeds it adds runs. --data-dir, --devices and
+    --tensorboard are those of the last time, unless they are given. If the same command
+    is started several times at once, the processes share the runs. heavytail report
+    DIRECTORY shows the table at any time. The first word may be the preset.
 
     Attributes:
-      methods: Train with each of these, from the same initial weights and through
-        the same small batches. The list above says what each one does.
-      preset: The task, and where all settings come from that are not given.
-      seeds: Number of seeds, from --seed on. A run each, for each method.
-      directory: Directory of the grid of runs. By default grids/PRESET.
-      launcher: Where the runs are carried out: here, one after the other, or as
-        jobs of submitit, on SLURM or as processes of this host.
+      methods: Methods to train with. All start from the same weights and see the same
+        small batches. The list above says what each one does.
+      preset: The task, and the settings to start from. Other options change single
+        settings.
+      num_seeds: Number of seeds. They are --seed, --seed + 1, ... Each method has a run
+        with each seed.
+      directory: Directory of the runs. By default grids/PRESET, each time the same.
+      launcher: Where runs are carried out: here, one after the other, or as jobs of
+        submitit, on SLURM or as processes of this host.
     """
 
     settings: Settings
     methods: tuple[MethodName, ...]
     preset: PresetName = "corrupted-digits-short"
-    seeds: Annotated[int, at_least(1)] = 2
+    num_seeds: Annotated[int, at_least(1)] = 2
     directory: pathlib.Path | None = None
     launcher: Literal["here", "submitit"] = "here"
     machine: Machine = THIS_MACHINE
@@ -88,7 +90,7 @@ class ReproduceOptions:
         check_fields(self, "option")
         variants_of(self.settings, self.methods)
         # Every seed must be one, and the last may be too large.
-        replaced(self.settings, seed=self.settings.seed + self.seeds - 1)
+        replaced(self.settings, seed=self.settings.seed + self.num_seeds - 1)
 
     @property
     def grid_directory(self) -> pathlib.Path:
@@ -98,28 +100,28 @@ class ReproduceOptions:
 
 @dataclasses.dataclass(frozen=True)
 class ReportOptions:
-    """Show the results of a grid of methods and seeds, finished or not.
+    """Show the results of all runs in a directory, finished or not.
 
-    Prints the table, and writes it into the grid's directory as Markdown (report.md) and
-    CSV (summary.csv with a row a method, runs.csv with a row a run), with a picture of
-    test accuracy against sharpness (accuracy_against_sharpness.png). Figures of the
-    paper's tables stand beside ours where there are some.
+    The table is printed, and written into the directory as Markdown (report.md) and CSV:
+    summary.csv has a row for each method, runs.csv one for each run. A picture shows test
+    accuracy against sharpness (accuracy_against_sharpness.png). The paper's figures stand
+    beside ours where the paper has them.
 
     Attributes:
-      directory: Directory that heavytail reproduce or heavytail train made.
+      directory: Directory of heavytail reproduce or heavytail train.
     """
 
-    directory: tyro.conf.Positional[pathlib.Path]
+    directory: Directory
 
 
 @dataclasses.dataclass(frozen=True)
 class AskedRuns:
-    """Which of the finished runs of a directory are measured.
+    """Which finished runs are measured.
 
     Attributes:
-      methods: The runs of these methods only.
-      seeds: The runs with these seeds only.
-      again: Also measure what has been measured in the same way.
+      methods: Only the runs of these methods.
+      seeds: Only the runs with these seeds.
+      again: Measure again what has been measured in the same way.
       data_dir: Directory with the files of the data set, which are then looked for
         nowhere else. By default that of the runs.
     """
@@ -140,18 +142,17 @@ _ALL_RUNS = AskedRuns()
 class FlatnessOptions:
     """Measure how flat the solutions of finished runs are.
 
-    Prints a table with a row a run, and writes it to flatness.csv in the directory, with
-    a picture, flatness.png. What is measured is kept at once, with all arguments, in the
-    measurements.json of each run: the same command goes on after Ctrl-C. heavytail report
-    has the measures of a grid as columns.
+    The table has a row for each run. It is printed, and written to flatness.csv in the
+    directory, with a picture, flatness.png. Each result is kept at once, in
+    measurements.json of its run, so the same command goes on after Ctrl-C. heavytail
+    report then has the measures as columns.
 
     Attributes:
-      directory: Directory of a run of heavytail train, or of a grid of heavytail
-        reproduce.
-      measures: What to measure; by default everything.
+      directory: Directory of heavytail train or heavytail reproduce.
+      measures: What to measure. By default everything.
     """
 
-    directory: tyro.conf.Positional[pathlib.Path]
+    directory: Directory
     measures: tuple[MeasureName, ...] = MEASURE_NAMES
     asked: AskedRuns = _ALL_RUNS
     measuring: MeasureOptions = _MEASURING
@@ -164,26 +165,27 @@ class FlatnessOptions:
 class DiagnoseOptions:
     """Say whether the noise of the gradients is heavy-tailed, or that one cannot tell.
 
-    Of finished runs, at their last step; without a directory, of a new run of SGD on
-    handwritten digits. Prints for each layer the tail index with its interval and a
-    verdict, compares the fits of other laws, and proposes alpha, scale and max_norm for
-    tail inflation. All numbers go to diagnose.csv, and pictures to diagnose.png, in the
-    directory. The noise itself is kept in the folder gradient_noise of each run, a file
-    for each number and size of batches: after Ctrl-C the same command goes on with the
-    run that was being measured.
+    It takes finished runs, at their last step. Without a directory it first trains a new
+    run of SGD on handwritten digits. For each layer it prints the tail index with its
+    interval, and a verdict. It compares the fits of other laws, and proposes alpha, scale
+    and max_norm for tail inflation. All numbers go to diagnose.csv and pictures to
+    diagnose.png, in the directory. Each run keeps its noise in the folder gradient_noise,
+    so the same command goes on after Ctrl-C.
 
     Attributes:
-      directory: Directory of a run of heavytail train, or of a grid of heavytail
-        reproduce. By default a new run is made in the next free of
-        runs/diagnose-001, runs/diagnose-002, ...
-      draws: Small batches whose gradient is looked at, each an independent draw.
-      batch_size: Images in each; 1 for the noise of single images. By default those
-        of the run.
+      directory: Directory of heavytail train or heavytail reproduce. By default a new
+        run is made in a new directory: runs/diagnose-001, runs/diagnose-002, ...
+      draws: Number of small batches whose gradient is computed. Each is an independent
+        draw of the noise.
+      batch_size: Images in each of these batches. 1 is for the noise of single images.
+        By default the batch size of the run.
       truncated_share: Share of all updates that the proposed max_norm truncates.
-      steps: Of the new run.
+      steps: Number of updates of the new run.
     """
 
-    directory: tyro.conf.Positional[pathlib.Path | None] = None
+    directory: Annotated[tyro.conf.Positional[pathlib.Path | None], _AS_DIRECTORY] = (
+        None
+    )
     asked: AskedRuns = _ALL_RUNS
     draws: Annotated[int, at_least(100)] = 4000
     batch_size: Annotated[int | None, at_least(1)] = None
@@ -195,6 +197,6 @@ class DiagnoseOptions:
         asked = self.asked
         if self.directory is None and asked != _ALL_RUNS:
             raise ValueError(
-                "The `methods`, `seeds`, `again` and `data_dir` options are for the runs "
-                "of a directory, and none is given."
+                "The `methods`, `seeds`, `again` and `data_dir` options choose among the "
+                "runs of a directory. Give the directory too."
             )

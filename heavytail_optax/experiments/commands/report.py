@@ -7,7 +7,7 @@ from rich.console import Console
 from ..report.report import report_table, write_report
 from ..report.summary import build_report, runs_table
 from ..runs.grid import read_grid
-from ..runs.result import read_result
+from ..runs.result import read_results
 from ..storage.run_directory import grid_lock
 from .options import ReportOptions
 
@@ -25,12 +25,12 @@ def show_report(directory: pathlib.Path, console: Console) -> None:
     # Read under the lock, so that no process writes what is out of date.
     with grid_lock(directory):
         grid = read_grid(directory)
-        results = [read_result(each) for each in grid.runs()]
-        table = runs_table(results, [each.name for each in grid.runs()])
+        results = read_results(grid)
+        table = runs_table(list(results.values()), [run.name for run in results])
         report = build_report(grid.preset, table)
         files = write_report(directory, report)
     console.print(report_table(report, console.width))
-    finished = sum(result.status == "finished" for result in results)
+    finished = sum(result.status == "finished" for result in results.values())
     if finished < len(results):
         counted = f"{finished} of {len(results)} runs are finished."
         console.print(counted if finished else "No run is finished yet.")

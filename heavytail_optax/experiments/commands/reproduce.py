@@ -6,7 +6,7 @@ import jax
 from rich.console import Console
 
 from ..runs.grid import Grid, record_grid, remarks, together, variants_of
-from ..runs.result import read_result
+from ..runs.result import read_results
 from ..runs.run import cached_loader, check_machine
 from ..runs.worker import Work, report_problems, work
 from ..terminal import Progress
@@ -30,13 +30,14 @@ def run(options: ReproduceOptions, typed: str) -> int:
         options.grid_directory,
         options.preset,
         variants_of(options.settings, options.methods),
-        tuple(range(first, first + options.seeds)),
+        tuple(range(first, first + options.num_seeds)),
         is_measured=True,
         machine=options.machine,
     )
     together(grid)
     load = cached_loader(options.machine.data_dir)
-    finished = [read_result(each).is_done for each in grid.runs()]
+    known = read_results(grid)
+    finished = [result.is_done for result in known.values()]
     if not all(finished):
         load(options.settings)
     check_machine(machine, options.settings.data)
@@ -52,11 +53,12 @@ def run(options: ReproduceOptions, typed: str) -> int:
         for line in remarks(grid):
             progress.note(line)
         if cluster is None:
-            done = work(grid, typed, progress, load)
+            done = work(grid, typed, progress, load, known)
         else:
             if not all(finished):
                 jobs = options.jobs
                 submitit_workers.launch(grid, typed, progress, jobs, cluster)
-            done = Work({each: read_result(each) for each in grid.runs()}, {}, [])
+                known = read_results(grid)
+            done = Work(known, {}, [])
     show_report(grid.directory, console)
     return report_problems(done, typed, progress)

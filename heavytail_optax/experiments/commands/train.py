@@ -33,9 +33,9 @@ _DIVERGED = 3
 
 def run(options: TrainOptions, typed: str) -> int:
     """Trains, and shows a table and a picture; the exit status."""
-    if options.cluster.distributed and not (options.run_dir or options.resume):
+    if options.cluster.distributed and not (options.directory or options.resume):
         raise RunDirectoryError(
-            "With --distributed a --run-dir (or --resume) is needed, which all "
+            "--distributed needs --directory or --resume, with a directory that all "
             "processes share."
         )
     with join_cluster(options.cluster):
@@ -62,7 +62,8 @@ def _train(options: TrainOptions, typed: str) -> int:
                     "first one. Start all with the same options, on the same data."
                 )
         warm_up_collectives(options.machine.mesh())
-        for line in (_opening(grid, data), *remarks(grid)):
+        drawn = options.settings.data.corrupted_examples
+        for line in (_opening(grid, drawn, data), *remarks(grid)):
             progress.note(line)
         done = work(grid, typed, progress, load)
     if is_first:
@@ -89,9 +90,9 @@ def _grid(options: TrainOptions, is_first: bool) -> Grid:
         # Several processes train only: one alone measures, and keeps it.
         is_measured = grid.is_measured and not options.cluster.distributed
         return grid._replace(is_measured=is_measured)
-    directory = options.run_dir or claim_next(pathlib.Path("runs"), options.preset)
+    directory = options.directory or claim_next(pathlib.Path("runs"), options.preset)
     # The others do not look into it before the first one is done here.
-    if is_first and options.run_dir is not None:
+    if is_first and options.directory is not None:
         claim(directory)
     return Grid(
         directory,
@@ -103,10 +104,15 @@ def _grid(options: TrainOptions, is_first: bool) -> Grid:
     )
 
 
-def _opening(grid: Grid, data: Mapping[str, int | str]) -> str:
+def _opening(grid: Grid, drawn: int, data: Mapping[str, int | str]) -> str:
+    labels = ""
+    if drawn:
+        right = drawn - int(data["wrong_train_labels"])
+        labels = (
+            f", {drawn:,} with a label drawn at random ({right:,} of these are right)"
+        )
     return (
-        f"{grid.preset}: {data['train_images']:,} training images, "
-        f"{data['wrong_train_labels']:,} of them with a wrong label; "
+        f"{grid.preset}: {data['train_images']:,} training images{labels}; "
         f"{data['test_images']:,} test images. They are from: {data['source']}. Results "
         f"go to {grid.directory}."
     )

@@ -33,9 +33,9 @@ _JAX_WAITS_LONGER = 60
 class Cluster:
     """One job in several processes, on one or many hosts.
 
-    Start the same command once for each process, with a shared --run-dir or --resume.
-    On SLURM and on Cloud TPUs JAX finds coordinator, number and id by itself: say only
-    --distributed.
+    Start the same command once for each process, with a --directory or --resume that all
+    share. On SLURM and on Cloud TPUs say only --distributed: JAX finds coordinator, number
+    and id by itself.
 
     Attributes:
       distributed: This process is one of several.

@@ -38,19 +38,23 @@ LANCZOS: Arguments = MappingProxyType(
 
 @dataclasses.dataclass(frozen=True)
 class MeasureOptions:
-    """What a user may choose of the measures."""
+    """How the measures are computed.
+
+    Attributes:
+      samples: Number of random draws: of the noise on the weights for the expected
+        sharpness, of that of each size for the PAC-Bayes sharpness, of vectors for the
+        trace. By default the --sharpness-samples of the run.
+      target: Fall of the training accuracy that the PAC-Bayes and the maximal sharpness
+        look for, as a share of the images (Jiang et al. 2020: 0.1).
+      paths: Number of paths out of the minimum for escape, in each of three kinds of
+        direction.
+      jumps: Number of jumps of a path. Each has the norm b (--max-norm) of the run.
+    """
 
     samples: Annotated[int | None, at_least(2)] = None
-    """Perturbations for the expected sharpness, perturbations of each size for the
-    PAC-Bayes sharpness, and random vectors for the trace. By default the
-    --sharpness-samples of the run."""
     target: Annotated[float, BETWEEN_0_AND_1] = 0.1
-    """Loss of training accuracy, as a share of the images, that the PAC-Bayes and the
-    maximal sharpness accept (Jiang et al. 2020: 0.1)."""
     paths: Annotated[int, at_least(1)] = 8
-    """Paths out of the minimum for escape, in each of three kinds of direction."""
     jumps: Annotated[int, at_least(1)] = 3
-    """Jumps of a path, each of the norm b (--max-norm) of the run."""
 
     def __post_init__(self) -> None:
         check_fields(self, "option")
@@ -162,9 +166,10 @@ def read_record(path: pathlib.Path) -> dict[str, Measured]:
         return {}
 
 
-def same_arguments(one: Arguments, other: Arguments) -> bool:
-    """Whether they are the same when written and read."""
-    return json.loads(json.dumps(dict(one))) == json.loads(json.dumps(dict(other)))
+def in_words(arguments: Arguments) -> list[str]:
+    """Each argument with its value, the same before and after it was written."""
+    written = json.loads(json.dumps(dict(arguments)))
+    return [f"{name} {value}" for name, value in sorted(written.items())]
 
 
 def _measured(entry: Mapping[str, Any]) -> Measured:

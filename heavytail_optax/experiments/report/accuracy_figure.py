@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from ..methods import METHODS, MethodName
 from .style import legend_below, log_ticks, panel_grid, styled
-from .summary import Report, label
+from .summary import Report, counted, label, means
 from .tables import format_percent, measure_heading
 
 _PANEL = (8.0, 3.9)  # inches
@@ -35,15 +35,19 @@ _KEY = {
 
 def points_of(report: Report, measure: str) -> pd.DataFrame:
     """Kind, name, sharpness, accuracy in percent, and their errors, a row a point."""
-    runs, summary = report.runs.set_index("name"), report.summary
-    is_alone = runs.index.map(summary[f"{measure}_seeds"]) == 1  # and its mean
-    finished = runs[(runs["status"] == "finished") & ~is_alone]
-    failed = finished["failed"].notna()
-    paper = summary.filter(like="paper_")
+    # Both means of a method are over the same runs: those that have both values.
+    quantities = ["test_accuracy", measure]
+    has_both = counted(report.runs, quantities).notna().all(axis=1)
+    runs = report.runs[has_both]
+    mean = means(runs, quantities)
+    runs = runs.set_index("name")
+    runs = runs[runs.index.map(mean[f"{measure}_seeds"]) > 1]  # else it is its mean
+    failed = runs["failed"].notna()
+    paper = report.summary.filter(like="paper_")
     parts = {
-        "run": finished[~failed],
-        "failed": finished[failed],
-        "mean": summary,
+        "run": runs[~failed],
+        "failed": runs[failed],
+        "mean": mean,
         "paper": paper.set_axis(paper.columns.str.removeprefix("paper_"), axis=1),
     }
     names = {
@@ -82,6 +86,8 @@ def draw_report(report: Report) -> Figure | None:
         name = measure_heading(measure).replace("\n", " ")
         axes.set_xlabel(f"{name} (flatter to the left)")
     key = "; ".join(text for kind, text in _KEY.items() if kind in kinds)
+    if "run" not in kinds and (summary["test_accuracy_seeds"] <= 1).all():
+        key = key.replace(_KEY["mean"], "large dots: one run each")
     panels[0].set_title(key, fontsize=9.5, color="0.3")
     figure.suptitle(f"Test accuracy against sharpness: {report.preset}")
     legend_below(figure, _legend_entries(summary), columns=2)
@@ -127,8 +133,7 @@ def _scale_sharpness(axes: Axes, points: pd.DataFrame) -> None:
     low, high = low / widening, high * widening
     axes.set_xscale("log")
     axes.set_xlim(low, high)
-    digits = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0) if high / low < 10 else (1.0, 2.0, 5.0)
-    log_ticks(axes.xaxis, digits if high / low < 1e4 else (1.0,))
+    log_ticks(axes.xaxis)
 
 
 def _legend_entries(summary: pd.DataFrame) -> list[Line2D]:

@@ -1,7 +1,7 @@
 """What `heavytail flatness` shows: a row a run, and curves with a colour a method."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,12 +14,11 @@ from rich.console import Group
 from rich.text import Text
 
 from ..measure_names import SCALARS
-from ..measures.measure import Measured, read_record
 from ..methods import METHODS
 from ..runs.grid import Run
-from ..runs.result import RunResult, read_result
+from ..runs.result import RunResult
 from .style import legend_below, panel_grid, styled
-from .summary import FAILED, measures_of, named_runs, runs_table
+from .summary import FAILED, cannot_show, measures_of, named_runs, runs_table
 from .tables import (
     Column,
     format_percent,
@@ -45,30 +44,19 @@ class MeasuredRun(NamedTuple):
 
     run: Run
     result: RunResult
-    record: Mapping[str, Measured]
 
     @property
     def remarks(self) -> dict[str, str]:
         """Measure -> what is to be said of it."""
-        outcomes = {name: each.outcome for name, each in self.record.items()}
+        outcomes = {name: each.outcome for name, each in self.result.record.items()}
         return {name: each.remark for name, each in outcomes.items() if each.remark}
 
     @property
     def curves(self) -> dict[str, pd.DataFrame]:
         """The curves of all measures."""
-        outcomes = [each.outcome for each in self.record.values()]
+        outcomes = [each.outcome for each in self.result.record.values()]
         found = {name: x for each in outcomes for name, x in each.curves.items()}
         return {name: pd.DataFrame(dict(curve)) for name, curve in found.items()}
-
-
-def measured_runs(runs: Sequence[Run]) -> list[MeasuredRun]:
-    """Those of the finished runs that have a measure, in their order."""
-    records = {run: read_record(run.paths.measurements) for run in runs}
-    return [
-        MeasuredRun(run, read_result(run), each)
-        for run, each in records.items()
-        if each
-    ]
 
 
 def flatness_values(runs: Sequence[MeasuredRun]) -> pd.DataFrame:
@@ -90,7 +78,8 @@ def flatness_table(
     ]
     blocks = [[_scalar_column(runs, values, name)] for name in measures_of(values)]
     tables = text_tables(lead, lead, blocks, width)
-    return Group(*tables, *(Text(note, style="dim") for note in _notes(runs, values)))
+    lines = [Text(line) for line in cannot_show(values)]
+    return Group(*tables, *lines, *(Text(x, style="dim") for x in _notes(runs, values)))
 
 
 def _scalar_column(
@@ -110,11 +99,12 @@ def _notes(runs: Sequence[MeasuredRun], values: pd.DataFrame) -> list[str]:
         "are labelled. All measures are larger where the minimum is sharper; a run "
         "that did not learn may look flat."
     )
-    if any("escape" in run.record for run in runs):
+    records = [run.result.record for run in runs]
+    if any("escape" in record for record in records):
         legend += " Escape: share of paths that have left after the last jump."
     notes = [legend]
-    for name in dict.fromkeys(name for run in runs for name in run.record):
-        found = [run.record[name].arguments for run in runs if name in run.record]
+    for name in dict.fromkeys(name for record in records for name in record):
+        found = [record[name].arguments for record in records if name in record]
         table = pd.DataFrame(map(dict, found), dtype=object).astype(str)
         changed = [
             f"{argument} {' or '.join(sorted(set(values)))}"
@@ -201,7 +191,8 @@ _PANELS: dict[str, tuple[str, str, Callable[[Axes, Curves], None]]] = {
     "density": ("Density of the Hessian's eigenvalues", "eigenvalue", _draw_density),
     "line_eigenvector": ("Loss along the top eigenvector", "distance", _draw_line),
     "line_random": (
-        *("Loss along a random direction", "distance in norms of the filters"),
+        "Loss along a random direction",
+        "distance in norms of the filters",
         _draw_line,
     ),
     "escape_noise": ("P(escape), along gradient noise", "jumps", _draw_escape),

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from jax.typing import ArrayLike
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -26,14 +27,12 @@ from ..measures.gradient_noise import (
     SIZES,
     NoiseDraws,
     Size,
-    noise_arguments,
-    read_noise,
 )
 from ..measures.noise_tails import ALTERNATIVES, LayerTail, assess_noise
 from ..methods import METHODS
 from ..runs.grid import Run
-from ..storage.metrics_log import read_metrics
-from .style import legend_below, log_ticks, styled
+from ..training.trainer import Metrics
+from .style import few_points, legend_below, log_ticks, styled
 from .tables import format_number, text_column, text_tables
 
 _RIVALS = ALTERNATIVES["projection"]
@@ -56,16 +55,17 @@ _NUMBERS = {
 }
 _INTERVAL = ("corrected", "lower", "upper")
 _NOTES = (
-    "Hill: tail index from the k largest of so many independent draws. Corrected: the "
-    "same without its bias, with a 95% interval; of use only where the verdict is "
-    "heavy-tailed. Where it is far from Hill's, the tail is no power law yet, and where "
-    "there is none, never; from 0 to inf, the largest draws are equal, as clipped ones "
-    "are. The "
-    "norm is that of g_i - g, of a small batch's gradient and that of all training "
-    "images; the other two are absolute values along a direction drawn once, and of a "
-    "coordinate drawn for each batch.\n"
-    "Fits: normalised log-likelihood ratio of the power law to each other law "
-    "(p-value). Negative speaks for the other law; p above 0.1 for neither."
+    "Hill is the tail index from the k largest of so many independent draws. Corrected is "
+    "the same without its bias, with a 95% interval. Use it only where the verdict is "
+    "heavy-tailed. Where it is far from Hill's, the tail is not a power law yet. Where "
+    "there is none, it never is. From 0 to inf, the largest draws are equal, as clipped "
+    "ones are. The norm is that of g_i - g, where "
+    "g_i is the gradient of a small batch and g that of all training images. Projection "
+    "and coordinate are absolute values of the same vector: along a direction drawn once, "
+    "and of a coordinate drawn for each batch.\n"
+    "Fits: normalised log-likelihood ratio of the power law to each other law, with its "
+    "p-value. A negative ratio speaks for the other law. A p-value above 0.1 speaks for "
+    "neither."
 )
 
 
@@ -73,6 +73,7 @@ class DiagnosedRun(NamedTuple):
     """A run whose noise has been measured."""
 
     run: Run
+    history: Sequence[Metrics]
     batch_size: int  # images of the batches whose noise was measured
     draws: NoiseDraws  # at the end of the run
     tails: list[LayerTail]
@@ -83,28 +84,26 @@ class DiagnosedRun(NamedTuple):
         return next(t for t in self.tails if (t.size, t.layer) == (size, ALL))
 
 
-def diagnosed_runs(
-    runs: Sequence[Run], draws: int, batch_size: int | None, truncated_share: float
-) -> list[DiagnosedRun]:
-    """Those of the finished runs whose noise is kept, in their order."""
-    found = []
-    for run in runs:
-        wanted = noise_arguments(run.settings, draws, batch_size)
-        noise = read_noise(run.paths.noise_of(**wanted))
-        if noise is None:
-            continue
-        norms = noise.of("norm"), noise.gradient_norms
-        proposal = None
-        if np.isfinite(norms).all() and norms[0].any() and norms[0].size >= 10:
-            proposal = propose_settings(
-                *map(jnp.asarray, norms),
-                run.settings.training.learning_rate,
-                alpha=run.settings.method.alpha,
-                truncated_share=truncated_share,
-            )
-        tails = assess_noise(noise)
-        found.append(DiagnosedRun(run, wanted["batch_size"], noise, tails, proposal))
-    return found
+def diagnosed(
+    run: Run,
+    history: Sequence[Metrics],
+    batch_size: int,
+    draws: NoiseDraws,
+    truncated_share: float,
+) -> DiagnosedRun:
+    """A run with the tails of its noise and the settings that follow from it."""
+    noise, gradients = draws.of("norm"), draws.gradient_norms
+    proposal = None
+    if np.isfinite([noise, gradients]).all() and noise.any() and noise.size >= 10:
+        proposal = propose_settings(
+            jnp.asarray(noise),
+            jnp.asarray(gradients),
+            run.settings.training.learning_rate,
+            alpha=run.settings.method.alpha,
+            truncated_share=truncated_share,
+        )
+    tails = assess_noise(draws)
+    return DiagnosedRun(run, history, batch_size, draws, tails, proposal)
 
 
 def noise_values(runs: Sequence[DiagnosedRun]) -> pd.DataFrame:
@@ -176,23 +175,23 @@ def _proposal(each: DiagnosedRun) -> str:
     found = each.proposal
     if found is None:
         return "No settings are proposed: the noise is zero or not finite."
-    alpha, scale, bound, update, noise, rate = (
-        format_number(float(x))
-        for x in (
-            *(found.alpha, found.scale, found.max_norm, found.typical_update_norm),
-            *(found.typical_noise_norm, each.run.settings.training.learning_rate),
-        )
-    )
+    alpha, scale, bound = map(_text, (found.alpha, found.scale, found.max_norm))
+    update, noise = map(_text, (found.typical_update_norm, found.typical_noise_norm))
+    rate = _text(each.run.settings.training.learning_rate)
     share = f"{100 * float(found.truncated_share):g}%"
     return (
         "Proposed for tail inflation, from the noise at the end of training: alpha "
         f"{alpha}, scale {scale}, max_norm {bound}.\n"
         f"With the learning rate {rate} a typical update has norm {update}, and its "
-        f"noise {noise}; half of all steps would have as much noise or more, and "
-        f"{share} of them would be truncated. It is a place to start a search from.\n"
+        f"noise {noise}. Half of all steps would have as much noise or more, and "
+        f"{share} of them would be truncated. Start a search from these values.\n"
         f"Options of heavytail train: --methods balanced --alpha {alpha} "
         f"--inflation-scale {scale} --max-norm {bound}"
     )
+
+
+def _text(value: ArrayLike) -> str:
+    return format_number(float(value))
 
 
 @styled
@@ -202,27 +201,33 @@ def draw_noise(runs: Sequence[DiagnosedRun]) -> Figure:
     norms, hill, quantiles, layers = figure.subplots(2, 2).flat
     for each in runs:
         colour = METHODS[each.run.method].colour
-        history = pd.DataFrame(read_metrics(each.run.paths.metrics)).set_index("step")
-        norms.plot(history["update_norm"], color=colour)
-        norms.plot(history["largest_update_norm"], color=colour, alpha=0.5)
+        history = pd.DataFrame(each.history).set_index("step")
+        style = {"color": colour, **few_points(len(history))}
+        norms.plot(history["update_norm"], **style)
+        norms.plot(history["largest_update_norm"], alpha=0.5, **style)
         _draw_tail(hill, quantiles, each)
+    names = runs[0].draws.layers
+    values = noise_values(runs)
+    _draw_layers(layers, values, names)
     for axes, title in (
         (norms, "Norms over training: median, and pale the largest"),
-        (hill, "Hill plot of the noise's norm"),
+        (hill, "Hill plot of the noise's norm (dotted: k of the table)"),
         (quantiles, "Its quantiles, and a power law's"),
-        (layers, "Tail index by layer"),
+        (layers, "Tail index by layer (below 2: infinite variance)"),
     ):
         axes.set_title(title)
-    for axes in (norms, layers):
-        axes.set_yscale("log")
-        log_ticks(axes.yaxis, (1.0, 2.0, 3.0, 5.0))
-    norms.set_xlabel("step")
-    norms.set_ylabel("norm of the update")
-    names = runs[0].draws.layers
-    _draw_layers(layers, noise_values(runs), names)
-    layers.set_xticks(range(len(names)), names, rotation=20, ha="right", fontsize=8)
-    layers.set_ylabel("index corrected for bias, 95% interval")
-    layers.axhline(2.0, color="black", linewidth=0.8, linestyle=":")
+        if not axes.has_data():
+            place = {"ha": "center", "va": "center", "transform": axes.transAxes}
+            axes.text(0.5, 0.5, "Cannot tell: see the verdicts.", **place)
+            axes.set(xticks=[], yticks=[])
+    norms.set(xlabel="step", ylabel="norm of the update", yscale="log")
+    norms.set_xlim(left=0)
+    log_ticks(norms.yaxis)
+    if layers.has_data():
+        layers.set_xticks(range(len(names)), names, rotation=20, ha="right", fontsize=8)
+        layers.set(ylabel="index corrected for bias, 95% interval", yscale="log")
+        layers.axhline(2.0, color="black", linewidth=0.8, linestyle=":")
+        log_ticks(layers.yaxis)
     legend = [
         Line2D([], [], color=METHODS[each.run.method].colour, label=each.run.label)
         for each in runs
@@ -258,7 +263,7 @@ def _draw_tail(hill: Axes, quantiles: Axes, each: DiagnosedRun) -> None:
 def _draw_layers(axes: Axes, values: pd.DataFrame, layers: Sequence[str]) -> None:
     """All estimates of a layer beside each other, with their intervals."""
     columns = list(dict.fromkeys(zip(values["method"], values["noise"], strict=True)))
-    for row in values.itertuples():
+    for row in values.dropna(subset="hill").itertuples():
         shift = (columns.index((row.method, row.noise)) + 0.5) / len(columns) - 0.5
         x, colour = layers.index(row.layer) + 0.6 * shift, METHODS[row.method].colour
         if math.isfinite(row.upper - row.lower):

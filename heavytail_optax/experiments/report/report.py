@@ -12,7 +12,15 @@ from rich.text import Text
 from ..storage.durable_files import replace_file
 from .accuracy_figure import draw_report
 from .style import save_figure
-from .summary import DIFFERENCE, FAILED, Report, label, named_runs
+from .summary import (
+    DIFFERENCE,
+    FAILED,
+    Report,
+    cannot_show,
+    label,
+    named_runs,
+    usual_arguments,
+)
 from .tables import (
     PAPER,
     Column,
@@ -49,7 +57,8 @@ def write_report(directory: pathlib.Path, report: Report) -> ReportFiles:
     picture = path if save_figure(draw_report(report), path) else None
     columns = [_names(report), *_lead(report, with_interval=True)]
     columns += [each for block in _blocks(report) for each in block]
-    parts = [f"# {report.preset}", markdown_table(columns), *_notes(report)]
+    parts = [f"# {report.preset}", markdown_table(columns)]
+    parts += [*cannot_show(report.runs), *_notes(report)]
     if picture is not None:
         parts.append(f"![Test accuracy against sharpness]({picture.name})")
     links = " and ".join(f"[{each.name}]({each.name})" for each in (summary, runs))
@@ -66,7 +75,8 @@ def report_table(report: Report, width: int = 100) -> Group:
     name = Column("Method", [wrap.fill(text) for text in _names(report).texts])
     repeated = [name, _accuracy(report)]
     tables = text_tables([name, *_lead(report)], repeated, _blocks(report), width)
-    return Group(*tables, *(Text(note, style="dim") for note in _notes(report)))
+    lines = [Text(line) for line in cannot_show(report.runs)]
+    return Group(*tables, *lines, *(Text(x, style="dim") for x in _notes(report)))
 
 
 def _names(report: Report) -> Column:
@@ -163,6 +173,16 @@ def _notes(report: Report) -> list[str]:
         )
     if named := named_runs(runs, runs["left_out"]):
         notes.append(f"{LEFT_OUT.strip()} Not in all means: {named}.")
+    for measure in report.measures:
+        usual = usual_arguments(runs, measure).groupby(runs["name"], sort=False).first()
+        if usual.nunique() > 1:
+            found = "; ".join(
+                f"{name} with {how}" for name, how in usual.items() if how
+            )
+            notes.append(
+                f"Do not compare the {measure.replace('_', ' ')} of the methods. It was "
+                f"not measured in the same way: {found}."
+            )
     fewer = summary[f"{DIFFERENCE}_seeds"] < summary["test_accuracy_seeds"]
     if fewer.any():
         notes.append(

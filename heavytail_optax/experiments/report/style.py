@@ -1,14 +1,16 @@
 """How all pictures look, and how they are saved."""
 
+import math
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from ..storage.durable_files import replacing
 from .tables import format_number
@@ -28,6 +30,9 @@ STYLE = {
     "legend.frameon": False,
 }
 
+_CLOSE, _FAR = 10.0, 1e4  # ratios of the ends of a logarithmic axis
+_FEW = 12
+
 styled = mpl.rc_context(STYLE)
 """Decorates a function that draws, as matplotlib reads its style when axes are made."""
 
@@ -46,11 +51,23 @@ def panel_grid(
     return figure, axes[:number]
 
 
-def log_ticks(axis: Axis, subs: Sequence[float] = (1.0, 2.0, 5.0)) -> None:
-    """A logarithmic axis with few ticks, whose labels are plain numbers."""
-    axis.set_major_locator(LogLocator(subs=subs, numticks=12))
-    axis.set_major_formatter(lambda x, _: format_number(x, 2))
-    axis.set_minor_formatter(NullFormatter())
+def log_ticks(axis: Axis) -> None:
+    """A logarithmic axis, its limits final, with a few ticks labelled by plain numbers."""
+    low, high = sorted(axis.get_view_interval())
+    ratio = high / low if low > 0.0 else math.inf
+    locator = MaxNLocator(6)  # at least three ticks also where the limits are close
+    if ratio > _CLOSE:
+        subs = (1.0,) if ratio > _FAR else (1.0, 2.0, 5.0)
+        locator = LogLocator(subs=subs, numticks=10)
+    axis.set_major_locator(locator)
+    axis.set_major_formatter(lambda x, _: format_number(x))
+    axis.set_minor_locator(NullLocator())
+
+
+def few_points(number: int) -> dict[str, Any]:
+    """The style of a line: with dots where it has few points, and may have one alone."""
+    dots = {"marker": "o", "markersize": 3, "clip_on": False}
+    return dots if 0 < number <= _FEW else {}
 
 
 def legend_below(figure: Figure, handles: Sequence[Artist], columns: int) -> None:

@@ -1,7 +1,8 @@
 """The long table, a row a run, and the table of means from it, a row a method.
 
-Means and errors are over the finished runs. A run that did not finish, and a value that
-is not finite, enter no mean: `left_out` says why.
+Means and errors are over the finished runs. A run that did not finish, a value that is
+not finite, and one that was measured in another way than those of the other seeds, enter
+no mean: `left_out` says why.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import pandas as pd
 from scipy import stats
 
 from ..measure_names import SCALARS
+from ..measures.measure import in_words
 from ..methods import METHOD_NAMES, METHODS
 from ..runs.result import RunResult
 from .paper_figures import PAPER_FIGURES
@@ -20,16 +22,15 @@ REFERENCE = "sgd"
 DIFFERENCE = f"difference_to_{REFERENCE}"
 FAILED = "\N{NO-BREAK SPACE}†"
 
-_FIELDS = (
-    *("method", "seed", "status", "step", "steps", "train_accuracy", "test_accuracy"),
-    *("train_loss", "truncated", "seconds", "examples_per_step", "test_images"),
-    *("classes", "how_it_ended"),
-)
+_LONG = {"record", "asked_measures", "history", "is_kept"}
+_FIELDS = [*(name for name in RunResult._fields if name not in _LONG), "how_it_ended"]
 _TEXTS = ("name", "paper_name", "method", "status", "how_it_ended")
 _WHOLE = ("seed", "step", "steps", "test_images", "classes")
-_ERROR = "_standard_error"
+_ERROR, _ARGUMENTS = "_standard_error", "_arguments"
 _FAR_BELOW = 0.1
 _TIMES_CHANCE = 2.0  # some data have a class that is twice as common as the others
+_ENOUGH_SEEDS = 3
+_FITTED = 0.99
 
 
 class Report(NamedTuple):
@@ -65,15 +66,22 @@ def runs_table(
     for name, result in zip(names, results, strict=True):
         row: dict[str, Any] = {"name": name, "paper_name": paper_name(name)}
         row |= {field: getattr(result, field) for field in _FIELDS}
+        how = {
+            scalar: ", ".join(in_words(measured.arguments))
+            for measured in result.record.values()
+            for scalar in measured.outcome.scalars
+        }
         for measure in measures:
             value, error = result.sharpness.get(measure, (None, None))
             row |= {measure: value, f"{measure}{_ERROR}": error}
+            row[f"{measure}{_ARGUMENTS}"] = how.get(measure)
         rows.append(row)
     runs = pd.DataFrame(rows)
     if any(twice := runs.duplicated(["name", "seed"])):
         name, seed = runs.loc[twice, ["name", "seed"]].iloc[0]
         raise ValueError(f"The seed {seed} of {name} comes twice.")
-    numbers = dict.fromkeys(runs.columns.drop([*_TEXTS]), "float")
+    texts = [*_TEXTS, *(f"{measure}{_ARGUMENTS}" for measure in measures)]
+    numbers = dict.fromkeys(runs.columns.drop(texts), "float")
     runs = runs.astype(numbers | dict.fromkeys(_WHOLE, "Int64"))
     runs.insert(len(_FIELDS) + 2, "failed", failures(runs))
     return runs
@@ -97,14 +105,72 @@ def failures(runs: pd.DataFrame) -> pd.Series:
     return failed
 
 
+def cannot_show(runs: pd.DataFrame) -> list[str]:
+    """What runs that are too few or too short say nothing about, a line each."""
+    lines = []
+    finished = runs[runs["status"] == "finished"]
+    seeds = finished.groupby("name")["seed"].nunique()
+    if seeds.size > 1 and (most := seeds.max()) < _ENOUGH_SEEDS:
+        number = "One seed is" if most == 1 else "Two seeds are"
+        lines.append(
+            f"{number} too few for an interval: the differences between the methods may "
+            "be chance. heavytail reproduce --num-seeds 5 trains with more."
+        )
+    learned = finished[finished["failed"].isna()]
+    shares = learned.groupby("name", sort=False)["train_accuracy"].mean()
+    if len(short := shares[shares < _FITTED]):
+        names = ", ".join(f"{name} {share:.1%}" for name, share in short.items())
+        lines.append(
+            f"Training was too short. The training accuracy is below {_FITTED:.0%} "
+            f"({names}), so accuracy and flatness are not those of a minimum. Use more "
+            "--steps."
+        )
+    return lines
+
+
 def left_out(runs: pd.DataFrame, quantities: Sequence[str]) -> pd.Series:
     """Why a run is in not all means of some quantities; None if it is in all."""
-    reasons = pd.Series(None, runs.index, dtype=object)
-    for quantity in reversed(quantities):
-        what = quantity.replace("_", " ")
-        reasons[np.isinf(runs[quantity])] = f"{what}: not finite"
-        reasons[runs[quantity].isna()] = f"{what}: not measured"
+    table = pd.DataFrame({each: _why_not(runs, each) for each in quantities})
+    found = []
+    for _, why in table.iterrows():
+        quantities_of: dict[str, list[str]] = {}
+        for quantity, reason in why.dropna().items():
+            name = str(quantity).replace("_", " ")
+            quantities_of.setdefault(reason, []).append(name)
+        parts = [f"{', '.join(names)}: {k}" for k, names in quantities_of.items()]
+        found.append("; ".join(parts) or None)
+    reasons = pd.Series(found, runs.index, dtype=object)
     return reasons.where(runs["status"] == "finished", runs["how_it_ended"])
+
+
+def _why_not(runs: pd.DataFrame, quantity: str) -> pd.Series:
+    """Why the value of a finished run is in no mean; None if it is in one."""
+    value, reasons = runs[quantity], pd.Series(None, runs.index, dtype=object)
+    reasons[value.isna()] = "not measured"
+    reasons[np.isinf(value)] = "not finite"
+    if f"{quantity}{_ARGUMENTS}" in runs:
+        own = runs[f"{quantity}{_ARGUMENTS}"].where(runs["status"] == "finished")
+        reasons[value.isna() & own.notna()] = "not finite"
+        usual = usual_arguments(runs, quantity)
+        for row in runs.index[own.notna() & (own != usual)]:
+            here, there = own[row].split(", "), usual[row].split(", ")
+            odd = ", ".join(each for each in here if each not in there)
+            others = ", ".join(each for each in there if each not in here)
+            reasons[row] = f"measured with {odd}, not with {others} as the other seeds"
+    return reasons
+
+
+def usual_arguments(runs: pd.DataFrame, measure: str) -> pd.Series:
+    """How the finished runs of the same name were measured, or most of them."""
+    own = runs[f"{measure}{_ARGUMENTS}"].where(runs["status"] == "finished")
+    overall = own.value_counts()
+
+    def most(names: pd.Series) -> str | None:
+        counts = names.value_counts()
+        rank = names.dropna().unique().tolist()
+        return max(rank, key=lambda each: (counts[each], overall[each]), default=None)
+
+    return own.groupby(runs["name"], sort=False).transform(most)
 
 
 def named_runs(runs: pd.DataFrame, reasons: Sequence[str] | pd.Series) -> str:
@@ -116,7 +182,7 @@ def named_runs(runs: pd.DataFrame, reasons: Sequence[str] | pd.Series) -> str:
 
 def means(runs: pd.DataFrame, quantities: Sequence[str]) -> pd.DataFrame:
     """Of each quantity the mean, its standard error (divisor n - 1) and the seeds."""
-    groups = _finite(runs, quantities).groupby(runs["name"], sort=False)
+    groups = counted(runs, quantities).groupby(runs["name"], sort=False)
     table = groups.agg(["mean", "sem", "count"])
     endings = {"mean": "", "sem": _ERROR, "count": "_seeds"}
     table.columns = [f"{quantity}{endings[what]}" for quantity, what in table.columns]
@@ -132,7 +198,7 @@ def differences(
     """A method's values less the reference's, by seed: mean and Student's interval."""
     # Runs of the same seed share initial weights, batches and random labels, so that
     # the differences vary less than the values.
-    table = _finite(runs, [quantity]).assign(name=runs["name"], seed=runs["seed"])
+    table = counted(runs, [quantity]).assign(name=runs["name"], seed=runs["seed"])
     values = table.pivot(index="seed", columns="name", values=quantity)
     # Without the reference there are no differences.
     own = values.pop(reference) if reference in values else np.nan
@@ -182,10 +248,11 @@ def label(name: str) -> str:
     return METHODS[name].label if name in METHODS else name
 
 
-def _finite(runs: pd.DataFrame, quantities: Sequence[str]) -> pd.DataFrame:
+def counted(runs: pd.DataFrame, quantities: Sequence[str]) -> pd.DataFrame:
     """The values that enter means; all else is NaN."""
     values = runs[list(quantities)].where(runs["status"] == "finished")
-    return values.where(np.isfinite(values))
+    reasons = {each: _why_not(runs, each) for each in quantities}
+    return values.where(pd.DataFrame(reasons).isna())
 
 
 def _by_name(runs: pd.DataFrame, column: str) -> pd.Series:

@@ -40,10 +40,11 @@ def format_with_error(value: float, error: float | None = None) -> str:
 
 def format_percent(share: float, error: float | None = None, sign: str = "") -> str:
     """A share in percent, to one decimal, or two where the error is that small."""
-    if error is None or math.isnan(error):
-        return f"{100 * share:{sign}.1f}"
+    error = math.nan if error is None else error
     decimals = 2 if 0 < error < 0.0005 else 1
-    return f"{100 * share:{sign}.{decimals}f} ± {100 * error:.{decimals}f}"
+    # What is rounded to zero has no minus.
+    text = f"{round(100 * share, decimals) + 0.0:{sign}.{decimals}f}"
+    return text if math.isnan(error) else f"{text} ± {100 * error:.{decimals}f}"
 
 
 format_difference = functools.partial(format_percent, sign="+")

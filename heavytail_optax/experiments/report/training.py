@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from rich.console import Group
 from rich.text import Text
 
@@ -12,8 +13,8 @@ from ..methods import METHODS
 from ..runs.result import RunResult
 from ..settings import Settings
 from ..training.evaluation import accuracy_error
-from .style import legend_below, log_ticks, styled
-from .summary import runs_table
+from .style import few_points, legend_below, log_ticks, styled
+from .summary import cannot_show, runs_table
 from .tables import Column, format_percent, text_column, text_tables
 
 _NOTE = (
@@ -49,8 +50,9 @@ def training_table(
         text_column("Images\na step", runs, "{:,.0f}".format, "examples_per_step"),
         text_column("Seconds", runs, "{:.1f}".format, "seconds"),
     ]
+    lines = [Text(line) for line in cannot_show(runs)]
     note = Text(_NOTE.format(test_images), style="dim")
-    return Group(*text_tables(columns, [], [], width), note)
+    return Group(*text_tables(columns, [], [], width), *lines, note)
 
 
 @styled
@@ -68,20 +70,24 @@ def draw_training(
         steps = [metrics.step for metrics in finite]
         losses = [metrics.train_loss for metrics in finite]
         accuracies = [100 * metrics.test_accuracy for metrics in finite]
-        style = {"color": METHODS[result.method].colour}
+        colour = METHODS[result.method].colour
+        style = {"color": colour, **few_points(len(steps))}
         if result.status == "diverged":
             style |= {"marker": "X", "markevery": [-1] if steps else None}
         label = _label(result, test_images)
         handles += loss_axes.plot(steps, losses, label=label, **style)
         accuracy_axes.plot(steps, accuracies, **style)
     loss_axes.set_yscale("log")
-    log_ticks(loss_axes.yaxis)
     _keep_room_for_finished(loss_axes, results)
+    log_ticks(loss_axes.yaxis)
     loss_axes.set_title("Loss on all training images")
     accuracy_axes.set_title(f"Accuracy on {test_images:,} test images (%)")
     for axes in (loss_axes, accuracy_axes):
         axes.set_xlabel("step")
         axes.set_xlim(0, settings.training.steps)
+        axes.xaxis.set_major_locator(
+            MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True)
+        )
         if any(METHODS[result.method].is_noisy for result in results):
             _shade_cooldown(axes, settings)
     legend_below(figure, handles, columns=2)

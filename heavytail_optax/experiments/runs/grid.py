@@ -129,8 +129,8 @@ def together(asked: Grid) -> Grid:
     )
 
 
-def record_grid(asked: Grid) -> None:
-    """Makes a grid, or adds variants and seeds to the one that is there."""
+def record_grid(asked: Grid) -> Grid:
+    """Makes a grid, or adds variants and seeds to the one that is there; all of it."""
     make_directory(asked.directory)
     # Another process may add to it at this moment.
     with grid_lock(asked.directory):
@@ -142,6 +142,7 @@ def record_grid(asked: Grid) -> None:
         }
         del values["directory"]
         replace_file(grid.directory / GRID, json.dumps(values, indent=2) + "\n")
+        return grid
 
 
 def read_grid(directory: pathlib.Path) -> Grid:

@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,8 +17,8 @@ from ..measures.measure import (
     Measured,
     MeasureOptions,
     TrainedNetwork,
+    in_words,
     read_record,
-    same_arguments,
     write_record,
 )
 from ..models.networks import build_network
@@ -67,15 +67,11 @@ def measure_run(
         if _is_current(known, arguments):
             continue
         if known is not None:
-            then = known.arguments
-            changed = [
-                f"{each} {then.get(each)} instead of {arguments.get(each)}"
-                for each in {**then, **arguments}
-                if then.get(each) != arguments.get(each)
-            ]
+            now = in_words(arguments)
+            then = [each for each in in_words(known.arguments) if each not in now]
             progress.note(
-                f"{run.label}: {name} is measured anew, as it was measured with "
-                f"{', '.join(changed)}"
+                f"{run.label}: {name} was measured in another way ({', '.join(then)}). "
+                "It is measured again."
             )
         shown = f"{name} ({number} of {len(names)})" if len(names) > 1 else name
         tick = functools.partial(progress.measuring, run.label, shown)
@@ -100,15 +96,17 @@ def forget(run: Run, names: Sequence[MeasureName]) -> None:
 
 
 def is_measured(
-    run: Run, options: MeasureOptions, names: Sequence[MeasureName]
+    settings: Settings,
+    record: Mapping[str, Measured],
+    options: MeasureOptions,
+    names: Sequence[MeasureName],
 ) -> bool:
-    """Whether `measure_run` would find everything there."""
-    record = read_record(run.paths.measurements)
+    """Whether a record has all that `measure_run` measures."""
     return all(
-        _is_current(record.get(name), MEASURES[name].arguments(run.settings, options))
+        _is_current(record.get(name), MEASURES[name].arguments(settings, options))
         for name in names
     )
 
 
 def _is_current(known: Measured | None, arguments: Arguments) -> bool:
-    return known is not None and same_arguments(known.arguments, arguments)
+    return known is not None and in_words(known.arguments) == in_words(arguments)

@@ -16,15 +16,15 @@ ClusterName = Literal["slurm", "local"]
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """Where and how runs are carried out. Changes their numbers by rounding at most.
+    """Where and how runs are carried out. Their numbers change by rounding at most.
 
-    It is kept with the runs, so that those that go on have what they were started with.
+    These options are kept with the runs, and used again when the runs go on.
 
     Attributes:
       data_dir: Directory with the files of the data set, which are then looked for
         nowhere else. Not for digits, which need no files.
-      devices: Spread each batch over that many devices, or over all. By default
-        over one, with --distributed over all.
+      devices: Number of devices that share each batch, or all. By default one, and all
+        with --distributed.
       tensorboard: Also write the metrics for TensorBoard, beside metrics.jsonl.
     """
 
@@ -60,14 +60,14 @@ THIS_MACHINE = Machine()
 
 @dataclasses.dataclass(frozen=True)
 class JobOptions:
-    """For --launcher submitit: jobs that share the runs, with their logs in DIRECTORY/submitit.
+    """For --launcher submitit: jobs that share the runs. Their logs are in DIRECTORY/submitit.
 
     Attributes:
       cluster: slurm, or local for processes of this host. By default slurm where it
-        is found. The grid's directory must be one that all hosts see.
-      jobs_at_once: Number of jobs; each takes run after run.
-      job_minutes: Time limit of a job. Ahead of it the job saves and goes back into
-        the queue, three times at most.
+        is found. All hosts must see the grid's directory.
+      jobs_at_once: Number of jobs. Each takes one run after another.
+      job_minutes: Time limit of a job. Before it ends, the job saves its state and goes
+        back into the queue, three times at most.
       partition: Partition of SLURM.
       gpus_per_job: Number of GPUs of a job. With 0 it uses the CPU.
       cpus_per_job: Number of CPU cores of a job, on SLURM.

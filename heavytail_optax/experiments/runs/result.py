@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
-from ..measure_names import SCALARS
-from ..measures.measure import read_record
+from ..measures.measure import Measured, read_record
 from ..methods import METHODS, MethodName
 from ..storage.checkpoints import checkpoint_path
 from ..storage.metrics_log import read_metrics
@@ -35,9 +34,8 @@ class RunResult(NamedTuple):
     truncated: float | None = None  # share of all steps whose update was truncated
     seconds: float | None = None  # without compilation
     examples_per_step: float | None = None
-    # Name of the measure -> (value, standard error of its own sampling).
-    sharpness: Mapping[str, tuple[float, float | None]] = MappingProxyType({})
-    asked_measures: tuple[str, ...] = ()  # of `sharpness`: not done without
+    record: Mapping[str, Measured] = MappingProxyType({})  # all that was measured
+    asked_measures: tuple[str, ...] = ()  # of `record`: not done without
     test_images: int | None = None  # behind `test_accuracy`
     classes: int | None = None
     history: tuple[Metrics, ...] = ()  # in the order of the steps
@@ -46,9 +44,15 @@ class RunResult(NamedTuple):
     @property
     def is_done(self) -> bool:
         """Whether nothing is left to do: diverged, or trained, kept and measured."""
-        is_measured = set(self.asked_measures) <= set(self.sharpness)
+        is_measured = set(self.asked_measures) <= set(self.record)
         is_finished = self.status == "finished" and self.is_kept and is_measured
         return self.status == "diverged" or is_finished
+
+    @property
+    def sharpness(self) -> dict[str, tuple[float, float | None]]:
+        """Name of a scalar -> value and standard error of its own sampling."""
+        scalars = [each.outcome.scalars for each in self.record.values()]
+        return {name: value for each in scalars for name, value in each.items()}
 
     @property
     def how_it_ended(self) -> str:
@@ -83,7 +87,7 @@ def read_result(run: Run) -> RunResult:
         step=0,
         steps=steps,
         examples_per_step=examples_per_step(settings),
-        asked_measures=tuple(name for each in run.measures for name in SCALARS[each]),
+        asked_measures=run.measures,
         test_images=data.get("test_images"),
         classes=data.get("classes"),
         history=history,
@@ -95,8 +99,6 @@ def read_result(run: Run) -> RunResult:
         return result
     last = history[-1]
     status: RunStatus = "finished" if last.step == steps else "interrupted"
-    measured = read_record(paths.measurements).values()
-    scalars = [each.outcome.scalars for each in measured]
     return result._replace(
         # As in `training`, which stops at the first loss that is not finite.
         status=status if last.is_finite else "diverged",
@@ -106,8 +108,13 @@ def read_result(run: Run) -> RunResult:
         train_loss=last.train_loss,
         truncated=truncated_share(history),
         seconds=last.seconds,
-        sharpness={name: value for each in scalars for name, value in each.items()},
+        record=read_record(paths.measurements),
     )
+
+
+def read_results(grid: Grid) -> dict[Run, RunResult]:
+    """What each run of a grid has come to."""
+    return {run: read_result(run) for run in grid.runs()}
 
 
 def truncated_share(history: Sequence[Metrics]) -> float:
@@ -124,7 +131,7 @@ def finished_runs(
     directory: pathlib.Path,
     methods: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
-) -> tuple[Grid, list[Run], list[str]]:
+) -> tuple[Grid, dict[Run, RunResult], list[str]]:
     """The grid, the finished runs that are asked for, and what became of the others."""
     grid = read_grid(directory)
     asked = {
@@ -136,7 +143,7 @@ def finished_runs(
     if not asked:
         there = ", ".join(run.label for run in grid.runs())
         raise RunDirectoryError(f"No such run in {directory}. There is: {there}.")
-    finished = [run for run, result in asked.items() if result.status == "finished"]
+    finished = {k: result for k, result in asked.items() if result.status == "finished"}
     others = [
         f"{run.label}: {result.how_it_ended}"
         for run, result in asked.items()

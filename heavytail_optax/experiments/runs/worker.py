@@ -6,6 +6,7 @@ is several workers on one grid.
 
 import sys
 import traceback
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -16,7 +17,7 @@ from ..storage.durable_files import make_directory, replace_file
 from ..storage.run_directory import RunBusyError
 from ..terminal import Progress
 from .grid import Grid, Run
-from .result import RunResult, read_result
+from .result import RunResult, read_result, read_results
 from .run import Load, carry_out
 
 
@@ -43,9 +44,15 @@ class Work(NamedTuple):
         ]
 
 
-def work(grid: Grid, command: str, progress: Progress, load: Load) -> Work:
+def work(
+    grid: Grid,
+    command: str,
+    progress: Progress,
+    load: Load,
+    known: Mapping[Run, RunResult] | None = None,
+) -> Work:
     """Takes run after run to its end; one that fails does not hold up the others."""
-    found = Work({run: read_result(run) for run in grid.runs()}, {}, [])
+    found = Work(dict(known or read_results(grid)), {}, [])
     results, failed, busy = found
     images = {
         run.label: result.steps * (result.examples_per_step or 1.0)

@@ -88,10 +88,10 @@ def claim(directory: pathlib.Path) -> None:
         raise RunDirectoryError(f"The run directory {directory} is not writable.")
     if is_free(directory):
         return
-    way_on = "Choose another --run-dir."
+    way_on = "Choose another --directory."
     if (directory / GRID).exists():
         resume = shlex.join(["--resume", str(directory)])
-        way_on = f"Go on with it by {resume}, or choose another --run-dir."
+        way_on = f"Go on with it by {resume}, or choose another --directory."
     raise RunDirectoryError(f"The run directory {directory} is not empty. {way_on}")
 
 

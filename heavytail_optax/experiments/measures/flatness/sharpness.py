@@ -104,7 +104,7 @@ def _pac_bayes(network: TrainedNetwork, arguments: Arguments) -> Measurement:
 
 PAC_BAYES = Measure(
     name="pac-bayes",
-    summary="1/sigma^2 of the most noise at which accuracy falls by --target",
+    summary="1/sigma^2 of the normal noise at which training accuracy falls by --target",
     scalars=("pac_bayes_sharpness",),
     arguments=lambda settings, options: {
         "target": options.target,
@@ -128,7 +128,7 @@ def _maximal(network: TrainedNetwork, arguments: Arguments) -> Measurement:
 
 MAXIMAL = Measure(
     name="maximal",
-    summary="1/alpha^2 of the largest ball in which it falls by no more",
+    summary="1/alpha^2 of the largest ball in which it falls by at most --target",
     scalars=("maximal_sharpness",),
     arguments=lambda _, options: {
         "target": options.target,
