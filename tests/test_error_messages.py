@@ -727,7 +727,7 @@ TAIL_INDEX = (
             "gradient_norms": (*BAD_SAMPLES, values(jnp.ones(61), jnp.ones((2, 60)))),
             "learning_rate": BAD_POSITIVE_NUMBER,
             "alpha": BAD_POSITIVE_NUMBER,
-            "relative_noise": BAD_POSITIVE_NUMBER,
+            "scale": BAD_POSITIVE_NUMBER,
             "truncated_share": (BAD_NUMBER, values(*BAD_POSITIVE, 1.0)),
         },
     ),
