@@ -31,7 +31,10 @@ def main(steps: int = 1000) -> float:
     model = Network(nnx.Rngs(0))
     optimizer = nnx.Optimizer(
         model,
-        optax.chain(optax.sgd(0.1), hto.truncate_update_norm(0.75)),
+        optax.chain(
+            optax.sgd(optax.cosine_decay_schedule(0.1, steps)),
+            hto.truncate_update_norm(optax.cosine_decay_schedule(0.75, steps)),
+        ),
         wrt=nnx.Param,
     )
 
