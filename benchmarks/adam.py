@@ -9,12 +9,13 @@ row run at once; a seed has the same initial weights and batches in all rows.
 
     python benchmarks/adam.py --out benchmarks/results/adam.csv
 
-`cut` is the share of updates that were truncated, `largest_update` the largest norm of an
+`b` is the mean over seeds, with the smallest and the largest. `cut` is the share of updates that were truncated, `largest_update` the largest norm of an
 update before truncation. `failed` counts runs that are not finite or end with a training
 accuracy below 50 %. Means are over the other runs, with their standard errors.
 """
 
 import argparse
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -74,6 +75,17 @@ OF_SGD = {
 }
 
 
+FIGURES = (
+    "test_accuracy",
+    "train_accuracy",
+    "train_loss",
+    "expected_sharpness",
+    "top_eigenvalue",
+    "largest_update",
+    "cut",
+)
+
+
 def data() -> tuple[jax.Array, jax.Array]:
     """Images and labels in a fixed random order, the training images first."""
     images, labels = load_digits(return_X_y=True)
@@ -83,7 +95,7 @@ def data() -> tuple[jax.Array, jax.Array]:
 
 def initial(key: jax.Array) -> list[dict[str, jax.Array]]:
     """He's initial weights, and biases of zero."""
-    sizes = list(zip(LAYERS, LAYERS[1:], strict=False))
+    sizes = list(itertools.pairwise(LAYERS))
     keys = jax.random.split(key, len(sizes))
     return [
         {
@@ -220,8 +232,8 @@ def measure(name: str, label: str, variant: Variant, b: np.ndarray) -> dict[str,
     row = {"optimizer": name, "variant": label, "b": "none"}
     if np.isfinite(used).all():
         row["b"] = f"{used.mean():.2g} ({used.min():.2g}-{used.max():.2g})"
-    for what, values in runs.items():
-        values = values[is_right]
+    for what in FIGURES:
+        values = runs[what][is_right]
         error = values.std(ddof=1) / np.sqrt(max(values.size, 1))
         row[what] = f"{values.mean():.3g} ± {error:.1g}" if values.size > 1 else "-"
     return row | {"failed": str(int((~is_right).sum()))}

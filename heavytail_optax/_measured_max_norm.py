@@ -1,7 +1,6 @@
 """Measures the bound b of the truncation in some training steps."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +10,8 @@ import optax
 from heavytail_optax._keys import as_typed_key, check_key
 from heavytail_optax._norm import norm_value, tree_norm
 from heavytail_optax._truncation import truncate_update_norm
-from heavytail_optax._typing import Batch, Key, Params
-from heavytail_optax._validation import check_scalar, value_error
+from heavytail_optax._typing import Batch, Key, Params, PyTree
+from heavytail_optax._validation import check_scalar, type_error, value_error
 
 _NAME = "measure_max_norm"
 _STEPS_AT_REST = 10
@@ -21,8 +20,40 @@ _STEPS_AT_REST = 10
 TRUNCATED_SHARE = 0.03
 
 
+def _check_arguments(
+    grad_fn: Callable,
+    optimizer: optax.GradientTransformation,
+    params: Params,
+    batches: Iterable[Batch],
+    truncated_share: float,
+) -> None:
+    if not callable(grad_fn):
+        accepted = "a function of (key, params, batch) that returns (value, grad)"
+        raise type_error(_NAME, "grad_fn", accepted, grad_fn)
+    if not isinstance(optimizer, optax.GradientTransformation):
+        accepted = "an optimiser of Optax"
+        raise type_error(_NAME, "optimizer", accepted, optimizer)
+    accepted = "a pytree of floating arrays, at least one"
+    leaves = jax.tree.leaves(params)
+    if not leaves:
+        raise value_error(_NAME, "params", accepted, params)
+    for leaf in leaves:
+        dtype = getattr(leaf, "dtype", None)
+        if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
+            raise type_error(_NAME, "params", accepted, leaf)
+    if not isinstance(batches, Iterable):
+        raise type_error(_NAME, "batches", "an iterable of batches", batches)
+    check_scalar(
+        _NAME,
+        "truncated_share",
+        truncated_share,
+        "a number between 0 and 1, both excluded",
+        lambda value: 0.0 < value < 1.0,
+    )
+
+
 def measure_max_norm(
-    grad_fn: Callable[[jax.Array, Params, Batch], tuple[Any, Params]],
+    grad_fn: Callable[[jax.Array, Params, Batch], tuple[PyTree, Params]],
     optimizer: optax.GradientTransformation,
     params: Params,
     batches: Iterable[Batch],
@@ -76,14 +107,8 @@ def measure_max_norm(
       ... )
       >>> optimizer = optax.chain(optax.sgd(0.05), hto.truncate_update_norm(b))
     """
+    _check_arguments(grad_fn, optimizer, params, batches, truncated_share)
     check_key(_NAME, key)
-    check_scalar(
-        _NAME,
-        "truncated_share",
-        truncated_share,
-        "a number between 0 and 1, both excluded",
-        lambda value: 0.0 < value < 1.0,
-    )
 
     @jax.jit
     def step(key, number, params, state, bound, batch):

@@ -56,4 +56,4 @@ def test_a_transformer_learns():
     losses = run("small_transformer.py", 40)
     assert len(losses) == 2
     for first, last in losses.values():
-        assert last < first - 0.3, losses
+        assert last < first - 0.5, losses

@@ -1,7 +1,8 @@
 """Flax Linen with a `TrainState`: only the optimiser changes.
 
-The noise comes from a generator, because a `TrainState` holds an optimiser and no gradient.
-Tail inflation works better: `equinox_model.py` has it, and its step works here too.
+The noise comes from a generator, as where the gradient cannot be changed. Tail inflation
+works better: compute the gradient as in `equinox_model.py`, and pass it to
+`state.apply_gradients`.
 """
 
 import jax
