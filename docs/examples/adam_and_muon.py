@@ -20,12 +20,15 @@ from sklearn.datasets import load_digits
 import heavytail_optax as hto
 
 TAIL = hto.tails.symmetric_pareto(1.4)
-OPTIMIZERS = {"adam": optax.adam, "muon": optax.contrib.muon}
+OPTIMIZERS = {"adam": (optax.adam, 3e-3), "muon": (optax.contrib.muon, 2e-2)}
 
 
-def chains(optimizer, steps: int) -> dict[str, optax.GradientTransformation]:
+def chains(
+    optimizer, learning_rate: float, steps: int
+) -> dict[str, optax.GradientTransformation]:
     """The optimiser in four chains, all with one learning-rate schedule."""
-    rate = optax.cosine_decay_schedule(3e-3, steps)
+    rate = optax.cosine_decay_schedule(learning_rate, steps)
+    noise_scale = optax.cosine_decay_schedule(1e-4, steps)
     return {
         "alone": optimizer(rate),
         "truncated": optax.chain(optimizer(rate), hto.truncate_update_norm(0.25)),
@@ -36,7 +39,7 @@ def chains(optimizer, steps: int) -> dict[str, optax.GradientTransformation]:
         ),
         "noise behind it": optax.chain(
             optimizer(rate),
-            hto.add_heavy_tailed_noise(TAIL, lambda step: rate(step) / 30, key=0),
+            hto.add_heavy_tailed_noise(TAIL, noise_scale, key=0),
             hto.truncate_update_norm(0.25),
         ),
     }
@@ -48,8 +51,8 @@ def main(steps: int = 500) -> dict[str, float]:
     images, labels = jnp.asarray(images / 16.0, jnp.float32), jnp.asarray(labels)
     return {
         f"{name}, {chain}": _train(optimizer, images, labels, steps)
-        for name, make in OPTIMIZERS.items()
-        for chain, optimizer in chains(make, steps).items()
+        for name, (make, learning_rate) in OPTIMIZERS.items()
+        for chain, optimizer in chains(make, learning_rate, steps).items()
     }
 
 
