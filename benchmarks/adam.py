@@ -68,6 +68,7 @@ VARIANTS = {
         noise=NOISE, is_noise_scheduled=True
     ),
 }
+OF_MUON = dict(list(VARIANTS.items())[:4])  # its steps take longest
 OF_SGD = {
     "inflated, c 1, b halved": Variant(1.0, 0.5),
     "inflated, c 1, b doubled": Variant(1.0, 2.0),
@@ -248,7 +249,8 @@ def main() -> None:
     rows = []
     for name in arguments.optimizers:
         of_scale = {c: bounds(name, c, arguments.seeds) for c in (0.5, 1.0)}
-        for label, variant in (VARIANTS | (OF_SGD if name == "SGD" else {})).items():
+        own = {"SGD": VARIANTS | OF_SGD, "Muon": OF_MUON}.get(name, VARIANTS)
+        for label, variant in own.items():
             b = of_scale[0.5 if variant.scale == 0.5 else 1.0]
             rows.append(measure(name, label, variant, b))
             print(rows[-1], flush=True)
