@@ -150,7 +150,7 @@ def add_heavy_tailed_noise(
     If you have the loss of each example, `tail_inflated_value_and_grad` is the better
     choice: with SGD, on one network, this noise cost accuracy wherever it made minima
     flatter. Behind an optimiser c is in units of the parameters, and the learning rate
-    does not scale the noise. Behind AdamW and Muon it did harm, unless c had the
+    does not scale the noise. Behind AdamW it did harm; less, but still, where c had the
     schedule of the learning rate (`benchmarks/adam.py`).
 
     Args:
