@@ -16,7 +16,7 @@ from heavytail_optax._validation import check_scalar, type_error, value_error
 _NAME = "measure_max_norm"
 _STEPS_AT_REST = 10
 
-# `benchmarks/adam.py` and the study trained best where 1 to 10 % were cut.
+# In docs/study.md, runs did best where 1 to 10 % of the updates were cut.
 TRUNCATED_SHARE = 0.03
 
 
@@ -70,8 +70,8 @@ def measure_max_norm(
     each batch. To train safely, it truncates: for the first ten steps the parameters
     stay where they are, and from then on the bound is the median of the norms so far.
 
-    With 300 batches, the tail of the inflation makes b uncertain by about 30 %. In
-    `benchmarks/adam.py` twice and half this b trained as well.
+    With 300 batches, the tail of the inflation makes b uncertain by about 20 %. In
+    `benchmarks/adam.py` twice and half this b trained as well with SGD.
 
     Args:
       grad_fn: `(key, params, batch) -> (value, grad)`, such as
