@@ -171,6 +171,12 @@ def add_heavy_tailed_noise(
     replicas, for any sharding of the parameters under `jit`, and in a resumed run. It
     is finite in every dtype.
 
+    If you have the loss of each example, `tail_inflated_value_and_grad` is the better
+    choice: with SGD, on one network, this noise cost accuracy wherever it made minima
+    flatter. Behind an optimiser c is in units of the parameters, and the learning rate
+    does not scale the noise. Behind AdamW it did harm; less, but still, where c had the
+    schedule of the learning rate (`benchmarks/adam.py`).
+
     Args:
       tail: the law of Z. It must be centred, that is, have mean 0. Pass one of
         `heavytail_optax.tails`, any object that follows `tails.Tail`, or a schedule

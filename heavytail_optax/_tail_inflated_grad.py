@@ -40,6 +40,9 @@ def tail_inflated_value_and_grad(
     one draw of `tail` for the whole gradient. Apply the learning rate and then
     `truncate_update_norm`, which the method needs.
 
+    This is known to help SGD, on few networks and tasks. Before AdamW and Muon it did
+    harm in the one task that was measured (`benchmarks/adam.py`).
+
     Gating: w_q is the q-quantile of `|W|`, and q is `inflate_above`. If q > 0 and `|W|`
     is at or below w_q, the step is a plain one and computes nothing of SB* or LB. The
     tail of Z above `c w_q` is unchanged, and so is the tail index. The gate sets a

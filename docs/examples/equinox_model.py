@@ -23,11 +23,11 @@ def main(steps: int = 1000) -> float:
         return optax.softmax_cross_entropy_with_integer_labels(logits, targets)
 
     gradient = hto.tail_inflated_value_and_grad(
-        loss_per_example, hto.tails.pareto(1.4), 0.5
+        loss_per_example, hto.tails.pareto(1.4), scale=1.0
     )
-    optimizer = optax.chain(optax.sgd(0.1), hto.truncate_update_norm(0.25))
+    optimizer = optax.chain(optax.sgd(0.1), hto.truncate_update_norm(0.75))
 
-    @jax.jit
+    @jax.jit(donate_argnums=(0, 1))
     def step(params, state, key):
         batch_key, noise_key = jax.random.split(key)
         chosen = jax.random.choice(batch_key, 1297, (64,), replace=False)

@@ -1,8 +1,9 @@
-"""Data parallelism, three ways: `jit` over a sharded batch, `shard_map` and `pmap`.
+"""Data parallelism: `jit` with shardings, `shard_map`, and the older `pmap`.
 
-Under `jit` nothing changes. Under `shard_map` and `pmap`, each device inflates the noise
-of its own part of the batch. Z is the same on all devices, and so is the update. To try
-it on a machine with one device:
+Under `jit` nothing changes: shard the batch. Under `shard_map` each device inflates the
+noise of its own part of the batch. Z is the same on all devices, and so is the update.
+`pmap` does the same, but JAX only maintains it: use one of the other two in new code. To
+try it on a machine with one device:
 
     XLA_FLAGS=--xla_force_host_platform_device_count=4 python several_devices.py
 """
@@ -17,7 +18,7 @@ from sklearn.datasets import load_digits
 
 import heavytail_optax as hto
 
-TAIL, SCALE = hto.tails.pareto(1.4), 0.5
+TAIL, SCALE = hto.tails.pareto(1.4), 1.0
 OPTIMIZER = optax.chain(optax.sgd(0.1), hto.truncate_update_norm(0.25))
 
 
@@ -66,7 +67,7 @@ def with_shard_map(mesh: jax.sharding.Mesh):
 
 
 def with_pmap(mesh: jax.sharding.Mesh):
-    """The older way, with a leading axis of devices on everything."""
+    """The older way, with a leading axis of devices on the batch."""
     gradient = hto.tail_inflated_value_and_grad(
         loss_per_example, TAIL, SCALE, axis_name="data"
     )

@@ -1,4 +1,4 @@
-"""Proposes settings of tail inflation from measured noise."""
+"""Proposes settings of tail inflation from measured norms."""
 
 from typing import NamedTuple
 
@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
+from heavytail_optax._measured_max_norm import TRUNCATED_SHARE
 from heavytail_optax._validation import check_positive, check_scalar, value_error
 from heavytail_optax.tail_index._arguments import check_samples
 
@@ -17,8 +18,8 @@ class ProposedSettings(NamedTuple):
     """Settings of tail inflation and their effect; each field has shape ().
 
     Attributes:
-      alpha: for `tails.pareto(alpha)`.
-      scale: c, for `inflate_gradient_noise` or `tail_inflated_grad`; without a unit.
+      alpha: for `tails.pareto(alpha)`, as given.
+      scale: c, for `tail_inflated_value_and_grad`, as given; without a unit.
       max_norm: b, for `truncate_update_norm` after the learning rate; in units of the
         parameters.
       typical_update_norm: median of the plain step, learning rate times gradient norm.
@@ -67,25 +68,25 @@ def propose_settings(
     learning_rate: float,
     *,
     alpha: float = 1.4,
-    relative_noise: float = 1.0,
-    truncated_share: float = 0.01,
+    scale: float = 1.0,
+    truncated_share: float = TRUNCATED_SHARE,
 ) -> ProposedSettings:
-    r"""Proposes alpha, scale and max_norm for tail inflation from measured noise.
+    r"""Proposes max_norm for tail inflation from measured noise.
 
-    A step is `eta (g + Z V)` with Z = c W and `P(W > w) = w^-alpha`. The proposal is
-
-    - c such that the median of Z is `relative_noise`: in half of all steps, SGD's own
-      noise is multiplied by that or more. `c = relative_noise 2^(-1/alpha)`.
-    - b such that `truncated_share` of the steps are truncated. This uses the measured
-      pairs of norms, and assumes that V is orthogonal to g, as it nearly is in many
-      dimensions:
+    A step is `eta (g + Z V)` with Z = c W and `P(W > w) = w^-alpha`. The proposed b is
+    the norm that `truncated_share` of the steps exceed. It follows from the law of Z
+    and the measured pairs of norms, if V is orthogonal to g, as it nearly is in many
+    dimensions:
 
     .. math::
       \frac1n \sum_i P\Bigl(\eta \sqrt{|g_i|^2 + Z^2 |V_i|^2} > b\Bigr) = s.
 
-    alpha is not estimated from the noise: the point of inflation is that you *set* it.
-    If the noise itself has a tail index below alpha, the product has that index, and
-    inflation adds little. Check with `assess_tail` first.
+    This is the rule of `measure_max_norm`, without a training step: use it where the
+    norms are known already.
+
+    alpha and c are yours. They are not estimated from the noise: the point of inflation
+    is that you *set* them. If the noise itself has a tail index below alpha, the
+    product has that index, and inflation adds little. Check with `assess_tail` first.
 
     The proposal is the start of a search, not its result. Which b eliminates which
     minima depends on their width, which norms do not show. `flatness.escape_profile`
@@ -98,7 +99,7 @@ def propose_settings(
         that is not finite: it would make `max_norm` infinite or NaN.
       learning_rate: eta, positive.
       alpha: tail index of W, above 1 and below 2 for the theory; positive.
-      relative_noise: the median of Z, positive.
+      scale: c, positive. The median of Z is `2^(1/alpha)` times that.
       truncated_share: s, between 0 and 1.
 
     Returns:
@@ -111,11 +112,9 @@ def propose_settings(
     Example:
       >>> import jax.numpy as jnp
       >>> import heavytail_optax as hto
-      >>> settings = hto.tail_index.propose_settings(
-      ...     jnp.ones(100), jnp.zeros(100), 0.1, relative_noise=2.0
-      ... )
-      >>> print(f"{settings.scale:.3f} {settings.max_norm:.2f}")
-      1.219 3.27
+      >>> settings = hto.tail_index.propose_settings(jnp.ones(100), jnp.zeros(100), 0.1)
+      >>> print(f"{settings.max_norm:.2f}")  # 0.1 * 0.03 ** (-1 / 1.4)
+      1.22
     """
     noise = check_samples(_NAME, noise_norms, least=10, argument="noise_norms")
     gradient = check_samples(_NAME, gradient_norms, least=10, argument="gradient_norms")
@@ -125,7 +124,7 @@ def propose_settings(
             raise value_error(_NAME, argument, accepted, norms)
     check_positive(_NAME, "learning_rate", learning_rate)
     check_positive(_NAME, "alpha", alpha)
-    check_positive(_NAME, "relative_noise", relative_noise)
+    check_positive(_NAME, "scale", scale)
     check_scalar(
         _NAME,
         "truncated_share",
@@ -135,10 +134,9 @@ def propose_settings(
     )
     dtype = jnp.promote_types(noise.dtype, gradient.dtype)
     noise, gradient = (learning_rate * x.astype(dtype) for x in (noise, gradient))
-    alpha, relative_noise, truncated_share = (
-        jnp.asarray(x, dtype) for x in (alpha, relative_noise, truncated_share)
+    alpha, scale, truncated_share = (
+        jnp.asarray(x, dtype) for x in (alpha, scale, truncated_share)
     )
-    scale = relative_noise * 2.0 ** (-1.0 / alpha)
     return ProposedSettings(
         alpha=alpha,
         scale=scale,

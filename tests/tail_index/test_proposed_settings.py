@@ -25,7 +25,7 @@ def simulated_norms(settings, learning_rate, num):
 def test_the_share_that_is_truncated_and_the_median_of_z():
     for alpha, share in ((1.2, 0.01), (1.4, 0.1), (1.8, 0.6)):
         settings = propose(
-            NOISE, GRADIENT, 0.1, alpha=alpha, relative_noise=0.8, truncated_share=share
+            NOISE, GRADIENT, 0.1, alpha=alpha, scale=0.5, truncated_share=share
         )
         norms, draws = simulated_norms(settings, 0.1, 100_000)
         above = int((norms > settings.max_norm).sum())
@@ -33,13 +33,13 @@ def test_the_share_that_is_truncated_and_the_median_of_z():
         wrong = int((norms > 1.3 * settings.max_norm).sum())
         assert scipy.stats.binomtest(wrong, 100_000, share).pvalue < FALSE_ALARM_RATE
         median = float(np.median(settings.scale * draws))
-        np.testing.assert_allclose(median, 0.8, rtol=0.02)
+        np.testing.assert_allclose(median, 0.5 * 2 ** (1 / alpha), rtol=0.02)
 
 
 def test_closed_form_without_gradient():
     settings = propose(jnp.full(20, 3.0), jnp.zeros(20), 0.1, alpha=1.5)
     # P(eta c W |V| > b) = (eta c |V| / b)^alpha
-    expected = 0.1 * float(settings.scale) * 3.0 * 0.01 ** (-1 / 1.5)
+    expected = 0.1 * float(settings.scale) * 3.0 * 0.03 ** (-1 / 1.5)
     np.testing.assert_allclose(settings.max_norm, expected, rtol=1e-4)
     np.testing.assert_allclose(settings.typical_noise_norm, 0.3, rtol=1e-6)
     assert settings.typical_update_norm == 0.0

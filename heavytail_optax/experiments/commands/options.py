@@ -189,7 +189,7 @@ class DiagnoseOptions:
     asked: AskedRuns = _ALL_RUNS
     draws: Annotated[int, at_least(100)] = 4000
     batch_size: Annotated[int | None, at_least(1)] = None
-    truncated_share: Annotated[float, BETWEEN_0_AND_1] = 0.01
+    truncated_share: Annotated[float, BETWEEN_0_AND_1] = 0.03
     steps: Annotated[int, at_least(100)] = 600
 
     def __post_init__(self) -> None:

@@ -179,12 +179,14 @@ def _proposal(each: DiagnosedRun) -> str:
     update, noise = map(_text, (found.typical_update_norm, found.typical_noise_norm))
     rate = _text(each.run.settings.training.learning_rate)
     share = f"{100 * float(found.truncated_share):g}%"
+    factor = format_number(float(found.scale * 2.0 ** (1.0 / found.alpha)), 2)
     return (
         "Proposed for tail inflation, from the noise at the end of training: alpha "
         f"{alpha}, scale {scale}, max_norm {bound}.\n"
         f"With the learning rate {rate} a typical update has norm {update}, and its "
-        f"noise {noise}. Half of all steps would have as much noise or more, and "
-        f"{share} of them would be truncated. Start a search from these values.\n"
+        f"noise {noise}. Half of all steps would have {factor} times that noise or "
+        f"more, and {share} of them would be truncated. Half and twice that max_norm "
+        "trained as well where it was tried.\n"
         f"Options of heavytail train: --methods balanced --alpha {alpha} "
         f"--inflation-scale {scale} --max-norm {bound}"
     )

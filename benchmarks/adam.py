@@ -1,0 +1,261 @@
+"""What truncated heavy-tailed noise does under SGD, AdamW and Muon.
+
+A network of three dense layers learns scikit-learn's handwritten digits: 1,437 images to
+train on, 360 to test, batches of 100, 2,000 steps, a learning rate that falls to zero by
+a cosine. Each optimiser is used alone, with the truncation, with inflated gradients, and
+with noise from a generator behind it. The bound b is that of `measure_max_norm`, with the
+learning rate at its start, and has the schedule of the learning rate. All seeds of a
+row run at once; a seed has the same initial weights and batches in all rows.
+
+    python benchmarks/adam.py --out benchmarks/results/adam.csv
+
+`b` is the mean over seeds, with the smallest and the largest. `cut` is the share of updates that were truncated, `largest_update` the largest norm of an
+update before truncation. `failed` counts runs that are not finite or end with a training
+accuracy below 50 %. Means are over the other runs, with their standard errors.
+"""
+
+import argparse
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import result_file
+from sklearn.datasets import load_digits
+
+import heavytail_optax as hto
+
+LAYERS = (64, 128, 128, 10)
+TRAIN, BATCH, STEPS = 1437, 100, 2000
+MEASURING_STEPS = 300
+ALPHA, NOISE = 1.4, 1e-4
+OPTIMIZERS = {
+    "SGD": (optax.sgd, 0.1),
+    "AdamW": (optax.adamw, 1e-3),
+    "Muon": (optax.contrib.muon, 5e-3),
+}
+
+
+class Variant(NamedTuple):
+    """What is done beside the optimiser.
+
+    Attributes:
+      scale: c of tail inflation; 0 for none.
+      bound: times the measured b; infinite for no truncation.
+      cool_down: whether the last fifth of the steps has no noise.
+      noise: scale of the noise behind the optimiser.
+      is_noise_scheduled: whether that scale falls with the learning rate.
+    """
+
+    scale: float = 0.0
+    bound: float = 1.0
+    cool_down: bool = False
+    noise: float = 0.0
+    is_noise_scheduled: bool = False
+
+
+VARIANTS = {
+    "alone": Variant(bound=np.inf),
+    "truncated": Variant(),
+    "inflated, c 0.5": Variant(0.5),
+    "inflated, c 1": Variant(1.0),
+    "inflated, c 1, last fifth without": Variant(1.0, cool_down=True),
+    "noise 1e-4 behind it": Variant(noise=NOISE),
+    "noise 1e-4 behind it, on the schedule": Variant(
+        noise=NOISE, is_noise_scheduled=True
+    ),
+}
+OF_MUON = dict(list(VARIANTS.items())[:4])  # its steps take longest
+OF_SGD = {
+    "inflated, c 1, b halved": Variant(1.0, 0.5),
+    "inflated, c 1, b doubled": Variant(1.0, 2.0),
+    "inflated, c 1, not truncated": Variant(1.0, np.inf),
+}
+
+
+FIGURES = (
+    "test_accuracy",
+    "train_accuracy",
+    "train_loss",
+    "expected_sharpness",
+    "top_eigenvalue",
+    "largest_update",
+    "cut",
+)
+
+
+def data() -> tuple[jax.Array, jax.Array]:
+    """Images and labels in a fixed random order, the training images first."""
+    images, labels = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(labels))
+    return jnp.asarray(images[order] / 16.0, jnp.float32), jnp.asarray(labels[order])
+
+
+def initial(key: jax.Array) -> list[dict[str, jax.Array]]:
+    """He's initial weights, and biases of zero."""
+    sizes = list(itertools.pairwise(LAYERS))
+    keys = jax.random.split(key, len(sizes))
+    return [
+        {
+            "w": jnp.sqrt(2.0 / fan_in) * jax.random.normal(own, (fan_in, fan_out)),
+            "b": jnp.zeros(fan_out),
+        }
+        for own, (fan_in, fan_out) in zip(keys, sizes, strict=True)
+    ]
+
+
+def logits(params: Any, images: jax.Array) -> jax.Array:
+    for layer in params[:-1]:
+        images = jax.nn.relu(images @ layer["w"] + layer["b"])
+    return images @ params[-1]["w"] + params[-1]["b"]
+
+
+def loss_per_example(params: Any, batch: tuple[jax.Array, jax.Array]) -> jax.Array:
+    images, labels = batch
+    return optax.softmax_cross_entropy_with_integer_labels(
+        logits(params, images), labels
+    )
+
+
+def mean_loss(params: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
+    return loss_per_example(params, (images, labels)).mean()
+
+
+def batch_at(key: jax.Array, images: jax.Array, labels: jax.Array) -> tuple:
+    chosen = jax.random.choice(key, TRAIN, (BATCH,), replace=False)
+    return images[chosen], labels[chosen]
+
+
+def gradient(scale: Any) -> Callable:
+    return hto.tail_inflated_value_and_grad(
+        loss_per_example, hto.tails.pareto(ALPHA), scale
+    )
+
+
+def bounds(name: str, scale: float, seeds: int) -> np.ndarray:
+    """The measured b of each seed."""
+    images, labels = data()
+    make, rate = OPTIMIZERS[name]
+    draw = jax.jit(batch_at)
+
+    def batches(key: jax.Array) -> Iterator[tuple]:
+        for number in range(MEASURING_STEPS):
+            yield draw(jax.random.fold_in(key, number), images, labels)
+
+    found = []
+    for seed in range(seeds):
+        init_key, batch_key, noise_key = jax.random.split(jax.random.key(seed), 3)
+        found.append(
+            hto.measure_max_norm(
+                gradient(scale),
+                make(rate),
+                initial(init_key),
+                batches(jax.random.fold_in(batch_key, STEPS)),
+                key=noise_key,
+            )
+        )
+    return np.array(found, np.float32)
+
+
+def trained(name: str, variant: Variant) -> Callable:
+    """A function from key and b to the figures of one run."""
+    images, labels = data()
+    train, test = (images[:TRAIN], labels[:TRAIN]), (images[TRAIN:], labels[TRAIN:])
+    make, rate = OPTIMIZERS[name]
+    shape = optax.cosine_decay_schedule(1.0, STEPS)
+    end = 4 * STEPS // 5 if variant.cool_down else STEPS
+    grad_fn = gradient(lambda step: jnp.where(step < end, variant.scale, 0.0))
+
+    def run(key: jax.Array, b: jax.Array) -> dict[str, jax.Array]:
+        init_key, batch_key, noise_key = jax.random.split(key, 3)
+        links = [make(lambda step: rate * shape(step))]
+        if variant.noise:
+            falling = variant.is_noise_scheduled
+            links.append(
+                hto.add_heavy_tailed_noise(
+                    hto.tails.symmetric_pareto(ALPHA),
+                    lambda step: variant.noise * (shape(step) if falling else 1.0),
+                    key=noise_key,
+                )
+            )
+        bound = variant.bound * b
+        links.append(hto.truncate_update_norm(lambda step: bound * shape(step)))
+        if np.isinf(variant.bound):
+            links[-1] = hto.truncate_update_norm(np.inf)
+        optimizer = optax.chain(*links)
+
+        def step(carry, number):
+            params, state = carry
+            batch = batch_at(jax.random.fold_in(batch_key, number), *train)
+            own_key = jax.random.fold_in(noise_key, number)
+            _, grads = grad_fn(own_key, params, batch, step=number)
+            updates, state = optimizer.update(grads, state, params)
+            params = optax.apply_updates(params, updates)
+            return (params, state), optax.tree.get(state, "update_norm")
+
+        params = initial(init_key)
+        (params, state), norms = jax.lax.scan(
+            step, (params, optimizer.init(params)), jnp.arange(STEPS)
+        )
+        sharpness = hto.flatness.expected_sharpness(
+            mean_loss, params, args=train, key=0, stddev=0.01, num_samples=100
+        )
+        eigenvalues = hto.flatness.hessian_eigenvalues(
+            mean_loss, params, args=train, key=0, num_matvecs=30
+        )
+
+        def accuracy(images, labels):
+            return 100.0 * (logits(params, images).argmax(-1) == labels).mean()
+
+        return {
+            "test_accuracy": accuracy(*test),
+            "train_accuracy": accuracy(*train),
+            "train_loss": mean_loss(params, *train),
+            "expected_sharpness": sharpness.mean,
+            "top_eigenvalue": eigenvalues[0][0],
+            "largest_update": norms.max(),
+            "cut": 100.0 * optax.tree.get(state, "num_truncated") / STEPS,
+        }
+
+    return run
+
+
+def measure(name: str, label: str, variant: Variant, b: np.ndarray) -> dict[str, str]:
+    """One row: the means over seeds, with standard errors."""
+    keys = jax.vmap(jax.random.key)(jnp.arange(len(b)))
+    runs = jax.jit(jax.vmap(trained(name, variant)))(keys, jnp.asarray(b))
+    runs = {what: np.asarray(values, np.float64) for what, values in runs.items()}
+    is_right = np.isfinite(runs["train_loss"]) & (runs["train_accuracy"] >= 50.0)
+    used = variant.bound * b
+    row = {"optimizer": name, "variant": label, "b": "none"}
+    if np.isfinite(used).all():
+        row["b"] = f"{used.mean():.2g} ({used.min():.2g}-{used.max():.2g})"
+    for what in FIGURES:
+        values = runs[what][is_right]
+        error = values.std(ddof=1) / np.sqrt(max(values.size, 1))
+        row[what] = f"{values.mean():.3g} ± {error:.1g}" if values.size > 1 else "-"
+    return row | {"failed": str(int((~is_right).sum()))}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--optimizers", nargs="+", default=list(OPTIMIZERS))
+    parser.add_argument("--out", help="CSV file to write")
+    arguments = parser.parse_args()
+    rows = []
+    for name in arguments.optimizers:
+        of_scale = {c: bounds(name, c, arguments.seeds) for c in (0.5, 1.0)}
+        own = {"SGD": VARIANTS | OF_SGD, "Muon": OF_MUON}.get(name, VARIANTS)
+        for label, variant in own.items():
+            b = of_scale[0.5 if variant.scale == 0.5 else 1.0]
+            rows.append(measure(name, label, variant, b))
+            print(rows[-1], flush=True)
+    result_file.write(arguments.out, rows, arguments.seeds)
+
+
+if __name__ == "__main__":
+    main()
