@@ -13,6 +13,7 @@ from heavytail_optax._inflation_weights import (
 )
 from heavytail_optax._noise import AddHeavyTailedNoiseState, add_heavy_tailed_noise
 from heavytail_optax._optimizers import truncated_heavy_tailed_sgd
+from heavytail_optax._summary import summary
 from heavytail_optax._tail_inflated_grad import (
     tail_inflated_grad,
     tail_inflated_value_and_grad,
@@ -33,6 +34,7 @@ __all__ = (
     "independent_inflation_weights",
     "inflate_gradient_noise",
     "shared_inflation_weights",
+    "summary",
     "tail_index",
     "tail_inflated_grad",
     "tail_inflated_value_and_grad",
