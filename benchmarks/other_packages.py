@@ -185,7 +185,9 @@ def main() -> None:
     rows = [*indices(), *ritz_values(), *eigenvalues()]
     rows += [*stable_tails(), *stable_left_tails()]
     for row in rows:
-        print(f"{row.package:19} {row.version:7} {row.what}: {row.theirs:.6g}, ", end="")
+        print(
+            f"{row.package:19} {row.version:7} {row.what}: {row.theirs:.6g}, ", end=""
+        )
         print(f"ours {row.ours:.6g}, right {row.right:.6g}")
     result_file.write(arguments.out, [row._asdict() for row in rows], rounds=1)
 
