@@ -180,3 +180,19 @@ def test_experiments(distributions, tmp_path):
     )
     assert result.returncode == 0, result.stdout
     assert list(tmp_path.rglob("metrics*")), result.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "extra, module",
+    [
+        ("cluster", "submitit"),
+        ("tensorboard", "tensorboardX"),
+        ("hub", "huggingface_hub"),
+        ("docs", "sphinx"),
+    ],
+)
+def test_other_extras(distributions, tmp_path, extra, module):
+    programs = make_environment(tmp_path / extra, f"{distributions[0]}[{extra}]")
+    imports = f"import heavytail_optax, {module}"
+    run(programs / "python", "-c", imports, cwd=tmp_path)
