@@ -9,6 +9,7 @@ what ours returns, and what is right, by a closed form or by mpmath.
 
 import argparse
 import importlib.metadata
+import math
 import warnings
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -98,6 +99,59 @@ def ritz_values() -> Iterator[Row]:
         )
 
 
+def eigenvalues() -> Iterator[Row]:
+    """The five largest eigenvalues of a matrix with 3, 2 and 48 times 1, in float32."""
+    import hessian_eigenthings
+    import torch
+
+    diagonal = [3.0, 2.0] + [1.0] * 48
+
+    class Quadratic(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.params = torch.nn.Parameter(torch.ones(50))
+
+    def torch_loss(model, batch):
+        del batch
+        return 0.5 * (torch.tensor(diagonal) * model.params**2).sum()
+
+    def loss(params: jax.Array) -> jax.Array:
+        return 0.5 * jnp.sum(jnp.asarray(diagonal) * params**2)
+
+    data = [(torch.zeros(1), torch.zeros(1))]
+    operator = hessian_eigenthings.HessianOperator(Quadratic(), data, torch_loss)
+    found = hessian_eigenthings.lanczos(operator, k=5, seed=0).eigenvalues
+    ours = hto.flatness.hessian_eigenvalues(
+        loss, jnp.ones(50), key=jax.random.key(0), num_eigenvalues=2, num_matvecs=10
+    ).values
+    for place, right in ((0, 3.0), (1, 2.0)):
+        what = f"largest eigenvalue number {place + 1}, by `lanczos(k=5)`"
+        yield _row("hessian-eigenthings", what, found[place], ours[place], right)
+
+
+def stable_left_tails() -> Iterator[Row]:
+    """P(X < -x) and P(X > x) of the symmetric stable law of index 0.6, which are equal."""
+    import levy
+
+    for x in (10.0, 100.0, 200.0):
+        # The series in x^-alpha converges for alpha < 1 (Feller II, XVII.6).
+        right = sum(
+            (-1) ** (k + 1)
+            * math.gamma(0.6 * k)
+            / math.factorial(k)
+            * math.sin(math.pi * 0.3 * k)
+            * x ** (-0.6 * k)
+            for k in range(1, 60)
+        )
+        right /= math.pi
+        ours = hto.tails.alpha_stable(0.6).tail_probability(x) / 2
+        left = levy.cdf(-x, alpha=0.6, beta=0.0)
+        above = 1.0 - levy.cdf(x, alpha=0.6, beta=0.0)
+        law = "stable of index 0.6"
+        yield _row("levy-stable", f"P(X < -{x:g}), {law}", left, ours, right)
+        yield _row("levy-stable", f"P(X > {x:g}), {law}", above, ours, right)
+
+
 def stable_tails() -> Iterator[Row]:
     """P(X > x) of the symmetric stable law of index 1.5."""
     import mpmath
@@ -128,9 +182,12 @@ def main() -> None:
     parser.add_argument("--out", help="CSV file to write")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    rows = [*indices(), *ritz_values(), *stable_tails()]
+    rows = [*indices(), *ritz_values(), *eigenvalues()]
+    rows += [*stable_tails(), *stable_left_tails()]
     for row in rows:
-        print(f"{row.package:9} {row.version:7} {row.what}: {row.theirs:.6g}, ", end="")
+        print(
+            f"{row.package:19} {row.version:7} {row.what}: {row.theirs:.6g}, ", end=""
+        )
         print(f"ours {row.ours:.6g}, right {row.right:.6g}")
     result_file.write(arguments.out, [row._asdict() for row in rows], rounds=1)
 

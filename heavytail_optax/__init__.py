@@ -15,6 +15,7 @@ from heavytail_optax._inflation_weights import (
 from heavytail_optax._measured_max_norm import measure_max_norm
 from heavytail_optax._noise import AddHeavyTailedNoiseState, add_heavy_tailed_noise
 from heavytail_optax._optimizers import truncated_heavy_tailed_sgd
+from heavytail_optax._summary import summary
 from heavytail_optax._tail_inflated_grad import (
     tail_inflated_grad,
     tail_inflated_value_and_grad,
@@ -38,6 +39,7 @@ __all__ = (
     "inflate_gradient_noise",
     "measure_max_norm",
     "shared_inflation_weights",
+    "summary",
     "tail_index",
     "tail_inflated_grad",
     "tail_inflated_value_and_grad",

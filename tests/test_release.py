@@ -1,5 +1,6 @@
 """What is handed out: the wheel, the source distribution, and what they install."""
 
+import datetime
 import os
 import pathlib
 import re
@@ -71,7 +72,27 @@ def distributions(tmp_path_factory):
 def test_version_has_one_place():
     assert PROJECT["dynamic"] == ["version"]
     assert re.fullmatch(r"\d+\.\d+\.\d+", hto.__version__)
-    assert f"{hto.__version__}," in (ROOT / "CHANGELOG.md").read_text("utf-8")
+
+
+def test_changelog_has_a_dated_section_of_this_version():
+    """Above it, nothing but the heading for what comes next."""
+    text = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    version, date = headings[1].split(" - ")
+    assert (headings[0], version) == ("Unreleased", hto.__version__)
+    datetime.date.fromisoformat(date)
+
+
+def test_readme_says_how_to_cite_the_paper_and_this_version():
+    text = (ROOT / "README.md").read_text("utf-8").split("## How to cite")[1]
+    (bibtex,) = re.findall(r"```bibtex\n(.*?)```", text, re.DOTALL)
+    paper, package = bibtex.split("@")[1:]
+    assert paper.startswith("inproceedings{") and "2102.04297" in paper
+    fields = dict(re.findall(r"(\w+) += \{(.+)\},", package))
+    assert fields["version"] == hto.__version__
+    for entry in (paper, package):
+        assert entry.count("{") == entry.count("}")
+        assert re.search(r"\bauthor +=", entry) and re.search(r"\byear +=", entry)
 
 
 def test_oldest_versions_are_those_of_the_lane():
@@ -159,3 +180,19 @@ def test_experiments(distributions, tmp_path):
     )
     assert result.returncode == 0, result.stdout
     assert list(tmp_path.rglob("metrics*")), result.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "extra, module",
+    [
+        ("cluster", "submitit"),
+        ("tensorboard", "tensorboardX"),
+        ("hub", "huggingface_hub"),
+        ("docs", "sphinx"),
+    ],
+)
+def test_other_extras(distributions, tmp_path, extra, module):
+    programs = make_environment(tmp_path / extra, f"{distributions[0]}[{extra}]")
+    imports = f"import heavytail_optax, {module}"
+    run(programs / "python", "-c", imports, cwd=tmp_path)
