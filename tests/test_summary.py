@@ -15,7 +15,7 @@ from transformations import TRANSFORMATIONS
 import heavytail_optax as hto
 
 PARAMS = {"a": jnp.array([3.0, 0.0]), "b": jnp.array([4.0])}
-TRUNCATION = ("truncation_count", "update_norm", "num_truncated")
+TRUNCATION = ("truncation_count", "update_norm", "num_truncated", "max_norm")
 
 
 def truncation(max_norm=1.0):
@@ -53,7 +53,12 @@ def test_every_scalar_of_a_state_is_there(case):
     assert not any(name.endswith("key") for name in got)
 
 
-EXPECTED = {"truncation_count": 2, "update_norm": 10.0, "num_truncated": 1}
+EXPECTED = {
+    "truncation_count": 2,
+    "update_norm": 10.0,
+    "num_truncated": 1,
+    "max_norm": 1.0,
+}
 TWO_UPDATES = (
     jax.tree.map(lambda x: 0.1 * x, PARAMS),
     jax.tree.map(lambda x: 2 * x, PARAMS),
@@ -266,4 +271,26 @@ def test_it_stays_readable_when_a_later_step_donates_the_state():
         "truncation_count": 1,
         "update_norm": 5.0,
         "num_truncated": 1,
+        "max_norm": 1.0,
     }
+
+
+def test_bounds_by_group_have_the_names_of_their_groups():
+    bounds = {"a": 1.0, "b": [hto.adaptive_max_norm(initial=2.0), 9.0]}
+    truncation = hto.truncate_update_norm(bounds)
+    updates = {"a": jnp.array([3.0]), "b": [jnp.array([4.0]), jnp.array([5.0])]}
+    _, state = truncation.update(updates, truncation.init(updates))
+    expected = {
+        "truncation_count": 1,
+        "update_norm/a": 3.0,
+        "update_norm/b/0": 4.0,
+        "update_norm/b/1": 5.0,
+        "num_truncated/a": 1,
+        "num_truncated/b/0": 1,
+        "num_truncated/b/1": 0,
+        "max_norm/a": 1.0,
+        "max_norm/b/0": 2.0 * np.exp(0.3),
+        "max_norm/b/1": 9.0,
+    }
+    for given in (state, state._asdict()):
+        assert numbers(hto.summary(given)) == pytest.approx(expected)
