@@ -105,7 +105,10 @@ def random_words(
 
 
 def _words_of(key: jax.Array) -> tuple[jax.Array, ...]:
-    data = jax.random.key_data(key)
+    # Without the barrier XLA fuses the derivation of the key into the loop over the
+    # elements, where it evaluates the four words of a Threefry-4x32 key so often that
+    # an update of two leaves does not end.
+    data = jax.lax.optimization_barrier(jax.random.key_data(key))
     return tuple(data[place] for place in range(data.shape[0]))
 
 

@@ -17,6 +17,7 @@ def _case(implementation):
 
 
 EVERY = tuple(map(_case, COUNTER_BASED + OTHERS))
+AVAILABLE = tuple(case.values[0] for case in EVERY if not case.marks)
 each_implementation = pytest.mark.parametrize("implementation", EVERY)
 each_counter_based = pytest.mark.parametrize(
     "implementation", tuple(map(_case, COUNTER_BASED))
