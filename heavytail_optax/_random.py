@@ -20,6 +20,7 @@ from jax.typing import DTypeLike
 
 from heavytail_optax._counter_based import FOUR_WORDS, TWO_WORDS
 from heavytail_optax._elementary import log2, negative_log, sin
+from heavytail_optax._keys import settled
 from heavytail_optax._typing import OutSharding
 
 RESOLUTION_BITS = 65
@@ -105,10 +106,7 @@ def random_words(
 
 
 def _words_of(key: jax.Array) -> tuple[jax.Array, ...]:
-    # Without the barrier XLA fuses the derivation of the key into the loop over the
-    # elements, where it evaluates the four words of a Threefry-4x32 key so often that
-    # an update of two leaves does not end.
-    data = jax.lax.optimization_barrier(jax.random.key_data(key))
+    data = jax.random.key_data(settled(key))
     return tuple(data[place] for place in range(data.shape[0]))
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 
 import chex
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from key_implementations import AVAILABLE
 from transformations import DISTINCT, RANDOM, TRANSFORMATIONS, Transformation
 
 import heavytail_optax as hto

@@ -8,7 +8,9 @@ import pathlib
 import re
 import subprocess
 import sys
+import warnings
 
+import pytest
 from check_site import problems_in_html
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -59,6 +61,16 @@ def test_import_loads_jax_and_optax_only():
     assert loaded_by("import heavytail_optax") - allowed == {"heavytail_optax"}
     # The check sees a package that is loaded beside them.
     assert "pytest" in loaded_by("import heavytail_optax, pytest") - allowed
+
+
+@pytest.mark.parametrize("module", ["heavytail_optax.tails", "test_house_rules"])
+def test_what_is_deprecated_is_an_error_in_our_code(module):
+    program = compile("warnings.warn('old', DeprecationWarning)", module, "exec")
+    with pytest.raises(DeprecationWarning):
+        exec(program, {"__name__": module, "warnings": warnings})
+    # Not in somebody else's.
+    with pytest.warns(DeprecationWarning):
+        exec(program, {"__name__": "jax.numpy", "warnings": warnings})
 
 
 def test_modules_are_short():
