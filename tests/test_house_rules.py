@@ -65,12 +65,12 @@ def test_import_loads_jax_and_optax_only():
 
 @pytest.mark.parametrize("module", ["heavytail_optax.tails", "test_house_rules"])
 def test_what_is_deprecated_is_an_error_in_our_code(module):
-    program = compile("warnings.warn('old', DeprecationWarning)", module, "exec")
+    where = {"filename": "any.py", "lineno": 1}
     with pytest.raises(DeprecationWarning):
-        exec(program, {"__name__": module, "warnings": warnings})
+        warnings.warn_explicit("old", DeprecationWarning, module=module, **where)
     # Not in somebody else's.
     with pytest.warns(DeprecationWarning):
-        exec(program, {"__name__": "jax.numpy", "warnings": warnings})
+        warnings.warn_explicit("old", DeprecationWarning, module="jax.numpy", **where)
 
 
 def test_modules_are_short():

@@ -27,7 +27,9 @@ from heavytail_optax._random import random_words
 PARETO = hto.tails.symmetric_pareto(1.4)
 ZEROS = {"w": jnp.zeros((64, 32)), "b": jnp.zeros(16)}
 LINE = jax.make_mesh((8,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
-GRID = jax.make_mesh((4, 2), ("x", "y"), axis_types=(jax.sharding.AxisType.Explicit,) * 2)
+GRID = jax.make_mesh(
+    (4, 2), ("x", "y"), axis_types=(jax.sharding.AxisType.Explicit,) * 2
+)
 
 
 def key_of(implementation, seed=3):

@@ -97,8 +97,7 @@ def test_a_networks_state_and_every_kind_of_key_come_back(tmp_path):
     state = {
         "network": nnx.as_pure(nnx.state(nnx.Linear(3, 2, rngs=nnx.Rngs(0)))),
         "keys": [
-            jax.random.split(jax.random.key(5, impl=impl), 3)
-            for impl in AVAILABLE
+            jax.random.split(jax.random.key(5, impl=impl), 3) for impl in AVAILABLE
         ],
     }
     save_checkpoint(tmp_path, 1, state)
