@@ -95,10 +95,13 @@ def threefry_4x32(key: Words, counter: Words) -> Words:
 def _product(multiplier: int, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The high and the low word of a product of two words.
 
-    By halves of 16 bits, compiling ten rounds takes minutes with JAX 0.12.
+    JAX 0.10 to 0.12 compile `jax.lax.mulhi` for one device only. By halves of 16 bits,
+    compiling ten rounds takes minutes with JAX 0.12. So 64-bit integers, only here.
     """
-    factor = jnp.uint32(multiplier)
-    return jax.lax.mulhi(factor, x), factor * x
+    with jax.enable_x64(True):
+        wide = jax.lax.convert_element_type(x, jnp.uint64) * jnp.uint64(multiplier)
+        high = jax.lax.convert_element_type(wide >> jnp.uint64(32), jnp.uint32)
+        return high, jax.lax.convert_element_type(wide, jnp.uint32)
 
 
 @jax.jit

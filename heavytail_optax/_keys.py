@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from heavytail_optax._counter_based import philox_2x32, philox_4x32
 from heavytail_optax._typing import Key
 from heavytail_optax._validation import type_error
 
@@ -73,8 +74,26 @@ def settled(key: jax.Array) -> jax.Array:
 
 
 def fold_in(key: jax.Array, data: ArrayLike) -> jax.Array:
-    """`jax.random.fold_in`, computed before whatever uses it."""
-    return settled(jax.random.fold_in(key, data))
+    """`jax.random.fold_in`, computed before whatever uses it.
+
+    JAX's own for Philox keys compiles for one device only.
+    """
+    implementation = str(jax.random.key_impl(key))
+    if implementation not in ("philox2x32", "philox4x32"):
+        return settled(jax.random.fold_in(key, data))
+    words, zero = key_words(key), jnp.uint32(0)
+    last = jnp.asarray(data).astype(jnp.uint32)
+    if implementation == "philox2x32":
+        derived = philox_2x32(words, (zero, last))[:1]
+    else:
+        derived = philox_4x32(words, (zero, zero, zero, last))[:2]
+    return settled(jax.random.wrap_key_data(jnp.stack(derived), impl=implementation))
+
+
+def key_words(key: jax.Array) -> tuple[jax.Array, ...]:
+    """The uint32 words that a key is made of."""
+    data = jax.random.key_data(key)
+    return tuple(data[place] for place in range(data.shape[0]))
 
 
 def tagged_key(key: Key, purpose: str) -> jax.Array:

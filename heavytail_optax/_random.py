@@ -20,7 +20,7 @@ from jax.typing import DTypeLike
 
 from heavytail_optax._counter_based import FOUR_WORDS, TWO_WORDS
 from heavytail_optax._elementary import log2, negative_log, sin
-from heavytail_optax._keys import settled
+from heavytail_optax._keys import key_words, settled
 from heavytail_optax._typing import OutSharding
 
 RESOLUTION_BITS = 65
@@ -90,24 +90,19 @@ def random_words(
         high, low = _counters(shape, out_sharding)
         # No array in memory reaches this bit: it would have 2^63 elements.
         high = high if pair == 0 else high | jnp.uint32(2**31)
-        words = TWO_WORDS[implementation](_words_of(key), (high, low))
+        words = TWO_WORDS[implementation](key_words(settled(key)), (high, low))
         return words[0], words[1]
     if implementation in FOUR_WORDS:
         zeros = jnp.zeros(shape, jnp.uint32, out_sharding=out_sharding)
         counter = (*_counters(shape, out_sharding), zeros, zeros)
         # XLA computes them once, if a tail takes both pairs.
-        words = FOUR_WORDS[implementation](_words_of(key), counter)
+        words = FOUR_WORDS[implementation](key_words(settled(key)), counter)
         return words[2 * pair], words[2 * pair + 1]
     high_key, low_key = jax.random.split(key, 4)[2 * pair : 2 * pair + 2]
     return (
         jax.random.bits(high_key, shape, jnp.uint32, out_sharding=out_sharding),
         jax.random.bits(low_key, shape, jnp.uint32, out_sharding=out_sharding),
     )
-
-
-def _words_of(key: jax.Array) -> tuple[jax.Array, ...]:
-    data = jax.random.key_data(settled(key))
-    return tuple(data[place] for place in range(data.shape[0]))
 
 
 def uniform_from_words(high: jax.Array, low: jax.Array, dtype) -> jax.Array:

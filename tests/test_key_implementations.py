@@ -22,7 +22,7 @@ from statistical_checks import (
 )
 
 import heavytail_optax as hto
-from heavytail_optax._random import random_words
+from heavytail_optax._keys import fold_in
 
 PARETO = hto.tails.symmetric_pareto(1.4)
 ZEROS = {"w": jnp.zeros((64, 32)), "b": jnp.zeros(16)}
@@ -158,6 +158,14 @@ def test_many_keys_derived_from_each_other_take_no_longer(implementation):
     state = noise.init(zeros)
     together, apart = noises(state), noise.update(zeros, state)[0]
     assert_equal(together, apart)
-    with jax.enable_x64(True):
-        high, low = random_words(key_of(implementation), (3,))
-    assert high.dtype == low.dtype == jnp.uint32
+
+
+@each_implementation
+@pytest.mark.parametrize("data", [0, 7, 2**32 - 1])
+def test_keys_are_those_of_jax(implementation, data):
+    """Those of Philox keys are derived by our own function."""
+    key, data = key_of(implementation), jnp.uint32(data)
+    expected = jax.random.key_data(jax.random.fold_in(key, data))
+    got = fold_in(key, data)
+    assert jax.random.key_impl(got) == jax.random.key_impl(key)
+    np.testing.assert_array_equal(jax.random.key_data(got), expected)
