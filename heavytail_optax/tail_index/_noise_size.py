@@ -67,9 +67,7 @@ def _of_projections(noise: Sequence[jax.Array], key: jax.Array) -> jax.Array:
     products, units, squares = [], [], []
     for number, leaf in enumerate(noise):
         leaf = _flat(leaf)
-        direction = jax.random.normal(
-            fold_in(key, number), leaf.shape[1:], jnp.float32
-        )
+        direction = jax.random.normal(fold_in(key, number), leaf.shape[1:], jnp.float32)
         unit = _unit(leaf)
         products.append((leaf / unit) @ direction)
         units.append(unit[..., 0])
