@@ -15,7 +15,7 @@ SMALL = {
     "import_time": "--rounds 2",
     "noise_parts": "--sizes 100 --rounds 2",
     "rare_events": "--quick",
-    "scale": "--width 64 --layers 1 --vocabulary 256",
+    "scale": "--width 256 --layers 1 --vocabulary 256",
     "tail_index_estimators": "--samples 3 --size 200 --k 10 --rounds 2",
     "transforms": "--sizes 100 --rounds 2",
 }
