@@ -142,10 +142,10 @@ def measure(row: dict[str, Any], key: int, longest: float) -> dict[str, Any]:
     place = (row["landscape"], row["field"])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # this one compiles
-        hto.dynamics.rare_exit_rate(*place, 0, num_samples=1024, **arguments)
+        hto.dynamics.rare_exit_rate(*place, key=0, num_samples=1024, **arguments)
     begin = time.process_time()
     result = hto.dynamics.rare_exit_rate(
-        *place, key, num_samples=row["number"], **arguments
+        *place, key=key, num_samples=row["number"], **arguments
     )
     seconds = time.process_time() - begin
     relative = result.standard_error / result.rate

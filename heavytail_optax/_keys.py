@@ -10,7 +10,9 @@ import zlib
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
+from heavytail_optax._counter_based import philox_2x32, philox_4x32
 from heavytail_optax._typing import Key
 from heavytail_optax._validation import type_error
 
@@ -58,13 +60,49 @@ def key_data_copy(key: Key) -> jax.Array:
     return jnp.array(jax.random.key_data(as_typed_key(key)), copy=True)
 
 
+def settled(key: jax.Array) -> jax.Array:
+    """The key, computed before whatever uses it.
+
+    XLA fuses one generator into the next and into the loop over the elements. On CPU it
+    then computes each word of a Threefry-4x32 key anew wherever it is used: the time is
+    exponential in the number of keys derived from each other, and an update of two
+    leaves does not end. JAX's Threefry-2x32 is a loop there, which is never fused.
+    """
+    if str(jax.random.key_impl(key)) == "threefry2x32":
+        return key
+    return jax.lax.optimization_barrier(key)
+
+
+def fold_in(key: jax.Array, data: ArrayLike) -> jax.Array:
+    """`jax.random.fold_in`, computed before whatever uses it.
+
+    JAX's own for Philox keys compiles for one device only.
+    """
+    implementation = str(jax.random.key_impl(key))
+    if implementation not in ("philox2x32", "philox4x32"):
+        return settled(jax.random.fold_in(key, data))
+    words, zero = key_words(key), jnp.uint32(0)
+    last = jnp.asarray(data).astype(jnp.uint32)
+    if implementation == "philox2x32":
+        derived = philox_2x32(words, (zero, last))[:1]
+    else:
+        derived = philox_4x32(words, (zero, zero, zero, last))[:2]
+    return settled(jax.random.wrap_key_data(jnp.stack(derived), impl=implementation))
+
+
+def key_words(key: jax.Array) -> tuple[jax.Array, ...]:
+    """The uint32 words that a key is made of."""
+    data = jax.random.key_data(key)
+    return tuple(data[place] for place in range(data.shape[0]))
+
+
 def tagged_key(key: Key, purpose: str) -> jax.Array:
     """A key for one purpose, independent of keys that the user derives from it.
 
     `fold_in(key, i)` with a small i would not do: it is the i-th key of
     `jax.random.split`.
     """
-    return jax.random.fold_in(as_typed_key(key), zlib.crc32(purpose.encode()))
+    return fold_in(as_typed_key(key), zlib.crc32(purpose.encode()))
 
 
 def step_key(key: Key, key_data: jax.Array, purpose: str, count: jax.Array):
@@ -82,4 +120,4 @@ def step_key(key: Key, key_data: jax.Array, purpose: str, count: jax.Array):
     """
     implementation = jax.random.key_impl(key) if _is_typed(key) else None
     typed = jax.random.wrap_key_data(key_data, impl=implementation)
-    return jax.random.fold_in(tagged_key(typed, purpose), count)
+    return fold_in(tagged_key(typed, purpose), count)

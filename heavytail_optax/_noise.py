@@ -11,7 +11,7 @@ import optax
 
 from heavytail_optax._dtypes import accumulation_dtype, computation_dtype
 from heavytail_optax._flat_loop import computed_once
-from heavytail_optax._keys import check_key, key_data_copy, step_key
+from heavytail_optax._keys import check_key, fold_in, key_data_copy, step_key
 from heavytail_optax._norm import tree_norm
 from heavytail_optax._pytrees import (
     add_noise,
@@ -56,7 +56,7 @@ class AddHeavyTailedNoiseState(NamedTuple):
 def _leaf_keys(key: jax.Array, axes: list[tuple[str, ...]]) -> list[jax.Array]:
     """`fold_in(key, index)` for all leaves at once: one kernel to compile and run."""
     indices = jnp.arange(len(axes), dtype=jnp.uint32)
-    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, indices)
+    keys = jax.vmap(fold_in, in_axes=(None, 0))(key, indices)
     return [fold_in_axes(keys[index], own) for index, own in enumerate(axes)]
 
 

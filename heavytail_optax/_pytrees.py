@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from heavytail_optax._dtypes import computation_dtype, largest_finite
+from heavytail_optax._keys import fold_in
 from heavytail_optax._typing import AxisNames, AxisNamesTree, PyTree
 from heavytail_optax._validation import type_error, value_error
 
@@ -189,5 +190,5 @@ def vary_like(tree: PyTree, example: jax.Array) -> PyTree:
 def fold_in_axes(key: jax.Array, axes: tuple[str, ...]) -> jax.Array:
     """A different key on each shard; without axes, the key itself."""
     for axis in axes:
-        key = jax.random.fold_in(key, jax.lax.axis_index(axis))
+        key = fold_in(key, jax.lax.axis_index(axis))
     return key

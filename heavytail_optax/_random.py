@@ -1,20 +1,15 @@
 """Random bits, and the uniforms, exponentials and normals made from them.
 
-Each element gets 64 bits, a pure function of the key and the element's index.
-`jax.random.bits` computes two 32-bit words per element and returns their exclusive or.
-A tail needs both words, because the largest Pareto draw grows as `2^(bits/alpha)`. On
-CPU `jax.random.bits` also runs the rounds of its generator as a loop; unrolled rounds
-are several times as fast there. The words are those of `jax.random.bits`: their
-exclusive or is exactly its result.
+Each element gets 64 bits, a pure function of the key and the element's index if the
+key's generator counts (`_counter_based.py`). `jax.random.bits` computes two or four
+32-bit words per element and returns their exclusive or. A tail needs two of them,
+because the largest Pareto draw grows as `2^(bits/alpha)`. The words are those of
+`jax.random.bits`: the exclusive or of all is exactly its result.
 
 Uniforms have full relative precision near zero, because small uniforms become the tail.
 `jax.random.uniform` has steps of 2^-23 in float32, which ends a Pareto tail of index
 1.4 at 2^(23/1.4) = 88205. An integer converted to floating point keeps its relative
 precision, however small it is. So 64 bits reach down to 2^-65.
-
-References:
-  Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011:
-  Threefry-2x32 with 20 rounds.
 """
 
 import math
@@ -23,7 +18,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from heavytail_optax._counter_based import FOUR_WORDS, TWO_WORDS
 from heavytail_optax._elementary import log2, negative_log, sin
+from heavytail_optax._keys import key_words, settled
 from heavytail_optax._typing import OutSharding
 
 RESOLUTION_BITS = 65
@@ -32,38 +29,7 @@ RESOLUTION_BITS = 65
 SIGNED_RESOLUTION_BITS = 64
 """The smallest uniform if one of the 64 bits is the sign."""
 
-_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
-_PARITY = 0x1BD11BDA
 _NUM_COUNTS = 2**32  # of one word
-
-
-def _rotate_left(x: jax.Array, distance: int) -> jax.Array:
-    return (x << jnp.uint32(distance)) | (x >> jnp.uint32(32 - distance))
-
-
-# Jitted on its own, so that leaves of one shape share the trace of its many operations.
-@jax.jit
-def threefry_2x32(
-    key: tuple[jax.Array, jax.Array], counter: tuple[jax.Array, jax.Array]
-) -> tuple[jax.Array, jax.Array]:
-    """Threefry-2x32 of 20 rounds, unrolled.
-
-    Args:
-      key: two uint32 words.
-      counter: two uint32 arrays of equal shape.
-
-    Returns:
-      Two uint32 arrays of that shape.
-    """
-    words = (*key, key[0] ^ key[1] ^ jnp.uint32(_PARITY))
-    x, y = counter[0] + words[0], counter[1] + words[1]
-    for group in range(5):
-        for distance in _ROTATIONS[group % 2]:
-            x = x + y
-            y = _rotate_left(y, distance) ^ x
-        x = x + words[(group + 1) % 3]
-        y = y + words[(group + 2) % 3] + jnp.uint32(group + 1)
-    return x, y
 
 
 def _linear_index(
@@ -110,9 +76,8 @@ def random_words(
     """Two independent uint32 words for each element.
 
     Args:
-      key: a typed key. Threefry keys use the unrolled generator above, whose values do
-        not depend on how the result is sharded. Other implementations use
-        `jax.random.bits`.
+      key: a typed key. With Threefry and Philox keys the values do not depend on how
+        the result is sharded. Other implementations use `jax.random.bits`.
       shape: shape of each result.
       out_sharding: sharding of the results under explicit sharding, or None.
       pair: 0 or 1. Each element has two independent pairs of words; this selects one.
@@ -120,12 +85,19 @@ def random_words(
     Returns:
       The high and the low words, uint32 arrays of shape `shape`.
     """
-    if str(jax.random.key_impl(key)) == "threefry2x32":
-        data = jax.random.key_data(key)
+    implementation = str(jax.random.key_impl(key))
+    if implementation in TWO_WORDS:
         high, low = _counters(shape, out_sharding)
         # No array in memory reaches this bit: it would have 2^63 elements.
         high = high if pair == 0 else high | jnp.uint32(2**31)
-        return threefry_2x32((data[0], data[1]), (high, low))
+        words = TWO_WORDS[implementation](key_words(settled(key)), (high, low))
+        return words[0], words[1]
+    if implementation in FOUR_WORDS:
+        zeros = jnp.zeros(shape, jnp.uint32, out_sharding=out_sharding)
+        counter = (*_counters(shape, out_sharding), zeros, zeros)
+        # XLA computes them once, if a tail takes both pairs.
+        words = FOUR_WORDS[implementation](key_words(settled(key)), counter)
+        return words[2 * pair], words[2 * pair + 1]
     high_key, low_key = jax.random.split(key, 4)[2 * pair : 2 * pair + 2]
     return (
         jax.random.bits(high_key, shape, jnp.uint32, out_sharding=out_sharding),

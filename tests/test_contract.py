@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 
 import chex
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from key_implementations import AVAILABLE
 from transformations import DISTINCT, RANDOM, TRANSFORMATIONS, Transformation
 
 import heavytail_optax as hto
@@ -357,8 +359,8 @@ def test_all_kinds_of_keys(case):
 )
 def test_keys_of_other_implementations(make):
     updates = jnp.ones(3)
-    keys = [jax.random.key(5, impl=impl) for impl in ("rbg", "unsafe_rbg")]
-    keys += [jax.random.key(5), jax.random.PRNGKey(5)]
+    keys = [jax.random.key(5, impl=impl) for impl in AVAILABLE]
+    keys.append(jax.random.PRNGKey(5))
     transformations = [make(hto.tails.symmetric_pareto(1.4), 0.1, key=k) for k in keys]
 
     @jax.jit
@@ -368,11 +370,11 @@ def test_keys_of_other_implementations(make):
             for each in transformations
         ]
 
-    rbg, _, threefry, legacy = first_updates()
-    assert_equal(legacy, threefry)
-    assert is_finite(rbg)
-    assert differ(rbg, threefry)
-    assert differ(rbg, updates)
+    *typed, legacy = first_updates()
+    assert_equal(legacy, typed[AVAILABLE.index("threefry2x32")])
+    assert all(map(is_finite, typed))
+    for one, other in itertools.combinations([updates, *typed], 2):
+        assert differ(one, other)
 
 
 @EACH_RANDOM

@@ -8,7 +8,9 @@ import pathlib
 import re
 import subprocess
 import sys
+import warnings
 
+import pytest
 from check_site import problems_in_html, problems_in_reference, public_names
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -99,6 +101,16 @@ def test_import_loads_jax_and_optax_only():
     assert loaded_by("import heavytail_optax") - allowed == {"heavytail_optax"}
     # The check sees a package that is loaded beside them.
     assert "pytest" in loaded_by("import heavytail_optax, pytest") - allowed
+
+
+@pytest.mark.parametrize("module", ["heavytail_optax.tails", "test_house_rules"])
+def test_what_is_deprecated_is_an_error_in_our_code(module):
+    where = {"filename": "any.py", "lineno": 1}
+    with pytest.raises(DeprecationWarning):
+        warnings.warn_explicit("old", DeprecationWarning, module=module, **where)
+    # Not in somebody else's.
+    with pytest.warns(DeprecationWarning):
+        warnings.warn_explicit("old", DeprecationWarning, module="jax.numpy", **where)
 
 
 def test_modules_are_short():

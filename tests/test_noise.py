@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 import scipy.stats
+from key_implementations import each_implementation
 from statistical_checks import (
     FALSE_ALARM_RATE,
     bonferroni,
@@ -157,7 +158,7 @@ def test_independent_across_leaves_and_steps_and_keys():
     assert p_value < FALSE_ALARM_RATE
 
 
-@pytest.mark.parametrize("implementation", ["threefry2x32", "rbg", "unsafe_rbg"])
+@each_implementation
 def test_key_of_a_leaf_is_a_function_of_its_index_alone(implementation):
     key = jax.random.key(3, impl=implementation)
     few, many = _leaf_keys(key, [()] * 2), _leaf_keys(key, [()] * 5)

@@ -1,7 +1,8 @@
 """The random words as a sample: fair, even, and independent along every direction.
 
-Each test is one hypothesis over all its cases, which right words fail for one key in a
-million (`FALSE_ALARM_RATE`, Bonferroni over the cases included). Keys are fixed. Each
+Each test is done with keys of every implementation. It is one hypothesis over all its
+cases, which right words fail for one key in a million (`FALSE_ALARM_RATE`, Bonferroni
+over the cases included). Keys are fixed. Each
 kind of test has a negative control: words wrong by as little as is said there, which it
 must find.
 """
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from key_implementations import EVERY
 from statistical_checks import (
     FALSE_ALARM_RATE,
     bonferroni,
@@ -37,10 +39,15 @@ def as_uniform(words):
     return words / 2.0**32
 
 
+@pytest.fixture(scope="module", params=EVERY)
+def implementation(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def words():
+def words(implementation):
     """The high and the low words of one key."""
-    return words_of(jax.random.key(SEED))
+    return words_of(jax.random.key(SEED, impl=implementation))
 
 
 # Equidistribution
@@ -83,11 +90,12 @@ def test_a_bit_that_is_set_too_often_is_found(words, p_value):
 # Serial independence, and that of the two words and of the two pairs of one element
 
 
-def test_words_are_independent(words):
+def test_words_are_independent(words, implementation):
+    key, other = (jax.random.key(SEED + i, impl=implementation) for i in (0, 1))
     high, low = map(as_uniform, words)
     bottom = (words[1] & np.uint32(0xFFFF)) / 2.0**16
-    third, fourth = map(as_uniform, words_of(jax.random.key(SEED), pair=1))
-    after_other_key = as_uniform(words_of(jax.random.key(SEED + 1))[0])
+    third, fourth = map(as_uniform, words_of(key, pair=1))
+    after_other_key = as_uniform(words_of(other)[0])
     pairs = [
         (high, low),
         (high, bottom),
@@ -160,21 +168,21 @@ def differing_bits_p_value(some, others):
     )
 
 
-def keys_of_leaves(num_leaves, count, seed=SEED):
+def keys_of_leaves(num_leaves, count, key):
     """The keys of the leaves at a step, as `add_heavy_tailed_noise` makes them."""
-    key = jax.random.key(seed)
     this_step = step_key(key, key_data_copy(key), "noise", jnp.int32(count))
     return _leaf_keys(this_step, [()] * num_leaves)
 
 
 @pytest.fixture(scope="module")
-def training():
+def training(implementation):
     """High words by step, leaf and element, and those of the next seed: 4, 4, 2^17."""
 
     def run(seed):
+        key = jax.random.key(seed, impl=implementation)
         return np.stack(
             [
-                [words_of(key, 2**17)[0] for key in keys_of_leaves(4, count, seed)]
+                [words_of(own, 2**17)[0] for own in keys_of_leaves(4, count, key)]
                 for count in range(4)
             ]
         )

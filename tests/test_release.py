@@ -102,7 +102,9 @@ def test_oldest_versions_are_those_of_the_lane():
         if not line.startswith("#")
     )
     extras = PROJECT["optional-dependencies"]
-    wanted = PROJECT["dependencies"] + extras["experiments"]
+    wanted = list(PROJECT["dependencies"])
+    for extra in ("experiments", "cluster", "tensorboard", "hub"):
+        wanted += extras[extra]
     bounds = dict(re.match(r"([\w-]+)>=([\d.]+)", each).groups() for each in wanted)
     assert set(lane) - set(bounds) == {"jaxlib"}
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
-from heavytail_optax._keys import check_key, tagged_key
+from heavytail_optax._keys import check_key, fold_in, tagged_key
 from heavytail_optax._random import (
     direction_normals,
     random_words,
@@ -184,7 +184,7 @@ def jumps_to_leave(
         return np.asarray([jumps_needed(width, bound) for width in landscape.widths])
     counts = []
     for field in range(landscape.num_fields):
-        field_key = jax.random.fold_in(tagged_key(key, _NAME), field)
+        field_key = fold_in(tagged_key(key, _NAME), field)
         straight = 0
         if direction == "isotropic":
             straight = jumps_needed(landscape.widths[field], bound)

@@ -6,11 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from heavytail_optax._random import (
-    exponential_from_words,
-    threefry_2x32,
-    uniform_from_words,
-)
+from heavytail_optax._counter_based import threefry_2x32
+from heavytail_optax._random import exponential_from_words, uniform_from_words
 from heavytail_optax.dynamics._rare_event_plan import Plan
 
 _TILTED = 0.75  # share of the paths whose number of big jumps is forced

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from heavytail_optax._keys import fold_in
 from heavytail_optax._typing import Params, PyTree, Scalar
 from heavytail_optax.flatness._arguments import Loss
 from heavytail_optax.flatness._perturbation import (
@@ -115,7 +116,7 @@ def largest_rise(
         return (_project(ball.order, stepped), jnp.maximum(best, rise(counted))), None
 
     def ascent(index: jax.Array) -> jax.Array:
-        draws = normals(jax.random.fold_in(key, index), params)
+        draws = normals(fold_in(key, index), params)
         start = _steepest(ball.order, draws)
         carry = (start, jnp.full_like(loss, -jnp.inf))
         (end, best), _ = jax.lax.scan(step, carry, jnp.arange(num_steps))

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax._keys import check_key, tagged_key
+from heavytail_optax._keys import check_key, fold_in, tagged_key
 from heavytail_optax._typing import Key, Params, PyTree
 from heavytail_optax._validation import check_choice, check_count, value_error
 from heavytail_optax.flatness._arguments import (
@@ -182,7 +182,7 @@ def _quadratic_forms(
     product, origin = hessian_operator(loss_fn, params, args)
 
     def form(index: jax.Array) -> jax.Array:
-        vector = signs(jax.random.fold_in(key, index), origin)
+        vector = signs(fold_in(key, index), origin)
         return inner(vector, product(vector))
 
     return jax.lax.map(form, jnp.arange(num_samples))

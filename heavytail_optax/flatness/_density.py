@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax._keys import check_key, tagged_key
+from heavytail_optax._keys import check_key, fold_in, tagged_key
 from heavytail_optax._typing import Key, Params, PyTree, Scalar
 from heavytail_optax._validation import check_count, check_positive
 from heavytail_optax.flatness._arguments import (
@@ -58,7 +58,7 @@ def _quadrature(
     product, origin = hessian_operator(loss_fn, params, args)
 
     def of_sample(index: jax.Array) -> tuple[jax.Array, jax.Array]:
-        start = signs(jax.random.fold_in(key, index), origin)
+        start = signs(fold_in(key, index), origin)
         space = krylov(product, start, num_matvecs)
         weights = space.coefficients[0] ** 2
         return space.values, jnp.where(jnp.isnan(space.values), 0.0, weights)

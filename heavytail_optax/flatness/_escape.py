@@ -6,7 +6,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax._keys import check_key, tagged_key
+from heavytail_optax._keys import check_key, fold_in, tagged_key
 from heavytail_optax._typing import Key, Params, PyTree, Scalar
 from heavytail_optax._validation import (
     check_bool,
@@ -96,7 +96,7 @@ def _walks(
     reference = descend(walk, in_float(params), descent_steps)
 
     def path(index: jax.Array) -> PathEnd:
-        return walk_out(walk, reference, jax.random.fold_in(key, index), max_jumps)
+        return walk_out(walk, reference, fold_in(key, index), max_jumps)
 
     outcomes = jax.lax.map(path, jnp.arange(num_samples), batch_size=at_once)
     return reference, judge(walk, reference, reference), outcomes

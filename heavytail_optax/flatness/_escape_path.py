@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from heavytail_optax._keys import fold_in
 from heavytail_optax._typing import Params, PyTree
 from heavytail_optax.flatness._arguments import Loss
 from heavytail_optax.flatness._barrier import heights
@@ -87,13 +88,13 @@ def judge(walk: Walk, reference: PyTree, end: PyTree) -> PathEnd:
 
 def walk_out(walk: Walk, reference: PyTree, key: jax.Array, max_jumps: int) -> PathEnd:
     """Outcomes after 1, 2, ..., `max_jumps` jumps of one path, shape=(max_jumps,)."""
-    first = walk.draw(jax.random.fold_in(key, 0), reference, *walk.args)
+    first = walk.draw(fold_in(key, 0), reference, *walk.args)
 
     def jump(point: PyTree, index: jax.Array) -> tuple[PyTree, PathEnd]:
         if walk.repeat_direction:
             direction = first
         else:
-            direction = walk.draw(jax.random.fold_in(key, index), point, *walk.args)
+            direction = walk.draw(fold_in(key, index), point, *walk.args)
         landed = walk.project(
             jax.tree.map(
                 lambda x, u: x + walk.jump_norm.astype(x.dtype) * u.astype(x.dtype),

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from heavytail_optax._dtypes import computation_dtype
+from heavytail_optax._keys import fold_in
 from heavytail_optax._typing import Params, PyTree
 from heavytail_optax._validation import check_count
 from heavytail_optax.flatness._arguments import Loss
@@ -41,7 +42,7 @@ def loss_changes(
     scale = deviations(params, size, adaptive, floor)
 
     def change(index: jax.Array) -> jax.Array:
-        noise = normals(jax.random.fold_in(key, index), params)
+        noise = normals(fold_in(key, index), params)
         moved = add(params, jax.tree.map(jnp.multiply, scale, noise))
         return loss_fn(moved, *args).astype(loss.dtype) - loss
 

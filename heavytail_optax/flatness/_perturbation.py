@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from heavytail_optax._dtypes import accumulation_dtype, computation_dtype
+from heavytail_optax._keys import fold_in
 from heavytail_optax._sharding import explicit_sharding
 from heavytail_optax._typing import Params, PyTree
 from heavytail_optax.flatness._arguments import Loss
@@ -37,7 +38,7 @@ def _draws(key: jax.Array, params: Params, draw: Callable[..., jax.Array]) -> Py
     leaves, structure = jax.tree.flatten(in_float(params))
     draws = [
         draw(
-            jax.random.fold_in(key, index),
+            fold_in(key, index),
             x.shape,
             x.dtype,
             out_sharding=explicit_sharding(x),

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax._dtypes import computation_dtype
+from heavytail_optax._keys import fold_in
 
 _TINIEST = 1e-37  # the smallest size whose logarithm is taken
 _LARGEST = float(jnp.finfo(jnp.float32).max)
@@ -66,9 +67,7 @@ def _of_projections(noise: Sequence[jax.Array], key: jax.Array) -> jax.Array:
     products, units, squares = [], [], []
     for number, leaf in enumerate(noise):
         leaf = _flat(leaf)
-        direction = jax.random.normal(
-            jax.random.fold_in(key, number), leaf.shape[1:], jnp.float32
-        )
+        direction = jax.random.normal(fold_in(key, number), leaf.shape[1:], jnp.float32)
         unit = _unit(leaf)
         products.append((leaf / unit) @ direction)
         units.append(unit[..., 0])

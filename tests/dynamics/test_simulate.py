@@ -113,19 +113,22 @@ def test_gradient_descent_stays_where_the_learning_rate_is_small():
     """theory.md, trap 6: at 1e-3 the learning rate alone leaves no sharp minimum."""
     minima = np.repeat(LANDSCAPE.minima, 4)
     start = minima + np.tile([-0.05, -0.01, 0.01, 0.05], 4)
-    distances = {}
-    for eta in (1e-3, 1e-2):
+    curvatures = np.asarray([LANDSCAPE.curvature(k) for k in range(4)])
+    for eta, num_unstable in ((1e-3, 0), (1e-2, 1)):
         process = hto.dynamics.sgd_process(eta, INF, hto.tails.gaussian(), 0.0)
         result = hto.dynamics.simulate(
             *(LANDSCAPE, process), key=0, start=start, num_steps=3000, num_chains=16
         )
-        distances[eta] = np.abs(result.positions - minima).reshape(4, 4)
+        distances = np.abs(result.positions - minima).reshape(4, 4)
+        # The trap: a larger one is not even stable at the sharpest minimum. The path
+        # there is chaotic, so any single point of it may be close to the minimum.
+        is_stable = eta * curvatures < 2.0
+        assert np.sum(~is_stable) == num_unstable
+        assert np.all(distances[is_stable] < 1e-4)
+        assert np.all(np.sqrt(np.mean(distances[~is_stable] ** 2, axis=1)) > 1e-2)
         if eta == 1e-3:
             own = result.field_counts[np.arange(16), np.repeat(np.arange(4), 4)]
             assert np.all(own == 3000)
-    assert distances[1e-3].max() < 1e-4
-    # The trap: a larger one is not even stable at the sharpest minimum.
-    assert distances[1e-2][2].min() > 1e-3
 
 
 def test_in_space_the_factors_move_as_if_alone():

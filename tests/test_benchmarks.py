@@ -1,0 +1,40 @@
+"""Each benchmark runs, with sizes so small that its numbers say nothing."""
+
+import csv
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+BENCHMARKS = pathlib.Path(__file__).resolve().parent.parent / "benchmarks"
+SMALL = {
+    "compile_time": "--leaves 4 --shapes 2",
+    "exit_exponents": "--dimensions 1 --exits 2",
+    "four_regimes": "--steps 300 --chains 8",
+    "import_time": "--rounds 2",
+    "noise_parts": "--sizes 100 --rounds 2",
+    "rare_events": "--quick",
+    "scale": "--width 256 --layers 1 --vocabulary 256",
+    "tail_index_estimators": "--samples 3 --size 200 --k 10 --rounds 2",
+    "transforms": "--sizes 100 --rounds 2",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
+def test_benchmark_writes_its_rows(name, tmp_path):
+    script, out = BENCHMARKS / f"{name}.py", tmp_path / "rows.csv"
+    result = subprocess.run(
+        [sys.executable, script, *SMALL[name].split(), "--out", out],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=900,
+    )
+    assert result.returncode == 0, result.stdout
+    with open(out, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows and all({"device", "jax", "commit"} <= set(row) for row in rows)
