@@ -15,10 +15,16 @@ In a compiled loop, as a training step is, that is gone:
 
 On leaves of users' shapes, beside the same number of elements in flat leaves:
 
-    python benchmarks/transforms.py --shapes --rounds 9 --only optax.add_noise \
+    python benchmarks/transforms.py --shapes --processor-time --rounds 9 --only optax.add_noise \
       "noise, symmetric_pareto" "noise, student_t" "noise, alpha_stable" \
       "noise, gaussian" "noise, symmetric_pareto, isotropic" \
       --out benchmarks/results/shapes.csv
+
+Bounds that adapt, and one for each leaf, beside one bound:
+
+    python benchmarks/transforms.py --in-loop --processor-time --rounds 9 --only \
+      truncate_update_norm "truncate_update_norm, adaptive" \
+      "truncate_update_norm, a bound a leaf" --out benchmarks/results/bounds.csv
 """
 
 import argparse
@@ -26,7 +32,7 @@ import math
 import random
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +42,7 @@ import result_file
 import heavytail_optax as hto
 
 ADD_NOISE, CLIP = "optax.add_noise", "optax.clip_by_global_norm"
+TRUNCATE = "truncate_update_norm"
 CLIP_AND_COUNT = "optax.clip_by_global_norm, with three counters"
 
 
@@ -49,7 +56,9 @@ def counters() -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda params: [jnp.zeros(())] * 3, update)
 
 
-def transformations() -> dict[str, tuple[optax.GradientTransformation, str]]:
+def transformations(
+    num_leaves: int = 1,
+) -> dict[str, tuple[optax.GradientTransformation, str]]:
     """Name -> (transformation, name of the one to compare it with)."""
     tails = hto.tails
 
@@ -60,7 +69,15 @@ def transformations() -> dict[str, tuple[optax.GradientTransformation, str]]:
         ADD_NOISE: (optax.add_noise(0.1, 0.0, key=0), ADD_NOISE),
         CLIP: (optax.clip_by_global_norm(0.1), CLIP),
         CLIP_AND_COUNT: (optax.chain(optax.clip_by_global_norm(0.1), counters()), CLIP),
-        "truncate_update_norm": (hto.truncate_update_norm(0.1), CLIP),
+        TRUNCATE: (hto.truncate_update_norm(0.1), CLIP),
+        f"{TRUNCATE}, adaptive": (
+            hto.truncate_update_norm(hto.adaptive_max_norm()),
+            TRUNCATE,
+        ),
+        f"{TRUNCATE}, a bound a leaf": (
+            hto.truncate_update_norm([0.1] * num_leaves),
+            TRUNCATE,
+        ),
         "noise, symmetric_pareto": (noise(tails.symmetric_pareto(1.4)), ADD_NOISE),
         "noise, symmetric_pareto, isotropic": (
             noise(tails.symmetric_pareto(1.4), "isotropic"),
@@ -128,15 +145,17 @@ def compiled_update(transformation, tree, steps: int = 1):
     return compiled, (tree, state, extra)
 
 
-def seconds(compiled, arguments, repeats: int) -> float:
+def seconds(compiled, arguments, repeats: int, clock=time.perf_counter) -> float:
     """Seconds a call, averaged over `repeats` calls."""
-    start = time.perf_counter()
+    start = clock()
     for _ in range(repeats):
         jax.block_until_ready(compiled(*arguments))
-    return (time.perf_counter() - start) / repeats
+    return (clock() - start) / repeats
 
 
-def seconds_in_rounds(runs: Mapping[str, tuple], rounds: int) -> dict[str, list[float]]:
+def seconds_in_rounds(
+    runs: Mapping[str, tuple], rounds: int, clock=time.perf_counter
+) -> dict[str, list[float]]:
     """Seconds of a call of each (compiled, arguments), in a new random order a round."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for run in runs.values():
@@ -146,17 +165,22 @@ def seconds_in_rounds(runs: Mapping[str, tuple], rounds: int) -> dict[str, list[
     order = random.Random(0)
     for _ in range(rounds):
         for name in order.sample(sorted(runs), len(runs)):
-            times[name].append(seconds(*runs[name], repeats[name]))
+            times[name].append(seconds(*runs[name], repeats[name], clock))
     return times
 
 
 def measure(
-    tree: list[jax.Array], rounds: int, names: list[str], in_loop: bool
+    tree: list[jax.Array],
+    rounds: int,
+    names: list[str],
+    in_loop: bool,
+    clock: Callable[[], float],
 ) -> list[dict]:
     """One row a transformation."""
     size = sum(x.size for x in tree)
     steps = max(3, int(2e6 / size)) if in_loop else 1
-    chosen = {name: transformations()[name] for name in names}
+    known = transformations(len(tree))
+    chosen = {name: known[name] for name in names}
     runs, compile_seconds = {}, {}
     for name, (transformation, _) in chosen.items():
         start = time.perf_counter()
@@ -164,7 +188,7 @@ def measure(
         compile_seconds[name] = time.perf_counter() - start
     times = {
         name: [taken / steps for taken in each]
-        for name, each in seconds_in_rounds(runs, rounds).items()
+        for name, each in seconds_in_rounds(runs, rounds, clock).items()
     }
     rows = []
     for name, (_, reference) in chosen.items():
@@ -204,6 +228,9 @@ def main() -> None:
         action="store_true",
         help="time a compiled loop of updates instead of calls of a compiled update",
     )
+    parser.add_argument(
+        "--processor-time", action="store_true", help="all threads', on a busy machine"
+    )
     parser.add_argument("--out", help="CSV file to write")
     arguments = parser.parse_args()
     if arguments.shapes:
@@ -215,8 +242,11 @@ def main() -> None:
     else:
         trees = [({}, gradients(n, m)) for n in arguments.sizes for m in (2, 200)]
     rows = []
+    clock = time.process_time if arguments.processor_time else time.perf_counter
     for label, tree in trees:
-        for row in measure(tree, arguments.rounds, arguments.only, arguments.in_loop):
+        for row in measure(
+            tree, arguments.rounds, arguments.only, arguments.in_loop, clock
+        ):
             print(
                 f"{row['parameters']:>9} in {row['leaves']:>3} leaves  "
                 f"{label.get('shapes', ''):<24}"

@@ -9,6 +9,7 @@ import pytest
 
 BENCHMARKS = pathlib.Path(__file__).resolve().parent.parent / "benchmarks"
 SMALL = {
+    "chains": "--rounds 2",
     "compile_time": "--leaves 4 --shapes 2",
     "exit_exponents": "--dimensions 1 --exits 2",
     "four_regimes": "--steps 300 --chains 8",
