@@ -23,7 +23,7 @@ On leaves of users' shapes, beside the same number of elements in flat leaves:
 Bounds that adapt, and one for each leaf, beside one bound:
 
     python benchmarks/transforms.py --in-loop --processor-time --rounds 9 --only \
-      truncate_update_norm "truncate_update_norm, adaptive" \
+      optax.clip_by_global_norm truncate_update_norm "truncate_update_norm, adaptive" \
       "truncate_update_norm, a bound a leaf" --out benchmarks/results/bounds.csv
 """
 

@@ -1,7 +1,7 @@
 """Truncated heavy-tailed SGD as composable Optax transformations."""
 
 from heavytail_optax import dynamics, flatness, tail_index, tails
-from heavytail_optax._adaptive_max_norm import AdaptiveMaxNorm, adaptive_max_norm
+from heavytail_optax._adaptive_max_norm import adaptive_max_norm
 from heavytail_optax._group_inflation import group_inflation_factors
 from heavytail_optax._inflate_gradient_noise import (
     InflateGradientNoiseState,
@@ -25,7 +25,6 @@ from heavytail_optax._truncation import TruncateUpdateNormState, truncate_update
 __version__ = "0.1.0"
 
 __all__ = (
-    "AdaptiveMaxNorm",
     "AddHeavyTailedNoiseState",
     "InflateGradientNoiseState",
     "TruncateUpdateNormState",

@@ -1,7 +1,5 @@
 """The bounds of the update norm: constant, scheduled, adaptive, or none."""
 
-import numbers
-
 import jax
 import jax.numpy as jnp
 
@@ -47,18 +45,22 @@ def first_bound(function: str, bound: Bound) -> jax.Array:
     """What the state holds before the first update."""
     if isinstance(bound, AdaptiveMaxNorm):
         return _adaptive_max_norm.first_bound(bound)
-    start = jnp.zeros((), jnp.int32)
-    return _as_state(bound_at(function, bound, jnp.zeros(()), start))
+    start, known = jnp.zeros((), jnp.int32), jnp.zeros(())
+    return _as_state(bound_at(function, bound, known, start, known > 0.0))
 
 
 def bound_at(
-    function: str, bound: Bound, known: jax.Array, count: jax.Array
+    function: str,
+    bound: Bound,
+    known: jax.Array,
+    count: jax.Array,
+    is_infinite: jax.Array,
 ) -> jax.Array:
     """The bound that the update number `count` gets, with `known` in the state."""
     if bound is None:
         return jnp.asarray(jnp.inf, float)
     if isinstance(bound, AdaptiveMaxNorm):
-        return _adaptive_max_norm.bound_to_apply(bound, known, count)
+        return _adaptive_max_norm.bound_to_apply(bound, known, count, is_infinite)
     return max_norm_at(function, bound, count)
 
 
@@ -72,5 +74,4 @@ def next_bound(
     """What the state holds after an update of that norm."""
     if isinstance(bound, AdaptiveMaxNorm):
         return _adaptive_max_norm.next_bound(bound, known, count, norm)
-    is_constant = bound is None or isinstance(bound, numbers.Real)
-    return known if is_constant else _as_state(applied)
+    return _as_state(applied)

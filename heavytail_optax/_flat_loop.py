@@ -31,7 +31,9 @@ def computed_once(
     """`function(*arrays)` for an elementwise function, in a flat loop on one CPU.
 
     On other devices it is just that: a GPU has no such loops, and flattening an array
-    that is spread over several devices may gather it.
+    that is spread over several devices may gather it. The devices of the process that
+    traces decide: exported to another platform from a host with one CPU, the program is
+    right, and flat.
 
     Args:
       function: compiled by `jax.jit`.

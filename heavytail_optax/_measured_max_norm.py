@@ -1,23 +1,21 @@
 """Measures the bound b of the truncation in some training steps."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from heavytail_optax._keys import as_typed_key, check_key
+from heavytail_optax._adaptive_max_norm import TRUNCATED_SHARE
+from heavytail_optax._keys import check_key, fold_in, tagged_key
 from heavytail_optax._norm import norm_value, tree_norm
 from heavytail_optax._truncation import truncate_update_norm
 from heavytail_optax._typing import Batch, Key, Params, PyTree
-from heavytail_optax._validation import check_scalar, type_error, value_error
+from heavytail_optax._validation import check_share, type_error, value_error
 
 _NAME = "measure_max_norm"
 _STEPS_AT_REST = 10
-
-# In docs/study.md, runs did best where 1 to 10 % of the updates were cut.
-TRUNCATED_SHARE = 0.03
 
 
 def _check_arguments(
@@ -39,17 +37,19 @@ def _check_arguments(
         raise value_error(_NAME, "params", accepted, params)
     for leaf in leaves:
         dtype = getattr(leaf, "dtype", None)
-        if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
+        if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
             raise type_error(_NAME, "params", accepted, leaf)
     if not isinstance(batches, Iterable):
         raise type_error(_NAME, "batches", "an iterable of batches", batches)
-    check_scalar(
-        _NAME,
-        "truncated_share",
-        truncated_share,
-        "a number between 0 and 1, both excluded",
-        lambda value: 0.0 < value < 1.0,
-    )
+    check_share(_NAME, "truncated_share", truncated_share)
+    if isinstance(batches, Sized):
+        _check_number(len(batches), truncated_share)
+
+
+def _check_number(number: int, truncated_share: float) -> None:
+    if number * truncated_share < 1.0:
+        accepted = "at least 1 / `truncated_share` batches"
+        raise value_error(_NAME, "batches", accepted, f"{number} batches")
 
 
 def measure_max_norm(
@@ -112,7 +112,7 @@ def measure_max_norm(
 
     @jax.jit
     def step(key, number, params, state, bound, batch):
-        grad = grad_fn(jax.random.fold_in(key, number), params, batch)[1]
+        grad = grad_fn(fold_in(key, number), params, batch)[1]
         updates, state = optimizer.update(grad, state, params)
         leaves = jax.tree.leaves(updates)
         norm = norm_value(tree_norm(leaves, [()] * len(leaves)))
@@ -120,14 +120,12 @@ def measure_max_norm(
         updates, _ = truncation.update(updates, truncation.init(params))
         return optax.apply_updates(params, updates), state, norm
 
-    key, state, norms = as_typed_key(key), optimizer.init(params), []
+    key, state, norms = tagged_key(key, _NAME), optimizer.init(params), []
     for number, batch in enumerate(batches):
         bound = np.median(norms) if number >= _STEPS_AT_REST else 0.0
         params, state, norm = step(
             key, jnp.int32(number), params, state, jnp.float32(bound), batch
         )
         norms.append(float(norm))
-    if len(norms) * truncated_share < 1.0:
-        accepted = "at least 1 / `truncated_share` batches"
-        raise value_error(_NAME, "batches", accepted, f"{len(norms)} batches")
+    _check_number(len(norms), truncated_share)
     return float(np.quantile(norms, 1.0 - truncated_share))

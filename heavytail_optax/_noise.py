@@ -174,8 +174,8 @@ def add_heavy_tailed_noise(
     If you have the loss of each example, `tail_inflated_value_and_grad` is the better
     choice: with SGD, on one network, this noise cost accuracy wherever it made minima
     flatter. Behind an optimiser c is in units of the parameters, and the learning rate
-    does not scale the noise. Behind AdamW it did harm; less, but still, where c had the
-    schedule of the learning rate (`benchmarks/adam.py`).
+    does not scale the noise. Behind AdamW the noise did harm, and less harm if c
+    followed the learning rate's schedule (`benchmarks/adam.py`).
 
     Args:
       tail: the law of Z. It must be centred, that is, have mean 0. Pass one of

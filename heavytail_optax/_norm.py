@@ -131,9 +131,12 @@ def _sums(parts: _Parts, dtype) -> jax.Array:
     parts = [_joined(group) for group in parts]
     # Not `jnp.square`: its derivative 2x is infinite for the largest finite x.
     plain = _sum_each(parts, lambda x: jnp.sum(x * x), dtype)
-    is_empty = jnp.asarray([not group for group in parts])
     zeros = jnp.zeros_like(plain)
-    is_trusted = (plain >= limits.sum_low) & (plain <= limits.sum_high) | is_empty
+    is_trusted = (plain >= limits.sum_low) & (plain <= limits.sum_high)
+    if len(parts) > 1:
+        # A group of zeros, as a frozen layer has, must not make every step slow. The
+        # price: a group whose entries are all below 1e-23 counts as zero.
+        is_trusted |= plain == 0.0
     return jax.lax.cond(
         jnp.all(is_trusted),
         lambda: jnp.stack([plain, zeros, zeros, zeros]),

@@ -69,18 +69,21 @@ def _kind(node: PyTree) -> type | None:
     return None
 
 
-def _array(field: PyTree) -> jax.Array | PyTree:
-    """A copy of the field's one array: a later step may donate the state's own.
+def _copied(field: PyTree) -> PyTree:
+    """Copies of the field's arrays: a later step may donate the state's own."""
 
-    Several arrays are those of groups, and stay in their pytree.
-    """
-    leaves = jax.tree.leaves(field)  # a variable of Flax NNX is a node with one leaf
-    return jnp.array(leaves[0]) if len(leaves) == 1 else jax.tree.map(jnp.array, field)
+    def copy(node: PyTree) -> jax.Array:
+        (array,) = jax.tree.leaves(node)
+        return jnp.array(array)
+
+    # A variable of Flax NNX is a node with one leaf.
+    is_variable = lambda node: hasattr(node, "get_value")
+    return jax.tree.map(copy, field, is_leaf=is_variable)
 
 
 def _scalars(kind: type, node: PyTree) -> Scalars:
     fields = dict(node) if isinstance(node, Mapping) else node._asdict()
-    return _SCALARS_OF[kind](kind(**{name: _array(x) for name, x in fields.items()}))
+    return _SCALARS_OF[kind](kind(**{name: _copied(x) for name, x in fields.items()}))
 
 
 def summary(state: PyTree) -> dict[str, jax.Array]:

@@ -29,7 +29,7 @@ _NAME = "truncate_update_norm"
 
 
 class TruncateUpdateNormState(NamedTuple):
-    """State of `truncate_update_norm`; every field stays finite.
+    """State of `truncate_update_norm`; fields stay finite, whatever the updates.
 
     The last three fields are scalars. If `max_norm` is a pytree, they are pytrees of
     its structure, with a scalar for each group.
@@ -40,7 +40,8 @@ class TruncateUpdateNormState(NamedTuple):
         float32. An update with a NaN leaves it unchanged. shape=(), dtype=float32.
       num_truncated: number of updates truncated so far. shape=(), dtype=int32.
       max_norm: the bound of the last update; if it adapts, that of the next one. The
-        largest float32 stands for no bound. shape=(), dtype=float32.
+        largest float32 stands for no bound; it is NaN if the bound is. shape=(),
+        dtype=float32.
     """
 
     truncation_count: jax.Array
@@ -115,7 +116,7 @@ def truncate_update_norm(
     where `|u|` is the Euclidean norm over all leaves together and b is `max_norm`. Put
     it last in the chain, after the learning rate: the theory bounds the step that the
     parameters take, not the gradient. With SGD and heavy-tailed noise it is known to
-    help, on few networks and tasks; alone it changed nothing there. `measure_max_norm`
+    help, on few networks and tasks. Truncation without noise changed nothing there. `measure_max_norm`
     measures a bound.
 
     The result has norm `min(b, |u|)` for every finite update, however large or small
@@ -192,15 +193,13 @@ def truncate_update_norm(
     def update_fn(updates, state, params=None, **extra_args):
         del params, extra_args
         check_state(_NAME, state, TruncateUpdateNormState)
-        if jax.tree.structure(state.max_norm) != groups_of:
-            raise foreign_state(_NAME, f"with bounds for {groups_of}", state)
+        known, structure_of_state = jax.tree.flatten(state.max_norm)
+        # Not by structure: a checkpoint may come back with lists for tuples.
+        if len(known) != len(bounds):
+            accepted = f"with {len(bounds)} bounds"
+            raise foreign_state(_NAME, accepted, f"one with {len(known)}")
         leaves, structure = jax.tree.flatten(updates)
         count = state.truncation_count
-        known = jax.tree.leaves(state.max_norm)
-        applied = [
-            bound_at(_NAME, own, last, count)
-            for own, last in zip(bounds, known, strict=True)
-        ]
         new_state = state._replace(truncation_count=optax.safe_increment(count))
         if not leaves:
             return updates, new_state
@@ -208,13 +207,18 @@ def truncate_update_norm(
         groups = prefix_indices(_NAME, "max_norm", max_norm, updates, is_max_norm)
         axes = axes_of_leaves(_NAME, axis_name, updates)
         norms = group_norms(leaves, axes, groups, len(bounds))
+        is_infinite = norms.num_infinite > 0
+        applied = [
+            bound_at(_NAME, own, last, count, is_infinite[group])
+            for group, (own, last) in enumerate(zip(bounds, known, strict=True))
+        ]
         bound = jnp.stack(applied).astype(accumulation_dtype(leaves))
         is_within = _is_within(norms, bound)
         is_nan = jnp.isnan(norms.scaled_norm)
         is_truncated = ~(is_within | is_nan | jnp.isnan(bound))
         value = jax.lax.stop_gradient(norm_value(norms))
         # An infinite or NaN norm moves no bound.
-        usable = jnp.where(is_nan | (norms.num_infinite > 0), jnp.inf, value)
+        usable = jnp.where(is_nan | is_infinite, jnp.inf, value)
         new_state = new_state._replace(
             update_norm=_by_group(
                 lambda old, group: jnp.where(is_nan[group], old, value[group]),
@@ -224,7 +228,7 @@ def truncate_update_norm(
                 lambda old, group: old + is_truncated[group].astype(jnp.int32),
                 state.num_truncated,
             ),
-            max_norm=groups_of.unflatten(
+            max_norm=structure_of_state.unflatten(
                 next_bound(own, last, now, count, usable[group])
                 for group, (own, last, now) in enumerate(
                     zip(bounds, known, applied, strict=True)

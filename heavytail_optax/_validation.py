@@ -180,6 +180,22 @@ def check_not_negative(function: str, argument: str, value: object) -> None:
     )
 
 
+def check_share(function: str, argument: str, value: object) -> None:
+    """Checks a number between 0 and 1; of an array, only its shape and dtype.
+
+    Raises:
+      TypeError: if it is not a real number.
+      ValueError: if it is not between 0 and 1, or not a scalar.
+    """
+    check_scalar(
+        function,
+        argument,
+        value,
+        "a number between 0 and 1, both excluded",
+        lambda number: 0.0 < number < 1.0,
+    )
+
+
 def check_bool(function: str, argument: str, value: object) -> bool:
     """Checks that the value is True or False; a truthy value is not enough.
 

@@ -258,3 +258,69 @@ def test_an_adaptive_bound_in_the_whole_optimiser():
     (_, state), _ = jax.lax.scan(step, (x, optimizer.init(x)), length=5000)
     share = optax.tree.get(state, "num_truncated") / 5000
     assert 0.04 < share < 0.06
+
+
+@pytest.mark.parametrize("num_before", [0, 1, 5, 50, 200])
+def test_an_infinite_update_is_cut_at_any_time(num_before):
+    truncation = hto.truncate_update_norm(hto.adaptive_max_norm(0.1))
+    state = truncation.init(jnp.zeros(2))
+    for norm in LAWS["gaussian"][:num_before]:
+        _, state = truncation.update(norm * jnp.array([0.6, 0.8]), state)
+    update, after = truncation.update(jnp.array([np.inf, 1.0]), state)
+    assert np.isfinite(update).all()
+    assert np.linalg.norm(update) <= 10.0 * state.max_norm
+    assert after.num_truncated == state.num_truncated + 1
+    assert after.max_norm == state.max_norm
+
+
+def test_updates_of_norm_zero_leave_it_unknown():
+    norms = jnp.concatenate([jnp.zeros(150), LAWS["pareto_1.4"][:2000]])
+    states = history(hto.adaptive_max_norm(0.1), norms)
+    assert states.num_truncated[150] == 0
+    assert states.max_norm[149] == np.finfo(np.float32).max
+    assert states.max_norm[150] == norms[150]
+    assert 0.08 < was_cut(states)[1000:].mean() < 0.12
+
+
+def test_the_state_has_the_bound_that_is_applied_after_a_change_of_settings():
+    update = jnp.array([3.0, 4.0])
+    first = hto.truncate_update_norm(1.0)
+    _, state = first.update(update, first.init(update))
+    got, state = hto.truncate_update_norm(2.0).update(update, state)
+    np.testing.assert_allclose(jnp.linalg.norm(got), 2.0, rtol=1e-6)
+    assert state.max_norm == 2.0
+
+
+def test_a_state_may_come_back_with_other_containers():
+    bounds = {"a": (1.0, 2.0), "b": 3.0}
+    updates = {"a": (jnp.array([3.0]), jnp.array([4.0])), "b": jnp.array([5.0])}
+    truncation = hto.truncate_update_norm(bounds)
+    state = truncation.init(updates)
+    lists = jax.tree.map(lambda x: x, state)._replace(
+        **{
+            name: {"a": list(getattr(state, name)["a"]), "b": getattr(state, name)["b"]}
+            for name in ("update_norm", "num_truncated", "max_norm")
+        }
+    )
+    got, after = truncation.update(updates, lists)
+    wanted, _ = truncation.update(updates, state)
+    jax.tree.map(np.testing.assert_array_equal, got, wanted)
+    assert jax.tree.structure(after) == jax.tree.structure(lists)
+
+
+def test_a_group_of_zeros_does_not_slow_the_others():
+    """A sum of zero is taken as it is, without the branch for sums that underflow."""
+    updates = {"frozen": jnp.zeros(3), "other": jnp.full(3, 1e-25)}
+    truncation = hto.truncate_update_norm({"frozen": 1.0, "other": 1.0})
+    _, state = truncation.update(updates, truncation.init(updates))
+    # All below 1e-23: counted as zero, as the frozen ones are.
+    assert state.update_norm == {"frozen": 0.0, "other": 0.0}
+    alone = hto.truncate_update_norm(1.0)
+    _, state = alone.update(updates["other"], alone.init(updates["other"]))
+    np.testing.assert_allclose(state.update_norm, np.sqrt(3) * 1e-25, rtol=1e-5)
+
+
+def test_it_is_read_beside_an_injected_bound():
+    inject = optax.inject_hyperparams(hto.truncate_update_norm)
+    state = inject(max_norm=2.0).init(jnp.zeros(2))
+    assert state.inner_state.max_norm == state.hyperparams["max_norm"] == 2.0

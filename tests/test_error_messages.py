@@ -903,7 +903,6 @@ def test_every_public_argument_is_fed_bad_values():
         "AddHeavyTailedNoiseState",
         "InflateGradientNoiseState",
         "TruncateUpdateNormState",
-        "AdaptiveMaxNorm",
         "Tail",
         "EscapePaths",
         "EscapeProfile",

@@ -102,9 +102,11 @@ def hessian_eigenvalues(
     computed by Lanczos' algorithm from a random vector, with full reorthogonalisation.
     Each value comes with the norm of its residual, which bounds the distance to the
     nearest eigenvalue. If that is too large, raise `num_matvecs`. It is at least four
-    roundings of the largest eigenvalue, 5e-7 of it in float32. H is the Hessian of the
-    loss as it is computed: the bound does not include the rounding within the loss. A repeated eigenvalue is found once. For the Gauss-Newton matrix instead of the Hessian, use
-    `gauss_newton_loss`. For data that do not fit at once, use `mean_over_batches`.
+    roundings of the largest value, 5e-7 of it in float32. H is the Hessian of the loss
+    as it is computed: the bound does not include the rounding within the loss. A
+    repeated eigenvalue is found once. For the Gauss-Newton matrix instead of the
+    Hessian, use `gauss_newton_loss`. For data that do not fit at once, use
+    `mean_over_batches`.
 
     Cost: `num_matvecs + num_eigenvalues` Hessian-vector products, each about two
     gradients. The memory is that of as many vectors of the size of the parameters,

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from heavytail_optax.tail_index._ties import Ties
 
@@ -58,7 +59,9 @@ class TailIndex(NamedTuple):
     num_tied: jax.Array
 
     def __str__(self) -> str:
-        if jnp.ndim(self.estimate) or isinstance(self.estimate, jax.core.Tracer):
+        is_array = isinstance(self.estimate, (float, np.generic, np.ndarray, jax.Array))
+        is_known = is_array and not isinstance(self.estimate, jax.core.Tracer)
+        if not is_known or jnp.ndim(self.estimate):
             return repr(self)
         estimate, corrected, lower, upper = (
             float(x)

@@ -6,9 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy.typing as npt
 
+from heavytail_optax._adaptive_max_norm import TRUNCATED_SHARE
 from heavytail_optax._auto_axes import on_auto_axes
-from heavytail_optax._measured_max_norm import TRUNCATED_SHARE
-from heavytail_optax._validation import check_positive, check_scalar, value_error
+from heavytail_optax._validation import (
+    check_positive,
+    check_share,
+    value_error,
+)
 from heavytail_optax.tail_index._arguments import check_samples
 
 _NAME = "propose_settings"
@@ -125,13 +129,7 @@ def propose_settings(
     check_positive(_NAME, "learning_rate", learning_rate)
     check_positive(_NAME, "alpha", alpha)
     check_positive(_NAME, "scale", scale)
-    check_scalar(
-        _NAME,
-        "truncated_share",
-        truncated_share,
-        "a number between 0 and 1, both excluded",
-        lambda value: 0.0 < value < 1.0,
-    )
+    check_share(_NAME, "truncated_share", truncated_share)
     dtype = jnp.promote_types(noise.dtype, gradient.dtype)
     noise, gradient = (learning_rate * x.astype(dtype) for x in (noise, gradient))
     alpha, scale, truncated_share = (
