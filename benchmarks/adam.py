@@ -9,9 +9,10 @@ row run at once; a seed has the same initial weights and batches in all rows.
 
     python benchmarks/adam.py --out benchmarks/results/adam.csv
 
-`b` is the mean over seeds, with the smallest and the largest. `cut` is the share of updates that were truncated, `largest_update` the largest norm of an
-update before truncation. `failed` counts runs that are not finite or end with a training
-accuracy below 50 %. Means are over the other runs, with their standard errors.
+`b` is the mean over seeds, with the smallest and the largest. `cut` is the share of
+updates that were truncated, `largest_update` the largest norm of an update before
+truncation. `failed` counts runs that are not finite or end with a training accuracy below
+50 %. Means are over the other runs, with their standard errors.
 """
 
 import argparse
@@ -242,19 +243,19 @@ def measure(name: str, label: str, variant: Variant, b: np.ndarray) -> dict[str,
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--num-seeds", type=int, default=8)
     parser.add_argument("--optimizers", nargs="+", default=list(OPTIMIZERS))
     parser.add_argument("--out", help="CSV file to write")
     arguments = parser.parse_args()
     rows = []
     for name in arguments.optimizers:
-        of_scale = {c: bounds(name, c, arguments.seeds) for c in (0.5, 1.0)}
+        of_scale = {c: bounds(name, c, arguments.num_seeds) for c in (0.5, 1.0)}
         own = {"SGD": VARIANTS | OF_SGD, "Muon": OF_MUON}.get(name, VARIANTS)
         for label, variant in own.items():
             b = of_scale[0.5 if variant.scale == 0.5 else 1.0]
             rows.append(measure(name, label, variant, b))
             print(rows[-1], flush=True)
-    result_file.write(arguments.out, rows, arguments.seeds)
+    result_file.write(arguments.out, rows, arguments.num_seeds)
 
 
 if __name__ == "__main__":

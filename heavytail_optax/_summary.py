@@ -45,7 +45,7 @@ def _of_tracking(state: TrackTailIndexState) -> Scalars:
         "tail_non_finite": state.tail_non_finite[..., 0],
         "tail_largest": largest[..., 0],
         "tail_log_mean": state.tail_log_mean[..., 0],
-        "tail_index": index.estimate,
+        "tail_index": index.corrected_estimate,
         "tail_index_lower": index.lower,
         "tail_index_upper": index.upper,
     }
@@ -101,8 +101,8 @@ def summary(state: PyTree) -> dict[str, jax.Array]:
       `update_norm/embedding`;
     - of `tail_index.track_tail_index`, for all parameters together: `tail_count`,
       `tail_seen`, `tail_non_finite`, `tail_largest` (the largest size so far),
-      `tail_log_mean`, and Hill's estimate from all tracked sizes with its interval,
-      `tail_index`, `tail_index_lower` and `tail_index_upper`.
+      `tail_log_mean`, and Hill's estimate from all tracked sizes, corrected for bias, with
+      its interval: `tail_index`, `tail_index_lower` and `tail_index_upper`.
       `tail_index.tracked_tail_index` has those of each layer.
 
     If a transformation occurs several times, its names are numbered in the order of

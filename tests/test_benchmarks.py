@@ -1,4 +1,4 @@
-"""Each benchmark runs, with sizes so small that its numbers say nothing."""
+"""Benchmarks run, with sizes so small that their numbers say nothing."""
 
 import csv
 import pathlib
