@@ -70,8 +70,10 @@ def measure_max_norm(
     each batch. To train safely, it truncates: for the first ten steps the parameters
     stay where they are, and from then on the bound is the median of the norms so far.
 
-    With 300 batches, the tail of the inflation makes b uncertain by about 20 %. In
-    `benchmarks/adam.py` twice and half this b trained as well with SGD.
+    With 300 batches and SGD, the tail of the inflation makes b uncertain by about 20 %.
+    With momentum it is less certain, because a large jump stays in the updates for
+    several steps. In `benchmarks/adam.py` twice and half this b trained as well with
+    SGD. `adaptive_max_norm` needs no measurement.
 
     Args:
       grad_fn: `(key, params, batch) -> (value, grad)`, such as
