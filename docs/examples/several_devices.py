@@ -42,7 +42,7 @@ def update(gradient, params, state, key, batch, axis_name=None):
 def with_jit(mesh: jax.sharding.Mesh):
     """The batch is sharded, and the compiler does the rest."""
     gradient = hto.tail_inflated_value_and_grad(loss_per_example, TAIL, SCALE)
-    step = jax.jit(functools.partial(update, gradient))
+    step = jax.jit(functools.partial(update, gradient), donate_argnums=(0, 1))
     by_example = jax.NamedSharding(mesh, PartitionSpec("data"))
 
     def sharded_step(params, state, key, batch):
@@ -62,7 +62,8 @@ def with_shard_map(mesh: jax.sharding.Mesh):
             mesh=mesh,
             in_specs=(*[PartitionSpec()] * 3, PartitionSpec("data")),
             out_specs=PartitionSpec(),
-        )
+        ),
+        donate_argnums=(0, 1),
     )
 
 

@@ -79,7 +79,7 @@ def _train(
         wrt=nnx.Param,
     )
 
-    @nnx.jit
+    @nnx.jit(donate_argnums=(0, 1))
     def step(
         model: Transformer, optimizer: nnx.Optimizer, number: jax.Array
     ) -> jax.Array:
