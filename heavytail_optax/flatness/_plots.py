@@ -254,6 +254,6 @@ def plot_escape_profile(
     axes.autoscale_view(scaley=False)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("number of jumps")
-    axes.set_ylabel("probability of escape")
+    axes.set_ylabel("share of paths outside after these jumps")
     legend_below(axes)
     return axes
