@@ -265,7 +265,8 @@ def test_without_a_directory_a_run_is_made_and_goes_on(tmp_path, drawn, capsys):
     steps = [row.step for row in read_metrics(directory / "sgd/seed-0/metrics.jsonl")]
     assert steps == [100]
     output = capsys.readouterr().out
-    assert "All images are evaluated every 100 steps." in output
+    # 10 * 1,797/(3 * 50) = 119.8
+    assert "All images are evaluated every 120 steps." in output
     (line,) = [x for x in output.splitlines() if x.startswith("To go on: ")]
     _, *typed = shlex.split(line.removeprefix("To go on: "))
     assert "--steps" not in typed  # which are those of the run
