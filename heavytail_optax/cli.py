@@ -61,11 +61,25 @@ SUBCOMMANDS: Mapping[str, Commands] = MappingProxyType(
     {name: commands for commands in _ALL for name in commands.summaries}
 )
 
+_READER_GONE = 141  # as of a program that SIGPIPE ends
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     program = _program()
+    try:
+        status = _status(arguments, program)
+        # While a reader that has gone can still be told from other errors.
+        print(end="", flush=True)
+        return status
+    except BrokenPipeError:
+        # What is left to be written would fail again at the end of the process.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _READER_GONE
+
+
+def _status(arguments: Sequence[str], program: str) -> int:
     try:
         return _dispatch(arguments, program)
     except SystemExit as stop:

@@ -27,6 +27,8 @@ def run(name: str, arguments: Sequence[str], program: str) -> int:
         # It loads SciPy and Matplotlib, which --help need not.
         module = f"{__package__}.{name.replace('-', '_')}_report"
         importlib.import_module(module).work(asked)
+    except BrokenPipeError:  # as of `| head`
+        raise
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -1,4 +1,5 @@
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -12,11 +13,15 @@ import pytest
 
 import heavytail_optax
 from heavytail_optax import cli
+from heavytail_optax.experiments.commands import train
 from heavytail_optax.experiments.methods import METHODS
 from heavytail_optax.experiments.presets import PRESETS
 from heavytail_optax.experiments.settings import flat
 from heavytail_optax.experiments.storage.metrics_log import read_metrics
-from heavytail_optax.experiments.storage.run_directory import RunLock
+from heavytail_optax.experiments.storage.run_directory import (
+    RunDirectoryError,
+    RunLock,
+)
 
 HEAVY = "truncated-heavy-tailed-sgd"
 DEFAULT = PRESETS["corrupted-digits"].methods
@@ -269,6 +274,41 @@ def test_help_names_every_setting(tiny, capsys):
     for arguments in ([], ["--help"], ["-h"]):
         assert cli.main(arguments) == 0
         assert "train" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["train", "--help"], ["simulate", "--help"]], ids=" ".join
+)
+def test_a_reader_that_has_gone_ends_the_command_quietly(arguments):
+    read, write = os.pipe()
+    os.close(read)
+    process = subprocess.run(
+        [sys.executable, "-m", "heavytail_optax", *arguments],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(write)
+    assert process.stderr == b""
+    assert process.returncode == 128 + signal.SIGPIPE
+
+
+def test_what_a_run_came_to_is_told_though_there_is_no_picture(
+    trained, tmp_path, monkeypatch, capsys
+):
+    directory = pathlib.Path(shutil.copytree(trained, tmp_path / "copied"))
+    first = run_of(directory, DEFAULT[0])
+    (first / "metrics.jsonl").unlink()
+    (first / "config.json").write_text("{", "utf-8")
+
+    def fail(*_):
+        raise RunDirectoryError("no picture")
+
+    monkeypatch.setattr(train, "_show", fail)
+    assert cli.main(["train", "--resume", str(directory)]) == 1
+    output, error = capsys.readouterr()
+    assert METHODS[DEFAULT[0]].label in error and "no picture" in error
+    assert "To go on: " in output
 
 
 def test_misspelt_subcommand_gets_a_suggestion(capsys):

@@ -265,8 +265,11 @@ def test_without_a_directory_a_run_is_made_and_goes_on(tmp_path, drawn, capsys):
     steps = [row.step for row in read_metrics(directory / "sgd/seed-0/metrics.jsonl")]
     assert steps == [100]
     output = capsys.readouterr().out
+    # 10 * 1,797/(3 * 50) = 119.8
+    assert "All images are evaluated every 120 steps." in output
     (line,) = [x for x in output.splitlines() if x.startswith("To go on: ")]
     _, *typed = shlex.split(line.removeprefix("To go on: "))
+    assert "--steps" not in typed  # which are those of the run
     assert not (directory / "diagnose.csv").exists()
     actions.clear()
     assert cli.main(typed) == 0
@@ -280,6 +283,7 @@ def test_without_a_directory_a_run_is_made_and_goes_on(tmp_path, drawn, capsys):
     [
         (["--draws", "99"], "The `draws` option must be an integer of at least 100."),
         (["--steps", "9"], "The `steps` option must be an integer of at least 100."),
+        (["--steps", "5000"], "--steps is of the new run"),
         (["--batch-size", "0"], "The `batch_size` option must be an integer of at"),
         (["--truncated-share", "1"], "The `truncated_share` option must be a number"),
         (["--methods", "balancd"], "did you mean 'balanced'?"),

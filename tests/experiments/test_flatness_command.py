@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from heavytail_optax import cli, flatness
+from heavytail_optax.experiments.commands import finished_runs
 from heavytail_optax.experiments.measure_names import MEASURE_NAMES, MEASURES, SCALARS
 from heavytail_optax.experiments.measures.measure import Measurement, read_record
 from heavytail_optax.experiments.runs import measuring
@@ -18,7 +19,10 @@ from heavytail_optax.experiments.runs.measuring import trained_network
 from heavytail_optax.experiments.runs.result import read_result
 from heavytail_optax.experiments.runs.run import cached_loader, final_params
 from heavytail_optax.experiments.storage.metrics_log import read_metrics
-from heavytail_optax.experiments.storage.run_directory import RunLock
+from heavytail_optax.experiments.storage.run_directory import (
+    RunDirectoryError,
+    RunLock,
+)
 
 METHODS = ("sgd", "balanced")
 CURVES = {
@@ -128,7 +132,9 @@ def test_what_is_measured_is_skipped_unless_asked_for_again(
     assert rows_of(two_methods)[0]["hessian_trace"] == "5.0"
 
 
-def test_what_is_measured_is_read_once(two_methods, measured, monkeypatch):
+def test_what_is_measured_is_read_as_often_as_it_must_be(
+    two_methods, measured, monkeypatch
+):
     assert flat(two_methods) == 0
     read, real = [], pathlib.Path.open
 
@@ -143,10 +149,52 @@ def test_what_is_measured_is_read_once(two_methods, measured, monkeypatch):
         for method in METHODS
         for name in ("measurements.json", "metrics.jsonl")
     }
-    for command in ("flatness", "report"):
+    # flatness looks for what is left, and reads again under the lock what it writes.
+    for command, times in (("flatness", 2), ("report", 1)):
         del read[:]
         assert cli.main([command, str(two_methods)]) == 0
-        assert sorted(read) == sorted(files)
+        assert sorted(read) == sorted([*files] * times)
+
+
+def test_what_another_process_measured_meanwhile_is_not_measured_again(
+    two_methods, measured, capsys
+):
+    turns, actions = measured
+    options = ["--measures", "trace"]
+    # While SGD has its turn, another process measures the other run.
+    actions["sgd", "trace"] = lambda: flat(
+        two_methods, *options, "--methods", METHODS[1]
+    )
+    assert flat(two_methods, *options) == 0
+    assert turns == [("sgd", "trace"), ("balanced", "trace")]
+    assert "balanced, seed 0: already measured" in capsys.readouterr().out
+    assert [row["hessian_trace"] for row in rows_of(two_methods)] == ["2.0", "2.0"]
+
+
+def test_after_ctrl_c_nothing_more_is_said_of_the_other_runs(
+    two_methods, measured, capsys
+):
+    _, actions = measured
+    options = ["--measures", "trace"]
+    assert flat(two_methods, *options, "--methods", "balanced") == 0
+    capsys.readouterr()
+    actions["sgd", "trace"] = lambda: signal.raise_signal(signal.SIGINT)
+    assert flat(two_methods, *options) == 128 + signal.SIGINT
+    assert "already measured" not in capsys.readouterr().out
+
+
+def test_what_went_wrong_is_told_though_there_is_no_table(
+    two_methods, measured, monkeypatch, capsys
+):
+    shutil.rmtree(run_of(two_methods, "sgd") / "checkpoints")
+
+    def fail(*_):
+        raise RunDirectoryError("no table")
+
+    monkeypatch.setattr(finished_runs, "_show", fail)
+    assert flat(two_methods, "--measures", "trace") == 1
+    error = capsys.readouterr().err
+    assert "The checkpoint of the last step" in error and "no table" in error
 
 
 def test_other_search_settings_measure_anew_and_say_so(two_methods, measured, capsys):

@@ -20,6 +20,7 @@ from heavytail_optax.experiments.errors import JobError
 from heavytail_optax.experiments.runs import submitit_workers, worker
 from heavytail_optax.experiments.runs.grid import Grid, variants_of
 from heavytail_optax.experiments.runs.options import JobOptions, Machine
+from heavytail_optax.experiments.runs.result import read_result, read_results
 from heavytail_optax.experiments.runs.submitit_workers import (
     Worker,
     find_cluster,
@@ -64,7 +65,8 @@ def launched(grid, monkeypatch):
         monkeypatch.setattr(submitit_workers, "Worker", lambda *_: stand_in)
         file = io.StringIO()
         with Progress(Console(file=file, width=200)) as progress:
-            problems = launch(grid, "", progress, JobOptions(**options), cluster)
+            known = read_results(grid)
+            problems = launch(grid, known, "", progress, JobOptions(**options), cluster)
         return problems, file.getvalue()
 
     return launched
@@ -112,6 +114,22 @@ def test_there_are_no_more_workers_than_asked_for_or_than_runs(
     program = f"open(os.path.join({str(tmp_path)!r}, f'at-{{os.getpid()}}'), 'w')"
     assert launched(program, jobs_at_once=jobs_at_once)[0] == {}
     assert len(list(tmp_path.glob("at-*"))) == expected
+
+
+def test_what_is_done_is_not_read_again(grid, monkeypatch):
+    monkeypatch.setattr(submitit_workers, "Worker", lambda *_: StandIn("time.sleep(1)"))
+    read = []
+    monkeypatch.setattr(
+        submitit_workers,
+        "read_result",
+        lambda run: read.append(run) or read_result(run)._replace(status="diverged"),
+    )
+    known = read_results(grid)
+    first, *others = known
+    known[first] = known[first]._replace(status="diverged")
+    with Progress(Console(file=io.StringIO())) as progress:
+        assert launch(grid, known, "", progress, JobOptions(), "local") == {}
+    assert read == others
 
 
 def test_workers_of_a_host_have_gpus_of_their_own(launched):

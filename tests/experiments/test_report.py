@@ -164,14 +164,18 @@ def test_what_a_short_run_cannot_show_is_told():
     short = [cell._replace(train_accuracy=0.981) for cell in (SGD[0], BALANCED[0])]
     lines = cannot_show(runs_table(short))
     assert len(lines) == 2
-    assert "One seed is too few" in lines[0]
+    assert "too few for an interval (sgd 1, balanced 1)" in lines[0]
     assert "sgd 98.1%, balanced 98.1%" in lines[1]
     assert all(line in squeezed(terminal(OURS, short))[1] for line in lines)
     assert cannot_show(runs_table([*SGD, *BALANCED])) == []
     # A run that did not learn is told of elsewhere, and one method is not compared.
-    assert cannot_show(runs_table([*SGD, *INFLATED])) == []
+    (line,) = cannot_show(runs_table([*SGD, *INFLATED]))
+    assert "(inflated 2)" in line and "too short" not in line
     assert cannot_show(runs_table(SHARED)) == []
     assert len(cannot_show(runs_table([*SGD[:2], *BALANCED[:2]]))) == 1
+    # The method with the fewest seeds decides, and only those with too few are named.
+    (line,) = cannot_show(runs_table([*SGD, *BALANCED[:2]]))
+    assert "(balanced 2)" in line
 
 
 def test_one_seed_without_known_test_images():

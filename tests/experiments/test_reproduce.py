@@ -19,7 +19,10 @@ from heavytail_optax.experiments.runs import worker
 from heavytail_optax.experiments.runs.grid import read_grid
 from heavytail_optax.experiments.runs.result import read_result
 from heavytail_optax.experiments.settings import flat
-from heavytail_optax.experiments.storage.run_directory import RunLock
+from heavytail_optax.experiments.storage.run_directory import (
+    RunDirectoryError,
+    RunLock,
+)
 
 RUNS = [("sgd", 0), ("balanced", 0), ("sgd", 1), ("balanced", 1)]
 
@@ -277,6 +280,47 @@ def test_digits_have_no_directory(copied, options, tmp_path, capsys):
     assert (copied / "grid.json").read_bytes() == grid
 
 
+def test_a_finished_grid_needs_no_data_and_an_unfinished_one_does(
+    copied, options, tmp_path, capsys
+):
+    """Its table is shown where the recorded directory has moved since."""
+    path, gone = copied / "grid.json", tmp_path / "gone"
+    grid = json.loads(path.read_text("utf-8"))
+    grid["machine"]["data_dir"] = str(gone)
+    for variant in grid["variants"].values():
+        variant["data"]["data"] = "fashion-mnist"
+    path.write_text(json.dumps(grid), "utf-8")
+    arguments = ["reproduce", *options, "--data", "fashion-mnist"]
+    arguments += ["--directory", str(copied)]
+    assert cli.main(arguments) == 0
+    assert "balanced" in capsys.readouterr().out
+    assert read_grid(copied).machine.data_dir == gone
+    # One that is typed is looked for.
+    other = tmp_path / "elsewhere"
+    assert cli.main([*arguments, "--data-dir", str(other)]) == 1
+    assert str(other) in capsys.readouterr().err
+    (copied / "sgd/seed-0/metrics.jsonl").unlink()
+    assert cli.main(arguments) == 1
+    assert str(gone) in capsys.readouterr().err
+
+
+def test_what_failed_is_told_though_there_is_no_report(
+    copied, options, trained, monkeypatch, capsys
+):
+    _, actions = trained
+    (copied / "sgd/seed-0/measurements.json").unlink()
+    actions["sgd", 0] = lambda *_: operator.truediv(1, 0)
+
+    def fail(*_):
+        raise RunDirectoryError("no report")
+
+    monkeypatch.setattr(reproduce, "show_report", fail)
+    assert cli.main(["reproduce", *options, "--directory", str(copied)]) == 1
+    output, error = capsys.readouterr()
+    assert "ZeroDivisionError" in error and "no report" in error
+    assert "To go on: " in output
+
+
 def test_a_run_that_diverges_has_its_place_in_the_report(tmp_path, options, capsys):
     directory = tmp_path / "wild"
     arguments = [*options[:-1], "--learning-rate", "1e30", "--num-seeds", "1"]
@@ -315,6 +359,10 @@ def test_missing_data_are_told_before_anything_is_made(tmp_path, monkeypatch, ca
         (["--gpus-per-job", "-1"], "The `gpus_per_job` option must be an integer"),
         (["--jobs-at-once", "0"], "The `jobs_at_once` option must be an integer"),
         (["--cpus-per-job", "0"], "The `cpus_per_job` option must be an integer"),
+        (
+            ["--partition", "gpu", "--jobs-at-once", "8"],
+            "--jobs-at-once, --partition: only with --launcher submitit.",
+        ),
         (["--job-minutes", "0"], "The `job_minutes` option must be an integer"),
         (["--cluster", "pbs"], "slurm"),
         (["corrupted-digts"], "did you mean 'corrupted-digits'?"),

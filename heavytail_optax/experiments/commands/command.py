@@ -63,6 +63,8 @@ def run(name: str, arguments: Sequence[str], program: str) -> int:
     except JobError as error:
         print(error, file=sys.stderr)
         return 1
+    except BrokenPipeError:  # as of `| head`
+        raise
     except OSError as error:
         place = error.filename or getattr(asked, "directory", None) or "A file"
         problem = f"{place} cannot be read or written: {error.strerror or error}."

@@ -1,7 +1,9 @@
 """`heavytail diagnose`: whether the noise of the gradients is heavy-tailed."""
 
 import functools
+import itertools
 import pathlib
+import shlex
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -18,7 +20,7 @@ from ..measures.gradient_noise import (
 )
 from ..presets import PRESETS
 from ..report import noise
-from ..runs.grid import Grid, Run, record_grid, variants_of
+from ..runs.grid import Grid, Run, record_grid, remarks, variants_of
 from ..runs.result import RunResult
 from ..runs.run import cached_loader
 from ..runs.worker import report_problems, work
@@ -35,7 +37,8 @@ def run(options: DiagnoseOptions, typed: str) -> int:
     directory = options.directory
     if directory is None:
         directory = claim_next(pathlib.Path("runs"), "diagnose")
-        typed += f" {directory}"
+        # What goes on with the run has its steps.
+        typed = f"{_without_steps(typed)} {shlex.quote(str(directory))}"
         if status := _train(options, directory, typed):
             return status
 
@@ -97,6 +100,16 @@ class _Noise(NamedTuple):
     draws: NoiseDraws | None
 
 
+def _without_steps(typed: str) -> str:
+    words = shlex.split(typed)
+    kept = [
+        word
+        for before, word in itertools.pairwise(["", *words])
+        if before != "--steps" and word != "--steps" and not word.startswith("--steps=")
+    ]
+    return shlex.join(kept)
+
+
 def _train(options: DiagnoseOptions, directory: pathlib.Path, typed: str) -> int:
     """A run of SGD on the digits, as of `heavytail train`; the exit status."""
     preset = PRESETS["corrupted-digits-short"]
@@ -105,6 +118,8 @@ def _train(options: DiagnoseOptions, directory: pathlib.Path, typed: str) -> int
     grid = Grid(directory, preset.name, variants, (settings.seed,), is_measured=False)
     record_grid(grid)
     with Progress(Console()) as progress:
+        for line in remarks(grid):
+            progress.note(line)
         done = work(grid, typed, progress, cached_loader(None))
     go_on = (
         f"{typed.partition(' diagnose')[0]} train --resume {directory}, then {typed}"

@@ -76,34 +76,30 @@ def measure_finished(
         found = {run: measuring.known(run, each) for run, each in results_of.items()}
         progress.plan({run.label: 1.0 for run in runs}, [])
         for run in runs:
+            if progress.stop.is_set():
+                break
             if measuring.is_measured(found[run]):
                 progress.note(f"{run.label}: already measured")
-            elif progress.stop.is_set():
-                break
-            else:
-                is_done = False
-                try:
-                    with disk_errors(run.directory), RunLock(run.directory):
-                        trained = _trained(run, load, progress)
-                        is_done = measuring.measure(run, *trained, progress)
-                except DataError:  # The others have the same data.
-                    raise
-                # Too little memory for one run must not cost the others their table.
-                except Exception as error:  # noqa: BLE001
-                    problems.append(f"{run.label}: {in_words(run, error)}")
-                # What was measured before it stopped is kept.
-                found[run] = measuring.known(run, read_result(run))
-                if not is_done:
-                    continue
-            progress.done(run.label)
-    # Read under the lock, so that no process writes what is out of date.
-    with grid_lock(directory):
-        found = {run: measuring.known(run, read_result(run)) for run in runs}
-        results = measuring.results(list(found.values()), console.width)
-        if results is not None:
-            _show(results, directory / measuring.name, console)
-    for problem in problems:
-        print(problem, file=sys.stderr)
+                progress.done(run.label)
+                continue
+            try:
+                if _measure(measuring, run, load, progress):
+                    progress.done(run.label)
+            except DataError:  # The others have the same data.
+                raise
+            # Too little memory for one run must not cost the others their table.
+            except Exception as error:  # noqa: BLE001
+                problems.append(f"{run.label}: {in_words(run, error)}")
+    try:
+        # Read under the lock, so that no process writes what is out of date.
+        with grid_lock(directory):
+            found = {run: measuring.known(run, read_result(run)) for run in runs}
+            results = measuring.results(list(found.values()), console.width)
+            if results is not None:
+                _show(results, directory / measuring.name, console)
+    finally:
+        for problem in problems:
+            print(problem, file=sys.stderr)
     left = not all(measuring.is_measured(each) for each in found.values())
     if left:
         # What --again asks for is dropped above, so that going on does not start anew.
@@ -111,6 +107,18 @@ def measure_finished(
         go_on = f"To go on: {shlex.join(words)}"
         console.print(go_on, highlight=False, soft_wrap=True)
     return (progress.stop.exit_status or 1) if left else 0
+
+
+def _measure(
+    measuring: Measuring[Any], run: Run, load: Load, progress: Progress
+) -> bool:
+    """Measures a run under its lock; False if it was stopped."""
+    with disk_errors(run.directory), RunLock(run.directory):
+        # Another process may have measured it since it was looked at.
+        if measuring.is_measured(measuring.known(run, read_result(run))):
+            progress.note(f"{run.label}: already measured")
+            return True
+        return measuring.measure(run, *_trained(run, load, progress), progress)
 
 
 def _trained(run: Run, load: Load, progress: Progress) -> tuple[Dataset, Any]:

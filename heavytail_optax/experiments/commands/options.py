@@ -20,6 +20,7 @@ Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 _AS_DIRECTORY = tyro.conf.arg(metavar="DIRECTORY")
 Directory = Annotated[tyro.conf.Positional[pathlib.Path], _AS_DIRECTORY]
 _MEASURING = MeasureOptions()
+_STEPS = 600
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +92,8 @@ class ReproduceOptions:
         variants_of(self.settings, self.methods)
         # Every seed must be one, and the last may be too large.
         replaced(self.settings, seed=self.settings.seed + self.num_seeds - 1)
+        if self.launcher == "here" and (given := self.jobs.changed):
+            raise ValueError(f"{', '.join(given)}: only with --launcher submitit.")
 
     @property
     def grid_directory(self) -> pathlib.Path:
@@ -180,7 +183,7 @@ class DiagnoseOptions:
       batch_size: Images in each of these batches. 1 is for the noise of single images.
         By default the batch size of the run.
       truncated_share: Share of all updates that the proposed max_norm truncates.
-      steps: Number of updates of the new run.
+      steps: Number of updates of the new run, without a directory.
     """
 
     directory: Annotated[tyro.conf.Positional[pathlib.Path | None], _AS_DIRECTORY] = (
@@ -190,7 +193,7 @@ class DiagnoseOptions:
     draws: Annotated[int, at_least(100)] = 4000
     batch_size: Annotated[int | None, at_least(1)] = None
     truncated_share: Annotated[float, BETWEEN_0_AND_1] = 0.03
-    steps: Annotated[int, at_least(100)] = 600
+    steps: Annotated[int, at_least(100)] = _STEPS
 
     def __post_init__(self) -> None:
         check_fields(self, "option")
@@ -199,4 +202,9 @@ class DiagnoseOptions:
             raise ValueError(
                 "The `methods`, `seeds`, `again` and `data_dir` options choose among the "
                 "runs of a directory. Give the directory too."
+            )
+        if self.directory is not None and self.steps != _STEPS:
+            raise ValueError(
+                "--steps is of the new run that is made without a directory. The runs of "
+                f"{self.directory} have theirs."
             )

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 from rich.console import Console
 
-from ..runs.grid import Grid, record_grid, remarks, together, variants_of
+from ..runs.grid import Grid, read_grid, record_grid, remarks, together, variants_of
 from ..runs.result import read_results
 from ..runs.run import cached_loader, check_machine
 from ..runs.worker import Work, report_problems, work
@@ -38,9 +38,12 @@ def run(options: ReproduceOptions, typed: str) -> int:
     load = cached_loader(options.machine.data_dir)
     known = read_results(grid)
     finished = [result.is_done for result in known.values()]
-    if not all(finished):
+    is_finished = all(finished)
+    if not is_finished:
         load(options.settings)
-    check_machine(machine, options.settings.data)
+    # What a finished grid was made with may be gone.
+    if not is_finished or options.machine != read_grid(grid.directory).machine:
+        check_machine(machine, options.settings.data)
     record_grid(grid)
     console = Console()
     on_stop = "Stopping." if cluster else "Stopping after these steps."
@@ -55,10 +58,13 @@ def run(options: ReproduceOptions, typed: str) -> int:
         if cluster is None:
             done = work(grid, typed, progress, load, known)
         else:
-            if not all(finished):
+            if not is_finished:
                 jobs = options.jobs
-                submitit_workers.launch(grid, typed, progress, jobs, cluster)
+                submitit_workers.launch(grid, known, typed, progress, jobs, cluster)
                 known = read_results(grid)
             done = Work(known, {}, [])
-    show_report(grid.directory, console)
-    return report_problems(done, typed, progress)
+    try:
+        show_report(grid.directory, console)
+    finally:
+        status = report_problems(done, typed, progress)
+    return status

@@ -66,13 +66,16 @@ def _train(options: TrainOptions, typed: str) -> int:
         for line in (_opening(grid, drawn, data), *remarks(grid)):
             progress.note(line)
         done = work(grid, typed, progress, load)
-    if is_first:
-        _show(grid, dataset.test.labels.size, console)
     # Without the options, which --resume has from the directory.
     program = typed.partition(" train")[0]
     resume = ["--resume", str(grid.directory), *cluster_arguments(options.cluster)]
     go_on = f"{program} train {shlex.join(resume)}"
-    status = report_problems(done, go_on, progress)
+    try:
+        with fail_together():
+            if is_first:
+                _show(grid, dataset.test.labels.size, console)
+    finally:
+        status = report_problems(done, go_on, progress)
     if options.cluster.distributed and status:
         console.print("Run this in each process, with its own --process-id.")
     if done.left:

@@ -57,10 +57,9 @@ _INTERVAL = ("corrected", "lower", "upper")
 _NOTES = (
     "Hill is the tail index from the k largest of so many independent draws. Corrected is "
     "the same without its bias, with a 95% interval. Use it only where the verdict is "
-    "heavy-tailed. Where it is far from Hill's, the tail is not a power law yet. Where "
-    "there is none, it never is. From 0 to inf, the largest draws are equal, as clipped "
-    "ones are. The norm is that of g_i - g, where "
-    "g_i is the gradient of a small batch and g that of all training images. Projection "
+    "heavy-tailed. Where it is far from Hill's, the tail is not a power law yet. With no "
+    "corrected index, no power law fits. From 0 to inf, the largest draws are equal, as "
+    "clipped ones are. The norm is that of g_i - g, where g_i is the gradient of a small batch and g that of all training images. Projection "
     "and coordinate are absolute values of the same vector: along a direction drawn once, "
     "and of a coordinate drawn for each batch.\n"
     "Fits: normalised log-likelihood ratio of the power law to each other law, with its "

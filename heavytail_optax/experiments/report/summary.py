@@ -109,12 +109,13 @@ def cannot_show(runs: pd.DataFrame) -> list[str]:
     """What runs that are too few or too short say nothing about, a line each."""
     lines = []
     finished = runs[runs["status"] == "finished"]
-    seeds = finished.groupby("name")["seed"].nunique()
-    if seeds.size > 1 and (most := seeds.max()) < _ENOUGH_SEEDS:
-        number = "One seed is" if most == 1 else "Two seeds are"
+    seeds = finished.groupby("name", sort=False)["seed"].nunique()
+    if seeds.size > 1 and len(few := seeds[seeds < _ENOUGH_SEEDS]):
+        names = ", ".join(f"{name} {number}" for name, number in few.items())
         lines.append(
-            f"{number} too few for an interval: the differences between the methods may "
-            "be chance. heavytail reproduce --num-seeds 5 trains with more."
+            f"Fewer than {_ENOUGH_SEEDS} seeds are too few for an interval ({names}): the "
+            "differences between these methods and others may be chance. heavytail "
+            "reproduce --num-seeds 5 trains with more."
         )
     learned = finished[finished["failed"].isna()]
     shares = learned.groupby("name", sort=False)["train_accuracy"].mean()

@@ -83,5 +83,14 @@ class JobOptions:
     def __post_init__(self) -> None:
         check_fields(self, "option")
 
+    @property
+    def changed(self) -> list[str]:
+        """The options that are not as by default, as they are typed."""
+        return [
+            f"--{field.name.replace('_', '-')}"
+            for field in dataclasses.fields(self)
+            if getattr(self, field.name) != field.default
+        ]
+
 
 DEFAULT_JOBS = JobOptions()

@@ -6,15 +6,16 @@ import pathlib
 import signal
 import socket
 import time
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from rich.console import Console
 
 from ..errors import JobError
 from ..terminal import Progress
-from .grid import Grid
+from .grid import Grid, Run
 from .options import ClusterName, JobOptions, Machine
-from .result import read_result
+from .result import RunResult, read_result
 from .run import cached_loader, check_machine
 from .worker import work
 
@@ -23,7 +24,7 @@ try:
 except ImportError:  # of an extra of its own
     submitit = None
 
-_SECONDS_BETWEEN_LOOKS = 0.5
+_SECONDS_BETWEEN_LOOKS = 2.0
 
 
 def find_cluster(asked: ClusterName | None) -> ClusterName:
@@ -76,14 +77,15 @@ class Worker(NamedTuple):
 
 def launch(
     grid: Grid,
+    known: Mapping[Run, RunResult],
     command: str,
     progress: Progress,
     options: JobOptions,
     cluster: ClusterName,
 ) -> dict[str, str]:
     """Submits workers and waits for them, or for a signal; what failed, and why."""
-    results = {run.label: read_result(run).is_done for run in grid.runs()}
-    number = min(options.jobs_at_once, list(results.values()).count(False))
+    left = [run for run, result in known.items() if not result.is_done]
+    number = min(options.jobs_at_once, len(left))
     machine = Machine.from_record(grid.machine.record())
     grid = grid._replace(directory=grid.directory.absolute(), machine=machine)
     folder = grid.directory / "submitit"
@@ -92,9 +94,12 @@ def launch(
     except RuntimeError as error:  # of submitit, with what sbatch said
         raise JobError(f"SLURM does not take the jobs: {error}") from error
     progress.note(f"{number} jobs by submitit ({cluster}). Logs: {folder}")
-    progress.plan(dict.fromkeys(results, 1.0), [k for k, v in results.items() if v])
+    work_of = {run.label: 1.0 for run in known}
+    progress.plan(work_of, work_of.keys() - {run.label for run in left})
     while not all(job.done() for job in jobs) and not progress.stop.is_set():
-        progress.done(*(r.label for r in grid.runs() if read_result(r).is_done))
+        done = [run for run in left if read_result(run).is_done]
+        progress.done(*(run.label for run in done))
+        left = [run for run in left if run not in done]
         time.sleep(_SECONDS_BETWEEN_LOOKS)
     if not all(job.done() for job in jobs):
         progress.note(_leave(jobs, cluster))

@@ -23,7 +23,7 @@ GRID = "grid.json"
 LOCK, HOLDER = "run.lock", "run.holder"
 """The file that the process which works in a directory has locked, and who that is."""
 
-_SECONDS_OF_A_REPORT = 60.0
+_WITHOUT_LIMIT = -1.0  # as filelock has it
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NOT_ALLOWED = {errno.EROFS, errno.EACCES, errno.EPERM}
@@ -168,4 +168,5 @@ class RunLock:
 
 def grid_lock(directory: pathlib.Path) -> RunLock:
     """For what all processes of a grid write: waits until the others have written it."""
-    return RunLock(directory, wait_seconds=_SECONDS_OF_A_REPORT)
+    # Pictures and fits may take minutes, and a holder that dies sets it free.
+    return RunLock(directory, wait_seconds=_WITHOUT_LIMIT)
