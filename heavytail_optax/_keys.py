@@ -82,7 +82,7 @@ def fold_in(key: jax.Array, data: ArrayLike) -> jax.Array:
     if implementation not in ("philox2x32", "philox4x32"):
         return settled(jax.random.fold_in(key, data))
     words, zero = key_words(key), jnp.uint32(0)
-    last = jnp.asarray(data).astype(jnp.uint32)
+    last = jnp.uint32(data)
     if implementation == "philox2x32":
         derived = philox_2x32(words, (zero, last))[:1]
     else:

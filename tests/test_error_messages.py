@@ -230,6 +230,15 @@ def loss_per_example(params, batch):
     return (batch - params) ** 2
 
 
+OF_STATES = (
+    Public(
+        "summary",
+        hto.summary,
+        {"state": optax.sgd(0.1).init(UPDATES)},
+        {"state": (types(optax.sgd(0.1), optax.MultiSteps(optax.sgd(0.1), 2)),)},
+    ),
+)
+
 SETTINGS_OF_BOUNDS = (
     Public(
         "adaptive_max_norm",
@@ -838,6 +847,7 @@ TAIL_INDEX = (
 PUBLIC = (
     *TAIL_FACTORIES,
     *FACTORIES,
+    *OF_STATES,
     *SETTINGS_OF_BOUNDS,
     *INFLATION,
     *FLATNESS,

@@ -11,6 +11,7 @@ import optax
 import pytest
 import sharding
 from collectives import collectives
+from key_implementations import AVAILABLE
 from transformations import DISTINCT
 
 import heavytail_optax as hto
@@ -481,7 +482,9 @@ INFLATION = {
 
 def test_every_public_function_is_in_a_table():
     transformations = {case.factory.__name__ for case in DISTINCT}
-    tables = sharding.names_of(INFLATION) | transformations
+    # Settings hold no arrays; the other two have tests of their own below.
+    others = {"adaptive_max_norm", "measure_max_norm", "summary"}
+    tables = sharding.names_of(INFLATION) | transformations | others
     assert sharding.public_functions(hto) <= tables
     assert sharding.names_of(LABORATORY) == sharding.public_functions(hto.dynamics)
 
@@ -629,3 +632,36 @@ def test_laboratory_on_an_explicit_mesh(name):
     spread = sharding.place(mesh, (line, plane), jax.P("data"))
     got, _ = sharding.run(LABORATORY[name], spread, mesh, compiled=False, set_mesh=True)
     sharding.assert_equal_up_to(16 * EPS, got, expected)
+
+
+@pytest.mark.parametrize("implementation", ["threefry2x32", "philox4x32"])
+def test_measured_bound_and_summary_on_an_explicit_mesh(implementation):
+    """A Philox key, too: JAX's own functions do not compile it for several devices."""
+    if implementation not in AVAILABLE:
+        pytest.skip(f"JAX {jax.__version__} has no {implementation} keys")
+    key = jax.random.key(0, impl=implementation)
+    truncation = hto.truncate_update_norm(hto.adaptive_max_norm(0.1))
+
+    def measured(params, batch):
+        gradient = hto.tail_inflated_value_and_grad(
+            lambda params, batch: (batch[0] @ params - batch[1]) ** 2,
+            hto.tails.pareto(1.4),
+            1.0,
+        )
+        b = hto.measure_max_norm(
+            gradient, optax.sgd(0.1), params, [batch] * 40, key=key, truncated_share=0.1
+        )
+        _, state = truncation.update(params, truncation.init(params))
+        return b, hto.summary(state)
+
+    mesh = sharding.make_mesh("explicit")
+    batch = INPUTS, jnp.sum(INPUTS, axis=1)
+    params = jnp.zeros(INPUTS.shape[1])
+    with jax.set_mesh(mesh):
+        spread = sharding.place(mesh, batch, jax.P("data"))
+        got = measured(sharding.place(mesh, params, jax.P()), spread)
+    expected = measured(params, batch)
+    np.testing.assert_allclose(got[0], expected[0], rtol=1e-5)
+    assert got[1].keys() == expected[1].keys()
+    for name, value in got[1].items():
+        np.testing.assert_allclose(value, expected[1][name], rtol=1e-6)

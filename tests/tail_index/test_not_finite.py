@@ -37,6 +37,7 @@ FUNCTIONS = [
 ]
 # Counts, and the draw at the threshold, which may be one of the finite ones.
 NO_ESTIMATES = {"k", "interval_k", "threshold", "block_size", "num_blocks", "criterion"}
+NO_ESTIMATES |= {"is_biased"}
 # One infinite draw makes the logarithms' mean infinite, and the index zero.
 ZERO = {"choose_k_by_bootstrap", "choose_k_by_distance", "extended_pareto", "hill"}
 ZERO |= {"hill_drift", "hill_path", "kernel_hill"}

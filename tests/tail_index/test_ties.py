@@ -97,8 +97,12 @@ def test_axes_signs_and_what_is_not_finite():
 def test_of_equal_draws_there_is_no_index(name):
     for draws in (CLIPPED, as_rounded(CLIPPED), np.full((4, 60), 3.0, np.float32)):
         found = ESTIMATORS[name](jnp.asarray(draws), NUM_CLIPPED - 1)
-        for field in TI.TailIndex._fields[:6]:
+        for field in ("estimate", "lower", "upper", "gamma", "gamma_standard_error"):
             assert np.isnan(getattr(found, field)).all(), field
+        assert np.isnan(found.standard_error).all()
+        if name != "pareto":
+            assert np.isnan(found.corrected_estimate).all()
+            assert not found.is_biased.any()
         # Pickands' looks at these alone, the others at the next, too.
         seen = 16 if name == "pickands" else NUM_CLIPPED
         np.testing.assert_array_equal(found.num_tied, seen)
