@@ -14,19 +14,17 @@ nothing may be asked of another server. No page may be wider than the screen, an
 """
 
 import argparse
-import importlib
-import inspect
 import mimetypes
 import pathlib
 import re
 import sys
 import urllib.parse
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from typing import Any, NamedTuple
 
+from _extensions.public_objects import PACKAGE, public_objects
+
 ORIGIN = "http://site.test/"
-PACKAGE = "heavytail_optax"
 COLUMNS = 88
 SCREENS = {"phone": (360, 740), "desktop": (1280, 900)}
 
@@ -142,21 +140,11 @@ def problems_in_html(folder: pathlib.Path) -> list[str]:
     return problems
 
 
-def public_names(namespace: str = PACKAGE) -> Iterator[str]:
-    """The full names that `__all__` lists, here and below."""
-    module = importlib.import_module(namespace)
-    for name in module.__all__:
-        if inspect.ismodule(getattr(module, name)):
-            yield from public_names(f"{namespace}.{name}")
-        else:
-            yield f"{namespace}.{name}"
-
-
 def problems_in_reference(folder: pathlib.Path) -> list[str]:
     """Public names without a page of their own, its example or its source."""
     pages = read_pages(folder)
     problems = []
-    for name in public_names():
+    for name, _ in public_objects():
         homes = [path for path, page in pages.items() if name in page.names]
         if [path.stem for path in homes] != [name]:
             found = ", ".join(path.name for path in homes) or "none"

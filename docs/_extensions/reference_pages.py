@@ -1,28 +1,14 @@
 """Pages of the reference: one a public name, made by autosummary in `api/generated`."""
 
-import importlib
 import inspect
 import pathlib
 import re
-from collections.abc import Iterator
 
 from docutils import nodes
+from public_objects import public_objects
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
-
-PACKAGE = "heavytail_optax"
-
-
-def public_objects(namespace: str = PACKAGE) -> Iterator[tuple[str, object]]:
-    """Every public object and its full name: what `__all__` lists, here and below."""
-    module = importlib.import_module(namespace)
-    for name in module.__all__:
-        value = getattr(module, name)
-        if inspect.ismodule(value):
-            yield from public_objects(f"{namespace}.{name}")
-        else:
-            yield f"{namespace}.{name}", value
 
 
 def remove_stale(app: Sphinx) -> None:
