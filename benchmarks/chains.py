@@ -12,15 +12,14 @@ all candidates are run in a new random order.
 
 import argparse
 import itertools
-import random
 import statistics
 import time
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import optax
 import result_file
+from transforms import seconds_in_rounds
 
 import heavytail_optax as hto
 
@@ -37,7 +36,7 @@ OPTIMIZERS = {
 }
 
 
-def chains(optimizer: optax.GradientTransformation) -> dict[str, Callable]:
+def chains(optimizer: optax.GradientTransformation) -> dict[str, tuple]:
     """What stands around an optimiser -> the compiled run."""
     links = {
         "alone": (optimizer,),
@@ -64,7 +63,8 @@ def loss(params: dict[str, jax.Array], x: jax.Array) -> jax.Array:
     return jnp.mean((x @ params["w2"] + params["b2"] - 1.0) ** 2)
 
 
-def compiled_run(optimizer: optax.GradientTransformation) -> Callable[[], None]:
+def compiled_run(optimizer: optax.GradientTransformation) -> tuple:
+    """The compiled training of all seeds, and its arguments."""
     x = jax.random.normal(jax.random.key(9), (32, 4))
 
     def run(key):
@@ -80,29 +80,15 @@ def compiled_run(optimizer: optax.GradientTransformation) -> Callable[[], None]:
         return jax.lax.scan(step, carry, length=STEPS)[0][0]
 
     keys = jax.random.split(jax.random.key(0), SEEDS)
-    compiled = jax.jit(jax.vmap(run)).lower(keys).compile()
-
-    def call():
-        jax.block_until_ready(compiled(keys))
-
-    return call
+    return jax.jit(jax.vmap(run)).lower(keys).compile(), (keys,)
 
 
 def microseconds_in_rounds(
-    runs: dict[str, Callable], rounds: int
+    runs: dict[str, tuple], rounds: int
 ) -> dict[str, list[float]]:
     """Processor time of a step, per candidate and round."""
-    order = random.Random(0)
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for run in runs.values():
-        run()
-    for _ in range(rounds):
-        for name in order.sample(sorted(runs), len(runs)):
-            start = time.process_time()
-            for _ in range(3):
-                runs[name]()
-            times[name].append((time.process_time() - start) / 3 / STEPS * 1e6)
-    return times
+    times = seconds_in_rounds(runs, rounds, time.process_time)
+    return {name: [1e6 * each / STEPS for each in own] for name, own in times.items()}
 
 
 def row_of(name: str, times: dict[str, list[float]]) -> dict[str, str]:

@@ -3,7 +3,6 @@
 import math
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 
 import matplotlib as mpl
 from matplotlib.artist import Artist
@@ -64,7 +63,7 @@ def log_ticks(axis: Axis) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-def few_points(number: int) -> dict[str, Any]:
+def few_points(number: int) -> dict[str, str | int | bool]:
     """The style of a line: with dots where it has few points, and may have one alone."""
     dots = {"marker": "o", "markersize": 3, "clip_on": False}
     return dots if 0 < number <= _FEW else {}
