@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from ..devices.program_cache import program_cache
 from ..errors import JobError
 from ..measure_names import MEASURE_NAMES, SUMMARIES
 from ..methods import METHODS
@@ -59,7 +60,8 @@ def run(name: str, arguments: Sequence[str], program: str) -> int:
     try:
         asked = _parse(name, arguments, program)
         work = importlib.import_module(f"{__package__}.{name}").run
-        return work(asked, shlex.join([*program.split(), *arguments]))
+        with program_cache(name != "report" and not asked.no_cache):
+            return work(asked, shlex.join([*program.split(), *arguments]))
     except JobError as error:
         print(error, file=sys.stderr)
         return 1

@@ -60,7 +60,9 @@ def run(options: ReproduceOptions, typed: str) -> int:
         else:
             if not is_finished:
                 jobs = options.jobs
-                submitit_workers.launch(grid, known, typed, progress, jobs, cluster)
+                submitit_workers.launch(
+                    grid, known, typed, progress, jobs, cluster, not options.no_cache
+                )
                 known = read_results(grid)
             done = Work(known, {}, [])
     try:

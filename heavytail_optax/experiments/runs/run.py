@@ -12,6 +12,7 @@ from ..data.dataset import Dataset, describe_dataset, is_same_data
 from ..data.loading import check_data_dir, load_dataset
 from ..devices import processes
 from ..devices.parallel import replicate
+from ..devices.vectors import device_name
 from ..measures.measure import MeasureOptions
 from ..presets import PRESETS, PresetName
 from ..settings import DataSettings, Settings, changed_settings
@@ -66,7 +67,7 @@ def carry_out(
                         sources=PRESETS[preset].sources_of(run.settings),
                         data=describe_dataset(dataset),
                         command=command,
-                        device=jax.devices()[0].device_kind,
+                        device=device_name(),
                     )
         state = train_run(run, dataset, progress, machine)
         if state is not None and run.measures:
@@ -100,7 +101,7 @@ def check_run(run: Run, dataset: Dataset, note: Callable[[str], None]) -> None:
             f"The images or labels are not those that the run in {run.directory} "
             "started with."
         )
-    now = {**run_config.versions(), "device": jax.devices()[0].device_kind}
+    now = {**run_config.versions(), "device": device_name()}
     then = {**config["versions"], "device": config["device"]}
     others = [f"{k} {then.get(k)} -> {now[k]}" for k in now if now[k] != then.get(k)]
     if others:
