@@ -63,8 +63,7 @@ _PURPOSE = "tail_inflated_grad"
 # The limit of |Z|. Beyond it, sums of weighted losses overflow, but truncation needs a
 # finite gradient. A Pareto draw of index 1.4 exceeds it once in 1e27.
 _LARGEST_Z = 2.0**64
-# On CPUs: a pass over fewer examples is not faster.
-_QUICK_ON_CPUS = 50
+_EXAMPLES_IN_CPU_CACHE = 50
 _BATCHES = {
     "independent": ("small_batch", "second_small_batch", "large_batch"),
     "shared": ("small_batch", "large_batch"),
@@ -80,14 +79,14 @@ def _check_microbatch_size(function: str, size: object) -> None:
         raise value_error(function, "microbatch_size", accepted, size)
 
 
-def _microbatch_size(asked: int | None, scheme: str, total: int, small: int) -> int:
+def _microbatch_size(asked: int | None, scheme: str, total: int) -> int:
     """The number of examples of one pass: `asked`, or what is quick where this runs."""
     if asked is not None:
         return min(asked, total)
-    # A pass over many images exceeds the caches of a CPU.
     if scheme == "balanced" or jax.default_backend() != "cpu":
         return total
-    number = -(-total // max(small, _QUICK_ON_CPUS))
+    # More images than these take up to twice as long an image.
+    number = -(-total // _EXAMPLES_IN_CPU_CACHE)
     return -(-total // number)
 
 
@@ -174,7 +173,7 @@ def inflated_value_and_grad(
         batch = jax.tree.map(join, *batches)
         weights = join(*jnp.split(weights, ends[:-1]))
         total = weights.shape[0]
-        size = _microbatch_size(microbatch_size, scheme, total, sizes[0])
+        size = _microbatch_size(microbatch_size, scheme, total)
         if size == total:
             grad, per_example = weighted_grad(params, batch, weights)
         else:

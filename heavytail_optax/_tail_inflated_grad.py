@@ -74,7 +74,7 @@ def tail_inflated_value_and_grad(
         the gradients. The gradient is the same up to rounding, and activations need the
         memory of one microbatch. None passes all examples at once, except with
         `independent` and `shared` on a CPU, whose caches a large batch exceeds: there
-        it is the size of SB, but at least 50. If the batch is split over
+        it is 50 or less. If the batch is split over
         the devices of an explicit mesh, the size is rounded down to a multiple of the
         number of devices, but not below that number.
       axis_name: the mapped axis. Only for `balanced` inside `shard_map` or `pmap`,

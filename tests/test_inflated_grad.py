@@ -397,7 +397,7 @@ def test_on_a_cpu_large_batches_are_passed_in_parts(scheme, place):
             microbatch_size=microbatch_size,
         )
 
-    parts = [] if scheme == "balanced" else [-(-sum(sizes) // 60)]
+    parts = [] if scheme == "balanced" else [-(-sum(sizes) // 50)]
     jaxpr = jax.make_jaxpr(inflated(None))(KEY, params, *batches)
     assert [n for n in scans_in(jaxpr.jaxpr) if n in range(2, 9)] == parts
     for q in (0.0, 0.3):

@@ -10,9 +10,10 @@ from heavytail_optax.experiments.devices import vectors
 
 @pytest.fixture(autouse=True)
 def _asked_anew():
-    vectors.vector_options.cache_clear()
+    asked = vectors.vector_options
+    asked.cache_clear()
     yield
-    vectors.vector_options.cache_clear()
+    asked.cache_clear()
 
 
 def product(x, y):
