@@ -5,7 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from heavytail_optax.experiments.data.dataset import describe_dataset
 from heavytail_optax.experiments.devices import vectors
+from heavytail_optax.experiments.runs.grid import Run
+from heavytail_optax.experiments.runs.run import check_run
+from heavytail_optax.experiments.storage import run_config
 
 
 @pytest.fixture(autouse=True)
@@ -52,3 +56,24 @@ def test_the_width_is_part_of_what_a_run_records(monkeypatch):
     )
     kind = jax.devices()[0].device_kind
     assert vectors.device_name() == f"{kind}, 512-bit vectors"
+
+
+@pytest.mark.parametrize("is_other", [True, False])
+def test_a_run_that_goes_on_with_another_width_says_so(
+    tiny, tiny_dataset, tmp_path, is_other
+):
+    now = vectors.device_name()
+    run, notes = Run("sgd", tmp_path, tiny), []
+    run_config.write_config(
+        run.paths.config,
+        tiny,
+        preset="corrupted-digits",
+        sources={},
+        data=describe_dataset(tiny_dataset),
+        command="",
+        device="another" if is_other else now,
+    )
+    check_run(run, tiny_dataset, notes.append)
+    assert len(notes) == is_other
+    if is_other:
+        assert f"device another -> {now}" in notes[0] and "last digits" in notes[0]
