@@ -25,9 +25,9 @@ import result_file
 COMMANDS = {
     "reproduce": "reproduce --num-seeds 1 --steps {steps} --directory {folder}",
     "train": "train --steps {steps} --directory {folder}",
-    "reproduce --help": "reproduce --help",
-    "simulate --help": "simulate --help",
-    "import jax": "",
+    "reproduce-help": "reproduce --help",
+    "simulate-help": "simulate --help",
+    "import-jax": "",
 }
 HAS_SECOND = ("reproduce", "train")
 
