@@ -65,4 +65,4 @@ def __getattr__(name: str) -> types.ModuleType:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LOADED_WHEN_NAMED})
+    return [*__all__, "__version__"]
