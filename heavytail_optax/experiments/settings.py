@@ -274,16 +274,6 @@ class Settings(_Group):
 
     Attributes:
       seed: Sets the random labels, the initial weights, the batches and all noise.
-
-    Example:
-      >>> from heavytail_optax.experiments.presets import PRESETS
-      >>> settings = PRESETS["corrupted-digits"].settings
-      >>> replaced(settings, alpha=1.7).method.alpha
-      1.7
-      >>> replaced(settings, batch_size=0)
-      Traceback (most recent call last):
-      ...
-      ValueError: The `batch_size` setting must be a positive integer. Got 0 instead.
     """
 
     data: DataSettings
