@@ -395,6 +395,10 @@ def test_a_directory_without_runs_is_told(trained, tmp_path, capsys):
     assert flat(tmp_path) == 1
     assert "grid.json is missing" in (capsys.readouterr().err)
     assert list(tmp_path.iterdir()) == []
+    # The folder around the grid, and that of one of its runs.
+    for near in (trained.parent, trained / "sgd" / "seed-0"):
+        assert flat(near) == 1
+        assert f"Give {trained}." in capsys.readouterr().err
     assert flat(trained, "--seeds", 3) == 2
     assert "No such run in" in capsys.readouterr().err
 

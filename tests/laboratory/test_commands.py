@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from heavytail_optax import cli
+from heavytail_optax.experiments.storage.run_directory import claim
 from heavytail_optax.laboratory import (
     exit_times,
     exit_times_report,
@@ -148,3 +149,24 @@ def test_the_legend_of_exit_times_is_beside_the_lines():
     (legend,) = figure.legends
     assert len(legend.get_texts()) == 3  # theory, simulated, estimator
     assert all(axes.get_legend() is None for axes in figure.axes)
+
+
+@pytest.mark.parametrize(
+    ("options", "is_still"),
+    [(["--steps", "60"], True), (["--steps", "600", "--noise-scale", "5"], False)],
+)
+def test_chains_that_never_move_are_told(options, is_still, capsys):
+    assert cli.main(["simulate", "--chains", "8", *options]) == 0
+    printed = capsys.readouterr().out
+    assert ("No chain" in printed) == is_still
+    assert ("--steps" in printed and "--learning-rate" in printed) == is_still
+
+
+def test_folders_above_the_directory_are_made(tmp_path):
+    """As by `heavytail train` and `reproduce`."""
+    where = tmp_path / "one" / "two"
+    options = [*SMALL["simulate"], "--directory", str(where)]
+    assert cli.main(["simulate", *options]) == 0
+    assert (where / "simulate.png").exists()
+    claim(tmp_path / "three" / "four")
+    assert (tmp_path / "three" / "four").is_dir()
