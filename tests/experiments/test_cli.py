@@ -186,7 +186,7 @@ def test_a_loss_that_is_not_finite_is_told(tmp_path, tiny_options, capsys):
         (["svnh"], "Did you mean svhn?"),
         (["--methods", "balancd"], "Did you mean balanced?"),
         (["--steps", "many"], "--steps"),
-        (["--methods", "balnced"], "'balanced'"),
+        (["--methods", "balnced"], "Did you mean balanced?"),
         (["--method", "sgd"], "--methods"),
         (["--methods", "sgd", "sgd"], "must be without repetition"),
         (["--large-batch-size", "1201"], "must be at most the 1200 training images"),

@@ -373,7 +373,7 @@ def test_a_grid_has_a_row_a_run_and_its_report_the_columns(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--measures", "trce"], "'trce': Did you mean trace?"),
+        (["--measures", "trce"], "Got 'trce' instead. Did you mean trace?"),
         (["--measures", "trace", "trace"], "must be without repetition"),
         (["--samples", "1"], "The --samples option must be an integer of at least 2."),
         (["--target", "1"], "The --target option must be a number above 0 and below 1"),

@@ -365,7 +365,10 @@ def test_missing_data_are_told_before_anything_is_made(tmp_path, monkeypatch, ca
         ),
         (["--job-minutes", "0"], "The --job-minutes option must be an integer"),
         (["--cluster", "pbs"], "slurm"),
-        (["corrupted-digts"], "Did you mean corrupted-digits?"),
+        (
+            ["corrupted-digts"],
+            "Did you mean corrupted-digits or corrupted-digits-short?",
+        ),
         (["--preset", "shvn"], "Did you mean svhn?"),
         (["--methods", "sgd", "balancd"], "Did you mean balanced?"),
         (["--direktory", "x"], "--directory"),
