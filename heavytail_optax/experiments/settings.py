@@ -16,6 +16,7 @@ from .data.catalogue import CATALOGUE, DIGITS, DataName
 from .methods import METHODS, Method, MethodName
 from .setting_rules import (
     ABOVE_0_TO_1,
+    BETWEEN_0_AND_1,
     FROM_0_TO_1,
     FROM_0_TO_BELOW_1,
     NOT_NEGATIVE,
@@ -48,12 +49,14 @@ class DataSettings(_Group):
     """What is trained on.
 
     Attributes:
-      data: digits (1,797 handwritten digits that come with scikit-learn) or a published
-        data set. Its files come from --data-dir, the system's package or the Hugging
-        Face hub.
-      image_size: Height and width of the images. Digits are resized to it. All others
-        get a black margin.
+      data: digits (1,797 handwritten digits that come with scikit-learn), folder (your
+        images, in --data-dir: train/CLASS/* and test/CLASS/*), or a published data set.
+        Its files come from --data-dir, the system's package or the Hugging Face hub.
+      image_size: Height and width of the images. Digits and the images of a folder are
+        resized to it. All others get a black margin.
       pixel_range: Range that the pixels are scaled to.
+      test_share: Share of the images of each class of a folder that are for testing,
+        drawn at random, if it has no images for testing.
       swap_train_and_test: Train on the data set's test file, and test on its training
         file.
       clean_examples: Number of training images with their true label. These are the
@@ -74,6 +77,9 @@ class DataSettings(_Group):
     )
     pixel_range: PixelRange = sourced(  # noqa: RUF009 - a field
         "minus-one-to-one", "zhu: for corrupted FashionMNIST"
+    )
+    test_share: Annotated[float | None, BETWEEN_0_AND_1] = sourced(
+        None, "ours: a folder has images for testing"
     )
     swap_train_and_test: bool = sourced(
         value=False, source="ours: the digits are one file"
@@ -101,6 +107,8 @@ class DataSettings(_Group):
             return self.training_examples + self.test_examples
         if self.data == "digits":
             return DIGITS
+        if self.data == "folder":
+            return self.training_examples
         files = CATALOGUE[self.data]
         test = files.train if self.swap_train_and_test else files.test
         return self.training_examples + test.num_images

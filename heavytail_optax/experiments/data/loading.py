@@ -12,6 +12,8 @@ from ..setting_rules import message
 from ..settings import DataSettings
 from .catalogue import CATALOGUE, PublishedData
 from .dataset import Dataset, RawDataset, RawSplit, Split, corrupt_labels, pad_to_size
+from .decoded_images import Tick, no_tick, read_image_folder
+from .image_folders import LAYOUT
 from .sources import read_published_data
 
 _BLACKEST = 16  # the digits' pixels go from 0 to this
@@ -48,6 +50,7 @@ def load_dataset(
     key: jax.Array,
     data_dir: pathlib.Path | None = None,
     catalogue: Mapping[str, PublishedData] = CATALOGUE,
+    tick: Tick = no_tick,
 ) -> Dataset:
     """Loads the first images of each split, in the order of the files.
 
@@ -57,12 +60,15 @@ def load_dataset(
     check_data_dir(settings, data_dir)
     if settings.data == "digits":
         raw, num_classes = _load_digits(settings), 10
+    elif settings.data == "folder":
+        raw = _load_folder(settings, data_dir, tick)
+        num_classes = len(raw.class_names)
     else:
         data = catalogue[settings.data]
         _check_settings(settings, data)
-        raw, num_classes = read_published_data(data, data_dir), data.num_classes
-        if settings.swap_train_and_test:
-            raw = raw._replace(train=raw.test, test=raw.train)
+        raw, num_classes = read_published_data(data, data_dir, tick), data.num_classes
+    if settings.swap_train_and_test:
+        raw = raw._replace(train=raw.test, test=raw.train)
     train = _to_device(raw.train, settings.training_examples, settings.image_size)
     train_labels = corrupt_labels(
         key, train.labels, first=settings.clean_examples, num_classes=num_classes
@@ -74,6 +80,7 @@ def load_dataset(
         num_classes=num_classes,
         source=raw.source,
         files=raw.files,
+        class_names=raw.class_names,
     )
 
 
@@ -102,6 +109,21 @@ def _load_digits(settings: DataSettings) -> RawDataset:
     return RawDataset(train, test, "scikit-learn", ())
 
 
+def _load_folder(
+    settings: DataSettings, data_dir: pathlib.Path | None, tick: Tick
+) -> RawDataset:
+    if data_dir is None:
+        accepted = f"the folder with {LAYOUT}"
+        raise DataError(message("data_dir", accepted, data_dir, "option"))
+    root = data_dir.expanduser()
+    raw = read_image_folder(root, settings.image_size, settings.test_share, tick=tick)
+    train, test = len(raw.train.labels), len(raw.test.labels)
+    if settings.swap_train_and_test:
+        train, test = test, train
+    _check_numbers(settings, str(root), train, test)
+    return raw
+
+
 def _check_settings(settings: DataSettings, data: PublishedData) -> None:
     """Checks what can be known before a file is read."""
     native = max(data.image_shape[:2])
@@ -127,7 +149,9 @@ def _check_numbers(settings: DataSettings, title: str, train: int, test: int) ->
         raise DataError(message("test_examples", accepted, settings.test_examples))
 
 
-def _to_device(raw: RawSplit, number: int | None, image_size: int) -> Split:
+def _to_device(raw: RawSplit, number: int | None, image_size: int | None) -> Split:
     """The first images, on the default device; all of them if `number` is None."""
-    images = pad_to_size(raw.images[:number], image_size)
+    images = raw.images[:number]
+    if image_size is not None:
+        images = pad_to_size(images, image_size)
     return Split(jnp.asarray(images), jnp.asarray(raw.labels[:number], jnp.int32))

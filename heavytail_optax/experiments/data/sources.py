@@ -9,14 +9,16 @@ from ..errors import DataError, SourceMissingError
 from . import wrong_files
 from .catalogue import PublishedData, PublishedSplit
 from .dataset import RawDataset, RawSplit
+from .decoded_images import Tick, no_tick, read_image_folder
 from .folders import Paths, find_files
+from .image_folders import image_folders_in
 from .published_files import import_extra, read_parquet_files, read_published_files
 
 _Read = Callable[[PublishedData, PublishedSplit, Paths], RawSplit]
 
 
 def read_published_data(
-    data: PublishedData, data_dir: pathlib.Path | None
+    data: PublishedData, data_dir: pathlib.Path | None, tick: Tick = no_tick
 ) -> RawDataset:
     """Reads a data set from the data directory, else from the system's package or the hub.
 
@@ -25,7 +27,7 @@ def read_published_data(
     """
     sources = [_from_system_package, _from_hub]
     if data_dir is not None:
-        sources = [functools.partial(_from_data_dir, data_dir.expanduser())]
+        sources = [functools.partial(_from_data_dir, data_dir.expanduser(), tick)]
     reasons = []
     for source in sources:
         try:
@@ -44,13 +46,32 @@ def read_published_data(
     )
 
 
-def _from_data_dir(root: pathlib.Path, data: PublishedData) -> RawDataset:
+def _from_data_dir(root: pathlib.Path, tick: Tick, data: PublishedData) -> RawDataset:
     for read in (read_published_files, read_parquet_files):
         if raw := _read_folder(data, root, read, "data directory"):
             return raw
+    for place in image_folders_in(root, data.folders):
+        return _read_images(data, place, tick)
     wrong_files.refuse_unusable_files(data, root)
     there = wrong_files.what_is_there(data, root)
     raise SourceMissingError(f"{root} has none of the files. {there}")
+
+
+def _read_images(data: PublishedData, root: pathlib.Path, tick: Tick) -> RawDataset:
+    """The published images as a folder of images: sizes and numbers are those known."""
+    height, width, channels = data.image_shape
+    raw = read_image_folder(root, channels=channels, tick=tick)
+    for name in ("train", "test"):
+        images, labels = getattr(raw, name)
+        if images.shape[1:3] != (height, width):
+            got = f"Got {images.shape[2]}x{images.shape[1]} instead"
+            problem = f"the images of {data.title} must be {width}x{height}. {got}"
+            raise DataError(f"{root}: {problem}. {_OTHERS}")
+        _check_labels([root / name], RawSplit(images, labels), getattr(data, name))
+    return raw
+
+
+_OTHERS = "Give --data folder for other images."
 
 
 def _from_system_package(data: PublishedData) -> RawDataset:
@@ -105,7 +126,7 @@ def _check_labels(paths: Paths, raw: RawSplit, split: PublishedSplit) -> None:
         if got[label] != wanted[label]:
             raise DataError(
                 f"{', '.join(map(str, paths))}: {wanted[label]:,} images must have the "
-                f"label {label}. Got {got[label]:,}, so these are not the published data."
+                f"label {label}. Got {got[label]:,}, so these are not the published data. {_OTHERS}"
             )
 
 

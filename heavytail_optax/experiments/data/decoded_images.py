@@ -1,0 +1,238 @@
+"""Images from their files: checked, decoded in parallel, and kept for the next run."""
+
+import concurrent.futures
+import contextlib
+import hashlib
+import os
+import pathlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import DataError
+from . import wrong_files
+from .dataset import RawDataset, RawSplit
+from .image_folders import FORMATS, ImageFile, find_images
+from .published_files import import_extra
+
+MOST_PIXELS = 2**26
+"""Of one image: four times as many as a good camera takes, or a file made to fill memory."""
+
+Tick = Callable[[int, int], object]  # given the number of images done, and of all
+
+_ORIENTATION = 0x0112  # of EXIF: from 5 on, width and height are exchanged
+_CHUNK = 256
+_MODES = {1: "L", 3: "RGB"}
+
+
+class _Header(NamedTuple):
+    height: int
+    width: int
+    channels: int  # 1 of a grey image, else 3
+
+
+def no_tick(done: int, total: int) -> None:
+    """Shows nothing."""
+
+
+def read_image_folder(
+    root: pathlib.Path,
+    image_size: int | None = None,
+    test_share: float | None = None,
+    channels: int | None = None,
+    tick: Tick = no_tick,
+) -> RawDataset:
+    """Both splits of a folder of images."""
+    found = find_images(root, test_share)
+    images = decode_images(found.files, image_size, channels, tick)
+    labels = np.array([file.label for file in found.files])
+    number = len(found.train)
+    return RawDataset(
+        RawSplit(images[:number], labels[:number]),
+        RawSplit(images[number:], labels[number:]),
+        "folder of images",
+        (),
+        found.class_names,
+    )
+
+
+def decode_images(
+    files: Sequence[ImageFile],
+    image_size: int | None,
+    channels: int | None,
+    tick: Tick,
+) -> np.ndarray:
+    """Bytes of shape (n, height, width, channels), from the files or an earlier run.
+
+    With `image_size`, each image is resized to it, with a black margin if it is not
+    square. By default the images are grey if all files are.
+    """
+    settings = f"{image_size} {channels} {import_extra('PIL').__version__}"
+    kept = _place(files, settings)
+    with contextlib.suppress(OSError, ValueError):
+        images = np.load(kept, mmap_mode="r", allow_pickle=False)
+        tick(len(files), len(files))
+        return images
+    images = _decode(files, image_size, channels, tick)
+    # A run does without, where there is no room or no right to write.
+    with contextlib.suppress(OSError):
+        _keep(kept, images)
+    return images
+
+
+def cache_directory() -> pathlib.Path:
+    """Where decoded images are kept."""
+    caches = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    return pathlib.Path(caches, "heavytail-optax", "images")
+
+
+def _place(files: Sequence[ImageFile], settings: str) -> pathlib.Path:
+    """A name that says of which files with which sizes and times; first of which folder."""
+    root = os.path.commonpath([file.path.absolute().parent for file in files])
+    listing = [settings, *(f"{file.name}\0{file.state}" for file in files)]
+    where, what = (
+        hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+        for text in (f"{root}\0{settings}", "\n".join(listing))
+    )
+    return cache_directory() / f"{where}-{what}.npy"
+
+
+def _keep(place: pathlib.Path, images: np.ndarray) -> None:
+    """Writes a file of its own, then renames it: two processes may do so at once."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=place.parent, suffix=".partial")
+    partial = pathlib.Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            np.save(file, images)
+        partial.replace(place)
+    finally:
+        partial.unlink(missing_ok=True)
+    where = place.name.partition("-")[0]
+    for other in place.parent.glob(f"{where}-*.npy"):
+        if other != place:
+            other.unlink(missing_ok=True)
+
+
+def _decode(
+    files: Sequence[ImageFile],
+    image_size: int | None,
+    channels: int | None,
+    tick: Tick,
+) -> np.ndarray:
+    headers = [
+        header for chunk in _in_parallel(_read_headers, files) for header in chunk
+    ]
+    height, width, _ = headers[0]
+    for file, header in zip(files, headers, strict=True):
+        if image_size is None and header[:2] != (height, width):
+            raise DataError(
+                f"{file.path}: is {header.width}x{header.height}, and {files[0].path} is "
+                f"{width}x{height}. Give --image-size, to which all are resized."
+            )
+    channels = channels or max(header.channels for header in headers)
+    shape = len(files), image_size or height, image_size or width, channels
+    try:
+        images = np.empty(shape, np.uint8)
+    except MemoryError as error:
+        problem = f"its {len(files):,} images of {shape[2]}x{shape[1]} do not fit"
+        place = files[0].path.parent.parent
+        advice = "into memory. Give a smaller --image-size"
+        raise DataError(f"{place}: {problem} {advice}.") from error
+
+    def decode(chunk: range) -> int:
+        for number in chunk:
+            images[number] = _pixels(files[number].path, shape[1:], image_size)
+        return len(chunk)
+
+    done = 0
+    for number in _in_parallel(decode, range(len(files))):
+        done += number
+        tick(done, len(files))
+    return images
+
+
+def _in_parallel(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
+    """The results for one part of the items after the other, computed by threads.
+
+    Reading and decompressing lets other threads work; Pillow's own code is short.
+    """
+    parts = [items[first : first + _CHUNK] for first in range(0, len(items), _CHUNK)]
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from pool.map(function, parts)
+
+
+def _read_headers(files: Sequence[ImageFile]) -> list[_Header]:
+    return [_read_header(file.path) for file in files]
+
+
+def _read_header(path: pathlib.Path) -> _Header:
+    with _opened(path) as image:
+        width, height = image.size
+        if width * height > MOST_PIXELS:
+            raise DataError(
+                f"{path}: an image may have {MOST_PIXELS:,} pixels. Got {width:,}x"
+                f"{height:,} instead. Make it smaller, or move it away."
+            )
+        if _orientation(image) >= 5:
+            width, height = height, width
+        return _Header(height, width, 1 if _is_grey(image.mode) else 3)
+
+
+def _pixels(
+    path: pathlib.Path, shape: tuple[int, int, int], image_size: int | None
+) -> np.ndarray:
+    """An image as it is looked at: turned upright, transparent on black, resized."""
+    height, width, channels = shape
+    with _opened(path) as image:
+        if _orientation(image) != 1:
+            image = import_extra("PIL.ImageOps").exif_transpose(image)
+        if image.mode.startswith("I"):  # 16 bits
+            image = import_extra("PIL.Image").fromarray(
+                (np.asarray(image) >> 8).astype(np.uint8)
+            )
+        if image.has_transparency_data:
+            layers = image.convert("RGBA")
+            image = import_extra("PIL.Image").new("RGBA", image.size, (0, 0, 0, 255))
+            image.alpha_composite(layers)
+        if image.mode != _MODES[channels]:
+            image = image.convert(_MODES[channels])
+        if image_size is not None and image.size != (width, height):
+            image = import_extra("PIL.ImageOps").pad(image, (width, height))
+        return np.asarray(image).reshape(shape)
+
+
+@contextlib.contextmanager
+def _opened(path: pathlib.Path) -> Iterator[Any]:
+    """The image in a file, decoded when its pixels are asked for."""
+    pillow = import_extra("PIL.Image")
+    try:
+        with pillow.open(path, formats=FORMATS) as image:
+            yield image
+    except DataError:
+        raise
+    except MemoryError:
+        raise
+    except Exception as error:  # of a damaged image Pillow raises all kinds
+        if isinstance(error, OSError) and error.filename is not None:
+            raise wrong_files.unreadable(path, error) from error
+        raise _no_image(path, error) from error
+
+
+def _no_image(path: pathlib.Path, error: Exception) -> DataError:
+    with path.open("rb") as file:
+        found = wrong_files.content_of(wrong_files.peek(file))
+    got = f"is {found}" if found else f"is no image ({type(error).__name__})"
+    if found and found.endswith("image"):
+        got = f"is damaged or cut short ({type(error).__name__}: {error})"
+    return DataError(f"{path}: {got}. Replace it by the image, or move it away.")
+
+
+def _orientation(image: Any) -> int:
+    return image.getexif().get(_ORIENTATION, 1) if "exif" in image.info else 1
+
+
+def _is_grey(mode: str) -> bool:
+    return mode in ("1", "L", "LA", "La", "F") or mode.startswith("I")
