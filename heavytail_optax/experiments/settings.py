@@ -53,14 +53,15 @@ class DataSettings(_Group):
         images, in --data-dir: train/CLASS/* and test/CLASS/*), or a published data set.
         Its files come from --data-dir, the system's package or the Hugging Face hub.
       image_size: Height and width of the images. Digits and the images of a folder are
-        resized to it. All others get a black margin.
+        resized to it. All others get a black margin. By default of a folder, the size
+        that all of its images have.
       pixel_range: Range that the pixels are scaled to.
       test_share: Share of the images of each class of a folder that are for testing,
         drawn at random, if it has no images for testing.
       swap_train_and_test: Train on the data set's test file, and test on its training
         file.
       clean_examples: Number of training images with their true label. These are the
-        first in the file.
+        first in the file. By default of a folder, all that are left.
       corrupted_examples: Number of training images with a label drawn at random from
         all classes. These come next in the file. Some draws are right by chance. Digits
         have one file, whose other images are for testing.
@@ -72,7 +73,7 @@ class DataSettings(_Group):
     data: DataName = sourced(  # noqa: RUF009 - a field
         "digits", "ours: comes with scikit-learn, nothing is downloaded"
     )
-    image_size: Annotated[int, at_least(16)] = sourced(
+    image_size: Annotated[int | None, at_least(16)] = sourced(
         28, "zhu: the size of the FashionMNIST images"
     )
     pixel_range: PixelRange = sourced(  # noqa: RUF009 - a field
@@ -84,7 +85,7 @@ class DataSettings(_Group):
     swap_train_and_test: bool = sourced(
         value=False, source="ours: the digits are one file"
     )
-    clean_examples: Annotated[int, at_least(0)] = sourced(
+    clean_examples: Annotated[int | None, at_least(0)] = sourced(
         1000, "zhu: for corrupted FashionMNIST"
     )
     corrupted_examples: Annotated[int, at_least(0)] = sourced(
@@ -98,6 +99,8 @@ class DataSettings(_Group):
     @property
     def training_examples(self) -> int:
         """Number of training images, random labels included."""
+        if self.clean_examples is None:
+            raise ValueError(message("clean_examples", "a number", None))
         return self.clean_examples + self.corrupted_examples
 
     @property
@@ -285,6 +288,8 @@ class Settings(_Group):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.data.clean_examples is None:  # not yet counted
+            return
         sizes = {
             "batch_size": self.training.batch_size,
             "large_batch_size": self.large_batch_images,

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from ..errors import JobError
+from ..errors import DataError, JobError
 from ..measure_names import MEASURE_NAMES, SUMMARIES
 from ..methods import METHODS
 from ..presets import PRESETS
@@ -82,13 +82,28 @@ def _parse(name: str, arguments: Sequence[str], program: str) -> Any:
     asked = parse(kind, program, arguments, _description(name), default, choices)
     if name == "train" and default.resume is not None:
         _check_unchanged(default, asked)
-    return asked
+    return _counted(asked) if has_preset else asked
+
+
+def _counted(asked: Any) -> Any:
+    """The same with the numbers of images of a folder, where none are given."""
+    if asked.settings.data.clean_examples is not None:
+        return asked
+    from ..data.loading import count_images
+
+    try:
+        data = count_images(asked.settings.data, asked.machine.data_dir)
+        settings = dataclasses.replace(asked.settings, data=data)
+        return dataclasses.replace(asked, settings=settings)
+    except ValueError as error:
+        raise DataError(str(error)) from error
 
 
 def _default(name: str, arguments: Sequence[str]) -> Any:
     """What is not given: from the preset, and from the runs that are gone on with."""
     kind: Any = _OPTIONS[name]
-    asked = _value_of("--preset", arguments)
+    of_folder = "folder" if _value_of("--data", arguments) == "folder" else None
+    asked = _value_of("--preset", arguments) or of_folder
     # tyro refuses an unknown one.
     preset = PRESETS[asked if asked in PRESETS else kind.preset]
     default = kind(preset.settings, preset.methods, preset.name)

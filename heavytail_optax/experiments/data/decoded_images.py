@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import hashlib
+import itertools
 import os
 import pathlib
 import tempfile
@@ -14,7 +15,7 @@ import numpy as np
 from ..errors import DataError
 from . import wrong_files
 from .dataset import RawDataset, RawSplit
-from .image_folders import FORMATS, ImageFile, find_images
+from .image_folders import ImageFile, ImageFolder, encoded
 from .published_files import import_extra
 
 MOST_PIXELS = 2**26
@@ -22,6 +23,8 @@ MOST_PIXELS = 2**26
 
 Tick = Callable[[int, int], object]  # given the number of images done, and of all
 
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+_IMAGES = ("a PNG", "a JPEG", "a WebP", "a BMP")  # in the words of `content_of`
 _ORIENTATION = 0x0112  # of EXIF: from 5 on, width and height are exchanged
 _CHUNK = 256
 _MODES = {1: "L", 3: "RGB"}
@@ -37,18 +40,29 @@ def no_tick(done: int, total: int) -> None:
     """Shows nothing."""
 
 
-def read_image_folder(
-    root: pathlib.Path,
+def read_images(
+    found: ImageFolder,
     image_size: int | None = None,
-    test_share: float | None = None,
-    channels: int | None = None,
+    image_shape: tuple[int, int, int] | None = None,
     tick: Tick = no_tick,
 ) -> RawDataset:
-    """Both splits of a folder of images."""
-    found = find_images(root, test_share)
-    images = decode_images(found.files, image_size, channels, tick)
-    labels = np.array([file.label for file in found.files])
-    number = len(found.train)
+    """Both splits, from the files or what an earlier run decoded.
+
+    With `image_size`, each image is resized to it, with a black margin if it is not
+    square. Else all must have the size in `image_shape`, or the same one. They are grey if
+    that says so, or if all are.
+    """
+    files, number = [*found.train, *found.test], len(found.train)
+    wanted = f"{image_size} {image_shape} {import_extra('PIL').__version__}"
+    place, images = _place(files, wanted), None
+    with contextlib.suppress(OSError, ValueError, EOFError):
+        images = np.load(place, allow_pickle=False)
+    if images is None:
+        images = _decode(files, image_size, image_shape, tick)
+        # A run does without, where there is no room or no right to write.
+        with contextlib.suppress(OSError):
+            _keep(place, images)
+    labels = found.labels(files)
     return RawDataset(
         RawSplit(images[:number], labels[:number]),
         RawSplit(images[number:], labels[number:]),
@@ -56,30 +70,6 @@ def read_image_folder(
         (),
         found.class_names,
     )
-
-
-def decode_images(
-    files: Sequence[ImageFile],
-    image_size: int | None,
-    channels: int | None,
-    tick: Tick,
-) -> np.ndarray:
-    """Bytes of shape (n, height, width, channels), from the files or an earlier run.
-
-    With `image_size`, each image is resized to it, with a black margin if it is not
-    square. By default the images are grey if all files are.
-    """
-    settings = f"{image_size} {channels} {import_extra('PIL').__version__}"
-    kept = _place(files, settings)
-    with contextlib.suppress(OSError, ValueError):
-        images = np.load(kept, mmap_mode="r", allow_pickle=False)
-        tick(len(files), len(files))
-        return images
-    images = _decode(files, image_size, channels, tick)
-    # A run does without, where there is no room or no right to write.
-    with contextlib.suppress(OSError):
-        _keep(kept, images)
-    return images
 
 
 def cache_directory() -> pathlib.Path:
@@ -91,10 +81,10 @@ def cache_directory() -> pathlib.Path:
 def _place(files: Sequence[ImageFile], settings: str) -> pathlib.Path:
     """A name that says of which files with which sizes and times; first of which folder."""
     root = os.path.commonpath([file.path.absolute().parent for file in files])
-    listing = [settings, *(f"{file.name}\0{file.state}" for file in files)]
+    listing = [f"{file.name}\0{file.size}\0{file.changed}" for file in files]
     where, what = (
-        hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
-        for text in (f"{root}\0{settings}", "\n".join(listing))
+        hashlib.sha256(encoded(text)).hexdigest()[:32]
+        for text in (f"{root}\0{settings}", "\0".join([settings, *listing]))
     )
     return cache_directory() / f"{where}-{what}.npy"
 
@@ -102,16 +92,16 @@ def _place(files: Sequence[ImageFile], settings: str) -> pathlib.Path:
 def _keep(place: pathlib.Path, images: np.ndarray) -> None:
     """Writes a file of its own, then renames it: two processes may do so at once."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=place.parent, suffix=".partial")
-    partial = pathlib.Path(name)
+    where = place.name.partition("-")[0]
+    descriptor, partial = tempfile.mkstemp(dir=place.parent, prefix=f"{where}-")
     try:
         with os.fdopen(descriptor, "wb") as file:
             np.save(file, images)
-        partial.replace(place)
+        os.replace(partial, place)
     finally:
-        partial.unlink(missing_ok=True)
-    where = place.name.partition("-")[0]
-    for other in place.parent.glob(f"{where}-*.npy"):
+        pathlib.Path(partial).unlink(missing_ok=True)
+    # What the folder had before, and what a kill has left.
+    for other in place.parent.glob(f"{where}-*"):
         if other != place:
             other.unlink(missing_ok=True)
 
@@ -119,20 +109,24 @@ def _keep(place: pathlib.Path, images: np.ndarray) -> None:
 def _decode(
     files: Sequence[ImageFile],
     image_size: int | None,
-    channels: int | None,
+    image_shape: tuple[int, int, int] | None,
     tick: Tick,
 ) -> np.ndarray:
-    headers = [
-        header for chunk in _in_parallel(_read_headers, files) for header in chunk
-    ]
-    height, width, _ = headers[0]
+    parts = _in_parallel(lambda part: [_header(file.path) for file in part], files)
+    headers = list(itertools.chain.from_iterable(parts))
+    height, width, channels = image_shape or headers[0]
     for file, header in zip(files, headers, strict=True):
         if image_size is None and header[:2] != (height, width):
+            others = "those of the published data set are"
+            if image_shape is None:
+                others = f"{files[0].path} is"
             raise DataError(
-                f"{file.path}: is {header.width}x{header.height}, and {files[0].path} is "
-                f"{width}x{height}. Give --image-size, to which all are resized."
+                f"{file.path}: is {header.width}x{header.height}, and {others} "
+                f"{width}x{height}. Give --data folder and an --image-size, to which "
+                "all are resized."
             )
-    channels = channels or max(header.channels for header in headers)
+    if image_shape is None:
+        channels = max(header.channels for header in headers)
     shape = len(files), image_size or height, image_size or width, channels
     try:
         images = np.empty(shape, np.uint8)
@@ -164,18 +158,11 @@ def _in_parallel(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterat
         yield from pool.map(function, parts)
 
 
-def _read_headers(files: Sequence[ImageFile]) -> list[_Header]:
-    return [_read_header(file.path) for file in files]
-
-
-def _read_header(path: pathlib.Path) -> _Header:
+def _header(path: pathlib.Path) -> _Header:
     with _opened(path) as image:
         width, height = image.size
         if width * height > MOST_PIXELS:
-            raise DataError(
-                f"{path}: an image may have {MOST_PIXELS:,} pixels. Got {width:,}x"
-                f"{height:,} instead. Make it smaller, or move it away."
-            )
+            raise _too_large(path, f"{width}x{height}")
         if _orientation(image) >= 5:
             width, height = height, width
         return _Header(height, width, 1 if _is_grey(image.mode) else 3)
@@ -209,25 +196,31 @@ def _opened(path: pathlib.Path) -> Iterator[Any]:
     """The image in a file, decoded when its pixels are asked for."""
     pillow = import_extra("PIL.Image")
     try:
-        with pillow.open(path, formats=FORMATS) as image:
+        with pillow.open(path, formats=_FORMATS) as image:
             yield image
-    except DataError:
+    except (DataError, MemoryError):
         raise
-    except MemoryError:
-        raise
+    except pillow.DecompressionBombError as error:
+        raise _too_large(path, "many more") from error
     except Exception as error:  # of a damaged image Pillow raises all kinds
         if isinstance(error, OSError) and error.filename is not None:
             raise wrong_files.unreadable(path, error) from error
-        raise _no_image(path, error) from error
+        found = wrong_files.content_of(_head(path)) or "no image"
+        if found.startswith(_IMAGES):
+            found = f"damaged or cut short ({type(error).__name__}: {error})"
+        advice = "Replace it by an image, or move it away"
+        raise DataError(f"{path}: is {found}. {advice}.") from error
 
 
-def _no_image(path: pathlib.Path, error: Exception) -> DataError:
+def _head(path: pathlib.Path) -> bytes:
     with path.open("rb") as file:
-        found = wrong_files.content_of(wrong_files.peek(file))
-    got = f"is {found}" if found else f"is no image ({type(error).__name__})"
-    if found and found.endswith("image"):
-        got = f"is damaged or cut short ({type(error).__name__}: {error})"
-    return DataError(f"{path}: {got}. Replace it by the image, or move it away.")
+        return wrong_files.peek(file)
+
+
+def _too_large(path: pathlib.Path, got: str) -> DataError:
+    accepted = f"an image may have {MOST_PIXELS:,} pixels"
+    advice = "Make it smaller, or move it away"
+    return DataError(f"{path}: {accepted}. Got {got} instead. {advice}.")
 
 
 def _orientation(image: Any) -> int:

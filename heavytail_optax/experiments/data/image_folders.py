@@ -4,16 +4,18 @@ import hashlib
 import os
 import pathlib
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
+
+import numpy as np
 
 from ..errors import DataError
 from ..setting_rules import message
 from . import folders, wrong_files
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 LAYOUT = "train/CLASS/* and test/CLASS/*"
+
 _LEFT_BY_SYSTEMS = ("thumbs.db", "desktop.ini", "__macosx")
 
 
@@ -21,22 +23,35 @@ class ImageFile(NamedTuple):
     """An image that has not been opened."""
 
     path: pathlib.Path
-    label: int
-    name: str  # CLASS/NAME
-    state: tuple[int, int]  # size in bytes, and time of the last change
+    name: str  # CLASS/NAME, the same on all file systems
+    size: int  # in bytes
+    changed: int  # time in nanoseconds
+
+    @property
+    def class_name(self) -> str:
+        """The name of its folder."""
+        return self.name.partition("/")[0]
+
+    @property
+    def checksum(self) -> bytes:
+        """What the images are ordered by."""
+        return hashlib.sha256(encoded(self.name)).digest()
 
 
 class ImageFolder(NamedTuple):
-    """The files of both splits, in their order, and the classes by their numbers."""
+    """The images of both splits, each in its order, and the classes by their numbers."""
 
     train: Sequence[ImageFile]
     test: Sequence[ImageFile]
     class_names: tuple[str, ...]
 
-    @property
-    def files(self) -> Sequence[ImageFile]:
-        """Those of both splits."""
-        return [*self.train, *self.test]
+    def labels(self, files: Sequence[ImageFile]) -> np.ndarray:
+        """The numbers of their classes."""
+        numbers = {name: number for number, name in enumerate(self.class_names)}
+        return np.array([numbers[file.class_name] for file in files])
+
+
+_Classes = Mapping[str, Sequence[ImageFile]]
 
 
 def image_folders_in(root: pathlib.Path, names: Sequence[str]) -> list[pathlib.Path]:
@@ -50,133 +65,116 @@ def image_folders_in(root: pathlib.Path, names: Sequence[str]) -> list[pathlib.P
 
 
 def find_images(root: pathlib.Path, test_share: float | None = None) -> ImageFolder:
-    """Finds the images of both splits; without test/, a share of all is for testing.
+    """Finds the images of both splits; without test/, a share of each class is for testing.
 
     Classes are numbered by their sorted names. The order is that of checksums of the
     names: the first images are a random sample, the same one on every file system.
     """
     try:
-        return _find_images(root, test_share)
+        train, test = _splits(root, test_share)
     except OSError as error:
         raise wrong_files.unreadable(pathlib.Path(error.filename), error) from error
+    return ImageFolder(_in_order(train), _in_order(test), tuple(sorted(train)))
 
 
-def _find_images(root: pathlib.Path, test_share: float | None) -> ImageFolder:
-    places = {
-        name: path for name, path in folders.files_in(root).items() if path.is_dir()
-    }
-    train_place, test_place = places.get("train"), places.get("test")
-    if test_place is None:
-        train = _classes_in(train_place or root)
-    elif train_place is None:
-        raise DataError(f"{test_place}: beside it, the folder train is missing.")
-    else:
-        train = _classes_in(train_place)
-    if not train:
-        raise DataError(
-            f"{train_place or root}: has no folder of images. The directory must have "
-            f"{LAYOUT}."
-        )
-    names = sorted(train)
-    if test_place is None:
-        if test_share is None:
-            raise DataError(
-                f"{root}: has no folder test. Give --test-share 0.2 to test on a fifth "
-                "of the images, drawn at random."
-            )
-        numbers = {name: round(test_share * len(train[name])) for name in names}
-        test = {name: train[name][: numbers[name]] for name in names}
-        train = {name: train[name][numbers[name] :] for name in names}
-    elif test_share is not None:
-        accepted = f"left out: there are images for testing in {test_place}"
+def _splits(root: pathlib.Path, test_share: float | None) -> tuple[_Classes, _Classes]:
+    there = folders.files_in(root)
+    places = {name: path for name, path in there.items() if path.is_dir()}
+    if "test" in places and "train" not in places:
+        raise DataError(f"{places['test']}: beside it, the folder train is missing.")
+    train = _classes_in(places.get("train", root))
+    if len(train) < 2:
+        problem = f"must have two or more classes in {LAYOUT}"
+        raise DataError(f"{root}: {problem}. Got {', '.join(train) or 'none'} instead.")
+    if "test" not in places:
+        return _drawn(root, train, test_share)
+    if test_share is not None:
+        accepted = f"left out, since there is {places['test']}"
         raise DataError(message("test_share", accepted, test_share))
-    else:
-        test = _classes_in(test_place)
-    for name in test:
+    test = _classes_in(places["test"])
+    if not test:
+        raise DataError(f"{places['test']}: has no classes. Remove it, or add images.")
+    for name, files in test.items():
         if name not in train:
-            raise DataError(
-                f"{test_place}: the class {name!r} has no images for training. Add them "
-                f"to {train_place}, or move the folder away."
-            )
-    if len(names) < 2:
-        raise DataError(
-            f"{train_place or root}: there must be at least two classes, each in a "
-            f"folder of its own. Got {', '.join(names)} instead."
-        )
-    for split, which in ((train, "training"), (test, "testing")):
-        if not any(split.values()):
-            raise DataError(
-                f"{root}: no image is left for {which}. Give another --test-share."
-            )
-    labels = {name: number for number, name in enumerate(names)}
-    return ImageFolder(_in_order(train, labels), _in_order(test, labels), tuple(names))
+            problem = f"is a class that {places['train']} does not have"
+            advice = "Add images of it there, or move this folder away"
+            raise DataError(f"{files[0].path.parent}: {problem}. {advice}.")
+    return train, test
 
 
-_Found = tuple[str, pathlib.Path, tuple[int, int]]  # name, path, size and time
+def _drawn(
+    root: pathlib.Path, classes: _Classes, test_share: float | None
+) -> tuple[_Classes, _Classes]:
+    """For training and for testing, a share of each class, but not its last image."""
+    if test_share is None:
+        advice = "Give --test-share 0.2 to test on a fifth of all images"
+        raise DataError(f"{root}: has no folder test. {advice}, drawn at random.")
+    train, test = {}, {}
+    for name, files in classes.items():
+        number = min(round(test_share * len(files)), len(files) - 1)
+        ordered = sorted(files, key=lambda file: file.checksum)
+        train[name], test[name] = ordered[number:], ordered[:number]
+    if not any(test.values()):
+        accepted = f"large enough for one of the images of a class in {root}"
+        raise DataError(message("test_share", accepted, test_share))
+    return train, test
 
 
-def _classes_in(place: pathlib.Path) -> dict[str, list[_Found]]:
-    """Name of a class -> its images, in the order of their checksums."""
-    classes: dict[str, list[_Found]] = {}
+def _in_order(classes: _Classes) -> Sequence[ImageFile]:
+    files = (file for each in classes.values() for file in each)
+    return sorted(files, key=lambda file: file.checksum)
+
+
+def _classes_in(place: pathlib.Path) -> _Classes:
+    """Name of a class -> its images."""
+    classes: dict[str, Sequence[ImageFile]] = {}
     for entry in _entries(place):
         path = pathlib.Path(entry.path)
         if not entry.is_dir():
             if path.suffix.lower() in SUFFIXES:
-                raise DataError(f"{path}: is in no class. Move it to a folder of one.")
+                problem = "is in no class. Move it to the folder of its class"
+                raise DataError(f"{path}: {problem}.")
             continue
         name = _plain(entry.name)
         if name in classes:
             raise DataError(f"{path}: there are two folders of this name. Rename one.")
-        images = [_image(inner, name) for inner in _entries(path)]
-        if not images:
+        classes[name] = [_image_file(each, name) for each in _entries(path)]
+        if not classes[name]:
             raise DataError(f"{path}: has no images. Add some, or remove the folder.")
-        classes[name] = sorted(images, key=_checksum)
     return classes
 
 
-def _entries(place: pathlib.Path) -> list[os.DirEntry[str]]:
+def _entries(place: pathlib.Path) -> Sequence[os.DirEntry[str]]:
     """What is in a folder, but for what is hidden or was left by an operating system."""
     with os.scandir(place) as entries:
-        shown = [
-            entry
-            for entry in entries
-            if not entry.name.startswith(".")
-            and entry.name.lower() not in _LEFT_BY_SYSTEMS
-        ]
-    return sorted(shown, key=lambda entry: entry.name)
+        there = sorted(entries, key=lambda entry: entry.name)
+    return [
+        entry
+        for entry in there
+        if not entry.name.startswith(".") and entry.name.lower() not in _LEFT_BY_SYSTEMS
+    ]
 
 
-def _image(entry: os.DirEntry[str], class_name: str) -> _Found:
+def _image_file(entry: os.DirEntry[str], class_name: str) -> ImageFile:
     path = pathlib.Path(entry.path)
     if entry.is_dir():
         problem = "is a folder within that of a class. Move its images up"
         raise DataError(f"{path}: {problem}, or the folder away.")
-    if os.path.splitext(entry.name)[1].lower() not in SUFFIXES:
-        accepted = ", ".join(SUFFIXES)
-        problem = f"the name must end in one of {accepted}"
+    if path.suffix.lower() not in SUFFIXES:
+        problem = f"the name must end in {', '.join(SUFFIXES)}, in any case of letters"
         raise DataError(f"{path}: {problem}. Convert the file, or move it away.")
     status = entry.stat()
     if not entry.is_file():
         raise DataError(f"{path}: is no file. Move it away.")
-    state = status.st_size, status.st_mtime_ns
-    return f"{class_name}/{_plain(entry.name)}", path, state
+    name = f"{class_name}/{_plain(entry.name)}"
+    return ImageFile(path, name, status.st_size, status.st_mtime_ns)
 
 
-def _in_order(
-    classes: Mapping[str, Iterable[_Found]], labels: Mapping[str, int]
-) -> list[ImageFile]:
-    files = [
-        ImageFile(path, labels[class_name], name, state)
-        for class_name, found in classes.items()
-        for name, path, state in found
-    ]
-    return sorted(files, key=lambda file: _checksum((file.name, file.path, file.state)))
-
-
-def _checksum(found: _Found) -> bytes:
-    return hashlib.sha256(found[0].encode("utf-8", "surrogateescape")).digest()
+def encoded(name: str) -> bytes:
+    """The bytes of a name, which on some file systems are no text."""
+    return name.encode("utf-8", "surrogateescape")
 
 
 def _plain(name: str) -> str:
-    """The same on all file systems, of which some take letters and accents apart."""
+    """The same everywhere: some file systems take letters and accents apart."""
     return unicodedata.normalize("NFC", name)

@@ -1,5 +1,6 @@
 """From the settings to the data of a run: read, cut, padded, some labels made random."""
 
+import dataclasses
 import pathlib
 from collections.abc import Mapping
 
@@ -12,21 +13,22 @@ from ..setting_rules import message
 from ..settings import DataSettings
 from .catalogue import CATALOGUE, PublishedData
 from .dataset import Dataset, RawDataset, RawSplit, Split, corrupt_labels, pad_to_size
-from .decoded_images import Tick, no_tick, read_image_folder
-from .image_folders import LAYOUT
+from .decoded_images import Tick, no_tick, read_images
+from .image_folders import LAYOUT, find_images
 from .sources import read_published_data
 
+_DIGITS_SIZE = 28  # where no other is given
 _BLACKEST = 16  # the digits' pixels go from 0 to this
 
 
-def load_digits(image_size: int) -> RawSplit:
+def load_digits(image_size: int | None) -> RawSplit:
     """All 1,797 digits, resized bilinearly from 8x8 and scaled from [0, 16] to bytes."""
     from sklearn import datasets
 
     digits = datasets.load_digits()
     images = digits.images.astype(np.int64)
     # In integers, so that every machine rounds to the same bytes.
-    weights = _weights(images.shape[1], image_size)
+    weights = _weights(images.shape[1], image_size or _DIGITS_SIZE)
     resized = np.einsum("ij,njk,lk->nil", weights, images, weights)
     whole = _BLACKEST * weights[0].sum() ** 2
     pixels = (2 * 255 * resized + whole) // (2 * whole)
@@ -60,7 +62,7 @@ def load_dataset(
     check_data_dir(settings, data_dir)
     if settings.data == "digits":
         raw, num_classes = _load_digits(settings), 10
-    elif settings.data == "folder":
+    elif settings.data == "folder" and data_dir is not None:
         raw = _load_folder(settings, data_dir, tick)
         num_classes = len(raw.class_names)
     else:
@@ -86,14 +88,38 @@ def load_dataset(
 
 def check_data_dir(settings: DataSettings, data_dir: pathlib.Path | None) -> None:
     """A directory that is named must be one, and for data that have files."""
-    if data_dir is None:
-        return
     accepted = "the folder that the files are in"
+    if settings.data == "folder":
+        accepted = f"the folder with {LAYOUT}"
+    elif data_dir is None:
+        return
     if settings.data == "digits":
         accepted = "left out with the digits, which come with scikit-learn"
-    elif data_dir.expanduser().is_dir():
+    elif data_dir is not None and data_dir.expanduser().is_dir():
         return
-    raise DataError(message("data_dir", accepted, str(data_dir), "option"))
+    got = data_dir and str(data_dir)
+    raise DataError(message("data_dir", accepted, got, "option"))
+
+
+def count_images(settings: DataSettings, data_dir: pathlib.Path | None) -> DataSettings:
+    """The settings with all images of a folder, where no number is given."""
+    check_data_dir(settings, data_dir)
+    if settings.data != "folder" or data_dir is None:
+        accepted = f"a number with {settings.data}"
+        raise DataError(message("clean_examples", accepted, settings.clean_examples))
+    found = find_images(data_dir.expanduser(), settings.test_share)
+    train, test = len(found.train), len(found.test)
+    if settings.swap_train_and_test:
+        train, test = test, train
+    corrupted = settings.corrupted_examples
+    if corrupted > train:
+        accepted = f"at most the {train:,} images that may be trained on"
+        raise DataError(message("corrupted_examples", accepted, corrupted))
+    return dataclasses.replace(
+        settings,
+        clean_examples=train - corrupted,
+        test_examples=settings.test_examples or test,
+    )
 
 
 def _load_digits(settings: DataSettings) -> RawDataset:
@@ -110,24 +136,20 @@ def _load_digits(settings: DataSettings) -> RawDataset:
 
 
 def _load_folder(
-    settings: DataSettings, data_dir: pathlib.Path | None, tick: Tick
+    settings: DataSettings, data_dir: pathlib.Path, tick: Tick
 ) -> RawDataset:
-    if data_dir is None:
-        accepted = f"the folder with {LAYOUT}"
-        raise DataError(message("data_dir", accepted, data_dir, "option"))
-    root = data_dir.expanduser()
-    raw = read_image_folder(root, settings.image_size, settings.test_share, tick=tick)
-    train, test = len(raw.train.labels), len(raw.test.labels)
+    found = find_images(data_dir.expanduser(), settings.test_share)
+    train, test = len(found.train), len(found.test)
     if settings.swap_train_and_test:
         train, test = test, train
-    _check_numbers(settings, str(root), train, test)
-    return raw
+    _check_numbers(settings, str(data_dir), train, test)
+    return read_images(found, settings.image_size, tick=tick)
 
 
 def _check_settings(settings: DataSettings, data: PublishedData) -> None:
     """Checks what can be known before a file is read."""
     native = max(data.image_shape[:2])
-    if settings.image_size < native:
+    if settings.image_size is not None and settings.image_size < native:
         accepted = f"at least {native}, the size of the images of {data.title}"
         raise DataError(message("image_size", accepted, settings.image_size))
     train, test = data.train.num_images, data.test.num_images
@@ -138,7 +160,7 @@ def _check_settings(settings: DataSettings, data: PublishedData) -> None:
 
 def _check_numbers(settings: DataSettings, title: str, train: int, test: int) -> None:
     clean, corrupted = settings.clean_examples, settings.corrupted_examples
-    if clean + corrupted > train:
+    if settings.training_examples > train:
         raise DataError(
             "The `clean_examples` and `corrupted_examples` settings must together be at "
             f"most the {train:,} images of {title} that may be trained on. "

@@ -5,13 +5,15 @@ import functools
 import pathlib
 from collections.abc import Callable
 
+import numpy as np
+
 from ..errors import DataError, SourceMissingError
 from . import wrong_files
 from .catalogue import PublishedData, PublishedSplit
 from .dataset import RawDataset, RawSplit
-from .decoded_images import Tick, no_tick, read_image_folder
+from .decoded_images import Tick, no_tick, read_images
 from .folders import Paths, find_files
-from .image_folders import image_folders_in
+from .image_folders import LAYOUT, find_images, image_folders_in
 from .published_files import import_extra, read_parquet_files, read_published_files
 
 _Read = Callable[[PublishedData, PublishedSplit, Paths], RawSplit]
@@ -58,20 +60,12 @@ def _from_data_dir(root: pathlib.Path, tick: Tick, data: PublishedData) -> RawDa
 
 
 def _read_images(data: PublishedData, root: pathlib.Path, tick: Tick) -> RawDataset:
-    """The published images as a folder of images: sizes and numbers are those known."""
-    height, width, channels = data.image_shape
-    raw = read_image_folder(root, channels=channels, tick=tick)
+    """The published images as a folder of images, of which sizes and numbers are known."""
+    found = find_images(root)
     for name in ("train", "test"):
-        images, labels = getattr(raw, name)
-        if images.shape[1:3] != (height, width):
-            got = f"Got {images.shape[2]}x{images.shape[1]} instead"
-            problem = f"the images of {data.title} must be {width}x{height}. {got}"
-            raise DataError(f"{root}: {problem}. {_OTHERS}")
-        _check_labels([root / name], RawSplit(images, labels), getattr(data, name))
-    return raw
-
-
-_OTHERS = "Give --data folder for other images."
+        labels = found.labels(getattr(found, name))
+        _check_labels(str(root / name), labels, getattr(data, name))
+    return read_images(found, image_shape=data.image_shape, tick=tick)
 
 
 def _from_system_package(data: PublishedData) -> RawDataset:
@@ -112,27 +106,28 @@ def _read_folder(
         return None
     train, test = (read(data, *each) for each in zip(splits, found, strict=True))
     for split, paths, raw in zip(splits, found, (train, test), strict=True):
-        _check_labels(paths, raw, split)
+        _check_labels(", ".join(map(str, paths)), raw.labels, split)
     files = tuple(path.name for paths in found for path in paths)
     return RawDataset(train, test, source, files)
 
 
-def _check_labels(paths: Paths, raw: RawSplit, split: PublishedSplit) -> None:
+def _check_labels(where: str, labels: np.ndarray, split: PublishedSplit) -> None:
     """Checks that each label is there as often as in the published data set."""
     wanted = collections.Counter(dict(enumerate(split.class_counts)))
-    got = collections.Counter(raw.labels.tolist())
+    got = collections.Counter(labels.tolist())
     # First those that no image may have.
     for label in sorted({*wanted, *got}, key=lambda label: (label in wanted, label)):
         if got[label] != wanted[label]:
             raise DataError(
-                f"{', '.join(map(str, paths))}: {wanted[label]:,} images must have the "
-                f"label {label}. Got {got[label]:,}, so these are not the published data. {_OTHERS}"
+                f"{where}: {wanted[label]:,} images must have the "
+                f"label {label}. Got {got[label]:,}, so these are not the published data."
             )
 
 
 def _files(data: PublishedData) -> str:
     names = ", ".join((*data.train.files, *data.test.files))
-    return f"{names} (each may be .gz), or the hub's train-*.parquet and test-*.parquet"
+    hub = "the hub's train-*.parquet and test-*.parquet"
+    return f"{names} (each may be .gz), {hub}, or images as {LAYOUT}"
 
 
 def _three_ways(data: PublishedData, in_system: str, on_hub: str) -> str:
