@@ -25,9 +25,9 @@ def pixels_of(tmp_path, paths, **options):
     found = find_images(tmp_path / "images", test_share=None)
     raw = read_images(found, **options)
     images = dict(
-        zip([file.path for file in found.train], raw.train.images, strict=True)
+        zip((file.path for file in found.train), raw.train.images, strict=True)
     )
-    return [images[path] for path in paths]
+    return [images[str(path)] for path in paths]
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import shutil
 
 import jax
@@ -35,7 +36,7 @@ def test_classes_are_numbered_by_their_sorted_names(tmp_path):
     assert [file.class_name for file in found.test] in (["a", "9"], ["9", "a"])
     labels = found.labels(found.train)
     assert [found.class_names[label] for label in labels] == [
-        file.path.parent.name for file in found.train
+        pathlib.Path(file.path).parent.name for file in found.train
     ]
 
 

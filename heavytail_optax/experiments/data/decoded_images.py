@@ -54,11 +54,11 @@ def read_images(
     """
     files, number = [*found.train, *found.test], len(found.train)
     wanted = f"{image_size} {image_shape} {import_extra('PIL').__version__}"
-    place, images = _place(files, wanted), None
+    place, images = _place(found.root, files, wanted), None
     with contextlib.suppress(OSError, ValueError, EOFError):
         images = np.load(place, allow_pickle=False)
     if images is None:
-        images = _decode(files, image_size, image_shape, tick)
+        images = _decode(found.root, files, image_size, image_shape, tick)
         # A run does without, where there is no room or no right to write.
         with contextlib.suppress(OSError):
             _keep(place, images)
@@ -78,13 +78,14 @@ def cache_directory() -> pathlib.Path:
     return pathlib.Path(caches, "heavytail-optax", "images")
 
 
-def _place(files: Sequence[ImageFile], settings: str) -> pathlib.Path:
+def _place(
+    root: pathlib.Path, files: Sequence[ImageFile], settings: str
+) -> pathlib.Path:
     """A name that says of which files with which sizes and times; first of which folder."""
-    root = os.path.commonpath([file.path.absolute().parent for file in files])
     listing = [f"{file.name}\0{file.size}\0{file.changed}" for file in files]
     where, what = (
         hashlib.sha256(encoded(text)).hexdigest()[:32]
-        for text in (f"{root}\0{settings}", "\0".join([settings, *listing]))
+        for text in (f"{root.absolute()}\0{settings}", "\0".join([settings, *listing]))
     )
     return cache_directory() / f"{where}-{what}.npy"
 
@@ -107,6 +108,7 @@ def _keep(place: pathlib.Path, images: np.ndarray) -> None:
 
 
 def _decode(
+    root: pathlib.Path,
     files: Sequence[ImageFile],
     image_size: int | None,
     image_shape: tuple[int, int, int] | None,
@@ -132,9 +134,8 @@ def _decode(
         images = np.empty(shape, np.uint8)
     except MemoryError as error:
         problem = f"its {len(files):,} images of {shape[2]}x{shape[1]} do not fit"
-        place = files[0].path.parent.parent
         advice = "into memory. Give a smaller --image-size"
-        raise DataError(f"{place}: {problem} {advice}.") from error
+        raise DataError(f"{root}: {problem} {advice}.") from error
 
     def decode(chunk: range) -> int:
         for number in chunk:
@@ -158,7 +159,7 @@ def _in_parallel(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterat
         yield from pool.map(function, parts)
 
 
-def _header(path: pathlib.Path) -> _Header:
+def _header(path: str) -> _Header:
     with _opened(path) as image:
         width, height = image.size
         if width * height > MOST_PIXELS:
@@ -169,7 +170,7 @@ def _header(path: pathlib.Path) -> _Header:
 
 
 def _pixels(
-    path: pathlib.Path, shape: tuple[int, int, int], image_size: int | None
+    path: str, shape: tuple[int, int, int], image_size: int | None
 ) -> np.ndarray:
     """An image as it is looked at: turned upright, transparent on black, resized."""
     height, width, channels = shape
@@ -192,7 +193,7 @@ def _pixels(
 
 
 @contextlib.contextmanager
-def _opened(path: pathlib.Path) -> Iterator[Any]:
+def _opened(path: str) -> Iterator[Any]:
     """The image in a file, decoded when its pixels are asked for."""
     pillow = import_extra("PIL.Image")
     try:
@@ -204,7 +205,7 @@ def _opened(path: pathlib.Path) -> Iterator[Any]:
         raise _too_large(path, "many more") from error
     except Exception as error:  # of a damaged image Pillow raises all kinds
         if isinstance(error, OSError) and error.filename is not None:
-            raise wrong_files.unreadable(path, error) from error
+            raise wrong_files.unreadable(pathlib.Path(path), error) from error
         found = wrong_files.content_of(_head(path)) or "no image"
         if found.startswith(_IMAGES):
             found = f"damaged or cut short ({type(error).__name__}: {error})"
@@ -212,12 +213,12 @@ def _opened(path: pathlib.Path) -> Iterator[Any]:
         raise DataError(f"{path}: is {found}. {advice}.") from error
 
 
-def _head(path: pathlib.Path) -> bytes:
-    with path.open("rb") as file:
+def _head(path: str) -> bytes:
+    with open(path, "rb") as file:
         return wrong_files.peek(file)
 
 
-def _too_large(path: pathlib.Path, got: str) -> DataError:
+def _too_large(path: str, got: str) -> DataError:
     accepted = f"an image may have {MOST_PIXELS:,} pixels"
     advice = "Make it smaller, or move it away"
     return DataError(f"{path}: {accepted}. Got {got} instead. {advice}.")

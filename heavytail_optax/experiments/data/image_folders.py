@@ -22,7 +22,7 @@ _LEFT_BY_SYSTEMS = ("thumbs.db", "desktop.ini", "__macosx")
 class ImageFile(NamedTuple):
     """An image that has not been opened."""
 
-    path: pathlib.Path
+    path: str
     name: str  # CLASS/NAME, the same on all file systems
     size: int  # in bytes
     changed: int  # time in nanoseconds
@@ -44,6 +44,7 @@ class ImageFolder(NamedTuple):
     train: Sequence[ImageFile]
     test: Sequence[ImageFile]
     class_names: tuple[str, ...]
+    root: pathlib.Path
 
     def labels(self, files: Sequence[ImageFile]) -> np.ndarray:
         """The numbers of their classes."""
@@ -74,7 +75,7 @@ def find_images(root: pathlib.Path, test_share: float | None = None) -> ImageFol
         train, test = _splits(root, test_share)
     except OSError as error:
         raise wrong_files.unreadable(pathlib.Path(error.filename), error) from error
-    return ImageFolder(_in_order(train), _in_order(test), tuple(sorted(train)))
+    return ImageFolder(_in_order(train), _in_order(test), tuple(sorted(train)), root)
 
 
 def _splits(root: pathlib.Path, test_share: float | None) -> tuple[_Classes, _Classes]:
@@ -98,7 +99,7 @@ def _splits(root: pathlib.Path, test_share: float | None) -> tuple[_Classes, _Cl
         if name not in train:
             problem = f"is a class that {places['train']} does not have"
             advice = "Add images of it there, or move this folder away"
-            raise DataError(f"{files[0].path.parent}: {problem}. {advice}.")
+            raise DataError(f"{os.path.dirname(files[0].path)}: {problem}. {advice}.")
     return train, test
 
 
@@ -129,9 +130,9 @@ def _classes_in(place: pathlib.Path) -> _Classes:
     """Name of a class -> its images."""
     classes: dict[str, Sequence[ImageFile]] = {}
     for entry in _entries(place):
-        path = pathlib.Path(entry.path)
+        path = entry.path
         if not entry.is_dir():
-            if path.suffix.lower() in SUFFIXES:
+            if _has_suffix(entry.name):
                 problem = "is in no class. Move it to the folder of its class"
                 raise DataError(f"{path}: {problem}.")
             continue
@@ -156,11 +157,11 @@ def _entries(place: pathlib.Path) -> Sequence[os.DirEntry[str]]:
 
 
 def _image_file(entry: os.DirEntry[str], class_name: str) -> ImageFile:
-    path = pathlib.Path(entry.path)
+    path = entry.path
     if entry.is_dir():
         problem = "is a folder within that of a class. Move its images up"
         raise DataError(f"{path}: {problem}, or the folder away.")
-    if path.suffix.lower() not in SUFFIXES:
+    if not _has_suffix(entry.name):
         problem = f"the name must end in {', '.join(SUFFIXES)}, in any case of letters"
         raise DataError(f"{path}: {problem}. Convert the file, or move it away.")
     status = entry.stat()
@@ -168,6 +169,10 @@ def _image_file(entry: os.DirEntry[str], class_name: str) -> ImageFile:
         raise DataError(f"{path}: is no file. Move it away.")
     name = f"{class_name}/{_plain(entry.name)}"
     return ImageFile(path, name, status.st_size, status.st_mtime_ns)
+
+
+def _has_suffix(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES)
 
 
 def encoded(name: str) -> bytes:
