@@ -256,6 +256,21 @@ def test_counts_are_of_the_swapped_folders(own, tmp_path):
     assert (data["train_images"], data["test_images"]) == (6, 27)
 
 
+def test_the_images_for_testing_are_counted_too(own, tmp_path):
+    """They decide how often is evaluated, so that all processes must know their number."""
+    options = ["--image-size", "16", "--clean-examples", "20", "--directory", "run"]
+    assert cli.main([*own, *options]) == 0
+    settings = config_of(tmp_path / "run")["settings"]["data"]
+    assert (settings["clean_examples"], settings["test_examples"]) == (20, 6)
+
+
+@pytest.mark.parametrize("data", ["digits", *CATALOGUE])
+def test_only_a_folder_has_a_share_for_testing(data, tiny):
+    settings = replaced(tiny, data=data, test_share=0.5, image_size=32)
+    with pytest.raises(DataError, match="`test_share`"):
+        load_dataset(settings.data, jax.random.key(0))
+
+
 @pytest.mark.parametrize("data", ["digits", *CATALOGUE])
 def test_only_a_folder_is_counted(data, capsys):
     """The preset of folders leaves the number of images open, which others need."""

@@ -87,8 +87,6 @@ def _parse(name: str, arguments: Sequence[str], program: str) -> Any:
 
 def _counted(asked: Any) -> Any:
     """The same with the numbers of images of a folder, where none are given."""
-    if asked.settings.data.clean_examples is not None:
-        return asked
     from ..data.loading import count_images
 
     try:

@@ -14,7 +14,7 @@ from ..settings import DataSettings
 from .catalogue import CATALOGUE, PublishedData
 from .dataset import Dataset, RawDataset, RawSplit, Split, corrupt_labels, pad_to_size
 from .decoded_images import Tick, no_tick, read_images
-from .image_folders import LAYOUT, find_images
+from .image_folders import LAYOUT, ImageFolder, find_images
 from .sources import read_published_data
 
 _DIGITS_SIZE = 28  # where no other is given
@@ -60,10 +60,15 @@ def load_dataset(
     `corrupted_examples` get random ones, which are a function of the key.
     """
     check_data_dir(settings, data_dir)
+    if settings.data != "folder" and settings.test_share is not None:
+        accepted = f"left out with {settings.data}, which has images for testing"
+        raise DataError(message("test_share", accepted, settings.test_share))
     if settings.data == "digits":
         raw, num_classes = _load_digits(settings), 10
-    elif settings.data == "folder" and data_dir is not None:
-        raw = _load_folder(settings, data_dir, tick)
+    elif settings.data == "folder":
+        found, *numbers = _find_folder(settings, data_dir)
+        _check_numbers(settings, str(data_dir), *numbers)
+        raw = read_images(found, settings.image_size, tick=tick)
         num_classes = len(raw.class_names)
     else:
         data = catalogue[settings.data]
@@ -103,23 +108,34 @@ def check_data_dir(settings: DataSettings, data_dir: pathlib.Path | None) -> Non
 
 def count_images(settings: DataSettings, data_dir: pathlib.Path | None) -> DataSettings:
     """The settings with all images of a folder, where no number is given."""
+    clean, corrupted = settings.clean_examples, settings.corrupted_examples
+    if settings.data != "folder" and clean is None:
+        raise DataError(
+            message("clean_examples", f"a number with {settings.data}", clean)
+        )
+    if settings.data != "folder" or None not in (clean, settings.test_examples):
+        return settings
     check_data_dir(settings, data_dir)
-    if settings.data != "folder" or data_dir is None:
-        accepted = f"a number with {settings.data}"
-        raise DataError(message("clean_examples", accepted, settings.clean_examples))
-    found = find_images(data_dir.expanduser(), settings.test_share)
-    train, test = len(found.train), len(found.test)
-    if settings.swap_train_and_test:
-        train, test = test, train
-    corrupted = settings.corrupted_examples
-    if corrupted > train:
+    _, train, test = _find_folder(settings, data_dir)
+    if clean is None and corrupted > train:
         accepted = f"at most the {train:,} images that may be trained on"
         raise DataError(message("corrupted_examples", accepted, corrupted))
     return dataclasses.replace(
         settings,
-        clean_examples=train - corrupted,
+        clean_examples=train - corrupted if clean is None else clean,
         test_examples=settings.test_examples or test,
     )
+
+
+def _find_folder(
+    settings: DataSettings, data_dir: pathlib.Path | None
+) -> tuple[ImageFolder, int, int]:
+    """What it has, and the numbers of images for training and for testing."""
+    assert data_dir is not None  # as was checked
+    found = find_images(data_dir.expanduser(), settings.test_share)
+    if settings.swap_train_and_test:
+        return found, len(found.test), len(found.train)
+    return found, len(found.train), len(found.test)
 
 
 def _load_digits(settings: DataSettings) -> RawDataset:
@@ -133,17 +149,6 @@ def _load_digits(settings: DataSettings) -> RawDataset:
     train = RawSplit(images[:num_train], labels[:num_train])
     test = RawSplit(images[num_train:], labels[num_train:])
     return RawDataset(train, test, "scikit-learn", ())
-
-
-def _load_folder(
-    settings: DataSettings, data_dir: pathlib.Path, tick: Tick
-) -> RawDataset:
-    found = find_images(data_dir.expanduser(), settings.test_share)
-    train, test = len(found.train), len(found.test)
-    if settings.swap_train_and_test:
-        train, test = test, train
-    _check_numbers(settings, str(data_dir), train, test)
-    return read_images(found, settings.image_size, tick=tick)
 
 
 def _check_settings(settings: DataSettings, data: PublishedData) -> None:
