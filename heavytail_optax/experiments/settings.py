@@ -52,12 +52,10 @@ class DataSettings(_Group):
       data: digits (1,797 handwritten digits that come with scikit-learn), folder (your
         images, in --data-dir: train/CLASS/* and test/CLASS/*), or a published data set.
         Its files come from --data-dir, the system's package or the Hugging Face hub.
-      image_size: Height and width of the images. Digits and the images of a folder are
-        resized to it. All others get a black margin. By default of a folder, the size
-        that all of its images have.
+      image_size: Height and width of the images. Digits and folders are resized to it.
+        All others get a black margin. A folder may do without, with images of one size.
       pixel_range: Range that the pixels are scaled to.
-      test_share: Share of the images of each class of a folder that are for testing,
-        drawn at random, if it has no images for testing.
+      test_share: Share of a folder without test/ that is for testing, at random.
       swap_train_and_test: Train on the data set's test file, and test on its training
         file.
       clean_examples: Number of training images with their true label. These are the
@@ -79,9 +77,7 @@ class DataSettings(_Group):
     pixel_range: PixelRange = sourced(  # noqa: RUF009 - a field
         "minus-one-to-one", "zhu: for corrupted FashionMNIST"
     )
-    test_share: Annotated[float | None, BETWEEN_0_AND_1] = sourced(
-        None, "ours: a folder has images for testing"
-    )
+    test_share: Annotated[float | None, BETWEEN_0_AND_1] = sourced(None, "ours")
     swap_train_and_test: bool = sourced(
         value=False, source="ours: the digits are one file"
     )
