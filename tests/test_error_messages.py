@@ -587,6 +587,32 @@ FLATNESS = (
         },
     ),
     Public(
+        "critical_sharpness",
+        hto.flatness.critical_sharpness,
+        FLAT | {"loss_fn": sum_of_squares, "direction": {"w": jnp.ones(3)}},
+        {
+            "loss_fn": BAD_FINITE_LOSS,
+            "params": BAD_PARAMS,
+            "direction": BAD_VECTOR,
+            "args": BAD_ARGS,
+            "initial_step": (BAD_NUMBER, values(*BAD_POSITIVE, 1e-9, 1e9)),
+            "lower": BAD_POSITIVE_NUMBER,
+            "upper": (BAD_NUMBER, values(*BAD_POSITIVE, 1e-9)),
+            "tolerance": (BAD_NUMBER, values(*BAD_POSITIVE, 1.5)),
+        },
+    ),
+    Public(
+        "by_part",
+        hto.flatness.by_part,
+        FLAT | {"loss_fn": sum_of_squares},
+        {
+            "loss_fn": BAD_LOSS,
+            "params": BAD_PARAMS,
+            "args": BAD_ARGS,
+            "labels": (types({"w": np.ones(2)}), values({"v": "x"}, ("x",))),
+        },
+    ),
+    Public(
         "filter_normalise",
         hto.flatness.filter_normalise,
         {"direction": {"w": jnp.ones(3)}, "params": FLAT["params"]},

@@ -7,6 +7,7 @@ is in the docstring of the group.
 
 import dataclasses
 import decimal
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -30,6 +31,7 @@ from .setting_rules import (
 )
 
 _EVALUATED_AT_MOST_EVERY = 100
+_FEWEST_EVALUATIONS = 10
 
 PixelRange = Literal["minus-one-to-one", "zero-to-one"]
 TableMeasure = Literal["expected", "pac-bayes", "maximal"]
@@ -52,14 +54,13 @@ class DataSettings(_Group):
       data: digits (1,797 handwritten digits that come with scikit-learn), folder (your
         images, in --data-dir: train/CLASS/* and test/CLASS/*), or a published data set.
         Its files come from --data-dir, the system's package or the Hugging Face hub.
-      image_size: Height and width of the images. Digits and folders are resized to it.
-        All others get a black margin. A folder may do without, with images of one size.
+      image_size: Height and width. Digits and folders are resized, others get a black
+        margin. A folder whose images have one size may do without.
       pixel_range: Range that the pixels are scaled to.
       test_share: Share of a folder without test/ that is for testing, at random.
-      swap_train_and_test: Train on the data set's test file, and test on its training
-        file.
-      clean_examples: Number of training images with their true label. These are the
-        first in the file. By default of a folder, all that are left.
+      swap_train_and_test: Train on the test file, and test on the training file.
+      clean_examples: Number of training images with their true label, the first ones.
+        By default of a folder, all that are left.
       corrupted_examples: Number of training images with a label drawn at random from
         all classes. These come next in the file. Some draws are right by chance. Digits
         have one file, whose other images are for testing.
@@ -71,9 +72,7 @@ class DataSettings(_Group):
     data: DataName = sourced(  # noqa: RUF009 - a field
         "digits", "ours: comes with scikit-learn, nothing is downloaded"
     )
-    image_size: Annotated[int | None, at_least(16)] = sourced(
-        28, "zhu: the size of the FashionMNIST images"
-    )
+    image_size: Annotated[int | None, at_least(16)] = sourced(28, "zhu: FashionMNIST's")
     pixel_range: PixelRange = sourced(  # noqa: RUF009 - a field
         "minus-one-to-one", "zhu: for corrupted FashionMNIST"
     )
@@ -84,12 +83,8 @@ class DataSettings(_Group):
     clean_examples: Annotated[int | None, at_least(0)] = sourced(
         1000, "zhu: for corrupted FashionMNIST"
     )
-    corrupted_examples: Annotated[int, at_least(0)] = sourced(
-        200, "zhu: for corrupted FashionMNIST"
-    )
-    test_examples: Annotated[int | None, POSITIVE_INTEGER] = sourced(
-        None, "ours: all that is left"
-    )
+    corrupted_examples: Annotated[int, at_least(0)] = sourced(200, "zhu: FashionMNIST")
+    test_examples: Annotated[int | None, POSITIVE_INTEGER] = sourced(None, "ours: all")
     augmentation: Literal["none", "crop-flip"] = sourced("none", "zhu")
 
     @property
@@ -146,7 +141,8 @@ class TrainingSettings(_Group):
       learning_rate_schedule: constant, or cosine: from the learning rate down to 0.
       eval_every: Steps between two evaluations. Each also saves a checkpoint. By
         default 100, or as many more as make evaluations take about a tenth of the time
-        of SGD's steps.
+        of SGD's steps. A run of fewer than 1,000 steps is evaluated ten times, if that
+        takes no more than half of their time.
     """
 
     steps: Annotated[int, POSITIVE_INTEGER] = sourced(2000, "ours")
@@ -324,9 +320,15 @@ def evaluation_steps(data: DataSettings, training: TrainingSettings) -> int:
     if training.eval_every is not None:
         return training.eval_every
     # Without a gradient an image costs about a third of what it costs in a step.
-    steps = 10 * data.evaluated_images / (3 * training.batch_size)
-    rounded_up = float(decimal.Context(2, decimal.ROUND_CEILING).create_decimal(steps))
-    return max(_EVALUATED_AT_MOST_EVERY, int(rounded_up))
+    cost = data.evaluated_images / (3 * training.batch_size)
+    rounding = decimal.Context(2, decimal.ROUND_CEILING)
+    a_tenth = int(rounding.create_decimal(10 * cost))
+    every = max(_EVALUATED_AT_MOST_EVERY, a_tenth)
+    if training.steps < _FEWEST_EVALUATIONS * _EVALUATED_AT_MOST_EVERY:
+        # A curve of one point shows nothing, and a short run is soon over.
+        often = math.ceil(training.steps / _FEWEST_EVALUATIONS)
+        every = min(every, max(often, math.ceil(2 * cost)))
+    return every
 
 
 _GROUPS: Mapping[str, Any] = {

@@ -188,3 +188,10 @@ def test_a_damaged_configuration_does_not_cost_the_report(grid, tiny):
     run.paths.config.write_text("{")
     assert read_result(run).status == "finished"
     assert read_result(run).test_images is None
+
+
+@pytest.mark.parametrize(("steps", "is_once"), [(2, True), (3, False)])
+def test_one_evaluation_is_announced(grid, steps, is_once):
+    settings = replaced(grid.variants["sgd"], steps=steps, eval_every=2)
+    lines = remarks(grid._replace(variants={"sgd": settings}))
+    assert any("--eval-every" in line for line in lines) == is_once

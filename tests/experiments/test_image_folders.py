@@ -274,5 +274,5 @@ def test_only_a_folder_has_a_share_for_testing(data, tiny):
 @pytest.mark.parametrize("data", ["digits", *CATALOGUE])
 def test_only_a_folder_is_counted(data, capsys):
     """The preset of folders leaves the number of images open, which others need."""
-    assert cli.main(["train", "folder", "--data", data]) == 1
+    assert cli.main(["train", "folder", "--data", data]) == 2
     assert "`clean_examples`" in capsys.readouterr().err

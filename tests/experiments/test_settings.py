@@ -146,6 +146,13 @@ def test_changes_are_named_with_both_values(tiny):
         ("cifar10", {"test_examples": 1000, "batch_size": 500}, 340),
         ("cifar10", {"swap_train_and_test": True}, 3400),
         ("cifar10", {"eval_every": 7}, 7),
+        # Short runs: ten times, but at most for half of their time.
+        ("corrupted-digits", {"steps": 1000}, 100),
+        ("corrupted-digits", {"steps": 999}, 100),
+        ("corrupted-digits", {"steps": 300}, 30),
+        ("corrupted-digits", {"steps": 60}, 12),
+        ("corrupted-fashion-mnist", {"steps": 300}, 75),
+        ("cifar10", {"steps": 60}, 400),
     ],
 )
 def test_evaluations_take_a_tenth_of_the_time_unless_asked_for(name, changes, expected):

@@ -2,9 +2,11 @@ import io
 import itertools
 import math
 
+import drawn_plots
 import pytest
 from rich.console import Console
 
+from heavytail_optax.experiments.methods import METHODS
 from heavytail_optax.experiments.report.training import draw_training, training_table
 from heavytail_optax.experiments.runs.grid import Run
 from heavytail_optax.experiments.runs.result import read_result, truncated_share
@@ -109,3 +111,12 @@ def test_picture_has_the_numbers_of_each_run(tiny, result, others):
         assert len(loss.lines[1].get_xdata()) == len(finite)
         labels = [text.get_text() for text in figure.legends[0].get_texts()]
         assert "diverged at step 25" in labels[1]
+
+
+def test_equal_runs_can_be_told_apart(tiny, result):
+    results = [result(name, HISTORY) for name in ("sgd", "balanced", "shared")]
+    figure = draw_training(results, replaced(tiny, steps=25), 400)
+    for axes in figure.axes:
+        for each in results:
+            colour = METHODS[each.method].colour
+            assert drawn_plots.pixels_of(axes, colour) > 40

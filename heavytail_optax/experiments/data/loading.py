@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..errors import DataError
+from ..errors import USAGE, DataError
 from ..setting_rules import message
 from ..settings import DataSettings
 from .catalogue import CATALOGUE, PublishedData
@@ -62,7 +62,9 @@ def load_dataset(
     check_data_dir(settings, data_dir)
     if settings.data != "folder" and settings.test_share is not None:
         accepted = f"left out with {settings.data}, which has images for testing"
-        raise DataError(message("test_share", accepted, settings.test_share))
+        raise DataError(
+            message("test_share", accepted, settings.test_share), exit_status=USAGE
+        )
     if settings.data == "digits":
         raw, num_classes = _load_digits(settings), 10
     elif settings.data == "folder":
@@ -103,23 +105,24 @@ def check_data_dir(settings: DataSettings, data_dir: pathlib.Path | None) -> Non
     elif data_dir is not None and data_dir.expanduser().is_dir():
         return
     got = data_dir and str(data_dir)
-    raise DataError(message("data_dir", accepted, got, "option"))
+    raise DataError(message("data_dir", accepted, got, "option"), exit_status=USAGE)
 
 
 def count_images(settings: DataSettings, data_dir: pathlib.Path | None) -> DataSettings:
     """The settings with all images of a folder, where no number is given."""
     clean, corrupted = settings.clean_examples, settings.corrupted_examples
     if settings.data != "folder" and clean is None:
-        raise DataError(
-            message("clean_examples", f"a number with {settings.data}", clean)
-        )
+        accepted = f"a number with {settings.data}"
+        raise DataError(message("clean_examples", accepted, clean), exit_status=USAGE)
     if settings.data != "folder" or None not in (clean, settings.test_examples):
         return settings
     check_data_dir(settings, data_dir)
     _, train, test = _find_folder(settings, data_dir)
     if clean is None and corrupted > train:
         accepted = f"at most the {train:,} images that may be trained on"
-        raise DataError(message("corrupted_examples", accepted, corrupted))
+        raise DataError(
+            message("corrupted_examples", accepted, corrupted), exit_status=USAGE
+        )
     return dataclasses.replace(
         settings,
         clean_examples=train - corrupted if clean is None else clean,
@@ -142,7 +145,9 @@ def _load_digits(settings: DataSettings) -> RawDataset:
     """One file, sorted by writer: the digits after the training images are for testing."""
     if settings.swap_train_and_test:
         accepted = "False for digits, which are one file"
-        raise DataError(message("swap_train_and_test", accepted, True))
+        raise DataError(
+            message("swap_train_and_test", accepted, True), exit_status=USAGE
+        )
     images, labels = load_digits(settings.image_size)
     num_train = settings.training_examples
     _check_numbers(settings, "digits", len(labels) - 1, len(labels) - num_train)
@@ -156,7 +161,9 @@ def _check_settings(settings: DataSettings, data: PublishedData) -> None:
     native = max(data.image_shape[:2])
     if settings.image_size is not None and settings.image_size < native:
         accepted = f"at least {native}, the size of the images of {data.title}"
-        raise DataError(message("image_size", accepted, settings.image_size))
+        raise DataError(
+            message("image_size", accepted, settings.image_size), exit_status=USAGE
+        )
     train, test = data.train.num_images, data.test.num_images
     if settings.swap_train_and_test:
         train, test = test, train
@@ -169,11 +176,15 @@ def _check_numbers(settings: DataSettings, title: str, train: int, test: int) ->
         raise DataError(
             "The `clean_examples` and `corrupted_examples` settings must together be at "
             f"most the {train:,} images of {title} that may be trained on. "
-            f"Got {clean} and {corrupted} instead."
+            f"Got {clean} and {corrupted} instead.",
+            exit_status=USAGE,
         )
     if settings.test_examples is not None and settings.test_examples > test:
         accepted = f"at most the {test:,} test images of {title}"
-        raise DataError(message("test_examples", accepted, settings.test_examples))
+        raise DataError(
+            message("test_examples", accepted, settings.test_examples),
+            exit_status=USAGE,
+        )
 
 
 def _to_device(raw: RawSplit, number: int | None, image_size: int | None) -> Split:

@@ -9,6 +9,8 @@ from matplotlib.ticker import MaxNLocator
 from rich.console import Group
 from rich.text import Text
 
+from heavytail_optax._plot_axes import dashes
+
 from ..methods import METHODS
 from ..runs.result import RunResult
 from ..settings import Settings
@@ -63,15 +65,15 @@ def draw_training(
     figure = Figure(figsize=(10, 4.2))
     loss_axes, accuracy_axes = figure.subplots(1, 2)
     handles = []
-    for result in results:
-        if not result.history:
-            continue
+    with_history = [result for result in results if result.history]
+    for number, result in enumerate(with_history):
         finite = result.finite_history
         steps = [metrics.step for metrics in finite]
         losses = [metrics.train_loss for metrics in finite]
         accuracies = [100 * metrics.test_accuracy for metrics in finite]
         colour = METHODS[result.method].colour
-        style = {"color": colour, **few_points(len(steps))}
+        style = {"color": colour, "linestyle": dashes(number)}
+        style |= few_points(len(steps))
         if result.status == "diverged":
             style |= {"marker": "X", "markevery": [-1] if steps else None}
         label = _label(result, test_images)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
+from ..errors import USAGE
 from ..measures.measure import Measured, read_record
 from ..methods import METHODS, MethodName
 from ..storage.checkpoints import checkpoint_path
@@ -142,7 +143,8 @@ def finished_runs(
     }
     if not asked:
         there = ", ".join(run.label for run in grid.runs())
-        raise RunDirectoryError(f"No such run in {directory}. There is: {there}.")
+        problem = f"No such run in {directory}. There is: {there}."
+        raise RunDirectoryError(problem, exit_status=USAGE)
     finished = {k: result for k, result in asked.items() if result.status == "finished"}
     others = [
         f"{run.label}: {result.how_it_ended}"
