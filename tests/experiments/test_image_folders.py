@@ -275,4 +275,4 @@ def test_only_a_folder_has_a_share_for_testing(data, tiny):
 def test_only_a_folder_is_counted(data, capsys):
     """The preset of folders leaves the number of images open, which others need."""
     assert cli.main(["train", "folder", "--data", data]) == 2
-    assert "`clean_examples`" in capsys.readouterr().err
+    assert "--clean-examples" in capsys.readouterr().err
