@@ -31,6 +31,7 @@ from .setting_rules import (
 )
 
 _EVALUATED_AT_MOST_EVERY = 100
+_MAX_NORM = 0.25
 _FEWEST_EVALUATIONS = 10
 
 PixelRange = Literal["minus-one-to-one", "zero-to-one"]
@@ -179,6 +180,9 @@ class MethodSettings(_Group):
         large jump is along an axis) or isotropic (one draw for all, in a uniformly
         random direction).
       max_norm: Largest norm of an update over all weights, after the learning rate (b).
+        By default 0.25, unless truncated-share is given.
+      truncated_share: Share of the updates to truncate, in place of max-norm. The bound
+        then moves after each update. By default it is fixed.
       cooldown: Share of the steps that are without noise or inflation, at the end.
       sam_radius: Distance uphill at which sam takes its gradient (rho).
       averaged_share: Share of the steps, at the end, whose weights sgd-averaged
@@ -202,7 +206,10 @@ class MethodSettings(_Group):
         0.001, "ours: about one update in ten is then truncated"
     )
     direction: Literal["elementwise", "isotropic"] = sourced("elementwise", "ours")
-    max_norm: Annotated[float, POSITIVE_NUMBER] = sourced(0.25, "theta")
+    max_norm: Annotated[float | None, POSITIVE_NUMBER] = sourced(None, "theta: 0.25")
+    truncated_share: Annotated[float | None, BETWEEN_0_AND_1] = sourced(
+        None, "ours: the paper's bound is fixed"
+    )
     cooldown: Annotated[float, FROM_0_TO_1] = sourced(0.2, "ours")
     sam_radius: Annotated[float, POSITIVE_NUMBER] = sourced(
         0.05, "foret: their default"
@@ -211,10 +218,21 @@ class MethodSettings(_Group):
         0.25, "izmailov: from three quarters of the budget on"
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_norm is not None and self.truncated_share is not None:
+            accepted = f"left out where `max_norm` is given ({self.max_norm!r})"
+            raise ValueError(message("truncated_share", accepted, self.truncated_share))
+
     @property
     def kind(self) -> Method:
         """What a step of the method is made of."""
         return METHODS[self.method]
+
+    @property
+    def jump_norm(self) -> float:
+        """The fixed bound b; also what flatness is measured with where it is not fixed."""
+        return _MAX_NORM if self.max_norm is None else self.max_norm
 
     @property
     def is_outside_theory(self) -> bool:
@@ -258,16 +276,6 @@ class Settings(_Group):
 
     Attributes:
       seed: Sets the random labels, the initial weights, the batches and all noise.
-
-    Example:
-      >>> from heavytail_optax.experiments.presets import PRESETS
-      >>> settings = PRESETS["corrupted-digits"].settings
-      >>> replaced(settings, alpha=1.7).method.alpha
-      1.7
-      >>> replaced(settings, batch_size=0)
-      Traceback (most recent call last):
-      ...
-      ValueError: The `batch_size` setting must be a positive integer. Got 0 instead.
     """
 
     data: DataSettings
@@ -388,13 +396,3 @@ def from_dict(values: Mapping[str, Any]) -> Settings:
     return from_flat(
         {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
     )
-
-
-def changed_settings(old: Settings, new: Settings) -> list[str]:
-    """One line for each setting that differs, with both values."""
-    now = flat(new)
-    return [
-        f"`{name}` is {value!r} there and {now[name]!r} here"
-        for name, value in flat(old).items()
-        if value != now[name]
-    ]

@@ -35,7 +35,7 @@ def grid(tmp_path, tiny):
 
 def leave(run, step, loss=0.5, test_loss=0.5):
     """Metrics of a run, as training leaves them."""
-    metrics = Metrics(*[0.5] * 10)._replace(
+    metrics = Metrics(*[0.5] * 11)._replace(
         step=step, batch_loss=loss, train_loss=loss, test_loss=test_loss
     )
     append_metrics(run.paths.metrics, metrics)

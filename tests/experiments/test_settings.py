@@ -3,11 +3,11 @@ import json
 
 import pytest
 
+from heavytail_optax.experiments.changed_settings import changed_settings
 from heavytail_optax.experiments.commands.options import ReproduceOptions
 from heavytail_optax.experiments.methods import METHOD_NAMES
 from heavytail_optax.experiments.presets import PRESETS
 from heavytail_optax.experiments.settings import (
-    changed_settings,
     flat,
     from_dict,
     replaced,
@@ -48,6 +48,8 @@ BAD = [
     ("noise_scale", -0.1, "a number of at least 0"),
     ("direction", "sideways", "'elementwise' or 'isotropic'"),
     ("max_norm", 0.0, "a positive number"),
+    ("truncated_share", 1.0, "a number above 0 and below 1"),
+    ("truncated_share", 0.1, "left out where `max_norm` is given (0.15)"),
     ("cooldown", 1.5, "a number from 0 to 1"),
     ("sam_radius", 0.0, "a positive number"),
     ("averaged_share", 0.0, "a number above 0, at most 1"),

@@ -25,12 +25,14 @@ HISTORY = tuple(
         update_norm=0.1,
         largest_update_norm=1.0,
         truncated=truncated,
+        max_norm=0.25,
         seconds=step / 10,
     )
     for step, truncated in ((10, 0.5), (20, 0.1), (25, 0.0))
 )
 
 BAD = HISTORY[-1]._replace(train_loss=math.nan, test_accuracy=0.1)
+UNBOUNDED = tuple(row._replace(max_norm=math.nan) for row in (*HISTORY[:2], BAD))
 
 
 @pytest.fixture
@@ -59,16 +61,16 @@ def test_table_shows_the_last_metrics(width, result):
     results = [
         result("independent", HISTORY),
         result("truncated-heavy-tailed-sgd", ()),
-        result("inflated", (*HISTORY[:2], BAD)),
+        result("inflated", UNBOUNDED),
         result("sgd", HISTORY[:2]),
     ]
     text = text_of(training_table(results, 400, width), width)
     lines = [" ".join(line.split()) for line in text.splitlines()]
     # sqrt(0.8 * 0.2 / 400) is 2%; two small batches of 10 and a large one of 100.
-    assert "independent (Our 1) 90.0 80.0 ± 2.0 0.0800 24.0 120 2.5" in lines
-    assert "truncated-heavy-tailed-sgd - - - - 10 -" in lines
+    assert "independent (Our 1) 90.0 80.0 ± 2.0 0.0800 24.0 0.25 120 2.5" in lines
+    assert "truncated-heavy-tailed-sgd - - - - - 10 -" in lines
     assert "missing" in lines
-    assert "inflated (SB+Noise) - - - 24.0 120 2.5" in lines
+    assert "inflated (SB+Noise) - - - 24.0 - 120 2.5" in lines
     assert "diverged at step 25" in lines
     assert "interrupted at step 20" in lines
 

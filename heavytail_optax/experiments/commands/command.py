@@ -16,12 +16,12 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from ..changed_settings import changed_settings
 from ..errors import USAGE, DataError, JobError
 from ..measure_names import SUMMARIES
 from ..methods import METHODS
 from ..presets import PRESETS
 from ..runs.grid import read_grid
-from ..settings import changed_settings
 from ..storage.run_directory import RunDirectoryError
 from . import options
 from .mistakes import as_typed

@@ -17,12 +17,12 @@ from ..settings import Settings
 from ..training.evaluation import accuracy_error
 from .style import few_points, legend_below, log_ticks, styled
 from .summary import cannot_show, runs_table
-from .tables import Column, format_percent, text_column, text_tables
+from .tables import Column, format_number, format_percent, text_column, text_tables
 
 _NOTE = (
     "In brackets: the name in the paper's tables. Loss and accuracy on the training "
     "images, random labels included; accuracy on {:,} test images with its standard "
-    "error; share of all updates that were truncated; images that a step processes; "
+    "error; share of all updates that were truncated, and the last bound of their norm; images that a step processes; "
     "seconds without compilation."
 )
 
@@ -49,6 +49,7 @@ def training_table(
         text_column("Test\n%", runs, format_percent, "test_accuracy", "error"),
         text_column("Loss", runs, "{:.4f}".format, "train_loss"),
         text_column("Cut\n%", runs, format_percent, "truncated"),
+        text_column("Bound", runs, format_number, "max_norm"),
         text_column("Images\na step", runs, "{:,.0f}".format, "examples_per_step"),
         text_column("Seconds", runs, "{:.1f}".format, "seconds"),
     ]

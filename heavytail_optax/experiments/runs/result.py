@@ -33,6 +33,7 @@ class RunResult(NamedTuple):
     test_accuracy: float | None = None
     train_loss: float | None = None  # cross-entropy in nats on all training images
     truncated: float | None = None  # share of all steps whose update was truncated
+    max_norm: float | None = None  # the last bound of the update norm; NaN without one
     seconds: float | None = None  # without compilation
     examples_per_step: float | None = None
     record: Mapping[str, Measured] = MappingProxyType({})  # all that was measured
@@ -108,6 +109,7 @@ def read_result(run: Run) -> RunResult:
         test_accuracy=last.test_accuracy,
         train_loss=last.train_loss,
         truncated=truncated_share(history),
+        max_norm=last.max_norm,
         seconds=last.seconds,
         record=read_record(paths.measurements),
     )
