@@ -29,6 +29,7 @@ _ALL = (
     Commands(
         "heavytail_optax.experiments.commands.command",
         (
+            "PIL",
             "dm_pix",
             "filelock",
             "flax",

@@ -18,6 +18,7 @@ from .settings import Settings, default_settings, flat, from_flat
 PresetName = Literal[
     "corrupted-digits",
     "corrupted-digits-short",
+    "folder",
     "corrupted-fashion-mnist",
     "svhn",
     "cifar10",
@@ -93,6 +94,16 @@ _CORRUPTED_DIGITS_SHORT = _preset(
     batch_size=(50, "ours: minutes for all methods on two cores"),
     large_batch_size=(200, "ours: minutes for all methods on two cores"),
     measures=(("expected",), "ours: minutes for all methods on two cores"),
+)
+
+_FOLDER = _preset(
+    "folder",
+    "LeNet on your own images, those in --data-dir",
+    _CORRUPTED_DIGITS,
+    data=("folder", "ours"),
+    image_size=(None, "ours: the size of the images"),
+    clean_examples=(None, "ours: all training images"),
+    corrupted_examples=(0, "ours"),
 )
 
 _CORRUPTED_FASHION_MNIST = _preset(
@@ -182,6 +193,7 @@ PRESETS: Mapping[PresetName, Preset] = MappingProxyType(
         for preset in (
             _CORRUPTED_DIGITS,
             _CORRUPTED_DIGITS_SHORT,
+            _FOLDER,
             _CORRUPTED_FASHION_MNIST,
             _SVHN,
             _CIFAR10,

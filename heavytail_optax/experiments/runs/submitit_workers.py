@@ -69,7 +69,7 @@ class Worker(NamedTuple):
                 check_machine(grid.machine, grid.runs()[0].settings.data)
             except JobError as error:
                 return {f"worker on {socket.gethostname()}": str(error)}
-            load = cached_loader(grid.machine.data_dir)
+            load = cached_loader(grid.machine.data_dir, progress.reading)
             done = work(grid, self.command, progress, load)
         if progress.stop.signal == requeue and not done.is_done:
             # All is saved: now submitit may put the job back into the queue.
