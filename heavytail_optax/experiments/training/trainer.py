@@ -121,8 +121,10 @@ def _build(
     classes: int,
     mesh: Mesh | None,
 ) -> Trainer:
-    predict, init_params = build_network(model, image_shape, classes, data.pixel_range)
-    gradient = build_gradient(data, training, method, predict, mesh)
+    network = model, image_shape, classes, data.pixel_range
+    predict, init_params = build_network(*network)
+    predict_in_steps, _ = build_network(*network, training.precision)
+    gradient = build_gradient(data, training, method, predict_in_steps, mesh)
     capacity = evaluation_steps(data, training)
 
     def init(keys: RandomStreams) -> TrainState:
