@@ -81,13 +81,13 @@ def _multiply(left: jax.Array, right: jax.Array) -> jax.Array:
 
 
 def _multiply_forwards(left: jax.Array, right: jax.Array) -> tuple[jax.Array, Any]:
-    left, right = rounded(left), rounded(right)
+    left, right = left.astype(jnp.bfloat16), right.astype(jnp.bfloat16)
     return _product(left, right), (left, right)
 
 
 def _multiply_backwards(operands: Any, cotangent: jax.Array) -> tuple:
     left, right = operands
-    cotangent = rounded(cotangent)
+    cotangent = cotangent.astype(jnp.bfloat16)
     of_left = _product(cotangent, right, _LAST_BY_LAST)
     return of_left, _product(_transposed(left), cotangent)
 
@@ -133,12 +133,13 @@ def _convolve_forwards(
 ) -> tuple[jax.Array, Any]:
     rows, columns, _, channels_out = kernel.shape
     # Else XLA rounds anew for each of the shifted slices.
-    bits = jax.lax.optimization_barrier(_rounded_bits(images))
-    patches, (height, width) = patches_of(bits, (rows, columns), padding)
-    patches, matrix = _from_bits(patches), rounded(kernel)
-    product = _product(_transposed(matrix.reshape(-1, channels_out)), patches)
+    images = jax.lax.optimization_barrier(_rounded_bits(images))
+    patches, (height, width) = patches_of(images, (rows, columns), padding)
+    kernel = _rounded_bits(kernel)
+    matrix = _transposed(kernel.reshape(-1, channels_out))
+    product = _product(_from_bits(matrix), _from_bits(patches))
     result = product.reshape(channels_out, height, width, -1)
-    return result, (patches, matrix)
+    return result, (patches, kernel)
 
 
 def _convolve_backwards(padding: Padding, kept: Any, cotangent: jax.Array) -> tuple:
@@ -147,15 +148,15 @@ def _convolve_backwards(padding: Padding, kept: Any, cotangent: jax.Array) -> tu
     _, height, width, n = cotangent.shape
     if padding == "VALID":
         height, width = height + rows - 1, width + columns - 1
-    cotangent = jax.lax.optimization_barrier(rounded(cotangent))
-    cotangent = cotangent.reshape(channels_out, -1)
-    of_patches = _product(kernel.reshape(-1, channels_out), cotangent)
+    bits = jax.lax.optimization_barrier(_rounded_bits(cotangent))
+    cotangent = _from_bits(bits.reshape(channels_out, -1))
+    of_patches = _product(_from_bits(kernel.reshape(-1, channels_out)), cotangent)
     _, sum_of_slices = jax.vjp(
         lambda images: patches_of(images, (rows, columns), padding)[0],
         jnp.zeros((channels_in, height, width, n)),
     )
     (of_images,) = sum_of_slices(of_patches)
-    of_kernel = _product(cotangent, patches, _LAST_BY_LAST).T
+    of_kernel = _product(cotangent, _from_bits(patches), _LAST_BY_LAST).T
     return of_images, of_kernel.reshape(kernel.shape)
 
 
