@@ -47,6 +47,7 @@ class Question(NamedTuple):
     reference: str
     measures: tuple[str, ...] = ("expected_sharpness", "top_eigenvalue")
     with_accuracy: bool = True  # and the cost
+    with_bound: bool = False
 
 
 def _ablations(reference: str, start: str, *others: str) -> Question:
@@ -71,6 +72,19 @@ QUESTIONS = {
     "cooldown": _ablations("balanced", "balanced, cooldown"),
     "noise": _ablations("sgd", "noise", "balanced"),
     "vgg11": Question(tuple(STUDIES["vgg11"]), "vgg11, sgd"),
+    # The first of each pair has the b that was found by hand.
+    **{
+        f"adaptive_{name}": Question(pair, pair[0], with_bound=True)
+        for name, pair in {
+            "lenet": ("balanced", "balanced-adaptive"),
+            "lenet_larger_scale": (
+                SINGLED_OUT,
+                SINGLED_OUT.replace("balanced", "balanced-adaptive"),
+            ),
+            "vgg11": ("vgg11, balanced", "vgg11, balanced-adaptive"),
+            "cifar10": ("cifar10, balanced", "cifar10, balanced-adaptive"),
+        }.items()
+    },
 }
 
 
@@ -112,6 +126,9 @@ def table(question: Question, runs: pd.DataFrame) -> str:
             text_column("Truncated %", rows, format_percent, "truncated"),
             text_column("Images a step", rows, "{:,.0f}".format, "examples_per_step"),
         ]
+        if question.with_bound:
+            last = mean_column("Last bound", rows, format_with_error, "max_norm")
+            columns.insert(-1, last)
     else:
         columns.append(text_column("Runs measured", rows, str, "seeds_asked"))
     columns += [

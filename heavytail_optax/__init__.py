@@ -12,7 +12,6 @@ from heavytail_optax._inflation_weights import (
     independent_inflation_weights,
     shared_inflation_weights,
 )
-from heavytail_optax._measured_max_norm import measure_max_norm
 from heavytail_optax._noise import AddHeavyTailedNoiseState, add_heavy_tailed_noise
 from heavytail_optax._optimizers import truncated_heavy_tailed_sgd
 from heavytail_optax._summary import summary
@@ -36,7 +35,6 @@ __all__ = (
     "group_inflation_factors",
     "independent_inflation_weights",
     "inflate_gradient_noise",
-    "measure_max_norm",
     "shared_inflation_weights",
     "summary",
     "tail_index",

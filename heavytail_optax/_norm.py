@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from heavytail_optax._dtypes import accumulation_dtype
 
@@ -63,17 +64,26 @@ def _real_parts(x: jax.Array, dtype) -> list[jax.Array]:
     return [part.astype(dtype) for part in parts]
 
 
-# The real arrays of each group.
-_Parts = list[list[jax.Array]]
+class _Entries(NamedTuple):
+    """The entries of all groups, in arrays that are few and of a useful size."""
+
+    rows: list[jax.Array]  # matrices; each row has small entries of one group
+    place: np.ndarray  # for each group its row, counted over all matrices, or beyond
+    rest: list[list[jax.Array]]  # for each group, arrays of any shape
 
 
-def _sum_each(parts: _Parts, of_one: Callable[[jax.Array], jax.Array], dtype):
+def _sum_each(entries: _Entries, of_entries: Callable[[jax.Array], jax.Array], dtype):
     """The sum of a function over each group: shape=(num_groups,)."""
     zero = jnp.zeros((), dtype)
-    return jnp.stack([sum(map(of_one, group), start=zero) for group in parts])
+    sums = [jnp.sum(of_entries(matrix), axis=1) for matrix in entries.rows]
+    others = [sum(map(jnp.sum, map(of_entries, xs)), zero) for xs in entries.rest]
+    if not sums:
+        return jnp.stack(others)
+    of_rows = jnp.concatenate([*sums, jnp.zeros(1, dtype)])[entries.place]
+    return of_rows + jnp.stack(others) if any(entries.rest) else of_rows
 
 
-def _careful_sums(parts: _Parts, limits: _Thresholds, dtype) -> jax.Array:
+def _careful_sums(entries: _Entries, limits: _Thresholds, dtype) -> jax.Array:
     """For each group, the squares' sum of each size class, and how many are infinite.
 
     A scan over the classes: XLA's CPU backend leaves the sums to a library, so it
@@ -98,39 +108,58 @@ def _careful_sums(parts: _Parts, limits: _Thresholds, dtype) -> jax.Array:
             scaled = x * factor
             size = jnp.abs(scaled)
             is_outside = (size < low) | (size >= high)
-            return jnp.sum(jnp.square(jnp.where(is_outside, 0.0, scaled)))
+            return jnp.square(jnp.where(is_outside, 0.0, scaled))
 
-        return None, _sum_each(parts, of_one, dtype)
+        return None, _sum_each(entries, of_one, dtype)
 
     _, totals = jax.lax.scan(sum_of_class, None, classes)
-    num_infinite = _sum_each(parts, lambda x: jnp.sum(jnp.isinf(x), dtype=dtype), dtype)
+    num_infinite = _sum_each(entries, lambda x: jnp.isinf(x).astype(dtype), dtype)
     return jnp.concatenate([totals, jnp.expand_dims(num_infinite, 0)])
 
 
-def _joined(parts: list[jax.Array]) -> list[jax.Array]:
-    """The small arrays joined into one; the large ones unchanged.
+def _packed(parts: list[list[jax.Array]]) -> _Entries:
+    """The small arrays of each group joined into one, and these put side by side.
 
-    XLA's CPU backend takes most of a microsecond for each operand of a conditional.
-    With several devices nothing is joined, because that would gather sharded arrays.
-    Under `jit`, this function cannot see which arrays are sharded.
+    XLA's CPU backend takes most of a microsecond for each operand of a conditional, and
+    several for each sum. With several devices nothing is joined, because that would
+    gather sharded arrays. Under `jit`, this function cannot see which are sharded.
     """
-    if jax.device_count() > 1:
-        return parts
-    small = [part for part in parts if part.size <= _SMALL]
-    large = [part for part in parts if part.size > _SMALL]
-    if len(small) < _FEW:
-        return parts
-    # Without the barrier, XLA would join them once for each use.
-    joined = jnp.concatenate([part.reshape(-1) for part in small])
-    return [jax.lax.optimization_barrier(joined), *large]
+    small = [[x for x in own if x.size <= _SMALL] for own in parts]
+    nowhere = np.zeros(len(parts), np.int32)
+    if jax.device_count() > 1 or sum(map(len, small)) < _FEW:
+        return _Entries([], nowhere, parts)
+    rest = [[x for x in own if x.size > _SMALL] for own in parts]
+    # Filled up with zeros to the longest of those that are at most twice as long.
+    of_size: dict[int, list[int]] = {}
+    joined = [
+        jnp.concatenate([x.reshape(-1) for x in own or [nowhere]]) for own in small
+    ]
+    for group, own in enumerate(small):
+        if own:
+            of_size.setdefault(joined[group].size.bit_length(), []).append(group)
+    rows, order = [], []
+    # Without the barriers, XLA would join them once for each use.
+    for groups in of_size.values():
+        if len(groups) == 1:
+            rest[groups[0]].insert(0, jax.lax.optimization_barrier(joined[groups[0]]))
+            continue
+        length = max(joined[group].size for group in groups)
+        filled = [
+            jnp.pad(joined[group], (0, length - joined[group].size)) for group in groups
+        ]
+        rows.append(jax.lax.optimization_barrier(jnp.stack(filled)))
+        order += groups
+    place = np.full(len(parts), len(order), np.int32)
+    place[order] = np.arange(len(order))
+    return _Entries(rows, place, rest)
 
 
-def _sums(parts: _Parts, dtype) -> jax.Array:
+def _sums(parts: list[list[jax.Array]], dtype) -> jax.Array:
     """The four sums of each group, on this device: shape=(4, num_groups)."""
     limits = _thresholds(dtype)
-    parts = [_joined(group) for group in parts]
+    entries = _packed(parts)
     # Not `jnp.square`: its derivative 2x is infinite for the largest finite x.
-    plain = _sum_each(parts, lambda x: jnp.sum(x * x), dtype)
+    plain = _sum_each(entries, lambda x: x * x, dtype)
     zeros = jnp.zeros_like(plain)
     is_trusted = (plain >= limits.sum_low) & (plain <= limits.sum_high)
     if len(parts) > 1:
@@ -140,7 +169,7 @@ def _sums(parts: _Parts, dtype) -> jax.Array:
     return jax.lax.cond(
         jnp.all(is_trusted),
         lambda: jnp.stack([plain, zeros, zeros, zeros]),
-        lambda: _careful_sums(parts, limits, dtype),
+        lambda: _careful_sums(entries, limits, dtype),
     )
 
 
@@ -173,7 +202,7 @@ def group_norms(
     dtype = accumulation_dtype(leaves)
     sums = jnp.zeros((4, num_groups), dtype)
     for names in sorted(set(axes)):
-        parts: _Parts = [[] for _ in range(num_groups)]
+        parts: list[list[jax.Array]] = [[] for _ in range(num_groups)]
         for leaf, own, group in zip(leaves, axes, groups, strict=True):
             if own == names:
                 parts[group] += _real_parts(leaf, dtype)

@@ -6,7 +6,12 @@ from heavytail_optax._validation import type_error
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.legend import Legend
+    from matplotlib.lines import Line2D
 
+_CURVE = "curve"
+# Each shows between the dashes of the others.
+_DASHES = ((6.0, 3.0), (2.0, 3.0), (1.0, 5.0), (9.0, 3.0, 2.0, 3.0))
 _BELOW = -38.0  # points: room for the ticks of an axis and its label
 
 
@@ -34,6 +39,33 @@ def plot_axes(function: str, axes: "Axes | None", label: str | None = None) -> "
     return axes
 
 
+def dashes(number: int) -> tuple[int, tuple[float, ...] | None]:
+    """The pattern of a line that is drawn over so many others; the first is solid.
+
+    Its gaps let those below through, so that lines which are equal can all be seen.
+    """
+    return (0, None) if number == 0 else (0, _DASHES[(number - 1) % len(_DASHES)])
+
+
+def curves_on(axes: "Axes") -> int:
+    """How many curves have been marked with `mark_curve`."""
+    return sum(line.get_gid() == _CURVE for line in axes.lines)
+
+
+def mark_curve(line: "Line2D", number: int) -> None:
+    """Makes a curve that is drawn over so many others tell itself apart from them.
+
+    A line gets its pattern. Points without a line become circles around those below.
+    """
+    line.set_gid(_CURVE)
+    if line.get_linestyle() != "None":
+        line.set_linestyle(dashes(number))
+    elif number > 0:
+        line.set_marker("o")
+        line.set_fillstyle("none")
+        line.set_markersize(4.0 + 3.0 * number)
+
+
 def prefixed(label: str | None, name: str) -> str:
     """The name of a line or a band, beside that of what is drawn."""
     return name if label is None else f"{label}: {name}"
@@ -59,10 +91,31 @@ def legend_below(axes: "Axes") -> None:
     from matplotlib.transforms import ScaledTranslation
 
     down = ScaledTranslation(0.0, _BELOW / 72.0, axes.figure.dpi_scale_trans)
-    axes.legend(
-        loc="upper center",
-        bbox_to_anchor=(0.5, 0.0),
-        bbox_transform=axes.transAxes + down,
-        fontsize="small",
-        frameon=False,
-    )
+    # As few rows as fit: what the legend takes, the plot has not got.
+    for columns in range(min(len(axes.get_legend_handles_labels()[0]), 4), 0, -1):
+        legend = axes.legend(
+            loc="upper center",
+            bbox_to_anchor=(0.5, 0.0),
+            bbox_transform=axes.transAxes + down,
+            fontsize="x-small",
+            frameon=False,
+            ncols=columns,
+            columnspacing=1.2,
+            handlelength=2.4,
+        )
+        if columns == 1 or _width(legend) <= _room(axes):
+            return
+
+
+def _width(legend: "Legend") -> float:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    renderer = FigureCanvasAgg(legend.figure).get_renderer()
+    return legend.get_window_extent(renderer).width
+
+
+def _room(axes: "Axes") -> float:
+    """The width of a column of the figure that is the axes' own, in pixels."""
+    places = axes.get_subplotspec()
+    columns = 1 if places is None else places.get_gridspec().ncols
+    return 0.9 * axes.figure.bbox.width / columns

@@ -116,8 +116,8 @@ def truncate_update_norm(
     where `|u|` is the Euclidean norm over all leaves together and b is `max_norm`. Put
     it last in the chain, after the learning rate: the theory bounds the step that the
     parameters take, not the gradient. With SGD and heavy-tailed noise it is known to
-    help, on few networks and tasks. Truncation without noise changed nothing there. `measure_max_norm`
-    measures a bound.
+    help, on few networks and tasks. Truncation without noise changed nothing there.
+    `adaptive_max_norm` finds a bound by itself.
 
     The result has norm `min(b, |u|)` for every finite update, however large or small
     its entries, and for every b from 1e-20 up. (Below that, the quotient `b / |u|` may

@@ -74,9 +74,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(end="", flush=True)
         return status
     except BrokenPipeError:
-        # What is left to be written would fail again at the end of the process.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return _READER_GONE
+    except OSError as error:  # as of a full disk
+        _discard_output()
+        print(f"The output cannot be written: {error.strerror}.", file=sys.stderr)
+        return 1
+
+
+def _discard_output() -> None:
+    """What is left to be written would fail again at the end of the process."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _status(arguments: Sequence[str], program: str) -> int:

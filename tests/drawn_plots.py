@@ -1,6 +1,8 @@
 """What every plot of the library must have."""
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 
 
 def names(axes):
@@ -30,3 +32,13 @@ def check(axes):
 def assert_inside(box, whole):
     assert whole.x0 <= box.x0 and box.x1 <= whole.x1
     assert whole.y0 <= box.y0 and box.y1 <= whole.y1
+
+
+def pixels_of(axes, colour):
+    """How many pixels within the axes have a colour, or nearly."""
+    canvas = FigureCanvasAgg(axes.figure)
+    canvas.draw()
+    left, low, right, high = (round(x) for x in axes.bbox.extents)
+    image = np.asarray(canvas.buffer_rgba())[::-1][low:high, left:right, :3]
+    distance = np.abs(image - 255.0 * np.asarray(to_rgb(colour))).max(axis=-1)
+    return int((distance < 30.0).sum())

@@ -256,26 +256,6 @@ SETTINGS_OF_BOUNDS = (
 
 INFLATION = (
     Public(
-        "measure_max_norm",
-        hto.measure_max_norm,
-        {
-            "grad_fn": lambda key, params, batch: (0.0, params),
-            "optimizer": optax.sgd(0.1),
-            "params": UPDATES,
-            "batches": [0.0, 1.0],
-            "key": 0,
-            "truncated_share": 0.5,
-        },
-        {
-            "grad_fn": (types(None, 1.0, "x"),),
-            "optimizer": (types(None, 1.0, optax.sgd),),
-            "params": (types({"w": None, "b": 1}, {"w": jnp.ones(2, int)}), values({})),
-            "batches": (types(None, 1.0), values([], [0.0])),
-            "key": BAD_KEY,
-            "truncated_share": (BAD_NUMBER, values(*BAD_POSITIVE, 1.0)),
-        },
-    ),
-    Public(
         "independent_inflation_weights",
         hto.independent_inflation_weights,
         {"z": 1.0, "small": 4, "large": 4, "second_small": 2},
@@ -584,6 +564,32 @@ FLATNESS = (
             "end": BAD_VECTOR,
             "args": BAD_ARGS,
             "num_points": (*BAD_COUNT, values(1)),
+        },
+    ),
+    Public(
+        "critical_sharpness",
+        hto.flatness.critical_sharpness,
+        FLAT | {"loss_fn": sum_of_squares, "direction": {"w": jnp.ones(3)}},
+        {
+            "loss_fn": BAD_FINITE_LOSS,
+            "params": BAD_PARAMS,
+            "direction": BAD_VECTOR,
+            "args": BAD_ARGS,
+            "initial_step": (BAD_NUMBER, values(*BAD_POSITIVE, 1e-9, 1e9)),
+            "lower": BAD_POSITIVE_NUMBER,
+            "upper": (BAD_NUMBER, values(*BAD_POSITIVE, 1e-9)),
+            "tolerance": (BAD_NUMBER, values(*BAD_POSITIVE, 1.5)),
+        },
+    ),
+    Public(
+        "by_part",
+        hto.flatness.by_part,
+        FLAT | {"loss_fn": sum_of_squares},
+        {
+            "loss_fn": BAD_LOSS,
+            "params": BAD_PARAMS,
+            "args": BAD_ARGS,
+            "labels": (types({"w": np.ones(2)}), values({"v": "x"}, ("x",))),
         },
     ),
     Public(

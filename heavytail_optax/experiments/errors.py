@@ -1,8 +1,15 @@
 """What a command tells its user in a line, without a traceback."""
 
+USAGE = 2
+"""The exit status where what was typed cannot be done, wherever it is typed."""
+
 
 class JobError(Exception):
     """The job cannot be done as asked; the message says what to do."""
+
+    def __init__(self, message: str, *, exit_status: int = 1) -> None:
+        super().__init__(message)
+        self.exit_status = exit_status
 
 
 class DataError(JobError):

@@ -7,6 +7,7 @@ is in the docstring of the group.
 
 import dataclasses
 import decimal
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -16,6 +17,7 @@ from .data.catalogue import CATALOGUE, DIGITS, DataName
 from .methods import METHODS, Method, MethodName
 from .setting_rules import (
     ABOVE_0_TO_1,
+    BETWEEN_0_AND_1,
     FROM_0_TO_1,
     FROM_0_TO_BELOW_1,
     NOT_NEGATIVE,
@@ -29,6 +31,8 @@ from .setting_rules import (
 )
 
 _EVALUATED_AT_MOST_EVERY = 100
+_MAX_NORM = 0.25
+_FEWEST_EVALUATIONS = 10
 
 PixelRange = Literal["minus-one-to-one", "zero-to-one"]
 Precision = Literal["float32", "bfloat16"]
@@ -143,7 +147,8 @@ class TrainingSettings(_Group):
         and measures are in float32 with both.
       eval_every: Steps between two evaluations. Each also saves a checkpoint. By
         default 100, or as many more as make evaluations take about a tenth of the time
-        of SGD's steps.
+        of SGD's steps. A run of fewer than 1,000 steps is evaluated ten times, if that
+        takes no more than half of their time.
     """
 
     steps: Annotated[int, POSITIVE_INTEGER] = sourced(2000, "ours")
@@ -181,6 +186,9 @@ class MethodSettings(_Group):
         large jump is along an axis) or isotropic (one draw for all, in a uniformly
         random direction).
       max_norm: Largest norm of an update over all weights, after the learning rate (b).
+        By default 0.25, unless truncated-share is given.
+      truncated_share: Share of the updates to truncate, in place of max-norm. The bound
+        then moves after each update. By default it is fixed.
       cooldown: Share of the steps that are without noise or inflation, at the end.
       sam_radius: Distance uphill at which sam takes its gradient (rho).
       averaged_share: Share of the steps, at the end, whose weights sgd-averaged
@@ -204,7 +212,10 @@ class MethodSettings(_Group):
         0.001, "ours: about one update in ten is then truncated"
     )
     direction: Literal["elementwise", "isotropic"] = sourced("elementwise", "ours")
-    max_norm: Annotated[float, POSITIVE_NUMBER] = sourced(0.25, "theta")
+    max_norm: Annotated[float | None, POSITIVE_NUMBER] = sourced(None, "theta: 0.25")
+    truncated_share: Annotated[float | None, BETWEEN_0_AND_1] = sourced(
+        None, "ours: the paper's bound is fixed"
+    )
     cooldown: Annotated[float, FROM_0_TO_1] = sourced(0.2, "ours")
     sam_radius: Annotated[float, POSITIVE_NUMBER] = sourced(
         0.05, "foret: their default"
@@ -213,10 +224,21 @@ class MethodSettings(_Group):
         0.25, "izmailov: from three quarters of the budget on"
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_norm is not None and self.truncated_share is not None:
+            accepted = f"left out where `max_norm` is given ({self.max_norm!r})"
+            raise ValueError(message("truncated_share", accepted, self.truncated_share))
+
     @property
     def kind(self) -> Method:
         """What a step of the method is made of."""
         return METHODS[self.method]
+
+    @property
+    def jump_norm(self) -> float:
+        """The fixed bound b; also what flatness is measured with where it is not fixed."""
+        return _MAX_NORM if self.max_norm is None else self.max_norm
 
     @property
     def is_outside_theory(self) -> bool:
@@ -260,16 +282,6 @@ class Settings(_Group):
 
     Attributes:
       seed: Sets the random labels, the initial weights, the batches and all noise.
-
-    Example:
-      >>> from heavytail_optax.experiments.presets import PRESETS
-      >>> settings = PRESETS["corrupted-digits"].settings
-      >>> replaced(settings, alpha=1.7).method.alpha
-      1.7
-      >>> replaced(settings, batch_size=0)
-      Traceback (most recent call last):
-      ...
-      ValueError: The `batch_size` setting must be a positive integer. Got 0 instead.
     """
 
     data: DataSettings
@@ -320,9 +332,15 @@ def evaluation_steps(data: DataSettings, training: TrainingSettings) -> int:
     if training.eval_every is not None:
         return training.eval_every
     # Without a gradient an image costs about a third of what it costs in a step.
-    steps = 10 * data.evaluated_images / (3 * training.batch_size)
-    rounded_up = float(decimal.Context(2, decimal.ROUND_CEILING).create_decimal(steps))
-    return max(_EVALUATED_AT_MOST_EVERY, int(rounded_up))
+    cost = data.evaluated_images / (3 * training.batch_size)
+    rounding = decimal.Context(2, decimal.ROUND_CEILING)
+    a_tenth = int(rounding.create_decimal(10 * cost))
+    every = max(_EVALUATED_AT_MOST_EVERY, a_tenth)
+    if training.steps < _FEWEST_EVALUATIONS * _EVALUATED_AT_MOST_EVERY:
+        # A curve of one point shows nothing, and a short run is soon over.
+        often = math.ceil(training.steps / _FEWEST_EVALUATIONS)
+        every = min(every, max(often, math.ceil(2 * cost)))
+    return every
 
 
 _GROUPS: Mapping[str, Any] = {
@@ -382,13 +400,3 @@ def from_dict(values: Mapping[str, Any]) -> Settings:
     return from_flat(
         {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
     )
-
-
-def changed_settings(old: Settings, new: Settings) -> list[str]:
-    """One line for each setting that differs, with both values."""
-    now = flat(new)
-    return [
-        f"`{name}` is {value!r} there and {now[name]!r} here"
-        for name, value in flat(old).items()
-        if value != now[name]
-    ]

@@ -2,6 +2,7 @@
 
 from heavytail_optax.flatness._barrier import LinearBarrier, linear_barrier
 from heavytail_optax.flatness._batches import mean_over_batches
+from heavytail_optax.flatness._critical import CriticalSharpness, critical_sharpness
 from heavytail_optax.flatness._curvature import (
     HessianEigenvalues,
     HessianTrace,
@@ -36,6 +37,7 @@ from heavytail_optax.flatness._pac_bayes import (
     PacBayesSharpness,
     pac_bayes_sharpness,
 )
+from heavytail_optax.flatness._parts import PartOfLoss, by_part
 from heavytail_optax.flatness._plots import (
     plot_density,
     plot_escape_profile,
@@ -45,6 +47,7 @@ from heavytail_optax.flatness._plots import (
 from heavytail_optax.flatness._search import SharpnessSearch
 
 __all__ = (
+    "CriticalSharpness",
     "EscapePaths",
     "EscapeProfile",
     "EscapeReference",
@@ -60,7 +63,10 @@ __all__ = (
     "MaximalSharpness",
     "PacBayesSettings",
     "PacBayesSharpness",
+    "PartOfLoss",
     "SharpnessSearch",
+    "by_part",
+    "critical_sharpness",
     "escape_profile",
     "expected_sharpness",
     "filter_normalise",

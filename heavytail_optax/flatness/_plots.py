@@ -4,7 +4,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from heavytail_optax._plot_axes import legend_below, plot_axes, prefixed, write_in
+from heavytail_optax._plot_axes import (
+    curves_on,
+    legend_below,
+    mark_curve,
+    plot_axes,
+    prefixed,
+    write_in,
+)
 from heavytail_optax._validation import check_count, type_error, value_error
 from heavytail_optax.flatness._barrier import LinearBarrier
 from heavytail_optax.flatness._density import HessianDensity
@@ -14,6 +21,9 @@ from heavytail_optax.flatness._landscape import LossLine, LossPlane
 if TYPE_CHECKING:
     from jax.typing import ArrayLike
     from matplotlib.axes import Axes
+
+
+_SHIFT = 0.06  # of a jump, between the points of two profiles
 
 
 def _check_result(function: str, argument: str, value: object, *kinds: type) -> None:
@@ -61,7 +71,9 @@ def plot_line(
     places, losses = np.asarray(line.coefficients), np.asarray(line.losses)
     is_barrier = isinstance(line, LinearBarrier)
     name = "loss on the way" if label is None and is_barrier else label
+    number = curves_on(axes)
     (curve,) = axes.plot(places, losses, ".-", markersize=4, label=name)
+    mark_curve(curve, number)
     if is_barrier:
         ends, colour = [0, -1], curve.get_color()
         name = f"straight line; the loss rises {_short(line.height)} above"
@@ -179,9 +191,11 @@ def plot_density(
     name = f"mean over {num_samples} random vectors"
     if num_samples == 1:
         name = "of one random vector: no standard error"
+    number = curves_on(axes)
     (line,) = axes.semilogy(
         points, np.maximum(values, floor), label=prefixed(label, name)
     )
+    mark_curve(line, number)
     if num_samples > 1:
         axes.fill_between(
             points,
@@ -205,6 +219,8 @@ def plot_escape_profile(
     axes: "Axes | None" = None,
 ) -> "Axes":
     """Draws the escape probability and its interval against the number of jumps.
+
+    A second profile on the same axes is drawn a little to the right of the first.
 
     Args:
       profile: result of `escape_profile`.
@@ -241,14 +257,17 @@ def plot_escape_profile(
         f"share of {settings.num_samples} paths, by jumps of norm "
         f"{_short(settings.jump_norm)}, and {100 * settings.confidence:g} % interval"
     )
-    axes.errorbar(
-        jumps,
+    number = curves_on(axes)
+    # Beside each other, as many profiles have the same values.
+    (curve, _, _) = axes.errorbar(
+        jumps + min(_SHIFT * number, 0.4),
         middle,
         yerr=np.stack([below, above]),
         fmt="o-",
         capsize=3,
         label=prefixed(label, name),
     )
+    mark_curve(curve, number)
     axes.set_ylim(-0.05, 1.05)
     axes.update_datalim([(0.5, 0.0), (jumps[-1] + 0.5, 1.0)])
     axes.autoscale_view(scaley=False)

@@ -11,13 +11,13 @@ from heavytail_optax._validation import check_positive, check_scalar, value_erro
 
 
 class SharpnessSearch(NamedTuple):
-    """The course of the search for a radius or a standard deviation.
+    """The course of the search for a radius, a standard deviation or a step.
 
     Attributes:
       hit_lower: whether the deviation at the lower bound already exceeds the target.
-        Then the true radius is smaller than reported. shape=(), dtype=bool.
+        Then the true size is smaller than reported. shape=(), dtype=bool.
       hit_upper: whether the deviation at the upper bound is still within the target.
-        Then the true radius is larger than reported. shape=(), dtype=bool.
+        Then the true size is larger than reported. shape=(), dtype=bool.
       num_evaluations: number of evaluations of the loss, or of its gradient for
         `maximal_sharpness`. shape=(), dtype=int32.
     """

@@ -7,7 +7,9 @@ import sys
 import tempfile
 from collections.abc import Sequence
 
+from heavytail_optax.experiments.commands.mistakes import as_typed
 from heavytail_optax.experiments.commands.parsing import filled, parse
+from heavytail_optax.experiments.errors import USAGE
 from heavytail_optax.laboratory import options
 
 _OPTIONS = {
@@ -29,7 +31,10 @@ def run(name: str, arguments: Sequence[str], program: str) -> int:
         importlib.import_module(module).work(asked)
     except BrokenPipeError:  # as of `| head`
         raise
-    except (OSError, ValueError) as error:
+    except ValueError as error:
+        print(as_typed(str(error), kind), file=sys.stderr)
+        return USAGE
+    except OSError as error:
         print(error, file=sys.stderr)
         return 1
     return 0

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.console import Console
 
+from heavytail_optax._plot_axes import dashes
 from heavytail_optax.dynamics import ExitRates
 from heavytail_optax.experiments.report.style import log_ticks
 from heavytail_optax.experiments.report.tables import format_number
@@ -98,7 +99,8 @@ def draw_exit_times(rates: ExitRates, times: Sequence[ExitTime], title: str) -> 
         jumps = int(rates.jumps[field])
         label = f"field {field}, {jumps} jump{'s' * (jumps > 1)} to leave: theory"
         theory = [float(rates.mean_exit_times(eta)[field]) for eta in grid]
-        time_axes.plot(grid, theory, color=colour, linewidth=1.2, label=label)
+        style = {"color": colour, "linewidth": 1.2, "linestyle": dashes(place)}
+        time_axes.plot(grid, theory, label=label, **style)
         for name, marker in (("simulated", "o"), ("estimator", "s")):
             chosen = [t for t in own if (t.exits is None) == (name == "estimator")]
             if chosen:

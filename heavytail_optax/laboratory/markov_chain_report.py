@@ -95,6 +95,11 @@ def _report(
     headings = ["between wide\nminima", "jumps", "rate, 95% interval", *theory]
     console.print()
     output.print_table(console, headings, rows)
+    if not any(jump.count for jump in jumps):
+        console.print(
+            "No chain jumped between wide minima, so nothing was measured. Take more "
+            "--steps or --chains, or a larger --learning-rate (eta)."
+        )
     console.print(_p_values(jump_chain.poisson_p_value, jumps))
     rows = [
         [

@@ -19,6 +19,9 @@ STABLE_RATE = Rule(
 _FIELD = Rule("integers from 0 to 3", lambda value: value in range(4))
 
 
+_DEFAULTS = {"exits": 200, "samples": 20_000}
+
+
 def steps_up_to(largest: int) -> Rule:
     """A rule for a number of steps."""
     steps = range(1, largest + 1)
@@ -116,8 +119,8 @@ class ExitTimesOptions(LaboratoryOptions):
     fields: Annotated[tuple[int, ...], _FIELD] = (0, 1)
     learning_rates: Annotated[tuple[float, ...], STABLE_RATE] = (1e-3, 5e-4)
     rare_learning_rates: Annotated[tuple[float, ...], STABLE_RATE] = (1e-4, 1e-6, 1e-8)
-    exits: Annotated[int, at_least(10)] = 200
-    samples: Annotated[int, at_least(10)] = 20_000
+    exits: Annotated[int, at_least(10)] = _DEFAULTS["exits"]
+    samples: Annotated[int, at_least(10)] = _DEFAULTS["samples"]
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -126,6 +129,12 @@ class ExitTimesOptions(LaboratoryOptions):
                 "The `fields` option and one of `learning_rates` and "
                 "`rare_learning_rates` must have a value."
             )
+        for rates, name in (
+            ("learning_rates", "exits"),
+            ("rare_learning_rates", "samples"),
+        ):
+            if not getattr(self, rates) and getattr(self, name) != _DEFAULTS[name]:
+                raise ValueError(f"`{name}`: only with `{rates}`.")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -37,6 +37,12 @@ def work(command: SimulateOptions) -> None:
         ["% of time\naround", *headings, "both\nnarrow", "moves in\n1e6 steps"],
         map(_row, results),
     )
+    if not any(result.moves for result in results):
+        console.print(
+            f"No chain left its minimum while time was counted, in the last two thirds of "
+            f"{results[0].steps:,} steps, so the table says nothing of the noise. Take more "
+            "--steps, or a larger --learning-rate (eta)."
+        )
     small = noise.noise_scale**noise.alpha * eta ** (noise.alpha - 1.0)
     console.print(f"\nh = H(1/eta)/eta = {small:.3g} for the heavy tails.")
     if chain.narrow:

@@ -7,7 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from heavytail_optax._plot_axes import legend_below, plot_axes, prefixed, write_in
+from heavytail_optax._plot_axes import (
+    curves_on,
+    dashes,
+    legend_below,
+    mark_curve,
+    plot_axes,
+    prefixed,
+    write_in,
+)
 from heavytail_optax._validation import check_count, value_error
 from heavytail_optax.tail_index._arguments import check_draws
 from heavytail_optax.tail_index._hill import hill, hill_path
@@ -120,7 +128,9 @@ def plot_hill(
         write_in(axes, f"{reason} equal or not positive")
     name = "Hill's estimate" if is_estimate.any() else "no estimate"
     hidden = is_first and not is_estimate.any()  # the text says so
+    number = curves_on(axes)
     (line,) = axes.plot(k, alpha, label=None if hidden else prefixed(label, name))
+    mark_curve(line, number)
     band, colour = _band(descending[: max_k + 1], k), line.get_color()
     names = "corrected for bias", "its 95 % interval"
     if np.isnan(band.lower).all():
@@ -129,7 +139,9 @@ def plot_hill(
     if not is_estimate.any():
         interval = None
     style = {"color": colour, "linewidth": 1, "label": corrected}
-    axes.plot(band.k, band.corrected, "--", **style)
+    # The dashes of a second sample are in the gaps of the first.
+    pattern = 5.0 * number, (5.0, 5.0)
+    axes.plot(band.k, band.corrected, linestyle=pattern, **style)
     style = {"color": colour, "linewidth": 0, "alpha": 0.25, "label": interval}
     axes.fill_between(band.k, band.lower, band.upper, **style)
     # The intervals of the fewest draws would leave no room for the others.
@@ -186,7 +198,9 @@ def plot_pareto_qq(
     logs = np.log(descending[:k] / descending[k])
     quantiles = -np.log(np.arange(1, k + 1) / (k + 1))
     name = prefixed(label, f"the {k} largest draws")
+    number = curves_on(axes)
     (points,) = axes.plot(quantiles, logs, ".", markersize=4, label=name)
+    mark_curve(points, number)
     gamma = logs.mean()
     name = "all are equal: no index"
     if gamma > 0.0:
@@ -194,6 +208,7 @@ def plot_pareto_qq(
     style = {
         "color": points.get_color(),
         "linewidth": 1,
+        "linestyle": dashes(number),
         "label": prefixed(label, name),
     }
     axes.plot(quantiles, gamma * quantiles, **style)
@@ -246,13 +261,15 @@ def plot_mean_excess(
     excess = np.cumsum(descending[:max_k]) / count - thresholds
     shown = slice(min(5, max_k - 1), None)
     name = "mean excess" if label is None else label
+    number = curves_on(axes)
     (points,) = axes.plot(
         thresholds[shown], excess[shown], ".", markersize=4, label=name
     )
+    mark_curve(points, number)
     axes.axhline(
         excess[-1],
         color=points.get_color(),
-        linestyle="--",
+        linestyle=(5.0 * number, (5.0, 5.0)),
         linewidth=1,
         label=prefixed(label, "an exponential tail: heavier above, lighter below"),
     )

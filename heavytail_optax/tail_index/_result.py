@@ -25,8 +25,8 @@ class TailIndex(NamedTuple):
 
     Some intervals allow for the bias of the estimate. They lie around
     `corrected_estimate`, and may leave the estimate out. So report the corrected estimate
-    with the interval; `str` of a single result does: "1.56 (1.27 to 2.01); uncorrected
-    1.48".
+    with the interval. `str` of a single result says so: "1.56 (1.27 to 2.01): report this,
+    corrected for bias; uncorrected 1.48".
 
     Attributes:
       estimate: alpha; infinite if gamma is not positive.
@@ -71,7 +71,8 @@ class TailIndex(NamedTuple):
         if corrected == estimate or jnp.isnan(self.estimate):
             return text
         outside = ", outside of the interval" if self.is_biased else ""
-        return f"{text}; uncorrected {estimate:.2f}{outside}"
+        this = ": report this, corrected for bias" if lower < float("inf") else ""
+        return f"{text}{this}; uncorrected {estimate:.2f}{outside}"
 
 
 def index_with_interval(corrected: float, lower: float, upper: float) -> str:

@@ -85,8 +85,8 @@ def propose_settings(
     .. math::
       \frac1n \sum_i P\Bigl(\eta \sqrt{|g_i|^2 + Z^2 |V_i|^2} > b\Bigr) = s.
 
-    This is the rule of `measure_max_norm`, without a training step: use it where the
-    norms are known already.
+    `adaptive_max_norm` cuts the same share and finds its bound while it trains. Use the
+    proposal where the bound must be known before, as for runs that are compared.
 
     alpha and c are yours. They are not estimated from the noise: the point of inflation
     is that you *set* them. If the noise itself has a tail index below alpha, the

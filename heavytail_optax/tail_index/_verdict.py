@@ -1,5 +1,6 @@
 """Whether a tail is heavy, in plain words, and why."""
 
+import textwrap
 from typing import NamedTuple
 
 import jax
@@ -26,6 +27,7 @@ from heavytail_optax.tail_index._ties import (
 )
 
 _NAME = "assess_tail"
+_LINE_WIDTH = 80
 _FEWEST = 30  # the least k; with fewer draws, no test has any power
 
 
@@ -42,6 +44,9 @@ _REJECTED, _DOUBTFUL = _Level(0.01, 5.41, 2.33), _Level(0.1, 1.64, 1.28)
 
 class TailAssessment(NamedTuple):
     """What the largest draws say about the tail, as Python values.
+
+    `print` shows the verdict, the index and the reasons, a line each. All fields are in
+    `repr`.
 
     Attributes:
       verdict: "heavy-tailed", "not heavy-tailed", "not a power law" or "cannot tell".
@@ -63,6 +68,23 @@ class TailAssessment(NamedTuple):
     drift: HillDrift
     pareto: GeneralisedPareto
     fits: dict[str, TailFit]
+
+    def __str__(self) -> str:
+        # Without this verdict the index is that of no tail.
+        is_meant = self.verdict == "heavy-tailed"
+        index = [f"Tail index: {self.index}"] if is_meant else []
+        text = [self.sentence, *index, *self.reasons]
+        lines = [
+            textwrap.fill(
+                line,
+                _LINE_WIDTH,
+                initial_indent=("- " if number else ""),
+                subsequent_indent="  ",
+                break_on_hyphens=False,
+            )
+            for number, line in enumerate(text)
+        ]
+        return "\n".join(lines)
 
 
 def _default_k(num_draws: int, most: int) -> int:

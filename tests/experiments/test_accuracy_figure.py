@@ -129,3 +129,11 @@ def test_a_picture_that_cannot_be_finished_leaves_the_one_before(tmp_path, monke
         save_figure(figure, path)
     assert path.read_bytes() == b"of an earlier report"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_method_without_a_measurement_is_in_the_note_alone():
+    measured, lacking = SGD, [each._replace(record={}) for each in SHARED]
+    figure = drawn(OURS, [*measured, *lacking])
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert [name.partition(":")[0] for name in names] == [METHODS["sgd"].label]
+    assert METHODS["shared"].label in figure.axes[0].get_title(loc="left")

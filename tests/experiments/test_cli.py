@@ -82,16 +82,16 @@ def test_a_run_directory_is_not_overwritten(trained, capsys):
 
 
 def test_resuming_with_other_settings_is_refused(trained, capsys):
-    assert cli.main(["train", "--resume", str(trained), "--seed", "9"]) == 1
-    assert "`seed` is 0 there and 9 here." in capsys.readouterr().err
+    assert cli.main(["train", "--resume", str(trained), "--seed", "9"]) == 2
+    assert "--seed is 0 there and 9 here." in capsys.readouterr().err
     # The same value again is no change.
     assert cli.main(["train", "--resume", str(trained), "--seed", "0"]) == 0
 
 
 def test_resuming_with_a_new_directory_is_refused(trained, capsys):
     arguments = ["train", "--resume", str(trained), "--directory", "elsewhere"]
-    assert cli.main(arguments) == 1
-    assert "`directory` is given, which is for new runs" in capsys.readouterr().err
+    assert cli.main(arguments) == 2
+    assert "--directory is given, which is for new runs" in capsys.readouterr().err
     assert not pathlib.Path("elsewhere").exists()
 
 
@@ -180,13 +180,13 @@ def test_a_loss_that_is_not_finite_is_told(tmp_path, tiny_options, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--batch-size", "0"], "The `batch_size` setting must be a positive integer."),
-        (["--alpha", "-1"], "The `alpha` setting must be a positive number."),
+        (["--batch-size", "0"], "The --batch-size option must be a positive integer."),
+        (["--alpha", "-1"], "The --alpha option must be a positive number."),
         (["--batch-siz", "5"], "--batch-size"),
-        (["svnh"], "did you mean 'svhn'?"),
-        (["--methods", "balancd"], "did you mean 'balanced'?"),
+        (["svnh"], "Did you mean svhn?"),
+        (["--methods", "balancd"], "Did you mean balanced?"),
         (["--steps", "many"], "--steps"),
-        (["--methods", "balnced"], "'balanced'"),
+        (["--methods", "balnced"], "Did you mean balanced?"),
         (["--method", "sgd"], "--methods"),
         (["--methods", "sgd", "sgd"], "must be without repetition"),
         (["--large-batch-size", "1201"], "must be at most the 1200 training images"),
@@ -201,7 +201,7 @@ def test_a_loss_that_is_not_finite_is_told(tmp_path, tiny_options, capsys):
 )
 def test_bad_options_are_refused_before_any_work(options, message, tmp_path, capsys):
     assert cli.main(["train", *options]) == 2
-    error = capsys.readouterr().err.replace("│\n│ ", "")
+    error = capsys.readouterr().err
     assert message in " ".join(error.split())
     assert list(tmp_path.iterdir()) == []
 
@@ -251,9 +251,9 @@ def test_a_grid_of_reproduce_goes_on_as_a_run(tmp_path, tiny_options, capsys):
 
 
 def test_too_few_images_for_a_test_are_refused_before_any_work(tmp_path, capsys):
-    assert cli.main(["train", "--clean-examples", "1797"]) == 1
+    assert cli.main(["train", "--clean-examples", "1797"]) == 2
     error = capsys.readouterr().err
-    assert "`clean_examples`" in error and "1,796" in error
+    assert "--clean-examples" in error and "1,796" in error
     assert list(tmp_path.rglob("config.json")) == []
 
 

@@ -41,7 +41,7 @@ def test_metrics_on_a_disk_that_fills_up_keep_whole_lines(tmp_path):
             disk_errors(directory),
         ):
             for step in range(1000):
-                append_metrics(log, Metrics(step, *(0.1,) * 9))
+                append_metrics(log, Metrics(step, *(0.1,) * 10))
         assert [row.step for row in read_metrics(log)] == list(range(step))
 
 

@@ -199,8 +199,9 @@ def test_a_coordinator_that_is_not_there_is_told():
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"coordinator": "here:1"}, "need --distributed"),
-        ({"process_id": 0}, "need --distributed"),
+        ({"coordinator": "here:1"}, "only with --distributed"),
+        ({"process_id": 0}, "only with --distributed"),
+        ({"join_seconds": 5}, "only with --distributed"),
         (("here:1", 2), "must be given together"),
         ((None, 2, 0), "must be given together"),
         (("here", 2, 0), "`coordinator` option must be HOST:PORT"),
@@ -218,7 +219,7 @@ def test_options_that_do_not_fit_are_refused(options, named):
 
 
 def test_a_run_directory_is_needed(capsys):
-    assert cli.main(["train", "--distributed"]) == 1
+    assert cli.main(["train", "--distributed"]) == 2
     assert "--distributed needs --directory or --resume" in capsys.readouterr().err
 
 

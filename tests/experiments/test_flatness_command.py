@@ -373,19 +373,19 @@ def test_a_grid_has_a_row_a_run_and_its_report_the_columns(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--measures", "trce"], "'trce': did you mean 'trace'?"),
+        (["--measures", "trce"], "Got 'trce' instead. Did you mean trace?"),
         (["--measures", "trace", "trace"], "must be without repetition"),
-        (["--samples", "1"], "The `samples` option must be an integer of at least 2."),
-        (["--target", "1"], "The `target` option must be a number above 0 and below 1"),
-        (["--paths", "0"], "The `paths` option must be an integer of at least 1."),
-        (["--jumps", "0"], "The `jumps` option must be an integer of at least 1."),
-        (["--methods", "balancd"], "did you mean 'balanced'?"),
+        (["--samples", "1"], "The --samples option must be an integer of at least 2."),
+        (["--target", "1"], "The --target option must be a number above 0 and below 1"),
+        (["--paths", "0"], "The --paths option must be an integer of at least 1."),
+        (["--jumps", "0"], "The --jumps option must be an integer of at least 1."),
+        (["--methods", "balancd"], "Did you mean balanced?"),
         (["--tagret", "0.1"], "--target"),
     ],
 )
 def test_bad_options_are_refused_before_any_work(options, message, tmp_path, capsys):
     assert flat(tmp_path, *options) == 2
-    error = capsys.readouterr().err.replace("│\n│ ", "")
+    error = capsys.readouterr().err
     assert message in words(error)
 
 
@@ -395,7 +395,11 @@ def test_a_directory_without_runs_is_told(trained, tmp_path, capsys):
     assert flat(tmp_path) == 1
     assert "grid.json is missing" in (capsys.readouterr().err)
     assert list(tmp_path.iterdir()) == []
-    assert flat(trained, "--seeds", 3) == 1
+    # The folder around the grid, and that of one of its runs.
+    for near in (trained.parent, trained / "sgd" / "seed-0"):
+        assert flat(near) == 1
+        assert f"Give {trained}." in capsys.readouterr().err
+    assert flat(trained, "--seeds", 3) == 2
     assert "No such run in" in capsys.readouterr().err
 
 

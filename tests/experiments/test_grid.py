@@ -35,7 +35,7 @@ def grid(tmp_path, tiny):
 
 def leave(run, step, loss=0.5, test_loss=0.5):
     """Metrics of a run, as training leaves them."""
-    metrics = Metrics(*[0.5] * 10)._replace(
+    metrics = Metrics(*[0.5] * 11)._replace(
         step=step, batch_loss=loss, train_loss=loss, test_loss=test_loss
     )
     append_metrics(run.paths.metrics, metrics)
@@ -188,3 +188,10 @@ def test_a_damaged_configuration_does_not_cost_the_report(grid, tiny):
     run.paths.config.write_text("{")
     assert read_result(run).status == "finished"
     assert read_result(run).test_images is None
+
+
+@pytest.mark.parametrize(("steps", "is_once"), [(2, True), (3, False)])
+def test_one_evaluation_is_announced(grid, steps, is_once):
+    settings = replaced(grid.variants["sgd"], steps=steps, eval_every=2)
+    lines = remarks(grid._replace(variants={"sgd": settings}))
+    assert any("--eval-every" in line for line in lines) == is_once

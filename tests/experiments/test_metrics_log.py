@@ -11,7 +11,7 @@ from heavytail_optax.experiments.storage.metrics_log import (
 )
 from heavytail_optax.experiments.training.trainer import Metrics
 
-ROWS = [Metrics(step, *(step + i / 7 for i in range(9))) for step in (2, 4, 6)]
+ROWS = [Metrics(step, *(step + i / 7 for i in range(10))) for step in (2, 4, 6)]
 
 
 def write(path):

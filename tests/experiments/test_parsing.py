@@ -1,11 +1,14 @@
 """What every command says of its options, and of those that it does not have."""
 
 import itertools
+import subprocess
+import sys
 
 import pytest
 
 from heavytail_optax import cli
 from heavytail_optax.cli import SUBCOMMANDS
+from heavytail_optax.experiments.presets import PRESETS
 
 
 def help_of(command, width, monkeypatch, capsys):
@@ -44,7 +47,7 @@ def test_no_line_of_help_ends_early(command, monkeypatch, capsys):
         ("train --wd 0.1", "--wd: there is no weight decay."),
         ("train --grid-dir x", "--grid-dir: did you mean --directory?"),
         ("train --seeds 3", "--seeds: did you mean --seed?"),
-        ("train --num_steps 3", "--num-steps: did you mean --steps?"),
+        ("train --num_steps 3", "--num_steps: did you mean --steps?"),
         ("reproduce --seeds 3", "--seeds: did you mean --num-seeds or --seed?"),
         ("reproduce --run-dir x", "--run-dir: did you mean --directory?"),
         ("report --grid-dir x", "--grid-dir: give the directory alone, without"),
@@ -54,13 +57,19 @@ def test_no_line_of_help_ends_early(command, monkeypatch, capsys):
         ("simulate --scale 1", "--scale: did you mean --noise-scale?"),
         ("exit-times --lrs 1e-3", "--lrs: did you mean --learning-rates?"),
         ("markov-chain --out x", "--out: did you mean --directory?"),
-        ("train --methods balancd", "'balancd': did you mean 'balanced'?"),
+        ("train --methods balancd", "Did you mean balanced?"),
+        ("reproduce --num-seed 3", "--num-seed: did you mean --num-seeds?"),
+        ("train --batch 3", "--batch: did you mean --batch-size?"),
+        ("train --stepz 3", "--stepz: did you mean --steps?"),
     ],
 )
 def test_usual_names_get_a_hint(typed, hint, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert cli.main(typed.split()) == 2
-    assert hint in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert hint in error
+    # A line, and where the options are; not the whole help.
+    assert len(error.splitlines()) == 2
     assert list(tmp_path.iterdir()) == []
 
 
@@ -68,3 +77,119 @@ def test_what_is_no_usual_name_gets_no_hint(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["train", "--learning-rate", "0"]) == 2
     assert "did you mean" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "report",
+        "report a b",
+        "train --nothing-like-it",
+        "train --nothing-like-it=3 word",
+        "train corrupted-digits word",
+        "train -q 5",
+        "train --steps",
+        "train --steps=",
+        "train --steps many",
+        "train --alpha -x",
+        "train --model mlp",
+        "train --methods",
+        "train --devices al",
+        "train --tensorboard=yes",
+        "train --tensorboard yes",
+        "train --test-examples None",
+        "exit-times --fields 1 x",
+        "flatness x --measures dens",
+        # What is of a kind but not allowed, in every group of options.
+        "train --alpha -1",
+        "train --seed -1",
+        "train --steps 0",
+        "train --width -1",
+        "train --image-size 3",
+        "train --sharpness-samples 1",
+        "diagnose --draws 3",
+        "flatness x --jumps 0",
+        "simulate --alpha 3",
+        "exit-times --fields 7",
+        # What has an effect only with another option.
+        "train --join-seconds 3",
+        "train --process-id 1",
+        "train --measures expected",
+        "reproduce --partition x",
+        "reproduce --launcher submitit --cluster local --partition x",
+        "flatness x --measures trace --paths 9",
+        "flatness x --measures escape --target 0.2",
+        "flatness x --measures line --samples 9",
+        "exit-times --learning-rates --exits 50",
+        "exit-times --rare-learning-rates --samples 50",
+        "diagnose x --steps 200",
+        "diagnose --seeds 1",
+        # What does not fit the data, the machine or the other options.
+        "train --data-dir x",
+        "train --data cifar10 --data-dir nowhere --image-size 32",
+        "train --data cifar10 --image-size 16",
+        "train --swap-train-and-test",
+        "train --clean-examples 1797",
+        "train --test-examples 2000",
+        "train --devices 99",
+        "train --distributed",
+        "reproduce --data-dir x",
+        "reproduce --devices 99",
+        "markov-chain --max-norm 0.44",
+    ],
+)
+def test_a_mistake_has_its_line_and_exit_status(typed, tmp_path, monkeypatch, capsys):
+    """The line has what was typed, and no name of ours."""
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(typed.split()) == 2
+    error = capsys.readouterr().err
+    assert 1 <= len(error.splitlines()) <= 4
+    for ours in ("settings.", "SETTINGS", "Options:", "Error parsing", "`", "invalid"):
+        assert ours not in error
+    words = [word.partition("=")[0] for word in typed.split()]
+    named = [word for word in words[1:] if word.lstrip("-") in error]
+    assert named or typed == "report"
+    assert list(tmp_path.iterdir()) in ([], [tmp_path / "laboratory"])
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "flatness nowhere",
+        "report nowhere",
+        "train --resume nowhere",
+        "flatness nowhere --measures trace --samples 9",
+        "flatness nowhere --measures maximal --target 0.2",
+        "flatness nowhere --jumps 2",
+    ],
+)
+def test_what_is_no_mistake_of_the_options_has_status_1(
+    typed, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(typed.split()) == 1
+    assert "nowhere" in capsys.readouterr().err
+
+
+def test_a_misspelt_preset_gets_the_nearest_and_the_list(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["reproduce", "corrupted-digit"]) == 2
+    error = capsys.readouterr().err
+    assert all(preset in error for preset in PRESETS)
+    nearest = error.partition("Did you mean ")[2]
+    assert nearest.index("corrupted-digits") < nearest.index("corrupted-digits-short")
+    assert "svhn" not in nearest
+
+
+@pytest.mark.parametrize("command", ["train", "exit-times"])
+def test_a_full_disk_behind_the_output_is_told_in_a_line(command):
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        process = subprocess.run(
+            [sys.executable, "-m", "heavytail_optax", command, "--help"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert process.returncode == 1
+    assert len(process.stderr.splitlines()) == 1

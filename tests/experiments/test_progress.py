@@ -12,7 +12,7 @@ RUNS = [f"run of method {number}" for number in range(8)]
 
 
 def metrics_at(step, **values):
-    return Metrics(*[0] * 10)._replace(step=step, **values)
+    return Metrics(*[0] * 11)._replace(step=step, **values)
 
 
 def chunk_at(step, speed=100.0, seconds_left=0.0, batch_loss=0.0):

@@ -18,7 +18,7 @@ from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.training.trainer import Metrics
 
 SETTINGS = replaced(PRESETS["corrupted-digits"].settings, steps=20)
-ROW = Metrics(20, 1.0, 0.75, 0.7, 1.0, 0.8, 0.1, 0.2, 0.1, 1.0)
+ROW = Metrics(20, 1.0, 0.75, 0.7, 1.0, 0.8, 0.1, 0.2, 0.1, 0.25, 1.0)
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,11 @@ import json
 
 import pytest
 
+from heavytail_optax.experiments.changed_settings import changed_settings
 from heavytail_optax.experiments.commands.options import ReproduceOptions
 from heavytail_optax.experiments.methods import METHOD_NAMES
 from heavytail_optax.experiments.presets import PRESETS
 from heavytail_optax.experiments.settings import (
-    changed_settings,
     flat,
     from_dict,
     replaced,
@@ -49,6 +49,8 @@ BAD = [
     ("noise_scale", -0.1, "a number of at least 0"),
     ("direction", "sideways", "'elementwise' or 'isotropic'"),
     ("max_norm", 0.0, "a positive number"),
+    ("truncated_share", 1.0, "a number above 0 and below 1"),
+    ("truncated_share", 0.1, "left out where `max_norm` is given (0.15)"),
     ("cooldown", 1.5, "a number from 0 to 1"),
     ("sam_radius", 0.0, "a positive number"),
     ("averaged_share", 0.0, "a number above 0, at most 1"),
@@ -147,6 +149,13 @@ def test_changes_are_named_with_both_values(tiny):
         ("cifar10", {"test_examples": 1000, "batch_size": 500}, 340),
         ("cifar10", {"swap_train_and_test": True}, 3400),
         ("cifar10", {"eval_every": 7}, 7),
+        # Short runs: ten times, but at most for half of their time.
+        ("corrupted-digits", {"steps": 1000}, 100),
+        ("corrupted-digits", {"steps": 999}, 100),
+        ("corrupted-digits", {"steps": 300}, 30),
+        ("corrupted-digits", {"steps": 60}, 12),
+        ("corrupted-fashion-mnist", {"steps": 300}, 75),
+        ("cifar10", {"steps": 60}, 400),
     ],
 )
 def test_evaluations_take_a_tenth_of_the_time_unless_asked_for(name, changes, expected):

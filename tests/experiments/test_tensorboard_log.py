@@ -11,7 +11,7 @@ from heavytail_optax.experiments.errors import JobError
 from heavytail_optax.experiments.storage.metrics_log import tensorboard_log
 from heavytail_optax.experiments.training.trainer import Metrics
 
-ROWS = [Metrics(step, *(step + i / 7 for i in range(9))) for step in (2, 4, 6)]
+ROWS = [Metrics(step, *(step + i / 7 for i in range(10))) for step in (2, 4, 6)]
 TAGS = {
     "loss/batches": "batch_loss",
     "loss/train": "train_loss",
@@ -21,6 +21,7 @@ TAGS = {
     "update_norm/median": "update_norm",
     "update_norm/largest": "largest_update_norm",
     "update_norm/truncated_share": "truncated",
+    "update_norm/bound": "max_norm",
     "time/seconds": "seconds",
 }
 
@@ -72,6 +73,12 @@ def test_values_that_are_not_finite_are_kept(tmp_path):
     points = curves(tmp_path)
     assert np.isnan(points["loss/train"][0][1])
     assert points["loss/test"] == [(2, float("inf"))]
+
+
+def test_a_run_without_a_bound_has_no_curve_of_it(tmp_path):
+    with tensorboard_log(tmp_path) as write:
+        write(ROWS[0]._replace(max_norm=float("nan")))
+    assert set(curves(tmp_path)) == set(TAGS) - {"update_norm/bound"}
 
 
 def test_a_full_disk_is_told_by_the_call_that_finds_it(tmp_path):

@@ -179,6 +179,25 @@ def test_truncated_steps_and_norms_are_reported(tiny, tiny_dataset):
     assert optax.tree.norm(moved) <= 4 * tiny.method.max_norm * (1 + 1e-5)
 
 
+@pytest.mark.parametrize(
+    ("method", "changed", "is_bounded"),
+    [
+        ("sgd", {}, False),
+        ("balanced", {}, True),
+        ("balanced", {"max_norm": None, "truncated_share": 0.2}, True),
+    ],
+)
+def test_the_bound_of_the_last_step_is_reported(
+    tiny, tiny_dataset, method, changed, is_bounded
+):
+    settings = replaced(tiny, **changed)
+    for chunk in evaluations_of(settings, tiny_dataset, method):
+        found = chunk.metrics.max_norm
+        assert np.isfinite(found) == is_bounded
+        if is_bounded:
+            assert found == float(optax.tree.get(chunk.state.opt_state, "max_norm"))
+
+
 def test_a_loss_that_is_not_finite_ends_the_run(tiny, tiny_dataset):
     settings = replaced(tiny, learning_rate=1e30)
     *_, last = chunks_of(settings, tiny_dataset, "sgd")

@@ -2,9 +2,11 @@ import io
 import itertools
 import math
 
+import drawn_plots
 import pytest
 from rich.console import Console
 
+from heavytail_optax.experiments.methods import METHODS
 from heavytail_optax.experiments.report.training import draw_training, training_table
 from heavytail_optax.experiments.runs.grid import Run
 from heavytail_optax.experiments.runs.result import read_result, truncated_share
@@ -23,12 +25,14 @@ HISTORY = tuple(
         update_norm=0.1,
         largest_update_norm=1.0,
         truncated=truncated,
+        max_norm=0.25,
         seconds=step / 10,
     )
     for step, truncated in ((10, 0.5), (20, 0.1), (25, 0.0))
 )
 
 BAD = HISTORY[-1]._replace(train_loss=math.nan, test_accuracy=0.1)
+UNBOUNDED = tuple(row._replace(max_norm=math.nan) for row in (*HISTORY[:2], BAD))
 
 
 @pytest.fixture
@@ -57,16 +61,16 @@ def test_table_shows_the_last_metrics(width, result):
     results = [
         result("independent", HISTORY),
         result("truncated-heavy-tailed-sgd", ()),
-        result("inflated", (*HISTORY[:2], BAD)),
+        result("inflated", UNBOUNDED),
         result("sgd", HISTORY[:2]),
     ]
     text = text_of(training_table(results, 400, width), width)
     lines = [" ".join(line.split()) for line in text.splitlines()]
     # sqrt(0.8 * 0.2 / 400) is 2%; two small batches of 10 and a large one of 100.
-    assert "independent (Our 1) 90.0 80.0 ± 2.0 0.0800 24.0 120 2.5" in lines
-    assert "truncated-heavy-tailed-sgd - - - - 10 -" in lines
+    assert "independent (Our 1) 90.0 80.0 ± 2.0 0.0800 24.0 0.25 120 2.5" in lines
+    assert "truncated-heavy-tailed-sgd - - - - - 10 -" in lines
     assert "missing" in lines
-    assert "inflated (SB+Noise) - - - 24.0 120 2.5" in lines
+    assert "inflated (SB+Noise) - - - 24.0 - 120 2.5" in lines
     assert "diverged at step 25" in lines
     assert "interrupted at step 20" in lines
 
@@ -109,3 +113,12 @@ def test_picture_has_the_numbers_of_each_run(tiny, result, others):
         assert len(loss.lines[1].get_xdata()) == len(finite)
         labels = [text.get_text() for text in figure.legends[0].get_texts()]
         assert "diverged at step 25" in labels[1]
+
+
+def test_equal_runs_can_be_told_apart(tiny, result):
+    results = [result(name, HISTORY) for name in ("sgd", "balanced", "shared")]
+    figure = draw_training(results, replaced(tiny, steps=25), 400)
+    for axes in figure.axes:
+        for each in results:
+            colour = METHODS[each.method].colour
+            assert drawn_plots.pixels_of(axes, colour) > 40

@@ -168,3 +168,15 @@ def test_jumps_are_whole_numbers():
         ticks = axes.get_xticks()
         np.testing.assert_array_equal(ticks, np.round(ticks))
         assert 0 < len(ticks) < 20
+
+
+@pytest.mark.parametrize("name", ["line", "density", "profile"])
+def test_equal_curves_can_be_told_apart(name):
+    plot, make = PLOTS[name]
+    result, axes = make(), None
+    for label in ("first", "second", "third"):
+        axes = plot(result, label=label, axes=axes)
+    colours = list(dict.fromkeys(line.get_color() for line in axes.lines))
+    assert len(colours) == 3
+    assert all(drawn_plots.pixels_of(axes, colour) > 40 for colour in colours)
+    drawn_plots.check(axes)

@@ -160,6 +160,15 @@ CASES = {
     "linear_barrier": lambda params, direction, data: flatness.linear_barrier(
         loss, params, direction, args=data, num_points=3
     ),
+    "critical_sharpness": lambda params, direction, data: flatness.critical_sharpness(
+        loss, params, params, args=data
+    ),
+    "by_part": lambda params, direction, data: [
+        flatness.expected_sharpness(
+            part.loss_fn, part.params, key=0, num_samples=3, args=part.args
+        )
+        for part in flatness.by_part(loss, params, args=data).values()
+    ],
     "filter_normalise": lambda params, direction, data: flatness.filter_normalise(
         direction, params
     ),

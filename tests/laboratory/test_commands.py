@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from heavytail_optax import cli
+from heavytail_optax.experiments.storage.run_directory import claim
 from heavytail_optax.laboratory import (
     exit_times,
     exit_times_report,
@@ -102,17 +103,17 @@ def test_options_load_no_plots():
 @pytest.mark.parametrize(
     ("command", "typed", "named"),
     [
-        ("simulate", ["--learning-rate", "0.01"], "learning_rate"),
+        ("simulate", ["--learning-rate", "0.01"], "learning-rate"),
         ("simulate", ["--chains", "2"], "chains"),
         ("simulate", ["--alpha", "2.5"], "alpha"),
         ("exit-times", ["--fields", "7"], "fields"),
-        ("exit-times", ["--learning-rates", "0"], "learning_rates"),
+        ("exit-times", ["--learning-rates", "0"], "learning-rates"),
         ("exit-times", ["--exits", "1"], "exits"),
         ("exit-times", ["--fields"], "fields"),
-        ("markov-chain", ["--max-norm", "-1"], "max_norm"),
+        ("markov-chain", ["--max-norm", "-1"], "max-norm"),
         ("markov-chain", ["--samples", "9"], "samples"),
         ("exit-times", ["--samples", "9"], "samples"),
-        ("markov-chain", ["--noise-scale", "nan"], "noise_scale"),
+        ("markov-chain", ["--noise-scale", "nan"], "noise-scale"),
         ("markov-chain", ["--steps", "2147483647"], "steps"),
         ("simulate", ["--seed", "-1"], "seed"),
     ],
@@ -120,11 +121,11 @@ def test_options_load_no_plots():
 def test_bad_settings_are_refused_by_name(command, typed, named, capsys):
     assert cli.main([command, *typed]) == 2
     printed = capsys.readouterr()
-    assert f"`{named}`" in " ".join((printed.out + printed.err).split())
+    assert f"--{named}" in " ".join((printed.out + printed.err).split())
 
 
 def test_a_bound_without_two_wide_minima_is_refused(capsys):
-    assert cli.main(["markov-chain", "--max-norm", "0.44", "--steps", "1000"]) == 1
+    assert cli.main(["markov-chain", "--max-norm", "0.44", "--steps", "1000"]) == 2
     assert "between 0.4497 and 0.6007" in capsys.readouterr().err
 
 
@@ -148,3 +149,24 @@ def test_the_legend_of_exit_times_is_beside_the_lines():
     (legend,) = figure.legends
     assert len(legend.get_texts()) == 3  # theory, simulated, estimator
     assert all(axes.get_legend() is None for axes in figure.axes)
+
+
+@pytest.mark.parametrize(
+    ("options", "is_still"),
+    [(["--steps", "60"], True), (["--steps", "600", "--noise-scale", "5"], False)],
+)
+def test_chains_that_never_move_are_told(options, is_still, capsys):
+    assert cli.main(["simulate", "--chains", "8", *options]) == 0
+    printed = capsys.readouterr().out
+    assert ("No chain" in printed) == is_still
+    assert ("--steps" in printed and "--learning-rate" in printed) == is_still
+
+
+def test_folders_above_the_directory_are_made(tmp_path):
+    """As by `heavytail train` and `reproduce`."""
+    where = tmp_path / "one" / "two"
+    options = [*SMALL["simulate"], "--directory", str(where)]
+    assert cli.main(["simulate", *options]) == 0
+    assert (where / "simulate.png").exists()
+    claim(tmp_path / "three" / "four")
+    assert (tmp_path / "three" / "four").is_dir()

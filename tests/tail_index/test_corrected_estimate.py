@@ -75,12 +75,15 @@ def test_the_corrected_estimates():
     )
 
 
+REPORT = "report this, corrected for bias"
+
+
 def test_a_printed_index_has_the_estimate_of_its_interval():
     law, light = DRAWS["pareto"][0], DRAWS["gaussian"][0]
     found = TI.hill(law, 200)
     ends = f"({found.lower:.2f} to {found.upper:.2f})"
     around = f"{found.corrected_estimate:.2f} {ends}"
-    assert str(found) == f"{around}; uncorrected {found.estimate:.2f}"
+    assert str(found) == f"{around}: {REPORT}; uncorrected {found.estimate:.2f}"
     plain = TI.hill(law, 200, interval="uncorrected")
     ends = f"({plain.lower:.2f} to {plain.upper:.2f})"
     assert str(plain) == f"{plain.estimate:.2f} {ends}"

@@ -111,3 +111,21 @@ def test_draws_without_a_logarithm_are_refused():
     with pytest.raises(ValueError, match="largest are positive"):
         TI.plot_pareto_qq(draws, 5)
     assert len(TI.plot_pareto_qq(draws, 4).lines) == 2
+
+
+@pytest.mark.parametrize("plot", [TI.plot_hill, TI.plot_pareto_qq, TI.plot_mean_excess])
+def test_equal_samples_can_be_told_apart(plot):
+    """The same draws twice: what is on top lets what is below through."""
+    axes = plot(DRAWS, 100, label="first")
+    plot(DRAWS, 100, label="second", axes=axes)
+    colours = list(dict.fromkeys(line.get_color() for line in axes.lines))
+    assert len(colours) == 2
+    assert all(drawn_plots.pixels_of(axes, colour) > 40 for colour in colours)
+    drawn_plots.check(axes)
+
+
+def test_the_legend_leaves_a_lone_hill_plot_its_room():
+    axes = TI.plot_hill(DRAWS, 100)
+    axes.figure.draw_without_rendering()
+    assert axes.get_position().height > 0.75
+    drawn_plots.check(axes)

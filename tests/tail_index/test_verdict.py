@@ -180,3 +180,21 @@ def test_of_the_largest_draws_zeros_are_no_draws():
     assert few.reasons[0].startswith("Only 20 of the largest draws are positive")
     with pytest.raises(ValueError, match="an integer of at least 300"):
         assess(padded, num_draws=299)
+
+
+def test_a_printed_assessment_is_short_and_has_what_matters():
+    law = hto.tails.pareto(1.5).sample(jax.random.key(0), (1000,))
+    light = jnp.abs(hto.tails.gaussian().sample(jax.random.key(0), (SIZE,)))
+    for draws, is_heavy in ((law, True), (light, False)):
+        found = assess(draws)
+        assert (found.verdict == "heavy-tailed") == is_heavy
+        lines = str(found).splitlines()
+        assert 2 <= len(lines) <= 12
+        assert max(map(len, lines)) <= 80
+        text = " ".join(" ".join(lines).split())
+        assert found.sentence in text
+        assert all(reason in text for reason in found.reasons)
+        # The index is that of a power law, so it is given only for one.
+        number = f"Tail index: {float(found.index.corrected_estimate):.2f} ("
+        assert (number in text) == is_heavy
+        assert repr(found).startswith("TailAssessment(")

@@ -6,6 +6,7 @@ which is loaded after parsing, so that `--help` loads neither Flax nor Matplotli
 
 import contextlib
 import dataclasses
+import functools
 import importlib
 import inspect
 import itertools
@@ -15,14 +16,15 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from ..errors import JobError
-from ..measure_names import MEASURE_NAMES, SUMMARIES
+from ..changed_settings import changed_settings
+from ..errors import USAGE, JobError
+from ..measure_names import SUMMARIES
 from ..methods import METHODS
 from ..presets import PRESETS
 from ..runs.grid import read_grid
-from ..settings import changed_settings
 from ..storage.run_directory import RunDirectoryError
 from . import options
+from .mistakes import as_typed
 from .parsing import filled, listed, parse
 
 _OPTIONS = {
@@ -36,8 +38,8 @@ _DIVERGENCE = """A run has diverged when its loss is no longer finite. It stops,
 next run starts. Without truncation a jump may also turn all ReLUs off. Then the loss stays
 finite, and the accuracy is that of chance."""
 _EXIT_STATUS = """Exit status: 0 if all runs are done (for train and reproduce also if other
-processes work on the rest), 1 if nothing could start or a run failed, 2 for bad options,
-130 after Ctrl-C."""
+processes work on the rest), 1 if nothing could start or a run failed, 2 for options that
+are wrong or do not fit each other, the data or the runs, 130 after Ctrl-C."""
 # What --help says before its end.
 _NOTES = {
     "train": f"{_DIVERGENCE} The exit status is then 3.",
@@ -61,11 +63,18 @@ def run(name: str, arguments: Sequence[str], program: str) -> int:
         work = importlib.import_module(f"{__package__}.{name}").run
         return work(asked, shlex.join([*program.split(), *arguments]))
     except JobError as error:
-        print(error, file=sys.stderr)
-        return 1
+        text = str(error)
+        # What is wrong in a file is called as it is in the file.
+        is_of_options = error.exit_status == USAGE or text.startswith("The `")
+        print(
+            as_typed(text, _OPTIONS[name]) if is_of_options else text, file=sys.stderr
+        )
+        return error.exit_status
     except BrokenPipeError:  # as of `| head`
         raise
     except OSError as error:
+        if asked is None:  # No file but the output was used.
+            raise
         place = error.filename or getattr(asked, "directory", None) or "A file"
         problem = f"{place} cannot be read or written: {error.strerror or error}."
         print(problem, file=sys.stderr)
@@ -76,12 +85,11 @@ def _parse(name: str, arguments: Sequence[str], program: str) -> Any:
     has_preset = name in ("train", "reproduce")
     if has_preset and arguments and not arguments[0].startswith("-"):
         arguments = ["--preset", *arguments]
-    default = _default(name, arguments) if has_preset else None
-    choices = {"preset": PRESETS, "methods": METHODS, "measures": MEASURE_NAMES}
+    default = functools.partial(_default, name, arguments) if has_preset else None
     kind: Any = _OPTIONS[name]
-    asked = parse(kind, program, arguments, _description(name), default, choices)
-    if name == "train" and default.resume is not None:
-        _check_unchanged(default, asked)
+    asked = parse(kind, program, arguments, _description(name), default)
+    if name == "train" and asked.resume is not None:
+        _check_unchanged(_default(name, arguments), asked)
     return asked
 
 
@@ -89,7 +97,7 @@ def _default(name: str, arguments: Sequence[str]) -> Any:
     """What is not given: from the preset, and from the runs that are gone on with."""
     kind: Any = _OPTIONS[name]
     asked = _value_of("--preset", arguments)
-    # tyro refuses an unknown one.
+    # With --help, an unknown one has not been refused.
     preset = PRESETS[asked if asked in PRESETS else kind.preset]
     default = kind(preset.settings, preset.methods, preset.name)
     if name == "reproduce":
@@ -124,7 +132,8 @@ def _check_unchanged(
     if changed:
         raise RunDirectoryError(
             f"The run in {default.resume} can only go on with the settings it was "
-            f"started with, but {'; '.join(changed)}."
+            f"started with, but {'; '.join(changed)}.",
+            exit_status=USAGE,
         )
 
 

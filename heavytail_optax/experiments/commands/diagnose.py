@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from ..data.dataset import Dataset
-from ..errors import JobError
+from ..errors import USAGE, JobError
 from ..measures.gradient_noise import (
     NoiseDraws,
     measure_gradient_noise,
@@ -43,18 +43,20 @@ def run(options: DiagnoseOptions, typed: str) -> int:
             return status
 
     def arguments_of(run: Run) -> dict[str, int]:
+        images = run.settings.data.training_examples
+        if options.batch_size is not None and options.batch_size > images:
+            raise JobError(
+                f"The `batch_size` option must be at most {images}, the number of "
+                f"training images. Got {options.batch_size} instead.",
+                exit_status=USAGE,
+            )
         return noise_arguments(run.settings, options.draws, options.batch_size)
 
     def path_of(run: Run) -> pathlib.Path:
         return run.paths.noise_of(**arguments_of(run))
 
     def measure(run: Run, dataset: Dataset, params: Any, progress: Progress) -> bool:
-        arguments, images = arguments_of(run), dataset.train.labels.size
-        if arguments["batch_size"] > images:
-            raise JobError(
-                f"The `batch_size` option must be at most {images}, the number of "
-                f"training images. Got {arguments['batch_size']} instead."
-            )
+        arguments = arguments_of(run)
         tick = functools.partial(progress.measuring, run.label, "gradient noise")
         of_run = run.settings, params, dataset.train, dataset.num_classes
         found = measure_gradient_noise(*of_run, arguments, tick)

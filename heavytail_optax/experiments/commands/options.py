@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 import tyro
 
 from ..devices.processes import ALONE, Cluster
-from ..measure_names import MEASURE_NAMES, MeasureName
+from ..measure_names import MEASURE_NAMES, MEASURES, MeasureName
 from ..measures.measure import MeasureOptions
 from ..methods import MethodName
-from ..presets import PresetName
+from ..presets import PRESETS, PresetName
 from ..runs.grid import variants_of
 from ..runs.options import DEFAULT_JOBS, THIS_MACHINE, JobOptions, Machine
 from ..setting_rules import BETWEEN_0_AND_1, at_least, check_fields
@@ -53,6 +53,13 @@ class TrainOptions:
         check_fields(self, "option")
         # What a method cannot be trained with is refused before any work.
         variants_of(self.settings, self.methods)
+        asked = self.settings.measuring.measures
+        of_preset = PRESETS[self.preset].settings.measuring.measures
+        if self.resume is None and asked != of_preset:
+            raise ValueError(
+                "--measures: heavytail train measures nothing. Measure its runs with "
+                "heavytail flatness, or train with heavytail reproduce."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +101,8 @@ class ReproduceOptions:
         replaced(self.settings, seed=self.settings.seed + self.num_seeds - 1)
         if self.launcher == "here" and (given := self.jobs.changed):
             raise ValueError(f"{', '.join(given)}: only with --launcher submitit.")
+        if self.jobs.cluster == "local" and (given := self.jobs.only_slurm):
+            raise ValueError(f"{', '.join(given)}: only with --cluster slurm.")
 
     @property
     def grid_directory(self) -> pathlib.Path:
@@ -162,6 +171,24 @@ class FlatnessOptions:
 
     def __post_init__(self) -> None:
         check_fields(self, "option")
+        for field in dataclasses.fields(self.measuring):
+            if getattr(self.measuring, field.name) != field.default:
+                names = _measures_with(field.name, self.measuring)
+                if not {*names} & {*self.measures}:
+                    only = f"only with --measures {' or '.join(names)}"
+                    raise ValueError(f"--{field.name}: {only}.")
+
+
+def _measures_with(name: str, options: MeasureOptions) -> list[str]:
+    """The measures whose arguments an option changes."""
+    value, settings = getattr(options, name), PRESETS["corrupted-digits"].settings
+    other = value / 2 if isinstance(value, float) else value + 1
+    others = dataclasses.replace(options, **{name: other})
+    return [
+        each.name
+        for each in MEASURES.values()
+        if each.arguments(settings, options) != each.arguments(settings, others)
+    ]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ from ..devices.processes import (
     from_first_process,
     join_cluster,
 )
-from ..errors import JobError
+from ..errors import USAGE, JobError
 from ..report.style import save_figure
 from ..report.training import draw_training, training_table
 from ..runs.grid import Grid, read_grid, record_grid, remarks, variants_of
@@ -36,7 +36,8 @@ def run(options: TrainOptions, typed: str) -> int:
     if options.cluster.distributed and not (options.directory or options.resume):
         raise RunDirectoryError(
             "--distributed needs --directory or --resume, with a directory that all "
-            "processes share."
+            "processes share.",
+            exit_status=USAGE,
         )
     with join_cluster(options.cluster):
         return _train(options, typed)
@@ -59,7 +60,8 @@ def _train(options: TrainOptions, typed: str) -> int:
             if is_other:
                 raise JobError(
                     "The settings or the data of this process are not those of the "
-                    "first one. Start all with the same options, on the same data."
+                    "first one. Start all with the same options, on the same data.",
+                    exit_status=USAGE,
                 )
         warm_up_collectives(options.machine.mesh())
         drawn = options.settings.data.corrupted_examples

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..errors import DataError
+from ..errors import USAGE, DataError
 from ..setting_rules import message
 from ..settings import DataSettings
 from .catalogue import CATALOGUE, PublishedData
@@ -86,14 +86,18 @@ def check_data_dir(settings: DataSettings, data_dir: pathlib.Path | None) -> Non
         accepted = "left out with the digits, which come with scikit-learn"
     elif data_dir.expanduser().is_dir():
         return
-    raise DataError(message("data_dir", accepted, str(data_dir), "option"))
+    raise DataError(
+        message("data_dir", accepted, str(data_dir), "option"), exit_status=USAGE
+    )
 
 
 def _load_digits(settings: DataSettings) -> RawDataset:
     """One file, sorted by writer: the digits after the training images are for testing."""
     if settings.swap_train_and_test:
         accepted = "False for digits, which are one file"
-        raise DataError(message("swap_train_and_test", accepted, True))
+        raise DataError(
+            message("swap_train_and_test", accepted, True), exit_status=USAGE
+        )
     images, labels = load_digits(settings.image_size)
     num_train = settings.training_examples
     _check_numbers(settings, "digits", len(labels) - 1, len(labels) - num_train)
@@ -107,7 +111,9 @@ def _check_settings(settings: DataSettings, data: PublishedData) -> None:
     native = max(data.image_shape[:2])
     if settings.image_size < native:
         accepted = f"at least {native}, the size of the images of {data.title}"
-        raise DataError(message("image_size", accepted, settings.image_size))
+        raise DataError(
+            message("image_size", accepted, settings.image_size), exit_status=USAGE
+        )
     train, test = data.train.num_images, data.test.num_images
     if settings.swap_train_and_test:
         train, test = test, train
@@ -120,11 +126,15 @@ def _check_numbers(settings: DataSettings, title: str, train: int, test: int) ->
         raise DataError(
             "The `clean_examples` and `corrupted_examples` settings must together be at "
             f"most the {train:,} images of {title} that may be trained on. "
-            f"Got {clean} and {corrupted} instead."
+            f"Got {clean} and {corrupted} instead.",
+            exit_status=USAGE,
         )
     if settings.test_examples is not None and settings.test_examples > test:
         accepted = f"at most the {test:,} test images of {title}"
-        raise DataError(message("test_examples", accepted, settings.test_examples))
+        raise DataError(
+            message("test_examples", accepted, settings.test_examples),
+            exit_status=USAGE,
+        )
 
 
 def _to_device(raw: RawSplit, number: int | None, image_size: int) -> Split:

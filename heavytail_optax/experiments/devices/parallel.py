@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from ..errors import JobError
+from ..errors import USAGE, JobError
 
 _AXIS = "data"
 
@@ -23,12 +23,14 @@ def data_mesh(devices: int | Literal["all"]) -> Mesh | None:
         some = "1" if len(found) == 1 else f"an integer from 1 to {len(found)}"
         raise JobError(
             f"The `devices` option must be all or {some}: {there}. Got {devices} "
-            "instead. A run that goes on has it from grid.json: give --devices."
+            "instead. A run that goes on has it from grid.json: give --devices.",
+            exit_status=USAGE,
         )
     if jax.process_count() > 1 and number < len(found):
         raise JobError(
             "The `devices` option must be all with several processes. "
-            f"{there} in all of them. Got {devices} instead."
+            f"{there} in all of them. Got {devices} instead.",
+            exit_status=USAGE,
         )
     if number == 1:
         return None

@@ -56,8 +56,8 @@ class Cluster:
         names = "--coordinator, --num-processes and --process-id"
         number, own = self.num_processes, self.process_id
         missing = self.given.count(None)
-        if missing < 3 and not self.distributed:
-            raise ValueError(f"{names} need --distributed.")
+        if not self.distributed and (words := cluster_arguments(self)):
+            raise ValueError(f"{words[0]}: only with --distributed.")
         if 0 < missing < 3:
             raise ValueError(
                 f"{names} must be given together, or none of them where JAX finds them "
@@ -83,9 +83,6 @@ class Cluster:
         return (host.strip("[]"), int(port)) if host and is_port else None
 
 
-ALONE = Cluster()
-
-
 def cluster_arguments(cluster: Cluster) -> list[str]:
     """The options that start this process again.
 
@@ -102,9 +99,12 @@ def cluster_arguments(cluster: Cluster) -> list[str]:
     return words
 
 
+ALONE = Cluster()
+
+
 @contextlib.contextmanager
 def join_cluster(cluster: Cluster) -> Iterator[None]:
-    """Connects the processes, before JAX is used; an error ends each with status 1."""
+    """Connects the processes, before JAX is used; an error ends each with its status."""
     if not cluster.distributed:
         yield
         return
@@ -113,6 +113,7 @@ def join_cluster(cluster: Cluster) -> Iterator[None]:
         yield
     # Whatever it is, the others must not wait for this process.
     except Exception as error:  # noqa: BLE001
+        status = error.exit_status if isinstance(error, JobError) else 1
         if isinstance(error, JobError):
             print(error, file=sys.stderr)
         elif "Gloo" in str(error):
@@ -125,7 +126,7 @@ def join_cluster(cluster: Cluster) -> Iterator[None]:
             traceback.print_exception(error)
         if jax.process_index() == 0:
             time.sleep(_FIRST_LEAVES_LATER)
-        _leave()
+        _leave(status)
     jax.distributed.shutdown()
 
 
@@ -176,13 +177,13 @@ def _give_up(cluster: Cluster) -> None:
         "its own --process-id.",
         file=sys.stderr,
     )
-    _leave()
+    _leave(1)
 
 
-def _leave() -> None:
+def _leave(status: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(1)
+    os._exit(status)
 
 
 def from_first_process(number: int) -> int:

@@ -1,6 +1,7 @@
 """The picture of a report: test accuracy against sharpness, a panel a measure."""
 
 import math
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from .tables import format_percent, measure_heading
 
 _PANEL = (8.0, 3.9)  # inches
 _MOST_IN_A_COLUMN = 3
+_TITLE_WIDTH = 100  # characters
 _FAR_BELOW = 10.0  # percentage points
 _MARKERS: dict[str, dict[str, Any]] = {
     "run": {"marker": "o", "markersize": 4, "alpha": 0.6, "zorder": 2},
@@ -88,9 +90,14 @@ def draw_report(report: Report) -> Figure | None:
     key = "; ".join(text for kind, text in _KEY.items() if kind in kinds)
     if "run" not in kinds and (summary["test_accuracy_seeds"] <= 1).all():
         key = key.replace(_KEY["mean"], "large dots: one run each")
+    shown = {name for found in drawn.values() for name in found["name"]}
+    is_shown = summary.index.isin(shown)
+    if without := list(map(label, summary.index[~is_shown])):
+        names = f"without a measurement, so not here: {', '.join(without)}"
+        key = "\n".join([key, *textwrap.wrap(names, _TITLE_WIDTH)])
     panels[0].set_title(key, fontsize=9.5, color="0.3")
     figure.suptitle(f"Test accuracy against sharpness: {report.preset}")
-    legend_below(figure, _legend_entries(summary), columns=2)
+    legend_below(figure, _legend_entries(summary[is_shown]), columns=2)
     return figure
 
 

@@ -1,8 +1,8 @@
 """What `heavytail flatness` shows: a row a run, and curves with a colour a method."""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from rich.console import Group
 from rich.text import Text
+
+from heavytail_optax._plot_axes import dashes
 
 from ..measure_names import SCALARS
 from ..methods import METHODS
@@ -36,7 +38,8 @@ _LOWEST_DENSITY = 1e-5
 # Room for the highest loss on a line, as a multiple of the median of all ends.
 _TIMES_MEDIAN = 3.0
 
-Curves = Sequence[tuple[str, pd.DataFrame]]  # colour, columns
+Style = Mapping[str, Any]
+Curves = Sequence[tuple[Style, pd.DataFrame]]
 
 
 class MeasuredRun(NamedTuple):
@@ -128,11 +131,15 @@ def _notes(runs: Sequence[MeasuredRun], values: pd.DataFrame) -> list[str]:
 @styled
 def draw_flatness(runs: Sequence[MeasuredRun]) -> Figure | None:
     """A panel for each curve that any run has; None without any."""
-    found = [(METHODS[run.run.method].colour, run.curves) for run in runs]
+    styles = [
+        {"color": METHODS[run.run.method].colour, "linestyle": dashes(number)}
+        for number, run in enumerate(runs)
+    ]
+    found = [(style, run.curves) for style, run in zip(styles, runs, strict=True)]
     panels: dict[str, Curves] = {
         name: curves
         for name in _PANELS
-        if (curves := [(colour, own[name]) for colour, own in found if name in own])
+        if (curves := [(style, own[name]) for style, own in found if name in own])
     }
     if not panels:
         return None
@@ -144,30 +151,29 @@ def draw_flatness(runs: Sequence[MeasuredRun]) -> Figure | None:
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=draw is _draw_escape))
         draw(axes, curves)
     handles = []
-    for run in runs:
+    for run, style in zip(runs, styles, strict=True):
         accuracy = format_percent(run.result.train_accuracy or math.nan)
         label = f"{run.run.label}: training accuracy {accuracy}%"
-        handles.append(
-            Line2D([], [], color=METHODS[run.run.method].colour, label=label)
-        )
+        handles.append(Line2D([], [], label=label, **style))
     legend_below(figure, handles, columns=max(2, columns))
     return figure
 
 
 def _draw_density(axes: Axes, curves: Curves) -> None:
     floor = _LOWEST_DENSITY * max(columns["density"].max() for _, columns in curves)
-    for colour, columns in curves:
+    for style, columns in curves:
         points, values = columns["eigenvalue"], columns["density"]
         errors = np.nan_to_num(columns["standard_error"])
         low, high = (np.maximum(x, floor) for x in (values - errors, values + errors))
-        axes.semilogy(points, np.maximum(values, floor), color=colour, linewidth=1)
+        axes.semilogy(points, np.maximum(values, floor), linewidth=1, **style)
+        colour = style["color"]
         axes.fill_between(points, low, high, color=colour, alpha=0.2, linewidth=0)
     axes.set_ylim(bottom=floor)
 
 
 def _draw_line(axes: Axes, curves: Curves) -> None:
-    for colour, columns in curves:
-        axes.plot(columns["coefficient"], columns["loss"], color=colour)
+    for style, columns in curves:
+        axes.plot(columns["coefficient"], columns["loss"], **style)
     ends = [np.nanmax(columns["loss"], initial=0.0) for _, columns in curves]
     # A loss that leaves the panel lets the others be read.
     top = _TIMES_MEDIAN * float(np.median(ends))
@@ -177,13 +183,13 @@ def _draw_line(axes: Axes, curves: Curves) -> None:
 
 
 def _draw_escape(axes: Axes, curves: Curves) -> None:
-    for number, (colour, columns) in enumerate(curves):
+    for number, (style, columns) in enumerate(curves):
         middle = columns["probability"]
         bars = np.maximum([middle - columns["lower"], columns["upper"] - middle], 0.0)
         # Beside each other, as many have the same value.
         shift = 0.5 * ((number + 0.5) / len(curves) - 0.5)
-        style = {"fmt": "o:", "markersize": 4, "linewidth": 1, "capsize": 2}
-        axes.errorbar(columns["jumps"] + shift, middle, bars, color=colour, **style)
+        marks = {"marker": "o", "markersize": 4, "linewidth": 1, "capsize": 2}
+        axes.errorbar(columns["jumps"] + shift, middle, bars, **marks, **style)
     axes.set_ylim(-0.05, 1.05)
 
 

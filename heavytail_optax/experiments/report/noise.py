@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from rich.console import Group
 from rich.text import Text
 
+from heavytail_optax._plot_axes import dashes
 from heavytail_optax.tail_index import (
     ProposedSettings,
     plot_hill,
@@ -200,10 +201,11 @@ def draw_noise(runs: Sequence[DiagnosedRun]) -> Figure:
     """Norms over training, Hill plot, quantiles, and the tail index by layer."""
     figure = Figure(figsize=(9.6, 7.4))
     norms, hill, quantiles, layers = figure.subplots(2, 2).flat
-    for each in runs:
+    for number, each in enumerate(runs):
         colour = METHODS[each.run.method].colour
         history = pd.DataFrame(each.history).set_index("step")
-        style = {"color": colour, **few_points(len(history))}
+        style = {"color": colour, "linestyle": dashes(number)}
+        style |= few_points(len(history))
         norms.plot(history["update_norm"], **style)
         norms.plot(history["largest_update_norm"], alpha=0.5, **style)
         _draw_tail(hill, quantiles, each)

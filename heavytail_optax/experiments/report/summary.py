@@ -216,7 +216,8 @@ def summarise(
     """A row a method: seeds, accuracies, cost, measures and the paper's figures."""
     groups = runs.groupby("name", sort=False)
     finished = runs["status"] == "finished"
-    quantities = ["test_accuracy", "train_accuracy", "truncated", *measures]
+    of_run = ["test_accuracy", "train_accuracy", "truncated", "max_norm"]
+    quantities = [*of_run, *measures]
     pairs = differences(runs, reference).astype({"seeds": "Int64"})
     mean = f"difference_to_{reference}"
     pairs.columns = [mean, *(f"{mean}_{each}" for each in pairs.columns[1:])]

@@ -9,18 +9,20 @@ from matplotlib.ticker import MaxNLocator
 from rich.console import Group
 from rich.text import Text
 
+from heavytail_optax._plot_axes import dashes
+
 from ..methods import METHODS
 from ..runs.result import RunResult
 from ..settings import Settings
 from ..training.evaluation import accuracy_error
 from .style import few_points, legend_below, log_ticks, styled
 from .summary import cannot_show, runs_table
-from .tables import Column, format_percent, text_column, text_tables
+from .tables import Column, format_number, format_percent, text_column, text_tables
 
 _NOTE = (
     "In brackets: the name in the paper's tables. Loss and accuracy on the training "
     "images, random labels included; accuracy on {:,} test images with its standard "
-    "error; share of all updates that were truncated; images that a step processes; "
+    "error; share of all updates that were truncated, and the last bound of their norm; images that a step processes; "
     "seconds without compilation."
 )
 
@@ -47,6 +49,7 @@ def training_table(
         text_column("Test\n%", runs, format_percent, "test_accuracy", "error"),
         text_column("Loss", runs, "{:.4f}".format, "train_loss"),
         text_column("Cut\n%", runs, format_percent, "truncated"),
+        text_column("Bound", runs, format_number, "max_norm"),
         text_column("Images\na step", runs, "{:,.0f}".format, "examples_per_step"),
         text_column("Seconds", runs, "{:.1f}".format, "seconds"),
     ]
@@ -63,15 +66,15 @@ def draw_training(
     figure = Figure(figsize=(10, 4.2))
     loss_axes, accuracy_axes = figure.subplots(1, 2)
     handles = []
-    for result in results:
-        if not result.history:
-            continue
+    with_history = [result for result in results if result.history]
+    for number, result in enumerate(with_history):
         finite = result.finite_history
         steps = [metrics.step for metrics in finite]
         losses = [metrics.train_loss for metrics in finite]
         accuracies = [100 * metrics.test_accuracy for metrics in finite]
         colour = METHODS[result.method].colour
-        style = {"color": colour, **few_points(len(steps))}
+        style = {"color": colour, "linestyle": dashes(number)}
+        style |= few_points(len(steps))
         if result.status == "diverged":
             style |= {"marker": "X", "markevery": [-1] if steps else None}
         label = _label(result, test_images)

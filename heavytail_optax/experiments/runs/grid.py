@@ -10,10 +10,12 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from ..changed_settings import changed_settings
+from ..errors import USAGE
 from ..measure_names import MeasureName
 from ..methods import METHOD_NAMES, METHODS, MethodName
 from ..presets import PRESETS, PresetName
-from ..settings import Settings, changed_settings, from_dict, replaced
+from ..settings import Settings, from_dict, replaced
 from ..storage.durable_files import make_directory, replace_file
 from ..storage.run_config import read_json, understood
 from ..storage.run_directory import (
@@ -24,6 +26,8 @@ from ..storage.run_directory import (
     is_free,
 )
 from .options import THIS_MACHINE, Machine
+
+_NAMED_GRIDS = 5
 
 
 class Run(NamedTuple):
@@ -81,6 +85,9 @@ def remarks(grid: Grid) -> list[str]:
     variants = grid.variants.values()
     every = sorted({settings.evaluation_steps for settings in variants})
     lines = [f"All images are evaluated every {_either(every)} steps."]
+    if min(every) >= max(settings.training.steps for settings in variants):
+        once = "All images are evaluated only once, after the last step."
+        lines = [f"{once} --eval-every gives curves."]
     methods = [settings.method for settings in variants]
     if outside := sorted({each.alpha for each in methods if each.is_outside_theory}):
         lines.append(
@@ -117,7 +124,8 @@ def together(asked: Grid) -> Grid:
     if changed:
         raise RunDirectoryError(
             f"The grid in {directory} has other settings: {'; '.join(changed)}. Choose "
-            "another --directory."
+            "another --directory.",
+            exit_status=USAGE,
         )
     variants = {**there.variants, **asked.variants}
     # Methods come in the order of their list, all else as it was asked for.
@@ -151,10 +159,11 @@ def read_grid(directory: pathlib.Path) -> Grid:
         raise RunDirectoryError(f"There is no directory {directory}.")
     path = directory / GRID
     if not path.exists():
-        raise RunDirectoryError(
-            f"{directory} holds no runs of heavytail train or reproduce: {path} is "
-            "missing."
-        )
+        problem = f"{directory} holds no runs of heavytail train or reproduce"
+        if others := _grids_near(directory):
+            names = " or ".join(map(str, others))
+            raise RunDirectoryError(f"{problem} itself. Give {names}.")
+        raise RunDirectoryError(f"{problem}: {path} is missing.")
     values = read_json(path)
     with understood(path):
         grid = Grid(
@@ -170,6 +179,19 @@ def read_grid(directory: pathlib.Path) -> Grid:
         if grid.preset not in PRESETS:
             raise ValueError(f"There is no preset {grid.preset!r}")
         return grid
+
+
+def _grids_near(directory: pathlib.Path) -> list[pathlib.Path]:
+    """Where runs are, if somebody gave a folder around them or one of their own."""
+    below = sorted(path.parent for path in directory.glob(f"*/{GRID}"))
+    if len(below) > _NAMED_GRIDS:
+        below = [
+            *below[:_NAMED_GRIDS],
+            pathlib.Path(f"{len(below) - _NAMED_GRIDS} more"),
+        ]
+    absolute = directory.absolute()
+    above = [each for each in absolute.parents[:2] if (each / GRID).exists()]
+    return below or above
 
 
 def _differences(there: Grid, asked: Grid) -> list[str]:

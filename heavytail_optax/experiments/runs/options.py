@@ -92,5 +92,11 @@ class JobOptions:
             if getattr(self, field.name) != field.default
         ]
 
+    @property
+    def only_slurm(self) -> list[str]:
+        """Those of `changed` that processes of this host do not have."""
+        return [name for name in self.changed if name in _ONLY_SLURM]
+
 
 DEFAULT_JOBS = JobOptions()
+_ONLY_SLURM = ("--partition", "--cpus-per-job")

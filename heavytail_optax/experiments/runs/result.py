@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
+from ..errors import USAGE
 from ..measures.measure import Measured, read_record
 from ..methods import METHODS, MethodName
 from ..storage.checkpoints import checkpoint_path
@@ -32,6 +33,7 @@ class RunResult(NamedTuple):
     test_accuracy: float | None = None
     train_loss: float | None = None  # cross-entropy in nats on all training images
     truncated: float | None = None  # share of all steps whose update was truncated
+    max_norm: float | None = None  # the last bound of the update norm; NaN without one
     seconds: float | None = None  # without compilation
     examples_per_step: float | None = None
     record: Mapping[str, Measured] = MappingProxyType({})  # all that was measured
@@ -107,6 +109,7 @@ def read_result(run: Run) -> RunResult:
         test_accuracy=last.test_accuracy,
         train_loss=last.train_loss,
         truncated=truncated_share(history),
+        max_norm=last.max_norm,
         seconds=last.seconds,
         record=read_record(paths.measurements),
     )
@@ -142,7 +145,8 @@ def finished_runs(
     }
     if not asked:
         there = ", ".join(run.label for run in grid.runs())
-        raise RunDirectoryError(f"No such run in {directory}. There is: {there}.")
+        problem = f"No such run in {directory}. There is: {there}."
+        raise RunDirectoryError(problem, exit_status=USAGE)
     finished = {k: result for k, result in asked.items() if result.status == "finished"}
     others = [
         f"{run.label}: {result.how_it_ended}"

@@ -8,13 +8,14 @@ from typing import Any
 
 import jax
 
+from ..changed_settings import changed_settings
 from ..data.dataset import Dataset, describe_dataset, is_same_data
 from ..data.loading import check_data_dir, load_dataset
 from ..devices import processes
 from ..devices.parallel import replicate
 from ..measures.measure import MeasureOptions
 from ..presets import PRESETS, PresetName
-from ..settings import DataSettings, Settings, changed_settings
+from ..settings import DataSettings, Settings
 from ..storage import checkpoints, metrics_log, run_config
 from ..storage.durable_files import make_directory
 from ..storage.run_directory import RunDirectoryError, RunLock, disk_errors

@@ -120,6 +120,7 @@ _TAGS = {
     "update_norm": "update_norm/median",
     "largest_update_norm": "update_norm/largest",
     "truncated": "update_norm/truncated_share",
+    "max_norm": "update_norm/bound",
     "seconds": "time/seconds",
 }
 
@@ -148,6 +149,7 @@ def tensorboard_log(
             points = [
                 Summary.Value(tag=tag, simple_value=getattr(metrics, name))
                 for name, tag in _TAGS.items()
+                if name != "max_norm" or math.isfinite(metrics.max_norm)
             ]
             summary = Summary(value=points)
             at = wall_time or time.time()

@@ -32,7 +32,9 @@ def build_optimizer(
         )
         links.insert(0, noise)
     if kind.truncates:
-        links.append(hto.truncate_update_norm(method.max_norm))
+        share = method.truncated_share
+        bound = method.jump_norm if share is None else hto.adaptive_max_norm(share)
+        links.append(hto.truncate_update_norm(bound))
     if kind.averages:
         links.append(average_at_the_end(training.steps, method.averaged_share))
     return optax.with_extra_args_support(optax.chain(*links))

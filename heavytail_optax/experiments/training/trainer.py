@@ -66,6 +66,7 @@ class Metrics(NamedTuple):
     update_norm: float  # median over these steps of the norm before truncation
     largest_update_norm: float  # largest one of these steps
     truncated: float  # share of these steps that were truncated
+    max_norm: float  # bound of the update norm after these steps; NaN without one
     seconds: float  # time taken so far, without compilation
 
     @property
@@ -208,7 +209,7 @@ def train(
             scores = _scores(dataset, trainer, state)
             total = time.perf_counter() - started
             seconds_of_evaluations.append(total - taken)
-            metrics = _summary(reached, recent, *scores, seconds + total)
+            metrics = _summary(state, recent, *scores, seconds + total)
             if bad_loss is None and not np.isfinite(metrics.train_loss):
                 bad_loss = metrics.train_loss
         seconds += time.perf_counter() - started
@@ -241,7 +242,7 @@ def evaluation_at(
         return None
     last = done - 1 - (done - 1) % every
     recent = _first(done - last, jax.device_get(state.recent))
-    return _summary(done, recent, *_scores(dataset, trainer, state), seconds)
+    return _summary(state, recent, *_scores(dataset, trainer, state), seconds)
 
 
 def _scores(dataset: Dataset, trainer: Trainer, state: TrainState) -> list[Scores]:
@@ -267,10 +268,10 @@ def _step_metrics(
 
 
 def _summary(
-    step: int, steps: StepMetrics, train: Scores, test: Scores, seconds: float
+    state: TrainState, steps: StepMetrics, train: Scores, test: Scores, seconds: float
 ) -> Metrics:
     return Metrics(
-        step=step,
+        step=int(state.step),
         batch_loss=float(np.mean(steps.loss)),
         train_loss=float(train.loss),
         train_accuracy=float(train.accuracy),
@@ -279,5 +280,6 @@ def _summary(
         update_norm=float(np.median(steps.update_norm)),
         largest_update_norm=float(np.max(steps.update_norm)),
         truncated=float(np.mean(steps.truncated)),
+        max_norm=float(optax.tree.get(state.opt_state, "max_norm", math.nan)),
         seconds=seconds,
     )

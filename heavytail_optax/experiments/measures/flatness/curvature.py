@@ -117,7 +117,7 @@ LINE = Measure(
     # have the norms of the weights', so as far as Li et al. 2018.
     arguments=lambda settings, _: {
         **LANCZOS,
-        "reach_eigenvector": 2 * settings.method.max_norm,
+        "reach_eigenvector": 2 * settings.method.jump_norm,
         "reach_random": 1.0,
         "num_points": 41,
     },

@@ -61,7 +61,7 @@ ESCAPE = Measure(
     summary="how likely jumps of the norm b of the truncation leave the minimum",
     scalars=_SCALARS,
     arguments=lambda settings, options: {
-        "jump_norm": settings.method.max_norm,
+        "jump_norm": settings.method.jump_norm,
         "learning_rate": settings.training.learning_rate,
         "max_jumps": options.jumps,
         "num_samples": options.paths,

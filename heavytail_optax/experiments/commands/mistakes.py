@@ -1,0 +1,227 @@
+"""What is wrong with the words that were typed, in a line each, by the names of options.
+
+A word is looked at before tyro has it: its messages are long, and have names of ours.
+"""
+
+import dataclasses
+import difflib
+import re
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, NamedTuple
+
+import tyro
+
+from ..setting_rules import Rule
+
+# What other programs call an option -> what it may be called here.
+_OTHER_NAMES: Mapping[str, Sequence[str]] = {
+    name: names
+    for others, names in {
+        "lr eta step-size": ["learning-rate"],
+        "lrs etas": ["learning-rates"],
+        "bs batch batchsize": ["batch-size"],
+        "b": ["max-norm", "batch-size"],
+        "clip clip-norm grad-clip max-grad-norm": ["max-norm"],
+        "c z-scale": ["inflation-scale"],
+        "scale": ["noise-scale", "inflation-scale"],
+        "tail-index": ["alpha"],
+        "dataset": ["data"],
+        "data-path data-root root": ["data-dir"],
+        "network arch architecture": ["model"],
+        "method optimizer optimiser algorithm": ["methods"],
+        "measure": ["measures"],
+        "epochs num-epochs iterations iters num-steps max-steps": ["steps"],
+        "seed": ["seeds"],
+        "seeds repeats": ["num-seeds", "seed"],
+        "num-seeds": ["seeds", "seed"],
+        "gpus num-gpus num-devices device": ["devices"],
+        "workers num-workers jobs": ["jobs-at-once"],
+        "directory run-dir grid-dir dir out out-dir output output-dir save-dir": [
+            "directory"
+        ],
+    }.items()
+    for name in others.split()
+}
+_NOT_THERE = {
+    "wd": "no weight decay",
+    "weight-decay": "no weight decay",
+    "momentum": "no momentum",
+    "warmup": "no warm-up",
+    "warmup-steps": "no warm-up",
+}
+_CLOSE = 0.7  # of a name and what was typed for it; 1 if they are the same
+_KINDS = {int: "an integer", float: "a number"}
+
+
+class Option(NamedTuple):
+    """An option, or a word without a name."""
+
+    kind: Any  # of its values, without None
+    takes: int | None  # how many; None for any number
+    accepted: str
+    is_word: bool  # has no name
+    is_required: bool
+
+    def accepts(self, word: str) -> bool:
+        """Whether a word is of the kind; whether the value is allowed is seen later."""
+        return _accepts(self.kind, word)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The words to choose from."""
+        return _names(self.kind)
+
+
+def mistakes(kind: type, arguments: Sequence[str]) -> list[str]:
+    """A line for each option that is not there, and for each value of a wrong kind."""
+    known, found = options_of(kind), []
+    free = [name for name, option in known.items() if option.is_word]
+    words = [*arguments]
+    while words:
+        word = words.pop(0)
+        if not _is_option(word):
+            if free:
+                free.pop()
+            else:
+                found.append(f"{word!r}: this word belongs to no option.")
+            continue
+        given, equals, value = word.partition("=")
+        name = given.lstrip("-").replace("_", "-")
+        option = known.get(name)
+        if option is None or option.is_word or not word.startswith("--"):
+            found.append(_no_option(given, name, known))
+            while words and not _is_option(words[0]):
+                words.pop(0)  # which may be its values
+            continue
+        values = [value] if equals else []
+        while words and not _is_option(words[0]):
+            if option.takes is not None and len(values) >= option.takes:
+                break
+            values.append(words.pop(0))
+        if option.takes is not None and len(values) > option.takes:
+            found.append(f"The --{name} option has no value. Got {value!r}.")
+        elif option.takes is not None and len(values) < option.takes:
+            found.append(f"The --{name} option needs a value: {option.accepted}.")
+        elif option.takes is None and option.names and not values:
+            found.append(f"The --{name} option needs values: {option.accepted}.")
+        for each in values[: option.takes]:
+            if not option.accepts(each):
+                found.append(_bad_value(name, each, option))
+    missing = [name for name in free if known[name].is_required]
+    if found or not missing:
+        return found
+    (name,) = missing
+    return [f"The {name} is missing: give it alone, without an option's name."]
+
+
+def as_typed(text: str, kind: type) -> str:
+    """A message of ours with the names of options as they are typed."""
+    known = options_of(kind)
+
+    def typed(match: re.Match[str]) -> str:
+        name = match[1].replace("_", "-")
+        if name not in known or known[name].is_word:
+            return match[0]
+        return f"--{name} option" if match[2] else f"--{name}"
+
+    return re.sub(r"`([a-z_0-9]+)`( setting| option)?", typed, text)
+
+
+def options_of(kind: Any) -> dict[str, Option]:
+    """All options of a command by their names, those of nested groups as well."""
+    found: dict[str, Option] = {}
+    hinted = typing.get_type_hints(kind, include_extras=True)
+    for field in dataclasses.fields(kind):
+        hint, extras = hinted[field.name], []
+        if typing.get_origin(hint) is Annotated:
+            hint, *extras = typing.get_args(hint)
+        name = field.name.replace("_", "-")
+        if dataclasses.is_dataclass(hint):
+            found |= options_of(hint)
+        elif tyro.conf.Suppress not in extras:
+            option = _option(hint, extras, field)
+            found[name] = option
+            if option.takes == 0 and tyro.conf.FlagCreatePairsOff not in extras:
+                found[f"no-{name}"] = option
+    return found
+
+
+def _option(hint: Any, extras: Sequence[Any], field: Any) -> Option:
+    kinds = tuple(each for each in _parts(hint) if each is not types.NoneType)
+    takes = 0 if kinds == (bool,) else 1
+    if typing.get_origin(kinds[0]) is tuple:
+        kinds, takes = typing.get_args(kinds[0])[:1], None
+    rule = next((each for each in extras if isinstance(each, Rule)), None)
+    return Option(
+        kinds,
+        takes,
+        rule.accepted if rule else _in_words(kinds),
+        tyro.conf.Positional in extras,
+        field.default is dataclasses.MISSING,
+    )
+
+
+def _parts(hint: Any) -> tuple[Any, ...]:
+    is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    return typing.get_args(hint) if is_union else (hint,)
+
+
+def _names(kinds: Sequence[Any]) -> tuple[str, ...]:
+    literal = [each for each in kinds if typing.get_origin(each) is Literal]
+    return tuple(name for each in literal for name in typing.get_args(each))
+
+
+def _accepts(kinds: Sequence[Any], word: str) -> bool:
+    if word in _names(kinds):
+        return True
+    numbers = [each for each in kinds if each in _KINDS]
+    for each in numbers:
+        try:
+            each(word)
+        except ValueError:
+            continue
+        return True
+    return not numbers and not _names(kinds)
+
+
+def _in_words(kinds: Sequence[Any]) -> str:
+    words = [*_names(kinds), *(_KINDS[each] for each in kinds if each in _KINDS)]
+    return _either(words) if words else "any word"
+
+
+def _is_option(word: str) -> bool:
+    """Whether it begins as options do, and is no negative number."""
+    return re.match(r"-(-|[^-.\d])", word) is not None
+
+
+def _no_option(given: str, name: str, known: Mapping[str, Option]) -> str:
+    if name in _NOT_THERE:
+        return f"{given}: there is {_NOT_THERE[name]}."
+    plural = f"{name}s"
+    others = _OTHER_NAMES.get(name) or _OTHER_NAMES.get(plural, ())
+    names = [each for each in others if each in known]
+    if plural in known:
+        names = [plural]
+    if names and known[names[0]].is_word:
+        return f"{given}: give the {names[0]} alone, without an option's name."
+    options = [each for each, option in known.items() if not option.is_word]
+    if not names:
+        longer = [each for each in options if name and each.startswith(name)]
+        names = longer[:3] or difflib.get_close_matches(name, options, n=1)
+    if not names:
+        return f"{given}: there is no such option."
+    note = " A step is one batch." if names == ["steps"] and "step" not in name else ""
+    return f"{given}: did you mean {_either([f'--{each}' for each in names])}?{note}"
+
+
+def _bad_value(name: str, value: str, option: Option) -> str:
+    text = f"The --{name} option must be {option.accepted}. Got {value!r} instead."
+    close = difflib.get_close_matches(value, option.names, cutoff=_CLOSE)
+    return f"{text} Did you mean {_either(close)}?" if close else text
+
+
+def _either(words: Sequence[str]) -> str:
+    *others, last = words
+    return f"{', '.join(others)} or {last}" if others else last

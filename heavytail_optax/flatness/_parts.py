@@ -1,0 +1,146 @@
+"""The loss as a function of a part of the parameters, with the rest held fixed."""
+
+import dataclasses
+from collections.abc import Callable, Hashable
+from typing import NamedTuple
+
+import jax
+
+from heavytail_optax._pytrees import broadcast_prefix
+from heavytail_optax._typing import Params, PyTree
+from heavytail_optax._validation import type_error
+from heavytail_optax.flatness._arguments import (
+    Loss,
+    check_args,
+    check_loss,
+    check_params,
+)
+
+_NAME = "by_part"
+_LABELS = (
+    "None, a function of a parameter's name, or a pytree prefix of hashable labels"
+)
+
+
+class PartOfLoss(NamedTuple):
+    """One part of `by_part`: what a measure takes.
+
+    Attributes:
+      loss_fn: the loss, called as `loss_fn(params, *args)`.
+      params: the parameters of the part: a dictionary from names to arrays.
+      args: the parameters of the rest, then the arguments of the whole loss.
+    """
+
+    loss_fn: Loss
+    params: dict[str, jax.Array]
+    args: tuple[PyTree, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class _LossOfPart:
+    """The loss of a part. It compares by value, so compiled programs are reused."""
+
+    loss_fn: Loss
+    structure: jax.tree_util.PyTreeDef
+    names: tuple[str, ...]
+
+    def __call__(self, params: Params, rest: Params, *args: PyTree) -> jax.Array:
+        leaves = {**rest, **params}
+        whole = self.structure.unflatten([leaves[name] for name in self.names])
+        return self.loss_fn(whole, *args)
+
+
+def _name(path: tuple[object, ...]) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _names(paths: list[tuple[object, ...]]) -> tuple[str, ...]:
+    names = tuple(_name(path) for path in paths)
+    if len(set(names)) == len(names):
+        return names
+    # Keys that hold slashes: names with brackets are all different.
+    return tuple(jax.tree_util.keystr(path) for path in paths)
+
+
+def _check_labels(labels: list[object]) -> None:
+    for label in labels:
+        try:
+            hash(label)
+        except TypeError:
+            raise type_error(_NAME, "labels", _LABELS, label) from None
+
+
+def by_part(
+    loss_fn: Loss,
+    params: Params,
+    *,
+    labels: PyTree | Callable[[str], Hashable] = None,
+    args: tuple[PyTree, ...] = (),
+) -> dict[Hashable, PartOfLoss]:
+    r"""The loss as a function of each part of the parameters, with the rest fixed.
+
+    .. math:: L_k(\theta_k) = L(\theta_1, \dots, \theta_k, \dots, \theta_n).
+
+    Any measure of a part is the measure of this loss. Its Hessian is the diagonal block
+    of the part, so the traces of the parts add up to the trace of the whole; the other
+    measures do not add up. The name of a parameter is its path with slashes, such as
+    `layers/0/kernel`.
+
+    Args:
+      loss_fn: L, called as `loss_fn(params, *args)`, that returns one floating number.
+        For `mean_over_batches`, pass the result of that here.
+      params: theta, a pytree of floating arrays.
+      labels: which part each parameter is in. None: a part for each layer, which is the
+        name without its last piece. A function from a name to a label, or to a bool: a
+        part for each of its values. A pytree prefix of labels, as for
+        `optax.partition`.
+      args: the data, and any other arguments of the loss after the parameters.
+
+    Returns:
+      A dictionary from each label to its `PartOfLoss`, in the order of the parameters.
+
+    Raises:
+      TypeError: if an argument has the wrong type, a leaf of `params` is not floating,
+        a label has no hash, or the loss is not a floating number.
+      ValueError: if `params` or an array of `args` is empty, the loss is not a scalar,
+        or `labels` is not a prefix of `params`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import heavytail_optax as hto
+      >>> def loss(params):
+      ...     return jnp.sum(params["first"]["w"] ** 2) + jnp.sum(params["last"]["w"] ** 4)
+      >>> params = {"first": {"w": jnp.ones(2)}, "last": {"w": jnp.ones(3)}}
+      >>> for layer, part in hto.flatness.by_part(loss, params).items():
+      ...     trace = hto.flatness.hessian_trace(
+      ...         part.loss_fn, part.params, key=0, args=part.args
+      ...     )
+      ...     print(layer, trace.mean)
+      first 4.0
+      last 36.0
+    """
+    params = check_params(_NAME, params)
+    args = check_args(_NAME, args)
+    loss_fn = check_loss(_NAME, loss_fn, params, args)
+    leaves_with_paths, structure = jax.tree_util.tree_flatten_with_path(params)
+    paths = [path for path, _ in leaves_with_paths]
+    names = _names(paths)
+    if labels is None:
+        found = [_name(path[:-1] or path) for path in paths]
+    elif callable(labels):
+        found = [labels(name) for name in names]
+    else:
+        found = broadcast_prefix(_NAME, "labels", labels, params)
+    _check_labels(found)
+    named = dict(zip(names, jax.tree.leaves(params), strict=True))
+    of_part = _LossOfPart(loss_fn, structure, names)
+    parts = {}
+    for label in dict.fromkeys(found):
+        own = {
+            name: named[name]
+            for name, other in zip(names, found, strict=True)
+            if other == label
+        }
+        rest = {name: x for name, x in named.items() if name not in own}
+        parts[label] = PartOfLoss(of_part, own, (rest, *args))
+    return parts
