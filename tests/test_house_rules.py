@@ -186,6 +186,7 @@ ROOMS = (
     "methods",
     "setting_rules",
     "settings",
+    "changed_settings",
     "presets",
     "data",
     "models",

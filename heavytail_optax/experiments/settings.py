@@ -35,7 +35,6 @@ _MAX_NORM = 0.25
 _FEWEST_EVALUATIONS = 10
 
 PixelRange = Literal["minus-one-to-one", "zero-to-one"]
-Precision = Literal["float32", "bfloat16"]
 TableMeasure = Literal["expected", "pac-bayes", "maximal"]
 """The measures of the paper's tables."""
 
@@ -143,8 +142,7 @@ class TrainingSettings(_Group):
       learning_rate: Multiplies the gradient and its noise (eta).
       learning_rate_schedule: constant, or cosine: from the learning rate down to 0.
       precision: Of the matrix products and convolutions of a step: float32, or bfloat16
-        with sums in float32. Parameters, loss, update, noise, truncation, evaluations
-        and measures are in float32 with both.
+        with sums in float32. All else is in float32, evaluations and measures too.
       eval_every: Steps between two evaluations. Each also saves a checkpoint. By
         default 100, or as many more as make evaluations take about a tenth of the time
         of SGD's steps. A run of fewer than 1,000 steps is evaluated ten times, if that
@@ -159,7 +157,7 @@ class TrainingSettings(_Group):
         0.05, "zhu: for SVHN and CIFAR10"
     )
     learning_rate_schedule: Literal["constant", "cosine"] = sourced("constant", "zhu")
-    precision: Precision = sourced("float32", "zhu")  # noqa: RUF009 - a field
+    precision: Literal["float32", "bfloat16"] = sourced("float32", "zhu")
     eval_every: Annotated[int | None, POSITIVE_INTEGER] = sourced(
         None, "ours: evaluations then take about a tenth of the time"
     )

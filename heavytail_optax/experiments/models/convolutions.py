@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 Padding = Literal["SAME", "VALID"]
+Precision = Literal["float32", "bfloat16"]
 
 _AXES = ("CHWN", "HWIO", "CHWN")
 

@@ -12,13 +12,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from ..settings import Precision
 from .bfloat16 import (
     convolve_by_slices_in_bfloat16,
     convolve_natively_in_bfloat16,
     dot_general,
 )
-from .convolutions import Padding, convolve_by_slices, convolve_natively
+from .convolutions import Padding, Precision, convolve_by_slices, convolve_natively
 
 
 class Initialisation(NamedTuple):

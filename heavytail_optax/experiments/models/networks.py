@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ..setting_rules import message
-from ..settings import ModelSettings, PixelRange, Precision
+from ..settings import ModelSettings, PixelRange
+from .convolutions import Precision
 from .layers import (
     INITIALISATIONS,
     Convolution,
