@@ -5,6 +5,7 @@ from 2,600 images and gathered, then loss, gradient and update. Ours is the prog
 `heavytail train` runs (`build_trainer`), with its bytes of images, its metrics and, for
 the large batch, its microbatches; PyTorch's images are float32 already. Each candidate is
 a process of its own that waits while the others run, so that their threads do not meet.
+In bfloat16 are matrix products and convolutions only, in PyTorch what its autocast takes.
 All are timed in each round, in a new random order; a round's ratio is our time over
 PyTorch's in the same round. Needs the extra `bench`.
 
@@ -27,7 +28,7 @@ import statistics
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import result_file
@@ -48,9 +49,31 @@ class Case(NamedTuple):
 CASES = (
     Case("lenet", 1.0, (28, 28, 1), 100, 100),
     Case("lenet", 1.0, (28, 28, 1), 1300, 8),
-    Case("vgg11", 0.25, (32, 32, 3), 100, 16),
+    Case("vgg11", 0.25, (32, 32, 3), 100, 4),
+    Case("vgg11", 0.5, (32, 32, 3), 100, 2),
 )
-OURS, EAGER, COMPILED = "ours", "PyTorch", "PyTorch, compiled"
+
+
+class Candidate(NamedTuple):
+    """How a step is computed."""
+
+    is_ours: bool
+    precision: Literal["float32", "bfloat16"] = "float32"
+    is_compiled: bool = False
+    is_channels_last: bool = False
+
+
+OURS = "ours"
+CANDIDATES = {
+    OURS: Candidate(is_ours=True),
+    "ours, bfloat16": Candidate(is_ours=True, precision="bfloat16"),
+    "PyTorch": Candidate(is_ours=False),
+    "PyTorch, compiled": Candidate(is_ours=False, is_compiled=True),
+    "PyTorch, channels last": Candidate(is_ours=False, is_channels_last=True),
+    "PyTorch, channels last, bfloat16": Candidate(
+        is_ours=False, precision="bfloat16", is_channels_last=True
+    ),
+}
 
 
 def data(case: Case) -> tuple[np.ndarray, np.ndarray]:
@@ -60,7 +83,7 @@ def data(case: Case) -> tuple[np.ndarray, np.ndarray]:
     return images, generator.integers(0, 10, EXAMPLES)
 
 
-def our_steps(case: Case) -> Callable[[], None]:
+def our_steps(case: Case, candidate: Candidate) -> Callable[[], None]:
     """Takes `case.steps` steps and waits for them."""
     import jax
     import jax.numpy as jnp
@@ -81,6 +104,7 @@ def our_steps(case: Case) -> Callable[[], None]:
         batch_size=min(case.batch, 100),
         large_batch_size=case.batch if is_large else None,
         learning_rate=LEARNING_RATE,
+        precision=candidate.precision,
     )
     images, labels = data(case)
     train = Split(jnp.asarray(images), jnp.asarray(labels, jnp.int32))
@@ -97,8 +121,8 @@ def our_steps(case: Case) -> Callable[[], None]:
     return run
 
 
-def torch_steps(case: Case, threads: int, is_compiled: bool) -> Callable[[], None]:
-    """The same in PyTorch."""
+def torch_steps(case: Case, threads: int, candidate: Candidate) -> Callable[[], None]:
+    """The same in PyTorch; in bfloat16 by its autocast."""
     import torch
     import torch_networks
 
@@ -107,12 +131,18 @@ def torch_steps(case: Case, threads: int, is_compiled: bool) -> Callable[[], Non
     pixels = torch.tensor(images.transpose(0, 3, 1, 2)) / 127.5 - 1
     targets = torch.tensor(labels)
     network = torch_networks.build(case.model, case.width)
+    if candidate.is_channels_last:
+        network = network.to(memory_format=torch.channels_last)
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(network.parameters(), lr=LEARNING_RATE)
 
     def loss_of(pixels: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.cross_entropy(network(pixels), targets)
+        is_bfloat16 = candidate.precision == "bfloat16"
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_bfloat16):
+            logits = network(pixels)
+        return torch.nn.functional.cross_entropy(logits.float(), targets)
 
-    loss_function = torch.compile(loss_of) if is_compiled else loss_of
+    loss_function = torch.compile(loss_of) if candidate.is_compiled else loss_of
 
     def run() -> None:
         for _ in range(case.steps):
@@ -128,10 +158,11 @@ def serve(connection: Connection, name: str, case: Case, threads: int) -> None:
     """Runs steps whenever asked to; answers with wall-clock and CPU seconds a step."""
     # XLA has as many threads as the process has cores.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
-    if name == OURS:
-        run = our_steps(case)
+    candidate = CANDIDATES[name]
+    if candidate.is_ours:
+        run = our_steps(case, candidate)
     else:
-        run = torch_steps(case, threads, is_compiled=name == COMPILED)
+        run = torch_steps(case, threads, candidate)
     for _ in range(2):
         run()
     connection.send("ready")
@@ -179,6 +210,7 @@ def rows_of(case: Case, times: dict[str, list], versions: dict[str, str]) -> lis
     for name, pairs in times.items():
         low, middle, high = quartiles(times[OURS], pairs, 0)
         wall = statistics.median(pair[0] for pair in pairs)
+        low_cpu, middle_cpu, high_cpu = quartiles(times[OURS], pairs, 1)
         rows.append(
             {
                 "model": case.model,
@@ -191,7 +223,9 @@ def rows_of(case: Case, times: dict[str, list], versions: dict[str, str]) -> lis
                 "ours_over_it": f"{middle:.3f}",
                 "lower_quartile": f"{low:.3f}",
                 "upper_quartile": f"{high:.3f}",
-                "ours_over_it_cpu": f"{quartiles(times[OURS], pairs, 1)[1]:.3f}",
+                "ours_over_it_cpu": f"{middle_cpu:.3f}",
+                "lower_quartile_cpu": f"{low_cpu:.3f}",
+                "upper_quartile_cpu": f"{high_cpu:.3f}",
                 **versions,
             }
         )
@@ -202,7 +236,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only", nargs="+", default=[OURS, EAGER, COMPILED])
+    names = list(CANDIDATES)
+    parser.add_argument("--only", nargs="+", default=names, choices=names)
+    parser.add_argument("--models", nargs="+", default=["lenet", "vgg11"])
     parser.add_argument("--out", help="CSV file to write")
     arguments = parser.parse_args()
     if importlib.util.find_spec("torch") is None:
@@ -213,6 +249,8 @@ def main() -> None:
     }
     rows = []
     for case in CASES:
+        if case.model not in arguments.models:
+            continue
         times = measure(case, arguments.only, arguments.rounds, arguments.threads)
         for row in rows_of(case, times, versions):
             print(row, flush=True)

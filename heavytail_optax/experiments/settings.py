@@ -140,6 +140,8 @@ class TrainingSettings(_Group):
         replacement.
       learning_rate: Multiplies the gradient and its noise (eta).
       learning_rate_schedule: constant, or cosine: from the learning rate down to 0.
+      precision: Of the matrix products and convolutions of a step: float32, or bfloat16
+        with sums in float32. All else is in float32, evaluations and measures too.
       eval_every: Steps between two evaluations. Each also saves a checkpoint. By
         default 100, or as many more as make evaluations take about a tenth of the time
         of SGD's steps. A run of fewer than 1,000 steps is evaluated ten times, if that
@@ -154,6 +156,7 @@ class TrainingSettings(_Group):
         0.05, "zhu: for SVHN and CIFAR10"
     )
     learning_rate_schedule: Literal["constant", "cosine"] = sourced("constant", "zhu")
+    precision: Literal["float32", "bfloat16"] = sourced("float32", "zhu")
     eval_every: Annotated[int | None, POSITIVE_INTEGER] = sourced(
         None, "ours: evaluations then take about a tenth of the time"
     )

@@ -26,6 +26,7 @@ BAD = [
     ("augmentation", "mixup", "'none' or 'crop-flip'"),
     ("width", 0.0, "a positive number"),
     ("learning_rate_schedule", "linear", "'constant' or 'cosine'"),
+    ("precision", "float16", "'float32' or 'bfloat16'"),
     ("sharpness_stddev", 0.0, "a positive number"),
     ("sharpness_samples", 1, "an integer of at least 2"),
     ("measures", (), "a tuple of one or more names"),

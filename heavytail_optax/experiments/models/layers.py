@@ -2,24 +2,22 @@
 
 Images are held as (channels, height, width, n), the batch last, so that whatever is done
 to a shifted or pooled image is done to n neighbouring numbers at a time.
-
-XLA's CPU backend runs native convolutions many times slower inside `lax.scan` than
-outside of it (jax issue 12868). There, shifted slices of the images and one matrix
-product are quicker. On a GPU or TPU the native convolution is, and XLA is free to hold
-the axes in whichever order in memory serves it.
 """
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-Padding = Literal["SAME", "VALID"]
-
-_AXES = ("CHWN", "HWIO", "CHWN")
+from .bfloat16 import (
+    convolve_by_slices_in_bfloat16,
+    convolve_natively_in_bfloat16,
+    dot_general,
+)
+from .convolutions import Padding, Precision, convolve_by_slices, convolve_natively
 
 
 class Initialisation(NamedTuple):
@@ -73,82 +71,57 @@ class Convolution(nnx.Module):
         channels_out: int,
         size: int,
         padding: Padding,
-        initialisation: Initialisation,
+        law: Initialisation,
+        precision: Precision,
         *,
         rngs: nnx.Rngs,
     ) -> None:
         shape = (size, size, channels_in, channels_out)
-        self.padding = padding
-        self.kernel = nnx.Param(initialisation.convolution(rngs.params(), shape))
+        self.padding, self.precision = padding, precision
+        self.kernel = nnx.Param(law.convolution(rngs.params(), shape))
         self.bias = nnx.Param(jnp.zeros(channels_out))
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """For images of shape (channels_in, height, width, n)."""
-        hidden = convolve(images, self.kernel[...], self.padding)
+        hidden = convolve(images, self.kernel[...], self.padding, self.precision)
         return hidden + self.bias[:, None, None, None]
 
 
 def dense(
-    num_inputs: int, num_outputs: int, initialisation: Initialisation, *, rngs: nnx.Rngs
+    num_inputs: int,
+    num_outputs: int,
+    law: Initialisation,
+    precision: Precision,
+    *,
+    rngs: nnx.Rngs,
 ) -> nnx.Linear:
     """A dense layer, for inputs of shape (n, num_inputs)."""
     return nnx.Linear(
         num_inputs,
         num_outputs,
-        kernel_init=initialisation.dense,
-        bias_init=initialisation.dense_bias(num_inputs),
+        kernel_init=law.dense,
+        bias_init=law.dense_bias(num_inputs),
+        dot_general=dot_general if precision == "bfloat16" else jax.lax.dot_general,
         rngs=rngs,
     )
 
 
 def convolve(
-    images: jax.Array, kernel: jax.Array, padding: Padding = "VALID"
+    images: jax.Array,
+    kernel: jax.Array,
+    padding: Padding = "VALID",
+    precision: Precision = "float32",
 ) -> jax.Array:
     """Convolution with stride one, in the way that is quick on JAX's default backend."""
     is_cpu = jax.default_backend() == "cpu"
-    function = convolve_by_slices if is_cpu else convolve_natively
-    return function(images, kernel, padding)
-
-
-def convolve_natively(
-    images: jax.Array, kernel: jax.Array, padding: Padding = "VALID"
-) -> jax.Array:
-    """`convolve` as XLA's own operation."""
-    return jax.lax.conv_general_dilated(
-        images, kernel, (1, 1), padding, dimension_numbers=_AXES
+    if precision == "bfloat16":
+        in_bfloat16 = (
+            convolve_by_slices_in_bfloat16 if is_cpu else convolve_natively_in_bfloat16
+        )
+        return in_bfloat16(images, kernel, padding)
+    return (convolve_by_slices if is_cpu else convolve_natively)(
+        images, kernel, padding
     )
-
-
-def convolve_by_slices(
-    images: jax.Array, kernel: jax.Array, padding: Padding = "VALID"
-) -> jax.Array:
-    """`convolve` as one matrix product with all shifted images."""
-    rows, columns, channels_in, channels_out = kernel.shape
-    if padding == "SAME":
-        images = _pad(_pad(images, 1, rows), 2, columns)
-    height = images.shape[1] - rows + 1
-    width = images.shape[2] - columns + 1
-    shifted = [
-        images[:, row : row + height, column : column + width, :]
-        for row in range(rows)
-        for column in range(columns)
-    ]
-    # Two axes, not four: XLA takes a product over four in twice the time.
-    patches = jnp.concatenate(shifted).reshape(rows * columns * channels_in, -1)
-    product = kernel.reshape(rows * columns * channels_in, channels_out).T @ patches
-    return product.reshape(channels_out, height, width, -1)
-
-
-def _pad(images: jax.Array, axis: int, size: int) -> jax.Array:
-    """Zeros around an axis, as many as "SAME" puts there for a kernel of a size.
-
-    With `jnp.pad`, XLA pads anew for each of the shifted slices. Zeros that it does not
-    know to be zeros are put into memory once, which saves 6% of a step of VGG11.
-    """
-    edge = jax.lax.slice_in_dim(images, 0, 1, axis=axis)
-    zeros = jnp.clip(jax.lax.stop_gradient(edge), 0, 0)
-    before, after = (size - 1) // 2, size // 2
-    return jnp.concatenate([zeros] * before + [images] + [zeros] * after, axis)
 
 
 def max_pool(images: jax.Array) -> jax.Array:

@@ -10,6 +10,7 @@ from flax import nnx
 
 from ..setting_rules import message
 from ..settings import ModelSettings, PixelRange
+from .convolutions import Precision
 from .layers import (
     INITIALISATIONS,
     Convolution,
@@ -36,22 +37,23 @@ class LeNet(nnx.Module):
         self,
         image_shape: tuple[int, int, int],
         num_classes: int,
-        initialisation: Initialisation,
-        width: float = 1.0,
+        law: Initialisation,
+        precision: Precision,
+        width: float,
         *,
         rngs: nnx.Rngs,
     ) -> None:
         height, columns, channels = image_shape
         hidden, units = scaled(width, 10), scaled(width, 50)
         self.convolution1 = Convolution(
-            channels, hidden, 5, "VALID", initialisation, rngs=rngs
+            channels, hidden, 5, "VALID", law, precision, rngs=rngs
         )
         self.convolution2 = Convolution(
-            hidden, hidden, 5, "VALID", initialisation, rngs=rngs
+            hidden, hidden, 5, "VALID", law, precision, rngs=rngs
         )
         flat = hidden * _pooled_twice(height) * _pooled_twice(columns)
-        self.dense1 = dense(flat, units, initialisation, rngs=rngs)
-        self.dense2 = dense(units, num_classes, initialisation, rngs=rngs)
+        self.dense1 = dense(flat, units, law, precision, rngs=rngs)
+        self.dense2 = dense(units, num_classes, law, precision, rngs=rngs)
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Logits of shape (n, num_classes) for images of shape (n, *image_shape)."""
@@ -98,8 +100,9 @@ class VGG(nnx.Module):
         blocks: Blocks,
         image_shape: tuple[int, int, int],
         num_classes: int,
-        initialisation: Initialisation,
-        width: float = 1.0,
+        law: Initialisation,
+        precision: Precision,
+        width: float,
         *,
         rngs: nnx.Rngs,
     ) -> None:
@@ -110,16 +113,16 @@ class VGG(nnx.Module):
             for published in block:
                 out = scaled(width, published)
                 layers.append(
-                    Convolution(channels, out, 3, "SAME", initialisation, rngs=rngs)
+                    Convolution(channels, out, 3, "SAME", law, precision, rngs=rngs)
                 )
                 channels = out
             self.blocks.append(layers)
         shrinking = 2 ** len(blocks)
         flat = channels * (height // shrinking) * (columns // shrinking)
         units = scaled(width, _UNITS)
-        self.dense1 = dense(flat, units, initialisation, rngs=rngs)
-        self.dense2 = dense(units, units, initialisation, rngs=rngs)
-        self.dense3 = dense(units, num_classes, initialisation, rngs=rngs)
+        self.dense1 = dense(flat, units, law, precision, rngs=rngs)
+        self.dense2 = dense(units, units, law, precision, rngs=rngs)
+        self.dense3 = dense(units, num_classes, law, precision, rngs=rngs)
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Logits of shape (n, num_classes) for images of shape (n, *image_shape)."""
@@ -144,8 +147,12 @@ def build_network(
     image_shape: tuple[int, ...],
     num_classes: int,
     pixel_range: PixelRange,
+    precision: Precision = "float32",
 ) -> tuple[Predict, InitParams]:
-    """A network as two pure functions, the same ones for the same arguments."""
+    """A network as two pure functions, the same ones for the same arguments.
+
+    The precision is that of the products within `predict`. All else is float32.
+    """
     height, columns, channels = image_shape
     shape = (height, columns, channels)
     network = LeNet if settings.model == "lenet" else VGG
@@ -157,9 +164,9 @@ def build_network(
     def build(key: jax.Array) -> nnx.Module:
         rngs = nnx.Rngs(key)
         if settings.model == "lenet":
-            return LeNet(shape, num_classes, law, width, rngs=rngs)
+            return LeNet(shape, num_classes, law, precision, width, rngs=rngs)
         blocks = CONFIGURATIONS[settings.model]
-        return VGG(blocks, shape, num_classes, law, width, rngs=rngs)
+        return VGG(blocks, shape, num_classes, law, precision, width, rngs=rngs)
 
     # Everything in these networks is a parameter. Training then needs nothing of NNX:
     # plain jit on pytrees is several times quicker than nnx.jit.

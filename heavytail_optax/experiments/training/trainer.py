@@ -123,9 +123,11 @@ def _build(
     classes: int,
     mesh: Mesh | None,
 ) -> Trainer:
-    predict, init_params = build_network(model, image_shape, classes, data.pixel_range)
+    network = model, image_shape, classes, data.pixel_range
+    predict, init_params = build_network(*network)
+    predict_in_steps, _ = build_network(*network, training.precision)
     init_weights, of_params = _of_network(predict, init_params, mesh)
-    gradient = build_gradient(data, training, method, predict, mesh)
+    gradient = build_gradient(data, training, method, predict_in_steps, mesh)
     capacity = evaluation_steps(data, training)
 
     @functools.partial(jax.jit, donate_argnums=0)
