@@ -185,7 +185,7 @@ class MethodSettings(_Group):
       max_norm: Largest norm of an update over all weights, after the learning rate (b).
         By default 0.25, unless truncated-share is given.
       truncated_share: Share of the updates to truncate, in place of max-norm. The bound
-        then moves after each update. By default it is fixed.
+        then sets itself in the first tenth of the steps, and stays.
       cooldown: Share of the steps that are without noise or inflation, at the end.
       sam_radius: Distance uphill at which sam takes its gradient (rho).
       averaged_share: Share of the steps, at the end, whose weights sgd-averaged
@@ -214,9 +214,7 @@ class MethodSettings(_Group):
         None, "ours: the paper's bound is fixed"
     )
     cooldown: Annotated[float, FROM_0_TO_1] = sourced(0.2, "ours")
-    sam_radius: Annotated[float, POSITIVE_NUMBER] = sourced(
-        0.05, "foret: their default"
-    )
+    sam_radius: Annotated[float, POSITIVE_NUMBER] = sourced(0.05, "foret: default")
     averaged_share: Annotated[float, ABOVE_0_TO_1] = sourced(
         0.25, "izmailov: from three quarters of the budget on"
     )

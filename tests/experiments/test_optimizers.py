@@ -45,15 +45,19 @@ def test_the_update_is_cut_after_the_learning_rate(name, tiny):
 
 
 @pytest.mark.parametrize("name", ["sgd-truncated", "balanced"])
-def test_a_share_in_place_of_a_norm_moves_the_bound(name, tiny):
-    settings = replaced(tiny, max_norm=None, truncated_share=0.1)
-    _, state = update_of(name, settings)
+def test_a_share_in_place_of_a_norm_sets_the_bound_in_the_first_tenth(name, tiny):
+    settings = replaced(tiny, max_norm=None, truncated_share=0.1, steps=2000)
+    state = None
     for _ in range(200):
         _, state = update_of(name, settings, state)
     # All norms are 0.05 * 50; a bound below it is cut, and rises.
-    assert 2.0 < float(optax.tree.get(state, "max_norm")) < 3.5
+    bound = float(optax.tree.get(state, "max_norm"))
+    assert 2.0 < bound < 3.5
     # A tenth of the 100 updates after the warm-up, within what log b may move.
     assert 5 <= int(optax.tree.get(state, "num_truncated")) <= 15
+    for _ in range(20):
+        _, state = update_of(name, settings, state)
+    assert float(optax.tree.get(state, "max_norm")) == bound
 
 
 def test_the_bound_is_that_of_the_study_unless_it_is_given(tiny):

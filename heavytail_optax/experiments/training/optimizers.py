@@ -32,12 +32,27 @@ def build_optimizer(
         )
         links.insert(0, noise)
     if kind.truncates:
-        share = method.truncated_share
-        bound = method.jump_norm if share is None else hto.adaptive_max_norm(share)
-        links.append(hto.truncate_update_norm(bound))
+        links.append(truncation(training, method))
     if kind.averages:
         links.append(average_at_the_end(training.steps, method.averaged_share))
     return optax.with_extra_args_support(optax.chain(*links))
+
+
+def truncation(
+    training: TrainingSettings, method: MethodSettings
+) -> optax.GradientTransformationExtraArgs:
+    """By a fixed bound, or by one that sets itself early in the run.
+
+    Where it followed the norms to the end, it would fall with them as the network comes
+    to fit its images, and large jumps would end just where they should select minima.
+    """
+    bound, share = method.jump_norm, method.truncated_share
+    if share is None:
+        return hto.truncate_update_norm(bound)
+    first_tenth = max(100, training.steps // 10)
+    return hto.truncate_update_norm(
+        hto.adaptive_max_norm(share, freeze_after=first_tenth)
+    )
 
 
 def until_cooldown(scale: float, noisy_steps: int) -> optax.Schedule:
