@@ -7,6 +7,7 @@ round; what counts is the ratio of times in the same round.
 """
 
 import argparse
+import inspect
 import random
 import statistics
 import time
@@ -17,6 +18,7 @@ import result_file
 
 from heavytail_optax.experiments.data.dataset import Split
 from heavytail_optax.experiments.data.loading import load_dataset
+from heavytail_optax.experiments.devices.vectors import compiled
 from heavytail_optax.experiments.presets import PRESETS
 from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.training.random_streams import random_streams
@@ -39,9 +41,10 @@ def measure(method: str, seeds: int, steps: int, rounds: int) -> dict[str, str]:
 
     # The images are the same for all seeds, the labels are not.
     split_axes = Split(None, 0)
-    at_once = jax.jit(
-        jax.vmap(trainer.take_steps, in_axes=(0, 0, split_axes, None)),
-        donate_argnums=0,
+    # Its own options of the compiler are for a program that no other one calls.
+    take_steps = inspect.unwrap(trainer.take_steps)
+    at_once = compiled(
+        jax.vmap(take_steps, in_axes=(0, 0, split_axes, None)), donate_argnums=0
     )
     stacked, all_keys = stack(states), stack(keys)
     all_splits = Split(splits[0].images, jnp.stack([s.labels for s in splits]))

@@ -1,6 +1,10 @@
 """Truncated heavy-tailed SGD as composable Optax transformations."""
 
-from heavytail_optax import dynamics, flatness, tail_index, tails
+import importlib
+import types
+from typing import TYPE_CHECKING
+
+from heavytail_optax import tails
 from heavytail_optax._adaptive_max_norm import adaptive_max_norm
 from heavytail_optax._group_inflation import group_inflation_factors
 from heavytail_optax._inflate_gradient_noise import (
@@ -20,6 +24,9 @@ from heavytail_optax._tail_inflated_grad import (
     tail_inflated_value_and_grad,
 )
 from heavytail_optax._truncation import TruncateUpdateNormState, truncate_update_norm
+
+if TYPE_CHECKING:
+    from heavytail_optax import dynamics, flatness, tail_index
 
 __version__ = "0.1.0"
 
@@ -44,3 +51,16 @@ __all__ = (
     "truncate_update_norm",
     "truncated_heavy_tailed_sgd",
 )
+
+# Few programs need them, and they take as long to load as all else.
+_LOADED_WHEN_NAMED = ("dynamics", "flatness", "tail_index")
+
+
+def __getattr__(name: str) -> types.ModuleType:
+    if name in _LOADED_WHEN_NAMED:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -63,6 +63,7 @@ _PURPOSE = "tail_inflated_grad"
 # The limit of |Z|. Beyond it, sums of weighted losses overflow, but truncation needs a
 # finite gradient. A Pareto draw of index 1.4 exceeds it once in 1e27.
 _LARGEST_Z = 2.0**64
+_EXAMPLES_IN_CPU_CACHE = 50
 _BATCHES = {
     "independent": ("small_batch", "second_small_batch", "large_batch"),
     "shared": ("small_batch", "large_batch"),
@@ -76,6 +77,17 @@ def _check_microbatch_size(function: str, size: object) -> None:
         raise type_error(function, "microbatch_size", accepted, size)
     if size is not None and size < 1:
         raise value_error(function, "microbatch_size", accepted, size)
+
+
+def _microbatch_size(asked: int | None, scheme: str, total: int) -> int:
+    """The number of examples of one pass: `asked`, or what is quick where this runs."""
+    if asked is not None:
+        return min(asked, total)
+    if scheme == "balanced" or jax.default_backend() != "cpu":
+        return total
+    # More images than these take up to twice as long an image.
+    number = -(-total // _EXAMPLES_IN_CPU_CACHE)
+    return -(-total // number)
 
 
 def _in_microbatches(
@@ -160,11 +172,13 @@ def inflated_value_and_grad(
         ends = list(itertools.accumulate(sizes))
         batch = jax.tree.map(join, *batches)
         weights = join(*jnp.split(weights, ends[:-1]))
-        if microbatch_size is None or microbatch_size >= weights.shape[0]:
+        total = weights.shape[0]
+        size = _microbatch_size(microbatch_size, scheme, total)
+        if size == total:
             grad, per_example = weighted_grad(params, batch, weights)
         else:
             grad, per_example = _in_microbatches(
-                weighted_grad, params, batch, weights, microbatch_size
+                weighted_grad, params, batch, weights, size
             )
         losses, aux = jax.tree.map(
             lambda leaf: first_of_joined(leaf, sizes), per_example

@@ -1,6 +1,8 @@
 """The scalars of this package's states, for the log of a training run."""
 
+import functools
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +12,9 @@ from heavytail_optax._noise import AddHeavyTailedNoiseState
 from heavytail_optax._truncation import TruncateUpdateNormState
 from heavytail_optax._typing import PyTree
 from heavytail_optax._validation import type_error
-from heavytail_optax.tail_index._hill import hill
-from heavytail_optax.tail_index._tracking import TrackTailIndexState
+
+if TYPE_CHECKING:
+    from heavytail_optax.tail_index import TrackTailIndexState
 
 Scalars = dict[str, jax.Array]
 
@@ -36,7 +39,9 @@ def _of_truncation(state: TruncateUpdateNormState) -> Scalars:
     return scalars
 
 
-def _of_tracking(state: TrackTailIndexState) -> Scalars:
+def _of_tracking(state: "TrackTailIndexState") -> Scalars:
+    from heavytail_optax.tail_index import hill
+
     largest = state.tail_largest[..., 0, :]
     index = hill(largest, largest.shape[-1] - 1)
     return {
@@ -51,17 +56,22 @@ def _of_tracking(state: TrackTailIndexState) -> Scalars:
     }
 
 
-_SCALARS_OF: dict[type, Callable[..., Scalars]] = {
-    AddHeavyTailedNoiseState: _of_noise,
-    InflateGradientNoiseState: _of_inflation,
-    TruncateUpdateNormState: _of_truncation,
-    TrackTailIndexState: _of_tracking,
-}
+@functools.cache
+def _scalars_of() -> Mapping[type, Callable[..., Scalars]]:
+    # It takes as long to load as the rest of the package.
+    from heavytail_optax.tail_index import TrackTailIndexState
+
+    return {
+        AddHeavyTailedNoiseState: _of_noise,
+        InflateGradientNoiseState: _of_inflation,
+        TruncateUpdateNormState: _of_truncation,
+        TrackTailIndexState: _of_tracking,
+    }
 
 
 def _kind(node: PyTree) -> type | None:
     """Which of our states a node is, perhaps as a dictionary of its fields."""
-    for kind in _SCALARS_OF:
+    for kind in _scalars_of():
         if isinstance(node, kind):
             return kind
         if isinstance(node, Mapping) and set(node) == set(kind._fields):
@@ -83,7 +93,7 @@ def _copied(field: PyTree) -> PyTree:
 
 def _scalars(kind: type, node: PyTree) -> Scalars:
     fields = dict(node) if isinstance(node, Mapping) else node._asdict()
-    return _SCALARS_OF[kind](kind(**{name: _copied(x) for name, x in fields.items()}))
+    return _scalars_of()[kind](kind(**{name: _copied(x) for name, x in fields.items()}))
 
 
 def summary(state: PyTree) -> dict[str, jax.Array]:

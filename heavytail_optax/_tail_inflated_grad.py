@@ -36,7 +36,8 @@ def tail_inflated_value_and_grad(
     gradient over a batch B. The function concatenates the batches and computes g as the
     gradient of one weighted loss, with the weights of `independent_inflation_weights`,
     `shared_inflation_weights` or `balanced_inflation_weights`. So g takes one backward
-    pass, one gradient buffer and, over devices, one all-reduce, instead of three. W is
+    pass, one gradient buffer and, over devices, one all-reduce, instead of three (on a
+    CPU it is computed in parts, see `microbatch_size`). W is
     one draw of `tail` for the whole gradient. Apply the learning rate and then
     `truncate_update_norm`, which the method needs.
 
@@ -70,9 +71,10 @@ def tail_inflated_value_and_grad(
       has_aux: whether the loss returns `(losses, aux)`. Each array of aux must have a
         leading axis over the examples. The aux that is returned is that of SB.
       microbatch_size: number of examples in one forward and backward pass. A loop sums
-        the gradients; None passes all examples at once. The gradient is the same up to
-        rounding, and activations need the memory of one microbatch. It can also be
-        faster on a CPU, if a large batch exceeds the caches. If the batch is split over
+        the gradients. The gradient is the same up to rounding, and activations need the
+        memory of one microbatch. None passes all examples at once, except with
+        `independent` and `shared` on a CPU, whose caches a large batch exceeds: there
+        it is 50 or less. If the batch is split over
         the devices of an explicit mesh, the size is rounded down to a multiple of the
         number of devices, but not below that number.
       axis_name: the mapped axis. Only for `balanced` inside `shard_map` or `pmap`,

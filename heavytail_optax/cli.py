@@ -29,6 +29,7 @@ _ALL = (
     Commands(
         "heavytail_optax.experiments.commands.command",
         (
+            "PIL",
             "dm_pix",
             "filelock",
             "flax",
@@ -49,7 +50,7 @@ _ALL = (
     ),
     Commands(
         "heavytail_optax.laboratory.command",
-        ("matplotlib", "rich", "scipy", "tyro"),
+        ("filelock", "matplotlib", "rich", "scipy", "tyro"),
         {
             "simulate": "show which noise empties sharp minima, on a landscape of four",
             "exit-times": "measure exit times against the learning rate",

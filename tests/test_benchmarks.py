@@ -11,8 +11,10 @@ BENCHMARKS = pathlib.Path(__file__).resolve().parent.parent / "benchmarks"
 SMALL = {
     "chains": "--rounds 2",
     "compile_time": "--leaves 4 --shapes 2",
+    "end_to_end": ". . --only import-jax simulate-help --rounds 2",
     "exit_exponents": "--dimensions 1 --exits 2",
     "four_regimes": "--steps 300 --chains 8",
+    "image_folders": "--images 60 --rounds 1 --without-torchvision",
     "import_time": "--rounds 2",
     "noise_parts": "--sizes 100 --rounds 2",
     "rare_events": "--quick",

@@ -3,6 +3,7 @@
 import equinox as eqx
 import flax.linen as nn
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -353,6 +354,72 @@ def test_microbatches_give_the_same_gradient_value_and_aux(scheme, size):
     np.testing.assert_allclose(value_of_parts, value, rtol=1e-6)
     np.testing.assert_array_equal(aux_of_parts["targets"], aux["targets"])
     assert_close(grad_of_parts, grad, 1e-5)
+
+
+LARGE_BATCHES = {"independent": (60, 60, 200), "shared": (60, 200), "balanced": (320,)}
+
+
+def scans_in(jaxpr):
+    """Lengths of all loops of a program."""
+    inner = jax.extend.core.jaxprs_in_params
+    found = []
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "scan":
+            found.append(equation.params["length"])
+        found += [n for each in inner(equation.params) for n in scans_in(each)]
+    return found
+
+
+@pytest.mark.parametrize("place", ["one device", "eight devices"])
+@pytest.mark.parametrize("scheme", LARGE_BATCHES)
+def test_on_a_cpu_large_batches_are_passed_in_parts(scheme, place):
+    """With masks, gated and not, and with batches that lie on several devices."""
+    params = mlp_params(jax.random.key(1))
+    sizes = LARGE_BATCHES[scheme]
+    batches = [make_batch(seed, size) for seed, size in enumerate(sizes)]
+    masks = tuple(jnp.arange(size) % 5 != 0 for size in sizes)
+    if place == "eight devices":
+        mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+        # Of 60 examples no eighth is whole.
+        spec = lambda size: jax.P("data" if size % 8 == 0 else None)
+        batches, masks = jax.tree.map(
+            lambda x: jax.device_put(
+                x, jax.sharding.NamedSharding(mesh, spec(x.shape[0]))
+            ),
+            (batches, masks),
+        )
+
+    def inflated(microbatch_size, q=0.0):
+        return hto.tail_inflated_value_and_grad(
+            *(mlp_losses, PARETO, 0.5),
+            scheme=scheme,
+            inflate_above=q,
+            microbatch_size=microbatch_size,
+        )
+
+    parts = [] if scheme == "balanced" else [-(-sum(sizes) // 50)]
+    jaxpr = jax.make_jaxpr(inflated(None))(KEY, params, *batches)
+    assert [n for n in scans_in(jaxpr.jaxpr) if n in range(2, 9)] == parts
+    for q in (0.0, 0.3):
+        of_default = jax.jit(inflated(None, q))(KEY, params, *batches, masks=masks)
+        of_whole = jax.jit(inflated(sum(sizes), q))(KEY, params, *batches, masks=masks)
+        assert_close(of_default, of_whole, 1e-5)
+
+
+@pytest.mark.parametrize("scheme", ["independent", "shared"])
+def test_on_a_cpu_no_more_memory_is_taken_than_by_one_pass(scheme):
+    params = mlp_params(jax.random.key(1))
+    sizes = LARGE_BATCHES[scheme]
+    batches = [make_batch(seed, 4 * size) for seed, size in enumerate(sizes)]
+
+    def bytes_of(size):
+        grad_fn = hto.tail_inflated_value_and_grad(
+            mlp_losses, PARETO, 0.5, scheme=scheme, microbatch_size=size
+        )
+        program = jax.jit(grad_fn).lower(KEY, params, *batches).compile()
+        return program.memory_analysis().temp_size_in_bytes
+
+    assert bytes_of(None) <= bytes_of(10_000)
 
 
 def test_padding_counts_as_nothing():

@@ -52,16 +52,16 @@ class DataSettings(_Group):
     """What is trained on.
 
     Attributes:
-      data: digits (1,797 handwritten digits that come with scikit-learn) or a published
-        data set. Its files come from --data-dir, the system's package or the Hugging
-        Face hub.
-      image_size: Height and width of the images. Digits are resized to it. All others
-        get a black margin.
+      data: digits (1,797 handwritten digits that come with scikit-learn), folder (your
+        images, in --data-dir: train/CLASS/* and test/CLASS/*), or a published data set.
+        Its files come from --data-dir, the system's package or the Hugging Face hub.
+      image_size: Height and width. Digits and folders are resized, others get a black
+        margin. A folder whose images have one size may do without.
       pixel_range: Range that the pixels are scaled to.
-      swap_train_and_test: Train on the data set's test file, and test on its training
-        file.
-      clean_examples: Number of training images with their true label. These are the
-        first in the file.
+      test_share: Share of a folder without test/ that is for testing, at random.
+      swap_train_and_test: Train on the test file, and test on the training file.
+      clean_examples: Number of training images with their true label, the first ones.
+        By default of a folder, all that are left.
       corrupted_examples: Number of training images with a label drawn at random from
         all classes. These come next in the file. Some draws are right by chance. Digits
         have one file, whose other images are for testing.
@@ -73,29 +73,26 @@ class DataSettings(_Group):
     data: DataName = sourced(  # noqa: RUF009 - a field
         "digits", "ours: comes with scikit-learn, nothing is downloaded"
     )
-    image_size: Annotated[int, at_least(16)] = sourced(
-        28, "zhu: the size of the FashionMNIST images"
-    )
+    image_size: Annotated[int | None, at_least(16)] = sourced(28, "zhu: FashionMNIST's")
     pixel_range: PixelRange = sourced(  # noqa: RUF009 - a field
         "minus-one-to-one", "zhu: for corrupted FashionMNIST"
     )
+    test_share: Annotated[float | None, BETWEEN_0_AND_1] = sourced(None, "ours")
     swap_train_and_test: bool = sourced(
         value=False, source="ours: the digits are one file"
     )
-    clean_examples: Annotated[int, at_least(0)] = sourced(
+    clean_examples: Annotated[int | None, at_least(0)] = sourced(
         1000, "zhu: for corrupted FashionMNIST"
     )
-    corrupted_examples: Annotated[int, at_least(0)] = sourced(
-        200, "zhu: for corrupted FashionMNIST"
-    )
-    test_examples: Annotated[int | None, POSITIVE_INTEGER] = sourced(
-        None, "ours: all that is left"
-    )
+    corrupted_examples: Annotated[int, at_least(0)] = sourced(200, "zhu: FashionMNIST")
+    test_examples: Annotated[int | None, POSITIVE_INTEGER] = sourced(None, "ours: all")
     augmentation: Literal["none", "crop-flip"] = sourced("none", "zhu")
 
     @property
     def training_examples(self) -> int:
         """Number of training images, random labels included."""
+        if self.clean_examples is None:
+            raise ValueError(message("clean_examples", "a number", None))
         return self.clean_examples + self.corrupted_examples
 
     @property
@@ -105,6 +102,8 @@ class DataSettings(_Group):
             return self.training_examples + self.test_examples
         if self.data == "digits":
             return DIGITS
+        if self.data == "folder":
+            return self.training_examples
         files = CATALOGUE[self.data]
         test = files.train if self.swap_train_and_test else files.test
         return self.training_examples + test.num_images
@@ -141,8 +140,7 @@ class TrainingSettings(_Group):
         replacement.
       learning_rate: Multiplies the gradient and its noise (eta).
       learning_rate_schedule: constant, or cosine: from the learning rate down to 0.
-      precision: Of the matrix products and convolutions of a step: float32, or bfloat16
-        with sums in float32. All else is in float32, evaluations and measures too.
+      precision: Of products and convolutions: float32, or bfloat16 summed in float32.
       eval_every: Steps between two evaluations. Each also saves a checkpoint. By
         default 100, or as many more as make evaluations take about a tenth of the time
         of SGD's steps. A run of fewer than 1,000 steps is evaluated ten times, if that
@@ -292,6 +290,8 @@ class Settings(_Group):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.data.clean_examples is None:  # not yet counted
+            return
         sizes = {
             "batch_size": self.training.batch_size,
             "large_batch_size": self.large_batch_images,

@@ -111,6 +111,11 @@ class Progress:
         self._done.update(labels)
         self._show_overall(is_due=is_new)
 
+    def reading(self, done: int, total: int) -> None:
+        """So many images are decoded, of how many."""
+        report = f"{done:,} of {total:,} images decoded"
+        self._show("data", report, done, total, is_due=self._is_late())
+
     def start(self, label: str, steps: int, step: int) -> None:
         """A run starts, or goes on from a step."""
         self._shown_step, self._steps = step, steps

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from heavytail_optax.experiments.commands.mistakes import as_typed
 from heavytail_optax.experiments.commands.parsing import filled, parse
+from heavytail_optax.experiments.devices.program_cache import program_cache
 from heavytail_optax.experiments.errors import USAGE
 from heavytail_optax.laboratory import options
 
@@ -28,7 +29,8 @@ def run(name: str, arguments: Sequence[str], program: str) -> int:
         _check_directory(asked.directory)
         # It loads SciPy and Matplotlib, which --help need not.
         module = f"{__package__}.{name.replace('-', '_')}_report"
-        importlib.import_module(module).work(asked)
+        with program_cache(not asked.no_cache):
+            importlib.import_module(module).work(asked)
     except BrokenPipeError:  # as of `| head`
         raise
     except ValueError as error:

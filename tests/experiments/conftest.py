@@ -117,6 +117,14 @@ def small_data(catalogue, monkeypatch):
     return catalogue
 
 
+@pytest.fixture(scope="package", autouse=True)
+def _caches(tmp_path_factory):
+    """Decoded images are kept here, also by the processes that tests start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("caches")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _hub(tmp_path, monkeypatch):
     """The folder `tmp_path / "hub"` in place of the hub; at first it is not there."""

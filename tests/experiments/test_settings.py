@@ -18,7 +18,7 @@ BAD = [
     (
         "data",
         "mnist",
-        "'digits' or 'fashion-mnist' or 'svhn' or 'cifar10' or 'cifar100'",
+        "'digits' or 'folder' or 'fashion-mnist' or 'svhn' or 'cifar10' or 'cifar100'",
     ),
     ("pixel_range", "bytes", "'minus-one-to-one' or 'zero-to-one'"),
     ("swap_train_and_test", 1, "True or False"),

@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..changed_settings import changed_settings
-from ..errors import USAGE, JobError
+from ..devices.program_cache import program_cache
+from ..errors import USAGE, DataError, JobError
 from ..measure_names import SUMMARIES
 from ..methods import METHODS
 from ..presets import PRESETS
@@ -61,7 +62,8 @@ def run(name: str, arguments: Sequence[str], program: str) -> int:
     try:
         asked = _parse(name, arguments, program)
         work = importlib.import_module(f"{__package__}.{name}").run
-        return work(asked, shlex.join([*program.split(), *arguments]))
+        with program_cache(name != "report" and not asked.no_cache):
+            return work(asked, shlex.join([*program.split(), *arguments]))
     except JobError as error:
         text = str(error)
         # What is wrong in a file is called as it is in the file.
@@ -90,13 +92,26 @@ def _parse(name: str, arguments: Sequence[str], program: str) -> Any:
     asked = parse(kind, program, arguments, _description(name), default)
     if name == "train" and asked.resume is not None:
         _check_unchanged(_default(name, arguments), asked)
-    return asked
+    return _counted(asked) if has_preset else asked
+
+
+def _counted(asked: Any) -> Any:
+    """The same with the numbers of images of a folder, where none are given."""
+    from ..data.loading import count_images
+
+    try:
+        data = count_images(asked.settings.data, asked.machine.data_dir)
+        settings = dataclasses.replace(asked.settings, data=data)
+        return dataclasses.replace(asked, settings=settings)
+    except ValueError as error:
+        raise DataError(str(error), exit_status=USAGE) from error
 
 
 def _default(name: str, arguments: Sequence[str]) -> Any:
     """What is not given: from the preset, and from the runs that are gone on with."""
     kind: Any = _OPTIONS[name]
-    asked = _value_of("--preset", arguments)
+    of_folder = "folder" if _value_of("--data", arguments) == "folder" else None
+    asked = _value_of("--preset", arguments) or of_folder
     # With --help, an unknown one has not been refused.
     preset = PRESETS[asked if asked in PRESETS else kind.preset]
     default = kind(preset.settings, preset.methods, preset.name)

@@ -56,10 +56,11 @@ def measure_finished(
     console = Console()
     grid, results_of, others = finished_runs(directory, asked.methods, asked.seeds)
     runs = list(results_of)
-    # The data are those that the runs of the directory were trained on.
-    load = cached_loader(asked.data_dir or grid.machine.data_dir)
     problems: list[str] = []
     with Progress(console, measuring.on_stop) as progress:
+        # The data are those that the runs of the directory were trained on.
+        data_dir = asked.data_dir or grid.machine.data_dir
+        load = cached_loader(data_dir, progress.reading)
         for line in others:
             progress.note(f"{line}: skipped")
         if asked.again:

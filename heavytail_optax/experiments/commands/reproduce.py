@@ -35,19 +35,19 @@ def run(options: ReproduceOptions, typed: str) -> int:
         machine=options.machine,
     )
     together(grid)
-    load = cached_loader(options.machine.data_dir)
     known = read_results(grid)
     finished = [result.is_done for result in known.values()]
     is_finished = all(finished)
-    if not is_finished:
-        load(options.settings)
-    # What a finished grid was made with may be gone.
-    if not is_finished or options.machine != read_grid(grid.directory).machine:
-        check_machine(machine, options.settings.data)
-    record_grid(grid)
     console = Console()
     on_stop = "Stopping." if cluster else "Stopping after these steps."
     with Progress(console, on_stop) as progress:
+        load = cached_loader(options.machine.data_dir, progress.reading)
+        if not is_finished:
+            load(options.settings)
+        # What a finished grid was made with may be gone.
+        if not is_finished or options.machine != read_grid(grid.directory).machine:
+            check_machine(machine, options.settings.data)
+        record_grid(grid)
         progress.note(
             f"{grid.preset}: {sum(finished)} of {len(finished)} runs are done (methods: "
             f"{len(grid.variants)}, seeds: {len(grid.seeds)}). Results go to "
@@ -60,7 +60,9 @@ def run(options: ReproduceOptions, typed: str) -> int:
         else:
             if not is_finished:
                 jobs = options.jobs
-                submitit_workers.launch(grid, known, typed, progress, jobs, cluster)
+                submitit_workers.launch(
+                    grid, known, typed, progress, jobs, cluster, not options.no_cache
+                )
                 known = read_results(grid)
             done = Work(known, {}, [])
     try:

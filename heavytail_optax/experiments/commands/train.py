@@ -44,10 +44,10 @@ def run(options: TrainOptions, typed: str) -> int:
 
 
 def _train(options: TrainOptions, typed: str) -> int:
-    load = cached_loader(options.machine.data_dir)
     is_first = jax.process_index() == 0
     console = Console(quiet=not is_first)
     with Progress(console) as progress:
+        load = cached_loader(options.machine.data_dir, progress.reading)
         with fail_together():
             check_machine(options.machine, options.settings.data)
             dataset = load(options.settings)

@@ -9,8 +9,8 @@ against. For CIFAR100's files none was found.
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-DataName = Literal["digits", "fashion-mnist", "svhn", "cifar10", "cifar100"]
-"""Names of the data sets: scikit-learn's digits, and the keys of `CATALOGUE`."""
+DataName = Literal["digits", "folder", "fashion-mnist", "svhn", "cifar10", "cifar100"]
+"""scikit-learn's digits, a folder of the user's images, and the keys of `CATALOGUE`."""
 
 DIGITS = 1797
 """Number of scikit-learn's digits."""

@@ -22,6 +22,7 @@ class RawDataset(NamedTuple):
     test: RawSplit
     source: str  # in words
     files: tuple[str, ...]  # names without their directory
+    class_names: tuple[str, ...] = ()  # where they are known
 
 
 class Split(NamedTuple):
@@ -40,6 +41,7 @@ class Dataset(NamedTuple):
     num_classes: int
     source: str  # where the images come from, in words
     files: tuple[str, ...]  # names of the files read, without their directory
+    class_names: tuple[str, ...] = ()  # where they are known
 
 
 def corrupt_labels(
@@ -78,6 +80,11 @@ def describe_dataset(dataset: Dataset) -> dict[str, int | str]:
         "images_sha256": _sha256(train.images, test.images),
         "source": dataset.source,
         "files": ", ".join(dataset.files),
+        **(
+            {"class_names": ", ".join(dataset.class_names)}
+            if dataset.class_names
+            else {}
+        ),
     }
 
 

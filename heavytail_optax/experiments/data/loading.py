@@ -1,5 +1,6 @@
 """From the settings to the data of a run: read, cut, padded, some labels made random."""
 
+import dataclasses
 import pathlib
 from collections.abc import Mapping
 
@@ -12,19 +13,22 @@ from ..setting_rules import message
 from ..settings import DataSettings
 from .catalogue import CATALOGUE, PublishedData
 from .dataset import Dataset, RawDataset, RawSplit, Split, corrupt_labels, pad_to_size
+from .decoded_images import Tick, no_tick, read_images
+from .image_folders import LAYOUT, ImageFolder, find_images
 from .sources import read_published_data
 
+_DIGITS_SIZE = 28  # where no other is given
 _BLACKEST = 16  # the digits' pixels go from 0 to this
 
 
-def load_digits(image_size: int) -> RawSplit:
+def load_digits(image_size: int | None) -> RawSplit:
     """All 1,797 digits, resized bilinearly from 8x8 and scaled from [0, 16] to bytes."""
     from sklearn import datasets
 
     digits = datasets.load_digits()
     images = digits.images.astype(np.int64)
     # In integers, so that every machine rounds to the same bytes.
-    weights = _weights(images.shape[1], image_size)
+    weights = _weights(images.shape[1], image_size or _DIGITS_SIZE)
     resized = np.einsum("ij,njk,lk->nil", weights, images, weights)
     whole = _BLACKEST * weights[0].sum() ** 2
     pixels = (2 * 255 * resized + whole) // (2 * whole)
@@ -48,6 +52,7 @@ def load_dataset(
     key: jax.Array,
     data_dir: pathlib.Path | None = None,
     catalogue: Mapping[str, PublishedData] = CATALOGUE,
+    tick: Tick = no_tick,
 ) -> Dataset:
     """Loads the first images of each split, in the order of the files.
 
@@ -55,14 +60,24 @@ def load_dataset(
     `corrupted_examples` get random ones, which are a function of the key.
     """
     check_data_dir(settings, data_dir)
+    if settings.data != "folder" and settings.test_share is not None:
+        accepted = f"left out with {settings.data}, which has images for testing"
+        raise DataError(
+            message("test_share", accepted, settings.test_share), exit_status=USAGE
+        )
     if settings.data == "digits":
         raw, num_classes = _load_digits(settings), 10
+    elif settings.data == "folder":
+        found, *numbers = _find_folder(settings, data_dir)
+        _check_numbers(settings, str(data_dir), *numbers)
+        raw = read_images(found, settings.image_size, tick=tick)
+        num_classes = len(raw.class_names)
     else:
         data = catalogue[settings.data]
         _check_settings(settings, data)
-        raw, num_classes = read_published_data(data, data_dir), data.num_classes
-        if settings.swap_train_and_test:
-            raw = raw._replace(train=raw.test, test=raw.train)
+        raw, num_classes = read_published_data(data, data_dir, tick), data.num_classes
+    if settings.swap_train_and_test:
+        raw = raw._replace(train=raw.test, test=raw.train)
     train = _to_device(raw.train, settings.training_examples, settings.image_size)
     train_labels = corrupt_labels(
         key, train.labels, first=settings.clean_examples, num_classes=num_classes
@@ -74,21 +89,56 @@ def load_dataset(
         num_classes=num_classes,
         source=raw.source,
         files=raw.files,
+        class_names=raw.class_names,
     )
 
 
 def check_data_dir(settings: DataSettings, data_dir: pathlib.Path | None) -> None:
     """A directory that is named must be one, and for data that have files."""
-    if data_dir is None:
-        return
     accepted = "the folder that the files are in"
+    if settings.data == "folder":
+        accepted = f"the folder with {LAYOUT}"
+    elif data_dir is None:
+        return
     if settings.data == "digits":
         accepted = "left out with the digits, which come with scikit-learn"
-    elif data_dir.expanduser().is_dir():
+    elif data_dir is not None and data_dir.expanduser().is_dir():
         return
-    raise DataError(
-        message("data_dir", accepted, str(data_dir), "option"), exit_status=USAGE
+    got = data_dir and str(data_dir)
+    raise DataError(message("data_dir", accepted, got, "option"), exit_status=USAGE)
+
+
+def count_images(settings: DataSettings, data_dir: pathlib.Path | None) -> DataSettings:
+    """The settings with all images of a folder, where no number is given."""
+    clean, corrupted = settings.clean_examples, settings.corrupted_examples
+    if settings.data != "folder" and clean is None:
+        accepted = f"a number with {settings.data}"
+        raise DataError(message("clean_examples", accepted, clean), exit_status=USAGE)
+    if settings.data != "folder" or None not in (clean, settings.test_examples):
+        return settings
+    check_data_dir(settings, data_dir)
+    _, train, test = _find_folder(settings, data_dir)
+    if clean is None and corrupted > train:
+        accepted = f"at most the {train:,} images that may be trained on"
+        raise DataError(
+            message("corrupted_examples", accepted, corrupted), exit_status=USAGE
+        )
+    return dataclasses.replace(
+        settings,
+        clean_examples=train - corrupted if clean is None else clean,
+        test_examples=settings.test_examples or test,
     )
+
+
+def _find_folder(
+    settings: DataSettings, data_dir: pathlib.Path | None
+) -> tuple[ImageFolder, int, int]:
+    """What it has, and the numbers of images for training and for testing."""
+    assert data_dir is not None  # as was checked
+    found = find_images(data_dir.expanduser(), settings.test_share)
+    if settings.swap_train_and_test:
+        return found, len(found.test), len(found.train)
+    return found, len(found.train), len(found.test)
 
 
 def _load_digits(settings: DataSettings) -> RawDataset:
@@ -109,7 +159,7 @@ def _load_digits(settings: DataSettings) -> RawDataset:
 def _check_settings(settings: DataSettings, data: PublishedData) -> None:
     """Checks what can be known before a file is read."""
     native = max(data.image_shape[:2])
-    if settings.image_size < native:
+    if settings.image_size is not None and settings.image_size < native:
         accepted = f"at least {native}, the size of the images of {data.title}"
         raise DataError(
             message("image_size", accepted, settings.image_size), exit_status=USAGE
@@ -122,7 +172,7 @@ def _check_settings(settings: DataSettings, data: PublishedData) -> None:
 
 def _check_numbers(settings: DataSettings, title: str, train: int, test: int) -> None:
     clean, corrupted = settings.clean_examples, settings.corrupted_examples
-    if clean + corrupted > train:
+    if settings.training_examples > train:
         raise DataError(
             "The `clean_examples` and `corrupted_examples` settings must together be at "
             f"most the {train:,} images of {title} that may be trained on. "
@@ -137,7 +187,9 @@ def _check_numbers(settings: DataSettings, title: str, train: int, test: int) ->
         )
 
 
-def _to_device(raw: RawSplit, number: int | None, image_size: int) -> Split:
+def _to_device(raw: RawSplit, number: int | None, image_size: int | None) -> Split:
     """The first images, on the default device; all of them if `number` is None."""
-    images = pad_to_size(raw.images[:number], image_size)
+    images = raw.images[:number]
+    if image_size is not None:
+        images = pad_to_size(images, image_size)
     return Split(jnp.asarray(images), jnp.asarray(raw.labels[:number], jnp.int32))

@@ -5,18 +5,22 @@ import functools
 import pathlib
 from collections.abc import Callable
 
+import numpy as np
+
 from ..errors import DataError, SourceMissingError
 from . import wrong_files
 from .catalogue import PublishedData, PublishedSplit
 from .dataset import RawDataset, RawSplit
+from .decoded_images import Tick, no_tick, read_images
 from .folders import Paths, find_files
+from .image_folders import LAYOUT, find_images, image_folders_in
 from .published_files import import_extra, read_parquet_files, read_published_files
 
 _Read = Callable[[PublishedData, PublishedSplit, Paths], RawSplit]
 
 
 def read_published_data(
-    data: PublishedData, data_dir: pathlib.Path | None
+    data: PublishedData, data_dir: pathlib.Path | None, tick: Tick = no_tick
 ) -> RawDataset:
     """Reads a data set from the data directory, else from the system's package or the hub.
 
@@ -25,7 +29,7 @@ def read_published_data(
     """
     sources = [_from_system_package, _from_hub]
     if data_dir is not None:
-        sources = [functools.partial(_from_data_dir, data_dir.expanduser())]
+        sources = [functools.partial(_from_data_dir, data_dir.expanduser(), tick)]
     reasons = []
     for source in sources:
         try:
@@ -44,13 +48,24 @@ def read_published_data(
     )
 
 
-def _from_data_dir(root: pathlib.Path, data: PublishedData) -> RawDataset:
+def _from_data_dir(root: pathlib.Path, tick: Tick, data: PublishedData) -> RawDataset:
     for read in (read_published_files, read_parquet_files):
         if raw := _read_folder(data, root, read, "data directory"):
             return raw
+    for place in image_folders_in(root, data.folders):
+        return _read_images(data, place, tick)
     wrong_files.refuse_unusable_files(data, root)
     there = wrong_files.what_is_there(data, root)
     raise SourceMissingError(f"{root} has none of the files. {there}")
+
+
+def _read_images(data: PublishedData, root: pathlib.Path, tick: Tick) -> RawDataset:
+    """The published images as a folder of images, of which sizes and numbers are known."""
+    found = find_images(root)
+    for name in ("train", "test"):
+        labels = found.labels(getattr(found, name))
+        _check_labels(str(root / name), labels, getattr(data, name))
+    return read_images(found, image_shape=data.image_shape, tick=tick)
 
 
 def _from_system_package(data: PublishedData) -> RawDataset:
@@ -91,27 +106,28 @@ def _read_folder(
         return None
     train, test = (read(data, *each) for each in zip(splits, found, strict=True))
     for split, paths, raw in zip(splits, found, (train, test), strict=True):
-        _check_labels(paths, raw, split)
+        _check_labels(", ".join(map(str, paths)), raw.labels, split)
     files = tuple(path.name for paths in found for path in paths)
     return RawDataset(train, test, source, files)
 
 
-def _check_labels(paths: Paths, raw: RawSplit, split: PublishedSplit) -> None:
+def _check_labels(where: str, labels: np.ndarray, split: PublishedSplit) -> None:
     """Checks that each label is there as often as in the published data set."""
     wanted = collections.Counter(dict(enumerate(split.class_counts)))
-    got = collections.Counter(raw.labels.tolist())
+    got = collections.Counter(labels.tolist())
     # First those that no image may have.
     for label in sorted({*wanted, *got}, key=lambda label: (label in wanted, label)):
         if got[label] != wanted[label]:
             raise DataError(
-                f"{', '.join(map(str, paths))}: {wanted[label]:,} images must have the "
+                f"{where}: {wanted[label]:,} images must have the "
                 f"label {label}. Got {got[label]:,}, so these are not the published data."
             )
 
 
 def _files(data: PublishedData) -> str:
     names = ", ".join((*data.train.files, *data.test.files))
-    return f"{names} (each may be .gz), or the hub's train-*.parquet and test-*.parquet"
+    hub = "the hub's train-*.parquet and test-*.parquet"
+    return f"{names} (each may be .gz), {hub}, or images as {LAYOUT}"
 
 
 def _three_ways(data: PublishedData, in_system: str, on_hub: str) -> str:

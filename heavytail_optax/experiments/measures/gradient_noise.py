@@ -13,6 +13,7 @@ import numpy as np
 from heavytail_optax.flatness import mean_over_batches
 
 from ..data.dataset import Split
+from ..devices.vectors import compiled
 from ..models.networks import Predict, build_network
 from ..settings import Settings
 from ..storage.durable_files import replacing
@@ -142,7 +143,8 @@ def _compiled(
 
         return jax.lax.map(one, first + jnp.arange(_VECTORS_AT_ONCE))
 
-    return jax.jit(jax.grad(mean_over_batches(loss, IMAGES_AT_ONCE))), jax.jit(draw)
+    of_batches = jax.grad(mean_over_batches(loss, IMAGES_AT_ONCE))
+    return compiled(of_batches), compiled(draw)
 
 
 def write_noise(path: pathlib.Path, draws: NoiseDraws) -> None:

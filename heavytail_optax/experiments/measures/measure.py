@@ -15,7 +15,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 
 import jax
 
-from heavytail_optax.flatness import HessianEigenvalues, hessian_eigenvalues
+import heavytail_optax as hto
 
 from ..data.dataset import Split
 from ..setting_rules import BETWEEN_0_AND_1, at_least, check_fields
@@ -84,9 +84,9 @@ class TrainedNetwork:
         return function(self.loss, self.params, *others, **arguments)
 
     @functools.cached_property
-    def top_eigenvalues(self) -> HessianEigenvalues:
+    def top_eigenvalues(self) -> "hto.flatness.HessianEigenvalues":
         """The largest eigenvalues of the Hessian of the loss."""
-        return self.apply(hessian_eigenvalues, **LANCZOS)
+        return self.apply(hto.flatness.hessian_eigenvalues, **LANCZOS)
 
 
 class Measurement(NamedTuple):

@@ -10,10 +10,14 @@ import jax
 
 from ..changed_settings import changed_settings
 from ..data.dataset import Dataset, describe_dataset, is_same_data
+from ..data.decoded_images import Tick, no_tick
 from ..data.loading import check_data_dir, load_dataset
 from ..devices import processes
 from ..devices.parallel import replicate
+from ..devices.vectors import device_name
+from ..errors import DataError
 from ..measures.measure import MeasureOptions
+from ..models.networks import build_network
 from ..presets import PRESETS, PresetName
 from ..settings import DataSettings, Settings
 from ..storage import checkpoints, metrics_log, run_config
@@ -30,14 +34,26 @@ from .result import RunResult, read_result
 Load = Callable[[Settings], Dataset]
 
 
-def cached_loader(data_dir: pathlib.Path | None) -> Load:
-    """Loads the data of a run, and has them at hand for the next one of its seed."""
+def cached_loader(data_dir: pathlib.Path | None, tick: Tick = no_tick) -> Load:
+    """Loads the data of a run, and has them at hand for the next one of its seed.
+
+    Images that are too small for the network are an error before any work.
+    """
 
     @functools.lru_cache(maxsize=1)
     def load(data: DataSettings, seed: int) -> Dataset:
-        return load_dataset(data, random_streams(seed).labels, data_dir)
+        return load_dataset(data, random_streams(seed).labels, data_dir, tick=tick)
 
-    return lambda settings: load(settings.data, settings.seed)
+    def checked(settings: Settings) -> Dataset:
+        dataset = load(settings.data, settings.seed)
+        shape, pixel_range = dataset.train.images.shape[1:], settings.data.pixel_range
+        try:
+            build_network(settings.model, shape, dataset.num_classes, pixel_range)
+        except ValueError as error:
+            raise DataError(str(error)) from error
+        return dataset
+
+    return checked
 
 
 def carry_out(
@@ -67,7 +83,7 @@ def carry_out(
                         sources=PRESETS[preset].sources_of(run.settings),
                         data=describe_dataset(dataset),
                         command=command,
-                        device=jax.devices()[0].device_kind,
+                        device=device_name(),
                     )
         state = train_run(run, dataset, progress, machine)
         if state is not None and run.measures:
@@ -101,13 +117,13 @@ def check_run(run: Run, dataset: Dataset, note: Callable[[str], None]) -> None:
             f"The images or labels are not those that the run in {run.directory} "
             "started with."
         )
-    now = {**run_config.versions(), "device": jax.devices()[0].device_kind}
+    now = {**run_config.versions(), "device": device_name()}
     then = {**config["versions"], "device": config["device"]}
     others = [f"{k} {then.get(k)} -> {now[k]}" for k in now if now[k] != then.get(k)]
     if others:
         note(
-            "Going on with other versions than before, so the last digits may differ: "
-            + ", ".join(others)
+            "Going on with other versions or another processor than before, so the last "
+            f"digits may differ: {', '.join(others)}"
         )
 
 

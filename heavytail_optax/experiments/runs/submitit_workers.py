@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
+from ..devices.program_cache import program_cache
 from ..errors import JobError
 from ..terminal import Progress
 from .grid import Grid, Run
@@ -50,9 +51,14 @@ class Worker(NamedTuple):
     grid: Grid  # in an absolute directory
     command: str
     cluster: ClusterName
+    has_cache: bool = True  # of compiled programs
 
     def __call__(self) -> dict[str, str]:
         """Takes run after run; the label of each that failed, with the reason."""
+        with program_cache(self.has_cache):
+            return self._work()
+
+    def _work(self) -> dict[str, str]:
         grid = self.grid
         # submitit sends it ahead of a time limit or a preemption.
         requeue = signal.Signals[f"SIG{submitit.JobEnvironment.USR_SIG}"]
@@ -63,7 +69,7 @@ class Worker(NamedTuple):
                 check_machine(grid.machine, grid.runs()[0].settings.data)
             except JobError as error:
                 return {f"worker on {socket.gethostname()}": str(error)}
-            load = cached_loader(grid.machine.data_dir)
+            load = cached_loader(grid.machine.data_dir, progress.reading)
             done = work(grid, self.command, progress, load)
         if progress.stop.signal == requeue and not done.is_done:
             # All is saved: now submitit may put the job back into the queue.
@@ -82,6 +88,7 @@ def launch(
     progress: Progress,
     options: JobOptions,
     cluster: ClusterName,
+    has_cache: bool = True,
 ) -> dict[str, str]:
     """Submits workers and waits for them, or for a signal; what failed, and why."""
     left = [run for run, result in known.items() if not result.is_done]
@@ -90,7 +97,8 @@ def launch(
     grid = grid._replace(directory=grid.directory.absolute(), machine=machine)
     folder = grid.directory / "submitit"
     try:
-        jobs = _submit(Worker(grid, command, cluster), number, folder, options, cluster)
+        worker = Worker(grid, command, cluster, has_cache)
+        jobs = _submit(worker, number, folder, options, cluster)
     except RuntimeError as error:  # of submitit, with what sbatch said
         raise JobError(f"SLURM does not take the jobs: {error}") from error
     progress.note(f"{number} jobs by submitit ({cluster}). Logs: {folder}")

@@ -20,7 +20,8 @@ from jax.sharding import Mesh
 
 from ..data.dataset import Dataset, Split
 from ..devices.processes import from_first_process
-from ..models.networks import build_network
+from ..devices.vectors import compiled
+from ..models.networks import InitParams, Predict, build_network
 from ..settings import (
     DataSettings,
     MethodSettings,
@@ -124,17 +125,21 @@ def _build(
 ) -> Trainer:
     network = model, image_shape, classes, data.pixel_range
     predict, init_params = build_network(*network)
+    init_weights, of_params = _of_network(predict, init_params, mesh)
     predict_in_steps, _ = build_network(*network, training.precision)
     gradient = build_gradient(data, training, method, predict_in_steps, mesh)
     capacity = evaluation_steps(data, training)
 
-    def init(keys: RandomStreams) -> TrainState:
-        params = init_params(keys.weights)
+    @functools.partial(jax.jit, donate_argnums=0)
+    def first_state(params: Any, noise: jax.Array) -> TrainState:
         recent = StepMetrics(
             jnp.zeros(capacity), jnp.zeros(capacity), jnp.zeros(capacity, jnp.int32)
         )
-        opt_state = build_optimizer(training, method, keys.noise).init(params)
+        opt_state = build_optimizer(training, method, noise).init(params)
         return TrainState(jnp.zeros((), jnp.int32), params, opt_state, recent)
+
+    def init(keys: RandomStreams) -> TrainState:
+        return first_state(init_weights(keys.weights), keys.noise)
 
     def take_step(state: TrainState, keys: RandomStreams, train: Split) -> TrainState:
         loss, grads = gradient(state.params, train, state.step, keys)
@@ -155,7 +160,6 @@ def _build(
         )
         return TrainState(state.step + 1, params, opt_state, recent)
 
-    @functools.partial(jax.jit, donate_argnums=0)
     def take_steps(
         state: TrainState, keys: RandomStreams, train: Split, number: jax.Array
     ) -> TrainState:
@@ -172,8 +176,16 @@ def _build(
         last = state.step + number
         return jax.lax.while_loop(goes_on, body, (state, jnp.bool_(True)))[0]
 
+    return Trainer(init, compiled(take_steps, donate_argnums=0), of_params)
+
+
+@functools.lru_cache(maxsize=4)
+def _of_network(
+    predict: Predict, init_params: InitParams, mesh: Mesh | None
+) -> tuple[Callable[[jax.Array], Any], jax.stages.Wrapped]:
+    """The compiled programs that all methods share: first weights, and evaluation."""
     of_params = functools.partial(evaluate, predict, mesh=mesh)
-    return Trainer(jax.jit(init), take_steps, jax.jit(of_params))
+    return jax.jit(init_params), compiled(of_params)
 
 
 def train(

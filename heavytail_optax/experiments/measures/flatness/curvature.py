@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from heavytail_optax import flatness
+import heavytail_optax as hto
 from heavytail_optax._keys import tagged_key
 
 from ..measure import (
@@ -45,7 +45,7 @@ EIGENVALUES = Measure(
 
 
 def _trace(network: TrainedNetwork, arguments: Arguments) -> Measurement:
-    mean, error = network.apply(flatness.hessian_trace, **arguments)
+    mean, error = network.apply(hto.flatness.hessian_trace, **arguments)
     return Measurement({"hessian_trace": (float(mean), float(error))})
 
 
@@ -59,7 +59,7 @@ TRACE = Measure(
 
 
 def _density(network: TrainedNetwork, arguments: Arguments) -> Measurement:
-    found = network.apply(flatness.hessian_density, **arguments)
+    found = network.apply(hto.flatness.hessian_density, **arguments)
     columns = {
         "eigenvalue": found.eigenvalues.tolist(),
         "density": found.density.tolist(),
@@ -89,12 +89,12 @@ def _line(
     draws = optax.tree.random_like(key, network.params, jax.random.normal)
     directions = {
         "eigenvector": jax.tree.map(lambda x: x[0], vectors),
-        "random": flatness.filter_normalise(draws, network.params),
+        "random": hto.flatness.filter_normalise(draws, network.params),
     }
     curves = {}
     for name, direction in directions.items():
         reach = arguments[f"reach_{name}"]
-        line = flatness.loss_line(
+        line = hto.flatness.loss_line(
             network.loss,
             network.params,
             direction,

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from heavytail_optax import flatness
+import heavytail_optax as hto
 
 from ..measure import Arguments, Measure, Measurement, Tick, TrainedNetwork
 
@@ -28,7 +28,7 @@ def _escape(
     top = network.top_eigenvalues
     batch = max(1, min(network.settings.training.batch_size, images // 2))
     directions = {
-        "noise": flatness.gradient_noise_direction(network.loss, batch),
+        "noise": hto.flatness.gradient_noise_direction(network.loss, batch),
         "eigenvector": jax.tree.map(lambda x: x[0], top.vectors),
         "isotropic": "isotropic",
     }
@@ -40,7 +40,7 @@ def _escape(
             return None
         try:
             options = {"direction": direction, "samples_at_once": at_once, **settings}
-            profile = network.apply(flatness.escape_profile, **options)
+            profile = network.apply(hto.flatness.escape_profile, **options)
         except ValueError as error:
             # The loss at the parameters is finite, and all other arguments are ours.
             if "learning_rate" not in str(error):
@@ -77,7 +77,7 @@ ESCAPE = Measure(
 )
 
 
-def _columns(profile: flatness.EscapeProfile) -> dict[str, list[float]]:
+def _columns(profile: "hto.flatness.EscapeProfile") -> dict[str, list[float]]:
     names = ("jumps", "probability", "lower", "upper")
     columns = {name: getattr(profile, name) for name in names}
     paths = {

@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 import jax
 
-from heavytail_optax import flatness
+import heavytail_optax as hto
 
+from ...devices.vectors import compiled
 from ..measure import (
     Arguments,
     Loss,
@@ -72,10 +73,12 @@ def _expected(
 
 
 @functools.lru_cache(maxsize=4)
-def _compiled(loss: Loss, samples: int) -> Callable[..., flatness.ExpectedSharpness]:
+def _compiled(
+    loss: Loss, samples: int
+) -> "Callable[..., hto.flatness.ExpectedSharpness]":
     """A block of samples, shared by the runs of a grid."""
     counts = {"num_samples": samples, "samples_at_once": 1}
-    return jax.jit(functools.partial(flatness.expected_sharpness, loss, **counts))
+    return compiled(functools.partial(hto.flatness.expected_sharpness, loss, **counts))
 
 
 EXPECTED = Measure(
@@ -93,7 +96,7 @@ EXPECTED = Measure(
 def _pac_bayes(network: TrainedNetwork, arguments: Arguments) -> Measurement:
     of_error = dataclasses.replace(network, loss=network.error)
     options = {**arguments, "samples_at_once": 1}
-    found = of_error.apply(flatness.pac_bayes_sharpness, **options)
+    found = of_error.apply(hto.flatness.pac_bayes_sharpness, **options)
     value, error = float(found.sharpness), float(found.standard_error)
     return Measurement(
         {"pac_bayes_sharpness": (value, error)},
@@ -118,7 +121,7 @@ PAC_BAYES = Measure(
 
 def _maximal(network: TrainedNetwork, arguments: Arguments) -> Measurement:
     options = {**arguments, "deviation_fn": network.error}
-    found = network.apply(flatness.maximal_sharpness, **options)
+    found = network.apply(hto.flatness.maximal_sharpness, **options)
     return Measurement(
         {"maximal_sharpness": (float(found.sharpness), None)},
         {"maximal": {"radius": [float(found.radius)]}},
@@ -142,7 +145,7 @@ MAXIMAL = Measure(
 
 
 def _bound_remark(
-    found: flatness.PacBayesSharpness | flatness.MaximalSharpness, what: str
+    found: "hto.flatness.PacBayesSharpness | hto.flatness.MaximalSharpness", what: str
 ) -> str:
     if found.search.hit_upper:
         return f"less than shown: even {what} {_BOUNDS['upper']:g} is tolerated"

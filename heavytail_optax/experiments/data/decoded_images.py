@@ -1,0 +1,232 @@
+"""Images from their files: checked, decoded in parallel, and kept for the next run."""
+
+import concurrent.futures
+import contextlib
+import hashlib
+import itertools
+import os
+import pathlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import DataError
+from . import wrong_files
+from .dataset import RawDataset, RawSplit
+from .image_folders import ImageFile, ImageFolder, encoded
+from .published_files import import_extra
+
+MOST_PIXELS = 2**26
+"""Of one image: four times as many as a good camera takes, or a file made to fill memory."""
+
+Tick = Callable[[int, int], object]  # given the number of images done, and of all
+
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+_IMAGES = ("a PNG", "a JPEG", "a WebP", "a BMP")  # in the words of `content_of`
+_ORIENTATION = 0x0112  # of EXIF: from 5 on, width and height are exchanged
+_CHUNK = 256
+_MODES = {1: "L", 3: "RGB"}
+
+
+class _Header(NamedTuple):
+    height: int
+    width: int
+    channels: int  # 1 of a grey image, else 3
+
+
+def no_tick(done: int, total: int) -> None:
+    """Shows nothing."""
+
+
+def read_images(
+    found: ImageFolder,
+    image_size: int | None = None,
+    image_shape: tuple[int, int, int] | None = None,
+    tick: Tick = no_tick,
+) -> RawDataset:
+    """Both splits, from the files or what an earlier run decoded.
+
+    With `image_size`, each image is resized to it, with a black margin if it is not
+    square. Else all must have the size in `image_shape`, or the same one. They are grey if
+    that says so, or if all are.
+    """
+    files, number = [*found.train, *found.test], len(found.train)
+    wanted = f"{image_size} {image_shape} {import_extra('PIL').__version__}"
+    place, images = _place(found.root, files, wanted), None
+    with contextlib.suppress(OSError, ValueError, EOFError):
+        images = np.load(place, allow_pickle=False)
+    if images is None:
+        images = _decode(found.root, files, image_size, image_shape, tick)
+        # A run does without, where there is no room or no right to write.
+        with contextlib.suppress(OSError):
+            _keep(place, images)
+    labels = found.labels(files)
+    return RawDataset(
+        RawSplit(images[:number], labels[:number]),
+        RawSplit(images[number:], labels[number:]),
+        "folder of images",
+        (),
+        found.class_names,
+    )
+
+
+def cache_directory() -> pathlib.Path:
+    """Where decoded images are kept."""
+    caches = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    return pathlib.Path(caches, "heavytail-optax", "images")
+
+
+def _place(
+    root: pathlib.Path, files: Sequence[ImageFile], settings: str
+) -> pathlib.Path:
+    """A name that says of which files with which sizes and times; first of which folder."""
+    listing = [f"{file.name}\0{file.size}\0{file.changed}" for file in files]
+    where, what = (
+        hashlib.sha256(encoded(text)).hexdigest()[:32]
+        for text in (f"{root.absolute()}\0{settings}", "\0".join([settings, *listing]))
+    )
+    return cache_directory() / f"{where}-{what}.npy"
+
+
+def _keep(place: pathlib.Path, images: np.ndarray) -> None:
+    """Writes a file of its own, then renames it: two processes may do so at once."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    where = place.name.partition("-")[0]
+    descriptor, partial = tempfile.mkstemp(dir=place.parent, prefix=f"{where}-")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            np.save(file, images)
+        os.replace(partial, place)
+    finally:
+        pathlib.Path(partial).unlink(missing_ok=True)
+    # What the folder had before, and what a kill has left.
+    for other in place.parent.glob(f"{where}-*"):
+        if other != place:
+            other.unlink(missing_ok=True)
+
+
+def _decode(
+    root: pathlib.Path,
+    files: Sequence[ImageFile],
+    image_size: int | None,
+    image_shape: tuple[int, int, int] | None,
+    tick: Tick,
+) -> np.ndarray:
+    parts = _in_parallel(lambda part: [_header(file.path) for file in part], files)
+    headers = list(itertools.chain.from_iterable(parts))
+    height, width, channels = image_shape or headers[0]
+    for file, header in zip(files, headers, strict=True):
+        if image_size is None and header[:2] != (height, width):
+            others = "those of the published data set are"
+            if image_shape is None:
+                others = f"{files[0].path} is"
+            raise DataError(
+                f"{file.path}: is {header.width}x{header.height}, and {others} "
+                f"{width}x{height}. Give --data folder and an --image-size, to which "
+                "all are resized."
+            )
+    if image_shape is None:
+        channels = max(header.channels for header in headers)
+    shape = len(files), image_size or height, image_size or width, channels
+    try:
+        images = np.empty(shape, np.uint8)
+    except MemoryError as error:
+        problem = f"its {len(files):,} images of {shape[2]}x{shape[1]} do not fit"
+        advice = "into memory. Give a smaller --image-size"
+        raise DataError(f"{root}: {problem} {advice}.") from error
+
+    def decode(chunk: range) -> int:
+        for number in chunk:
+            images[number] = _pixels(files[number].path, shape[1:], image_size)
+        return len(chunk)
+
+    done = 0
+    for number in _in_parallel(decode, range(len(files))):
+        done += number
+        tick(done, len(files))
+    return images
+
+
+def _in_parallel(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
+    """The results for one part of the items after the other, computed by threads.
+
+    Reading and decompressing lets other threads work; Pillow's own code is short.
+    """
+    parts = [items[first : first + _CHUNK] for first in range(0, len(items), _CHUNK)]
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from pool.map(function, parts)
+
+
+def _header(path: str) -> _Header:
+    with _opened(path) as image:
+        width, height = image.size
+        if width * height > MOST_PIXELS:
+            raise _too_large(path, f"{width}x{height}")
+        if _orientation(image) >= 5:
+            width, height = height, width
+        return _Header(height, width, 1 if _is_grey(image.mode) else 3)
+
+
+def _pixels(
+    path: str, shape: tuple[int, int, int], image_size: int | None
+) -> np.ndarray:
+    """An image as it is looked at: turned upright, transparent on black, resized."""
+    height, width, channels = shape
+    with _opened(path) as image:
+        if _orientation(image) != 1:
+            image = import_extra("PIL.ImageOps").exif_transpose(image)
+        if image.mode.startswith("I"):  # 16 bits
+            image = import_extra("PIL.Image").fromarray(
+                (np.asarray(image) >> 8).astype(np.uint8)
+            )
+        if image.has_transparency_data:
+            layers = image.convert("RGBA")
+            image = import_extra("PIL.Image").new("RGBA", image.size, (0, 0, 0, 255))
+            image.alpha_composite(layers)
+        if image.mode != _MODES[channels]:
+            image = image.convert(_MODES[channels])
+        if image_size is not None and image.size != (width, height):
+            image = import_extra("PIL.ImageOps").pad(image, (width, height))
+        return np.asarray(image).reshape(shape)
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[Any]:
+    """The image in a file, decoded when its pixels are asked for."""
+    pillow = import_extra("PIL.Image")
+    try:
+        with pillow.open(path, formats=_FORMATS) as image:
+            yield image
+    except (DataError, MemoryError):
+        raise
+    except pillow.DecompressionBombError as error:
+        raise _too_large(path, "many more") from error
+    except Exception as error:  # of a damaged image Pillow raises all kinds
+        if isinstance(error, OSError) and error.filename is not None:
+            raise wrong_files.unreadable(pathlib.Path(path), error) from error
+        found = wrong_files.content_of(_head(path)) or "no image"
+        if found.startswith(_IMAGES):
+            found = f"damaged or cut short ({type(error).__name__}: {error})"
+        advice = "Replace it by an image, or move it away"
+        raise DataError(f"{path}: is {found}. {advice}.") from error
+
+
+def _head(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return wrong_files.peek(file)
+
+
+def _too_large(path: str, got: str) -> DataError:
+    accepted = f"an image may have {MOST_PIXELS:,} pixels"
+    advice = "Make it smaller, or move it away"
+    return DataError(f"{path}: {accepted}. Got {got} instead. {advice}.")
+
+
+def _orientation(image: Any) -> int:
+    return image.getexif().get(_ORIENTATION, 1) if "exif" in image.info else 1
+
+
+def _is_grey(mode: str) -> bool:
+    return mode in ("1", "L", "LA", "La", "F") or mode.startswith("I")

@@ -1,0 +1,79 @@
+"""Wide vectors: only where the processor has them, and nothing else is changed."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from heavytail_optax.experiments.data.dataset import describe_dataset
+from heavytail_optax.experiments.devices import vectors
+from heavytail_optax.experiments.runs.grid import Run
+from heavytail_optax.experiments.runs.run import check_run
+from heavytail_optax.experiments.storage import run_config
+
+
+@pytest.fixture(autouse=True)
+def _asked_anew():
+    asked = vectors.vector_options
+    asked.cache_clear()
+    yield
+    asked.cache_clear()
+
+
+def product(x, y):
+    return jnp.tanh(x @ y).sum(axis=0)
+
+
+def test_results_agree_up_to_the_order_of_sums():
+    x = jax.random.normal(jax.random.key(0), (64, 257))
+    y = jax.random.normal(jax.random.key(1), (257, 33))
+    found = vectors.compiled(product)(x, y)
+    expected = np.tanh(np.asarray(x, float) @ np.asarray(y, float)).sum(axis=0)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=64 * 2e-6)
+
+
+def test_options_of_jit_are_passed_on():
+    x = jnp.arange(4.0)
+    doubled = vectors.compiled(lambda x: 2 * x, donate_argnums=0)(x)
+    assert x.is_deleted() and doubled.tolist() == [0, 2, 4, 6]
+
+
+@pytest.mark.parametrize("reason", ["no AVX-512", "unknown option", "said by the user"])
+def test_nothing_is_asked_for_where_it_would_not_do(monkeypatch, reason):
+    monkeypatch.setattr(vectors, "_has_avx512", lambda: reason != "no AVX-512")
+    if reason == "unknown option":
+        monkeypatch.setattr(vectors, "_OPTION", "xla_cpu_no_such_option")
+    if reason == "said by the user":
+        monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_prefer_vector_width=256")
+    assert vectors.vector_options() == {}
+    assert vectors.device_name() == jax.devices()[0].device_kind
+    assert vectors.compiled(lambda x: x + 1)(1) == 2
+
+
+def test_the_width_is_part_of_what_a_run_records(monkeypatch):
+    monkeypatch.setattr(
+        vectors, "vector_options", lambda: {"xla_cpu_prefer_vector_width": 512}
+    )
+    kind = jax.devices()[0].device_kind
+    assert vectors.device_name() == f"{kind}, 512-bit vectors"
+
+
+@pytest.mark.parametrize("is_other", [True, False])
+def test_a_run_that_goes_on_with_another_width_says_so(
+    tiny, tiny_dataset, tmp_path, is_other
+):
+    now = vectors.device_name()
+    run, notes = Run("sgd", tmp_path, tiny), []
+    run_config.write_config(
+        run.paths.config,
+        tiny,
+        preset="corrupted-digits",
+        sources={},
+        data=describe_dataset(tiny_dataset),
+        command="",
+        device="another" if is_other else now,
+    )
+    check_run(run, tiny_dataset, notes.append)
+    assert len(notes) == is_other
+    if is_other:
+        assert f"device another -> {now}" in notes[0] and "last digits" in notes[0]
