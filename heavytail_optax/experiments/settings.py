@@ -140,8 +140,7 @@ class TrainingSettings(_Group):
         replacement.
       learning_rate: Multiplies the gradient and its noise (eta).
       learning_rate_schedule: constant, or cosine: from the learning rate down to 0.
-      precision: Of the matrix products and convolutions of a step: float32, or bfloat16
-        with sums in float32. All else is in float32, evaluations and measures too.
+      precision: Of products and convolutions: float32, or bfloat16 summed in float32.
       eval_every: Steps between two evaluations. Each also saves a checkpoint. By
         default 100, or as many more as make evaluations take about a tenth of the time
         of SGD's steps. A run of fewer than 1,000 steps is evaluated ten times, if that

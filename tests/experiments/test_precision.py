@@ -47,8 +47,8 @@ def types(variables):
 def program_of_steps(settings, shape, train):
     trainer = build_trainer(settings, shape, 10)
     keys = random_streams(0)
-    state = jax.eval_shape(trainer.init, keys)
-    return jax.make_jaxpr(trainer.take_steps)(state, keys, train, np.int32(1))
+    state = trainer.init(keys)
+    return trainer.take_steps.trace(state, keys, train, np.int32(1)).jaxpr
 
 
 def random_split(dataset, shape):
@@ -91,7 +91,7 @@ def test_evaluations_and_measures_are_in_float32(settings, tiny_dataset):
     shape, train = SHAPES["lenet"], tiny_dataset.train
     trainer = build_trainer(settings, shape, 10)
     params = trainer.init(random_streams(0)).params
-    assert "bf16" not in str(jax.make_jaxpr(trainer.evaluate)(params, train))
+    assert "bf16" not in str(trainer.evaluate.trace(params, train).jaxpr)
     network = trained_network(settings, params, train, 10)
     for function in (network.loss, network.error):
         assert "bf16" not in str(jax.make_jaxpr(function)(params, train))

@@ -125,8 +125,8 @@ def _build(
 ) -> Trainer:
     network = model, image_shape, classes, data.pixel_range
     predict, init_params = build_network(*network)
-    predict_in_steps, _ = build_network(*network, training.precision)
     init_weights, of_params = _of_network(predict, init_params, mesh)
+    predict_in_steps, _ = build_network(*network, training.precision)
     gradient = build_gradient(data, training, method, predict_in_steps, mesh)
     capacity = evaluation_steps(data, training)
 
