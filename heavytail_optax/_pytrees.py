@@ -61,6 +61,7 @@ def prefix_indices(
     prefix: PyTree,
     tree: PyTree,
     is_leaf: Callable[[object], bool] | None = None,
+    of: str = "the updates",
 ) -> list[int]:
     """For each leaf of `tree`, in order, which leaf of `prefix` covers it.
 
@@ -76,7 +77,7 @@ def prefix_indices(
         raise value_error(
             function,
             argument,
-            f"a pytree prefix of the updates, which are {jax.tree.structure(tree)}",
+            f"a pytree prefix of {of}, which are {jax.tree.structure(tree)}",
             prefix,
         ) from None
     return [
@@ -92,6 +93,7 @@ def broadcast_prefix(
     prefix: PyTree,
     tree: PyTree,
     is_leaf: Callable[[object], bool] | None = None,
+    of: str = "the updates",
 ) -> list[PyTree]:
     """For each leaf of `tree`, in order, the leaf of `prefix` that covers it.
 
@@ -99,7 +101,7 @@ def broadcast_prefix(
       ValueError: if `prefix` is not a prefix of `tree`.
     """
     leaves = jax.tree.leaves(prefix, is_leaf=is_leaf)
-    indices = prefix_indices(function, argument, prefix, tree, is_leaf)
+    indices = prefix_indices(function, argument, prefix, tree, is_leaf, of)
     return [leaves[index] for index in indices]
 
 

@@ -17,7 +17,7 @@ from heavytail_optax.flatness._arguments import (
 )
 from heavytail_optax.flatness._loss_changes import loss_at
 from heavytail_optax.flatness._perturbation import add
-from heavytail_optax.flatness._search import SharpnessSearch, check_search
+from heavytail_optax.flatness._search import SharpnessSearch, check_bounds
 from heavytail_optax.flatness._slices import check_vector
 
 _NAME = "critical_sharpness"
@@ -29,11 +29,11 @@ class CriticalSharpness(NamedTuple):
     Attributes:
       sharpness: `2 / step`. Where the search hit its lower bound, the true value is
         larger; where it hit its upper bound, smaller. shape=().
-      step: the critical step: the geometric mean of the bracket, or the bound that the
-        search hit. shape=().
+      step: the critical step: the geometric mean of the bracket, or its finite end.
+        shape=().
       bracket: the largest step found that does not raise the loss, and the smallest one
-        that does. The first is 0 where the lower bound was hit, the second infinite
-        where the upper one was. shape=(2,).
+        that does. The first is 0 where no step lowers the loss, the second infinite
+        where none raises it. shape=(2,).
       search: the `SharpnessSearch`: whether it hit a bound, and what it cost.
     """
 
@@ -44,11 +44,16 @@ class CriticalSharpness(NamedTuple):
 
 
 class _Bracket(NamedTuple):
-    """The state of the search: ends that are not known are 0 and infinite."""
+    """The state of the search. An end that is not known yet is 0 or infinite."""
 
     low: jax.Array
     high: jax.Array
+    has_fallen: jax.Array  # whether a step has lowered the loss
     num_steps: jax.Array
+
+
+def _all_finite(tree: PyTree) -> jax.Array:
+    return jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]).all()
 
 
 @functools.partial(jax.jit, static_argnames="loss_fn")
@@ -61,12 +66,15 @@ def _search(
     numbers: tuple[jax.Array, ...],
 ) -> CriticalSharpness:
     lower, upper, initial, tolerance = numbers
+    # What is traced cannot be refused: NaN comes out, and the loop does not run.
+    is_valid = (0.0 < lower) & (lower < upper) & (upper < jnp.inf)
+    is_valid &= (lower <= initial) & (initial <= upper)
+    is_valid &= (0.0 < tolerance) & (tolerance <= 1.0)
+    is_valid &= jnp.isfinite(loss) & _all_finite(direction)
 
-    def raises(step: jax.Array) -> jax.Array:
+    def loss_after(step: jax.Array) -> jax.Array:
         change = jax.tree.map(lambda d: -step.astype(d.dtype) * d, direction)
-        moved = loss_fn(add(params, change), *args).astype(loss.dtype)
-        # A loss that is NaN counts as raised.
-        return ~(moved <= loss)
+        return loss_fn(add(params, change), *args).astype(loss.dtype)
 
     def middle(bracket: _Bracket) -> jax.Array:
         return jnp.sqrt(bracket.low) * jnp.sqrt(bracket.high)
@@ -86,31 +94,37 @@ def _search(
         is_open = (bracket.low == 0.0) | (bracket.high == jnp.inf)
         is_between = (bracket.low < middle(bracket)) & (middle(bracket) < bracket.high)
         is_wide = bracket.high > bracket.low * (1.0 + tolerance)
-        return ~is_at_end & (is_open | (is_between & is_wide))
+        return is_valid & ~is_at_end & (is_open | (is_between & is_wide))
 
     def narrowed(bracket: _Bracket) -> _Bracket:
         step = next_step(bracket)
-        is_raised = raises(step)
+        moved = loss_after(step)
+        # A loss that is NaN counts as raised.
+        is_raised = ~(moved <= loss)
         return _Bracket(
             low=jnp.where(is_raised, bracket.low, step),
             high=jnp.where(is_raised, step, bracket.high),
+            has_fallen=bracket.has_fallen | (moved < loss),
             num_steps=bracket.num_steps + 1,
         )
 
     nothing = _Bracket(
         jnp.zeros_like(initial),
         jnp.full_like(initial, jnp.inf),
+        jnp.asarray(False),
         jnp.zeros((), jnp.int32),
     )
     found = jax.lax.while_loop(goes_on, narrowed, nothing)
-    hit_lower, hit_upper = found.low == 0.0, found.high == jnp.inf
+    hit_upper = is_valid & (found.high == jnp.inf)
+    # Steps so short that the loss stays the same to the last digit tell nothing.
+    hit_lower = is_valid & ~hit_upper & ~found.has_fallen
+    low = jnp.where(hit_lower, 0.0, found.low)
     step = jnp.where(
         hit_lower, found.high, jnp.where(hit_upper, found.low, middle(found))
     )
+    step, low, high = (jnp.where(is_valid, x, jnp.nan) for x in (step, low, found.high))
     search = SharpnessSearch(hit_lower, hit_upper, found.num_steps + 1)
-    return CriticalSharpness(
-        2.0 / step, step, jnp.stack([found.low, found.high]), search
-    )
+    return CriticalSharpness(2.0 / step, step, jnp.stack([low, high]), search)
 
 
 def critical_sharpness(
@@ -143,12 +157,12 @@ def critical_sharpness(
     The search doubles or halves `initial_step` until it has a bracket, and then bisects
     on the logarithmic scale. If the loss along the line rises, falls and rises again, it
     finds one of the crossings. Changes of the loss below its rounding error are not
-    seen: next to a minimum, the critical step is then too large. A loss of NaN counts
-    as raised.
+    seen: where no step that was tried lowers the loss, the search says that it hit its
+    lower bound. A loss of NaN counts as raised.
 
-    Cost: one evaluation of the loss at `params`, one for each doubling or halving, and
-    four to bisect with the default tolerance: six or seven where `initial_step` is
-    within a factor of two, such as the `step` of the measurement before.
+    Cost: with the default tolerance, seven evaluations of the loss where `initial_step`
+    is within a factor of two, such as the `step` of the measurement before. Each
+    further doubling or halving takes one more.
 
     Args:
       loss_fn: L, called as `loss_fn(params, *args)`, that returns one floating number.
@@ -162,8 +176,11 @@ def critical_sharpness(
       tolerance: relative width of the bracket at which the search ends, at most 1.
 
     Returns:
-      A `CriticalSharpness`. A direction that never raises the loss, such as zero, hits
-      the upper bound; one along which the loss rises at once, the lower bound.
+      A `CriticalSharpness`. A direction along which the loss never rises, such as zero,
+      hits the upper bound; one along which it never falls, such as an update with the
+      wrong sign, the lower bound. Under `jit`, numbers are NaN where a setting is out
+      of its range or the loss is not finite at `params`; so they are everywhere if
+      `direction` is not finite.
 
     Raises:
       TypeError: if an argument has the wrong type, a leaf of `params` is not floating,
@@ -191,7 +208,7 @@ def critical_sharpness(
     params = check_params(_NAME, params)
     direction = check_vector(_NAME, "direction", direction, params)
     args = check_args(_NAME, args)
-    check_search(_NAME, 1.0, lower, upper, tolerance)
+    check_bounds(_NAME, lower, upper, tolerance)
     check_positive(_NAME, "initial_step", initial_step)
     numbers = (lower, upper, initial_step)
     are_known = all(isinstance(number, (int, float)) for number in numbers)
@@ -200,10 +217,5 @@ def critical_sharpness(
         raise value_error(_NAME, "initial_step", accepted, initial_step)
     loss_fn = check_loss(_NAME, loss_fn, params, args)
     loss = check_finite(_NAME, loss_at(loss_fn, params, args))
-    lowest, highest, first, width = (
-        jnp.asarray(x, loss.dtype) for x in (*numbers, tolerance)
-    )
-    first = jnp.clip(first, lowest, highest)
-    return _search(
-        loss_fn, params, direction, args, loss, (lowest, highest, first, width)
-    )
+    settings = tuple(jnp.asarray(x, loss.dtype) for x in (*numbers, tolerance))
+    return _search(loss_fn, params, direction, args, loss, settings)

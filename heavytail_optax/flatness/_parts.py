@@ -1,6 +1,7 @@
 """The loss as a function of a part of the parameters, with the rest held fixed."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
@@ -50,16 +51,26 @@ class _LossOfPart:
         return self.loss_fn(whole, *args)
 
 
-def _name(path: tuple[object, ...]) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
+_Path = tuple[object, ...]
 
 
-def _names(paths: list[tuple[object, ...]]) -> tuple[str, ...]:
-    names = tuple(_name(path) for path in paths)
-    if len(set(names)) == len(names):
-        return names
-    # Keys that hold slashes: names with brackets are all different.
-    return tuple(jax.tree_util.keystr(path) for path in paths)
+def _without_box(path: _Path) -> _Path:
+    """The path of a parameter without the box that Flax keeps it in."""
+    is_boxed = len(path) > 1 and getattr(path[-1], "name", None) == "value"
+    return path[:-1] if is_boxed else path
+
+
+def _layer(path: _Path) -> _Path:
+    return path[:-1] or path
+
+
+def _namer(paths: list[_Path]) -> Callable[[_Path], str]:
+    """Names with slashes, or with brackets where keys that hold slashes would clash."""
+    simple = functools.partial(jax.tree_util.keystr, simple=True, separator="/")
+    for different in (set(paths), {_layer(path) for path in paths}):
+        if len({simple(path) for path in different}) < len(different):
+            return jax.tree_util.keystr
+    return simple
 
 
 def _check_labels(labels: list[object]) -> None:
@@ -91,7 +102,7 @@ def by_part(
         For `mean_over_batches`, pass the result of that here.
       params: theta, a pytree of floating arrays.
       labels: which part each parameter is in. None: a part for each layer, which is the
-        name without its last piece. A function from a name to a label, or to a bool: a
+        name without its last piece; a name of one piece is a layer. A function from a name to a label, or to a bool: a
         part for each of its values. A pytree prefix of labels, as for
         `optax.partition`.
       args: the data, and any other arguments of the loss after the parameters.
@@ -123,24 +134,24 @@ def by_part(
     args = check_args(_NAME, args)
     loss_fn = check_loss(_NAME, loss_fn, params, args)
     leaves_with_paths, structure = jax.tree_util.tree_flatten_with_path(params)
-    paths = [path for path, _ in leaves_with_paths]
-    names = _names(paths)
+    paths = [_without_box(path) for path, _ in leaves_with_paths]
+    name_of = _namer(paths)
+    names = tuple(name_of(path) for path in paths)
     if labels is None:
-        found = [_name(path[:-1] or path) for path in paths]
+        found = [name_of(_layer(path)) for path in paths]
     elif callable(labels):
         found = [labels(name) for name in names]
     else:
-        found = broadcast_prefix(_NAME, "labels", labels, params)
+        found = broadcast_prefix(_NAME, "labels", labels, params, of="`params`")
     _check_labels(found)
     named = dict(zip(names, jax.tree.leaves(params), strict=True))
+    names_of_labels: dict[Hashable, list[str]] = {}
+    for name, label in zip(names, found, strict=True):
+        names_of_labels.setdefault(label, []).append(name)
     of_part = _LossOfPart(loss_fn, structure, names)
     parts = {}
-    for label in dict.fromkeys(found):
-        own = {
-            name: named[name]
-            for name, other in zip(names, found, strict=True)
-            if other == label
-        }
+    for label, own in names_of_labels.items():
         rest = {name: x for name, x in named.items() if name not in own}
-        parts[label] = PartOfLoss(of_part, own, (rest, *args))
+        own_params = {name: named[name] for name in own}
+        parts[label] = PartOfLoss(of_part, own_params, (rest, *args))
     return parts

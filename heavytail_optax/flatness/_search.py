@@ -1,5 +1,6 @@
 """Bisection for the largest perturbation that a loss tolerates."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -7,17 +8,23 @@ import jax
 import jax.numpy as jnp
 
 from heavytail_optax._typing import PyTree, Scalar
-from heavytail_optax._validation import check_positive, check_scalar, value_error
+from heavytail_optax._validation import (
+    check_positive,
+    check_scalar,
+    in_float32,
+    value_error,
+)
 
 
 class SharpnessSearch(NamedTuple):
     """The course of the search for a radius, a standard deviation or a step.
 
     Attributes:
-      hit_lower: whether the deviation at the lower bound already exceeds the target.
-        Then the true size is smaller than reported. shape=(), dtype=bool.
-      hit_upper: whether the deviation at the upper bound is still within the target.
-        Then the true size is larger than reported. shape=(), dtype=bool.
+      hit_lower: whether the smallest size is already too large: its deviation exceeds
+        the target, or no step lowers the loss. Then the true size is smaller than
+        reported. shape=(), dtype=bool.
+      hit_upper: whether the largest size is still within the target, or does not raise
+        the loss. Then the true size is larger than reported. shape=(), dtype=bool.
       num_evaluations: number of evaluations of the loss, or of its gradient for
         `maximal_sharpness`. shape=(), dtype=int32.
     """
@@ -50,19 +57,21 @@ class Bisection(NamedTuple):
     hit_upper: jax.Array
 
 
-def check_search(
-    function: str, target: Scalar, lower: Scalar, upper: Scalar, tolerance: Scalar
+def check_bounds(
+    function: str, lower: Scalar, upper: Scalar, tolerance: Scalar
 ) -> None:
-    """Checks the settings of a search.
+    """Checks the bounds of a search and the width at which it ends.
 
     Raises:
       TypeError: if a setting is not a real number.
-      ValueError: if a setting is not positive and finite, the bounds are not in order,
-        or the tolerance is above one.
+      ValueError: if a bound is not positive and finite in float32, the bounds are not in
+        order, or the tolerance is not in (0, 1].
     """
-    check_positive(function, "target", target)
-    check_positive(function, "lower", lower)
-    check_positive(function, "upper", upper)
+    accepted = "a positive number, finite in float32"
+    for name, bound in (("lower", lower), ("upper", upper)):
+        check_scalar(
+            function, name, bound, accepted, lambda x: 0.0 < in_float32(x) < math.inf
+        )
     both = all(isinstance(bound, (int, float)) for bound in (lower, upper))
     if both and lower >= upper:
         raise value_error(function, "upper", f"above `lower`, {lower}", upper)
@@ -73,6 +82,19 @@ def check_search(
         "a number above 0, at most 1",
         lambda value: 0.0 < value <= 1.0,
     )
+
+
+def check_search(
+    function: str, target: Scalar, lower: Scalar, upper: Scalar, tolerance: Scalar
+) -> None:
+    """Checks the settings of a search for a target.
+
+    Raises:
+      TypeError: if a setting is not a real number.
+      ValueError: if the target is not positive and finite, or as for `check_bounds`.
+    """
+    check_positive(function, "target", target)
+    check_bounds(function, lower, upper, tolerance)
 
 
 def largest_within(

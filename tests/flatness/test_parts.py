@@ -115,19 +115,44 @@ def test_losses_over_batches_have_parts_too():
     )
 
 
-def test_keys_with_slashes_and_modules():
-    params = {"a/b": jnp.ones(1), "a": {"b": 2 * jnp.ones(2)}}
-    parts = flatness.by_part(
-        lambda p: jnp.sum(p["a/b"]) + jnp.sum(p["a"]["b"]), params, labels=str
-    )
-    assert len(parts) == 2
-    model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
-    graph, state = nnx.split(model)
+def test_keys_with_slashes_stay_apart():
+    params = {"a/b": {"w": jnp.ones(1)}, "a": {"b": {"w": jnp.ones(2)}}}
+
+    def of_both(p):
+        return jnp.sum(p["a/b"]["w"]) + jnp.sum(p["a"]["b"]["w"])
+
+    for labels in (None, str):
+        parts = flatness.by_part(of_both, params, labels=labels)
+        sizes = [sum(x.size for x in part.params.values()) for part in parts.values()]
+        assert sorted(sizes) == [1, 2]
+
+
+def test_every_parameter_is_in_one_part_whatever_the_labels():
+    parts = flatness.by_part(loss, PARAMS, labels=lambda name: float("nan"), args=DATA)
+    names = [name for part in parts.values() for name in part.params]
+    assert len(names) == len(set(names)) == 5
+
+
+def test_modules_of_flax_and_equinox_have_their_layers():
+    class Model(nnx.Module):
+        def __init__(self):
+            self.first = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+            self.last = nnx.Linear(3, 1, rngs=nnx.Rngs(1))
+
+    graph, state = nnx.split(Model())
 
     def of_state(state):
-        return jnp.sum(nnx.merge(graph, state)(jnp.ones((1, 2))))
+        model = nnx.merge(graph, state)
+        return jnp.sum(model.last(model.first(jnp.ones((1, 2)))) ** 2)
 
-    assert flatness.by_part(of_state, state)
+    with jax.numpy_rank_promotion("allow"):
+        parts = flatness.by_part(of_state, state)
+        assert {label: set(part.params) for label, part in parts.items()} == {
+            "first": {"first/kernel", "first/bias"},
+            "last": {"last/kernel", "last/bias"},
+        }
+        for part in parts.values():
+            assert part.loss_fn(part.params, *part.args) == of_state(state)
     linear = eqx.nn.Linear(2, 3, key=jax.random.key(0))
-    parts = flatness.by_part(lambda m: jnp.sum(m(jnp.ones(2))), linear, labels=str)
+    parts = flatness.by_part(lambda m: jnp.sum(m(jnp.ones(2))), linear)
     assert set(parts) == {"weight", "bias"}
