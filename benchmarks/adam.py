@@ -67,8 +67,6 @@ VARIANTS = {
     "truncated": Variant(),
     "inflated, c 0.5": Variant(0.5),
     "inflated, c 1": Variant(1.0),
-    "truncated, adaptive b": Variant(is_adaptive=True),
-    "inflated, c 1, adaptive b": Variant(1.0, is_adaptive=True),
     "inflated, c 1, last fifth without": Variant(1.0, cool_down=True),
     "noise 1e-4 behind it": Variant(noise=NOISE),
     "noise 1e-4 behind it, on the schedule": Variant(
@@ -79,6 +77,7 @@ OF_MUON = dict(list(VARIANTS.items())[:6])  # its steps take longest
 OF_SGD = {
     "inflated, c 1, b halved": Variant(1.0, 0.5),
     "inflated, c 1, b doubled": Variant(1.0, 2.0),
+    "inflated, c 1, adaptive b": Variant(1.0, is_adaptive=True),
     "inflated, c 1, not truncated": Variant(1.0, np.inf),
 }
 

@@ -76,8 +76,10 @@ def adaptive_max_norm(
         least 0. It starts at the first norm and moves up to four times as fast. The
         first ten updates are not cut if they are finite, then only those beyond ten
         times the bound. Updates of norm 0 count, too. Not used if `initial` is given.
-      freeze_after: the number of updates after which the bound stays as it is. The
-        theory is about a fixed bound. None means never.
+      freeze_after: the number of updates after which the bound stays as it is, as in
+        the theory: about a tenth of a run. None means never. Then the bound shrinks with
+        the updates of a model that comes to fit its examples, which took the method's
+        effect away in docs/study.md.
       initial: the first bound, in units of the parameters, positive. None means that
         the first update sets it.
 

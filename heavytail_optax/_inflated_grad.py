@@ -85,7 +85,7 @@ def _microbatch_size(asked: int | None, scheme: str, total: int) -> int:
         return min(asked, total)
     if scheme == "balanced" or jax.default_backend() != "cpu":
         return total
-    # More images than these take up to twice as long an image.
+    # In larger parts, each image takes up to twice as long.
     number = -(-total // _EXAMPLES_IN_CPU_CACHE)
     return -(-total // number)
 

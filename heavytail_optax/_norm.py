@@ -129,7 +129,8 @@ def _packed(parts: list[list[jax.Array]]) -> _Entries:
     if jax.device_count() > 1 or sum(map(len, small)) < _FEW:
         return _Entries([], nowhere, parts)
     rest = [[x for x in own if x.size > _SMALL] for own in parts]
-    # Filled up with zeros to the longest of those that are at most twice as long.
+    # Groups whose lengths have the same number of bits share a matrix. Zeros fill the
+    # shorter rows.
     of_size: dict[int, list[int]] = {}
     joined = [
         jnp.concatenate([x.reshape(-1) for x in own or [nowhere]]) for own in small

@@ -36,9 +36,9 @@ def tail_inflated_value_and_grad(
     gradient over a batch B. The function concatenates the batches and computes g as the
     gradient of one weighted loss, with the weights of `independent_inflation_weights`,
     `shared_inflation_weights` or `balanced_inflation_weights`. So g takes one backward
-    pass, one gradient buffer and, over devices, one all-reduce, instead of three (on a
-    CPU it is computed in parts, see `microbatch_size`). W is
-    one draw of `tail` for the whole gradient. Apply the learning rate and then
+    pass, one gradient buffer and, over devices, one all-reduce, instead of three. On a
+    CPU, `independent` and `shared` take several passes over parts, see
+    `microbatch_size`. W is one draw of `tail` for the whole gradient. Apply the learning rate and then
     `truncate_update_norm`, which the method needs.
 
     This is known to help SGD, on few networks and tasks. Before AdamW and Muon it did
@@ -71,12 +71,13 @@ def tail_inflated_value_and_grad(
       has_aux: whether the loss returns `(losses, aux)`. Each array of aux must have a
         leading axis over the examples. The aux that is returned is that of SB.
       microbatch_size: number of examples in one forward and backward pass. A loop sums
-        the gradients. The gradient is the same up to rounding, and activations need the
-        memory of one microbatch. None passes all examples at once, except with
-        `independent` and `shared` on a CPU, whose caches a large batch exceeds: there
-        it is 50 or less. If the batch is split over
-        the devices of an explicit mesh, the size is rounded down to a multiple of the
-        number of devices, but not below that number.
+        the gradients. The gradient is the same up to rounding, if the loss of an example
+        does not depend on the others. Activations need the memory of one microbatch.
+        None passes all examples at once. The exception are `independent` and `shared`
+        where JAX's default backend is a CPU: a large batch exceeds its caches, and the
+        size is 50 or less. If the batch is split over the devices of an explicit mesh,
+        the size is rounded down to a multiple of the number of devices, but not below
+        that number.
       axis_name: the mapped axis. Only for `balanced` inside `shard_map` or `pmap`,
         where each device has a part of SB. W is then equal on all devices. Each device
         splits its own part, of at least two examples, into halves, and returns the

@@ -151,6 +151,26 @@ def test_multi_steps():
     assert optax.tree.get(in_state, "num_truncated") > 0
 
 
+def test_outside_multi_steps_a_bound_is_frozen_k_times_as_early():
+    k, freeze_after = 4, 5
+
+    def bounds(factor):
+        truncation = hto.truncate_update_norm(
+            hto.adaptive_max_norm(0.1, initial=0.05, freeze_after=factor * freeze_after)
+        )
+        sum_of_k = optax.MultiSteps(optax.sgd(0.1), every_k_schedule=k)
+        outside = optax.chain(sum_of_k.gradient_transformation(), truncation)
+        inside = optax.MultiSteps(
+            optax.chain(optax.sgd(0.1), truncation), every_k_schedule=k
+        ).gradient_transformation()
+        states = (updates_of(chain, GRADIENTS)[1] for chain in (inside, outside))
+        return [float(optax.tree.get(state, "max_norm")) for state in states]
+
+    inside, outside = bounds(1)
+    assert abs(outside / inside - 1.0) > 0.1
+    assert bounds(k)[1] == pytest.approx(inside, rel=1e-6)
+
+
 def mixed_precision(optimizer, scale, num_steps=60):
     """Training in float16 with a dynamic loss scale, by hand."""
     inputs = jax.random.normal(jax.random.key(2), (num_steps, 8, 3))
