@@ -7,6 +7,8 @@ compiler chooses the shardings, so the types do not show them.
 import math
 
 import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 
 def explicit_sharding(x: jax.Array) -> jax.sharding.NamedSharding | None:
@@ -30,10 +32,17 @@ def spec_of(x: jax.Array, *spec: object) -> jax.sharding.NamedSharding | None:
     return jax.sharding.NamedSharding(sharding.mesh, jax.P(*spec))
 
 
-def stacked_sharding(x: jax.Array) -> jax.sharding.NamedSharding | None:
-    """The sharding of several arrays like x stacked along a new first axis, or None."""
+def zeros_like(x: jax.Array, dtype: DTypeLike, *stacked: int) -> jax.Array:
+    """Zeros with the shape of x after the axes `stacked`, sharded like x in their type.
+
+    Where no mesh is set, constants of jax 0.12 have no sharding inside `jax.jit`, even
+    if one is asked for.
+    """
+    zeros = jnp.broadcast_to(jnp.zeros_like(x, dtype), (*stacked, *x.shape))
     sharding = explicit_sharding(x)
-    return None if sharding is None else spec_of(x, None, *sharding.spec)
+    if sharding is None:
+        return zeros
+    return jax.reshard(zeros, spec_of(x, *[None] * len(stacked), *sharding.spec))
 
 
 def replicated(x: jax.Array) -> jax.Array:

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from heavytail_optax._sharding import zeros_like
 from heavytail_optax._typing import Params, PyTree
 from heavytail_optax._validation import is_integer, type_error, value_error
 from heavytail_optax.flatness._arguments import check_params
@@ -16,7 +17,7 @@ from heavytail_optax.flatness._slices import check_vector
 def _normalised(direction: PyTree, params: Params, *, filter_axis: int) -> PyTree:
     def of_leaf(d: jax.Array, w: jax.Array) -> jax.Array:
         if d.ndim < 2:
-            return jnp.zeros_like(d)
+            return zeros_like(d, d.dtype)
         own_axis = filter_axis % d.ndim
         axes = tuple(axis for axis in range(d.ndim) if axis != own_axis)
         size = jnp.sqrt(jnp.sum(d**2, axis=axes, keepdims=True))

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from heavytail_optax._dtypes import accumulation_dtype
-from heavytail_optax._sharding import spec_of, stacked_sharding
+from heavytail_optax._sharding import spec_of, zeros_like
 from heavytail_optax._typing import Params, PyTree
 from heavytail_optax.flatness._arguments import Loss
 from heavytail_optax.flatness._perturbation import in_float, wide_loss
@@ -87,14 +87,6 @@ class Krylov(NamedTuple):
     basis: PyTree
 
 
-def _empty_basis(vector: PyTree, num_vectors: int) -> PyTree:
-    def of_leaf(x: jax.Array) -> jax.Array:
-        shape = (num_vectors, *x.shape)
-        return jnp.zeros(shape, x.dtype, out_sharding=stacked_sharding(x))
-
-    return jax.tree.map(of_leaf, vector)
-
-
 def _lanczos(
     product: Callable[[PyTree], PyTree], start: PyTree, num_products: int
 ) -> tuple[PyTree, jax.Array, jax.Array]:
@@ -118,8 +110,10 @@ def _lanczos(
         rest = jax.tree.map(jnp.subtract, rest, combine(again, basis))
         return (basis, rest), (coordinates[index], jnp.sqrt(inner(rest, rest)))
 
-    carry = (_empty_basis(start, num_products), start)
-    (basis, _), (diagonal, rests) = jax.lax.scan(step, carry, jnp.arange(num_products))
+    empty = jax.tree.map(lambda x: zeros_like(x, x.dtype, num_products), start)
+    (basis, _), (diagonal, rests) = jax.lax.scan(
+        step, (empty, start), jnp.arange(num_products)
+    )
     return basis, diagonal, rests[:-1]
 
 

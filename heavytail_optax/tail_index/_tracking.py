@@ -10,6 +10,7 @@ from jax.tree_util import PyTreeDef
 from heavytail_optax._dtypes import computation_dtype
 from heavytail_optax._keys import as_typed_key, check_key, tagged_key
 from heavytail_optax._pytrees import check_leaves
+from heavytail_optax._sharding import zeros_like
 from heavytail_optax._typing import Key, Params, PyTree
 from heavytail_optax._validation import (
     check_choice,
@@ -228,7 +229,7 @@ def track_tail_index(
         previous = ()
         if source == "differences":
             previous = jax.tree.map(
-                lambda x: jnp.zeros_like(x, dtype=computation_dtype(x.dtype)), params
+                lambda x: zeros_like(x, computation_dtype(x.dtype)), params
             )
         return TrackTailIndexState(
             tail_count=jnp.zeros((), jnp.int32),
