@@ -99,10 +99,10 @@ def read_runs(path: pathlib.Path) -> pd.DataFrame:
 
 
 def table(question: Question, runs: pd.DataFrame) -> str:
-    """The table of a question and the notes under it; empty without a run."""
+    """The table of a question and the notes under it; empty without a comparison."""
     own = [runs[runs["name"] == name].sort_values("seed") for name in question.variants]
     runs = pd.concat(own, ignore_index=True)
-    if runs.empty:
+    if not set(runs["name"]) - {question.reference}:
         return ""
     finished = runs["status"] == "finished"
     runs["left_out"] = runs["how_it_ended"].mask(finished)

@@ -78,8 +78,8 @@ def adaptive_max_norm(
         times the bound. Updates of norm 0 count, too. Not used if `initial` is given.
       freeze_after: the number of updates after which the bound stays as it is, as in
         the theory: about a tenth of a run. None means never. Then the bound shrinks with
-        the updates of a model that comes to fit its examples, which took the method's
-        effect away in docs/study.md.
+        the updates of a model that comes to fit its examples, and in docs/study.md the
+        minima were sharper.
       initial: the first bound, in units of the parameters, positive. None means that
         the first update sets it.
 
