@@ -37,7 +37,7 @@ def test_numbers_of_images():
 
 
 def test_every_data_set_can_be_asked_for():
-    assert set(typing.get_args(DataName)) == {"digits", *CATALOGUE}
+    assert set(typing.get_args(DataName)) == {"digits", "folder", *CATALOGUE}
 
 
 @pytest.fixture

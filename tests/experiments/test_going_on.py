@@ -18,7 +18,7 @@ STEPS = 24
 SMALL = [
     *("--methods", "sgd", "--steps", str(STEPS), "--eval-every", "2"),
     *("--clean-examples", "12", "--corrupted-examples", "8", "--batch-size", "5"),
-    *("--test-examples", "10", "--sharpness-samples", "2", "--measures", "expected"),
+    *("--test-examples", "10"),
 ]
 FASHION = ["corrupted-fashion-mnist", *SMALL]
 
