@@ -88,7 +88,7 @@ def test_the_printed_command_alone_goes_on_with_all_options(
     grid = run / "grid.json"
     text = grid.read_text("utf-8").replace('"devices": 2', '"devices": 999')
     grid.write_text(text, "utf-8")
-    assert cli.main(typed) == 1
+    assert cli.main(typed) == 2
     assert "`devices`" in capsys.readouterr().err
     assert cli.main([*typed, "--devices", "1"]) == 0
     assert cli.main(typed) == 0
@@ -101,7 +101,7 @@ def test_an_option_given_when_going_on_counts_from_then_on(
     start = ["train", *FASHION, "--data-dir", str(images), "--directory", str(run)]
     interrupted(start, run / "sgd/seed-0/metrics.jsonl", capsys)
     images.rename(tmp_path / "moved")
-    assert cli.main(["train", "--resume", str(run)]) == 1
+    assert cli.main(["train", "--resume", str(run)]) == 2
     error = capsys.readouterr().err
     assert str(images) in error and "`data_dir`" in error
     moved = ["--data-dir", str(tmp_path / "moved"), "--tensorboard"]

@@ -300,7 +300,7 @@ def test_a_finished_grid_needs_no_data_and_an_unfinished_one_does(
     assert cli.main([*arguments, "--data-dir", str(other)]) == 2
     assert str(other) in capsys.readouterr().err
     (copied / "sgd/seed-0/metrics.jsonl").unlink()
-    assert cli.main(arguments) == 1
+    assert cli.main(arguments) == 2
     assert str(gone) in capsys.readouterr().err
 
 

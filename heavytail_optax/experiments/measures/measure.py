@@ -48,8 +48,8 @@ class MeasureOptions:
         look for, as a share of the images (Jiang et al. 2020: 0.1).
       paths: Number of paths out of the minimum for escape, in each of three kinds of
         direction.
-      jumps: Number of jumps of a path. Each has the norm b (--max-norm) of the run, or
-        0.25 where --truncated-share sets its bound.
+      jumps: Number of jumps of a path. Each has the norm b (--max-norm) of the run.
+        Where --truncated-share sets that bound, b is 0.25 here.
     """
 
     samples: Annotated[int | None, at_least(2)] = None
