@@ -43,6 +43,8 @@ def test_no_line_of_help_ends_early(command, monkeypatch, capsys):
     ("typed", "hint"),
     [
         ("train --lr 0.1", "--lr: did you mean --learning-rate?"),
+        ("train --LR 0.1", "--LR: did you mean --learning-rate?"),
+        ("train --Steps 3", "--Steps: did you mean --steps?"),
         ("train --epochs=5", "--epochs: did you mean --steps? A step is one batch."),
         ("train --wd 0.1", "--wd: there is no weight decay."),
         ("train --grid-dir x", "--grid-dir: did you mean --directory?"),
@@ -61,6 +63,8 @@ def test_no_line_of_help_ends_early(command, monkeypatch, capsys):
         ("reproduce --num-seed 3", "--num-seed: did you mean --num-seeds?"),
         ("train --batch 3", "--batch: did you mean --batch-size?"),
         ("train --stepz 3", "--stepz: did you mean --steps?"),
+        ("train --directory", "The --directory option needs a value: a path."),
+        ("train --coordinator", "The --coordinator option needs a value."),
     ],
 )
 def test_usual_names_get_a_hint(typed, hint, tmp_path, monkeypatch, capsys):

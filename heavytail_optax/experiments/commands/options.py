@@ -70,11 +70,12 @@ class ReproduceOptions:
     """Train with each method and several seeds, measure, and make the paper's table.
 
     Without options it compares SGD and tail inflation, each with and without truncation,
-    and Our 1 of the paper, on handwritten digits, in a few minutes. Runs that are done are skipped, so the same command goes on after Ctrl-C or a
-    kill. With more --methods or --num-seeds it adds runs. --data-dir, --devices and
-    --tensorboard are those of the last time, unless they are given. If the same command
-    is started several times at once, the processes share the runs. heavytail report
-    DIRECTORY shows the table at any time. The first word may be the preset.
+    and Our 1 of the paper, on handwritten digits, in a few minutes. Runs that are done
+    are skipped, so the same command goes on after Ctrl-C or a kill. With more --methods
+    or --num-seeds it adds runs. --data-dir, --devices and --tensorboard are those of the
+    last time, unless they are given. If the same command is started several times at
+    once, the processes share the runs. heavytail report DIRECTORY shows the table at any
+    time. The first word may be the preset.
 
     Attributes:
       methods: Methods to train with. All start from the same weights and see the same

@@ -122,7 +122,7 @@ def check_run(run: Run, dataset: Dataset, note: Callable[[str], None]) -> None:
     others = [f"{k} {then.get(k)} -> {now[k]}" for k in now if now[k] != then.get(k)]
     if others:
         note(
-            "Going on with other versions or another processor than before, so the last "
+            "Going on with other versions or another device than before, so the last "
             f"digits may differ: {', '.join(others)}"
         )
 
