@@ -145,7 +145,7 @@ def test_settings_survive_json(tiny):
     ],
 )
 def test_options_are_checked_like_settings(tiny, name, value, accepted):
-    command = ReproduceOptions(tiny, ("sgd",))
+    command = ReproduceOptions(tiny, ("independent",))
     with pytest.raises(ValueError, match=f"`{name}` option must be {accepted}"):
         dataclasses.replace(command, **{name: value})
 
