@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import tyro
 
+from ..errors import USAGE, JobError
 from ..setting_rules import Rule
 
 # What other programs call an option -> what it may be called here.
@@ -134,6 +135,13 @@ def as_typed(text: str, kind: type) -> str:
         return f"--{name} option" if match[2] else f"--{name}"
 
     return re.sub(r"`([a-z_0-9]+)`( setting| option)?", typed, text)
+
+
+def error_as_typed(error: JobError, kind: type) -> str:
+    """The message of an error; what is wrong in a file is called as it is in the file."""
+    text = str(error)
+    is_of_options = error.exit_status == USAGE or text.startswith("The `")
+    return as_typed(text, kind) if is_of_options else text
 
 
 def options_of(kind: Any) -> dict[str, Option]:
