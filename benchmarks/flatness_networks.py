@@ -42,7 +42,10 @@ def functions(name: str) -> tuple[Callable[..., jax.Array], Callable[..., Any]]:
     """`loss(params, images, labels)` and `init(key)` of a network."""
     network = NETWORKS[name]
     settings = replaced(
-        PRESETS["corrupted-digits"].settings, model=network.model, width=network.width
+        PRESETS["corrupted-digits"].settings,
+        model=network.model,
+        width=network.width,
+        image_size=network.image_shape[0],
     )
     predict, init = build_network(
         settings.model, network.image_shape, _NUM_CLASSES, settings.data.pixel_range

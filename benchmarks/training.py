@@ -99,6 +99,7 @@ def our_steps(case: Case, candidate: Candidate) -> Callable[[], None]:
         PRESETS["corrupted-digits"].settings,
         model=case.model,
         width=case.width,
+        image_size=case.image_shape[0],
         clean_examples=EXAMPLES,
         corrupted_examples=0,
         batch_size=min(case.batch, 100),

@@ -185,6 +185,7 @@ ROOMS = (
     "measure_names",
     "methods",
     "setting_rules",
+    "evaluation_rule",
     "settings",
     "changed_settings",
     "presets",

@@ -1,7 +1,7 @@
 """What a command tells its user in a line, without a traceback."""
 
 USAGE = 2
-"""The exit status where what was typed cannot be done, wherever it is typed."""
+"""The exit status after a mistake in what was typed, early or late in the command."""
 
 
 class JobError(Exception):

@@ -60,6 +60,21 @@ class Method:
         return 2 if self.scheme == "balanced" else 1
 
     @property
+    def without_effect(self) -> frozenset[str]:
+        """The settings that change none of its steps, nor what is measured of its runs."""
+        parts = {
+            "inflation_scale inflation_law inflate_above": self.scheme is not None,
+            "large_batch_size": "large" in self.batches,
+            "noise_scale direction": self.draws_noise,
+            "truncated_share": self.truncates,
+            "cooldown": self.is_noisy,
+            "sam_radius": self.climbs,
+            "averaged_share": self.averages,
+        }
+        unused = [names.split() for names, is_used in parts.items() if not is_used]
+        return frozenset(name for names in unused for name in names)
+
+    @property
     def is_noisy(self) -> bool:
         """Whether there is noise, which the cool-down turns off."""
         return self.scheme is not None or self.draws_noise

@@ -6,14 +6,13 @@ is in the docstring of the group.
 """
 
 import dataclasses
-import decimal
-import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import tyro
 
 from .data.catalogue import CATALOGUE, DIGITS, DataName
+from .evaluation_rule import default_evaluation_steps
 from .methods import METHODS, Method, MethodName
 from .setting_rules import (
     ABOVE_0_TO_1,
@@ -30,9 +29,7 @@ from .setting_rules import (
     sourced,
 )
 
-_EVALUATED_AT_MOST_EVERY = 100
 _MAX_NORM = 0.25
-_FEWEST_EVALUATIONS = 10
 
 PixelRange = Literal["minus-one-to-one", "zero-to-one"]
 TableMeasure = Literal["expected", "pac-bayes", "maximal"]
@@ -88,6 +85,12 @@ class DataSettings(_Group):
     test_examples: Annotated[int | None, POSITIVE_INTEGER] = sourced(None, "ours: all")
     augmentation: Literal["none", "crop-flip"] = sourced("none", "zhu")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.clean_examples is None and self.data != "folder":
+            accepted = "'folder' where `clean_examples` is not given"
+            raise ValueError(message("data", accepted, self.data))
+
     @property
     def training_examples(self) -> int:
         """Number of training images, random labels included."""
@@ -128,6 +131,17 @@ class ModelSettings(_Group):
         "he", "ours: zhu's truncated normal starts with a plateau"
     )
 
+    @property
+    def least_image_size(self) -> int:
+        """Height and width that an image needs to have."""
+        return 16 if self.model == "lenet" else 32
+
+    def check_image_size(self, size: int) -> None:
+        """Refuses images of which the network leaves no pixel."""
+        if size < self.least_image_size:
+            accepted = f"at least {self.least_image_size} for {self.model}"
+            raise ValueError(message("image_size", accepted, size))
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainingSettings(_Group):
@@ -160,6 +174,12 @@ class TrainingSettings(_Group):
         None, "ours: evaluations then take about a tenth of the time"
     )
 
+    def evaluation_steps(self, images: int) -> int:
+        """Number of steps from one evaluation, of so many images, to the next."""
+        if self.eval_every is not None:
+            return self.eval_every
+        return default_evaluation_steps(images, self.batch_size, self.steps)
+
 
 @dataclasses.dataclass(frozen=True)
 class MethodSettings(_Group):
@@ -184,7 +204,7 @@ class MethodSettings(_Group):
       max_norm: Largest norm of an update over all weights, after the learning rate (b).
         By default 0.25, unless truncated-share is given.
       truncated_share: Share of the updates to truncate, in place of max-norm. The bound
-        then sets itself in the first tenth of the steps, and stays.
+        then sets itself in the first tenth of the steps, at least 100, and stays.
       cooldown: Share of the steps that are without noise or inflation, at the end.
       sam_radius: Distance uphill at which sam takes its gradient (rho).
       averaged_share: Share of the steps, at the end, whose weights sgd-averaged
@@ -288,12 +308,15 @@ class Settings(_Group):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.data.image_size is not None:
+            self.model.check_image_size(self.data.image_size)
         if self.data.clean_examples is None:  # not yet counted
             return
-        sizes = {
-            "batch_size": self.training.batch_size,
-            "large_batch_size": self.large_batch_images,
-        }
+        sizes = {"batch_size": self.training.batch_size}
+        if "large" in self.method.kind.batches:
+            sizes["large_batch_size"] = self.method.large_batch_images(
+                self.data.training_examples
+            )
         for name, size in sizes.items():
             if size > self.data.training_examples:
                 accepted = f"at most the {self.data.training_examples} training images"
@@ -305,38 +328,9 @@ class Settings(_Group):
             raise ValueError(message("batch_size", accepted, self.training.batch_size))
 
     @property
-    def large_batch_images(self) -> int:
-        """Number of images of the large batch."""
-        return self.method.large_batch_images(self.data.training_examples)
-
-    @property
-    def noisy_steps(self) -> int:
-        """Number of steps before the noise is turned off."""
-        return self.method.noisy_steps(self.training.steps)
-
-    @property
     def evaluation_steps(self) -> int:
         """Number of steps from one evaluation to the next."""
-        return evaluation_steps(self.data, self.training)
-
-
-def evaluation_steps(data: DataSettings, training: TrainingSettings) -> int:
-    """Number of steps from one evaluation to the next.
-
-    The rule counts images, not seconds: every machine evaluates the same steps.
-    """
-    if training.eval_every is not None:
-        return training.eval_every
-    # Without a gradient an image costs about a third of what it costs in a step.
-    cost = data.evaluated_images / (3 * training.batch_size)
-    rounding = decimal.Context(2, decimal.ROUND_CEILING)
-    a_tenth = int(rounding.create_decimal(10 * cost))
-    every = max(_EVALUATED_AT_MOST_EVERY, a_tenth)
-    if training.steps < _FEWEST_EVALUATIONS * _EVALUATED_AT_MOST_EVERY:
-        # A curve of one point shows nothing, and a short run is soon over.
-        often = math.ceil(training.steps / _FEWEST_EVALUATIONS)
-        every = min(every, max(often, math.ceil(2 * cost)))
-    return every
+        return self.training.evaluation_steps(self.data.evaluated_images)
 
 
 _GROUPS: Mapping[str, Any] = {

@@ -189,7 +189,10 @@ def test_a_loss_that_is_not_finite_is_told(tmp_path, tiny_options, capsys):
         (["--methods", "balnced"], "Did you mean balanced?"),
         (["--method", "sgd"], "--methods"),
         (["--methods", "sgd", "sgd"], "must be without repetition"),
-        (["--large-batch-size", "1201"], "must be at most the 1200 training images"),
+        (
+            ["--large-batch-size", "1201", "--methods", "independent"],
+            "must be at most the 1200 training images",
+        ),
         (
             ["--batch-size", "1", "--methods", "sgd", "balanced"],
             "must be at least 2 with the method 'balanced', which splits it. Got 1",
@@ -236,7 +239,6 @@ def test_a_run_that_fails_does_not_cost_the_others(
 def test_a_grid_of_reproduce_goes_on_as_a_run(tmp_path, tiny_options, capsys):
     directory = tmp_path / "grid"
     options = [*tiny_options, "--methods", "sgd", "--sharpness-samples", "20"]
-    options += ["--large-batch-size", "20"]
     reproduce = ["reproduce", *options, "--directory", str(directory)]
     assert cli.main(reproduce) == 0
     measured = run_of(directory, "sgd").with_name("seed-1") / "measurements.json"

@@ -158,7 +158,7 @@ def test_halving_takes_means(tmp_path, place):
 
 
 def is_decoded(root, **options):
-    """Whether images are decoded, of which the progress tells."""
+    """Whether images are decoded, which the progress shows."""
     ticks = []
     read_images(
         find_images(root), tick=lambda *numbers: ticks.append(numbers), **options

@@ -10,6 +10,7 @@ import sys
 
 import numpy as np
 import pytest
+from written_images import write_folder
 
 from heavytail_optax import cli
 from heavytail_optax.experiments.devices.processes import Cluster, join_cluster
@@ -158,7 +159,7 @@ def test_other_settings_in_another_process_are_refused(tiny_options, tmp_path):
     directory = tmp_path / "run"
     options = (*tiny_options, *ARGUMENTS, "--directory", str(directory))
     results = train_in_two(*options, second=("--seed", "1"))
-    assert [status for status, _ in results] == [1, 1]
+    assert [status for status, _ in results] == [1, 2]
     assert "are not those of the first one" in results[1][1]
     assert "Another process cannot go on" in results[0][1]
 
@@ -221,6 +222,25 @@ def test_options_that_do_not_fit_are_refused(options, named):
 def test_a_run_directory_is_needed(capsys):
     assert cli.main(["train", "--distributed"]) == 2
     assert "--distributed needs --directory or --resume" in capsys.readouterr().err
+
+
+def test_a_mistake_that_the_data_show_has_its_option_and_status(tmp_path):
+    """As in a process that is not one of several."""
+    images = write_folder(tmp_path / "images")
+    arguments = ["--directory", str(tmp_path / "run"), "--methods", "sgd"]
+    arguments += ["--data", "folder", "--data-dir", str(images), "--batch-size", "2"]
+    arguments += ["--model", "vgg11", "--distributed"]
+    arguments += ["--coordinator", f"localhost:{free_port()}"]
+    process = subprocess.run(
+        [sys.executable, "-c", WHOLE, "train", *arguments]
+        + ["--num-processes", "1", "--process-id", "0"],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert process.returncode == 2, process.stderr
+    assert "The --image-size option must be at least 32 for vgg11" in process.stderr
 
 
 def test_a_host_that_does_not_exist_is_told_at_once():

@@ -20,6 +20,7 @@ SMALL = [
     *("--clean-examples", "12", "--corrupted-examples", "8", "--batch-size", "5"),
     *("--test-examples", "10"),
 ]
+MEASURED = ["--sharpness-samples", "2", "--measures", "expected"]
 FASHION = ["corrupted-fashion-mnist", *SMALL]
 
 
@@ -121,7 +122,8 @@ def test_an_option_given_when_going_on_counts_from_then_on(
 
 def test_a_grid_goes_on_with_the_options_of_the_last_time(images, tmp_path, capsys):
     grid = tmp_path / "grid"
-    start = ["reproduce", *FASHION, "--directory", str(grid), "--num-seeds", "1"]
+    start = ["reproduce", *FASHION, *MEASURED, "--directory", str(grid)]
+    start += ["--num-seeds", "1"]
     first = grid / "sgd" / "seed-0"
     options = ["--data-dir", "images", "--tensorboard"]
     typed = interrupted([*start, *options], first / "metrics.jsonl", capsys)

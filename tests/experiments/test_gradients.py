@@ -136,7 +136,7 @@ def test_balanced_sees_its_small_batch_only(settings, lenet, train):
 
 @pytest.mark.parametrize("name", ["independent", "shared", "balanced"])
 def test_the_cooldown_has_the_plain_gradient(name, settings, lenet, train):
-    assert settings.noisy_steps == 5
+    assert settings.method.noisy_steps(settings.training.steps) == 5
     for step, is_plain in ((4, False), (5, True)):
         _, gradient = gradient_at(name, settings, lenet, train, step)
         ((_, plain),) = plain_gradients("sgd", settings, lenet, train, step)

@@ -220,9 +220,16 @@ WRONG_OPTIONS = {
     "too many corrupted": (["--corrupted-examples", "16"], "corrupted_examples"),
     "too many for testing": (["--test-examples", "7"], "test_examples"),
     "fewer than a batch": (["--batch-size", "16"], "batch_size"),
-    "fewer than a large batch": (["--large-batch-size", "16"], "large_batch_size"),
+    "fewer than a large batch": (
+        ["--large-batch-size", "16", "--methods", "shared"],
+        "large_batch_size",
+    ),
     "image size too small": (["--image-size", "15"], "image_size"),
     "too small for the network": (["--model", "vgg11"], "image_size"),
+    "asked too small for it": (
+        ["--image-size", "20", "--model", "vgg11"],
+        "image_size",
+    ),
 }
 
 
@@ -235,8 +242,10 @@ def test_a_wrong_option_is_named(folder, monkeypatch, capsys, options, named):
     options = [
         option for option in options if option != "--data-dir" or len(options) > 1
     ]
-    command = ["train", "--data", "folder", "--batch-size", "5", *place, *options]
-    assert cli.main([*command, "--directory", "run"]) in (1, 2)
+    if "--batch-size" not in options:
+        options += ["--batch-size", "5"]
+    command = ["train", "--data", "folder", *place, *options]
+    assert cli.main([*command, "--directory", "run"]) == 2
     output = capsys.readouterr()
     assert named.replace("_", "-") in (output.out + output.err).replace("_", "-")
     assert "Traceback" not in output.err and not list(folder.parent.glob("run/*/*"))

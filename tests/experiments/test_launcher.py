@@ -290,8 +290,6 @@ def test_signals_come_to_whom_they_are_for(
 @pytest.fixture(scope="module")
 def options(tiny_options):
     small = [
-        "--large-batch-size",
-        "20",
         "--sharpness-samples",
         "20",
         "--num-seeds",

@@ -12,7 +12,7 @@ LENET_SHAPE, VGG_SHAPE = (28, 28, 1), (32, 32, 3)
 
 
 def model_of(tiny, image_shape, num_classes=10, **changes):
-    settings = replaced(tiny, **changes)
+    settings = replaced(tiny, image_size=None, **changes)
     predict, init = build_network(
         settings.model, image_shape, num_classes, settings.data.pixel_range
     )

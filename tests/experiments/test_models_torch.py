@@ -46,6 +46,7 @@ def test_logits_are_those_of_pytorch(tiny, model, image_shape, width):
     settings = replaced(
         tiny,
         model=model,
+        image_size=None,
         width=width,
         initialisation="fan-out",
         pixel_range="zero-to-one",

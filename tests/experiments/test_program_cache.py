@@ -118,19 +118,23 @@ def test_a_disk_that_gets_full_costs_one_line(environment, tmp_path, monkeypatch
     assert "No space left on device" in lines[0]
 
 
-def test_the_least_recently_used_program_goes(environment, no_other_cache, monkeypatch):
+@pytest.mark.parametrize("spare", [-1, 2**20])
+def test_the_least_recently_used_program_goes(environment, no_other_cache, spare):
+    """Of more than 256 MiB, most of them a hole in the file of one program."""
     with program_cache(True):
         draw(1)
         (oldest,) = programs()
-        most = int(2.5 * oldest.stat().st_size)
-    module = "heavytail_optax.experiments.devices.program_cache"
-    monkeypatch.setattr(f"{module}._LARGEST", most)
+    others = [path for path in cache_directory().glob("*-cache") if path != oldest]
+    size = 256 * 2**20 - spare - sum(path.stat().st_size for path in others)
+    os.truncate(oldest, size)
+    used = oldest.with_name(f"{oldest.name.removesuffix('-cache')}-atime")
+    used.write_bytes((1).to_bytes(8, "little"))
     with program_cache(True):
-        for number in (2, 3, 4):
-            draw(number)
-    everything = list(cache_directory().glob("*-cache"))
-    assert programs() and oldest not in everything
-    assert sum(path.stat().st_size for path in everything) <= most
+        draw(2)
+    assert oldest.exists() == (spare > 0)
+    assert len(programs()) == 1 + oldest.exists()
+    everything = cache_directory().glob("*-cache")
+    assert sum(path.stat().st_size for path in everything) <= 256 * 2**20
 
 
 def draw(number):

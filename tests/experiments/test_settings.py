@@ -62,7 +62,8 @@ BAD = [
 @pytest.mark.parametrize(("name", "value", "accepted"), BAD)
 def test_bad_value_is_refused_in_one_wording(tiny, name, value, accepted):
     with pytest.raises((ValueError, TypeError)) as caught:
-        replaced(tiny, **{name: value})
+        # A method that has all kinds of batches.
+        replaced(tiny, **{"method": "independent", name: value})
     message = f"The `{name}` setting must be {accepted}. Got {value!r} instead."
     assert str(caught.value) == message
 
@@ -88,15 +89,38 @@ def test_a_batch_that_is_split_has_two_images(tiny):
 
 
 def test_noise_ends_before_the_cooldown(tiny):
-    assert replaced(tiny, steps=10, cooldown=0.2).noisy_steps == 8
-    assert replaced(tiny, steps=10, cooldown=0.0).noisy_steps == 10
-    assert replaced(tiny, steps=10, cooldown=1.0).noisy_steps == 0
+    for cooldown, expected in ((0.2, 8), (0.0, 10), (1.0, 0)):
+        method = replaced(tiny, cooldown=cooldown).method
+        assert method.noisy_steps(10) == expected
 
 
 def test_the_large_batch_is_the_whole_training_set_unless_given(tiny):
-    assert tiny.large_batch_images == 100
-    assert replaced(tiny, clean_examples=70).large_batch_images == 90
-    assert replaced(tiny, large_batch_size=30).large_batch_images == 30
+    assert tiny.method.large_batch_images(90) == 90
+    assert replaced(tiny, large_batch_size=30).method.large_batch_images(90) == 30
+
+
+def test_a_large_batch_is_only_of_methods_that_have_one(tiny):
+    """A smaller training set needs no option without effect."""
+    assert replaced(tiny, method="sgd", large_batch_size=101)
+    for method in ("sgd-large-batch", "independent", "shared"):
+        with pytest.raises(ValueError, match="`large_batch_size` setting must be at"):
+            replaced(tiny, method=method, large_batch_size=101)
+
+
+@pytest.mark.parametrize(("model", "least"), [("vgg11", 32), ("vgg16", 32)])
+def test_an_image_size_is_compared_with_the_network(tiny, model, least):
+    assert replaced(tiny, model=model, image_size=least)
+    assert replaced(tiny, model=model, image_size=None)
+    with pytest.raises(
+        ValueError, match=f"`image_size` .* at least {least} for {model}"
+    ):
+        replaced(tiny, model=model, image_size=least - 1)
+
+
+def test_only_a_folder_counts_its_images(tiny):
+    assert replaced(tiny, data="folder", clean_examples=None)
+    with pytest.raises(ValueError, match="`data` setting must be 'folder' where"):
+        replaced(tiny, clean_examples=None)
 
 
 def test_settings_survive_json(tiny):
@@ -121,7 +145,7 @@ def test_settings_survive_json(tiny):
     ],
 )
 def test_options_are_checked_like_settings(tiny, name, value, accepted):
-    command = ReproduceOptions(tiny, ("sgd",))
+    command = ReproduceOptions(tiny, ("independent",))
     with pytest.raises(ValueError, match=f"`{name}` option must be {accepted}"):
         dataclasses.replace(command, **{name: value})
 

@@ -1,5 +1,7 @@
 """Wide vectors: only where the processor has them, and nothing else is changed."""
 
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,15 @@ from heavytail_optax.experiments.devices import vectors
 from heavytail_optax.experiments.runs.grid import Run
 from heavytail_optax.experiments.runs.run import check_run
 from heavytail_optax.experiments.storage import run_config
+
+JIT = jax.jit
+NARROW = "--xla_cpu_prefer_vector_width=256"
+CPU = pathlib.Path("/proc/cpuinfo")
+HAS_AVX512 = CPU.exists() and "avx512f" in CPU.read_text("utf-8").split()
+needs_avx512 = pytest.mark.skipif(
+    not HAS_AVX512 or jax.default_backend() != "cpu",
+    reason="The processor has no AVX-512.",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -38,30 +49,41 @@ def test_options_of_jit_are_passed_on():
     assert x.is_deleted() and doubled.tolist() == [0, 2, 4, 6]
 
 
+def with_an_unknown_option(function, compiler_options):
+    unknown = {"xla_cpu_no_such_option": 512} if compiler_options else {}
+    return JIT(function, compiler_options=unknown)
+
+
 @pytest.mark.parametrize("reason", ["no AVX-512", "unknown option", "said by the user"])
 def test_nothing_is_asked_for_where_it_would_not_do(monkeypatch, reason):
-    monkeypatch.setattr(vectors, "_has_avx512", lambda: reason != "no AVX-512")
+    flags = "flags : fpu " + ("avx512f " if reason != "no AVX-512" else "") + "avx2\n"
+    monkeypatch.setattr(pathlib.Path, "read_text", lambda *_, **__: flags)
     if reason == "unknown option":
-        monkeypatch.setattr(vectors, "_OPTION", "xla_cpu_no_such_option")
+        monkeypatch.setattr(jax, "jit", with_an_unknown_option)
     if reason == "said by the user":
-        monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_prefer_vector_width=256")
+        monkeypatch.setenv("XLA_FLAGS", NARROW)
     assert vectors.vector_options() == {}
     assert vectors.device_name() == jax.devices()[0].device_kind
     assert vectors.compiled(lambda x: x + 1)(1) == 2
 
 
-def test_the_width_is_part_of_what_a_run_records(monkeypatch):
-    monkeypatch.setattr(
-        vectors, "vector_options", lambda: {"xla_cpu_prefer_vector_width": 512}
-    )
+@needs_avx512
+def test_512_bits_are_asked_for_and_recorded_where_they_are(monkeypatch):
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    assert vectors.vector_options() == {"xla_cpu_prefer_vector_width": 512}
     kind = jax.devices()[0].device_kind
     assert vectors.device_name() == f"{kind}, 512-bit vectors"
 
 
+@needs_avx512
 @pytest.mark.parametrize("is_other", [True, False])
 def test_a_run_that_goes_on_with_another_width_says_so(
-    tiny, tiny_dataset, tmp_path, is_other
+    tiny, tiny_dataset, tmp_path, monkeypatch, is_other
 ):
+    monkeypatch.setenv("XLA_FLAGS", NARROW if is_other else "")
+    then = vectors.device_name()
+    monkeypatch.delenv("XLA_FLAGS")
+    vectors.vector_options.cache_clear()
     now = vectors.device_name()
     run, notes = Run("sgd", tmp_path, tiny), []
     run_config.write_config(
@@ -71,9 +93,9 @@ def test_a_run_that_goes_on_with_another_width_says_so(
         sources={},
         data=describe_dataset(tiny_dataset),
         command="",
-        device="another" if is_other else now,
+        device=then,
     )
     check_run(run, tiny_dataset, notes.append)
     assert len(notes) == is_other
     if is_other:
-        assert f"device another -> {now}" in notes[0] and "last digits" in notes[0]
+        assert f"device {then} -> {now}" in notes[0] and "last digits" in notes[0]

@@ -25,7 +25,7 @@ from ..presets import PRESETS
 from ..runs.grid import read_grid
 from ..storage.run_directory import RunDirectoryError
 from . import options
-from .mistakes import as_typed
+from .mistakes import error_as_typed
 from .parsing import filled, listed, parse
 
 _OPTIONS = {
@@ -65,12 +65,7 @@ def run(name: str, arguments: Sequence[str], program: str) -> int:
         with program_cache(name != "report" and not asked.no_cache):
             return work(asked, shlex.join([*program.split(), *arguments]))
     except JobError as error:
-        text = str(error)
-        # What is wrong in a file is called as it is in the file.
-        is_of_options = error.exit_status == USAGE or text.startswith("The `")
-        print(
-            as_typed(text, _OPTIONS[name]) if is_of_options else text, file=sys.stderr
-        )
+        print(error_as_typed(error, _OPTIONS[name]), file=sys.stderr)
         return error.exit_status
     except BrokenPipeError:  # as of `| head`
         raise

@@ -5,6 +5,7 @@ A word is looked at before tyro has it: its messages are long, and have names of
 
 import dataclasses
 import difflib
+import pathlib
 import re
 import types
 import typing
@@ -13,6 +14,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import tyro
 
+from ..errors import USAGE, JobError
 from ..setting_rules import Rule
 
 # What other programs call an option -> what it may be called here.
@@ -52,7 +54,7 @@ _NOT_THERE = {
     "warmup-steps": "no warm-up",
 }
 _CLOSE = 0.7  # of a name and what was typed for it; 1 if they are the same
-_KINDS = {int: "an integer", float: "a number"}
+_KINDS = {int: "an integer", float: "a number", pathlib.Path: "a path"}
 
 
 class Option(NamedTuple):
@@ -73,6 +75,11 @@ class Option(NamedTuple):
         """The words to choose from."""
         return _names(self.kind)
 
+    @property
+    def colon_accepted(self) -> str:
+        """What is accepted, at the end of a sentence; nothing where any word is."""
+        return f": {self.accepted}" if self.accepted else ""
+
 
 def mistakes(kind: type, arguments: Sequence[str]) -> list[str]:
     """A line for each option that is not there, and for each value of a wrong kind."""
@@ -90,6 +97,7 @@ def mistakes(kind: type, arguments: Sequence[str]) -> list[str]:
         given, equals, value = word.partition("=")
         name = given.lstrip("-").replace("_", "-")
         option = known.get(name)
+        name = name if option else name.lower()
         if option is None or option.is_word or not word.startswith("--"):
             found.append(_no_option(given, name, known))
             while words and not _is_option(words[0]):
@@ -103,7 +111,7 @@ def mistakes(kind: type, arguments: Sequence[str]) -> list[str]:
         if option.takes is not None and len(values) > option.takes:
             found.append(f"The --{name} option has no value. Got {value!r}.")
         elif option.takes is not None and len(values) < option.takes:
-            found.append(f"The --{name} option needs a value: {option.accepted}.")
+            found.append(f"The --{name} option needs a value{option.colon_accepted}.")
         elif option.takes is None and option.names and not values:
             found.append(f"The --{name} option needs values: {option.accepted}.")
         for each in values[: option.takes]:
@@ -127,6 +135,13 @@ def as_typed(text: str, kind: type) -> str:
         return f"--{name} option" if match[2] else f"--{name}"
 
     return re.sub(r"`([a-z_0-9]+)`( setting| option)?", typed, text)
+
+
+def error_as_typed(error: JobError, kind: type) -> str:
+    """The message of an error; what is wrong in a file is called as it is in the file."""
+    text = str(error)
+    is_of_options = error.exit_status == USAGE or text.startswith("The `")
+    return as_typed(text, kind) if is_of_options else text
 
 
 def options_of(kind: Any) -> dict[str, Option]:
@@ -188,7 +203,7 @@ def _accepts(kinds: Sequence[Any], word: str) -> bool:
 
 def _in_words(kinds: Sequence[Any]) -> str:
     words = [*_names(kinds), *(_KINDS[each] for each in kinds if each in _KINDS)]
-    return _either(words) if words else "any word"
+    return _either(words) if words else ""
 
 
 def _is_option(word: str) -> bool:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import tyro
@@ -9,12 +10,12 @@ import tyro
 from ..devices.processes import ALONE, Cluster
 from ..measure_names import MEASURE_NAMES, MEASURES, MeasureName
 from ..measures.measure import MeasureOptions
-from ..methods import MethodName
+from ..methods import METHODS, MethodName
 from ..presets import PRESETS, PresetName
 from ..runs.grid import variants_of
 from ..runs.options import DEFAULT_JOBS, THIS_MACHINE, JobOptions, Machine
 from ..setting_rules import BETWEEN_0_AND_1, at_least, check_fields
-from ..settings import Settings, replaced
+from ..settings import MeasureSettings, Settings, flat, replaced
 
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 _AS_DIRECTORY = tyro.conf.arg(metavar="DIRECTORY")
@@ -56,13 +57,16 @@ class TrainOptions:
         check_fields(self, "option")
         # What a method cannot be trained with is refused before any work.
         variants_of(self.settings, self.methods)
-        asked = self.settings.measuring.measures
-        of_preset = PRESETS[self.preset].settings.measuring.measures
-        if self.resume is None and asked != of_preset:
-            raise ValueError(
-                "--measures: heavytail train measures nothing. Measure its runs with "
-                "heavytail flatness, or train with heavytail reproduce."
-            )
+        if self.resume is not None:  # with the settings that are there
+            return
+        changed = _changed(self.settings, self.preset)
+        _refuse_unused(changed, self.methods)
+        for field in dataclasses.fields(MeasureSettings):
+            if field.name in changed:
+                raise ValueError(
+                    f"`{field.name}`: heavytail train measures nothing. Measure its runs "
+                    "with heavytail flatness, or train with heavytail reproduce."
+                )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,11 +74,12 @@ class ReproduceOptions:
     """Train with each method and several seeds, measure, and make the paper's table.
 
     Without options it compares SGD and tail inflation, each with and without truncation,
-    and Our 1 of the paper, on handwritten digits, in a few minutes. Runs that are done are skipped, so the same command goes on after Ctrl-C or a
-    kill. With more --methods or --num-seeds it adds runs. --data-dir, --devices and
-    --tensorboard are those of the last time, unless they are given. If the same command
-    is started several times at once, the processes share the runs. heavytail report
-    DIRECTORY shows the table at any time. The first word may be the preset.
+    and Our 1 of the paper, on handwritten digits, in a few minutes. Runs that are done
+    are skipped, so the same command goes on after Ctrl-C or a kill. With more --methods
+    or --num-seeds it adds runs. --data-dir, --devices and --tensorboard are those of the
+    last time, unless they are given. If the same command is started several times at
+    once, the processes share the runs. heavytail report DIRECTORY shows the table at any
+    time. The first word may be the preset.
 
     Attributes:
       methods: Methods to train with. All start from the same weights and see the same
@@ -103,6 +108,7 @@ class ReproduceOptions:
     def __post_init__(self) -> None:
         check_fields(self, "option")
         variants_of(self.settings, self.methods)
+        _refuse_unused(_changed(self.settings, self.preset), self.methods)
         # Every seed must be one, and the last may be too large.
         replaced(self.settings, seed=self.settings.seed + self.num_seeds - 1)
         if self.launcher == "here" and (given := self.jobs.changed):
@@ -114,6 +120,22 @@ class ReproduceOptions:
     def grid_directory(self) -> pathlib.Path:
         """The directory of the grid."""
         return self.directory or pathlib.Path("grids", self.preset)
+
+
+def _changed(settings: Settings, preset: PresetName) -> set[str]:
+    """The settings that are not those of the preset."""
+    of_preset = flat(PRESETS[preset].settings)
+    return {name for name, value in flat(settings).items() if value != of_preset[name]}
+
+
+def _refuse_unused(changed: Iterable[str], methods: Iterable[MethodName]) -> None:
+    """Refuses what changes none of the methods, to which more may be added later."""
+    unused = [METHODS[name].without_effect for name in methods]
+    for name in sorted(frozenset.intersection(*unused) & {*changed}):
+        users = [
+            each.name for each in METHODS.values() if name not in each.without_effect
+        ]
+        raise ValueError(f"`{name}`: only with --methods {' or '.join(users)}.")
 
 
 @dataclasses.dataclass(frozen=True)

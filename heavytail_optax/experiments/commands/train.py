@@ -1,5 +1,6 @@
 """`heavytail train`: a grid with one seed, and its picture."""
 
+import functools
 import pathlib
 import shlex
 import signal
@@ -26,6 +27,7 @@ from ..runs.run import cached_loader, check_machine
 from ..runs.worker import report_problems, work
 from ..storage.run_directory import RunDirectoryError, claim, claim_next, grid_lock
 from ..terminal import Progress
+from .mistakes import error_as_typed
 from .options import TrainOptions
 
 _DIVERGED = 3
@@ -39,7 +41,8 @@ def run(options: TrainOptions, typed: str) -> int:
             "processes share.",
             exit_status=USAGE,
         )
-    with join_cluster(options.cluster):
+    in_words = functools.partial(error_as_typed, kind=TrainOptions)
+    with join_cluster(options.cluster, in_words):
         return _train(options, typed)
 
 

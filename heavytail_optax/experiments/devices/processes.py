@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated
 
 import jax
@@ -103,7 +103,9 @@ ALONE = Cluster()
 
 
 @contextlib.contextmanager
-def join_cluster(cluster: Cluster) -> Iterator[None]:
+def join_cluster(
+    cluster: Cluster, in_words: Callable[[JobError], str] = str
+) -> Iterator[None]:
     """Connects the processes, before JAX is used; an error ends each with its status."""
     if not cluster.distributed:
         yield
@@ -115,7 +117,7 @@ def join_cluster(cluster: Cluster) -> Iterator[None]:
     except Exception as error:  # noqa: BLE001
         status = error.exit_status if isinstance(error, JobError) else 1
         if isinstance(error, JobError):
-            print(error, file=sys.stderr)
+            print(in_words(error), file=sys.stderr)
         elif "Gloo" in str(error):
             print(
                 "Another process is gone; see its own messages. All up to the last "

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from ..setting_rules import message
 from ..settings import ModelSettings, PixelRange
 from .convolutions import Precision
 from .layers import (
@@ -30,8 +29,6 @@ class LeNet(nnx.Module):
     to 50, ReLU, dense to the classes. 11,330 parameters for one 28x28 channel and ten
     classes.
     """
-
-    min_image_size = 16
 
     def __init__(
         self,
@@ -93,8 +90,6 @@ class VGG(nnx.Module):
     The dense layers have 512 and 512 units with ReLU, and the classes.
     """
 
-    min_image_size = 32
-
     def __init__(
         self,
         blocks: Blocks,
@@ -155,10 +150,7 @@ def build_network(
     """
     height, columns, channels = image_shape
     shape = (height, columns, channels)
-    network = LeNet if settings.model == "lenet" else VGG
-    if min(height, columns) < network.min_image_size:
-        accepted = f"at least {network.min_image_size} for {settings.model}"
-        raise ValueError(message("image_size", accepted, min(height, columns)))
+    settings.check_image_size(min(height, columns))
     law, width = INITIALISATIONS[settings.initialisation], settings.width
 
     def build(key: jax.Array) -> nnx.Module:

@@ -125,7 +125,8 @@ def _keep_room_for_finished(axes: Axes, results: Sequence[RunResult]) -> None:
 
 
 def _shade_cooldown(axes: Axes, settings: Settings) -> None:
-    start, end = settings.noisy_steps, settings.training.steps
+    end = settings.training.steps
+    start = settings.method.noisy_steps(end)
     if 0 < start < end:
         axes.axvspan(start, end, color="0.5", alpha=0.12, linewidth=0)
         style = {"ha": "center", "va": "top", "fontsize": 8, "color": "0.35"}

@@ -15,7 +15,7 @@ from ..data.loading import check_data_dir, load_dataset
 from ..devices import processes
 from ..devices.parallel import replicate
 from ..devices.vectors import device_name
-from ..errors import DataError
+from ..errors import USAGE, DataError
 from ..measures.measure import MeasureOptions
 from ..models.networks import build_network
 from ..presets import PRESETS, PresetName
@@ -50,7 +50,7 @@ def cached_loader(data_dir: pathlib.Path | None, tick: Tick = no_tick) -> Load:
         try:
             build_network(settings.model, shape, dataset.num_classes, pixel_range)
         except ValueError as error:
-            raise DataError(str(error)) from error
+            raise DataError(str(error), exit_status=USAGE) from error
         return dataset
 
     return checked
@@ -122,7 +122,7 @@ def check_run(run: Run, dataset: Dataset, note: Callable[[str], None]) -> None:
     others = [f"{k} {then.get(k)} -> {now[k]}" for k in now if now[k] != then.get(k)]
     if others:
         note(
-            "Going on with other versions or another processor than before, so the last "
+            "Going on with other versions or another device than before, so the last "
             f"digits may differ: {', '.join(others)}"
         )
 

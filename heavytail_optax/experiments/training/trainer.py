@@ -28,7 +28,6 @@ from ..settings import (
     ModelSettings,
     Settings,
     TrainingSettings,
-    evaluation_steps,
 )
 from .evaluation import Scores, evaluate
 from .gradients import build_gradient
@@ -128,7 +127,7 @@ def _build(
     init_weights, of_params = _of_network(predict, init_params, mesh)
     predict_in_steps, _ = build_network(*network, training.precision)
     gradient = build_gradient(data, training, method, predict_in_steps, mesh)
-    capacity = evaluation_steps(data, training)
+    capacity = training.evaluation_steps(data.evaluated_images)
 
     @functools.partial(jax.jit, donate_argnums=0)
     def first_state(params: Any, noise: jax.Array) -> TrainState:
