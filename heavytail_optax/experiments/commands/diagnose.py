@@ -91,7 +91,9 @@ def run(options: DiagnoseOptions, typed: str) -> int:
         measure=measure,
         results=results,
     )
-    return measure_finished(measuring, options.asked, directory, typed)
+    return measure_finished(
+        measuring, options.asked, directory, typed, not options.no_cache
+    )
 
 
 class _Noise(NamedTuple):

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from rich.console import Console, RenderableType
 
 from ..data.dataset import Dataset
-from ..errors import DataError
+from ..errors import DataError, StoppedError
 from ..report.flatness import MeasuredRun
 from ..report.noise import DiagnosedRun
 from ..report.style import save_figure
@@ -50,7 +50,11 @@ class Results(NamedTuple):
 
 
 def measure_finished(
-    measuring: Measuring[Any], asked: AskedRuns, directory: pathlib.Path, typed: str
+    measuring: Measuring[Any],
+    asked: AskedRuns,
+    directory: pathlib.Path,
+    typed: str,
+    has_cache: bool,
 ) -> int:
     """Measures the runs that are asked for, each under its lock; the exit status."""
     console = Console()
@@ -60,7 +64,7 @@ def measure_finished(
     with Progress(console, measuring.on_stop) as progress:
         # The data are those that the runs of the directory were trained on.
         data_dir = asked.data_dir or grid.machine.data_dir
-        load = cached_loader(data_dir, progress.reading)
+        load = cached_loader(data_dir, progress.reading, has_cache)
         for line in others:
             progress.note(f"{line}: skipped")
         if asked.again:
@@ -86,7 +90,7 @@ def measure_finished(
             try:
                 if _measure(measuring, run, load, progress):
                     progress.done(run.label)
-            except DataError:  # The others have the same data.
+            except (DataError, StoppedError):  # The others have the same data.
                 raise
             # Too little memory for one run must not cost the others their table.
             except Exception as error:  # noqa: BLE001

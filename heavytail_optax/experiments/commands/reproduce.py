@@ -41,7 +41,9 @@ def run(options: ReproduceOptions, typed: str) -> int:
     console = Console()
     on_stop = "Stopping." if cluster else "Stopping after these steps."
     with Progress(console, on_stop) as progress:
-        load = cached_loader(options.machine.data_dir, progress.reading)
+        load = cached_loader(
+            options.machine.data_dir, progress.reading, not options.no_cache
+        )
         if not is_finished:
             load(options.settings)
         # What a finished grid was made with may be gone.

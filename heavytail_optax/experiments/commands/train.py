@@ -47,7 +47,9 @@ def _train(options: TrainOptions, typed: str) -> int:
     is_first = jax.process_index() == 0
     console = Console(quiet=not is_first)
     with Progress(console) as progress:
-        load = cached_loader(options.machine.data_dir, progress.reading)
+        load = cached_loader(
+            options.machine.data_dir, progress.reading, not options.no_cache
+        )
         with fail_together():
             check_machine(options.machine, options.settings.data)
             dataset = load(options.settings)

@@ -10,7 +10,7 @@ import jax
 
 from ..changed_settings import changed_settings
 from ..data.dataset import Dataset, describe_dataset, is_same_data
-from ..data.decoded_images import Tick, no_tick
+from ..data.decoded_images import Tick, no_tick, read_images
 from ..data.loading import check_data_dir, load_dataset
 from ..devices import processes
 from ..devices.parallel import replicate
@@ -34,15 +34,19 @@ from .result import RunResult, read_result
 Load = Callable[[Settings], Dataset]
 
 
-def cached_loader(data_dir: pathlib.Path | None, tick: Tick = no_tick) -> Load:
+def cached_loader(
+    data_dir: pathlib.Path | None, tick: Tick = no_tick, is_kept: bool = True
+) -> Load:
     """Loads the data of a run, and has them at hand for the next one of its seed.
 
     Images that are too small for the network are an error before any work.
     """
 
+    read = functools.partial(read_images, tick=tick, is_kept=is_kept)
+
     @functools.lru_cache(maxsize=1)
     def load(data: DataSettings, seed: int) -> Dataset:
-        return load_dataset(data, random_streams(seed).labels, data_dir, tick=tick)
+        return load_dataset(data, random_streams(seed).labels, data_dir, read=read)
 
     def checked(settings: Settings) -> Dataset:
         dataset = load(settings.data, settings.seed)
