@@ -17,7 +17,7 @@ from written_images import content_of, random_image, write_folder, write_image
 from heavytail_optax.experiments.data.decoded_images import PixelLimit, read_images
 from heavytail_optax.experiments.data.image_folders import find_images
 from heavytail_optax.experiments.data.kept_images import keep_images, kept_images
-from heavytail_optax.experiments.storage.user_cache import user_cache
+from heavytail_optax.experiments.user_cache import user_cache
 
 
 @pytest.fixture(autouse=True)

@@ -25,7 +25,7 @@ from ..presets import PRESETS
 from ..runs.grid import read_grid
 from ..settings import DataSettings
 from ..storage.run_directory import RunDirectoryError
-from ..storage.user_cache import expanded
+from ..user_cache import expanded
 from . import options
 from .mistakes import as_typed
 from .parsing import filled, listed, parse

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from rich.console import Console, RenderableType
 
 from ..data.dataset import Dataset
+from ..durable_files import replace_file
 from ..errors import DataError, StoppedError
 from ..report.flatness import MeasuredRun
 from ..report.noise import DiagnosedRun
@@ -20,7 +21,6 @@ from ..runs.grid import Run
 from ..runs.result import RunResult, finished_runs, read_result
 from ..runs.run import Load, cached_loader, check_run, final_params
 from ..runs.worker import in_words
-from ..storage.durable_files import replace_file
 from ..storage.run_directory import RunBusyError, RunLock, disk_errors, grid_lock
 from ..terminal import Progress
 from .options import AskedRuns

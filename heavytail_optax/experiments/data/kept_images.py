@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..storage.durable_files import replacing
-from ..storage.user_cache import user_cache
+from ..durable_files import replacing
+from ..user_cache import user_cache
 from .image_folders import ImageFile, encoded
 
 MOST_BYTES = 4 * 2**30

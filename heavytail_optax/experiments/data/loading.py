@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import USAGE, DataError
 from ..setting_rules import message
 from ..settings import DataSettings
-from ..storage.user_cache import expanded
+from ..user_cache import expanded
 from .catalogue import CATALOGUE, PublishedData
 from .dataset import Dataset, RawDataset, RawSplit, Split, corrupt_labels, pad_to_size
 from .decoded_images import ReadImages, read_images

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..errors import DataError, SourceMissingError
-from ..storage.user_cache import expanded
+from ..user_cache import expanded
 from . import wrong_files
 from .catalogue import PublishedData, PublishedSplit
 from .dataset import RawDataset, RawSplit

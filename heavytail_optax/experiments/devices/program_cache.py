@@ -17,7 +17,7 @@ import filelock
 import jax
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
-from ..storage.user_cache import user_cache
+from ..user_cache import user_cache
 
 _LARGEST = 256 * 2**20  # bytes; the default of `heavytail reproduce` takes 3 MiB
 _LOCK = ".lockfile"  # JAX's own

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from ..changed_settings import changed_settings
+from ..durable_files import make_directory, replace_file
 from ..errors import USAGE
 from ..measure_names import MeasureName
 from ..methods import METHOD_NAMES, METHODS, MethodName
 from ..presets import PRESETS, PresetName
 from ..settings import Settings, from_dict, replaced
-from ..storage.durable_files import make_directory, replace_file
 from ..storage.run_config import read_json, understood
 from ..storage.run_directory import (
     GRID,

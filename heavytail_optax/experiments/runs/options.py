@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from ..devices.parallel import data_mesh
 from ..setting_rules import at_least, check_fields, message
-from ..storage.user_cache import expanded
+from ..user_cache import expanded
 
 ClusterName = Literal["slurm", "local"]
 

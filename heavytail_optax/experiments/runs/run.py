@@ -15,13 +15,13 @@ from ..data.loading import check_data_dir, load_dataset
 from ..devices import processes
 from ..devices.parallel import replicate
 from ..devices.vectors import device_name
+from ..durable_files import make_directory
 from ..errors import DataError
 from ..measures.measure import MeasureOptions
 from ..models.networks import build_network
 from ..presets import PRESETS, PresetName
 from ..settings import DataSettings, Settings
 from ..storage import checkpoints, metrics_log, run_config
-from ..storage.durable_files import make_directory
 from ..storage.run_directory import RunDirectoryError, RunLock, disk_errors
 from ..terminal import Progress
 from ..training.random_streams import random_streams
