@@ -16,5 +16,9 @@ class DataError(JobError):
     """The settings do not fit the data, or no usable data were found."""
 
 
+class StoppedError(JobError):
+    """A signal has stopped the command before it could begin with a run."""
+
+
 class SourceMissingError(DataError):
     """A source has nothing of the data set; the message says why, after a colon."""

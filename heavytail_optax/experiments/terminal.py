@@ -12,6 +12,7 @@ from typing import Any, Self
 from rich import progress as rich_progress
 from rich.console import Console
 
+from .errors import StoppedError
 from .training.trainer import Chunk, Metrics
 
 _LINES = 10
@@ -112,7 +113,10 @@ class Progress:
         self._show_overall(is_due=is_new)
 
     def reading(self, done: int, total: int) -> None:
-        """So many images are decoded, of how many."""
+        """So many images are decoded, of how many; raises if that is to stop."""
+        if self.stop.is_set():
+            problem = "Stopped while images were decoded."
+            raise StoppedError(problem, exit_status=self.stop.exit_status)
         report = f"{done:,} of {total:,} images decoded"
         self._show("data", report, done, total, is_due=self._is_late())
 

@@ -4,8 +4,7 @@ import dataclasses
 import pathlib
 from typing import Annotated
 
-import tyro
-
+from heavytail_optax.experiments.commands.parsing import NoCache
 from heavytail_optax.experiments.setting_rules import (
     POSITIVE_NUMBER,
     Rule,
@@ -66,13 +65,11 @@ class LaboratoryOptions:
 
     Attributes:
       directory: Directory for the picture.
-      no_cache: Compile all programs anew, and keep none. By default they are kept in the
-        user's cache directory for the next command, 256 MiB at most.
     """
 
     noise: NoiseOptions = DEFAULT_NOISE
     directory: pathlib.Path = pathlib.Path("laboratory")
-    no_cache: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    no_cache: NoCache = False
 
     def __post_init__(self) -> None:
         check_fields(self, "option")

@@ -125,6 +125,19 @@ def _caches(tmp_path_factory):
         yield
 
 
+@pytest.fixture
+def homeless(monkeypatch):
+    """A user of whom the system knows no home directory."""
+    pwd = pytest.importorskip("pwd")
+
+    def unknown(number):
+        raise KeyError(number)
+
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+
+
 @pytest.fixture(autouse=True)
 def _hub(tmp_path, monkeypatch):
     """The folder `tmp_path / "hub"` in place of the hub; at first it is not there."""

@@ -1,18 +1,23 @@
 """Pixels from files of all kinds, and the copy that is kept of them."""
 
+import concurrent.futures
 import os
 import pathlib
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
 from PIL import Image
-from written_images import random_image, write_folder, write_image
+from small_file_systems import make_read_only, mounted_tmpfs
+from written_images import content_of, random_image, write_folder, write_image
 
-from heavytail_optax.experiments.data import decoded_images
-from heavytail_optax.experiments.data.decoded_images import cache_directory, read_images
+from heavytail_optax.experiments.data.decoded_images import PixelLimit, read_images
 from heavytail_optax.experiments.data.image_folders import find_images
+from heavytail_optax.experiments.data.kept_images import keep_images, kept_images
+from heavytail_optax.experiments.user_cache import user_cache
 
 
 @pytest.fixture(autouse=True)
@@ -166,6 +171,10 @@ def is_decoded(root, **options):
     return bool(ticks)
 
 
+def images_kept():
+    return list((user_cache("images") or pathlib.Path()).glob("*"))
+
+
 def both(raw):
     return np.concatenate([raw.train.images, raw.test.images])
 
@@ -202,13 +211,13 @@ def test_what_has_changed_is_decoded_again(tmp_path, change):
     elif change == "size":
         options = {"image_size": 16}
     else:
-        (kept,) = cache_directory().iterdir()
+        (kept,) = images_kept()
         kept.write_bytes(kept.read_bytes()[:-1])
     assert is_decoded(root, **options)
     found = find_images(root)
     now = read_images(found, **options)
     # As without anything kept.
-    for kept in cache_directory().iterdir():
+    for kept in images_kept():
         kept.unlink()
     np.testing.assert_array_equal(both(now), both(read_images(found, **options)))
 
@@ -219,7 +228,7 @@ def test_a_folder_has_one_copy_of_each_size(tmp_path):
         os.utime(root / "train/ant/image 0.png", (number, number))
         for image_size in (None, 16):
             read_images(find_images(root), image_size)
-    assert len(list(cache_directory().iterdir())) == 2
+    assert len(images_kept()) == 2
 
 
 def test_a_copy_of_the_folder_has_its_own(tmp_path):
@@ -234,33 +243,130 @@ def test_a_copy_of_the_folder_has_its_own(tmp_path):
     assert (one != two).any()
 
 
-@pytest.mark.parametrize("problem", ["a file is in the way", "no right"])
-def test_without_a_place_to_keep_them(tmp_path, monkeypatch, problem):
+def test_the_same_folder_with_train_and_test_exchanged(tmp_path):
+    """Names, sizes and times are equal in both."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for name in ("a", "b"):
+            path = tmp_path / "images" / split / name / "image.bmp"
+            write_image(path, random_image(rng, (20, 20)))
+            os.utime(path, (0, 0))
+        time.sleep(0.05)  # Some file systems count in hundredths of a second.
+    root = tmp_path / "images"
+    first = read_images(find_images(root))
+    (root / "train").rename(root / "other")
+    (root / "test").rename(root / "train")
+    (root / "other").rename(root / "test")
+    second = read_images(find_images(root))
+    np.testing.assert_array_equal(second.train.images, first.test.images)
+    np.testing.assert_array_equal(second.test.images, first.train.images)
+
+
+@pytest.mark.parametrize("at", [0, 8, 60, 200, -1])
+@pytest.mark.parametrize("damage", [b"\xff", b"PK\x03\x04"], ids=["byte", "zip"])
+def test_a_damaged_copy_is_not_taken(tmp_path, at, damage):
     root = write_folder(tmp_path / "images")
-    if problem == "no right":
+    first = read_images(find_images(root))
+    (kept,) = images_kept()
+    content = bytearray(kept.read_bytes())
+    content[at : at + len(damage) or None] = damage
+    kept.write_bytes(content)
+    assert is_decoded(root)
+    np.testing.assert_array_equal(both(read_images(find_images(root))), both(first))
+    assert not is_decoded(root)
 
-        def refuse(*args, **kwargs):
-            raise PermissionError(13, "Permission denied", "cache")
 
-        monkeypatch.setattr(decoded_images.tempfile, "mkstemp", refuse)
-    else:
-        (tmp_path / "cache").write_text("")
+def test_what_was_not_used_for_longest_goes(tmp_path):
+    """Three copies of 1,000 bytes are more than 2,500; the one that was read stays."""
+    images = np.zeros((10, 10, 10, 1), np.uint8)
+    places = [tmp_path / "kept" / f"{name}-files.npy" for name in "abcd"]
+    for number, place in enumerate(places[:3]):
+        keep_images(place, images)
+        os.utime(place, (number, number))
+    assert kept_images(places[0]) is not None
+    keep_images(places[3], images, most_bytes=2_500)
+    assert [place.exists() for place in places] == [True, False, False, True]
+    # What is larger than all of it does not cost the others.
+    keep_images(places[1], images, most_bytes=999)
+    assert [place.exists() for place in places] == [True, False, False, True]
+
+
+def test_nothing_is_kept_or_taken_if_that_is_not_wanted(tmp_path):
+    root = write_folder(tmp_path / "images")
+    assert is_decoded(root, is_kept=False) and not images_kept()
+    assert is_decoded(root) and is_decoded(root, is_kept=False)
+
+
+def test_a_file_in_place_of_the_cache(tmp_path):
+    root = write_folder(tmp_path / "images")
+    (tmp_path / "cache").write_text("")
     assert read_images(find_images(root)).train.images.shape == (12, 20, 20, 3)
 
 
-def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
+def test_a_user_without_a_home_directory(tmp_path, homeless):
     root = write_folder(tmp_path / "images")
+    assert is_decoded(root) and is_decoded(root)
 
-    def fill_the_disk(file, array):
-        file.write(b"half")
-        raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(decoded_images.np, "save", fill_the_disk)
-        read_images(find_images(root))
-    assert list(cache_directory().iterdir()) == []
-    read_images(find_images(root))
-    assert len(list(cache_directory().iterdir())) == 1
+@pytest.mark.parametrize("state", ["read-only", "full"])
+def test_a_disk_that_takes_nothing(tmp_path, monkeypatch, state):
+    """The images are read, and no half of a copy is left."""
+    root = write_folder(tmp_path / "images", number=40)
+    with mounted_tmpfs(tmp_path / "disk", "size=16k") as disk:
+        if state == "read-only":
+            make_read_only(disk)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(disk))
+        assert is_decoded(root) and is_decoded(root)
+        assert [path for path in disk.rglob("*") if path.is_file()] == []
+
+
+def test_decoding_stops_at_once(tmp_path, monkeypatch):
+    """After the tick has raised, no other image is opened."""
+    content = content_of(Image.new("RGB", (2000, 2000)))
+    for split, number in (("train", 120), ("test", 1)):
+        for name in ("a", "b"):
+            place = tmp_path / "images" / split / name
+            place.mkdir(parents=True)
+            for index in range(number):
+                (place / f"{index}.png").write_bytes(content)
+    original, opened = Image.open, []
+    monkeypatch.setattr(
+        Image, "open", lambda *args, **more: opened.append(1) or original(*args, **more)
+    )
+
+    class Stop(Exception):
+        pass
+
+    def tick(done, total):
+        # All headers are read.
+        if len(opened) > 242 + 5:
+            raise Stop
+
+    with pytest.raises(Stop):
+        read_images(find_images(tmp_path / "images"), 16, tick=tick)
+    assert len(opened) < 242 + 200
+    assert not images_kept()
+
+
+def test_threads_share_a_limit_of_pixels():
+    """At no time do they have more than 10; what is larger goes alone."""
+    limit, together, most, lock = PixelLimit(10), [], [], threading.Lock()
+
+    def work(pixels):
+        with limit.room_for(pixels):
+            with lock:
+                together.append(pixels)
+                most.append((sum(together), len(together)))
+            time.sleep(0.002)
+            with lock:
+                together.remove(pixels)
+
+    sizes = [1, 4, 7, 25, 3, 10, 2, 6] * 5
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, sizes))
+    assert len(most) == len(sizes)
+    assert all(number <= 10 or others == 1 for number, others in most)
+    assert max(others for _, others in most) > 1
 
 
 def test_processes_at_once(tmp_path):
@@ -282,7 +388,7 @@ def test_processes_at_once(tmp_path):
         process.stdin.flush()
     outputs = {process.communicate(timeout=300)[0] for process in processes}
     assert len(outputs) == 1 and len(outputs.pop()) == 65
-    (kept,) = cache_directory().iterdir()
+    (kept,) = images_kept()
     assert len(np.load(kept)) == 90 + 6
 
 
@@ -292,10 +398,3 @@ def test_progress_counts_to_the_end(tmp_path):
     done, totals = zip(*ticks, strict=True)
     assert set(totals) == {276} and list(done) == sorted(done) and done[-1] == 276
     assert len(done) > 1
-
-
-def test_the_cache_is_the_users(monkeypatch, tmp_path):
-    assert cache_directory() == tmp_path / "cache/heavytail-optax/images"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setattr(pathlib.Path, "home", lambda: tmp_path)
-    assert cache_directory() == tmp_path / ".cache/heavytail-optax/images"

@@ -251,6 +251,14 @@ def test_a_wrong_option_is_named(folder, monkeypatch, capsys, options, named):
     assert "Traceback" not in output.err and not list(folder.parent.glob("run/*/*"))
 
 
+def test_a_missing_option_is_a_mistake_in_the_options(folder, monkeypatch, capsys):
+    """A folder without images for testing needs --test-share."""
+    monkeypatch.chdir(folder.parent)
+    shutil.rmtree(folder / "test")
+    assert cli.main(["train", "--data", "folder", "--data-dir", "images"]) == 2
+    assert "--test-share" in capsys.readouterr().err
+
+
 def test_an_unreadable_file_is_named(folder, monkeypatch):
     """The system's refusal, which root never gets."""
     path = folder / FIRST

@@ -249,6 +249,35 @@ def test_a_grid_of_a_folder(own, tmp_path, capsys):
     assert (settings["image_size"], settings["clean_examples"]) == (28, 20)
 
 
+def test_a_grid_has_one_set_of_images(own, tmp_path, capsys):
+    """Also where another folder has as many, of the same classes."""
+    command = ["reproduce", "--data", "folder", "--image-size", "16", "--steps", "2"]
+    command += ["--batch-size", "5", "--methods", "sgd", "--measures", "expected"]
+    first = [*command, "--data-dir", "images"]
+    assert cli.main([*first, "--num-seeds", "1"]) == 0
+    shutil.copytree(tmp_path / "images", tmp_path / "copy")
+    shutil.copytree(tmp_path / "images", tmp_path / "others")
+    image = random_image(np.random.default_rng(8), (20, 20))
+    path = min((tmp_path / "others/train/ant").iterdir())
+    write_image(path, image)
+    before = (tmp_path / "grids/folder/grid.json").read_bytes()
+    for seeds in ("1", "2"):
+        other = [*command, "--data-dir", "others", "--num-seeds", seeds]
+        capsys.readouterr()
+        assert cli.main(other) == 2
+        error = capsys.readouterr().err
+        assert "--data-dir" in error and "--directory" in error
+    assert (tmp_path / "grids/folder/grid.json").read_bytes() == before
+    assert not (tmp_path / "grids/folder/sgd/seed-1").exists()
+    # Negative control: the same images from another place.
+    moved = [*command, "--data-dir", "copy"]
+    assert cli.main([*moved, "--num-seeds", "2"]) == 0
+    # What is finished is shown without them.
+    shutil.rmtree(tmp_path / "copy")
+    assert cli.main([*moved, "--num-seeds", "2"]) == 0
+    assert cli.main([*moved, "--num-seeds", "3"]) == 2
+
+
 def test_counts_are_of_the_swapped_folders(own, tmp_path):
     options = ["--swap-train-and-test", "--image-size", "16", "--directory", "run"]
     assert cli.main([*own, *options]) == 0

@@ -3,8 +3,10 @@ import subprocess
 import sys
 
 import pytest
+from rich.console import Console
 
-from heavytail_optax.experiments.terminal import StopRequest
+from heavytail_optax.experiments.errors import StoppedError
+from heavytail_optax.experiments.terminal import Progress, StopRequest
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -36,3 +38,13 @@ def test_second_signal_ends_the_process():
     )
     assert process.returncode == -signal.SIGINT
     assert process.stdout == "stopping\nstill here\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_ends_the_decoding_of_images(number):
+    with Progress(Console(quiet=True)) as progress:
+        progress.reading(1, 2)
+        signal.raise_signal(number)
+        with pytest.raises(StoppedError) as error:
+            progress.reading(1, 2)
+    assert error.value.exit_status == 128 + number

@@ -11,10 +11,8 @@ from jax.experimental.compilation_cache.compilation_cache import reset_cache
 from small_file_systems import make_read_only, mounted_tmpfs
 
 from heavytail_optax import cli
-from heavytail_optax.experiments.devices.program_cache import (
-    cache_directory,
-    program_cache,
-)
+from heavytail_optax.experiments.devices.program_cache import program_cache
+from heavytail_optax.experiments.user_cache import user_cache
 
 # Two programs that take long to compile. Others may, on a busy machine.
 COMPILES = """
@@ -72,7 +70,7 @@ def outcome(process):
 
 
 def programs():
-    return sorted(cache_directory().glob("jit_slow-*-cache"))
+    return sorted(user_cache("programs").glob("jit_slow-*-cache"))
 
 
 def test_a_second_process_reads_what_the_first_one_compiled(environment):
@@ -124,7 +122,7 @@ def test_the_least_recently_used_program_goes(environment, no_other_cache, spare
     with program_cache(True):
         draw(1)
         (oldest,) = programs()
-    others = [path for path in cache_directory().glob("*-cache") if path != oldest]
+    others = [path for path in user_cache("programs").glob("*-cache") if path != oldest]
     size = 256 * 2**20 - spare - sum(path.stat().st_size for path in others)
     os.truncate(oldest, size)
     used = oldest.with_name(f"{oldest.name.removesuffix('-cache')}-atime")
@@ -133,7 +131,7 @@ def test_the_least_recently_used_program_goes(environment, no_other_cache, spare
         draw(2)
     assert oldest.exists() == (spare > 0)
     assert len(programs()) == 1 + oldest.exists()
-    everything = cache_directory().glob("*-cache")
+    everything = user_cache("programs").glob("*-cache")
     assert sum(path.stat().st_size for path in everything) <= 256 * 2**20
 
 
@@ -161,7 +159,7 @@ def test_afterwards_jax_is_as_before(environment, no_other_cache):
     ]
     before = [getattr(jax.config, name) for name in names]
     with program_cache(True):
-        assert jax.config.jax_compilation_cache_dir == str(cache_directory())
+        assert jax.config.jax_compilation_cache_dir == str(user_cache("programs"))
     assert [getattr(jax.config, name) for name in names] == before
 
 
@@ -172,7 +170,7 @@ def test_afterwards_jax_is_as_before(environment, no_other_cache):
 )
 def test_the_directory_is_that_of_the_user(given, expected):
     environment = {} if given is None else {"XDG_CACHE_HOME": given}
-    found = cache_directory(environment)
+    found = user_cache("programs", environment)
     place = pathlib.Path(os.path.expanduser(expected))
     assert found == place / "heavytail-optax" / "programs"
 
@@ -183,8 +181,22 @@ def test_only_commands_use_it_and_each_can_do_without(
     monkeypatch.setattr(sys, "argv", ["heavytail"])
     small = ["--steps", "300", "--chains", "8", "--directory", str(tmp_path / "lab")]
     assert cli.main(["simulate", *small, "--no-cache"]) == 0
-    assert not cache_directory().exists()
+    assert not user_cache("programs").exists()
     for name in cli.SUBCOMMANDS:
         assert cli.main([name, "--help"]) == 0
         assert ("--no-cache" in capsys.readouterr().out) == (name != "report")
-    assert not cache_directory().exists()
+    assert not user_cache("programs").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="It takes HOME away.")
+def test_a_user_without_a_home_directory(
+    no_other_cache, homeless, tmp_path, monkeypatch, capsys
+):
+    """Commands go without a cache, and ~ is a name like another one."""
+    assert user_cache("programs") is None
+    monkeypatch.setattr(sys, "argv", ["heavytail"])
+    small = ["--steps", "300", "--chains", "8", "--directory", str(tmp_path / "lab")]
+    assert cli.main(["simulate", *small]) == 0
+    folder = ["train", "--data", "folder", "--data-dir", "~/pets"]
+    assert cli.main(folder) == 2
+    assert "~/pets" in capsys.readouterr().err

@@ -23,7 +23,9 @@ from ..measure_names import SUMMARIES
 from ..methods import METHODS
 from ..presets import PRESETS
 from ..runs.grid import read_grid
+from ..settings import DataSettings
 from ..storage.run_directory import RunDirectoryError
+from ..user_cache import expanded
 from . import options
 from .mistakes import error_as_typed
 from .parsing import filled, listed, parse
@@ -95,11 +97,30 @@ def _counted(asked: Any) -> Any:
     from ..data.loading import count_images
 
     try:
-        data = count_images(asked.settings.data, asked.machine.data_dir)
+        data = _counted_before(asked)
+        data = count_images(data, asked.machine.data_dir)
         settings = dataclasses.replace(asked.settings, data=data)
         return dataclasses.replace(asked, settings=settings)
     except ValueError as error:
         raise DataError(str(error), exit_status=USAGE) from error
+
+
+def _counted_before(asked: Any) -> DataSettings:
+    """With the numbers of the grid that is there, if its folder of images is gone."""
+    data, place = asked.settings.data, asked.machine.data_dir
+    is_here = place is None or expanded(place).is_dir()
+    if isinstance(asked, options.TrainOptions) or data.data != "folder" or is_here:
+        return data
+    # What is wrong with the grid there is said later.
+    with contextlib.suppress(JobError):
+        before = read_grid(asked.grid_directory).runs()[0].settings.data
+        if before.data == "folder":
+            names = ("clean_examples", "test_examples")
+            given = {name: getattr(data, name) for name in names}
+            missing = [name for name, value in given.items() if value is None]
+            found = {name: getattr(before, name) for name in missing}
+            return dataclasses.replace(data, **found)
+    return data
 
 
 def _default(name: str, arguments: Sequence[str]) -> Any:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from ..data.dataset import Dataset
+from ..durable_files import set_aside_damaged
 from ..errors import USAGE, JobError
 from ..measures.gradient_noise import (
     NoiseDraws,
@@ -25,7 +26,6 @@ from ..runs.result import RunResult
 from ..runs.run import cached_loader
 from ..runs.worker import report_problems, work
 from ..settings import replaced
-from ..storage.durable_files import set_aside_damaged
 from ..storage.run_directory import claim_next
 from ..terminal import Progress
 from .finished_runs import Measuring, Results, measure_finished
@@ -91,7 +91,9 @@ def run(options: DiagnoseOptions, typed: str) -> int:
         measure=measure,
         results=results,
     )
-    return measure_finished(measuring, options.asked, directory, typed)
+    return measure_finished(
+        measuring, options.asked, directory, typed, not options.no_cache
+    )
 
 
 class _Noise(NamedTuple):

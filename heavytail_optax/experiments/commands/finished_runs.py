@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from rich.console import Console, RenderableType
 
 from ..data.dataset import Dataset
-from ..errors import DataError
+from ..durable_files import replace_file
+from ..errors import DataError, StoppedError
 from ..report.flatness import MeasuredRun
 from ..report.noise import DiagnosedRun
 from ..report.style import save_figure
@@ -20,7 +21,6 @@ from ..runs.grid import Run
 from ..runs.result import RunResult, finished_runs, read_result
 from ..runs.run import Load, cached_loader, check_run, final_params
 from ..runs.worker import in_words
-from ..storage.durable_files import replace_file
 from ..storage.run_directory import RunBusyError, RunLock, disk_errors, grid_lock
 from ..terminal import Progress
 from .options import AskedRuns
@@ -50,7 +50,11 @@ class Results(NamedTuple):
 
 
 def measure_finished(
-    measuring: Measuring[Any], asked: AskedRuns, directory: pathlib.Path, typed: str
+    measuring: Measuring[Any],
+    asked: AskedRuns,
+    directory: pathlib.Path,
+    typed: str,
+    has_cache: bool,
 ) -> int:
     """Measures the runs that are asked for, each under its lock; the exit status."""
     console = Console()
@@ -60,7 +64,7 @@ def measure_finished(
     with Progress(console, measuring.on_stop) as progress:
         # The data are those that the runs of the directory were trained on.
         data_dir = asked.data_dir or grid.machine.data_dir
-        load = cached_loader(data_dir, progress.reading)
+        load = cached_loader(data_dir, progress.reading, has_cache)
         for line in others:
             progress.note(f"{line}: skipped")
         if asked.again:
@@ -86,7 +90,7 @@ def measure_finished(
             try:
                 if _measure(measuring, run, load, progress):
                     progress.done(run.label)
-            except DataError:  # The others have the same data.
+            except (DataError, StoppedError):  # The others have the same data.
                 raise
             # Too little memory for one run must not cost the others their table.
             except Exception as error:  # noqa: BLE001

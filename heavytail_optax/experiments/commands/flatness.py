@@ -42,4 +42,6 @@ def run(options: FlatnessOptions, typed: str) -> int:
         measure=measure,
         results=results,
     )
-    return measure_finished(measuring, options.asked, options.directory, typed)
+    return measure_finished(
+        measuring, options.asked, options.directory, typed, not options.no_cache
+    )

@@ -16,8 +16,8 @@ from ..runs.grid import variants_of
 from ..runs.options import DEFAULT_JOBS, THIS_MACHINE, JobOptions, Machine
 from ..setting_rules import BETWEEN_0_AND_1, at_least, check_fields
 from ..settings import MeasureSettings, Settings, flat, replaced
+from .parsing import Flag, NoCache
 
-Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 _AS_DIRECTORY = tyro.conf.arg(metavar="DIRECTORY")
 Directory = Annotated[tyro.conf.Positional[pathlib.Path], _AS_DIRECTORY]
 _MEASURING = MeasureOptions()
@@ -40,8 +40,6 @@ class TrainOptions:
         a new one: runs/PRESET-001, runs/PRESET-002, ...
       resume: Directory to go on with. All settings are those it was started with, and
         so are --data-dir, --devices and --tensorboard unless they are given.
-      no_cache: Compile all programs anew, and keep none. By default they are kept in the
-        user's cache directory for the next command, 256 MiB at most.
     """
 
     settings: Settings
@@ -49,7 +47,7 @@ class TrainOptions:
     preset: PresetName = "corrupted-digits"
     directory: pathlib.Path | None = None
     resume: pathlib.Path | None = None
-    no_cache: Flag = False
+    no_cache: NoCache = False
     machine: Machine = THIS_MACHINE
     cluster: Cluster = ALONE
 
@@ -91,8 +89,6 @@ class ReproduceOptions:
       directory: Directory of the runs. By default grids/PRESET, each time the same.
       launcher: Where runs are carried out: here, one after the other, or as jobs of
         submitit, on SLURM or as processes of this host.
-      no_cache: Compile all programs anew, and keep none. By default they are kept in the
-        user's cache directory for the next command, 256 MiB at most.
     """
 
     settings: Settings
@@ -101,7 +97,7 @@ class ReproduceOptions:
     num_seeds: Annotated[int, at_least(1)] = 2
     directory: pathlib.Path | None = None
     launcher: Literal["here", "submitit"] = "here"
-    no_cache: Flag = False
+    no_cache: NoCache = False
     machine: Machine = THIS_MACHINE
     jobs: JobOptions = DEFAULT_JOBS
 
@@ -190,13 +186,11 @@ class FlatnessOptions:
     Attributes:
       directory: Directory of heavytail train or heavytail reproduce.
       measures: What to measure. By default everything.
-      no_cache: Compile all programs anew, and keep none. By default they are kept in the
-        user's cache directory for the next command, 256 MiB at most.
     """
 
     directory: Directory
     measures: tuple[MeasureName, ...] = MEASURE_NAMES
-    no_cache: Flag = False
+    no_cache: NoCache = False
     asked: AskedRuns = _ALL_RUNS
     measuring: MeasureOptions = _MEASURING
 
@@ -242,8 +236,6 @@ class DiagnoseOptions:
         By default the batch size of the run.
       truncated_share: Share of all updates that the proposed max_norm truncates.
       steps: Number of updates of the new run, without a directory.
-      no_cache: Compile all programs anew, and keep none. By default they are kept in the
-        user's cache directory for the next command, 256 MiB at most.
     """
 
     directory: Annotated[tyro.conf.Positional[pathlib.Path | None], _AS_DIRECTORY] = (
@@ -254,7 +246,7 @@ class DiagnoseOptions:
     batch_size: Annotated[int | None, at_least(1)] = None
     truncated_share: Annotated[float, BETWEEN_0_AND_1] = 0.03
     steps: Annotated[int, at_least(100)] = _STEPS
-    no_cache: Flag = False
+    no_cache: NoCache = False
 
     def __post_init__(self) -> None:
         check_fields(self, "option")

@@ -6,7 +6,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from typing import NoReturn, TypeVar
+from typing import Annotated, NoReturn, TypeVar
 
 import tyro
 
@@ -14,6 +14,16 @@ from ..errors import USAGE
 from .mistakes import as_typed, mistakes
 
 _Options = TypeVar("_Options")
+Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+NoCache = Annotated[
+    Flag,
+    tyro.conf.arg(
+        help="Compile all programs and decode all images anew, and keep none. By default "
+        "they are kept in the user's cache directory for the next command, at most 256 MiB "
+        "of programs and 4 GiB of images."
+    ),
+]
+"""The option that all commands with a cache have."""
 
 
 def parse(

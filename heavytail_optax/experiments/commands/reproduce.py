@@ -5,6 +5,7 @@ import dataclasses
 import jax
 from rich.console import Console
 
+from ..data.dataset import checksum_of
 from ..runs.grid import Grid, read_grid, record_grid, remarks, together, variants_of
 from ..runs.result import read_results
 from ..runs.run import cached_loader, check_machine
@@ -41,11 +42,17 @@ def run(options: ReproduceOptions, typed: str) -> int:
     console = Console()
     on_stop = "Stopping." if cluster else "Stopping after these steps."
     with Progress(console, on_stop) as progress:
-        load = cached_loader(options.machine.data_dir, progress.reading)
-        if not is_finished:
-            load(options.settings)
+        load = cached_loader(
+            options.machine.data_dir, progress.reading, not options.no_cache
+        )
         # What a finished grid was made with may be gone.
-        if not is_finished or options.machine != read_grid(grid.directory).machine:
+        before = read_grid(grid.directory).machine.record() if is_finished else {}
+        now = options.machine.record()
+        if now["data_dir"] != before.get("data_dir", ...):
+            # The images must be those of the runs that are there.
+            grid = grid._replace(data_sha256=checksum_of(load(options.settings)))
+            together(grid)
+        if now != before:
             check_machine(machine, options.settings.data)
         record_grid(grid)
         progress.note(

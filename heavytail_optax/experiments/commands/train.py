@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import jax
 from rich.console import Console
 
-from ..data.dataset import describe_dataset
+from ..data.dataset import checksum_of, describe_dataset
 from ..devices.parallel import warm_up_collectives
 from ..devices.processes import (
     cluster_arguments,
@@ -50,11 +50,13 @@ def _train(options: TrainOptions, typed: str) -> int:
     is_first = jax.process_index() == 0
     console = Console(quiet=not is_first)
     with Progress(console) as progress:
-        load = cached_loader(options.machine.data_dir, progress.reading)
+        load = cached_loader(
+            options.machine.data_dir, progress.reading, not options.no_cache
+        )
         with fail_together():
             check_machine(options.machine, options.settings.data)
             dataset = load(options.settings)
-            grid = _grid(options, is_first)
+            grid = _grid(options, is_first)._replace(data_sha256=checksum_of(dataset))
             if is_first:
                 record_grid(grid)
         data = describe_dataset(dataset)

@@ -94,6 +94,12 @@ def is_same_data(one: Mapping[str, int | str], other: Mapping[str, int | str]) -
     return all(one.get(k) == other.get(k) for k in {*one, *other} - sources)
 
 
+def checksum_of(dataset: Dataset) -> str:
+    """Of all images and true labels: the same for all seeds, which draw other labels."""
+    train, test = dataset.train, dataset.test
+    return _sha256(train.images, dataset.true_train_labels, test.images, test.labels)
+
+
 def _sha256(*arrays: jax.Array) -> str:
     checksum = hashlib.sha256()
     for array in arrays:

@@ -2,31 +2,36 @@
 
 import concurrent.futures
 import contextlib
-import hashlib
-import itertools
 import os
 import pathlib
-import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import USAGE, DataError
 from . import wrong_files
 from .dataset import RawDataset, RawSplit
-from .image_folders import ImageFile, ImageFolder, encoded
+from .image_folders import ImageFile, ImageFolder
+from .kept_images import keep_images, kept_images, kept_place
 from .published_files import import_extra
 
 MOST_PIXELS = 2**26
-"""Of one image: four times as many as a good camera takes, or a file made to fill memory."""
+"""Of one image: about what a good camera takes. More may be a file made to fill memory.
 
-Tick = Callable[[int, int], object]  # given the number of images done, and of all
+Also of all that are decoded at the same time: at most 20 bytes for each of them.
+"""
+
+Tick = Callable[[int, int], object]  # given the number done, and of all; may raise
+
+ReadImages = Callable[..., RawDataset]  # `read_images`, some arguments given
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 _IMAGES = ("a PNG", "a JPEG", "a WebP", "a BMP")  # in the words of `content_of`
 _ORIENTATION = 0x0112  # of EXIF: from 5 on, width and height are exchanged
 _CHUNK = 256
+_SECONDS_BETWEEN_TICKS = 0.2
 _MODES = {1: "L", 3: "RGB"}
 
 
@@ -34,6 +39,28 @@ class _Header(NamedTuple):
     height: int
     width: int
     channels: int  # 1 of a grey image, else 3
+
+
+class PixelLimit:
+    """Lets threads go on while the pixels that they have at the same time are few enough."""
+
+    def __init__(self, most: int) -> None:
+        self._most = self._left = most
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def room_for(self, pixels: int) -> Iterator[None]:
+        """Waits until there is room; what is larger than all of it goes alone."""
+        taken = min(pixels, self._most)
+        with self._changed:
+            self._changed.wait_for(lambda: self._left >= taken)
+            self._left -= taken
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._left += taken
+                self._changed.notify_all()
 
 
 def no_tick(done: int, total: int) -> None:
@@ -45,8 +72,9 @@ def read_images(
     image_size: int | None = None,
     image_shape: tuple[int, int, int] | None = None,
     tick: Tick = no_tick,
+    is_kept: bool = True,
 ) -> RawDataset:
-    """Both splits, from the files or what an earlier run decoded.
+    """Both splits, from the files or what an earlier run decoded and kept.
 
     With `image_size`, each image is resized to it, with a black margin if it is not
     square. Else all must have the size in `image_shape`, or the same one. They are grey if
@@ -54,14 +82,12 @@ def read_images(
     """
     files, number = [*found.train, *found.test], len(found.train)
     wanted = f"{image_size} {image_shape} {import_extra('PIL').__version__}"
-    place, images = _place(found.root, files, wanted), None
-    with contextlib.suppress(OSError, ValueError, EOFError):
-        images = np.load(place, allow_pickle=False)
+    place = kept_place(found.root, files, wanted) if is_kept else None
+    images = kept_images(place) if place else None
     if images is None:
         images = _decode(found.root, files, image_size, image_shape, tick)
-        # A run does without, where there is no room or no right to write.
-        with contextlib.suppress(OSError):
-            _keep(place, images)
+        if place:
+            keep_images(place, images)
     labels = found.labels(files)
     return RawDataset(
         RawSplit(images[:number], labels[:number]),
@@ -72,41 +98,6 @@ def read_images(
     )
 
 
-def cache_directory() -> pathlib.Path:
-    """Where decoded images are kept."""
-    caches = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(caches, "heavytail-optax", "images")
-
-
-def _place(
-    root: pathlib.Path, files: Sequence[ImageFile], settings: str
-) -> pathlib.Path:
-    """A name that says of which files with which sizes and times; first of which folder."""
-    listing = [f"{file.name}\0{file.size}\0{file.changed}" for file in files]
-    where, what = (
-        hashlib.sha256(encoded(text)).hexdigest()[:32]
-        for text in (f"{root.absolute()}\0{settings}", "\0".join([settings, *listing]))
-    )
-    return cache_directory() / f"{where}-{what}.npy"
-
-
-def _keep(place: pathlib.Path, images: np.ndarray) -> None:
-    """Writes a file of its own, then renames it: two processes may do so at once."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    where = place.name.partition("-")[0]
-    descriptor, partial = tempfile.mkstemp(dir=place.parent, prefix=f"{where}-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            np.save(file, images)
-        os.replace(partial, place)
-    finally:
-        pathlib.Path(partial).unlink(missing_ok=True)
-    # What the folder had before, and what a kill has left.
-    for other in place.parent.glob(f"{where}-*"):
-        if other != place:
-            other.unlink(missing_ok=True)
-
-
 def _decode(
     root: pathlib.Path,
     files: Sequence[ImageFile],
@@ -114,8 +105,9 @@ def _decode(
     image_shape: tuple[int, int, int] | None,
     tick: Tick,
 ) -> np.ndarray:
-    parts = _in_parallel(lambda part: [_header(file.path) for file in part], files)
-    headers = list(itertools.chain.from_iterable(parts))
+    headers = _in_parallel(
+        lambda file: _header(file.path), files, lambda done: tick(0, len(files))
+    )
     height, width, channels = image_shape or headers[0]
     for file, header in zip(files, headers, strict=True):
         if image_size is None and header[:2] != (height, width):
@@ -125,7 +117,8 @@ def _decode(
             raise DataError(
                 f"{file.path}: is {header.width}x{header.height}, and {others} "
                 f"{width}x{height}. Give --data folder and an --image-size, to which "
-                "all are resized."
+                "all are resized.",
+                exit_status=USAGE if image_shape is None else 1,
             )
     if image_shape is None:
         channels = max(header.channels for header in headers)
@@ -135,28 +128,47 @@ def _decode(
     except MemoryError as error:
         problem = f"its {len(files):,} images of {shape[2]}x{shape[1]} do not fit"
         advice = "into memory. Give a smaller --image-size"
-        raise DataError(f"{root}: {problem} {advice}.") from error
+        raise DataError(f"{root}: {problem} {advice}.", exit_status=USAGE) from error
+    limit = PixelLimit(MOST_PIXELS)
 
-    def decode(chunk: range) -> int:
-        for number in chunk:
+    def decode(number: int) -> None:
+        header = headers[number]
+        with limit.room_for(header.height * header.width):
             images[number] = _pixels(files[number].path, shape[1:], image_size)
-        return len(chunk)
 
-    done = 0
-    for number in _in_parallel(decode, range(len(files))):
-        done += number
-        tick(done, len(files))
+    _in_parallel(decode, range(len(files)), lambda done: tick(done, len(files)))
     return images
 
 
-def _in_parallel(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
-    """The results for one part of the items after the other, computed by threads.
+def _in_parallel(
+    function: Callable[[Any], Any], items: Sequence[Any], tick: Callable[[int], object]
+) -> list[Any]:
+    """The results for all items, computed by threads; ends when the tick raises.
 
     Reading and decompressing lets other threads work; Pillow's own code is short.
     """
+    results: list[Any] = []
+    is_stopped = threading.Event()
+
+    def compute(part: Sequence[Any]) -> list[Any]:
+        return [function(item) for item in part if not is_stopped.is_set()]
+
     parts = [items[first : first + _CHUNK] for first in range(0, len(items), _CHUNK)]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from pool.map(function, parts)
+        futures = [pool.submit(compute, part) for part in parts]
+        try:
+            for future in futures:
+                while not concurrent.futures.wait(
+                    [future], _SECONDS_BETWEEN_TICKS
+                ).done:
+                    tick(len(results))
+                results += future.result()
+                tick(len(results))
+        # After an error: what has not begun must not be waited for.
+        finally:
+            is_stopped.set()
+            pool.shutdown(cancel_futures=True)
+    return results
 
 
 def _header(path: str) -> _Header:

@@ -25,7 +25,7 @@ class ImageFile(NamedTuple):
     path: str
     name: str  # CLASS/NAME, the same on all file systems
     size: int  # in bytes
-    changed: int  # time in nanoseconds
+    times: tuple[int, int]  # of its content, of its name or owner; in nanoseconds
 
     @property
     def class_name(self) -> str:
@@ -109,7 +109,9 @@ def _drawn(
     """For training and for testing, a share of each class, but not its last image."""
     if test_share is None:
         advice = "Give --test-share 0.2 to test on a fifth of all images"
-        raise DataError(f"{root}: has no folder test. {advice}, drawn at random.")
+        raise DataError(
+            f"{root}: has no folder test. {advice}, drawn at random.", exit_status=USAGE
+        )
     train, test = {}, {}
     for name, files in classes.items():
         number = min(round(test_share * len(files)), len(files) - 1)
@@ -168,7 +170,8 @@ def _image_file(entry: os.DirEntry[str], class_name: str) -> ImageFile:
     if not entry.is_file():
         raise DataError(f"{path}: is no file. Move it away.")
     name = f"{class_name}/{_plain(entry.name)}"
-    return ImageFile(path, name, status.st_size, status.st_mtime_ns)
+    times = status.st_mtime_ns, status.st_ctime_ns
+    return ImageFile(path, name, status.st_size, times)
 
 
 def _has_suffix(name: str) -> bool:

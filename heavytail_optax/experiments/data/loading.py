@@ -11,9 +11,10 @@ import numpy as np
 from ..errors import USAGE, DataError
 from ..setting_rules import message
 from ..settings import DataSettings
+from ..user_cache import expanded
 from .catalogue import CATALOGUE, PublishedData
 from .dataset import Dataset, RawDataset, RawSplit, Split, corrupt_labels, pad_to_size
-from .decoded_images import Tick, no_tick, read_images
+from .decoded_images import ReadImages, read_images
 from .image_folders import LAYOUT, ImageFolder, find_images
 from .sources import read_published_data
 
@@ -52,7 +53,7 @@ def load_dataset(
     key: jax.Array,
     data_dir: pathlib.Path | None = None,
     catalogue: Mapping[str, PublishedData] = CATALOGUE,
-    tick: Tick = no_tick,
+    read: ReadImages = read_images,
 ) -> Dataset:
     """Loads the first images of each split, in the order of the files.
 
@@ -70,12 +71,12 @@ def load_dataset(
     elif settings.data == "folder":
         found, *numbers = _find_folder(settings, data_dir)
         _check_numbers(settings, str(data_dir), *numbers)
-        raw = read_images(found, settings.image_size, tick=tick)
+        raw = read(found, settings.image_size)
         num_classes = len(raw.class_names)
     else:
         data = catalogue[settings.data]
         _check_settings(settings, data)
-        raw, num_classes = read_published_data(data, data_dir, tick), data.num_classes
+        raw, num_classes = read_published_data(data, data_dir, read), data.num_classes
     if settings.swap_train_and_test:
         raw = raw._replace(train=raw.test, test=raw.train)
     train = _to_device(raw.train, settings.training_examples, settings.image_size)
@@ -102,7 +103,7 @@ def check_data_dir(settings: DataSettings, data_dir: pathlib.Path | None) -> Non
         return
     if settings.data == "digits":
         accepted = "left out with the digits, which come with scikit-learn"
-    elif data_dir is not None and data_dir.expanduser().is_dir():
+    elif data_dir is not None and expanded(data_dir).is_dir():
         return
     got = data_dir and str(data_dir)
     raise DataError(message("data_dir", accepted, got, "option"), exit_status=USAGE)
@@ -135,7 +136,7 @@ def _find_folder(
 ) -> tuple[ImageFolder, int, int]:
     """What it has, and the numbers of images for training and for testing."""
     assert data_dir is not None  # as was checked
-    found = find_images(data_dir.expanduser(), settings.test_share)
+    found = find_images(expanded(data_dir), settings.test_share)
     if settings.swap_train_and_test:
         return found, len(found.test), len(found.train)
     return found, len(found.train), len(found.test)

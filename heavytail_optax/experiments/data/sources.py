@@ -8,10 +8,11 @@ from collections.abc import Callable
 import numpy as np
 
 from ..errors import DataError, SourceMissingError
+from ..user_cache import expanded
 from . import wrong_files
 from .catalogue import PublishedData, PublishedSplit
 from .dataset import RawDataset, RawSplit
-from .decoded_images import Tick, no_tick, read_images
+from .decoded_images import ReadImages, read_images
 from .folders import Paths, find_files
 from .image_folders import LAYOUT, find_images, image_folders_in
 from .published_files import import_extra, read_parquet_files, read_published_files
@@ -20,7 +21,7 @@ _Read = Callable[[PublishedData, PublishedSplit, Paths], RawSplit]
 
 
 def read_published_data(
-    data: PublishedData, data_dir: pathlib.Path | None, tick: Tick = no_tick
+    data: PublishedData, data_dir: pathlib.Path | None, read: ReadImages = read_images
 ) -> RawDataset:
     """Reads a data set from the data directory, else from the system's package or the hub.
 
@@ -29,7 +30,7 @@ def read_published_data(
     """
     sources = [_from_system_package, _from_hub]
     if data_dir is not None:
-        sources = [functools.partial(_from_data_dir, data_dir.expanduser(), tick)]
+        sources = [functools.partial(_from_data_dir, expanded(data_dir), read)]
     reasons = []
     for source in sources:
         try:
@@ -48,24 +49,28 @@ def read_published_data(
     )
 
 
-def _from_data_dir(root: pathlib.Path, tick: Tick, data: PublishedData) -> RawDataset:
+def _from_data_dir(
+    root: pathlib.Path, read_folder: ReadImages, data: PublishedData
+) -> RawDataset:
     for read in (read_published_files, read_parquet_files):
         if raw := _read_folder(data, root, read, "data directory"):
             return raw
     for place in image_folders_in(root, data.folders):
-        return _read_images(data, place, tick)
+        return _read_images(data, place, read_folder)
     wrong_files.refuse_unusable_files(data, root)
     there = wrong_files.what_is_there(data, root)
     raise SourceMissingError(f"{root} has none of the files. {there}")
 
 
-def _read_images(data: PublishedData, root: pathlib.Path, tick: Tick) -> RawDataset:
+def _read_images(
+    data: PublishedData, root: pathlib.Path, read: ReadImages
+) -> RawDataset:
     """The published images as a folder of images, of which sizes and numbers are known."""
     found = find_images(root)
     for name in ("train", "test"):
         labels = found.labels(getattr(found, name))
         _check_labels(str(root / name), labels, getattr(data, name))
-    return read_images(found, image_shape=data.image_shape, tick=tick)
+    return read(found, image_shape=data.image_shape)
 
 
 def _from_system_package(data: PublishedData) -> RawDataset:

@@ -5,7 +5,6 @@ that the user has given to JAX comes first.
 """
 
 import contextlib
-import os
 import pathlib
 import re
 import sys
@@ -18,31 +17,21 @@ import filelock
 import jax
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
+from ..user_cache import user_cache
+
 _LARGEST = 256 * 2**20  # bytes; the default of `heavytail reproduce` takes 3 MiB
 _LOCK = ".lockfile"  # JAX's own
 _PROBLEM = "Error (?:reading|writing) persistent compilation cache entry"
 
 
-def cache_directory(environment: Mapping[str, str] = os.environ) -> pathlib.Path:
-    """Where programs of this user are kept."""
-    if sys.platform == "win32":
-        place = environment.get("LOCALAPPDATA", "~/AppData/Local")
-    elif sys.platform == "darwin":
-        place = "~/Library/Caches"
-    else:
-        place = environment.get("XDG_CACHE_HOME", "")
-        # The rule of XDG: a relative path counts as none.
-        place = place if os.path.isabs(place) else "~/.cache"
-    return pathlib.Path(place).expanduser() / "heavytail-optax" / "programs"
-
-
 @contextlib.contextmanager
 def program_cache(is_wanted: bool) -> Iterator[None]:
     """Keeps compiled programs while a command runs; what fails is said in one line."""
-    if not is_wanted or jax.config.jax_compilation_cache_dir is not None:
+    directory = user_cache("programs")
+    has_other = jax.config.jax_compilation_cache_dir is not None
+    if not is_wanted or has_other or directory is None:
         yield
         return
-    directory = cache_directory()
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         _drop_unfinished(directory)

@@ -14,9 +14,9 @@ from heavytail_optax.flatness import mean_over_batches
 
 from ..data.dataset import Split
 from ..devices.vectors import compiled
+from ..durable_files import replacing
 from ..models.networks import Predict, build_network
 from ..settings import Settings
-from ..storage.durable_files import replacing
 from ..training.batches import draw_places
 from ..training.evaluation import IMAGES_AT_ONCE, loss_per_example
 from ..training.random_streams import random_streams

@@ -18,9 +18,9 @@ import jax
 import heavytail_optax as hto
 
 from ..data.dataset import Split
+from ..durable_files import replace_file
 from ..setting_rules import BETWEEN_0_AND_1, at_least, check_fields
 from ..settings import Settings
-from ..storage.durable_files import replace_file
 
 _Result = TypeVar("_Result")
 

@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Group
 from rich.text import Text
 
-from ..storage.durable_files import replace_file
+from ..durable_files import replace_file
 from .accuracy_figure import draw_report
 from .style import save_figure
 from .summary import (

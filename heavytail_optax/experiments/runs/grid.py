@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from ..changed_settings import changed_settings
+from ..durable_files import make_directory, replace_file
 from ..errors import USAGE
 from ..measure_names import MeasureName
 from ..methods import METHOD_NAMES, METHODS, MethodName
 from ..presets import PRESETS, PresetName
 from ..settings import Settings, from_dict, replaced
-from ..storage.durable_files import make_directory, replace_file
 from ..storage.run_config import read_json, understood
 from ..storage.run_directory import (
     GRID,
@@ -65,6 +65,7 @@ class Grid(NamedTuple):
     seeds: tuple[int, ...]
     is_measured: bool  # whether a run is done only when its `measures` are there
     machine: Machine = THIS_MACHINE
+    data_sha256: str | None = None  # of all that runs are trained and tested on
 
     def runs(self) -> list[Run]:
         """All variants with the first seed, then with the next."""
@@ -127,6 +128,13 @@ def together(asked: Grid) -> Grid:
             "another --directory.",
             exit_status=USAGE,
         )
+    data = {there.data_sha256, asked.data_sha256} - {None}
+    if len(data) > 1:
+        raise RunDirectoryError(
+            f"The grid in {directory} has other images or labels than those that were "
+            "loaded. Give the --data-dir that it was made with, or another --directory.",
+            exit_status=USAGE,
+        )
     variants = {**there.variants, **asked.variants}
     # Methods come in the order of their list, all else as it was asked for.
     known = {name: variants[name] for name in METHOD_NAMES if name in variants}
@@ -134,6 +142,7 @@ def together(asked: Grid) -> Grid:
         variants={**known, **variants},
         seeds=tuple(sorted({*there.seeds, *asked.seeds})),
         is_measured=there.is_measured or asked.is_measured,
+        data_sha256=next(iter(data), None),
     )
 
 
@@ -173,7 +182,10 @@ def read_grid(directory: pathlib.Path) -> Grid:
             tuple(values["seeds"]),
             bool(values["is_measured"]),
             Machine.from_record(values["machine"]),
+            values["data_sha256"],
         )
+        if not isinstance(grid.data_sha256, str | None):
+            raise TypeError("`data_sha256` is no text")
         if not grid.runs():  # and every seed must be one
             raise ValueError("it has no run")
         if grid.preset not in PRESETS:

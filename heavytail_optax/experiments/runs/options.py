@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 
 from ..devices.parallel import data_mesh
 from ..setting_rules import at_least, check_fields, message
+from ..user_cache import expanded
 
 ClusterName = Literal["slurm", "local"]
 
@@ -45,7 +46,7 @@ class Machine:
 
     def record(self) -> dict[str, Any]:
         """The same for JSON; the data directory is absolute, to be found from elsewhere."""
-        data_dir = self.data_dir and str(self.data_dir.expanduser().absolute())
+        data_dir = self.data_dir and str(expanded(self.data_dir).absolute())
         return {**dataclasses.asdict(self), "data_dir": data_dir}
 
     @classmethod

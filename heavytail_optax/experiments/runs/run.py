@@ -10,18 +10,18 @@ import jax
 
 from ..changed_settings import changed_settings
 from ..data.dataset import Dataset, describe_dataset, is_same_data
-from ..data.decoded_images import Tick, no_tick
+from ..data.decoded_images import Tick, no_tick, read_images
 from ..data.loading import check_data_dir, load_dataset
 from ..devices import processes
 from ..devices.parallel import replicate
 from ..devices.vectors import device_name
+from ..durable_files import make_directory
 from ..errors import USAGE, DataError
 from ..measures.measure import MeasureOptions
 from ..models.networks import build_network
 from ..presets import PRESETS, PresetName
 from ..settings import DataSettings, Settings
 from ..storage import checkpoints, metrics_log, run_config
-from ..storage.durable_files import make_directory
 from ..storage.run_directory import RunDirectoryError, RunLock, disk_errors
 from ..terminal import Progress
 from ..training.random_streams import random_streams
@@ -34,15 +34,19 @@ from .result import RunResult, read_result
 Load = Callable[[Settings], Dataset]
 
 
-def cached_loader(data_dir: pathlib.Path | None, tick: Tick = no_tick) -> Load:
+def cached_loader(
+    data_dir: pathlib.Path | None, tick: Tick = no_tick, is_kept: bool = True
+) -> Load:
     """Loads the data of a run, and has them at hand for the next one of its seed.
 
     Images that are too small for the network are an error before any work.
     """
 
+    read = functools.partial(read_images, tick=tick, is_kept=is_kept)
+
     @functools.lru_cache(maxsize=1)
     def load(data: DataSettings, seed: int) -> Dataset:
-        return load_dataset(data, random_streams(seed).labels, data_dir, tick=tick)
+        return load_dataset(data, random_streams(seed).labels, data_dir, read=read)
 
     def checked(settings: Settings) -> Dataset:
         dataset = load(settings.data, settings.seed)

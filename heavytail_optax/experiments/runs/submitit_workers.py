@@ -51,7 +51,7 @@ class Worker(NamedTuple):
     grid: Grid  # in an absolute directory
     command: str
     cluster: ClusterName
-    has_cache: bool = True  # of compiled programs
+    has_cache: bool = True  # of compiled programs and of decoded images
 
     def __call__(self) -> dict[str, str]:
         """Takes run after run; the label of each that failed, with the reason."""
@@ -69,7 +69,9 @@ class Worker(NamedTuple):
                 check_machine(grid.machine, grid.runs()[0].settings.data)
             except JobError as error:
                 return {f"worker on {socket.gethostname()}": str(error)}
-            load = cached_loader(grid.machine.data_dir, progress.reading)
+            load = cached_loader(
+                grid.machine.data_dir, progress.reading, self.has_cache
+            )
             done = work(grid, self.command, progress, load)
         if progress.stop.signal == requeue and not done.is_done:
             # All is saved: now submitit may put the job back into the queue.

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import jax
 
 from ..devices.processes import any_process, from_first_process
-from ..errors import JobError
-from ..storage.durable_files import make_directory, replace_file
+from ..durable_files import make_directory, replace_file
+from ..errors import JobError, StoppedError
 from ..storage.run_directory import RunBusyError
 from ..terminal import Progress
 from .grid import Grid, Run
@@ -86,7 +86,8 @@ def work(
             # Only the process that writes has the lock.
             if any_process(isinstance(problem, RunBusyError)):
                 busy.append(run)
-            elif problem is not None:
+            # What a signal has stopped is left, which all processes see above.
+            elif problem is not None and not isinstance(problem, StoppedError):
                 failed[run] = in_words(run, problem)
                 progress.note(f"{run.label} failed: {failed[run]}")
             progress.done(*_labels_done(results))

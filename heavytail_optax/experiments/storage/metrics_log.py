@@ -10,9 +10,9 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+from ..durable_files import append_line, replace_file
 from ..errors import JobError
 from ..training.trainer import Metrics
-from .durable_files import append_line, replace_file
 from .run_directory import RunPaths
 
 

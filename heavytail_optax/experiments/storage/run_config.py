@@ -9,8 +9,8 @@ import platform
 from collections.abc import Iterator
 from typing import Any
 
+from ..durable_files import replace_file
 from ..settings import Settings, from_dict
-from .durable_files import replace_file
 from .run_directory import RunDirectoryError
 
 _PACKAGES = ("jax", "jaxlib", "optax", "flax", "numpy", "scikit-learn")

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+def replacing(
+    path: pathlib.Path, partial: pathlib.Path | None = None
+) -> Iterator[pathlib.Path]:
     """Gives a file beside `path` to write, which takes its place when the block is done."""
-    partial = partial_path(path)
+    partial = partial or partial_path(path)
     try:
         yield partial
         with partial.open("r+b") as file:
