@@ -90,7 +90,7 @@ def test_the_printed_command_alone_goes_on_with_all_options(
     text = grid.read_text("utf-8").replace('"devices": 2', '"devices": 999')
     grid.write_text(text, "utf-8")
     assert cli.main(typed) == 2
-    assert "`devices`" in capsys.readouterr().err
+    assert "--devices" in capsys.readouterr().err
     assert cli.main([*typed, "--devices", "1"]) == 0
     assert cli.main(typed) == 0
 
@@ -104,7 +104,7 @@ def test_an_option_given_when_going_on_counts_from_then_on(
     images.rename(tmp_path / "moved")
     assert cli.main(["train", "--resume", str(run)]) == 2
     error = capsys.readouterr().err
-    assert str(images) in error and "`data_dir`" in error
+    assert str(images) in error and "--data-dir" in error
     moved = ["--data-dir", str(tmp_path / "moved"), "--tensorboard"]
     assert cli.main(["train", "--resume", str(run), *moved]) == 0
     assert steps_of(run / "sgd/seed-0") == (ALL, ALL)
