@@ -175,7 +175,7 @@ def test_native_convolutions_give_the_same_gradient(
     tiny, model, image_shape, monkeypatch
 ):
     width = 0.1 if model == "vgg11" else 1.0
-    settings = replaced(tiny, model=model, width=width)
+    settings = replaced(tiny, model=model, width=width, image_size=image_shape[0])
     predict, init = build_network(
         settings.model, image_shape, 10, settings.data.pixel_range
     )
