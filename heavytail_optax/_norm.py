@@ -125,19 +125,19 @@ def _packed(parts: list[list[jax.Array]]) -> _Entries:
     gather sharded arrays. Under `jit`, this function cannot see which are sharded.
     """
     small = [[x for x in own if x.size <= _SMALL] for own in parts]
-    nowhere = np.zeros(len(parts), np.int32)
     if jax.device_count() > 1 or sum(map(len, small)) < _FEW:
-        return _Entries([], nowhere, parts)
+        return _Entries([], np.zeros(len(parts), np.int32), parts)
     rest = [[x for x in own if x.size > _SMALL] for own in parts]
     # Groups whose lengths have the same number of bits share a matrix. Zeros fill the
     # shorter rows.
     of_size: dict[int, list[int]] = {}
-    joined = [
-        jnp.concatenate([x.reshape(-1) for x in own or [nowhere]]) for own in small
-    ]
-    for group, own in enumerate(small):
-        if own:
-            of_size.setdefault(joined[group].size.bit_length(), []).append(group)
+    joined = {
+        group: jnp.concatenate([x.reshape(-1) for x in own])
+        for group, own in enumerate(small)
+        if own
+    }
+    for group, entries in joined.items():
+        of_size.setdefault(entries.size.bit_length(), []).append(group)
     rows, order = [], []
     # Without the barriers, XLA would join them once for each use.
     for groups in of_size.values():

@@ -102,9 +102,9 @@ def by_part(
         For `mean_over_batches`, pass the result of that here.
       params: theta, a pytree of floating arrays.
       labels: which part each parameter is in. None: a part for each layer, which is the
-        name without its last piece; a name of one piece is a layer. A function from a name to a label, or to a bool: a
-        part for each of its values. A pytree prefix of labels, as for
-        `optax.partition`.
+        name without its last piece; a name of one piece is a layer. A function from a
+        name to a label, or to a bool: a part for each of its values. A pytree prefix of
+        labels, as for `optax.partition`.
       args: the data, and any other arguments of the loss after the parameters.
 
     Returns:
@@ -151,7 +151,7 @@ def by_part(
     of_part = _LossOfPart(loss_fn, structure, names)
     parts = {}
     for label, own in names_of_labels.items():
-        rest = {name: x for name, x in named.items() if name not in own}
         own_params = {name: named[name] for name in own}
+        rest = {name: x for name, x in named.items() if name not in own_params}
         parts[label] = PartOfLoss(of_part, own_params, (rest, *args))
     return parts

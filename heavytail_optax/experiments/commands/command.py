@@ -115,10 +115,11 @@ def _counted_before(asked: Any) -> DataSettings:
     with contextlib.suppress(JobError):
         before = read_grid(asked.grid_directory).runs()[0].settings.data
         if before.data == "folder":
-            names = ("clean_examples", "test_examples")
-            given = {name: getattr(data, name) for name in names}
-            missing = [name for name, value in given.items() if value is None]
-            found = {name: getattr(before, name) for name in missing}
+            found = {
+                name: getattr(before, name)
+                for name in ("clean_examples", "test_examples")
+                if getattr(data, name) is None
+            }
             return dataclasses.replace(data, **found)
     return data
 
