@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from key_implementations import AVAILABLE
+from key_implementations import EVERY
 from transformations import DISTINCT, RANDOM, TRANSFORMATIONS, Transformation
 
 import heavytail_optax as hto
@@ -359,7 +359,7 @@ def test_all_kinds_of_keys(case):
 )
 def test_keys_of_other_implementations(make):
     updates = jnp.ones(3)
-    keys = [jax.random.key(5, impl=impl) for impl in AVAILABLE]
+    keys = [jax.random.key(5, impl=impl) for impl in EVERY]
     keys.append(jax.random.PRNGKey(5))
     transformations = [make(hto.tails.symmetric_pareto(1.4), 0.1, key=k) for k in keys]
 
@@ -371,7 +371,7 @@ def test_keys_of_other_implementations(make):
         ]
 
     *typed, legacy = first_updates()
-    assert_equal(legacy, typed[AVAILABLE.index("threefry2x32")])
+    assert_equal(legacy, typed[EVERY.index("threefry2x32")])
     assert all(map(is_finite, typed))
     for one, other in itertools.combinations([updates, *typed], 2):
         assert differ(one, other)

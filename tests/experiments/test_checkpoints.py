@@ -12,7 +12,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from key_implementations import AVAILABLE
+from key_implementations import EVERY
 
 from heavytail_optax.experiments.storage.checkpoints import (
     checkpoint_path,
@@ -102,14 +102,14 @@ def test_a_networks_state_and_every_kind_of_key_come_back(tmp_path):
     state = {
         "network": nnx.as_pure(nnx.state(nnx.Linear(3, 2, rngs=nnx.Rngs(0)))),
         "keys": [
-            jax.random.split(jax.random.key(5, impl=impl), 3) for impl in AVAILABLE
+            jax.random.split(jax.random.key(5, impl=impl), 3) for impl in EVERY
         ],
     }
     save_checkpoint(tmp_path, 1, state)
     restored = restore_latest(tmp_path, jax.tree.map(lambda leaf: leaf[::-1], state))
     assert bits_of(restored) == bits_of(state)
     impls = [str(jax.random.key_impl(key)) for key in restored["keys"]]
-    assert impls == list(AVAILABLE)
+    assert impls == list(EVERY)
 
 
 def test_only_the_newest_two_are_kept(tmp_path):

@@ -24,7 +24,8 @@ def shown(work, **options):
     file = io.StringIO()
     with Progress(Console(file=file, **options)) as progress:
         work(progress)
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", file.getvalue())
+    # Versions of rich before 14.3 end with an empty line.
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", file.getvalue()).rstrip()
 
 
 def carry_out(progress, label, chunks=100):
