@@ -1,8 +1,22 @@
 """What every plot of the library must have."""
 
+import contextlib
+import warnings
+
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
+
+
+@contextlib.contextmanager
+def no_warnings():
+    """A warning is an error, unless Matplotlib 3.9 calls its parser by old names."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings(
+            "ignore", "", DeprecationWarning, r"(matplotlib|pyparsing)\."
+        )
+        yield
 
 
 def names(axes):

@@ -101,9 +101,7 @@ def test_a_state_comes_back_to_the_last_bit(tmp_path):
 def test_a_networks_state_and_every_kind_of_key_come_back(tmp_path):
     state = {
         "network": nnx.as_pure(nnx.state(nnx.Linear(3, 2, rngs=nnx.Rngs(0)))),
-        "keys": [
-            jax.random.split(jax.random.key(5, impl=impl), 3) for impl in EVERY
-        ],
+        "keys": [jax.random.split(jax.random.key(5, impl=impl), 3) for impl in EVERY],
     }
     save_checkpoint(tmp_path, 1, state)
     restored = restore_latest(tmp_path, jax.tree.map(lambda leaf: leaf[::-1], state))

@@ -1,5 +1,3 @@
-import warnings
-
 import drawn_plots
 import jax.numpy as jnp
 import numpy as np
@@ -130,8 +128,7 @@ PLOTS = {
 def test_everything_has_a_name_and_hides_nothing(name):
     plot, result = PLOTS[name]
     result = result()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with drawn_plots.no_warnings():
         axes = plot(result)
         drawn_plots.check(axes)
         first = drawn_plots.names(axes)
@@ -150,8 +147,7 @@ PLANES = {
 
 @pytest.mark.parametrize("name", PLANES)
 def test_planes_say_what_the_loss_is(name):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with drawn_plots.no_warnings():
         axes = flatness.plot_plane(plane_of(PLANES[name]))
         drawn_plots.check(axes)
     assert drawn_plots.names(axes) == ["the parameters"]

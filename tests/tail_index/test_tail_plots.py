@@ -1,5 +1,3 @@
-import warnings
-
 import drawn_plots
 import jax
 import numpy as np
@@ -94,8 +92,7 @@ SAMPLES = {
 @pytest.mark.parametrize("sample", SAMPLES)
 @pytest.mark.parametrize("plot", PLOTS)
 def test_everything_has_a_name_and_hides_nothing(plot, sample):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with drawn_plots.no_warnings():
         axes = PLOTS[plot](SAMPLES[sample])
         drawn_plots.check(axes)
         first = drawn_plots.names(axes)
