@@ -707,6 +707,7 @@ TAIL_INDEX = (
         interval=BAD_INTERVAL,
     ),
     of_top(hto.tail_index.generalised_pareto, 5),
+    of_top(hto.tail_index.truncated_pareto, 10),
     of_top(hto.tail_index.hill_drift, 8, plain=True),
     of_top(
         hto.tail_index.compare_fits,
@@ -833,6 +834,7 @@ TAIL_INDEX = (
         {
             "samples": BAD_PLOTTED,
             "k": (NO_COUNT, values(1, -1, 60)),
+            "with_end": (types(1, "x", None),),
             "label": (types(1),),
             "axes": BAD_AXES,
         },
@@ -950,6 +952,7 @@ def test_every_public_argument_is_fed_bad_values():
         "TailFit",
         "TailIndex",
         "TrackTailIndexState",
+        "TruncatedPareto",
     }
     missing = []
     for module in (hto, hto.tails, hto.flatness, hto.tail_index):

@@ -67,6 +67,10 @@ from heavytail_optax.tail_index._tracking import (
     track_tail_index,
     tracked_tail_index,
 )
+from heavytail_optax.tail_index._truncated_pareto import (
+    TruncatedPareto,
+    truncated_pareto,
+)
 from heavytail_optax.tail_index._verdict import (
     TailAssessment,
     assess_tail,
@@ -85,6 +89,7 @@ __all__ = (
     "TailFit",
     "TailIndex",
     "TrackTailIndexState",
+    "TruncatedPareto",
     "assess_tail",
     "assess_tracked",
     "characteristic_function",
@@ -108,4 +113,5 @@ __all__ = (
     "propose_settings",
     "track_tail_index",
     "tracked_tail_index",
+    "truncated_pareto",
 )

@@ -16,10 +16,14 @@ from heavytail_optax._plot_axes import (
     prefixed,
     write_in,
 )
-from heavytail_optax._validation import check_count, value_error
+from heavytail_optax._validation import check_count, type_error, value_error
 from heavytail_optax.tail_index._arguments import check_draws
 from heavytail_optax.tail_index._hill import hill, hill_path
 from heavytail_optax.tail_index._ties import num_tied
+from heavytail_optax.tail_index._truncated_pareto import (
+    FEWEST_OF_TRUNCATED,
+    truncated_pareto,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -158,18 +162,22 @@ def plot_pareto_qq(
     samples: npt.ArrayLike,
     k: int | None = None,
     *,
+    with_end: bool = False,
     label: str | None = None,
     axes: "Axes | None" = None,
 ) -> "Axes":
     """Draws the logs of the k largest draws against the quantiles of a power law.
 
     A power law is a straight line with slope 1 / alpha. The plot shows the line with
-    Hill's estimate. A light tail bends downwards at the right end.
+    Hill's estimate. A light tail bends downwards at the right end, and so
+    does a power law that ends.
 
     Args:
       samples: floating array, treated as one sample: norms, or absolute values. The k +
         1 largest must be positive.
       k: how many of the largest draws to use. Default: a tenth of the draws.
+      with_end: whether to draw the power law up to an end, too, as `truncated_pareto`
+        fits it; k is then at least 10.
       label: name of the sample in the legend, to tell several apart.
       axes: matplotlib axes; by default those of a new figure.
 
@@ -191,6 +199,10 @@ def plot_pareto_qq(
       100
     """
     descending, k = _descending("plot_pareto_qq", samples, "k", k)
+    if type(with_end) is not bool:
+        raise type_error("plot_pareto_qq", "with_end", "True or False", with_end)
+    if with_end:
+        check_count("plot_pareto_qq", "k", k, FEWEST_OF_TRUNCATED)
     if descending[k] <= 0.0:
         accepted = f"of draws of which the k + 1 = {k + 1} largest are positive"
         raise value_error("plot_pareto_qq", "samples", accepted, samples)
@@ -212,6 +224,14 @@ def plot_pareto_qq(
         "label": prefixed(label, name),
     }
     axes.plot(quantiles, gamma * quantiles, **style)
+    if with_end:
+        fit = truncated_pareto(descending, k)
+        alpha, end = float(fit.estimate), float(fit.end)
+        beyond = (end / descending[k]) ** -alpha
+        within = -np.log(beyond + (1.0 - beyond) * np.exp(-quantiles)) / alpha
+        name = f"power law of index {alpha:.2f} up to {end:.4g}"
+        style |= {"linestyle": ":", "label": prefixed(label, name)}
+        axes.plot(quantiles, within, **style)
     axes.set_xlabel("quantile of the exponential distribution of mean 1")
     axes.set_ylabel("log(draw / threshold)")
     legend_below(axes)

@@ -25,9 +25,14 @@ from heavytail_optax.tail_index._ties import (
     last_of_ties,
     ties_of_largest,
 )
+from heavytail_optax.tail_index._truncated_pareto import (
+    TruncatedPareto,
+    fit_truncated_pareto,
+)
 
 _NAME = "assess_tail"
 _LINE_WIDTH = 80
+_ALTERNATIVES = ("exponential", "lognormal", "truncated_power_law")
 _FEWEST = 30  # the least k; with fewer draws, no test has any power
 
 
@@ -39,6 +44,9 @@ class _Level(NamedTuple):
     normal: float
 
 
+_STRAIGHT = 1.645  # curvature, at the level of 10 %
+_AHEAD = 3.5  # log-likelihood of a power law with an end over a lognormal without one
+
 _REJECTED, _DOUBTFUL = _Level(0.01, 5.41, 2.33), _Level(0.1, 1.64, 1.28)
 
 
@@ -49,7 +57,8 @@ class TailAssessment(NamedTuple):
     `repr`.
 
     Attributes:
-      verdict: "heavy-tailed", "not heavy-tailed", "not a power law" or "cannot tell".
+      verdict: "heavy-tailed", "power law up to an end", "not heavy-tailed", "not a power
+        law" or "cannot tell".
       sentence: the verdict in a sentence, with numbers.
       reasons: the evidence for or against, each in a sentence.
       k: how many of the largest draws were used.
@@ -58,6 +67,8 @@ class TailAssessment(NamedTuple):
       drift: how it changes with k.
       pareto: the generalised Pareto fit, with a 98 % interval.
       fits: the comparison of fits.
+      truncated: the fit of a power law up to an end, with 95 % intervals; NaN for k below
+        10.
     """
 
     verdict: str
@@ -68,6 +79,7 @@ class TailAssessment(NamedTuple):
     drift: HillDrift
     pareto: GeneralisedPareto
     fits: dict[str, TailFit]
+    truncated: TruncatedPareto
 
     def __str__(self) -> str:
         # Without this verdict the index is that of no tail.
@@ -160,6 +172,48 @@ def _drift_reason(drift: HillDrift) -> str:
         f"The estimate moves with k: {float(drift.estimate):.2f} from all of them, "
         f"{float(drift.outer_estimate):.2f} from a quarter"
     )
+
+
+def _end_reason(truncated: TruncatedPareto) -> str:
+    if truncated.is_capped:
+        return (
+            f"{int(truncated.num_tied)} of the largest draws are equal, at "
+            f"{float(truncated.end):.6g}: were they clipped? What lies beyond was not seen."
+        )
+    return (
+        "The largest draw is smaller than that of a power law without an end "
+        f"(p = {float(truncated.p_value):.1g})."
+    )
+
+
+def _up_to_an_end(
+    truncated: TruncatedPareto, fits: dict[str, TailFit], of_draws: str
+) -> tuple[str, tuple[str, ...]] | None:
+    """The sentence and the reasons if the draws follow a power law up to an end."""
+    is_ending = truncated.p_value < _REJECTED.p_value
+    is_straight = abs(float(truncated.curvature)) < _STRAIGHT
+    is_heavy = truncated.exponential_ratio > _REJECTED.normal and truncated.lower > 0.0
+    if not (is_ending and is_straight and is_heavy):
+        return None
+    ahead = float(fits["truncated_power_law"].log_likelihood) - float(
+        fits["lognormal"].log_likelihood
+    )
+    if not truncated.is_capped and ahead < _AHEAD:
+        return None
+    end = f"{float(truncated.end):.4g}"
+    if not truncated.is_capped:
+        farthest = float(truncated.end_upper)
+        end += f" ({float(truncated.end_lower):.4g} to {farthest:.4g})"
+    sentence = (
+        f"A power law up to an end, as far as {of_draws} tell: its index is "
+        f"{float(truncated.estimate):.2f} ({float(truncated.lower):.2f} to "
+        f"{float(truncated.upper):.2f}), and it ends at {end}."
+    )
+    reason = (
+        "An exponential tail with that end fits worse (normalised log-likelihood ratio "
+        f"{float(truncated.exponential_ratio):.1f}), and the power law does not bend."
+    )
+    return sentence, (_end_reason(truncated), reason)
 
 
 def _decide(
@@ -282,6 +336,9 @@ def assess_tail(
     - "heavy-tailed" if a power law is not rejected even at 10 %, Hill's estimate is
       within the interval that allows for its bias, and the tail is heavier than
       exponential;
+    - "power law up to an end" if a power law without an end is rejected
+      (`truncated_pareto`), one with an end is not even at 10 %, and it fits better than
+      an exponential law with that end and than a lognormal law;
     - "not heavy-tailed" if the tail is lighter than exponential, or if a power law is
       rejected, the exponential fits better and the tail is not heavier than it;
     - "not a power law" if a power law is rejected from this threshold on and the tail
@@ -348,18 +405,29 @@ def assess_tail(
     # This fit is invariant under shifts, and it shifts before JAX rounds the draws.
     of_pareto = largest_in_full(draws, samples.size) if is_cut(draws) else samples
     pareto = generalised_pareto(of_pareto, k, confidence=1.0 - 2.0 * _REJECTED.p_value)
-    fits = compare_fits(samples, k, alternatives=("exponential", "lognormal"))
+    fits = compare_fits(samples, k, alternatives=_ALTERNATIVES)
     of_draws = f"the {k} largest of {num_draws} draws"
+    truncated = fit_truncated_pareto(samples[: k + 1], k, 0.95)
     reason = _reason_of_no_use(samples, k, pareto)
-    if reason is None:
+    is_enough = k - int(truncated.num_tied) >= _FEWEST
+    ending = None
+    if is_enough and (reason is None or bool(truncated.is_capped)):
+        ending = _up_to_an_end(truncated, fits, of_draws)
+    if ending is not None:
+        verdict, (sentence, reasons) = "power law up to an end", ending
+    elif reason is None:
         verdict, sentence, reasons = _decide(index, drift, pareto, fits, of_draws)
     else:
         verdict, reasons = "cannot tell", (reason,)
         sentence = f"Cannot tell: nothing can be made of {of_draws}."
+    if ending is None and reason is None and truncated.p_value < _REJECTED.p_value:
+        reasons = (*reasons[:-1], _end_reason(truncated), reasons[-1])
     if num_negative:
         reason = (
             f"{num_negative} draws are negative, and count as small: take absolute values "
             "if both sides matter."
         )
         reasons = (*reasons, reason)
-    return TailAssessment(verdict, sentence, reasons, k, index, drift, pareto, fits)
+    return TailAssessment(
+        verdict, sentence, reasons, k, index, drift, pareto, fits, truncated
+    )

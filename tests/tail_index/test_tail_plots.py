@@ -66,6 +66,21 @@ def test_pareto_quantiles(tmp_path):
     assert saved(axes, tmp_path / "quantiles.png") > 1000
 
 
+def test_pareto_quantiles_with_an_end(tmp_path):
+    """The curve is the quantile of the law that `truncated_pareto` fits."""
+    below = np.asarray(DRAWS)[np.asarray(DRAWS) < 8.0]
+    axes = TI.plot_pareto_qq(below, 100, with_end=True)
+    points, _, curve = axes.lines
+    found = TI.truncated_pareto(below, 100)
+    alpha, end, threshold = (
+        float(x) for x in (found.estimate, found.end, found.threshold)
+    )
+    x = threshold * np.exp(curve.get_ydata())
+    beyond = (x**-alpha - end**-alpha) / (threshold**-alpha - end**-alpha)
+    np.testing.assert_allclose(beyond, np.exp(-points.get_xdata()), rtol=1e-4)
+    assert saved(axes, tmp_path / "end.png") > 1000
+
+
 def test_mean_excess(tmp_path):
     axes = TI.plot_mean_excess(DRAWS, 100)
     points, level = axes.lines

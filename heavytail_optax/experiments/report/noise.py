@@ -53,6 +53,10 @@ _NUMBERS = {
     "gamma_standard_error": "pareto.gamma_standard_error",
     "pareto_fit_lower": "pareto.lower",
     "pareto_fit_upper": "pareto.upper",
+    "end": "truncated.end",
+    "end_lower": "truncated.end_lower",
+    "end_upper": "truncated.end_upper",
+    "end_p_value": "truncated.p_value",
 }
 _INTERVAL = ("corrected", "lower", "upper")
 _NOTES = (
@@ -256,7 +260,8 @@ def _draw_tail(hill: Axes, quantiles: Axes, each: DiagnosedRun) -> None:
     for axes in (hill, quantiles):
         axes.set_prop_cycle(color=[colour])
     plot_hill(values, min(3 * k, values.size - 1), axes=hill)
-    plot_pareto_qq(values, k, axes=quantiles)
+    ends = assessment.verdict == "power law up to an end"
+    plot_pareto_qq(values, k, with_end=ends, axes=quantiles)
     for axes in (hill, quantiles):
         if legend := axes.get_legend():
             legend.remove()  # the figure's has all names
