@@ -16,7 +16,12 @@ from heavytail_optax._plot_axes import (
     prefixed,
     write_in,
 )
-from heavytail_optax._validation import check_count, type_error, value_error
+from heavytail_optax._validation import (
+    check_count,
+    check_positive,
+    type_error,
+    value_error,
+)
 from heavytail_optax.tail_index._arguments import check_draws
 from heavytail_optax.tail_index._hill import hill, hill_path
 from heavytail_optax.tail_index._ties import num_tied
@@ -36,15 +41,21 @@ def _descending(
     function: str, samples: npt.ArrayLike, argument: str, k: int | jax.Array
 ) -> tuple[np.ndarray, int]:
     """All draws in descending order, in float64, and the requested k."""
+    draws = _finite_draws(function, samples)
+    if k is None:
+        k = max(2, draws.size // 10)
+    k = check_count(function, argument, k, 2, draws.size - 1)
+    return np.sort(draws)[::-1], k
+
+
+def _finite_draws(function: str, samples: npt.ArrayLike) -> np.ndarray:
+    """All draws in their order, in float64."""
     draws = np.asarray(check_draws(function, samples, None, least=4), np.float64)
     num_bad = np.count_nonzero(~np.isfinite(draws))
     if num_bad:
         accepted = f"of finite draws, which {num_bad} of them are not"
         raise value_error(function, "samples", accepted, samples)
-    if k is None:
-        k = max(2, draws.size // 10)
-    k = check_count(function, argument, k, 2, draws.size - 1)
-    return np.sort(draws)[::-1], k
+    return draws
 
 
 class _Band(NamedTuple):
@@ -295,5 +306,57 @@ def plot_mean_excess(
     )
     axes.set_xlabel("threshold, in units of the draws")
     axes.set_ylabel("mean excess over the threshold")
+    legend_below(axes)
+    return axes
+
+
+def plot_moment(
+    samples: npt.ArrayLike,
+    order: float = 2.0,
+    *,
+    label: str | None = None,
+    axes: "Axes | None" = None,
+) -> "Axes":
+    """Draws the mean of `|X|^p` of the first n draws against n.
+
+    If the moment exists, the curve settles. If it is infinite, the curve goes up by jumps,
+    at whatever scale you look. Draws that are sorted show nothing.
+
+    Args:
+      samples: floating array of any sign, in an order that has nothing to do with their
+        size.
+      order: p, positive.
+      label: name of the sample in the legend, to tell several apart.
+      axes: matplotlib axes; by default those of a new figure.
+
+    Returns:
+      The axes. Save the figure with `axes.figure.savefig(path)`.
+
+    Raises:
+      TypeError: if an argument has the wrong type.
+      ValueError: if the order is out of range, there are fewer than four draws, or one of
+        them is not finite.
+      ImportError: if matplotlib is missing.
+
+    Example:
+      >>> import jax
+      >>> import heavytail_optax as hto
+      >>> draws = hto.tails.pareto(1.5).sample(jax.random.key(0), (1000,))
+      >>> hto.tail_index.plot_moment(draws).get_ylabel()
+      'mean of |draw|^2'
+    """
+    draws = _finite_draws("plot_moment", samples)
+    check_positive("plot_moment", "order", order)
+    axes = plot_axes("plot_moment", axes, label)
+    count = np.arange(1, draws.size + 1)
+    means = np.cumsum(np.abs(draws) ** order) / count
+    number = curves_on(axes)
+    name = f"of the first n of {draws.size} draws"
+    (line,) = axes.plot(count, means, label=prefixed(label, name))
+    mark_curve(line, number)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("n, the number of draws")
+    axes.set_ylabel(f"mean of |draw|^{order:g}")
     legend_below(axes)
     return axes

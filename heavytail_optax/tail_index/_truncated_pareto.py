@@ -230,7 +230,9 @@ def truncated_pareto(
 
     Given the largest draw, the others have a law without T: that of alpha up to
     `X_(1)`. The estimate is the most likely alpha of this law, and the interval is that
-    of its likelihood ratio. It holds with and without an end.
+    of its likelihood ratio. It holds with and without an end, but allows for no bias:
+    with 115 of 10,000 draws of Student's law of index 3 it covers 90 %, with 386 of them
+    42 %. So use few draws.
 
     Given the sum of the logarithms, the law of the largest draw is one without alpha.
     With f the density of the sum of k logarithms of a power law up to x, or without an

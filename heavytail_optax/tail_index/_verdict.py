@@ -25,9 +25,12 @@ from heavytail_optax.tail_index._ties import (
     last_of_ties,
     ties_of_largest,
 )
-from heavytail_optax.tail_index._truncated_pareto import (
-    TruncatedPareto,
-    fit_truncated_pareto,
+from heavytail_optax.tail_index._truncated_pareto import TruncatedPareto
+from heavytail_optax.tail_index._verdict_of_an_end import (
+    LEVEL_OF_END,
+    end_reason,
+    fit_up_to_an_end,
+    up_to_an_end,
 )
 
 _NAME = "assess_tail"
@@ -43,9 +46,6 @@ class _Level(NamedTuple):
     chi_square: float  # for a mixture: half chi-square, half at the boundary
     normal: float
 
-
-_STRAIGHT = 1.645  # curvature, at the level of 10 %
-_AHEAD = 3.5  # log-likelihood of a power law with an end over a lognormal without one
 
 _REJECTED, _DOUBTFUL = _Level(0.01, 5.41, 2.33), _Level(0.1, 1.64, 1.28)
 
@@ -67,8 +67,8 @@ class TailAssessment(NamedTuple):
       drift: how it changes with k.
       pareto: the generalised Pareto fit, with a 98 % interval.
       fits: the comparison of fits.
-      truncated: the fit of a power law up to an end, with 95 % intervals; NaN for k below
-        10.
+      truncated: the fit of a power law up to an end, with 95 % intervals. Its index is
+        that of the `k^(3/4)` largest, the draws at a cap not counted.
     """
 
     verdict: str
@@ -172,48 +172,6 @@ def _drift_reason(drift: HillDrift) -> str:
         f"The estimate moves with k: {float(drift.estimate):.2f} from all of them, "
         f"{float(drift.outer_estimate):.2f} from a quarter"
     )
-
-
-def _end_reason(truncated: TruncatedPareto) -> str:
-    if truncated.is_capped:
-        return (
-            f"{int(truncated.num_tied)} of the largest draws are equal, at "
-            f"{float(truncated.end):.6g}: were they clipped? What lies beyond was not seen."
-        )
-    return (
-        "The largest draw is smaller than that of a power law without an end "
-        f"(p = {float(truncated.p_value):.1g})."
-    )
-
-
-def _up_to_an_end(
-    truncated: TruncatedPareto, fits: dict[str, TailFit], of_draws: str
-) -> tuple[str, tuple[str, ...]] | None:
-    """The sentence and the reasons if the draws follow a power law up to an end."""
-    is_ending = truncated.p_value < _REJECTED.p_value
-    is_straight = abs(float(truncated.curvature)) < _STRAIGHT
-    is_heavy = truncated.exponential_ratio > _REJECTED.normal and truncated.lower > 0.0
-    if not (is_ending and is_straight and is_heavy):
-        return None
-    ahead = float(fits["truncated_power_law"].log_likelihood) - float(
-        fits["lognormal"].log_likelihood
-    )
-    if not truncated.is_capped and ahead < _AHEAD:
-        return None
-    end = f"{float(truncated.end):.4g}"
-    if not truncated.is_capped:
-        farthest = float(truncated.end_upper)
-        end += f" ({float(truncated.end_lower):.4g} to {farthest:.4g})"
-    sentence = (
-        f"A power law up to an end, as far as {of_draws} tell: its index is "
-        f"{float(truncated.estimate):.2f} ({float(truncated.lower):.2f} to "
-        f"{float(truncated.upper):.2f}), and it ends at {end}."
-    )
-    reason = (
-        "An exponential tail with that end fits worse (normalised log-likelihood ratio "
-        f"{float(truncated.exponential_ratio):.1f}), and the power law does not bend."
-    )
-    return sentence, (_end_reason(truncated), reason)
 
 
 def _decide(
@@ -407,12 +365,12 @@ def assess_tail(
     pareto = generalised_pareto(of_pareto, k, confidence=1.0 - 2.0 * _REJECTED.p_value)
     fits = compare_fits(samples, k, alternatives=_ALTERNATIVES)
     of_draws = f"the {k} largest of {num_draws} draws"
-    truncated = fit_truncated_pareto(samples[: k + 1], k, 0.95)
+    truncated = fit_up_to_an_end(samples, k)
     reason = _reason_of_no_use(samples, k, pareto)
     is_enough = k - int(truncated.num_tied) >= _FEWEST
     ending = None
     if is_enough and (reason is None or bool(truncated.is_capped)):
-        ending = _up_to_an_end(truncated, fits, of_draws)
+        ending = up_to_an_end(truncated, fits, of_draws)
     if ending is not None:
         verdict, (sentence, reasons) = "power law up to an end", ending
     elif reason is None:
@@ -420,8 +378,8 @@ def assess_tail(
     else:
         verdict, reasons = "cannot tell", (reason,)
         sentence = f"Cannot tell: nothing can be made of {of_draws}."
-    if ending is None and reason is None and truncated.p_value < _REJECTED.p_value:
-        reasons = (*reasons[:-1], _end_reason(truncated), reasons[-1])
+    if ending is None and reason is None and truncated.p_value < LEVEL_OF_END:
+        reasons = (*reasons[:-1], end_reason(truncated), reasons[-1])
     if num_negative:
         reason = (
             f"{num_negative} draws are negative, and count as small: take absolute values "

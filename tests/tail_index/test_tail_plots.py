@@ -144,3 +144,12 @@ def test_the_legend_leaves_a_lone_hill_plot_its_room():
     axes.figure.draw_without_rendering()
     assert axes.get_position().height > 0.75
     drawn_plots.check(axes)
+
+
+def test_the_moment_against_the_number_of_draws(tmp_path):
+    axes = TI.plot_moment(DRAWS, 1.5)
+    (line,) = axes.lines
+    draws = np.asarray(DRAWS, np.float64)
+    expected = [np.mean(draws[:n] ** 1.5) for n in (1, 10, 500)]
+    np.testing.assert_allclose(line.get_ydata()[[0, 9, 499]], expected)
+    assert saved(axes, tmp_path / "moment.png") > 1000
