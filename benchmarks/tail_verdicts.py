@@ -13,12 +13,25 @@ import collections
 import jax
 import jax.numpy as jnp
 import result_file
-from tail_laws import BETWEEN, FARTHER_POWER_LAWS, LIGHT_TAILS, POWER_LAWS
+from tail_laws import (
+    BETWEEN,
+    FARTHER_POWER_LAWS,
+    LIGHT_TAILS,
+    POWER_LAWS,
+    TAILS_THAT_END,
+)
 
 from heavytail_optax.tail_index import TailAssessment, assess_tail
 
 SIZES = (1200, 10_000, 100_000)
-VERDICTS = ("heavy-tailed", "not heavy-tailed", "not a power law", "cannot tell")
+UP_TO_AN_END = "power law up to an end"
+VERDICTS = (
+    "heavy-tailed",
+    UP_TO_AN_END,
+    "not heavy-tailed",
+    "not a power law",
+    "cannot tell",
+)
 
 
 def row(
@@ -37,6 +50,12 @@ def row(
     line |= {name: f"{100 * verdicts[name] / len(found):.0f}" for name in VERDICTS}
     has_index = heavy and index < float("inf")
     line["of_heavy_covered"] = f"{100 * held / len(heavy):.0f}" if has_index else ""
+    ending = [each.truncated for each in found if each.verdict == UP_TO_AN_END]
+    covered = sum(bool(x.lower <= index <= x.upper) for x in ending)
+    has_index = ending and index < float("inf")
+    line["of_ending_covered"] = (
+        f"{100 * covered / len(ending):.0f}" if has_index else ""
+    )
     for word in ("infinite", "finite"):
         said = sum(x.sentence.endswith(f"variance is {word}.") for x in heavy)
         line[f"variance_{word}"] = f"{100 * said / len(found):.0f}"
@@ -46,13 +65,15 @@ def row(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=200)
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--out", help="CSV file to write")
     arguments = parser.parse_args()
     rows = []
+    ending = {name: law[:2] for name, law in TAILS_THAT_END.items()}
     for law, (index, sample) in (
-        POWER_LAWS | FARTHER_POWER_LAWS | BETWEEN | LIGHT_TAILS
+        ending | POWER_LAWS | FARTHER_POWER_LAWS | BETWEEN | LIGHT_TAILS
     ).items():
-        for size in SIZES:
+        for size in arguments.sizes:
             found = [
                 assess_tail(jnp.abs(sample(jax.random.key(seed), (size,))))
                 for seed in range(arguments.samples)

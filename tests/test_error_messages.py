@@ -684,8 +684,14 @@ def of_tracked(function, most, least, **others):
 
 
 BAD_INTERVAL = (types(None, 1), values("x", ""))
+BAD_INFLATION = (BAD_NUMBER, values(0.0, 0.99, -1.0, NAN, INF, *VECTORS))
 TAIL_INDEX = (
-    of_top(hto.tail_index.hill, 1, interval=BAD_INTERVAL),
+    of_top(
+        hto.tail_index.hill,
+        1,
+        interval=BAD_INTERVAL,
+        variance_inflation=BAD_INFLATION,
+    ),
     of_top(
         hto.tail_index.extended_pareto,
         1,
@@ -706,7 +712,30 @@ TAIL_INDEX = (
         kernel=(types(None, 1, ("uniform",)), values("x", "")),
         interval=BAD_INTERVAL,
     ),
-    of_top(hto.tail_index.generalised_pareto, 5),
+    of_top(hto.tail_index.generalised_pareto, 5, variance_inflation=BAD_INFLATION),
+    Public(
+        "finite_moment_test",
+        hto.tail_index.finite_moment_test,
+        {"samples": jnp.ones(100), "key": 0},
+        {
+            "samples": BAD_SAMPLES,
+            "axis": BAD_AXIS,
+            "key": BAD_KEY,
+            "order": (BAD_NUMBER, values(*BAD_POSITIVE)),
+        },
+    ),
+    Public(
+        "extremal_index",
+        hto.tail_index.extremal_index,
+        {"series": DRAWS, "k": 20},
+        {
+            "series": BAD_SAMPLES,
+            "axis": BAD_AXIS,
+            "confidence": BAD_CONFIDENCE,
+            "k": (NO_COUNT, types(None), values(19, -1, 60)),
+        },
+    ),
+    of_top(hto.tail_index.truncated_pareto, 10),
     of_top(hto.tail_index.hill_drift, 8, plain=True),
     of_top(
         hto.tail_index.compare_fits,
@@ -833,6 +862,18 @@ TAIL_INDEX = (
         {
             "samples": BAD_PLOTTED,
             "k": (NO_COUNT, values(1, -1, 60)),
+            "with_end": (types(1, "x", None),),
+            "label": (types(1),),
+            "axes": BAD_AXES,
+        },
+    ),
+    Public(
+        "plot_moment",
+        hto.tail_index.plot_moment,
+        {"samples": DRAWS},
+        {
+            "samples": BAD_PLOTTED,
+            "order": (BAD_NUMBER, values(*BAD_POSITIVE)),
             "label": (types(1),),
             "axes": BAD_AXES,
         },
@@ -939,6 +980,8 @@ def test_every_public_argument_is_fed_bad_values():
         "PartOfLoss",
         "SharpnessSearch",
         "ChosenK",
+        "ExtremalIndex",
+        "FiniteMoment",
         "GeneralisedPareto",
         "GoodnessOfFit",
         "HillDrift",
@@ -950,6 +993,7 @@ def test_every_public_argument_is_fed_bad_values():
         "TailFit",
         "TailIndex",
         "TrackTailIndexState",
+        "TruncatedPareto",
     }
     missing = []
     for module in (hto, hto.tails, hto.flatness, hto.tail_index):

@@ -16,6 +16,14 @@ from heavytail_optax.tail_index._comparison import (
 from heavytail_optax.tail_index._extended_pareto import (
     extended_pareto,
 )
+from heavytail_optax.tail_index._extremal_index import (
+    ExtremalIndex,
+    extremal_index,
+)
+from heavytail_optax.tail_index._finite_moment import (
+    FiniteMoment,
+    finite_moment_test,
+)
 from heavytail_optax.tail_index._generalised_pareto import (
     GeneralisedPareto,
     generalised_pareto,
@@ -47,6 +55,7 @@ from heavytail_optax.tail_index._pickands import (
 from heavytail_optax.tail_index._plots import (
     plot_hill,
     plot_mean_excess,
+    plot_moment,
     plot_pareto_qq,
 )
 from heavytail_optax.tail_index._result import (
@@ -67,6 +76,10 @@ from heavytail_optax.tail_index._tracking import (
     track_tail_index,
     tracked_tail_index,
 )
+from heavytail_optax.tail_index._truncated_pareto import (
+    TruncatedPareto,
+    truncated_pareto,
+)
 from heavytail_optax.tail_index._verdict import (
     TailAssessment,
     assess_tail,
@@ -74,6 +87,8 @@ from heavytail_optax.tail_index._verdict import (
 
 __all__ = (
     "ChosenK",
+    "ExtremalIndex",
+    "FiniteMoment",
     "GeneralisedPareto",
     "GoodnessOfFit",
     "HillDrift",
@@ -85,6 +100,7 @@ __all__ = (
     "TailFit",
     "TailIndex",
     "TrackTailIndexState",
+    "TruncatedPareto",
     "assess_tail",
     "assess_tracked",
     "characteristic_function",
@@ -92,6 +108,8 @@ __all__ = (
     "choose_k_by_distance",
     "compare_fits",
     "extended_pareto",
+    "extremal_index",
+    "finite_moment_test",
     "generalised_pareto",
     "goodness_of_fit",
     "hill",
@@ -104,8 +122,10 @@ __all__ = (
     "pickands",
     "plot_hill",
     "plot_mean_excess",
+    "plot_moment",
     "plot_pareto_qq",
     "propose_settings",
     "track_tail_index",
     "tracked_tail_index",
+    "truncated_pareto",
 )

@@ -111,6 +111,34 @@ def check_traced_integer(
     return jnp.asarray(value, jnp.int32)
 
 
+def check_inflation(
+    function: str, inflation: float | jax.Array, samples: jax.Array
+) -> jax.Array:
+    """A number of at least 1, or an array of the shape of the batch.
+
+    Raises:
+      TypeError: if it is not real.
+      ValueError: if a number is below 1 or infinite, or an array has another shape.
+    """
+    batch = samples.shape[:-1]
+    if not jnp.shape(inflation):
+        check_scalar(
+            function,
+            "variance_inflation",
+            inflation,
+            "a finite number of at least 1",
+            lambda value: 1.0 <= value < np.inf,
+        )
+        return jnp.broadcast_to(jnp.asarray(inflation, samples.dtype), batch)
+    accepted = f"a number of at least 1, or a floating array of shape {batch}"
+    dtype = getattr(inflation, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+        raise type_error(function, "variance_inflation", accepted, inflation)
+    if inflation.shape != batch:
+        raise value_error(function, "variance_inflation", accepted, inflation)
+    return jnp.asarray(inflation, samples.dtype)
+
+
 def check_confidence(function: str, confidence: Scalar) -> None:
     """Checks a probability between 0 and 1, both excluded.
 

@@ -19,9 +19,16 @@ from heavytail_optax.tail_index._tail_laws import (
     stable_log_density,
     student_log_density,
 )
+from heavytail_optax.tail_index._truncated_exponential import log_mass, slope_of_mean
 
 _NAME = "compare_fits"
-_ALTERNATIVES = ("exponential", "lognormal", "student_t", "stable")
+_ALTERNATIVES = (
+    "exponential",
+    "lognormal",
+    "student_t",
+    "stable",
+    "truncated_power_law",
+)
 # The searches end at this share of their box, well within a standard error.
 _FINEST = 2.0**-12
 _MOST_ROUNDS = 60
@@ -118,11 +125,20 @@ def _fit_stable(y: jax.Array):
     return alpha, jnp.exp(log_scale), stable_log_density(alpha, log_scale, y)
 
 
+def _fit_truncated(y: jax.Array):
+    """The most likely end is the largest draw."""
+    length = jnp.max(y)
+    u = slope_of_mean(jnp.mean(y) / length)
+    each = -u * y / length - log_mass(u) - jnp.log(length)
+    return u / length, jnp.exp(length), each
+
+
 _FITS = {
     "exponential": _fit_exponential,
     "lognormal": lognormal_fit,
     "student_t": _fit_student,
     "stable": _fit_stable,
+    "truncated_power_law": _fit_truncated,
 }
 
 
@@ -188,14 +204,17 @@ def compare_fits(
     For the lognormal, `-2 R` above 5.4 rejects the power law at the level of 1 %.
     Student's and the stable law are centred, two-sided laws of one coordinate: pass the
     absolute values of coordinates or projections. Norms of vectors have no such law, so
-    leave these two out for norms.
+    leave these two out for norms. The truncated power law ends at the largest draw, the
+    most likely end, so its likelihood is always higher; `truncated_pareto` tests whether
+    there is an end.
 
     Args:
       samples: floating array; the k + 1 largest along the axis must be positive and
         finite, or the result is NaN.
       k: how many of the largest draws to use, from 5 to n - 1.
-      alternatives: some of "exponential", "lognormal", "student_t" and "stable". The
-        stable law takes a second or so, the others milliseconds.
+      alternatives: some of "exponential", "lognormal", "student_t", "stable" and
+        "truncated_power_law". The stable law takes a second or so, the others
+        milliseconds.
       axis: the axis of the draws; None takes all axes together.
 
     Returns:

@@ -11,7 +11,11 @@ import numpy.typing as npt
 from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax._pytrees import vary_like
 from heavytail_optax._validation import check_count
-from heavytail_optax.tail_index._arguments import check_confidence, check_draws
+from heavytail_optax.tail_index._arguments import (
+    check_confidence,
+    check_draws,
+    check_inflation,
+)
 from heavytail_optax.tail_index._centring import less_order_statistic
 from heavytail_optax.tail_index._order_statistics import largest
 from heavytail_optax.tail_index._result import from_gamma, normal_quantile
@@ -219,13 +223,13 @@ def _terms(excess: jax.Array, gamma: jax.Array, scale: jax.Array) -> jax.Array:
 
 
 def _interval(
-    excess: jax.Array, search: _Search, confidence
+    excess: jax.Array, search: _Search, confidence, inflation: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """The gammas at which the centred signed root is within the normal quantiles."""
     k = excess.shape[-1]
     best = _profile(search.place, excess)
     best_terms = _terms(excess, best.gamma, best.scale)
-    z = normal_quantile(confidence, excess.dtype)
+    z = normal_quantile(confidence, excess.dtype) * jnp.sqrt(inflation)
 
     def root(v):
         """Normal up to order 1/k if gamma at v is the true one; it decreases with v."""
@@ -251,7 +255,9 @@ def _interval(
 
 # Compiled once for all calls; an eager loop would be compiled again in each call.
 @functools.partial(jax.jit, static_argnames="k")
-def _fit(samples: jax.Array, k: int, confidence) -> GeneralisedPareto:
+def _fit(
+    samples: jax.Array, k: int, confidence, inflation: jax.Array
+) -> GeneralisedPareto:
     descending = largest(samples, k + 1)
     threshold = descending[..., -1]
     excess = descending[..., :-1] - threshold[..., None]
@@ -267,7 +273,7 @@ def _fit(samples: jax.Array, k: int, confidence) -> GeneralisedPareto:
     search = _likeliest(excess)
     is_valid &= search.is_whole
     best = _profile(search.place, excess)
-    interval = _interval(excess, search, confidence)
+    interval = _interval(excess, search, confidence, inflation)
     terms = _terms(excess, best.gamma, best.scale)
     log_likelihood = -jnp.sum(terms, axis=-1) - k * (
         jnp.log(best.scale) + jnp.log(unit)
@@ -277,14 +283,14 @@ def _fit(samples: jax.Array, k: int, confidence) -> GeneralisedPareto:
         jnp.where(is_valid, x, jnp.nan)
         for x in (best.gamma, best.scale * unit, *interval, log_likelihood)
     )
-    error = (1.0 + gamma) / jnp.sqrt(1.0 * k)
+    error = (1.0 + gamma) * jnp.sqrt(inflation / k)
     index = from_gamma(gamma, error, (low, high), gamma, k, threshold, ties)
     shared = {
         name: value
         for name, value in index._asdict().items()
         if name in GeneralisedPareto._fields
     }
-    scale_error = scale * jnp.sqrt(2.0 * (1.0 + gamma) / k)
+    scale_error = scale * jnp.sqrt(2.0 * (1.0 + gamma) * inflation / k)
     return GeneralisedPareto(
         **shared,
         scale=scale,
@@ -295,7 +301,12 @@ def _fit(samples: jax.Array, k: int, confidence) -> GeneralisedPareto:
 
 @on_auto_axes
 def generalised_pareto(
-    samples: npt.ArrayLike, k: int, *, axis: int | None = -1, confidence: float = 0.95
+    samples: npt.ArrayLike,
+    k: int,
+    *,
+    variance_inflation: float | jax.Array = 1.0,
+    axis: int | None = -1,
+    confidence: float = 0.95,
 ) -> GeneralisedPareto:
     r"""Fits a generalised Pareto law to the k largest draws, by maximum likelihood.
 
@@ -323,6 +334,7 @@ def generalised_pareto(
         it becomes float32.
       k: how many of the largest draws to use, from 5 to n - 1. For a given threshold,
         append it to the samples and pass the number of draws above it.
+      variance_inflation: as for `hill`: from `extremal_index`, for dependent draws.
       axis: the axis of the draws; None takes all axes together.
       confidence: confidence level of the interval, between 0 and 1.
 
@@ -359,5 +371,6 @@ def generalised_pareto(
     k = check_count("generalised_pareto", "k", k, 5, draws.shape[-1] - 1)
     check_confidence("generalised_pareto", confidence)
     samples, centre = less_order_statistic(draws, k)
-    fit = _fit(samples, k, confidence)
+    inflation = check_inflation("generalised_pareto", variance_inflation, samples)
+    fit = _fit(samples, k, confidence, inflation)
     return fit._replace(threshold=fit.threshold + centre)

@@ -11,6 +11,7 @@ from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax._validation import check_choice, check_count
 from heavytail_optax.tail_index._arguments import (
     check_confidence,
+    check_inflation,
     check_samples,
     check_traced_integer,
 )
@@ -61,6 +62,7 @@ def _hill_with_interval(
     k: jax.Array,
     confidence,
     of_interval: tuple[LogExcesses, jax.Array] | None,
+    inflation: jax.Array | float = 1.0,
 ) -> TailIndex:
     """Hill's estimate, with an interval around the corrected one.
 
@@ -70,6 +72,7 @@ def _hill_with_interval(
       confidence: confidence level of the interval.
       of_interval: excesses for the interval, and the number of their draws; None for
         the interval of an exact power law.
+      inflation: by how much the draws' dependence multiplies the variance.
     """
     count = jnp.asarray(k, excesses.values.dtype)
     gamma = hill_gamma(excesses, count)
@@ -82,9 +85,9 @@ def _hill_with_interval(
         ties = ties._replace(is_cap=ties.is_cap | is_without)
         other_count = jnp.asarray(other_k, others.values.dtype)
         middle = corrected_gamma(hill_gamma(others, other_count), others, other_count)
-        centre = middle, equivalent_count(other_count)
+        centre = middle, equivalent_count(other_count) / inflation
     return from_mean_of_exponentials(
-        gamma, count, k, excesses.threshold, ties, confidence, centre
+        gamma, count / inflation, k, excesses.threshold, ties, confidence, centre
     )
 
 
@@ -116,11 +119,16 @@ def hill_of_first(
 
 @functools.partial(jax.jit, static_argnames=("few", "interval"))
 def _hill(
-    samples: jax.Array, k: jax.Array, confidence, few: int | None, interval: str
+    samples: jax.Array,
+    k: jax.Array,
+    confidence,
+    few: int | None,
+    interval: str,
+    inflation: jax.Array,
 ) -> TailIndex:
     excesses = log_excesses(samples, k, few)
     of_interval = (excesses, k) if interval == "corrected" else None
-    return _hill_with_interval(excesses, k, confidence, of_interval)
+    return _hill_with_interval(excesses, k, confidence, of_interval, inflation)
 
 
 @on_auto_axes
@@ -129,6 +137,7 @@ def hill(
     k: int | jax.Array,
     *,
     interval: Interval = "corrected",
+    variance_inflation: float | jax.Array = 1.0,
     axis: int | None = -1,
     confidence: float = 0.95,
 ) -> TailIndex:
@@ -169,6 +178,9 @@ def hill(
         integer array of shape () or that of the batch. In an array, a value out of
         range gives NaN.
       interval: "corrected" or "uncorrected" for bias.
+      variance_inflation: by how much the draws' dependence multiplies the variance, at
+        least 1, as `extremal_index` finds it: a number, or an array of the shape of the
+        batch. Standard error and interval are that of so many times fewer draws.
       axis: the axis of the draws; None takes all axes together.
       confidence: confidence level of the interval, between 0 and 1.
 
@@ -202,7 +214,8 @@ def hill(
     k = check_traced_integer("hill", "k", k, size - 1, samples.shape[:-1])
     check_choice("hill", "interval", interval, INTERVALS)
     check_confidence("hill", confidence)
-    return _hill(samples, k, confidence, few, interval)
+    inflation = check_inflation("hill", variance_inflation, samples)
+    return _hill(samples, k, confidence, few, interval, inflation)
 
 
 def log_spacings(descending: jax.Array) -> jax.Array:

@@ -16,10 +16,19 @@ from heavytail_optax._plot_axes import (
     prefixed,
     write_in,
 )
-from heavytail_optax._validation import check_count, value_error
+from heavytail_optax._validation import (
+    check_count,
+    check_positive,
+    type_error,
+    value_error,
+)
 from heavytail_optax.tail_index._arguments import check_draws
 from heavytail_optax.tail_index._hill import hill, hill_path
 from heavytail_optax.tail_index._ties import num_tied
+from heavytail_optax.tail_index._truncated_pareto import (
+    FEWEST_OF_TRUNCATED,
+    truncated_pareto,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,15 +41,21 @@ def _descending(
     function: str, samples: npt.ArrayLike, argument: str, k: int | jax.Array
 ) -> tuple[np.ndarray, int]:
     """All draws in descending order, in float64, and the requested k."""
+    draws = _finite_draws(function, samples)
+    if k is None:
+        k = max(2, draws.size // 10)
+    k = check_count(function, argument, k, 2, draws.size - 1)
+    return np.sort(draws)[::-1], k
+
+
+def _finite_draws(function: str, samples: npt.ArrayLike) -> np.ndarray:
+    """All draws in their order, in float64."""
     draws = np.asarray(check_draws(function, samples, None, least=4), np.float64)
     num_bad = np.count_nonzero(~np.isfinite(draws))
     if num_bad:
         accepted = f"of finite draws, which {num_bad} of them are not"
         raise value_error(function, "samples", accepted, samples)
-    if k is None:
-        k = max(2, draws.size // 10)
-    k = check_count(function, argument, k, 2, draws.size - 1)
-    return np.sort(draws)[::-1], k
+    return draws
 
 
 class _Band(NamedTuple):
@@ -158,18 +173,22 @@ def plot_pareto_qq(
     samples: npt.ArrayLike,
     k: int | None = None,
     *,
+    with_end: bool = False,
     label: str | None = None,
     axes: "Axes | None" = None,
 ) -> "Axes":
     """Draws the logs of the k largest draws against the quantiles of a power law.
 
     A power law is a straight line with slope 1 / alpha. The plot shows the line with
-    Hill's estimate. A light tail bends downwards at the right end.
+    Hill's estimate. A light tail bends downwards at the right end, and so
+    does a power law that ends.
 
     Args:
       samples: floating array, treated as one sample: norms, or absolute values. The k +
         1 largest must be positive.
       k: how many of the largest draws to use. Default: a tenth of the draws.
+      with_end: whether to draw the power law up to an end, too, as `truncated_pareto`
+        fits it; k is then at least 10.
       label: name of the sample in the legend, to tell several apart.
       axes: matplotlib axes; by default those of a new figure.
 
@@ -191,6 +210,10 @@ def plot_pareto_qq(
       100
     """
     descending, k = _descending("plot_pareto_qq", samples, "k", k)
+    if type(with_end) is not bool:
+        raise type_error("plot_pareto_qq", "with_end", "True or False", with_end)
+    if with_end:
+        check_count("plot_pareto_qq", "k", k, FEWEST_OF_TRUNCATED)
     if descending[k] <= 0.0:
         accepted = f"of draws of which the k + 1 = {k + 1} largest are positive"
         raise value_error("plot_pareto_qq", "samples", accepted, samples)
@@ -212,6 +235,14 @@ def plot_pareto_qq(
         "label": prefixed(label, name),
     }
     axes.plot(quantiles, gamma * quantiles, **style)
+    if with_end:
+        fit = truncated_pareto(descending, k)
+        alpha, end = float(fit.estimate), float(fit.end)
+        beyond = (end / descending[k]) ** -alpha
+        within = -np.log(beyond + (1.0 - beyond) * np.exp(-quantiles)) / alpha
+        name = f"power law of index {alpha:.2f} up to {end:.4g}"
+        style |= {"linestyle": ":", "label": prefixed(label, name)}
+        axes.plot(quantiles, within, **style)
     axes.set_xlabel("quantile of the exponential distribution of mean 1")
     axes.set_ylabel("log(draw / threshold)")
     legend_below(axes)
@@ -275,5 +306,57 @@ def plot_mean_excess(
     )
     axes.set_xlabel("threshold, in units of the draws")
     axes.set_ylabel("mean excess over the threshold")
+    legend_below(axes)
+    return axes
+
+
+def plot_moment(
+    samples: npt.ArrayLike,
+    order: float = 2.0,
+    *,
+    label: str | None = None,
+    axes: "Axes | None" = None,
+) -> "Axes":
+    """Draws the mean of `|X|^p` of the first n draws against n.
+
+    If the moment exists, the curve settles. If it is infinite, the curve goes up by jumps,
+    at whatever scale you look. Draws that are sorted show nothing.
+
+    Args:
+      samples: floating array of any sign, in an order that has nothing to do with their
+        size.
+      order: p, positive.
+      label: name of the sample in the legend, to tell several apart.
+      axes: matplotlib axes; by default those of a new figure.
+
+    Returns:
+      The axes. Save the figure with `axes.figure.savefig(path)`.
+
+    Raises:
+      TypeError: if an argument has the wrong type.
+      ValueError: if the order is out of range, there are fewer than four draws, or one of
+        them is not finite.
+      ImportError: if matplotlib is missing.
+
+    Example:
+      >>> import jax
+      >>> import heavytail_optax as hto
+      >>> draws = hto.tails.pareto(1.5).sample(jax.random.key(0), (1000,))
+      >>> hto.tail_index.plot_moment(draws).get_ylabel()
+      'mean of |draw|^2'
+    """
+    draws = _finite_draws("plot_moment", samples)
+    check_positive("plot_moment", "order", order)
+    axes = plot_axes("plot_moment", axes, label)
+    count = np.arange(1, draws.size + 1)
+    means = np.cumsum(np.abs(draws) ** order) / count
+    number = curves_on(axes)
+    name = f"of the first n of {draws.size} draws"
+    (line,) = axes.plot(count, means, label=prefixed(label, name))
+    mark_curve(line, number)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("n, the number of draws")
+    axes.set_ylabel(f"mean of |draw|^{order:g}")
     legend_below(axes)
     return axes

@@ -15,6 +15,7 @@ from heavytail_optax._typing import Key, Params, PyTree
 from heavytail_optax._validation import (
     check_choice,
     check_count,
+    check_scalar,
     check_state,
     type_error,
     value_error,
@@ -326,6 +327,7 @@ def tracked_tail_index(
     k: int | None = None,
     *,
     interval: Interval = "corrected",
+    variance_inflation: float = 1.0,
     confidence: float = 0.95,
 ) -> dict[str, TailIndex]:
     """Hill's estimate from the state of an optimiser that has `track_tail_index` in it.
@@ -338,6 +340,8 @@ def tracked_tail_index(
       params: the parameters, or any pytree with their structure, for the names.
       k: how many of the largest sizes to use, at most the tracked k. Default: that k.
       interval: "corrected" or "uncorrected" for bias, as for `hill`.
+      variance_inflation: as for `hill`, if the norms depend on each other. The state
+        does not hold their order: take it from `extremal_index` of some logged norms.
       confidence: confidence level of the interval, between 0 and 1.
 
     Returns:
@@ -364,7 +368,15 @@ def tracked_tail_index(
     largest = tracked.tail_largest
     most = largest.shape[1] - 1
     k = most if k is None else check_count(_READ, "k", k, 1, most)
-    index = hill(largest, k, interval=interval, confidence=confidence)
+    check_scalar(
+        _READ,
+        "variance_inflation",
+        variance_inflation,
+        "a finite number of at least 1",
+        lambda value: 1.0 <= value < float("inf"),
+    )
+    inflation = {"variance_inflation": variance_inflation}
+    index = hill(largest, k, interval=interval, confidence=confidence, **inflation)
     return {
         name: jax.tree.map(lambda x, i=i: x[i], index) for i, name in enumerate(names)
     }

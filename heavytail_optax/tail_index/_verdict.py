@@ -25,9 +25,17 @@ from heavytail_optax.tail_index._ties import (
     last_of_ties,
     ties_of_largest,
 )
+from heavytail_optax.tail_index._truncated_pareto import TruncatedPareto
+from heavytail_optax.tail_index._verdict_of_an_end import (
+    LEVEL_OF_END,
+    end_reason,
+    fit_up_to_an_end,
+    up_to_an_end,
+)
 
 _NAME = "assess_tail"
 _LINE_WIDTH = 80
+_ALTERNATIVES = ("exponential", "lognormal", "truncated_power_law")
 _FEWEST = 30  # the least k; with fewer draws, no test has any power
 
 
@@ -49,7 +57,8 @@ class TailAssessment(NamedTuple):
     `repr`.
 
     Attributes:
-      verdict: "heavy-tailed", "not heavy-tailed", "not a power law" or "cannot tell".
+      verdict: "heavy-tailed", "power law up to an end", "not heavy-tailed", "not a power
+        law" or "cannot tell".
       sentence: the verdict in a sentence, with numbers.
       reasons: the evidence for or against, each in a sentence.
       k: how many of the largest draws were used.
@@ -58,6 +67,8 @@ class TailAssessment(NamedTuple):
       drift: how it changes with k.
       pareto: the generalised Pareto fit, with a 98 % interval.
       fits: the comparison of fits.
+      truncated: the fit of a power law up to an end, with 95 % intervals. Its index is
+        that of the `k^(3/4)` largest, the draws at a cap not counted.
     """
 
     verdict: str
@@ -68,6 +79,7 @@ class TailAssessment(NamedTuple):
     drift: HillDrift
     pareto: GeneralisedPareto
     fits: dict[str, TailFit]
+    truncated: TruncatedPareto
 
     def __str__(self) -> str:
         # Without this verdict the index is that of no tail.
@@ -282,6 +294,9 @@ def assess_tail(
     - "heavy-tailed" if a power law is not rejected even at 10 %, Hill's estimate is
       within the interval that allows for its bias, and the tail is heavier than
       exponential;
+    - "power law up to an end" if a power law without an end is rejected
+      (`truncated_pareto`), one with an end is not even at 10 %, and it fits better than
+      an exponential law with that end and than a lognormal law;
     - "not heavy-tailed" if the tail is lighter than exponential, or if a power law is
       rejected, the exponential fits better and the tail is not heavier than it;
     - "not a power law" if a power law is rejected from this threshold on and the tail
@@ -348,18 +363,29 @@ def assess_tail(
     # This fit is invariant under shifts, and it shifts before JAX rounds the draws.
     of_pareto = largest_in_full(draws, samples.size) if is_cut(draws) else samples
     pareto = generalised_pareto(of_pareto, k, confidence=1.0 - 2.0 * _REJECTED.p_value)
-    fits = compare_fits(samples, k, alternatives=("exponential", "lognormal"))
+    fits = compare_fits(samples, k, alternatives=_ALTERNATIVES)
     of_draws = f"the {k} largest of {num_draws} draws"
+    truncated = fit_up_to_an_end(samples, k)
     reason = _reason_of_no_use(samples, k, pareto)
-    if reason is None:
+    is_enough = k - int(truncated.num_tied) >= _FEWEST
+    ending = None
+    if is_enough and (reason is None or bool(truncated.is_capped)):
+        ending = up_to_an_end(truncated, fits, of_draws)
+    if ending is not None:
+        verdict, (sentence, reasons) = "power law up to an end", ending
+    elif reason is None:
         verdict, sentence, reasons = _decide(index, drift, pareto, fits, of_draws)
     else:
         verdict, reasons = "cannot tell", (reason,)
         sentence = f"Cannot tell: nothing can be made of {of_draws}."
+    if ending is None and reason is None and truncated.p_value < LEVEL_OF_END:
+        reasons = (*reasons[:-1], end_reason(truncated), reasons[-1])
     if num_negative:
         reason = (
             f"{num_negative} draws are negative, and count as small: take absolute values "
             "if both sides matter."
         )
         reasons = (*reasons, reason)
-    return TailAssessment(verdict, sentence, reasons, k, index, drift, pareto, fits)
+    return TailAssessment(
+        verdict, sentence, reasons, k, index, drift, pareto, fits, truncated
+    )

@@ -64,6 +64,21 @@ def test_pareto_quantiles(tmp_path):
     assert saved(axes, tmp_path / "quantiles.png") > 1000
 
 
+def test_pareto_quantiles_with_an_end(tmp_path):
+    """The curve is the quantile of the law that `truncated_pareto` fits."""
+    below = np.asarray(DRAWS)[np.asarray(DRAWS) < 8.0]
+    axes = TI.plot_pareto_qq(below, 100, with_end=True)
+    points, _, curve = axes.lines
+    found = TI.truncated_pareto(below, 100)
+    alpha, end, threshold = (
+        float(x) for x in (found.estimate, found.end, found.threshold)
+    )
+    x = threshold * np.exp(curve.get_ydata())
+    beyond = (x**-alpha - end**-alpha) / (threshold**-alpha - end**-alpha)
+    np.testing.assert_allclose(beyond, np.exp(-points.get_xdata()), rtol=1e-4)
+    assert saved(axes, tmp_path / "end.png") > 1000
+
+
 def test_mean_excess(tmp_path):
     axes = TI.plot_mean_excess(DRAWS, 100)
     points, level = axes.lines
@@ -126,3 +141,12 @@ def test_the_legend_leaves_a_lone_hill_plot_its_room():
     axes.figure.draw_without_rendering()
     assert axes.get_position().height > 0.75
     drawn_plots.check(axes)
+
+
+def test_the_moment_against_the_number_of_draws(tmp_path):
+    axes = TI.plot_moment(DRAWS, 1.5)
+    (line,) = axes.lines
+    draws = np.asarray(DRAWS, np.float64)
+    expected = [np.mean(draws[:n] ** 1.5) for n in (1, 10, 500)]
+    np.testing.assert_allclose(line.get_ydata()[[0, 9, 499]], expected)
+    assert saved(axes, tmp_path / "moment.png") > 1000

@@ -283,7 +283,9 @@ def test_a_tracker_of_clipped_noise():
     found = TI.tracked_tail_index(state, params)["w"]
     assert found.num_tied == np.sum(few == 18.0) > 10
     assert (found.lower, found.upper) == (0.0, jnp.inf)
-    assert TI.assess_tracked(state, params)["w"].verdict == "cannot tell"
+    assessed = TI.assess_tracked(state, params)["w"]
+    assert assessed.verdict == "power law up to an end"
+    np.testing.assert_allclose(assessed.truncated.end, 18.0, rtol=1e-6)
     found = TI.tracked_tail_index(tracked(many), params)["w"]
     assert np.isnan(found.estimate) and np.isnan(found.upper)
     assert TI.tracked_tail_index(tracked(DRAWS[0]), params)["w"].upper < 3.0
@@ -293,11 +295,15 @@ def test_the_verdict_on_clipped_draws():
     (bound,) = np.unique(CLIPPED[0].max())
     for draws in (CLIPPED[0], as_rounded(CLIPPED[0])):
         found = TI.assess_tail(draws)
-        assert found.verdict == "cannot tell"
-        (reason,) = found.reasons
+        assert found.verdict == "power law up to an end"
+        np.testing.assert_allclose(found.truncated.end, bound, rtol=1e-5)
+        reason = found.reasons[0]
         assert reason.startswith("20 of the largest draws are equal, at ")
         np.testing.assert_allclose(float(reason.split()[8][:-1]), bound, rtol=1e-5)
         assert found.index.upper == jnp.inf
+    # Too few below the cap: nothing is said.
+    few = np.minimum(CLIPPED[0], np.sort(CLIPPED[0])[-140])
+    assert TI.assess_tail(few).verdict == "cannot tell"
     # A cap on three draws is one, too; two are equal by chance too often.
     assert TI.assess_tail(clipped_at_the_largest(DRAWS[0], 3)).index.upper == jnp.inf
     assert TI.assess_tail(clipped_at_the_largest(DRAWS[0], 2)).index.upper < jnp.inf

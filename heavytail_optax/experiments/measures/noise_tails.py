@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from heavytail_optax.tail_index import (
+    ExtremalIndex,
     TailAssessment,
     TailFit,
     assess_tail,
     compare_fits,
+    extremal_index,
 )
 
 from .gradient_noise import SIZES, NoiseDraws, Size
@@ -21,6 +23,7 @@ ALTERNATIVES: dict[Size, tuple[str, ...]] = {
     "projection": ("exponential", "lognormal", "student_t", "stable"),
     "coordinate": ("exponential", "lognormal", "student_t", "stable"),
 }
+_FEWEST_OF_CLUSTERS = 20  # of the largest draws
 _FEWEST = 10  # positive draws that `assess_tail` takes
 
 
@@ -34,6 +37,7 @@ class LayerTail(NamedTuple):
     non_finite: int  # draws that are NaN or infinite
     assessment: TailAssessment | None  # None with these, or if almost all are zero
     fits: dict[str, TailFit]  # the power law's rivals, by name; empty likewise
+    clusters: ExtremalIndex | None  # of the draws in their order; None likewise
 
     @property
     def verdict(self) -> str:
@@ -60,9 +64,9 @@ def assess_noise(draws: NoiseDraws) -> list[LayerTail]:
             values = draws.of(size, layer)
             assessment, fits = _assess(values, ALTERNATIVES[size])
             bad = np.count_nonzero(~np.isfinite(values))
-            found.append(
-                LayerTail(layer, parameters, size, values.size, bad, assessment, fits)
-            )
+            of_layer = layer, parameters, size, values.size, bad
+            clusters = _clusters(values, assessment)
+            found.append(LayerTail(*of_layer, assessment, fits, clusters))
     return found
 
 
@@ -80,3 +84,11 @@ def _assess(
     rivals = compare_fits(top, k, alternatives=alternatives)
     del rivals["power_law"]
     return assessment, jax.tree.map(float, rivals)
+
+
+def _clusters(
+    values: np.ndarray, assessment: TailAssessment | None
+) -> ExtremalIndex | None:
+    if assessment is None or assessment.k < _FEWEST_OF_CLUSTERS:
+        return None
+    return extremal_index(values, assessment.k)

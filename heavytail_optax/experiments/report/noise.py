@@ -53,7 +53,17 @@ _NUMBERS = {
     "gamma_standard_error": "pareto.gamma_standard_error",
     "pareto_fit_lower": "pareto.lower",
     "pareto_fit_upper": "pareto.upper",
+    "end": "truncated.end",
+    "end_lower": "truncated.end_lower",
+    "end_upper": "truncated.end_upper",
+    "end_p_value": "truncated.p_value",
 }
+_CLUSTERS = {
+    "extremal_index": "estimate",
+    "variance_inflation": "variance_inflation",
+    "independence_p_value": "p_value",
+}
+_DEPENDENT = 0.001  # of 15 rows of independent draws, one in 67 tables has one
 _INTERVAL = ("corrected", "lower", "upper")
 _NOTES = (
     "Hill is the tail index from the k largest of so many independent draws. Corrected is "
@@ -125,6 +135,8 @@ def _row(each: DiagnosedRun, tail: LayerTail) -> dict[str, int | float | str]:
     for name, path in _NUMBERS.items():
         number = operator.attrgetter(path)
         row[name] = float(number(tail.assessment)) if tail.assessment else math.nan
+    for name, field in _CLUSTERS.items():
+        row[name] = float(getattr(tail.clusters, field, math.nan))
     for name in _RIVALS:
         for what in ("ratio", "normalised_ratio", "p_value"):
             row[f"{name}_{what}"] = getattr(tail.fits.get(name), what, math.nan)
@@ -151,7 +163,15 @@ def noise_report(each: DiagnosedRun, width: int = 100) -> Group:
     verdicts = [f"Verdict for {each.run.label}: {each.tail('norm').verdict}."]
     for tail in map(each.tail, SIZES):
         reasons = tail.assessment.reasons if tail.assessment else ()
-        verdicts.append(f"- {tail.size}: {' '.join([tail.sentence, *reasons])}")
+        words = [tail.sentence, *reasons]
+        if tail.clusters and tail.clusters.p_value < _DEPENDENT:
+            inflation = float(tail.clusters.variance_inflation)
+            words.append(
+                "The draws are plainly not independent (p = "
+                f"{float(tail.clusters.p_value):.1g}): the standard error is "
+                f"{inflation**0.5:.1f} times as large."
+            )
+        verdicts.append(f"- {tail.size}: {' '.join(words)}")
     return Group(
         Text(f"{each.run.label}: noise of the gradient at the end", style="bold"),
         *text_tables(tails, [], [], width),
@@ -256,7 +276,8 @@ def _draw_tail(hill: Axes, quantiles: Axes, each: DiagnosedRun) -> None:
     for axes in (hill, quantiles):
         axes.set_prop_cycle(color=[colour])
     plot_hill(values, min(3 * k, values.size - 1), axes=hill)
-    plot_pareto_qq(values, k, axes=quantiles)
+    ends = assessment.verdict == "power law up to an end"
+    plot_pareto_qq(values, k, with_end=ends, axes=quantiles)
     for axes in (hill, quantiles):
         if legend := axes.get_legend():
             legend.remove()  # the figure's has all names
