@@ -390,14 +390,14 @@ def test_bad_options_are_refused_before_any_work(options, message, tmp_path, cap
 
 
 def test_a_directory_without_runs_is_told(trained, tmp_path, capsys):
-    assert flat(tmp_path / "none") == 1
+    assert flat(tmp_path / "none") == 2
     assert f"There is no directory {tmp_path / 'none'}." in capsys.readouterr().err
-    assert flat(tmp_path) == 1
+    assert flat(tmp_path) == 2
     assert "grid.json is missing" in (capsys.readouterr().err)
     assert list(tmp_path.iterdir()) == []
     # The folder around the grid, and that of one of its runs.
     for near in (trained.parent, trained / "sgd" / "seed-0"):
-        assert flat(near) == 1
+        assert flat(near) == 2
         assert f"Give {trained}." in capsys.readouterr().err
     assert flat(trained, "--seeds", 3) == 2
     assert "No such run in" in capsys.readouterr().err
@@ -405,7 +405,7 @@ def test_a_directory_without_runs_is_told(trained, tmp_path, capsys):
 
 def test_missing_extra_is_told(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(cli, "_is_installed", lambda module: module != "tyro")
-    assert flat(tmp_path) == 1
+    assert flat(tmp_path) == 2
     assert 'needs tyro. Install with: pip install "heavytail-optax[exp' in (
         capsys.readouterr().err
     )

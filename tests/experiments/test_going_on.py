@@ -156,7 +156,7 @@ def test_measuring_finds_the_data_that_the_run_was_trained_on(
     assert cli.main([name, str(run), *others]) == 0
     # What is given counts: here nothing is to be found.
     others += ["--again", "--data-dir", "."]
-    assert cli.main([name, str(run), *others]) == 1
+    assert cli.main([name, str(run), *others]) == 2
 
 
 @pytest.fixture(scope="module")
@@ -258,7 +258,7 @@ def test_the_way_on_with_a_name_that_a_shell_would_split(
     start = ["train", *options, "--directory", str(run)]
     assert cli.main(start) == 0
     capsys.readouterr()
-    assert cli.main(start) == 1
+    assert cli.main(start) == 2
     words = shlex.split(capsys.readouterr().err.replace("`", " "))
     place = words.index("--resume")
     assert words[place + 1].rstrip(",.") == str(run)

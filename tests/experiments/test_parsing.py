@@ -1,6 +1,7 @@
 """What every command says of its options, and of those that it does not have."""
 
 import itertools
+import pathlib
 import subprocess
 import sys
 
@@ -174,20 +175,53 @@ def test_a_mistake_has_its_line_and_exit_status(typed, tmp_path, monkeypatch, ca
 @pytest.mark.parametrize(
     "typed",
     [
-        "flatness nowhere",
-        "report nowhere",
-        "train --resume nowhere",
+        # These have an effect, so all that is wrong is the directory.
         "flatness nowhere --measures trace --samples 9",
         "flatness nowhere --measures maximal --target 0.2",
         "flatness nowhere --jumps 2",
+        "flatness nowhere",
+        "diagnose nowhere",
+        "report nowhere",
+        "train --resume nowhere",
+        "report empty",
+        "train --resume empty",
+        "train --directory full",
+        "train --directory file",
+        "reproduce --directory full",
+        "reproduce --directory file",
+        "simulate --directory file",
+        "train --data svhn --data-dir empty --image-size 32",
+        "train --data folder --data-dir nowhere",
+        "train --data folder --data-dir file",
+        "train --data folder --data-dir empty",
     ],
 )
-def test_what_is_no_mistake_of_the_options_has_status_1(
+def test_what_names_something_that_is_not_there_has_status_2(
     typed, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
+    for folder in ("empty", "full/of"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "file").touch()
+    assert cli.main(typed.split()) == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    assert any(name in error for name in ("nowhere", "empty", "full", "file"))
+
+
+@pytest.mark.parametrize(
+    "typed", ["train --directory shut/run", "simulate --directory shut/run"]
+)
+def test_what_a_disk_refuses_has_status_1(typed, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied", "shut/run")
+
+    monkeypatch.setattr(pathlib.Path, "mkdir", refuse)
     assert cli.main(typed.split()) == 1
-    assert "nowhere" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "shut/run" in error and "Permission denied" in error
 
 
 def test_a_misspelt_preset_gets_the_nearest_and_the_list(monkeypatch, capsys, tmp_path):

@@ -86,7 +86,8 @@ def _splits(root: pathlib.Path, test_share: float | None) -> tuple[_Classes, _Cl
     train = _classes_in(places.get("train", root))
     if len(train) < 2:
         problem = f"must have two or more classes in {LAYOUT}"
-        raise DataError(f"{root}: {problem}. Got {', '.join(train) or 'none'} instead.")
+        got = ", ".join(train) or "none"
+        raise DataError(f"{root}: {problem}. Got {got} instead.", exit_status=USAGE)
     if "test" not in places:
         return _drawn(root, train, test_share)
     if test_share is not None:
