@@ -118,7 +118,7 @@ def _dispatch(arguments: Sequence[str], program: str) -> int:
             'pip install "heavytail-optax[experiments]"',
             file=sys.stderr,
         )
-        return 1
+        return 2
     return importlib.import_module(commands.module).run(name, rest, program)
 
 

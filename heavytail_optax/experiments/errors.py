@@ -1,7 +1,11 @@
 """What a command tells its user in a line, without a traceback."""
 
 USAGE = 2
-"""The exit status after a mistake in what was typed, early or late in the command."""
+"""The exit status where what was typed cannot be, whenever that is seen: an option is wrong,
+or names what is not there. What began and failed, or could not be read or written, has 1."""
+
+IS_NO_DIRECTORY = FileExistsError, NotADirectoryError
+"""What the system says where a directory that was named is a file."""
 
 
 class JobError(Exception):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from heavytail_optax.experiments.commands.mistakes import as_typed
 from heavytail_optax.experiments.commands.parsing import filled, parse
 from heavytail_optax.experiments.devices.program_cache import program_cache
-from heavytail_optax.experiments.errors import USAGE
+from heavytail_optax.experiments.errors import IS_NO_DIRECTORY, USAGE
 from heavytail_optax.laboratory import options
 
 _OPTIONS = {
@@ -49,7 +49,8 @@ def _check_directory(directory: pathlib.Path) -> None:
         with tempfile.TemporaryFile(dir=directory):
             pass
     except OSError as error:
-        raise OSError(
+        kind = ValueError if isinstance(error, IS_NO_DIRECTORY) else OSError
+        raise kind(
             f"No picture can be written to {directory}: {error.strerror}. "
             "Give another --directory."
         ) from None

@@ -75,7 +75,7 @@ def test_a_finished_run_has_nothing_left_to_do(trained, capsys):
 
 
 def test_a_run_directory_is_not_overwritten(trained, capsys):
-    assert cli.main(["train", "--directory", str(trained)]) == 1
+    assert cli.main(["train", "--directory", str(trained)]) == 2
     assert f"is not empty. Go on with it by --resume {trained}" in (
         capsys.readouterr().err
     )
@@ -96,7 +96,7 @@ def test_resuming_with_a_new_directory_is_refused(trained, capsys):
 
 
 def test_resuming_nothing_is_told(tmp_path, capsys):
-    assert cli.main(["train", "--resume", str(tmp_path / "none")]) == 1
+    assert cli.main(["train", "--resume", str(tmp_path / "none")]) == 2
     assert str(tmp_path / "none") in capsys.readouterr().err
 
 
@@ -325,7 +325,7 @@ def test_version(capsys):
 
 def test_a_missing_extra_is_named(monkeypatch, capsys):
     monkeypatch.setattr(cli, "_is_installed", lambda module: module != "flax")
-    assert cli.main(["train"]) == 1
+    assert cli.main(["train"]) == 2
     error = capsys.readouterr().err
     assert 'needs flax. Install with: pip install "heavytail-optax[experiments]"' in (
         error

@@ -88,6 +88,7 @@ def test_a_run_leaves_verdicts_table_and_picture(two_methods, drawn, capsys):
     assert diagnose(two_methods, "--draws", DRAWS) == 0
     output = words(capsys.readouterr().out)
     assert "sgd (SB), seed 0: measuring gradient noise" in output
+    assert "sgd (SB), seed 0: measuring tails of the noise" in output
     assert "Verdict for balanced, seed 0: not heavy-tailed." in output
     assert "Verdict for sgd (SB), seed 0: " in output
     assert "Proposed for tail inflation, from the noise at the end of" in output
@@ -223,7 +224,7 @@ def test_unfinished_runs_are_named_and_skipped(two_methods, drawn, capsys):
     assert diagnose(two_methods, "--draws", DRAWS) == 0
     assert turns == [("sgd", 200)]
     assert "balanced, seed 0: interrupted at step 4: skipped" in capsys.readouterr().out
-    assert diagnose(two_methods, "--methods", "balanced") == 1
+    assert diagnose(two_methods, "--methods", "balanced") == 2
     assert f"No run in {two_methods} is finished" in capsys.readouterr().err
 
 
@@ -299,9 +300,9 @@ def test_bad_options_are_refused_before_any_work(options, message, tmp_path, cap
 def test_options_of_a_directory_need_one(tmp_path, capsys):
     assert diagnose("--methods", "sgd") == 2
     assert "choose among the runs of a directory" in words(capsys.readouterr().err)
-    assert diagnose(tmp_path / "none") == 1
+    assert diagnose(tmp_path / "none") == 2
     assert f"There is no directory {tmp_path / 'none'}." in capsys.readouterr().err
-    assert diagnose(tmp_path) == 1
+    assert diagnose(tmp_path) == 2
     assert "grid.json is missing" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 

@@ -221,7 +221,7 @@ def test_a_folder_of_ones_own_is_trained_on(own, tmp_path, capsys):
     # Another image is noticed.
     write_image(tmp_path / "moved/train/ant/new.png", Image.new("RGB", (20, 20)))
     capsys.readouterr()
-    assert cli.main([*measure, "--again"]) == 1
+    assert cli.main([*measure, "--again"]) == 2
     assert "not those" in capsys.readouterr().err
 
 

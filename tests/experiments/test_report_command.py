@@ -93,7 +93,7 @@ def test_nothing_finished_yet(grid, tmp_path, capsys):
 def test_directory_without_a_grid(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     for directory in (tmp_path / "none", tmp_path / "empty"):
-        assert report(directory) == 1
+        assert report(directory) == 2
         assert str(directory) in capsys.readouterr().err
     assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
 

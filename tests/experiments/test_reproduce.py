@@ -344,7 +344,7 @@ def test_measuring_that_was_stopped_is_done_again(copied, finished, options):
 def test_missing_data_are_told_before_anything_is_made(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     (tmp_path / "empty").mkdir()
-    assert cli.main(["reproduce", "svhn", "--data-dir", "empty"]) == 1
+    assert cli.main(["reproduce", "svhn", "--data-dir", "empty"]) == 2
     assert "images of SVHN could not be loaded" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 

@@ -132,7 +132,7 @@ def test_a_bound_without_two_wide_minima_is_refused(capsys):
 @pytest.mark.parametrize("command", SMALL)
 def test_a_directory_that_cannot_be_is_told_before_the_work(command, capsys, tmp_path):
     (tmp_path / "file").write_text("")
-    assert cli.main([command, "--directory", str(tmp_path / "file")]) == 1
+    assert cli.main([command, "--directory", str(tmp_path / "file")]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
     assert str(tmp_path / "file") in printed.err

@@ -18,7 +18,7 @@ from typing import Any
 
 from ..changed_settings import changed_settings
 from ..devices.program_cache import program_cache
-from ..errors import USAGE, DataError, JobError
+from ..errors import IS_NO_DIRECTORY, USAGE, DataError, JobError
 from ..measure_names import SUMMARIES
 from ..methods import METHODS
 from ..presets import PRESETS
@@ -41,8 +41,9 @@ _DIVERGENCE = """A run has diverged when its loss is no longer finite. It stops,
 next run starts. Without truncation a jump may also turn all ReLUs off. Then the loss stays
 finite, and the accuracy is that of chance."""
 _EXIT_STATUS = """Exit status: 0 if all runs are done (for train and reproduce also if other
-processes work on the rest), 1 if nothing could start or a run failed, 2 for options that
-are wrong or do not fit each other, the data or the runs, 130 after Ctrl-C."""
+processes work on the rest), 2 if what was typed cannot be: options that are wrong, do not
+fit each other, the data or the runs, or name what is not there; 1 if something failed, such
+as a run, a disk or the network; 130 after Ctrl-C."""
 # What --help says before its end.
 _NOTES = {
     "train": f"{_DIVERGENCE} The exit status is then 3.",
@@ -67,7 +68,10 @@ def run(name: str, arguments: Sequence[str], program: str) -> int:
         with program_cache(name != "report" and not asked.no_cache):
             return work(asked, shlex.join([*program.split(), *arguments]))
     except JobError as error:
-        print(error_as_typed(error, _OPTIONS[name]), file=sys.stderr)
+        text = error_as_typed(error, _OPTIONS[name])
+        if text.startswith("The --devices") and "--devices" not in " ".join(arguments):
+            text += " It is that of the runs that are there: give another --devices."
+        print(text, file=sys.stderr)
         return error.exit_status
     except BrokenPipeError:  # as of `| head`
         raise
@@ -77,7 +81,7 @@ def run(name: str, arguments: Sequence[str], program: str) -> int:
         place = error.filename or getattr(asked, "directory", None) or "A file"
         problem = f"{place} cannot be read or written: {error.strerror or error}."
         print(problem, file=sys.stderr)
-        return 1
+        return USAGE if isinstance(error, IS_NO_DIRECTORY) else 1
 
 
 def _parse(name: str, arguments: Sequence[str], program: str) -> Any:

@@ -105,8 +105,11 @@ def check_data_dir(settings: DataSettings, data_dir: pathlib.Path | None) -> Non
         accepted = "left out with the digits, which come with scikit-learn"
     elif data_dir is not None and expanded(data_dir).is_dir():
         return
-    got = data_dir and str(data_dir)
-    raise DataError(message("data_dir", accepted, got, "option"), exit_status=USAGE)
+    text = message("data_dir", accepted, data_dir and str(data_dir), "option")
+    if data_dir is not None and settings.data != "digits":
+        what = "a file" if expanded(data_dir).exists() else "not there"
+        text = f"{text.removesuffix('.')}, which is {what}."
+    raise DataError(text, exit_status=USAGE)
 
 
 def count_images(settings: DataSettings, data_dir: pathlib.Path | None) -> DataSettings:

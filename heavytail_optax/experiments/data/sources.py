@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..errors import DataError, SourceMissingError
+from ..errors import USAGE, DataError, SourceMissingError
 from ..user_cache import expanded
 from . import wrong_files
 from .catalogue import PublishedData, PublishedSplit
@@ -45,7 +45,8 @@ def read_published_data(
         raise DataError(f"{problem}. {_three_ways(data, *reasons)}")
     raise DataError(
         f"{problem}: {reasons[0]}. The directory must have {_files(data)}. They are "
-        "looked for nowhere else."
+        "looked for nowhere else.",
+        exit_status=USAGE,
     )
 
 

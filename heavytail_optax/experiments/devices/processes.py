@@ -21,7 +21,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from ..errors import JobError
+from ..errors import USAGE, JobError
 from ..setting_rules import at_least, check_fields, message
 
 # The first process serves the others, which abort if it leaves before them.
@@ -166,7 +166,8 @@ def _check_address(cluster: Cluster) -> None:
     except OSError as error:
         raise JobError(
             f"The coordinator {cluster.coordinator} cannot be used: {error.strerror}. "
-            "Give another --coordinator."
+            "Give another --coordinator.",
+            exit_status=USAGE,
         ) from error
 
 

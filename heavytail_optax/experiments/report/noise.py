@@ -29,7 +29,7 @@ from ..measures.gradient_noise import (
     NoiseDraws,
     Size,
 )
-from ..measures.noise_tails import ALTERNATIVES, LayerTail, assess_noise
+from ..measures.noise_tails import ALTERNATIVES, LayerTail
 from ..methods import METHODS
 from ..runs.grid import Run
 from ..training.trainer import Metrics
@@ -99,9 +99,10 @@ def diagnosed(
     history: Sequence[Metrics],
     batch_size: int,
     draws: NoiseDraws,
+    tails: list[LayerTail],
     truncated_share: float,
 ) -> DiagnosedRun:
-    """A run with the tails of its noise and the settings that follow from it."""
+    """A run with the tails of its noise, and the settings that follow from it."""
     noise, gradients = draws.of("norm"), draws.gradient_norms
     proposal = None
     if np.isfinite([noise, gradients]).all() and noise.any() and noise.size >= 10:
@@ -112,7 +113,6 @@ def diagnosed(
             alpha=run.settings.method.alpha,
             truncated_share=truncated_share,
         )
-    tails = assess_noise(draws)
     return DiagnosedRun(run, history, batch_size, draws, tails, proposal)
 
 
@@ -152,7 +152,7 @@ def noise_report(each: DiagnosedRun, width: int = 100) -> Group:
         text_column("Draws", values, "{:,}".format, "draws"),
         text_column("k", values, str, "k"),
         text_column("Hill", values, "{:.2f}".format, "hill"),
-        text_column("Corrected (95% interval)", values, _index, *_INTERVAL),
+        text_column("Corrected\n(95% interval)", values, _index, *_INTERVAL),
         text_column("Verdict", values, str, "verdict"),
     ]
     overall = values[values["layer"] == ALL]

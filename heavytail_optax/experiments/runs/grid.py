@@ -114,10 +114,12 @@ def together(asked: Grid) -> Grid:
     directory = asked.directory
     if not (directory / GRID).exists():
         if directory.exists() and not directory.is_dir():
-            raise RunDirectoryError(f"{directory} is a file. Choose another directory.")
+            problem = f"{directory} is a file. Choose another directory."
+            raise RunDirectoryError(problem, exit_status=USAGE)
         if not is_free(directory):
             raise RunDirectoryError(
-                f"{directory} is not empty, and holds no grid. Choose another directory."
+                f"{directory} is not empty, and holds no grid. Choose another directory.",
+                exit_status=USAGE,
             )
         return asked
     there = read_grid(directory)
@@ -165,14 +167,16 @@ def record_grid(asked: Grid) -> Grid:
 def read_grid(directory: pathlib.Path) -> Grid:
     """The grid in a directory, with all variants and seeds asked for so far."""
     if not directory.is_dir():
-        raise RunDirectoryError(f"There is no directory {directory}.")
+        problem = f"There is no directory {directory}."
+        raise RunDirectoryError(problem, exit_status=USAGE)
     path = directory / GRID
     if not path.exists():
         problem = f"{directory} holds no runs of heavytail train or reproduce"
         if others := _grids_near(directory):
-            names = " or ".join(map(str, others))
-            raise RunDirectoryError(f"{problem} itself. Give {names}.")
-        raise RunDirectoryError(f"{problem}: {path} is missing.")
+            problem += f" itself. Give {' or '.join(map(str, others))}."
+        else:
+            problem += f": {path} is missing."
+        raise RunDirectoryError(problem, exit_status=USAGE)
     values = read_json(path)
     with understood(path):
         grid = Grid(

@@ -155,6 +155,7 @@ def finished_runs(
     ]
     if not finished:
         raise RunDirectoryError(
-            f"No run in {directory} is finished: {'; '.join(others)}."
+            f"No run in {directory} is finished: {'; '.join(others)}.",
+            exit_status=USAGE,
         )
     return grid, finished, others

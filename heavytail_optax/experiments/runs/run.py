@@ -119,7 +119,8 @@ def check_run(run: Run, dataset: Dataset, note: Callable[[str], None]) -> None:
     if not is_same_data(describe_dataset(dataset), config["data"]):
         raise RunDirectoryError(
             f"The images or labels are not those that the run in {run.directory} "
-            "started with."
+            "started with.",
+            exit_status=USAGE,
         )
     now = {**run_config.versions(), "device": device_name()}
     then = {**config["versions"], "device": config["device"]}

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from ..devices.program_cache import program_cache
-from ..errors import JobError
+from ..errors import USAGE, JobError
 from ..terminal import Progress
 from .grid import Grid, Run
 from .options import ClusterName, JobOptions, Machine
@@ -33,14 +33,16 @@ def find_cluster(asked: ClusterName | None) -> ClusterName:
     if submitit is None:
         raise JobError(
             "The `launcher` option needs submitit. Install with: "
-            'pip install "heavytail-optax[cluster]"'
+            'pip install "heavytail-optax[cluster]"',
+            exit_status=USAGE,
         )
     has_slurm = submitit.SlurmExecutor.affinity() > 0
     if asked == "slurm" and not has_slurm:
         raise JobError(
             "The `cluster` option is slurm, but SLURM's commands (srun, sbatch, sacct) "
             "are not found on this host. Go to a host that has them, or say "
-            "--cluster local."
+            "--cluster local.",
+            exit_status=USAGE,
         )
     return asked or ("slurm" if has_slurm else "local")
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from ..durable_files import append_line, replace_file
-from ..errors import JobError
+from ..errors import USAGE, JobError
 from ..training.trainer import Metrics
 from .run_directory import RunPaths
 
@@ -169,5 +169,6 @@ def check_tensorboard() -> None:
     if importlib.util.find_spec("tensorboardX") is None:
         raise JobError(
             "Event files for TensorBoard need tensorboardX. Install with: "
-            'pip install "heavytail-optax[tensorboard]"'
+            'pip install "heavytail-optax[tensorboard]"',
+            exit_status=USAGE,
         )

@@ -15,7 +15,7 @@ from typing import NamedTuple, Self
 import filelock
 
 from ..durable_files import make_directory, partial_path, replace_file
-from ..errors import JobError
+from ..errors import USAGE, JobError
 
 GRID = "grid.json"
 """The file of a grid that says what it is."""
@@ -92,7 +92,8 @@ def claim(directory: pathlib.Path) -> None:
     if (directory / GRID).exists():
         resume = shlex.join(["--resume", str(directory)])
         way_on = f"Go on with it by {resume}, or choose another --directory."
-    raise RunDirectoryError(f"The run directory {directory} is not empty. {way_on}")
+    problem = f"The run directory {directory} is not empty. {way_on}"
+    raise RunDirectoryError(problem, exit_status=USAGE)
 
 
 def claim_next(parent: pathlib.Path, name: str) -> pathlib.Path:
