@@ -18,10 +18,10 @@ import result_file
 
 from heavytail_optax.experiments.data.dataset import Split
 from heavytail_optax.experiments.data.loading import load_dataset
-from heavytail_optax.experiments.devices.vectors import compiled
+from heavytail_optax.experiments.devices.programs import compiled
 from heavytail_optax.experiments.presets import PRESETS
 from heavytail_optax.experiments.settings import replaced
-from heavytail_optax.experiments.training.random_streams import random_streams
+from heavytail_optax.experiments.training.batches import random_streams
 from heavytail_optax.experiments.training.trainer import build_trainer
 
 

@@ -13,6 +13,8 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
+from .errors import USAGE, DataError
+
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
@@ -58,6 +60,20 @@ def sourced(value: Any, source: str) -> Any:
 def message(name: str, accepted: str, value: Any, noun: str = "setting") -> str:
     """The one wording of all errors in settings and options."""
     return f"The `{name}` {noun} must be {accepted}. Got {value!r} instead."
+
+
+def misfit(name: str, accepted: str, value: Any, noun: str = "setting") -> DataError:
+    """The error for a value that does not fit the data; what was typed is wrong."""
+    return DataError(message(name, accepted, value, noun), exit_status=USAGE)
+
+
+def changed_options(instance: Any) -> dict[str, Any]:
+    """The options that are not as by default, as they are typed -> their values."""
+    return {
+        f"--{field.name.replace('_', '-')}": value
+        for field in dataclasses.fields(instance)
+        if (value := getattr(instance, field.name)) != field.default
+    }
 
 
 def check_fields(instance: Any, noun: str = "setting") -> None:

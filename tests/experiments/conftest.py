@@ -16,7 +16,7 @@ from heavytail_optax.experiments.data.catalogue import CATALOGUE
 from heavytail_optax.experiments.data.loading import load_dataset
 from heavytail_optax.experiments.presets import PRESETS
 from heavytail_optax.experiments.settings import flat, replaced
-from heavytail_optax.experiments.training.random_streams import random_streams
+from heavytail_optax.experiments.training.batches import random_streams
 
 TINY = replaced(
     PRESETS["corrupted-digits"].settings,

@@ -52,7 +52,7 @@ def outputs(directory):
 def test_run_leaves_config_metrics_checkpoints_and_picture(trained, tiny):
     path = run_of(trained, HEAVY) / "config.json"
     config = json.loads(path.read_text("utf-8"))
-    assert config["settings"]["training"]["batch_size"] == tiny.training.batch_size
+    assert config["settings"]["batch_size"] == tiny.training.batch_size
     assert config["sources"]["batch_size"] == "user"
     assert config["sources"]["alpha"] == "theta"
     assert "--batch-size 10" in config["command"]

@@ -15,10 +15,10 @@ from heavytail_optax.experiments.training.batches import (
     batch_sizes,
     draw_batches,
     fetch,
+    random_streams,
 )
 from heavytail_optax.experiments.training.evaluation import loss_per_example
 from heavytail_optax.experiments.training.gradients import build_gradient
-from heavytail_optax.experiments.training.random_streams import random_streams
 
 KEYS = random_streams(0)
 

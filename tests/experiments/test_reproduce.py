@@ -99,10 +99,7 @@ def test_grid_leaves_runs_table_and_picture(finished, tiny):
     picture = finished / "accuracy_against_sharpness.png"
     assert picture.read_bytes()[:4] == b"\x89PNG"
     config = json.loads((finished / "sgd/seed-1/config.json").read_text("utf-8"))
-    assert (
-        config["settings"]["seed"] == 1
-        and config["settings"]["method"]["method"] == "sgd"
-    )
+    assert config["settings"]["seed"] == 1 and config["settings"]["method"] == "sgd"
     assert config["sources"]["batch_size"] == "user"
 
 
