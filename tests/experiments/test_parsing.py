@@ -43,29 +43,98 @@ def test_no_line_of_help_ends_early(command, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("typed", "hint"),
     [
-        ("train --lr 0.1", "--lr: did you mean --learning-rate?"),
-        ("train --LR 0.1", "--LR: did you mean --learning-rate?"),
-        ("train --Steps 3", "--Steps: did you mean --steps?"),
-        ("train --epochs=5", "--epochs: did you mean --steps? A step is one batch."),
-        ("train --wd 0.1", "--wd: there is no weight decay."),
-        ("train --grid-dir x", "--grid-dir: did you mean --directory?"),
-        ("train --seeds 3", "--seeds: did you mean --seed?"),
-        ("train --num_steps 3", "--num_steps: did you mean --steps?"),
-        ("reproduce --seeds 3", "--seeds: did you mean --num-seeds or --seed?"),
-        ("reproduce --run-dir x", "--run-dir: did you mean --directory?"),
-        ("report --grid-dir x", "--grid-dir: give the directory alone, without"),
-        ("flatness --directory x", "--directory: give the directory alone, without"),
-        ("diagnose x --num-seeds 3", "--num-seeds: did you mean --seeds?"),
-        ("simulate --lr 1e-3", "--lr: did you mean --learning-rate?"),
-        ("simulate --scale 1", "--scale: did you mean --noise-scale?"),
-        ("exit-times --lrs 1e-3", "--lrs: did you mean --learning-rates?"),
-        ("markov-chain --out x", "--out: did you mean --directory?"),
+        (
+            "train --lr 0.1",
+            "--lr: train has no such option. Did you mean --learning-rate?",
+        ),
+        (
+            "train --LR 0.1",
+            "--LR: train has no such option. Did you mean --learning-rate?",
+        ),
+        ("train --Steps 3", "--Steps: train has no such option. Did you mean --steps?"),
+        (
+            "train --epochs=5",
+            "--epochs: train has no such option. Did you mean --steps? A step is one batch.",
+        ),
+        ("train --wd 0.1", "--wd: train has no weight decay."),
+        (
+            "train --grid-dir x",
+            "--grid-dir: train has no such option. Did you mean --directory?",
+        ),
+        ("train --seeds 3", "--seeds: train has no such option. Did you mean --seed?"),
+        (
+            "train --num_steps 3",
+            "--num_steps: train has no such option. Did you mean --steps?",
+        ),
+        (
+            "reproduce --seeds 3",
+            "--seeds: reproduce has no such option. Did you mean --num-seeds or --seed?",
+        ),
+        (
+            "reproduce --run-dir x",
+            "--run-dir: reproduce has no such option. Did you mean --directory?",
+        ),
+        (
+            "report --grid-dir x",
+            "--grid-dir: report has no such option. Give the directory alone, without",
+        ),
+        (
+            "flatness --directory x",
+            "--directory: flatness has no such option. Give the directory alone, without",
+        ),
+        (
+            "diagnose x --num-seeds 3",
+            "--num-seeds: diagnose has no such option. Did you mean --seeds?",
+        ),
+        (
+            "simulate --lr 1e-3",
+            "--lr: simulate has no such option. Did you mean --learning-rate?",
+        ),
+        (
+            "simulate --scale 1",
+            "--scale: simulate has no such option. Did you mean --noise-scale?",
+        ),
+        (
+            "exit-times --lrs 1e-3",
+            "--lrs: exit-times has no such option. Did you mean --learning-rates?",
+        ),
+        (
+            "markov-chain --out x",
+            "--out: markov-chain has no such option. Did you mean --directory?",
+        ),
         ("train --methods balancd", "Did you mean balanced?"),
-        ("reproduce --num-seed 3", "--num-seed: did you mean --num-seeds?"),
-        ("train --batch 3", "--batch: did you mean --batch-size?"),
-        ("train --stepz 3", "--stepz: did you mean --steps?"),
+        (
+            "reproduce --num-seed 3",
+            "--num-seed: reproduce has no such option. Did you mean --num-seeds?",
+        ),
+        (
+            "train --batch 3",
+            "--batch: train has no such option. Did you mean --batch-size?",
+        ),
+        ("train --stepz 3", "--stepz: train has no such option. Did you mean --steps?"),
         ("train --directory", "The --directory option needs a value: a path."),
         ("train --coordinator", "The --coordinator option needs a value."),
+        ("train --model-width 2", "train has no such option. Did you mean --width?"),
+        (
+            "train --resume x --run-dir y",
+            "--run-dir: train has no such option. Did you mean --directory?",
+        ),
+        ("train --steps 20 --steps 30", "The --steps option is given more than once."),
+        ("flatness x --again --again", "The --again option is given more than once."),
+        (
+            "train --tensorboard --no-tensorboard",
+            "The --tensorboard option is given more than once.",
+        ),
+        ("train svhn --preset svhn", "The --preset option is given more than once."),
+        ("simulate --seed=1 --seed 2", "The --seed option is given more than once."),
+        (
+            "reproduce --measures maximal --sharpness-samples 5",
+            "--sharpness-samples: only with --measures expected or pac-bayes.",
+        ),
+        (
+            "reproduce --measures maximal pac-bayes --sharpness-stddev 0.1",
+            "--sharpness-stddev: only with --measures expected.",
+        ),
     ],
 )
 def test_usual_names_get_a_hint(typed, hint, tmp_path, monkeypatch, capsys):

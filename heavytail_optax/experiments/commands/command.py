@@ -67,7 +67,10 @@ def run(name: str, arguments: Sequence[str], program: str) -> int:
         with program_cache(name != "report" and not asked.no_cache):
             return work(asked, shlex.join([*program.split(), *arguments]))
     except JobError as error:
-        print(error_as_typed(error, _OPTIONS[name]), file=sys.stderr)
+        text = error_as_typed(error, _OPTIONS[name])
+        if text.startswith("The --devices") and "--devices" not in " ".join(arguments):
+            text += " It is that of the runs that are there: give another --devices."
+        print(text, file=sys.stderr)
         return error.exit_status
     except BrokenPipeError:  # as of `| head`
         raise

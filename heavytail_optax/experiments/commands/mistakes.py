@@ -81,9 +81,10 @@ class Option(NamedTuple):
         return f": {self.accepted}" if self.accepted else ""
 
 
-def mistakes(kind: type, arguments: Sequence[str]) -> list[str]:
-    """A line for each option that is not there, and for each value of a wrong kind."""
+def mistakes(kind: type, command: str, arguments: Sequence[str]) -> list[str]:
+    """A line for each option that is not there or comes twice, and for each bad value."""
     known, found = options_of(kind), []
+    seen: list[str] = []
     free = [name for name, option in known.items() if option.is_word]
     words = [*arguments]
     while words:
@@ -99,10 +100,14 @@ def mistakes(kind: type, arguments: Sequence[str]) -> list[str]:
         option = known.get(name)
         name = name if option else name.lower()
         if option is None or option.is_word or not word.startswith("--"):
-            found.append(_no_option(given, name, known))
+            found.append(f"{given}: {_no_option(command, name, known)}")
             while words and not _is_option(words[0]):
                 words.pop(0)  # which may be its values
             continue
+        opposite = name.removeprefix("no-")
+        seen.append(opposite if opposite in known else name)
+        if seen.count(seen[-1]) == 2:
+            found.append(f"The --{seen[-1]} option is given more than once.")
         values = [value] if equals else []
         while words and not _is_option(words[0]):
             if option.takes is not None and len(values) >= option.takes:
@@ -211,24 +216,27 @@ def _is_option(word: str) -> bool:
     return re.match(r"-(-|[^-.\d])", word) is not None
 
 
-def _no_option(given: str, name: str, known: Mapping[str, Option]) -> str:
+def _no_option(command: str, name: str, known: Mapping[str, Option]) -> str:
+    """What is said of an option that is not there, with the one that may be meant."""
     if name in _NOT_THERE:
-        return f"{given}: there is {_NOT_THERE[name]}."
+        return f"{command} has {_NOT_THERE[name]}."
+    problem = f"{command} has no such option."
     plural = f"{name}s"
     others = _OTHER_NAMES.get(name) or _OTHER_NAMES.get(plural, ())
     names = [each for each in others if each in known]
     if plural in known:
         names = [plural]
     if names and known[names[0]].is_word:
-        return f"{given}: give the {names[0]} alone, without an option's name."
+        return f"{problem} Give the {names[0]} alone, without an option's name."
     options = [each for each, option in known.items() if not option.is_word]
     if not names:
         longer = [each for each in options if name and each.startswith(name)]
         names = longer[:3] or difflib.get_close_matches(name, options, n=1)
     if not names:
-        return f"{given}: there is no such option."
+        return problem
     note = " A step is one batch." if names == ["steps"] and "step" not in name else ""
-    return f"{given}: did you mean {_either([f'--{each}' for each in names])}?{note}"
+    meant = _either([f"--{each}" for each in names])
+    return f"{problem} Did you mean {meant}?{note}"
 
 
 def _bad_value(name: str, value: str, option: Option) -> str:

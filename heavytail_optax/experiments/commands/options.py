@@ -2,8 +2,8 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Iterable
-from typing import Annotated, Literal
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, Literal, get_args
 
 import tyro
 
@@ -15,13 +15,19 @@ from ..presets import PRESETS, PresetName
 from ..runs.grid import variants_of
 from ..runs.options import DEFAULT_JOBS, ONLY_SLURM, THIS_MACHINE, JobOptions, Machine
 from ..setting_rules import BETWEEN_0_AND_1, at_least, changed_options, check_fields
-from ..settings import MeasureSettings, Settings, flat, replaced
+from ..settings import MeasureSettings, Settings, TableMeasure, flat, replaced
 from .parsing import Flag, NoCache
 
-_AS_DIRECTORY = tyro.conf.arg(metavar="DIRECTORY")
-Directory = Annotated[tyro.conf.Positional[pathlib.Path], _AS_DIRECTORY]
+Directory = Annotated[
+    tyro.conf.Positional[pathlib.Path], tyro.conf.arg(metavar="DIRECTORY")
+]
+_Methods = Annotated[
+    tuple[MethodName, ...], tyro.conf.arg(metavar="METHOD [METHOD ...]")
+]
+_AllSettings = Annotated[Settings, tyro.conf.arg(name="")]  # in the titles of --help
 _MEASURING = MeasureOptions()
 _STEPS = 600
+_OF_MEASURES = {"sharpness_stddev", "sharpness_samples"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +48,8 @@ class TrainOptions:
         so are --data-dir, --devices and --tensorboard unless they are given.
     """
 
-    settings: Settings
-    methods: tuple[MethodName, ...]
+    settings: _AllSettings
+    methods: _Methods
     preset: PresetName = "corrupted-digits"
     directory: pathlib.Path | None = None
     resume: pathlib.Path | None = None
@@ -91,8 +97,8 @@ class ReproduceOptions:
         submitit, on SLURM or as processes of this host.
     """
 
-    settings: Settings
-    methods: tuple[MethodName, ...]
+    settings: _AllSettings
+    methods: _Methods
     preset: PresetName = "corrupted-digits-short"
     num_seeds: Annotated[int, at_least(1)] = 2
     directory: pathlib.Path | None = None
@@ -104,7 +110,19 @@ class ReproduceOptions:
     def __post_init__(self) -> None:
         check_fields(self, "option")
         variants_of(self.settings, self.methods)
-        _refuse_unused(_changed(self.settings, self.preset), self.methods)
+        changed = _changed(self.settings, self.preset)
+        _refuse_unused(changed, self.methods)
+        for name in _OF_MEASURES & changed:
+            _refuse_unmeasured(
+                name,
+                flat(self.settings)[name],
+                lambda value, name=name: (
+                    replaced(self.settings, **{name: value}),
+                    _MEASURING,
+                ),
+                self.settings.measuring.measures,
+                get_args(TableMeasure),
+            )
         # Every seed must be one, and the last may be too large.
         replaced(self.settings, seed=self.settings.seed + self.num_seeds - 1)
         given = changed_options(self.jobs)
@@ -136,6 +154,25 @@ def _refuse_unused(changed: Iterable[str], methods: Iterable[MethodName]) -> Non
         raise ValueError(f"`{name}`: only with --methods {' or '.join(users)}.")
 
 
+def _refuse_unmeasured(
+    name: str,
+    value: float,
+    options: Callable[[float], tuple[Settings, MeasureOptions]],
+    asked: Sequence[str],
+    known: Sequence[str],
+) -> None:
+    """Refuses a value that none of the measures asked for depends on."""
+    other = value / 2 if isinstance(value, float) else value + 1
+    here, there = options(value), options(other)
+    users = [
+        each
+        for each in known
+        if MEASURES[each].arguments(*here) != MEASURES[each].arguments(*there)
+    ]
+    if not {*users} & {*asked}:
+        raise ValueError(f"`{name}`: only with --measures {' or '.join(users)}.")
+
+
 @dataclasses.dataclass(frozen=True)
 class ReportOptions:
     """Show the results of all runs in a directory, finished or not.
@@ -164,8 +201,12 @@ class AskedRuns:
         nowhere else. By default that of the runs.
     """
 
-    methods: tuple[MethodName, ...] | None = None
-    seeds: tuple[int, ...] | None = None
+    methods: Annotated[
+        tuple[MethodName, ...] | None, tyro.conf.arg(metavar="METHOD [METHOD ...]")
+    ] = None
+    seeds: Annotated[tuple[int, ...] | None, tyro.conf.arg(metavar="INT [INT ...]")] = (
+        None
+    )
     again: Flag = False
     data_dir: pathlib.Path | None = None
 
@@ -174,6 +215,7 @@ class AskedRuns:
 
 
 _ALL_RUNS = AskedRuns()
+_Asked = Annotated[AskedRuns, tyro.conf.arg(name="runs")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,31 +233,29 @@ class FlatnessOptions:
     """
 
     directory: Directory
-    measures: tuple[MeasureName, ...] = MEASURE_NAMES
+    measures: Annotated[
+        tuple[MeasureName, ...], tyro.conf.arg(metavar="MEASURE [MEASURE ...]")
+    ] = MEASURE_NAMES
     no_cache: NoCache = False
-    asked: AskedRuns = _ALL_RUNS
+    asked: _Asked = _ALL_RUNS
     measuring: MeasureOptions = _MEASURING
 
     def __post_init__(self) -> None:
         check_fields(self, "option")
+        settings = PRESETS["corrupted-digits"].settings
         for field in dataclasses.fields(self.measuring):
-            if getattr(self.measuring, field.name) != field.default:
-                names = _measures_with(field.name, self.measuring)
-                if not {*names} & {*self.measures}:
-                    only = f"only with --measures {' or '.join(names)}"
-                    raise ValueError(f"--{field.name}: {only}.")
-
-
-def _measures_with(name: str, options: MeasureOptions) -> list[str]:
-    """The measures whose arguments an option changes."""
-    value, settings = getattr(options, name), PRESETS["corrupted-digits"].settings
-    other = value / 2 if isinstance(value, float) else value + 1
-    others = dataclasses.replace(options, **{name: other})
-    return [
-        each.name
-        for each in MEASURES.values()
-        if each.arguments(settings, options) != each.arguments(settings, others)
-    ]
+            value = getattr(self.measuring, field.name)
+            if value != field.default:
+                _refuse_unmeasured(
+                    field.name,
+                    value,
+                    lambda value, name=field.name: (
+                        settings,
+                        dataclasses.replace(self.measuring, **{name: value}),
+                    ),
+                    self.measures,
+                    MEASURE_NAMES,
+                )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,10 +280,10 @@ class DiagnoseOptions:
       steps: Number of updates of the new run, without a directory.
     """
 
-    directory: Annotated[tyro.conf.Positional[pathlib.Path | None], _AS_DIRECTORY] = (
-        None
-    )
-    asked: AskedRuns = _ALL_RUNS
+    directory: Annotated[
+        tyro.conf.Positional[pathlib.Path | None], tyro.conf.arg(metavar="[DIRECTORY]")
+    ] = None
+    asked: _Asked = _ALL_RUNS
     draws: Annotated[int, at_least(100)] = 4000
     batch_size: Annotated[int | None, at_least(1)] = None
     truncated_share: Annotated[float, BETWEEN_0_AND_1] = 0.03

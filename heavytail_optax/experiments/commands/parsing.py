@@ -38,7 +38,7 @@ def parse(
     if is_help:
         # tyro would join its lines.
         print(description, end="\n\n")
-    elif lines := mistakes(kind, arguments):
+    elif lines := mistakes(kind, program.split()[-1], arguments):
         refuse("\n".join(lines), program)
     said = io.StringIO()
     try:

@@ -22,8 +22,7 @@ def data_mesh(devices: int | Literal["all"]) -> Mesh | None:
     if not 1 <= number <= len(found):
         some = "1" if len(found) == 1 else f"an integer from 1 to {len(found)}"
         raise JobError(
-            f"The `devices` option must be all or {some}: {there}. Got {devices} "
-            "instead. A run that goes on has it from grid.json: give --devices.",
+            f"The `devices` option must be all or {some}: {there}. Got {devices} instead.",
             exit_status=USAGE,
         )
     if jax.process_count() > 1 and number < len(found):
