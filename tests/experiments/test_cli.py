@@ -18,10 +18,7 @@ from heavytail_optax.experiments.methods import METHODS
 from heavytail_optax.experiments.presets import PRESETS
 from heavytail_optax.experiments.settings import flat
 from heavytail_optax.experiments.storage.metrics_log import read_metrics
-from heavytail_optax.experiments.storage.run_directory import (
-    RunDirectoryError,
-    RunLock,
-)
+from heavytail_optax.experiments.storage.run_directory import RunDirectoryError, RunLock
 
 HEAVY = "truncated-heavy-tailed-sgd"
 DEFAULT = PRESETS["corrupted-digits"].methods

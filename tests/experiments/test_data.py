@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
+from small_data_sets import load_dataset
 
 from heavytail_optax.experiments.data.dataset import (
     describe_dataset,
@@ -12,7 +13,6 @@ from heavytail_optax.experiments.data.dataset import (
     pad_to_size,
     with_random_labels,
 )
-from heavytail_optax.experiments.data.loading import load_dataset
 from heavytail_optax.experiments.errors import DataError
 from heavytail_optax.experiments.models.networks import normalise
 from heavytail_optax.experiments.settings import replaced

@@ -23,10 +23,7 @@ from heavytail_optax.experiments.runs.measuring import trained_network
 from heavytail_optax.experiments.runs.result import read_result
 from heavytail_optax.experiments.runs.run import cached_loader, final_params
 from heavytail_optax.experiments.storage.metrics_log import read_metrics
-from heavytail_optax.experiments.storage.run_directory import (
-    RunDirectoryError,
-    RunLock,
-)
+from heavytail_optax.experiments.storage.run_directory import RunDirectoryError, RunLock
 
 METHODS = ("sgd", "balanced")
 CURVES = {

@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 import scipy.stats
+from small_data_sets import load_dataset
 
 from heavytail_optax.experiments.data.dataset import Split
-from heavytail_optax.experiments.data.loading import load_dataset
 from heavytail_optax.experiments.models.networks import build_network
 from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.training.batches import (

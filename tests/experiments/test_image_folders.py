@@ -9,14 +9,13 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from small_data_sets import NAMES, png, random_splits
+from small_data_sets import NAMES, load_dataset, png, random_splits
 from written_images import random_image, write_classes, write_folder, write_image
 
 from heavytail_optax import cli
 from heavytail_optax.experiments.data.catalogue import CATALOGUE
 from heavytail_optax.experiments.data.dataset import describe_dataset
 from heavytail_optax.experiments.data.image_folders import find_images
-from heavytail_optax.experiments.data.loading import load_dataset
 from heavytail_optax.experiments.errors import DataError
 from heavytail_optax.experiments.presets import PRESETS
 from heavytail_optax.experiments.runs.run import cached_loader

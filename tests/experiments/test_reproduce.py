@@ -19,10 +19,7 @@ from heavytail_optax.experiments.runs import worker
 from heavytail_optax.experiments.runs.grid import read_grid
 from heavytail_optax.experiments.runs.result import read_result
 from heavytail_optax.experiments.settings import flat
-from heavytail_optax.experiments.storage.run_directory import (
-    RunDirectoryError,
-    RunLock,
-)
+from heavytail_optax.experiments.storage.run_directory import RunDirectoryError, RunLock
 
 RUNS = [("sgd", 0), ("balanced", 0), ("sgd", 1), ("balanced", 1)]
 

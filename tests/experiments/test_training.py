@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from small_data_sets import load_dataset
 
 from heavytail_optax.experiments.data.dataset import Split
-from heavytail_optax.experiments.data.loading import load_dataset
 from heavytail_optax.experiments.methods import METHOD_NAMES
 from heavytail_optax.experiments.models.networks import build_network
 from heavytail_optax.experiments.settings import replaced

@@ -4,7 +4,6 @@ import dataclasses
 import pathlib
 from collections.abc import Mapping
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -13,14 +12,7 @@ from ..setting_rules import misfit
 from ..settings import DataSettings
 from ..user_cache import expanded
 from .catalogue import CATALOGUE, PublishedData
-from .dataset import (
-    Dataset,
-    RawDataset,
-    RawSplit,
-    Split,
-    pad_to_size,
-    with_random_labels,
-)
+from .dataset import Dataset, RawDataset, RawSplit, Split, pad_to_size
 from .decoded_images import ReadImages, read_images
 from .image_folders import LAYOUT, ImageFolder, find_images
 from .sources import read_published_data
@@ -55,20 +47,9 @@ def _weights(old: int, new: int) -> np.ndarray:
     return np.maximum(0, 2 * new - distances)
 
 
-def load_dataset(
-    settings: DataSettings,
-    key: jax.Array,
-    data_dir: pathlib.Path | None = None,
-    catalogue: Mapping[str, PublishedData] = CATALOGUE,
-) -> Dataset:
-    """The data of a run, whose random labels are a function of the key."""
-    dataset = read_dataset(settings, data_dir, catalogue)
-    return with_random_labels(dataset, key, settings.clean_examples)
-
-
 def read_dataset(
     settings: DataSettings,
-    data_dir: pathlib.Path | None,
+    data_dir: pathlib.Path | None = None,
     catalogue: Mapping[str, PublishedData] = CATALOGUE,
     read: ReadImages = read_images,
 ) -> Dataset:

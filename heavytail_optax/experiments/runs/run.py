@@ -8,12 +8,7 @@ from typing import Any
 
 import jax
 
-from ..data.dataset import (
-    Dataset,
-    describe_dataset,
-    is_same_data,
-    with_random_labels,
-)
+from ..data.dataset import Dataset, describe_dataset, is_same_data, with_random_labels
 from ..data.decoded_images import Tick, no_tick, read_images
 from ..data.loading import check_data_dir, read_dataset
 from ..devices import processes
