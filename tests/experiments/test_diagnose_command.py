@@ -88,6 +88,7 @@ def test_a_run_leaves_verdicts_table_and_picture(two_methods, drawn, capsys):
     assert diagnose(two_methods, "--draws", DRAWS) == 0
     output = words(capsys.readouterr().out)
     assert "sgd (SB), seed 0: measuring gradient noise" in output
+    assert "sgd (SB), seed 0: measuring tails of the noise" in output
     assert "Verdict for balanced, seed 0: not heavy-tailed." in output
     assert "Verdict for sgd (SB), seed 0: " in output
     assert "Proposed for tail inflation, from the noise at the end of" in output

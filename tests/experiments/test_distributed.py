@@ -10,6 +10,7 @@ import sys
 
 import numpy as np
 import pytest
+from typed_options import options_with
 from written_images import write_folder
 
 from heavytail_optax import cli
@@ -78,7 +79,7 @@ def train_in_two(*options, program=WHOLE, devices=1, second=()):
 def alone(tmp_path_factory, tiny_options):
     """The metrics of the run in one process on one device."""
     directory = tmp_path_factory.mktemp("alone") / "run"
-    options = [*tiny_options, *ARGUMENTS, "--directory", str(directory)]
+    options = options_with(tiny_options, *ARGUMENTS, "--directory", str(directory))
     assert cli.main(["train", *options]) == 0
     return metrics_of(directory)
 
@@ -103,7 +104,7 @@ def test_ctrl_c_in_one_process_stops_both_and_one_goes_on(
     alone, tiny_options, tmp_path
 ):
     directory = tmp_path / "run"
-    options = (*tiny_options, *ARGUMENTS, "--directory", str(directory))
+    options = options_with(tiny_options, *ARGUMENTS, "--directory", str(directory))
     program = INTERRUPTED.format(whom="1", signal="SIGINT")
     (status, output), (other_status, other) = train_in_two(*options, program=program)
     assert (status, other_status) == (130, 130), output + other
@@ -122,7 +123,7 @@ def test_ctrl_c_in_one_process_stops_both_and_one_goes_on(
 @pytest.mark.slow
 def test_ctrl_c_in_both_processes_and_both_go_on(alone, tiny_options, tmp_path):
     directory = tmp_path / "run"
-    options = (*tiny_options, *ARGUMENTS, "--directory", str(directory))
+    options = options_with(tiny_options, *ARGUMENTS, "--directory", str(directory))
     program = INTERRUPTED.format(whom="01", signal="SIGINT")
     results = train_in_two(*options, program=program, devices=2)
     assert [status for status, _ in results] == [130, 130], results
@@ -135,7 +136,7 @@ def test_ctrl_c_in_both_processes_and_both_go_on(alone, tiny_options, tmp_path):
 @pytest.mark.parametrize("devices", [1, 2])
 def test_two_processes_do_the_run_of_one(alone, tiny_options, tmp_path, devices):
     directory = tmp_path / "run"
-    options = (*tiny_options, *ARGUMENTS, "--directory", str(directory))
+    options = options_with(tiny_options, *ARGUMENTS, "--directory", str(directory))
     results = train_in_two(*options, devices=devices)
     assert [status for status, _ in results] == [0, 0], results
     assert_same_run(directory, alone)
@@ -149,7 +150,7 @@ def test_two_processes_do_the_run_of_one(alone, tiny_options, tmp_path, devices)
 @pytest.mark.slow
 def test_when_a_process_is_killed_the_first_one_says_so(alone, tiny_options, tmp_path):
     directory = tmp_path / "run"
-    options = (*tiny_options, *ARGUMENTS, "--directory", str(directory))
+    options = options_with(tiny_options, *ARGUMENTS, "--directory", str(directory))
     program = INTERRUPTED.format(whom="1", signal="SIGKILL")
     (status, output), (killed, _) = train_in_two(*options, program=program)
     assert (status, killed) == (1, -signal.SIGKILL), output
@@ -161,7 +162,7 @@ def test_when_a_process_is_killed_the_first_one_says_so(alone, tiny_options, tmp
 @pytest.mark.slow
 def test_other_settings_in_another_process_are_refused(tiny_options, tmp_path):
     directory = tmp_path / "run"
-    options = (*tiny_options, *ARGUMENTS, "--directory", str(directory))
+    options = options_with(tiny_options, *ARGUMENTS, "--directory", str(directory))
     results = train_in_two(*options, second=("--seed", "1"))
     assert [status for status, _ in results] == [1, 2]
     assert "are not those of the first one" in results[1][1]

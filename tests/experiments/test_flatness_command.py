@@ -198,18 +198,31 @@ def test_what_went_wrong_is_told_though_there_is_no_table(
     assert "The checkpoint of the last step" in error and "no table" in error
 
 
-def test_other_search_settings_measure_anew_and_say_so(two_methods, measured, capsys):
+def test_what_was_measured_otherwise_stays_unless_asked_for_again(
+    two_methods, measured, capsys
+):
     turns, _ = measured
     names = ("expected", "maximal", "trace")
     assert flat(two_methods, "--measures", *names) == 0
     del turns[:]
-    assert (
-        flat(two_methods, "--measures", *names, "--target", "0.2", "--methods", "sgd")
-        == 0
-    )
-    assert turns == [("sgd", "maximal")]
+    options = ["--measures", *names, "density", "--target", "0.2", "--methods", "sgd"]
+    assert flat(two_methods, *options, "--samples", "20") == 0
+    # A worse value does not take the place of a better one; what is new is measured.
+    assert turns == [("sgd", "density")]
+    record = read_record(two_methods / "sgd/seed-0/measurements.json")
+    assert record["expected"].arguments["num_samples"] == 100
     output = words(capsys.readouterr().out)
-    assert "maximal was measured in another way (target 0.1)." in output
+    assert (
+        "sgd (SB), seed 0: expected was measured with num_samples 100, not with "
+        "num_samples 20. It stays; --again measures anew." in output
+    )
+    assert "maximal was measured with target 0.1, not with target 0.2." in output
+    del turns[:]
+    assert flat(two_methods, *options, "--samples", "20", "--again") == 0
+    assert turns == [("sgd", name) for name in (*names, "density")]
+    record = read_record(two_methods / "sgd/seed-0/measurements.json")
+    assert record["expected"].arguments["num_samples"] == 20
+    assert "was measured with" not in capsys.readouterr().out
     # All runs are in the next table, which are not comparable now.
     assert flat(two_methods, "--measures", "expected") == 0
     assert (
@@ -299,7 +312,7 @@ def test_unfinished_runs_are_named_and_skipped(two_methods, measured, capsys):
     assert turns == [("balanced", "trace")]
     assert "sgd (SB), seed 0: interrupted at step 4: skipped" in capsys.readouterr().out
     shutil.rmtree(two_methods / "balanced/seed-0")
-    assert flat(two_methods) == 1
+    assert flat(two_methods) == 2
     error = capsys.readouterr().err
     assert (
         f"No run in {two_methods} is finished: sgd (SB), seed 0: interrupted" in error

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from event_files import curves
 from small_data_sets import write_random_files
+from typed_options import options_with
 
 from heavytail_optax import cli
 
@@ -149,7 +150,7 @@ def test_measuring_finds_the_data_that_the_run_was_trained_on(
 ):
     run = tmp_path / "run"
     options = ["--data-dir", "images", "--directory", str(run)]
-    assert cli.main(["train", *FASHION, "--steps", "2", *options]) == 0
+    assert cli.main(["train", *options_with(FASHION, "--steps", "2", *options)]) == 0
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir("elsewhere")
     name, *others = command
@@ -254,7 +255,7 @@ def test_the_way_on_with_a_name_that_a_shell_would_split(
     tmp_path, tiny_options, capsys
 ):
     run = tmp_path / "a run"
-    options = [*tiny_options, "--methods", "sgd", "--steps", "2"]
+    options = options_with(tiny_options, "--methods", "sgd", "--steps", "2")
     start = ["train", *options, "--directory", str(run)]
     assert cli.main(start) == 0
     capsys.readouterr()

@@ -141,6 +141,14 @@ def test_what_is_kept_comes_back(tmp_path):
     assert read_noise(path) is None
 
 
+def test_the_progress_of_fits_counts_all_tails():
+    seen = []
+    tails = assess_noise(
+        made_up(np.zeros(200, np.float32)), lambda *at: seen.append(at)
+    )
+    assert seen == [(done, len(tails)) for done in range(len(tails) + 1)]
+
+
 def test_zeros_and_what_is_not_finite_have_no_verdict():
     few = np.zeros(200, np.float32)
     few[:5] = 1.0

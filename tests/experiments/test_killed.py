@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from typed_options import options_with
 
 from heavytail_optax import cli
 from heavytail_optax.experiments.settings import replaced
@@ -62,7 +63,8 @@ def paths_of(directory):
 def whole(tmp_path_factory, tiny_options):
     """An uninterrupted run."""
     directory = tmp_path_factory.mktemp("runs") / "whole"
-    arguments = ["train", *tiny_options, *OPTIONS, "--directory", str(directory)]
+    arguments = ["train", *options_with(tiny_options, *OPTIONS)]
+    arguments += ["--directory", str(directory)]
     assert cli.main(arguments) == 0
     return directory
 
@@ -129,7 +131,7 @@ def test_killed_inside_a_checkpoint_and_at_a_random_moment(
     whole, tmp_path, tiny_options
 ):
     directory = tmp_path / "killed"
-    start = [*tiny_options, *OPTIONS, "--directory", str(directory)]
+    start = options_with(tiny_options, *OPTIONS, "--directory", str(directory))
     # Of the fourth checkpoint, before it is renamed.
     run_killed_at_event(12, IN_WORK, start)
     left = {path.name for path in paths_of(directory).checkpoints.iterdir()}
@@ -174,7 +176,7 @@ def test_killed_again_and_again(whole, tmp_path, tiny_options, seed, monkeypatch
     monkeypatch.setenv("JAX_ENABLE_COMPILATION_CACHE", "false")
     draw = random.Random(seed)
     directory = tmp_path / "killed"
-    arguments = [*tiny_options, *OPTIONS, "--directory", str(directory)]
+    arguments = options_with(tiny_options, *OPTIONS, "--directory", str(directory))
     for _ in range(5):
         if draw.random() < 0.5:
             # Within one of the next checkpoints.

@@ -14,6 +14,7 @@ import time
 
 import pytest
 from rich.console import Console
+from typed_options import options_with
 
 from heavytail_optax import cli
 from heavytail_optax.experiments.errors import JobError
@@ -322,12 +323,17 @@ def test_workers_come_to_the_same_numbers(tmp_path, options, jobs_at_once):
 @pytest.mark.slow
 def test_a_run_that_fails_is_told_and_others_are_not_touched(tmp_path, options, capsys):
     directory = tmp_path / "grid"
-    assert cli.main([*options, "--directory", str(directory), "--num-seeds", "2"]) == 0
+    assert (
+        cli.main(
+            options_with(options, "--directory", str(directory), "--num-seeds", "2")
+        )
+        == 0
+    )
     (directory / "sgd/seed-1/measurements.json").unlink()
     # The place of a new method is taken by a file.
     (directory / "shared").touch()
     more = ["--methods", "sgd", "shared"]
-    assert cli.main([*options[:-3], *more, *submitted(directory)]) == 1
+    assert cli.main(options_with(options, *more, *submitted(directory))) == 1
     output = " ".join(capsys.readouterr().out.split())
     assert "shared (Our 2), seed 0: The run directory" in output
     # It is of another seed than those asked for.
@@ -338,7 +344,7 @@ def long_run(tmp_path, options):
     """A command whose two runs take a while; its process, and their directories."""
     directory = tmp_path / "grid"
     long = ["--steps", "150", *submitted(directory, "--jobs-at-once", "2")]
-    arguments = [*options, *long]
+    arguments = options_with(options, *long)
     process = subprocess.Popen(
         [sys.executable, "-m", "heavytail_optax", *arguments],
         stdout=subprocess.PIPE,
@@ -357,7 +363,7 @@ def long_run(tmp_path, options):
 @pytest.fixture(scope="module")
 def finished_long(tmp_path_factory, options):
     directory = tmp_path_factory.mktemp("grids") / "long"
-    arguments = [*options, "--steps", "150", "--directory", str(directory)]
+    arguments = options_with(options, "--steps", "150", "--directory", str(directory))
     assert cli.main(arguments) == 0
     return rows_of(directory)
 

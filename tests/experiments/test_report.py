@@ -1,6 +1,7 @@
 """The report in the terminal, as a page and as files."""
 
 import io
+import re
 
 import pandas as pd
 import pytest
@@ -157,7 +158,7 @@ def test_what_a_short_run_cannot_show_is_told():
     lines = cannot_show(runs_table(short))
     assert len(lines) == 2
     assert "too few for an interval (sgd 1, balanced 1)" in lines[0]
-    assert "sgd 98.1%, balanced 98.1%" in lines[1]
+    assert "(sgd 1 of 1, balanced 1 of 1)" in lines[1]
     assert all(line in squeezed(terminal(OURS, short))[1] for line in lines)
     assert cannot_show(runs_table([*SGD, *BALANCED])) == []
     # A run that did not learn is told of elsewhere, and one method is not compared.
@@ -168,6 +169,22 @@ def test_what_a_short_run_cannot_show_is_told():
     # The method with the fewest seeds decides, and only those with too few are named.
     (line,) = cannot_show(runs_table([*SGD, *BALANCED[:2]]))
     assert "(balanced 2)" in line
+
+
+def test_a_method_with_a_failed_run_has_one_mean():
+    """The table has that of all runs; the note counts those that learned."""
+    accuracies = (0.10, 0.84, 0.83)
+    failing = [
+        cell._replace(train_accuracy=share)
+        for cell, share in zip(BALANCED, accuracies, strict=False)
+    ]
+    lines, text = squeezed(terminal(OURS, [*SGD[:3], *failing]))
+    (row,) = [line for line in lines if line.startswith("balanced")]
+    assert " 59.0 " in row  # (10 + 84 + 83)/3
+    assert "balanced seed 0 (10.0%, at chance)" in text
+    assert "(balanced 2 of 2)" in text
+    others = {*re.findall(r"\d+\.\d%", text)} - {"10.0%"}
+    assert not others
 
 
 def test_one_seed_without_known_test_images():

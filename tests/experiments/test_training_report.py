@@ -57,14 +57,14 @@ def text_of(table, width):
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_table_shows_the_last_metrics(width, result):
+def test_table_shows_the_last_metrics(width, result, tiny):
     results = [
         result("independent", HISTORY),
         result("truncated-heavy-tailed-sgd", ()),
         result("inflated", UNBOUNDED),
         result("sgd", HISTORY[:2]),
     ]
-    text = text_of(training_table(results, 400, width), width)
+    text = text_of(training_table(results, tiny, 400, width), width)
     lines = [" ".join(line.split()) for line in text.splitlines()]
     # sqrt(0.8 * 0.2 / 400) is 2%; two small batches of 10 and a large one of 100.
     assert "independent (Our 1) 90.0 80.0 ± 2.0 0.0800 24.0 0.25 120 2.5" in lines
@@ -75,11 +75,25 @@ def test_table_shows_the_last_metrics(width, result):
     assert "interrupted at step 20" in lines
 
 
-def test_seeds_are_told_apart(result):
+def test_a_bound_that_never_cut_is_explained(result, tiny):
+    uncut = tuple(row._replace(truncated=0.0) for row in HISTORY)
+    results = [result("sgd", uncut), result("balanced", uncut)]
+    share = replaced(tiny, max_norm=None, truncated_share=0.03)
+    text = " ".join(text_of(training_table(results, share, 400), 120).split())
+    assert (
+        "No update was truncated (balanced), though --truncated-share is 0.03" in text
+    )
+    for settings, history in ((share, HISTORY), (tiny, uncut)):
+        results = [result("sgd", uncut), result("balanced", history)]
+        text = text_of(training_table(results, settings, 400), 120)
+        assert "No update" not in text
+
+
+def test_seeds_are_told_apart(result, tiny):
     results = [result("sgd", HISTORY, seed) for seed in (0, 7)]
-    text = text_of(training_table(results, 400), 120)
+    text = text_of(training_table(results, tiny, 400), 120)
     assert "seed 0" in text and "seed 7" in text
-    assert "seed" not in text_of(training_table(results[1:], 400), 120)
+    assert "seed" not in text_of(training_table(results[1:], tiny, 400), 120)
 
 
 def test_truncated_share_is_that_of_all_steps():

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from ..data.dataset import Dataset
 from ..durable_files import set_aside_damaged
-from ..errors import USAGE, JobError
+from ..errors import USAGE, JobError, StoppedError
 from ..measures.gradient_noise import (
     NoiseDraws,
     measure_gradient_noise,
@@ -19,6 +19,7 @@ from ..measures.gradient_noise import (
     read_noise,
     write_noise,
 )
+from ..measures.noise_tails import assess_noise
 from ..presets import PRESETS
 from ..report import noise
 from ..runs.grid import Grid, Run, record_grid, remarks, variants_of
@@ -70,13 +71,25 @@ def run(options: DiagnoseOptions, typed: str) -> int:
         write_noise(path, found)
         return True
 
-    def results(found: Sequence[_Noise], width: int) -> Results | None:
+    def results(
+        found: Sequence[_Noise], width: int, progress: Progress
+    ) -> Results | None:
+        def tick(label: str, done: int, total: int) -> None:
+            if progress.measuring(label, "tails of the noise", done, total):
+                raise StoppedError(
+                    "Stopped while tails were fitted. The noise is kept: the same "
+                    "command goes on.",
+                    exit_status=progress.stop.exit_status,
+                )
+
         runs = []
         for run, result, draws in found:
             if draws is not None:
                 size = arguments_of(run)["batch_size"]
+                tails = assess_noise(draws, functools.partial(tick, run.label))
                 share = options.truncated_share
-                runs.append(noise.diagnosed(run, result.history, size, draws, share))
+                of_run = run, result.history, size, draws
+                runs.append(noise.diagnosed(*of_run, tails, share))
         if not runs:
             return None
         printed = [noise.noise_report(each, width) for each in runs]
@@ -88,6 +101,7 @@ def run(options: DiagnoseOptions, typed: str) -> int:
         forget=lambda run: path_of(run).unlink(missing_ok=True),
         known=lambda run, result: _Noise(run, result, read_noise(path_of(run))),
         is_measured=lambda found: found.draws is not None,
+        remarks=lambda _: (),
         measure=measure,
         results=results,
     )

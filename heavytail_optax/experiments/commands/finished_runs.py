@@ -36,8 +36,9 @@ class Measuring(NamedTuple, Generic[Known]):
     forget: Callable[[Run], None]
     known: Callable[[Run, RunResult], Known]  # what has been measured of a run
     is_measured: Callable[[Known], bool]
+    remarks: Callable[[Known], Sequence[str]]  # on what stays as it was measured
     measure: Callable[[Run, Dataset, Any, Progress], bool]  # False if it was stopped
-    results: Callable[[Sequence[Known], int], "Results | None"]  # given the width
+    results: Callable[[Sequence[Known], int, Progress], "Results | None"]  # and width
 
 
 class Results(NamedTuple):
@@ -83,6 +84,8 @@ def measure_finished(
         for run in runs:
             if progress.stop.is_set():
                 break
+            for remark in measuring.remarks(found[run]):
+                progress.note(f"{run.label}: {remark}.")
             if measuring.is_measured(found[run]):
                 progress.note(f"{run.label}: already measured")
                 progress.done(run.label)
@@ -99,7 +102,9 @@ def measure_finished(
         # Read under the lock, so that no process writes what is out of date.
         with grid_lock(directory):
             found = {run: measuring.known(run, read_result(run)) for run in runs}
-            results = measuring.results(list(found.values()), console.width)
+            with Progress(console, "Stopping after this part.") as fitting:
+                known = list(found.values())
+                results = measuring.results(known, console.width, fitting)
             if results is not None:
                 _show(results, directory / measuring.name, console)
     finally:

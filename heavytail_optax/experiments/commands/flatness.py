@@ -7,7 +7,12 @@ from ..data.dataset import Dataset
 from ..report import flatness
 from ..report.flatness import MeasuredRun
 from ..runs.grid import Run
-from ..runs.measuring import forget, is_measured, measure_run, trained_network
+from ..runs.measuring import (
+    forget,
+    measure_run,
+    measured_otherwise,
+    trained_network,
+)
 from ..terminal import Progress
 from .finished_runs import Measuring, Results, measure_finished
 from .options import FlatnessOptions
@@ -22,10 +27,14 @@ def run(options: FlatnessOptions, typed: str) -> int:
         network = trained_network(run.settings, params, dataset.train, classes)
         return measure_run(run, network, chosen, names, progress)
 
-    def is_whole(each: MeasuredRun) -> bool:
-        return is_measured(each.run.settings, each.result.record, chosen, names)
+    def remarks(each: MeasuredRun) -> list[str]:
+        record = each.result.record
+        return measured_otherwise(each.run.settings, record, chosen, names)
 
-    def results(found: Sequence[MeasuredRun], width: int) -> Results | None:
+    def results(
+        found: Sequence[MeasuredRun], width: int, progress: Progress
+    ) -> Results | None:
+        del progress
         runs = [each for each in found if each.result.record]
         if not runs:
             return None
@@ -38,7 +47,8 @@ def run(options: FlatnessOptions, typed: str) -> int:
         on_stop="Stopping after this measure.",
         forget=lambda run: forget(run, names),
         known=MeasuredRun,
-        is_measured=is_whole,
+        is_measured=lambda each: set(names) <= set(each.result.record),
+        remarks=remarks,
         measure=measure,
         results=results,
     )

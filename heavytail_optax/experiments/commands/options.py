@@ -196,7 +196,8 @@ class AskedRuns:
     Attributes:
       methods: Only the runs of these methods.
       seeds: Only the runs with these seeds.
-      again: Measure again what has been measured in the same way.
+      again: Measure again what has been measured. Without it, all that is there stays,
+        also if it was measured with other options.
       data_dir: Directory with the files of the data set, which are then looked for
         nowhere else. By default that of the runs.
     """

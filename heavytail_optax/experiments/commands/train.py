@@ -138,6 +138,6 @@ def _show(grid: Grid, test_images: int, console: Console) -> None:
         is_drawn = any(result.history for result in drawn)
         if is_drawn:
             save_figure(draw_training(drawn, settings, test_images), picture)
-    console.print(training_table(results, test_images, console.width))
+    console.print(training_table(results, settings, test_images, console.width))
     if is_drawn:
         console.print(f"Picture: {picture}", highlight=False, soft_wrap=True)

@@ -1,5 +1,7 @@
 """How heavy the tails of a run's gradient noise are, layer by layer."""
 
+import itertools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -52,17 +54,25 @@ class LayerTail(NamedTuple):
         return f"Cannot tell: fewer than {_FEWEST} of {self.draws} draws are not zero."
 
 
-def assess_noise(draws: NoiseDraws) -> list[LayerTail]:
-    """The tails of every size, of all layers together and of each."""
-    found = []
-    for size in SIZES:
-        for layer, parameters in zip(draws.layers, draws.parameters, strict=True):
-            values = draws.of(size, layer)
-            assessment, fits = _assess(values, ALTERNATIVES[size])
-            bad = np.count_nonzero(~np.isfinite(values))
-            found.append(
-                LayerTail(layer, parameters, size, values.size, bad, assessment, fits)
-            )
+def assess_noise(
+    draws: NoiseDraws, tick: Callable[[int, int], None] = lambda done, total: None
+) -> list[LayerTail]:
+    """The tails of every size, of all layers together and of each.
+
+    `tick` is called with the number of tails done and of all, before each and at the end.
+    """
+    found: list[LayerTail] = []
+    layers = list(zip(draws.layers, draws.parameters, strict=True))
+    total = len(SIZES) * len(layers)
+    for size, (layer, parameters) in itertools.product(SIZES, layers):
+        tick(len(found), total)
+        values = draws.of(size, layer)
+        assessment, fits = _assess(values, ALTERNATIVES[size])
+        bad = np.count_nonzero(~np.isfinite(values))
+        found.append(
+            LayerTail(layer, parameters, size, values.size, bad, assessment, fits)
+        )
+    tick(total, total)
     return found
 
 

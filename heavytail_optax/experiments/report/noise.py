@@ -24,7 +24,7 @@ from heavytail_optax.tail_index import (
 )
 
 from ..measures.gradient_noise import ALL, SIZES, NoiseDraws, Size
-from ..measures.noise_tails import ALTERNATIVES, LayerTail, assess_noise
+from ..measures.noise_tails import ALTERNATIVES, LayerTail
 from ..methods import METHODS
 from ..runs.grid import Run
 from ..training.trainer import Metrics
@@ -84,9 +84,10 @@ def diagnosed(
     history: Sequence[Metrics],
     batch_size: int,
     draws: NoiseDraws,
+    tails: list[LayerTail],
     truncated_share: float,
 ) -> DiagnosedRun:
-    """A run with the tails of its noise and the settings that follow from it."""
+    """A run with the tails of its noise, and the settings that follow from it."""
     noise, gradients = draws.of("norm"), draws.gradient_norms
     proposal = None
     if np.isfinite([noise, gradients]).all() and noise.any() and noise.size >= 10:
@@ -97,7 +98,6 @@ def diagnosed(
             alpha=run.settings.method.alpha,
             truncated_share=truncated_share,
         )
-    tails = assess_noise(draws)
     return DiagnosedRun(run, history, batch_size, draws, tails, proposal)
 
 

@@ -117,14 +117,18 @@ def cannot_show(runs: pd.DataFrame) -> list[str]:
             "differences between these methods and others may be chance. heavytail "
             "reproduce --num-seeds 5 trains with more."
         )
+    # Counts, as a mean without the runs that failed would not be that of the table.
     learned = finished[finished["failed"].isna()]
-    shares = learned.groupby("name", sort=False)["train_accuracy"].mean()
-    if len(short := shares[shares < _FITTED]):
-        names = ", ".join(f"{name} {share:.1%}" for name, share in short.items())
+    is_short = learned["train_accuracy"] < _FITTED
+    counts = is_short.groupby(learned["name"], sort=False).agg(["sum", "size"])
+    if len(short := counts[counts["sum"] > 0]):
+        names = ", ".join(
+            f"{name} {of[0]} of {of[1]}" for name, *of in short.itertuples()
+        )
         lines.append(
-            f"Training was too short. The training accuracy is below {_FITTED:.0%} "
-            f"({names}), so accuracy and flatness are not those of a minimum. Use more "
-            "--steps."
+            f"Training was too short. Of the runs that learned, some have a training "
+            f"accuracy below {_FITTED:.0%} ({names}), so accuracy and flatness are not "
+            "those of a minimum. Use more --steps."
         )
     return lines
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -33,7 +34,10 @@ _NOTE = (
 
 
 def training_table(
-    results: Sequence[RunResult], test_images: int, width: int = 100
+    results: Sequence[RunResult],
+    settings: Settings,
+    test_images: int,
+    width: int = 100,
 ) -> Group:
     """One row a run."""
     runs = runs_table(results)
@@ -56,9 +60,24 @@ def training_table(
         text_column("Images\na step", runs, "{:,.0f}".format, "examples_per_step"),
         text_column("Seconds", runs, "{:.1f}".format, "seconds"),
     ]
-    lines = [Text(line) for line in cannot_show(runs)]
+    lines = [Text(line) for line in (*cannot_show(runs), *_never_cut(runs, settings))]
     note = Text(_NOTE.format(test_images), style="dim")
     return Group(*text_tables(columns, [], [], width), *lines, note)
+
+
+def _never_cut(runs: pd.DataFrame, settings: Settings) -> list[str]:
+    """Why nothing was truncated, where a share of the updates was to be."""
+    share = settings.method.truncated_share
+    truncates = runs["method"].map(lambda name: METHODS[name].truncates)
+    never = runs[truncates & (runs["truncated"] == 0)]
+    if share is None or never.empty:
+        return []
+    line = (
+        f"No update was truncated ({', '.join(never['method'].unique())}), though "
+        f"--truncated-share is {share:g}: the bound sets itself in the first tenth of the "
+        "steps, at least 100, and cuts little until then. Use more --steps."
+    )
+    return [line]
 
 
 @styled

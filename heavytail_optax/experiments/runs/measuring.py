@@ -14,7 +14,6 @@ from ..devices.parallel import replicate
 from ..durable_files import set_aside_damaged
 from ..measures.flatness import MEASURES, MeasureName
 from ..measures.measure import (
-    Arguments,
     Measured,
     MeasureOptions,
     TrainedNetwork,
@@ -62,17 +61,9 @@ def measure_run(
             f"as {set_aside_damaged(path)}."
         )
     for number, name in enumerate(names, start=1):
-        arguments = MEASURES[name].arguments(network.settings, options)
-        known = record.get(name)
-        if _is_current(known, arguments):
+        if name in record:
             continue
-        if known is not None:
-            now = in_words(arguments)
-            then = [each for each in in_words(known.arguments) if each not in now]
-            progress.note(
-                f"{run.label}: {name} was measured in another way ({', '.join(then)}). "
-                "It is measured again."
-            )
+        arguments = MEASURES[name].arguments(network.settings, options)
         shown = f"{name} ({number} of {len(names)})" if len(names) > 1 else name
         tick = functools.partial(progress.measuring, run.label, shown)
         started = time.monotonic()
@@ -95,18 +86,24 @@ def forget(run: Run, names: Sequence[MeasureName]) -> None:
         run.paths.measurements.unlink()
 
 
-def is_measured(
+def measured_otherwise(
     settings: Settings,
     record: Mapping[str, Measured],
     options: MeasureOptions,
     names: Sequence[MeasureName],
-) -> bool:
-    """Whether a record has all that `measure_run` measures."""
-    return all(
-        _is_current(record.get(name), MEASURES[name].arguments(settings, options))
-        for name in names
-    )
-
-
-def _is_current(known: Measured | None, arguments: Arguments) -> bool:
-    return known is not None and in_words(known.arguments) == in_words(arguments)
+) -> list[str]:
+    """A line on each measure that a record has in another way than is asked for."""
+    lines = []
+    for name in names:
+        if name not in record:
+            continue
+        there = in_words(record[name].arguments)
+        here = in_words(MEASURES[name].arguments(settings, options))
+        then = ", ".join(each for each in there if each not in here)
+        now = ", ".join(each for each in here if each not in there)
+        if then or now:
+            lines.append(
+                f"{name} was measured with {then}, not with {now}. "
+                "It stays; --again measures anew"
+            )
+    return lines
