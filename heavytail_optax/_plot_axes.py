@@ -8,11 +8,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.legend import Legend
     from matplotlib.lines import Line2D
+    from matplotlib.transforms import BboxBase
 
 _CURVE = "curve"
 # Each shows between the dashes of the others.
 _DASHES = ((6.0, 3.0), (2.0, 3.0), (1.0, 5.0), (9.0, 3.0, 2.0, 3.0))
 _BELOW = -38.0  # points: room for the ticks of an axis and its label
+_MARGIN = 10.0  # points around a legend
+_MOST_TAKEN = 0.6  # of the height of axes by a legend
 
 
 def plot_axes(function: str, axes: "Axes | None", label: str | None = None) -> "Axes":
@@ -80,13 +83,10 @@ def write_in(axes: "Axes", text: str) -> None:
 def legend_below(axes: "Axes") -> None:
     """A legend of all that has a name, where it hides nothing: below the axes.
 
-    Figures with a layout, as those made here, make room for it. In others it takes the
-    emptiest place within the axes, and can be seen through.
+    Figures with a layout, as those made here, make room for it. In others, the axes are
+    made lower.
     """
     if not axes.get_legend_handles_labels()[0]:
-        return
-    if axes.figure.get_layout_engine() is None:
-        axes.legend(loc="best", fontsize="small", framealpha=0.5)
         return
     from matplotlib.transforms import ScaledTranslation
 
@@ -103,15 +103,35 @@ def legend_below(axes: "Axes") -> None:
             columnspacing=1.2,
             handlelength=2.4,
         )
-        if columns == 1 or _width(legend) <= _room(axes):
-            return
+        if columns == 1 or _extent(legend).width <= _room(axes):
+            break
+    if axes.figure.get_layout_engine() is None:
+        _make_lower(axes, _extent(legend).height)
 
 
-def _width(legend: "Legend") -> float:
+def _make_lower(axes: "Axes", pixels: float) -> None:
+    """Raises the lower end of the axes, so that so many pixels are free below its label."""
+    from matplotlib.transforms import Bbox
+
+    figure, subplot = axes.figure, axes.get_subplotspec()
+    floor, place = 0.0, axes.get_position(original=True)
+    if subplot is not None:  # of which an earlier legend has taken nothing
+        place = subplot.get_position(figure)
+        if not subplot.is_last_row():
+            spaces = subplot.get_gridspec().get_subplot_params(figure)
+            floor = place.y0 - spaces.hspace * place.height
+    label = (_MARGIN - _BELOW) / 72.0 * figure.dpi
+    low = max(floor + (label + pixels) / figure.bbox.height, place.y0)
+    low = min(low, place.y0 + _MOST_TAKEN * place.height)
+    axes.set_position(Bbox.from_extents(place.x0, low, place.x1, place.y1))
+    axes.set_in_layout(True)  # of a layout that the figure may get later
+
+
+def _extent(legend: "Legend") -> "BboxBase":
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     renderer = FigureCanvasAgg(legend.figure).get_renderer()
-    return legend.get_window_extent(renderer).width
+    return legend.get_window_extent(renderer)
 
 
 def _room(axes: "Axes") -> float:

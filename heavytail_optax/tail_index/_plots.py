@@ -148,7 +148,7 @@ def plot_hill(
     highest = 2.0 * np.max(alpha, initial=0.0, where=is_estimate)
     if max(top, highest) > 0.0:
         axes.set_ylim(0.0, max(top, highest))
-    axes.set_xlabel("k, the number of largest draws")
+    axes.set_xlabel("k, number of largest draws")
     axes.set_ylabel("tail index")
     legend_below(axes)
     return axes
@@ -204,7 +204,7 @@ def plot_pareto_qq(
     gamma = logs.mean()
     name = "all are equal: no index"
     if gamma > 0.0:
-        name = f"power law of index {1.0 / gamma:.2f}, Hill's estimate"
+        name = f"power law of Hill's index {1.0 / gamma:.2f}"
     style = {
         "color": points.get_color(),
         "linewidth": 1,
@@ -212,7 +212,7 @@ def plot_pareto_qq(
         "label": prefixed(label, name),
     }
     axes.plot(quantiles, gamma * quantiles, **style)
-    axes.set_xlabel("quantile of the exponential distribution of mean 1")
+    axes.set_xlabel("quantile of an exponential law")
     axes.set_ylabel("log(draw / threshold)")
     legend_below(axes)
     return axes
@@ -271,9 +271,9 @@ def plot_mean_excess(
         color=points.get_color(),
         linestyle=(5.0 * number, (5.0, 5.0)),
         linewidth=1,
-        label=prefixed(label, "an exponential tail: heavier above, lighter below"),
+        label=prefixed(label, "exponential: heavier rise above"),
     )
-    axes.set_xlabel("threshold, in units of the draws")
-    axes.set_ylabel("mean excess over the threshold")
+    axes.set_xlabel("threshold")
+    axes.set_ylabel("mean excess over it")
     legend_below(axes)
     return axes

@@ -2,7 +2,15 @@
 
 import numpy as np
 import pytest
-from report_examples import GRID, SGD, SHARED, finished, record_of, unfinished
+from report_examples import (
+    BALANCED,
+    GRID,
+    SGD,
+    SHARED,
+    finished,
+    record_of,
+    unfinished,
+)
 
 from heavytail_optax.experiments.methods import METHOD_NAMES, METHODS
 from heavytail_optax.experiments.report.accuracy_figure import draw_report, points_of
@@ -82,6 +90,32 @@ def test_all_points_are_within_the_axes(preset, cells):
     assert len(shown) == len(points(preset, cells))
     for x, y in shown:
         assert left < x < right and low < y < high
+
+
+def test_a_run_that_did_not_learn_does_not_stretch_the_axes():
+    """It looks flat, and its method's mean has a large error."""
+    cells = [*SGD, *BALANCED[:3]]
+    (before,) = drawn(OURS, cells).axes
+    for accuracy in (0.1, 0.61):
+        failed = BALANCED[3]._replace(
+            test_accuracy=accuracy,
+            train_accuracy=accuracy,
+            record=record_of({"expected_sharpness": (1e-7, None)}),
+        )
+        (axes,) = drawn(OURS, [*cells, failed]).axes
+        assert np.ptp(axes.get_ylim()) < 1.1 * np.ptp(before.get_ylim())
+        ratios = [right / left for left, right in (axes.get_xlim(), before.get_xlim())]
+        assert ratios[0] < 1.1 * ratios[1]
+        assert "triangles" in axes.get_title(loc="left")
+    assert "triangles" not in before.get_title(loc="left")
+
+
+def test_runs_and_means_have_other_markers():
+    (axes,) = drawn(PAPER, SGD).axes
+    found = points(PAPER, SGD)["kind"]
+    lines = [line for line in axes.lines if len(line.get_xydata())]
+    markers = {kind: line.get_marker() for kind, line in zip(found, lines, strict=True)}
+    assert len({*markers.values()}) == 3  # of runs, mean and paper
 
 
 def test_one_panel_a_measure():

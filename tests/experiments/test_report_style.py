@@ -23,7 +23,8 @@ ROW = Metrics(20, 1.0, 0.75, 0.7, 1.0, 0.8, 0.1, 0.2, 0.1, 0.25, 1.0)
 
 @pytest.mark.parametrize(
     ("low", "high"),
-    [(0.72, 0.86), (0.1, 0.12), (1.1, 9.5), (2.1, 30), (1e-5, 0.05), (1e-8, 1e12)],
+    [(0.72, 0.86), (0.1, 0.12), (1.1, 9.5), (2.1, 30), (1e-5, 0.05), (1e-8, 1e12)]
+    + [(0.0371, 0.0389), (1.11, 1.13), (0.96, 1.15), (5e-4, 4e-3), (3.01, 9.1)],
 )
 def test_a_logarithmic_axis_has_three_to_twelve_true_labels(low, high):
     axes = Figure().subplots()
@@ -32,7 +33,7 @@ def test_a_logarithmic_axis_has_three_to_twelve_true_labels(low, high):
     ticks = [x for x in axes.yaxis.get_majorticklocs() if low <= x <= high]
     assert 3 <= len(ticks) <= 12
     labels = [float(axes.yaxis.get_major_formatter()(x, None)) for x in ticks]
-    np.testing.assert_allclose(labels, ticks, rtol=2e-3)
+    np.testing.assert_allclose(labels, ticks, rtol=1e-9)
     assert len(axes.yaxis.get_minorticklocs()) == 0
 
 

@@ -4,6 +4,7 @@ import drawn_plots
 import jax
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 import heavytail_optax as hto
 
@@ -129,3 +130,24 @@ def test_the_legend_leaves_a_lone_hill_plot_its_room():
     axes.figure.draw_without_rendering()
     assert axes.get_position().height > 0.75
     drawn_plots.check(axes)
+
+
+@pytest.mark.parametrize("plot", [TI.plot_hill, TI.plot_pareto_qq, TI.plot_mean_excess])
+@pytest.mark.parametrize("size", [(3.0, 2.4), (2.5, 2.2)])
+def test_the_legend_hides_nothing_in_a_small_figure_of_ones_own(plot, size):
+    """Without a layout, in which matplotlib makes no room for it."""
+    figure = Figure(size)
+    axes = figure.subplots()
+    for _ in range(2):
+        plot(DRAWS, 100, axes=axes)
+        figure.draw_without_rendering()
+        legend = axes.get_legend().get_window_extent()
+        assert not legend.overlaps(axes.bbox)
+        assert not legend.overlaps(axes.xaxis.label.get_window_extent())
+        assert legend.y0 >= 0.0
+        assert axes.get_position().height > 0.25
+        place = axes.get_position()
+        # Drawn anew on the same axes it takes no more.
+        axes.clear()
+    plot(DRAWS, 100, axes=axes)
+    assert np.allclose(axes.get_position(), place)

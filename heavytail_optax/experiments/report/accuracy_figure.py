@@ -22,17 +22,17 @@ _FAR_BELOW = 10.0  # percentage points
 _MARKERS: dict[str, dict[str, Any]] = {
     "run": {"marker": "o", "markersize": 4, "alpha": 0.6, "zorder": 2},
     "failed": {"marker": "x", "markersize": 6, "markeredgewidth": 2, "zorder": 2},
-    "mean": {"marker": "o", "markersize": 8, "markeredgecolor": "white", "zorder": 4},
+    "mean": {"marker": "D", "markersize": 8, "markeredgecolor": "black", "zorder": 4},
     "paper": {"marker": "s", "markersize": 9, "fillstyle": "none", "zorder": 5},
-    "below": {"marker": "v", "markersize": 7, "zorder": 2},
 }
 _KEY = {
     "run": "dots: runs",
     "failed": "crosses: did not learn",
-    "mean": "large dots: mean ± standard error",
+    "mean": "diamonds: mean ± standard error",
     "paper": "squares: paper",
-    "below": "triangles: below the axis",
+    "outside": "triangles: beyond the axes",
 }
+_ROOM = 0.08  # of an axis, beyond the points at each end
 
 
 def points_of(report: Report, measure: str) -> pd.DataFrame:
@@ -89,9 +89,10 @@ def draw_report(report: Report) -> Figure | None:
         axes.set_xlabel(f"{name} (flatter to the left)")
     key = "; ".join(text for kind, text in _KEY.items() if kind in kinds)
     if "run" not in kinds and (summary["test_accuracy_seeds"] <= 1).all():
-        key = key.replace(_KEY["mean"], "large dots: one run each")
+        key = key.replace(_KEY["mean"], "diamonds: one run each")
     shown = {name for found in drawn.values() for name in found["name"]}
     is_shown = summary.index.isin(shown)
+    key = textwrap.fill(key, _TITLE_WIDTH)
     if without := list(map(label, summary.index[~is_shown])):
         names = f"without a measurement, so not here: {', '.join(without)}"
         key = "\n".join([key, *textwrap.wrap(names, _TITLE_WIDTH)])
@@ -105,17 +106,36 @@ def _draw_panel(
     axes: Axes, points: pd.DataFrame, methods: Mapping[str, MethodName]
 ) -> set[str]:
     """Draws all points; returns which kinds occur."""
-    low = points["accuracy"].median() - _FAR_BELOW
-    is_below = points["accuracy"] < low
-    shown = points["accuracy"][~is_below]
-    floor = shown.min() - 0.15 * max(shown.max() - shown.min(), 1.0)
-    changed = {"kind": "below", "accuracy": floor}
-    errors = ["sharpness_error", "accuracy_error"]
-    points.loc[is_below, [*changed, *errors]] = [*changed.values(), 0.0, 0.0]
     # A bar must not reach zero on a logarithmic axis.
     left = points["sharpness_error"].clip(upper=0.9 * points["sharpness"])
-    points = points.assign(left=left)
+    points = points.assign(left=left, marker="")
+    core = _core(points)
+    low, high = _widened(
+        (core["accuracy"] - core["accuracy_error"]).min(),
+        (core["accuracy"] + core["accuracy_error"]).max(),
+        least=1.0,
+    )
+    ends = (
+        (core["sharpness"] - core["left"]).min(),
+        (core["sharpness"] + core["sharpness_error"]).max(),
+    )
+    logs = _widened(*map(math.log, ends), least=math.log(4.0))
+    first, last = map(math.exp, logs)
+    axes.set(xscale="log", xlim=tuple(map(math.exp, _widened(*logs))))
+    axes.set_ylim(_widened(low, high))
+    for marker, is_outside in (
+        ("<", points["sharpness"] < first),
+        (">", points["sharpness"] > last),
+        ("v", points["accuracy"] < low),
+        ("^", points["accuracy"] > high),
+    ):
+        points.loc[is_outside, "marker"] = marker
+    is_outside = points["marker"] != ""
+    points.loc[is_outside, ["left", "sharpness_error", "accuracy_error"]] = 0.0
+    points["sharpness"] = points["sharpness"].clip(first, last)
+    points["accuracy"] = points["accuracy"].clip(low, high)
     for point in points.itertuples(index=False):
+        style = _MARKERS[point.kind]
         axes.errorbar(
             point.sharpness,
             point.accuracy,
@@ -124,23 +144,25 @@ def _draw_panel(
             color=METHODS[methods[point.name]].colour,
             linestyle="none",
             elinewidth=1.5,
-            **_MARKERS[point.kind],
+            **style | ({"marker": point.marker} if point.marker else {}),
         )
-    _scale_sharpness(axes, points)
-    axes.margins(y=0.08)
-    axes.set_ylabel("test accuracy (%)")
-    return set(points["kind"])
-
-
-def _scale_sharpness(axes: Axes, points: pd.DataFrame) -> None:
-    """A logarithmic axis with a few labelled ticks, however near or far the points."""
-    low = (points["sharpness"] - points["left"]).min()
-    high = (points["sharpness"] + points["sharpness_error"]).max()
-    widening = max((high / low) ** 0.06, 2 / math.sqrt(high / low))
-    low, high = low / widening, high * widening
-    axes.set_xscale("log")
-    axes.set_xlim(low, high)
     log_ticks(axes.xaxis)
+    axes.set_ylabel("test accuracy (%)")
+    return {*points["kind"].mask(is_outside, "outside")}
+
+
+def _core(points: pd.DataFrame) -> pd.DataFrame:
+    """The points that the axes are for: neither failed, nor a mean with such, nor far below."""
+    failed = points.loc[points["kind"] == "failed", "name"]
+    is_whole = ~points["name"].isin(failed) | points["kind"].isin(["run", "paper"])
+    core = points[is_whole] if is_whole.any() else points
+    return core[core["accuracy"] >= core["accuracy"].median() - _FAR_BELOW]
+
+
+def _widened(low: float, high: float, *, least: float = 0.0) -> tuple[float, float]:
+    """The ends with room beyond them, and with a least distance between them."""
+    room = max(_ROOM * (high - low), (least - (high - low)) / 2)
+    return low - room, high + room
 
 
 def _legend_entries(summary: pd.DataFrame) -> list[Line2D]:

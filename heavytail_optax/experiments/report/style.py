@@ -29,8 +29,9 @@ STYLE = {
     "legend.frameon": False,
 }
 
-_CLOSE, _FAR = 10.0, 1e4  # ratios of the ends of a logarithmic axis
+_CLOSE, _TEN_TIMES, _FAR = 3.0, 10.0, 1e4  # ratios of the ends of a logarithmic axis
 _FEW = 12
+_DIGITS = 6  # of a tick, which is at a number of few digits
 
 styled = mpl.rc_context(STYLE)
 """Decorates a function that draws, as matplotlib reads its style when axes are made."""
@@ -54,12 +55,15 @@ def log_ticks(axis: Axis) -> None:
     """A logarithmic axis, its limits final, with a few ticks labelled by plain numbers."""
     low, high = sorted(axis.get_view_interval())
     ratio = high / low if low > 0.0 else math.inf
-    locator = MaxNLocator(6)  # at least three ticks also where the limits are close
+    # At least three ticks also where the limits are close, at numbers of few digits.
+    locator = MaxNLocator(6, steps=[1, 2, 5, 10])
     if ratio > _CLOSE:
-        subs = (1.0,) if ratio > _FAR else (1.0, 2.0, 5.0)
+        subs = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)
+        if ratio > _TEN_TIMES:
+            subs = (1.0,) if ratio > _FAR else (1.0, 2.0, 5.0)
         locator = LogLocator(subs=subs, numticks=10)
     axis.set_major_locator(locator)
-    axis.set_major_formatter(lambda x, _: format_number(x))
+    axis.set_major_formatter(lambda x, _: format_number(x, _DIGITS))
     axis.set_minor_locator(NullLocator())
 
 

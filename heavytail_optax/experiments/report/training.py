@@ -151,6 +151,6 @@ def _shade_cooldown(axes: Axes, settings: Settings) -> None:
     start = settings.method.noisy_steps(end)
     if 0 < start < end:
         axes.axvspan(start, end, color="0.5", alpha=0.12, linewidth=0)
-        style = {"ha": "center", "va": "top", "fontsize": 8, "color": "0.35"}
-        place, middle = axes.get_xaxis_transform(), (start + end) / 2
-        axes.text(middle, 0.98, "noise off", transform=place, **style)
+        # Above the axes, where no curve is.
+        style = {"ha": "right", "va": "bottom", "fontsize": 8, "color": "0.35"}
+        axes.text(1.0, 1.01, "shaded: noise off", transform=axes.transAxes, **style)
