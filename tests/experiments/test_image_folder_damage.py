@@ -210,6 +210,42 @@ def test_damage_is_named(folder, damage):
     assert str(error.value).endswith(".")
 
 
+@pytest.mark.parametrize("number", [2, 10, 11, 15])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda root, name: with_file(f"train/ant/text {name}.csv", b"1")(root),
+        lambda root, name: with_file(f"train/loose {name}.png", PNG)(root),
+        lambda root, name: with_empty(f"train/class {name}")(root),
+        lambda root, name: write_classes(root / "test", (f"new {name}",)) or root,
+        lambda root, name: with_file(f"test/bee/no image {name}.png", b"1,2")(root),
+        lambda root, name: with_file(f"test/bee/cut {name}.png", PNG[:200])(root),
+    ],
+    ids=["suffix", "beside", "empty", "only in test", "no image", "cut"],
+)
+def test_up_to_ten_wrong_files_are_named_at_once(folder, damage, number):
+    for place in range(number):
+        damage(folder, f"number {place:02d}")
+    with pytest.raises(DataError) as error:
+        read_images(find_images(folder))
+    lines = str(error.value).splitlines()
+    assert len(lines) == min(number, 11)
+    named = {word for word in range(number) if f"number {word:02d}" in str(error.value)}
+    assert len(named) == min(number, 10)
+    assert (lines[-1] == "And others.") == (number > 10)
+
+
+@pytest.mark.parametrize(("place", "what"), [("nowhere", "not there"), ("a", "a file")])
+@pytest.mark.parametrize("data", ["folder", "svhn"])
+def test_a_directory_that_is_none_is_called_that(
+    data, place, what, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").touch()
+    assert cli.main(["train", data, "--data-dir", place]) == 2
+    assert f"Got '{place}' instead, which is {what}." in capsys.readouterr().err
+
+
 WRONG_OPTIONS = {
     "no directory": (["--data-dir"], "data_dir"),
     "directory not there": (["--data-dir", "nowhere"], "nowhere"),

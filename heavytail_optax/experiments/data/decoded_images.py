@@ -106,9 +106,18 @@ def _decode(
     image_shape: tuple[int, int, int] | None,
     tick: Tick,
 ) -> np.ndarray:
-    headers = _in_parallel(
-        lambda file: _header(file.path), files, lambda done: tick(0, len(files))
-    )
+    problems: list[str] = []
+    is_enough = lambda: len(problems) > wrong_files.MOST_NAMED
+
+    def header_of(file: ImageFile) -> _Header | None:
+        try:
+            return None if is_enough() else _header(file.path)
+        except DataError as error:
+            problems.append(str(error))
+            return None
+
+    headers = _in_parallel(header_of, files, lambda done: tick(0, len(files)))
+    wrong_files.refuse_all(sorted(problems))
     height, width, channels = image_shape or headers[0]
     for file, header in zip(files, headers, strict=True):
         if image_size is None and header[:2] != (height, width):
@@ -134,10 +143,16 @@ def _decode(
 
     def decode(number: int) -> None:
         header = headers[number]
+        if is_enough():
+            return
         with limit.room_for(header.height * header.width):
-            images[number] = _pixels(files[number].path, shape[1:], image_size)
+            try:
+                images[number] = _pixels(files[number].path, shape[1:], image_size)
+            except DataError as error:
+                problems.append(str(error))
 
     _in_parallel(decode, range(len(files)), lambda done: tick(done, len(files)))
+    wrong_files.refuse_all(sorted(problems))
     return images
 
 

@@ -96,11 +96,15 @@ def _splits(root: pathlib.Path, test_share: float | None) -> tuple[_Classes, _Cl
     test = _classes_in(places["test"])
     if not test:
         raise DataError(f"{places['test']}: has no classes. Remove it, or add images.")
-    for name, files in test.items():
-        if name not in train:
-            problem = f"is a class that {places['train']} does not have"
-            advice = "Add images of it there, or move this folder away"
-            raise DataError(f"{os.path.dirname(files[0].path)}: {problem}. {advice}.")
+    problem = f"is a class that {places['train']} does not have"
+    advice = "Add images of it there, or move this folder away"
+    wrong_files.refuse_all(
+        [
+            f"{os.path.dirname(files[0].path)}: {problem}. {advice}."
+            for name, files in test.items()
+            if name not in train
+        ]
+    )
     return train, test
 
 
@@ -132,19 +136,27 @@ def _in_order(classes: _Classes) -> Sequence[ImageFile]:
 def _classes_in(place: pathlib.Path) -> _Classes:
     """Name of a class -> its images."""
     classes: dict[str, Sequence[ImageFile]] = {}
+    problems: list[str] = []
     for entry in _entries(place):
         path = entry.path
         if not entry.is_dir():
             if _has_suffix(entry.name):
                 problem = "is in no class. Move it to the folder of its class"
-                raise DataError(f"{path}: {problem}.")
+                problems.append(f"{path}: {problem}.")
             continue
         name = _plain(entry.name)
         if name in classes:
-            raise DataError(f"{path}: there are two folders of this name. Rename one.")
-        classes[name] = [_image_file(each, name) for each in _entries(path)]
-        if not classes[name]:
-            raise DataError(f"{path}: has no images. Add some, or remove the folder.")
+            problem = "there are two folders of this name. Rename one"
+            problems.append(f"{path}: {problem}.")
+            continue
+        there = _entries(path)
+        if not there:
+            problem = "has no images. Add some, or remove the folder"
+            problems.append(f"{path}: {problem}.")
+        classes[name] = [
+            image for each in there if (image := _image_file(each, name, problems))
+        ]
+    wrong_files.refuse_all(problems)
     return classes
 
 
@@ -159,17 +171,23 @@ def _entries(place: pathlib.Path) -> Sequence[os.DirEntry[str]]:
     ]
 
 
-def _image_file(entry: os.DirEntry[str], class_name: str) -> ImageFile:
+def _image_file(
+    entry: os.DirEntry[str], class_name: str, problems: list[str]
+) -> ImageFile | None:
+    """The image; None, and a problem more, where there is something else."""
     path = entry.path
     if entry.is_dir():
         problem = "is a folder within that of a class. Move its images up"
-        raise DataError(f"{path}: {problem}, or the folder away.")
+        problems.append(f"{path}: {problem}, or the folder away.")
+        return None
     if not _has_suffix(entry.name):
         problem = f"the name must end in {', '.join(SUFFIXES)}, in any case of letters"
-        raise DataError(f"{path}: {problem}. Convert the file, or move it away.")
+        problems.append(f"{path}: {problem}. Convert the file, or move it away.")
+        return None
     status = entry.stat()
     if not entry.is_file():
-        raise DataError(f"{path}: is no file. Move it away.")
+        problems.append(f"{path}: is no file. Move it away.")
+        return None
     name = f"{class_name}/{_plain(entry.name)}"
     times = status.st_mtime_ns, status.st_ctime_ns
     return ImageFile(path, name, status.st_size, times)

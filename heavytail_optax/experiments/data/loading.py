@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..errors import USAGE, DataError
-from ..setting_rules import misfit
+from ..setting_rules import message, misfit
 from ..settings import DataSettings
 from ..user_cache import expanded
 from .catalogue import CATALOGUE, PublishedData
@@ -94,7 +94,11 @@ def check_data_dir(settings: DataSettings, data_dir: pathlib.Path | None) -> Non
         accepted = "left out with the digits, which come with scikit-learn"
     elif data_dir is not None and expanded(data_dir).is_dir():
         return
-    raise misfit("data_dir", accepted, data_dir and str(data_dir), "option")
+    text = message("data_dir", accepted, data_dir and str(data_dir), "option")
+    if data_dir is not None and settings.data != "digits":
+        what = "a file" if expanded(data_dir).exists() else "not there"
+        text = f"{text.removesuffix('.')}, which is {what}."
+    raise DataError(text, exit_status=USAGE)
 
 
 def count_images(settings: DataSettings, data_dir: pathlib.Path | None) -> DataSettings:

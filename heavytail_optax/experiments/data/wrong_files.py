@@ -3,10 +3,14 @@
 import contextlib
 import io
 import pathlib
+from collections.abc import Sequence
 
 from ..errors import DataError
 from . import folders
 from .catalogue import PublishedData
+
+MOST_NAMED = 10
+"""So many wrong files have a line in one error."""
 
 HEAD_BYTES = 512
 """As many of the first bytes as `content_of` looks at."""
@@ -75,6 +79,13 @@ def peek(file: io.BufferedIOBase) -> bytes:
     head = file.read(HEAD_BYTES)
     file.seek(0)
     return head
+
+
+def refuse_all(problems: Sequence[str]) -> None:
+    """Raises one error for all problems, a line each; of many, for the first ten."""
+    if problems:
+        others = ["And others."] if len(problems) > MOST_NAMED else []
+        raise DataError("\n".join([*problems[:MOST_NAMED], *others]))
 
 
 def unreadable(path: pathlib.Path, error: OSError) -> DataError:

@@ -135,7 +135,7 @@ def noise_report(each: DiagnosedRun, width: int = 100) -> Group:
         text_column("Draws", values, "{:,}".format, "draws"),
         text_column("k", values, str, "k"),
         text_column("Hill", values, "{:.2f}".format, "hill"),
-        text_column("Corrected (95% interval)", values, _index, *_INTERVAL),
+        text_column("Corrected\n(95% interval)", values, _index, *_INTERVAL),
         text_column("Verdict", values, str, "verdict"),
     ]
     overall = values[values["layer"] == ALL]
