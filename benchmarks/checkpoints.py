@@ -49,7 +49,7 @@ from flax import nnx, serialization
 from jax.sharding import NamedSharding, PartitionSpec
 
 from heavytail_optax.experiments.durable_files import replacing
-from heavytail_optax.experiments.models.layers import INITIALISATIONS
+from heavytail_optax.experiments.models.layers import INITIALISATIONS, Layers
 from heavytail_optax.experiments.models.networks import CONFIGURATIONS, VGG
 from heavytail_optax.experiments.storage.checkpoints import (
     restore_latest,
@@ -169,8 +169,8 @@ WAYS = {
 
 def vgg16_state() -> Any:
     """30 million numbers: parameters and momentum."""
-    blocks, law = CONFIGURATIONS["vgg16"], INITIALISATIONS["fan-out"]
-    network = VGG(blocks, (32, 32, 3), 10, law, rngs=nnx.Rngs(0))
+    layers = Layers(INITIALISATIONS["fan-out"], "float32", 1.0, nnx.Rngs(0))
+    network = VGG(layers, (32, 32, 3), 10, CONFIGURATIONS["vgg16"])
     params = nnx.as_pure(nnx.state(network))
     opt_state = optax.sgd(0.1, momentum=0.9).init(params)
     return {

@@ -16,12 +16,12 @@ import jax
 import jax.numpy as jnp
 import result_file
 
-from heavytail_optax.experiments.data.dataset import Split
-from heavytail_optax.experiments.data.loading import load_dataset
-from heavytail_optax.experiments.devices.vectors import compiled
+from heavytail_optax.experiments.data.dataset import Split, with_random_labels
+from heavytail_optax.experiments.data.loading import read_dataset
+from heavytail_optax.experiments.devices.programs import compiled
 from heavytail_optax.experiments.presets import PRESETS
 from heavytail_optax.experiments.settings import replaced
-from heavytail_optax.experiments.training.random_streams import random_streams
+from heavytail_optax.experiments.training.batches import random_streams
 from heavytail_optax.experiments.training.trainer import build_trainer
 
 
@@ -29,7 +29,8 @@ def measure(method: str, seeds: int, steps: int, rounds: int) -> dict[str, str]:
     """Seconds a step and seed, both ways."""
     settings = PRESETS["corrupted-digits"].settings
     keys = [random_streams(seed) for seed in range(seeds)]
-    splits = [load_dataset(settings.data, own.labels).train for own in keys]
+    dataset, clean = read_dataset(settings.data), settings.data.clean_examples
+    splits = [with_random_labels(dataset, own.labels, clean).train for own in keys]
     trainer = build_trainer(
         replaced(settings, method=method), splits[0].images.shape[1:], 10
     )

@@ -27,7 +27,7 @@ import result_file
 from rich.console import Console
 
 from heavytail_optax.experiments.errors import DataError
-from heavytail_optax.experiments.measure_names import SCALARS, MeasureName
+from heavytail_optax.experiments.measures.flatness import SCALARS, MeasureName
 from heavytail_optax.experiments.presets import PRESETS
 from heavytail_optax.experiments.report.summary import runs_table
 from heavytail_optax.experiments.runs.grid import Run

@@ -25,7 +25,7 @@ from flax import nnx
 
 import heavytail_optax as hto
 from heavytail_optax._keys import tagged_key
-from heavytail_optax.experiments.models.layers import INITIALISATIONS
+from heavytail_optax.experiments.models.layers import INITIALISATIONS, Layers
 from heavytail_optax.experiments.models.networks import CONFIGURATIONS, VGG, LeNet
 
 TAIL, SCALE, SMALL = hto.tails.pareto(1.4), 0.5, 100
@@ -36,10 +36,10 @@ def problem(name: str) -> tuple[Callable, Any, Callable]:
     rngs, law = nnx.Rngs(0), INITIALISATIONS["he"]
     if name == "lenet":
         shape = (28, 28, 1)
-        model = LeNet(shape, 10, law, rngs=rngs)
+        model = LeNet(Layers(law, "float32", 1.0, rngs), shape, 10)
     else:
-        shape = (32, 32, 3)
-        model = VGG(CONFIGURATIONS["vgg11"], shape, 10, law, width=0.125, rngs=rngs)
+        shape, blocks = (32, 32, 3), CONFIGURATIONS["vgg11"]
+        model = VGG(Layers(law, "float32", 0.125, rngs), shape, 10, blocks)
     graphdef, params = nnx.split(model)
 
     def loss_per_example(params, batch):

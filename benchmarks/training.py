@@ -91,7 +91,7 @@ def our_steps(case: Case, candidate: Candidate) -> Callable[[], None]:
     from heavytail_optax.experiments.data.dataset import Split
     from heavytail_optax.experiments.presets import PRESETS
     from heavytail_optax.experiments.settings import replaced
-    from heavytail_optax.experiments.training.random_streams import random_streams
+    from heavytail_optax.experiments.training.batches import random_streams
     from heavytail_optax.experiments.training.trainer import build_trainer
 
     is_large = case.batch > 100

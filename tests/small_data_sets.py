@@ -14,10 +14,17 @@ from PIL import Image
 from scipy.io import savemat
 
 from heavytail_optax.experiments.data.catalogue import CATALOGUE
-from heavytail_optax.experiments.data.dataset import RawSplit
+from heavytail_optax.experiments.data.dataset import RawSplit, with_random_labels
+from heavytail_optax.experiments.data.loading import read_dataset
 
 NAMES = tuple(CATALOGUE)
 IMAGES_OF_A_CLASS = {"train": 2, "test": 1}
+
+
+def load_dataset(settings, key, data_dir=None, catalogue=CATALOGUE):
+    """The data of a run, whose random labels are a function of the key."""
+    dataset = read_dataset(settings, data_dir, catalogue)
+    return with_random_labels(dataset, key, settings.clean_examples)
 
 
 def small_catalogue(folder):

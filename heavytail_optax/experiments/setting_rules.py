@@ -10,8 +10,10 @@ import math
 import numbers
 import types
 import typing
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal, NamedTuple
+
+from .errors import USAGE, DataError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,12 +62,56 @@ def message(name: str, accepted: str, value: Any, noun: str = "setting") -> str:
     return f"The `{name}` {noun} must be {accepted}. Got {value!r} instead."
 
 
+def misfit(name: str, accepted: str, value: Any, noun: str = "setting") -> DataError:
+    """The error for a value that does not fit the data; what was typed is wrong."""
+    return DataError(message(name, accepted, value, noun), exit_status=USAGE)
+
+
+def changed_options(instance: Any) -> dict[str, Any]:
+    """The options that are not as by default, as they are typed -> their values."""
+    return {
+        f"--{field.name.replace('_', '-')}": value
+        for field in dataclasses.fields(instance)
+        if (value := getattr(instance, field.name)) != field.default
+    }
+
+
+class Declared(NamedTuple):
+    """What a field says that it accepts."""
+
+    kinds: tuple[Any, ...]  # types of its values, without None
+    may_be_none: bool
+    is_required: bool
+    rule: Rule | None
+    extras: Sequence[Any]  # of `Annotated`
+
+
+@functools.cache
+def declared(kind: Any) -> Mapping[str, Declared]:
+    """Name of a field of a dataclass -> what it accepts."""
+    found = {}
+    hints = typing.get_type_hints(kind, include_extras=True)
+    for field in dataclasses.fields(kind):
+        hint, extras = hints[field.name], []
+        if typing.get_origin(hint) is Annotated:
+            hint, *extras = typing.get_args(hint)
+        is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+        kinds = typing.get_args(hint) if is_union else (hint,)
+        others = tuple(each for each in kinds if each is not types.NoneType)
+        may_be_none = len(others) < len(kinds)
+        is_required = field.default is dataclasses.MISSING
+        rule = next((each for each in extras if isinstance(each, Rule)), None)
+        found[field.name] = Declared(others, may_be_none, is_required, rule, extras)
+    return found
+
+
 def check_fields(instance: Any, noun: str = "setting") -> None:
     """Checks every field of a dataclass: rules, words, tuples of words and booleans."""
-    for name, (kind, rule, may_be_none) in _declared(type(instance)).items():
-        value = getattr(instance, name)
-        if value is None and may_be_none:
+    for name, field in declared(type(instance)).items():
+        value, rule = getattr(instance, name), field.rule
+        if value is None and field.may_be_none:
             continue
+        kind = field.kinds[0] if len(field.kinds) == 1 else Any
         is_tuple = typing.get_origin(kind) is tuple
         of = typing.get_args(kind)[0] if is_tuple else kind
         words = typing.get_args(of) if typing.get_origin(of) is Literal else ()
@@ -81,23 +127,6 @@ def check_fields(instance: Any, noun: str = "setting") -> None:
                 raise TypeError(message(name, "True or False", each, noun))
         if is_tuple and words and len(set(value)) < len(value):
             raise ValueError(message(name, "without repetition", value, noun))
-
-
-@functools.cache
-def _declared(kind: type) -> Mapping[str, tuple[Any, Rule | None, bool]]:
-    """Name of a field -> its type without None, its rule, and whether it may be None."""
-    hints = typing.get_type_hints(kind, include_extras=True)
-    return {field.name: _parts(hints[field.name]) for field in dataclasses.fields(kind)}
-
-
-def _parts(hint: Any) -> tuple[Any, Rule | None, bool]:
-    rule = None
-    if typing.get_origin(hint) is Annotated:
-        hint, *extras = typing.get_args(hint)
-        rule = next((extra for extra in extras if isinstance(extra, Rule)), None)
-    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    (kind, *others) = [kind for kind in kinds if kind is not types.NoneType]
-    return (Any if others else kind), rule, types.NoneType in kinds
 
 
 def _check_number(name: str, value: Any, rule: Rule, noun: str) -> None:

@@ -9,14 +9,13 @@ import huggingface_hub
 import jax
 import pytest
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
-from small_data_sets import hub_of_folder, small_catalogue
+from small_data_sets import hub_of_folder, load_dataset, small_catalogue
 
 from heavytail_optax import cli
 from heavytail_optax.experiments.data.catalogue import CATALOGUE
-from heavytail_optax.experiments.data.loading import load_dataset
 from heavytail_optax.experiments.presets import PRESETS
 from heavytail_optax.experiments.settings import flat, replaced
-from heavytail_optax.experiments.training.random_streams import random_streams
+from heavytail_optax.experiments.training.batches import random_streams
 
 TINY = replaced(
     PRESETS["corrupted-digits"].settings,

@@ -13,8 +13,8 @@ from heavytail_optax.experiments.training.batches import (
     draw_places,
     examples_per_step,
     fetch,
+    random_streams,
 )
-from heavytail_optax.experiments.training.random_streams import random_streams
 
 
 def test_batches_are_without_replacement_and_cover_the_split():

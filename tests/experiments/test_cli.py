@@ -18,10 +18,7 @@ from heavytail_optax.experiments.methods import METHODS
 from heavytail_optax.experiments.presets import PRESETS
 from heavytail_optax.experiments.settings import flat
 from heavytail_optax.experiments.storage.metrics_log import read_metrics
-from heavytail_optax.experiments.storage.run_directory import (
-    RunDirectoryError,
-    RunLock,
-)
+from heavytail_optax.experiments.storage.run_directory import RunDirectoryError, RunLock
 
 HEAVY = "truncated-heavy-tailed-sgd"
 DEFAULT = PRESETS["corrupted-digits"].methods
@@ -52,7 +49,7 @@ def outputs(directory):
 def test_run_leaves_config_metrics_checkpoints_and_picture(trained, tiny):
     path = run_of(trained, HEAVY) / "config.json"
     config = json.loads(path.read_text("utf-8"))
-    assert config["settings"]["training"]["batch_size"] == tiny.training.batch_size
+    assert config["settings"]["batch_size"] == tiny.training.batch_size
     assert config["sources"]["batch_size"] == "user"
     assert config["sources"]["alpha"] == "theta"
     assert "--batch-size 10" in config["command"]

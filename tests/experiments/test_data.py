@@ -5,14 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
+from small_data_sets import load_dataset
 
 from heavytail_optax.experiments.data.dataset import (
-    corrupt_labels,
     describe_dataset,
     is_same_data,
     pad_to_size,
+    with_random_labels,
 )
-from heavytail_optax.experiments.data.loading import load_dataset
 from heavytail_optax.experiments.errors import DataError
 from heavytail_optax.experiments.models.networks import normalise
 from heavytail_optax.experiments.settings import replaced
@@ -77,17 +77,21 @@ def test_padding_is_black_and_centred():
     assert pad_to_size(images, 3) is images
 
 
-def test_random_labels_are_seeded_uniform_and_only_where_asked():
-    labels = jnp.full(20_000, 3, jnp.int32)
-    noisy = corrupt_labels(jax.random.key(0), labels, first=10_000, num_classes=10)
+def test_random_labels_are_seeded_uniform_and_only_where_asked(tiny_dataset):
+    true = jnp.full(20_000, 3, jnp.int32)
+    dataset = tiny_dataset._replace(true_train_labels=true)
+
+    def labels(seed):
+        key = jax.random.key(seed)
+        return with_random_labels(dataset, key, first=10_000).train.labels
+
+    noisy = labels(0)
     assert (noisy[:10_000] == 3).all()
     # Each count is binomial with standard deviation 30: a false alarm in 1e5 runs.
     counts = np.bincount(noisy[10_000:], minlength=10)
     assert counts.size == 10 and np.abs(counts - 1000).max() < 150
-    again = corrupt_labels(jax.random.key(0), labels, first=10_000, num_classes=10)
-    np.testing.assert_array_equal(noisy, again)
-    other = corrupt_labels(jax.random.key(1), labels, first=10_000, num_classes=10)
-    assert (noisy != other).any()
+    np.testing.assert_array_equal(noisy, labels(0))
+    assert (noisy != labels(1)).any()
 
 
 def test_the_description_tells_labels_and_images_apart(tiny, tiny_dataset):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from small_data_sets import (
     NAMES,
+    load_dataset,
     original_files,
     random_splits,
     write_files,
@@ -18,7 +19,6 @@ from small_data_sets import (
 )
 
 from heavytail_optax.experiments.data.dataset import describe_dataset
-from heavytail_optax.experiments.data.loading import load_dataset
 from heavytail_optax.experiments.errors import DataError
 
 

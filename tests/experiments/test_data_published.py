@@ -7,10 +7,10 @@ import typing
 import jax
 import numpy as np
 import pytest
+from small_data_sets import load_dataset
 
 from heavytail_optax.experiments.data.catalogue import CATALOGUE, DataName
 from heavytail_optax.experiments.data.dataset import describe_dataset
-from heavytail_optax.experiments.data.loading import load_dataset
 from heavytail_optax.experiments.errors import DataError
 from heavytail_optax.experiments.settings import replaced
 

@@ -14,7 +14,11 @@ from typed_options import options_with
 from written_images import write_folder
 
 from heavytail_optax import cli
-from heavytail_optax.experiments.devices.processes import Cluster, join_cluster
+from heavytail_optax.experiments.devices.processes import (
+    Cluster,
+    cluster_arguments,
+    join_cluster,
+)
 from heavytail_optax.experiments.errors import JobError
 from heavytail_optax.experiments.storage.metrics_log import read_metrics
 
@@ -218,6 +222,12 @@ def test_a_coordinator_that_is_not_there_is_told():
 def test_options_that_do_not_fit_are_refused(options, named):
     with pytest.raises(ValueError, match=re.escape(named)):
         Cluster(**options) if isinstance(options, dict) else Cluster(True, *options)
+
+
+def test_the_options_of_a_process_start_it_again():
+    cluster = Cluster(distributed=True, process_id=None, join_seconds=60)
+    assert cluster_arguments(cluster) == ["--distributed", "--join-seconds", "60"]
+    assert cluster_arguments(Cluster()) == []
 
 
 def test_a_run_directory_is_needed(capsys):

@@ -11,7 +11,11 @@ import pytest
 
 from heavytail_optax import cli, flatness
 from heavytail_optax.experiments.commands import finished_runs
-from heavytail_optax.experiments.measure_names import MEASURE_NAMES, MEASURES, SCALARS
+from heavytail_optax.experiments.measures.flatness import (
+    MEASURE_NAMES,
+    MEASURES,
+    SCALARS,
+)
 from heavytail_optax.experiments.measures.measure import Measurement, read_record
 from heavytail_optax.experiments.runs import measuring
 from heavytail_optax.experiments.runs.grid import read_grid, record_grid
@@ -19,10 +23,7 @@ from heavytail_optax.experiments.runs.measuring import trained_network
 from heavytail_optax.experiments.runs.result import read_result
 from heavytail_optax.experiments.runs.run import cached_loader, final_params
 from heavytail_optax.experiments.storage.metrics_log import read_metrics
-from heavytail_optax.experiments.storage.run_directory import (
-    RunDirectoryError,
-    RunLock,
-)
+from heavytail_optax.experiments.storage.run_directory import RunDirectoryError, RunLock
 
 METHODS = ("sgd", "balanced")
 CURVES = {

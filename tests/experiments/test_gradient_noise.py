@@ -18,8 +18,8 @@ from heavytail_optax.experiments.measures.gradient_noise import (
 from heavytail_optax.experiments.measures.noise_tails import assess_noise
 from heavytail_optax.experiments.models.networks import build_network
 from heavytail_optax.experiments.settings import replaced
+from heavytail_optax.experiments.training.batches import random_streams
 from heavytail_optax.experiments.training.evaluation import loss_per_example
-from heavytail_optax.experiments.training.random_streams import random_streams
 
 LAYERS = ("all", "convolution1", "convolution2", "dense1", "dense2")
 

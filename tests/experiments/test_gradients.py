@@ -6,19 +6,19 @@ import jax
 import numpy as np
 import pytest
 import scipy.stats
+from small_data_sets import load_dataset
 
 from heavytail_optax.experiments.data.dataset import Split
-from heavytail_optax.experiments.data.loading import load_dataset
 from heavytail_optax.experiments.models.networks import build_network
 from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.training.batches import (
     batch_sizes,
     draw_batches,
     fetch,
+    random_streams,
 )
 from heavytail_optax.experiments.training.evaluation import loss_per_example
 from heavytail_optax.experiments.training.gradients import build_gradient
-from heavytail_optax.experiments.training.random_streams import random_streams
 
 KEYS = random_streams(0)
 

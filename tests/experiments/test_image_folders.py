@@ -9,16 +9,16 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from small_data_sets import NAMES, png, random_splits
+from small_data_sets import NAMES, load_dataset, png, random_splits
 from written_images import random_image, write_classes, write_folder, write_image
 
 from heavytail_optax import cli
 from heavytail_optax.experiments.data.catalogue import CATALOGUE
 from heavytail_optax.experiments.data.dataset import describe_dataset
 from heavytail_optax.experiments.data.image_folders import find_images
-from heavytail_optax.experiments.data.loading import load_dataset
 from heavytail_optax.experiments.errors import DataError
 from heavytail_optax.experiments.presets import PRESETS
+from heavytail_optax.experiments.runs.run import cached_loader
 from heavytail_optax.experiments.settings import replaced
 
 
@@ -190,6 +190,25 @@ def test_corrupted_labels_are_of_the_last_images(tmp_path):
     np.testing.assert_array_equal(one.train.images, two.train.images)
 
 
+def test_the_images_are_read_once_for_all_seeds(tmp_path):
+    write_folder(tmp_path, number=40)
+    own = replaced(PRESETS["folder"].settings, clean_examples=20, corrupted_examples=90)
+    ticks = []
+    load = cached_loader(tmp_path, lambda *each: ticks.append(each), is_kept=False)
+    first = load(own)
+    assert (read := len(ticks)) > 0
+    second, again = load(replaced(own, seed=1)), load(own)
+    assert len(ticks) == read
+    assert (first.train.labels != second.train.labels).any()
+    for one, other in zip(
+        jax.tree.leaves(first.train), jax.tree.leaves(again.train), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+    # Other data are read.
+    load(replaced(own, clean_examples=21))
+    assert len(ticks) > read
+
+
 @pytest.fixture
 def own(tmp_path, monkeypatch):
     """Three classes in mixed formats, sizes and colours; the command to train on them."""
@@ -213,7 +232,7 @@ def test_a_folder_of_ones_own_is_trained_on(own, tmp_path, capsys):
     assert (data["train_images"], data["test_images"], data["classes"]) == (27, 6, 3)
     assert data["class_names"] == "ant, bee, cow"
     assert data["wrong_train_labels"] == 0
-    assert config_of(run)["settings"]["data"]["clean_examples"] == 27
+    assert config_of(run)["settings"]["clean_examples"] == 27
     # It is measured, also after the folder was moved.
     (tmp_path / "images").rename(tmp_path / "moved")
     measure = ["flatness", "run", "--measures", "expected", "--data-dir", "moved"]
@@ -230,7 +249,7 @@ def test_random_labels_and_a_random_split_from_the_command_line(own, tmp_path):
     options = ["--image-size", "16", "--corrupted-examples", "6", "--directory", "run"]
     assert cli.main([*own, "--test-share", "0.34", *options]) == 0
     config = config_of(tmp_path / "run")
-    data, settings = config["data"], config["settings"]["data"]
+    data, settings = config["data"], config["settings"]
     assert (data["train_images"], data["test_images"]) == (18, 9)
     assert (settings["clean_examples"], settings["corrupted_examples"]) == (12, 6)
     assert settings["test_examples"] == 9
@@ -245,7 +264,7 @@ def test_a_grid_of_a_folder(own, tmp_path, capsys):
     numbers = ["--clean-examples", "20", "--corrupted-examples", "5"]
     preset = ["train", "corrupted-digits", *own[1:], *numbers, "--directory", "run"]
     assert cli.main(preset) == 0
-    settings = config_of(tmp_path / "run")["settings"]["data"]
+    settings = config_of(tmp_path / "run")["settings"]
     assert (settings["image_size"], settings["clean_examples"]) == (28, 20)
 
 
@@ -289,7 +308,7 @@ def test_the_images_for_testing_are_counted_too(own, tmp_path):
     """They decide how often is evaluated, so that all processes must know their number."""
     options = ["--image-size", "16", "--clean-examples", "20", "--directory", "run"]
     assert cli.main([*own, *options]) == 0
-    settings = config_of(tmp_path / "run")["settings"]["data"]
+    settings = config_of(tmp_path / "run")["settings"]
     assert (settings["clean_examples"], settings["test_examples"]) == (20, 6)
 
 

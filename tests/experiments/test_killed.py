@@ -24,7 +24,7 @@ from heavytail_optax.experiments.storage.checkpoints import (
 from heavytail_optax.experiments.storage.metrics_log import read_metrics
 from heavytail_optax.experiments.storage.run_config import read_config
 from heavytail_optax.experiments.storage.run_directory import RunPaths
-from heavytail_optax.experiments.training.random_streams import random_streams
+from heavytail_optax.experiments.training.batches import random_streams
 from heavytail_optax.experiments.training.trainer import build_trainer
 
 METHOD = "truncated-heavy-tailed-sgd"

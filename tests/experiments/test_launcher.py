@@ -41,7 +41,8 @@ class StandIn:
     What they leave in `problems` is returned.
     """
 
-    def __init__(self, program):
+    def __init__(self, program, grid, cluster="local"):
+        self.grid, self.cluster = grid, cluster
         lines = f"import os, signal, sys, time\nproblems = {{}}\n{program}"
         self.code = (
             f"(lambda found: (exec({lines!r}, found), found['problems'])[1])({{}})"
@@ -58,16 +59,15 @@ def grid(tmp_path, tiny):
 
 
 @pytest.fixture
-def launched(grid, monkeypatch):
+def launched(grid):
     """Launches stand-ins; returns their problems, and what was shown."""
 
     def launched(program, cluster="local", **options):
-        stand_in = StandIn(program)
-        monkeypatch.setattr(submitit_workers, "Worker", lambda *_: stand_in)
+        stand_in = StandIn(program, grid, cluster)
         file = io.StringIO()
         with Progress(Console(file=file, width=200)) as progress:
             known = read_results(grid)
-            problems = launch(grid, known, "", progress, JobOptions(**options), cluster)
+            problems = launch(stand_in, known, progress, JobOptions(**options))
         return problems, file.getvalue()
 
     return launched
@@ -118,7 +118,6 @@ def test_there_are_no_more_workers_than_asked_for_or_than_runs(
 
 
 def test_what_is_done_is_not_read_again(grid, monkeypatch):
-    monkeypatch.setattr(submitit_workers, "Worker", lambda *_: StandIn("time.sleep(1)"))
     read = []
     monkeypatch.setattr(
         submitit_workers,
@@ -129,7 +128,8 @@ def test_what_is_done_is_not_read_again(grid, monkeypatch):
     first, *others = known
     known[first] = known[first]._replace(status="diverged")
     with Progress(Console(file=io.StringIO())) as progress:
-        assert launch(grid, known, "", progress, JobOptions(), "local") == {}
+        worker = StandIn("time.sleep(1)", grid)
+        assert launch(worker, known, progress, JobOptions()) == {}
     assert read == others
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from heavytail_optax.experiments.data.dataset import Split
 from heavytail_optax.experiments.devices.parallel import data_mesh, replicate
-from heavytail_optax.experiments.measure_names import MEASURE_NAMES, MEASURES
+from heavytail_optax.experiments.measures.flatness import MEASURE_NAMES, MEASURES
 from heavytail_optax.experiments.measures.measure import (
     Measured,
     Measurement,
@@ -24,8 +24,8 @@ from heavytail_optax.experiments.measures.measure import (
 from heavytail_optax.experiments.models.networks import build_network
 from heavytail_optax.experiments.runs.measuring import trained_network
 from heavytail_optax.experiments.settings import TableMeasure, replaced
+from heavytail_optax.experiments.training.batches import random_streams
 from heavytail_optax.experiments.training.evaluation import evaluate
-from heavytail_optax.experiments.training.random_streams import random_streams
 
 CURVATURE = jnp.array([1.0, 2.0, 8.0, 0.5, 0.25, 0.25])
 
@@ -65,7 +65,7 @@ def test_measures_are_found_with_those_of_the_tables_first():
 def test_names_and_options_load_no_flax():
     """As `--help` does."""
     program = (
-        "import sys; from heavytail_optax.experiments import measure_names; "
+        "import sys; from heavytail_optax.experiments.measures import flatness; "
         "print({'flax', 'matplotlib', 'sklearn', 'scipy.stats'} & set(sys.modules))"
     )
     output = subprocess.run(

@@ -5,7 +5,7 @@ import pytest
 
 from heavytail_optax.experiments.methods import METHOD_NAMES, METHODS
 from heavytail_optax.experiments.settings import replaced
-from heavytail_optax.experiments.training.random_streams import random_streams
+from heavytail_optax.experiments.training.batches import random_streams
 from heavytail_optax.experiments.training.trainer import build_trainer
 
 HEAVY = "truncated-heavy-tailed-sgd"

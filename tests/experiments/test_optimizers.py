@@ -9,6 +9,7 @@ from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.training.optimizers import (
     average_at_the_end,
     build_optimizer,
+    until_cooldown,
 )
 
 GRADIENT = {"weight": np.array([30.0, -40.0], np.float32)}
@@ -63,6 +64,11 @@ def test_a_share_in_place_of_a_norm_sets_the_bound_in_the_first_tenth(name, tiny
 def test_the_bound_is_that_of_the_study_unless_it_is_given(tiny):
     _, state = update_of("balanced", replaced(tiny, max_norm=None))
     assert float(optax.tree.get(state, "max_norm")) == 0.25
+
+
+def test_noise_is_constant_and_then_zero():
+    scale = until_cooldown(0.5, 8)
+    assert [float(scale(step)) for step in (0, 7, 8, 9)] == [0.5, 0.5, 0.0, 0.0]
 
 
 def test_generated_noise_is_cut_and_ends_with_the_cooldown(tiny):

@@ -15,7 +15,7 @@ from heavytail_optax.experiments.devices.parallel import (
     shard_over_devices,
 )
 from heavytail_optax.experiments.errors import JobError
-from heavytail_optax.experiments.measure_names import MEASURES
+from heavytail_optax.experiments.measures.flatness import MEASURES
 from heavytail_optax.experiments.measures.measure import MeasureOptions
 from heavytail_optax.experiments.methods import METHOD_NAMES
 from heavytail_optax.experiments.models.networks import build_network
@@ -26,7 +26,7 @@ from heavytail_optax.experiments.runs.run import train_run
 from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.storage.metrics_log import read_metrics
 from heavytail_optax.experiments.terminal import Progress
-from heavytail_optax.experiments.training.random_streams import random_streams
+from heavytail_optax.experiments.training.batches import random_streams
 from heavytail_optax.experiments.training.trainer import build_trainer
 
 METHOD = "independent"

@@ -14,7 +14,7 @@ from heavytail_optax.experiments.methods import METHOD_NAMES
 from heavytail_optax.experiments.runs.measuring import trained_network
 from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.storage.metrics_log import read_metrics
-from heavytail_optax.experiments.training.random_streams import random_streams
+from heavytail_optax.experiments.training.batches import random_streams
 from heavytail_optax.experiments.training.trainer import build_trainer
 
 SHAPES = {"lenet": (16, 16, 1), "vgg11": (32, 32, 3)}
@@ -142,7 +142,7 @@ def test_it_is_recorded_and_kept(tiny_options, tmp_path):
     assert cli.main([*arguments, *tiny_options, "--precision", "bfloat16"]) == 0
     run = directory / "sgd" / "seed-0"
     config = json.loads((run / "config.json").read_text("utf-8"))
-    assert config["settings"]["training"]["precision"] == "bfloat16"
+    assert config["settings"]["precision"] == "bfloat16"
     assert config["sources"]["precision"] == "user"
     assert "--precision bfloat16" in config["command"]
     # Without a checkpoint it begins again, and must end with the same numbers.

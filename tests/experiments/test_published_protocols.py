@@ -18,7 +18,7 @@ from small_data_sets import (
 from heavytail_optax import cli
 from heavytail_optax.experiments.data.catalogue import CATALOGUE
 from heavytail_optax.experiments.presets import PRESETS
-from heavytail_optax.experiments.settings import flat, from_dict, replaced
+from heavytail_optax.experiments.settings import flat, from_flat, replaced
 
 PROTOCOLS = ("svhn", "cifar10", "cifar10-augmented", "cifar100-augmented")
 SHORTER = {
@@ -49,7 +49,7 @@ def run_protocol(name, data_dir, directory, *options):
 
 def check_settings(config, name, changed):
     """Those of the run are the preset's, but for the ones that were changed."""
-    settings, expected = from_dict(config["settings"]), PRESETS[name].settings
+    settings, expected = from_flat(config["settings"]), PRESETS[name].settings
     kept = {name: value for name, value in flat(expected).items() if name in changed}
     assert replaced(settings, **kept) == expected
 

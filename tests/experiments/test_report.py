@@ -6,15 +6,7 @@ import re
 import pandas as pd
 import pytest
 from markdown_it import MarkdownIt
-from report_examples import (
-    BALANCED,
-    GRID,
-    INFLATED,
-    SGD,
-    SHARED,
-    record_of,
-    unfinished,
-)
+from report_examples import BALANCED, GRID, INFLATED, SGD, SHARED, record_of, unfinished
 from rich.console import Console
 
 from heavytail_optax.experiments.report.report import report_table

@@ -19,10 +19,7 @@ from heavytail_optax.experiments.runs import worker
 from heavytail_optax.experiments.runs.grid import read_grid
 from heavytail_optax.experiments.runs.result import read_result
 from heavytail_optax.experiments.settings import flat
-from heavytail_optax.experiments.storage.run_directory import (
-    RunDirectoryError,
-    RunLock,
-)
+from heavytail_optax.experiments.storage.run_directory import RunDirectoryError, RunLock
 
 RUNS = [("sgd", 0), ("balanced", 0), ("sgd", 1), ("balanced", 1)]
 
@@ -99,10 +96,7 @@ def test_grid_leaves_runs_table_and_picture(finished, tiny):
     picture = finished / "accuracy_against_sharpness.png"
     assert picture.read_bytes()[:4] == b"\x89PNG"
     config = json.loads((finished / "sgd/seed-1/config.json").read_text("utf-8"))
-    assert (
-        config["settings"]["seed"] == 1
-        and config["settings"]["method"]["method"] == "sgd"
-    )
+    assert config["settings"]["seed"] == 1 and config["settings"]["method"] == "sgd"
     assert config["sources"]["batch_size"] == "user"
 
 

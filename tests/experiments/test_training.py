@@ -8,16 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from small_data_sets import load_dataset
 
 from heavytail_optax.experiments.data.dataset import Split
-from heavytail_optax.experiments.data.loading import load_dataset
 from heavytail_optax.experiments.methods import METHOD_NAMES
 from heavytail_optax.experiments.models.networks import build_network
 from heavytail_optax.experiments.settings import replaced
-from heavytail_optax.experiments.training.batches import draw_places
+from heavytail_optax.experiments.training.batches import draw_places, random_streams
 from heavytail_optax.experiments.training.evaluation import evaluate, loss_per_example
 from heavytail_optax.experiments.training.optimizers import build_optimizer
-from heavytail_optax.experiments.training.random_streams import random_streams
 from heavytail_optax.experiments.training.trainer import build_trainer, train
 
 IMAGE_SHAPE = (16, 16, 1)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from heavytail_optax.experiments.data.dataset import describe_dataset
-from heavytail_optax.experiments.devices import vectors
+from heavytail_optax.experiments.devices import programs
 from heavytail_optax.experiments.runs.grid import Run
 from heavytail_optax.experiments.runs.run import check_run
 from heavytail_optax.experiments.storage import run_config
@@ -25,7 +25,7 @@ needs_avx512 = pytest.mark.skipif(
 
 @pytest.fixture(autouse=True)
 def _asked_anew():
-    asked = vectors.vector_options
+    asked = programs.vector_options
     asked.cache_clear()
     yield
     asked.cache_clear()
@@ -38,14 +38,14 @@ def product(x, y):
 def test_results_agree_up_to_the_order_of_sums():
     x = jax.random.normal(jax.random.key(0), (64, 257))
     y = jax.random.normal(jax.random.key(1), (257, 33))
-    found = vectors.compiled(product)(x, y)
+    found = programs.compiled(product)(x, y)
     expected = np.tanh(np.asarray(x, float) @ np.asarray(y, float)).sum(axis=0)
     np.testing.assert_allclose(found, expected, rtol=0, atol=64 * 2e-6)
 
 
 def test_options_of_jit_are_passed_on():
     x = jnp.arange(4.0)
-    doubled = vectors.compiled(lambda x: 2 * x, donate_argnums=0)(x)
+    doubled = programs.compiled(lambda x: 2 * x, donate_argnums=0)(x)
     assert x.is_deleted() and doubled.tolist() == [0, 2, 4, 6]
 
 
@@ -62,17 +62,17 @@ def test_nothing_is_asked_for_where_it_would_not_do(monkeypatch, reason):
         monkeypatch.setattr(jax, "jit", with_an_unknown_option)
     if reason == "said by the user":
         monkeypatch.setenv("XLA_FLAGS", NARROW)
-    assert vectors.vector_options() == {}
-    assert vectors.device_name() == jax.devices()[0].device_kind
-    assert vectors.compiled(lambda x: x + 1)(1) == 2
+    assert programs.vector_options() == {}
+    assert programs.device_name() == jax.devices()[0].device_kind
+    assert programs.compiled(lambda x: x + 1)(1) == 2
 
 
 @needs_avx512
 def test_512_bits_are_asked_for_and_recorded_where_they_are(monkeypatch):
     monkeypatch.delenv("XLA_FLAGS", raising=False)
-    assert vectors.vector_options() == {"xla_cpu_prefer_vector_width": 512}
+    assert programs.vector_options() == {"xla_cpu_prefer_vector_width": 512}
     kind = jax.devices()[0].device_kind
-    assert vectors.device_name() == f"{kind}, 512-bit vectors"
+    assert programs.device_name() == f"{kind}, 512-bit vectors"
 
 
 @needs_avx512
@@ -81,10 +81,10 @@ def test_a_run_that_goes_on_with_another_width_says_so(
     tiny, tiny_dataset, tmp_path, monkeypatch, is_other
 ):
     monkeypatch.setenv("XLA_FLAGS", NARROW if is_other else "")
-    then = vectors.device_name()
+    then = programs.device_name()
     monkeypatch.delenv("XLA_FLAGS")
-    vectors.vector_options.cache_clear()
-    now = vectors.device_name()
+    programs.vector_options.cache_clear()
+    now = programs.device_name()
     run, notes = Run("sgd", tmp_path, tiny), []
     run_config.write_config(
         run.paths.config,

@@ -16,14 +16,13 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from ..changed_settings import changed_settings
-from ..devices.program_cache import program_cache
+from ..devices.programs import program_cache
 from ..errors import IS_NO_DIRECTORY, USAGE, DataError, JobError
-from ..measure_names import SUMMARIES
+from ..measures.flatness import SUMMARIES
 from ..methods import METHODS
 from ..presets import PRESETS
 from ..runs.grid import read_grid
-from ..settings import DataSettings
+from ..settings import DataSettings, changed_settings
 from ..storage.run_directory import RunDirectoryError
 from ..user_cache import expanded
 from . import options

@@ -7,15 +7,14 @@ import dataclasses
 import difflib
 import pathlib
 import re
-import types
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import tyro
 
 from ..errors import USAGE, JobError
-from ..setting_rules import Rule
+from ..setting_rules import Declared, declared
 
 # What other programs call an option -> what it may be called here.
 _OTHER_NAMES: Mapping[str, Sequence[str]] = {
@@ -152,40 +151,26 @@ def error_as_typed(error: JobError, kind: type) -> str:
 def options_of(kind: Any) -> dict[str, Option]:
     """All options of a command by their names, those of nested groups as well."""
     found: dict[str, Option] = {}
-    hinted = typing.get_type_hints(kind, include_extras=True)
-    for field in dataclasses.fields(kind):
-        hint, extras = hinted[field.name], []
-        if typing.get_origin(hint) is Annotated:
-            hint, *extras = typing.get_args(hint)
-        name = field.name.replace("_", "-")
-        if dataclasses.is_dataclass(hint):
-            found |= options_of(hint)
-        elif tyro.conf.Suppress not in extras:
-            option = _option(hint, extras, field)
-            found[name] = option
-            if option.takes == 0 and tyro.conf.FlagCreatePairsOff not in extras:
-                found[f"no-{name}"] = option
+    for name, field in declared(kind).items():
+        if dataclasses.is_dataclass(field.kinds[0]):
+            found |= options_of(field.kinds[0])
+        elif tyro.conf.Suppress not in field.extras:
+            typed, option = name.replace("_", "-"), _option(field)
+            found[typed] = option
+            has_opposite = tyro.conf.FlagCreatePairsOff not in field.extras
+            if option.takes == 0 and has_opposite:
+                found[f"no-{typed}"] = option
     return found
 
 
-def _option(hint: Any, extras: Sequence[Any], field: Any) -> Option:
-    kinds = tuple(each for each in _parts(hint) if each is not types.NoneType)
+def _option(field: Declared) -> Option:
+    kinds = field.kinds
     takes = 0 if kinds == (bool,) else 1
     if typing.get_origin(kinds[0]) is tuple:
         kinds, takes = typing.get_args(kinds[0])[:1], None
-    rule = next((each for each in extras if isinstance(each, Rule)), None)
-    return Option(
-        kinds,
-        takes,
-        rule.accepted if rule else _in_words(kinds),
-        tyro.conf.Positional in extras,
-        field.default is dataclasses.MISSING,
-    )
-
-
-def _parts(hint: Any) -> tuple[Any, ...]:
-    is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
-    return typing.get_args(hint) if is_union else (hint,)
+    accepted = field.rule.accepted if field.rule else _in_words(kinds)
+    is_word = tyro.conf.Positional in field.extras
+    return Option(kinds, takes, accepted, is_word, field.is_required)
 
 
 def _names(kinds: Sequence[Any]) -> tuple[str, ...]:

@@ -8,13 +8,13 @@ from typing import Annotated, Literal, get_args
 import tyro
 
 from ..devices.processes import ALONE, Cluster
-from ..measure_names import MEASURE_NAMES, MEASURES, MeasureName
+from ..measures.flatness import MEASURE_NAMES, MEASURES, MeasureName
 from ..measures.measure import MeasureOptions
 from ..methods import METHODS, MethodName
 from ..presets import PRESETS, PresetName
 from ..runs.grid import variants_of
-from ..runs.options import DEFAULT_JOBS, THIS_MACHINE, JobOptions, Machine
-from ..setting_rules import BETWEEN_0_AND_1, at_least, check_fields
+from ..runs.options import DEFAULT_JOBS, ONLY_SLURM, THIS_MACHINE, JobOptions, Machine
+from ..setting_rules import BETWEEN_0_AND_1, at_least, changed_options, check_fields
 from ..settings import MeasureSettings, Settings, TableMeasure, flat, replaced
 from .parsing import Flag, NoCache
 
@@ -125,10 +125,12 @@ class ReproduceOptions:
             )
         # Every seed must be one, and the last may be too large.
         replaced(self.settings, seed=self.settings.seed + self.num_seeds - 1)
-        if self.launcher == "here" and (given := self.jobs.changed):
+        given = changed_options(self.jobs)
+        if self.launcher == "here" and given:
             raise ValueError(f"{', '.join(given)}: only with --launcher submitit.")
-        if self.jobs.cluster == "local" and (given := self.jobs.only_slurm):
-            raise ValueError(f"{', '.join(given)}: only with --cluster slurm.")
+        slurm = [name for name in given if name in ONLY_SLURM]
+        if self.jobs.cluster == "local" and slurm:
+            raise ValueError(f"{', '.join(slurm)}: only with --cluster slurm.")
 
     @property
     def grid_directory(self) -> pathlib.Path:

@@ -66,10 +66,10 @@ def run(options: ReproduceOptions, typed: str) -> int:
             done = work(grid, typed, progress, load, known)
         else:
             if not is_finished:
-                jobs = options.jobs
-                submitit_workers.launch(
-                    grid, known, typed, progress, jobs, cluster, not options.no_cache
+                worker = submitit_workers.Worker(
+                    grid.anywhere(), typed, cluster, not options.no_cache
                 )
+                submitit_workers.launch(worker, known, progress, options.jobs)
                 known = read_results(grid)
             done = Work(known, {}, [])
     try:

@@ -44,16 +44,16 @@ class Dataset(NamedTuple):
     class_names: tuple[str, ...] = ()  # where they are known
 
 
-def corrupt_labels(
-    key: jax.Array, labels: jax.Array, *, first: int, num_classes: int
-) -> jax.Array:
-    """Draws the labels from position `first` on, uniformly from all classes.
+def with_random_labels(dataset: Dataset, key: jax.Array, first: int) -> Dataset:
+    """Draws the training labels from position `first` on, uniformly from all classes.
 
     As in the paper's protocol, a random label is right with probability 1/num_classes.
     """
-    shape = labels[first:].shape
-    drawn = jax.random.randint(key, shape, 0, num_classes, labels.dtype)
-    return labels.at[first:].set(drawn)
+    labels = dataset.true_train_labels
+    shape, classes = labels[first:].shape, dataset.num_classes
+    drawn = jax.random.randint(key, shape, 0, classes, labels.dtype)
+    train = dataset.train._replace(labels=labels.at[first:].set(drawn))
+    return dataset._replace(train=train)
 
 
 def pad_to_size(images: np.ndarray, size: int) -> np.ndarray:
@@ -80,12 +80,7 @@ def describe_dataset(dataset: Dataset) -> dict[str, int | str]:
         "images_sha256": _sha256(train.images, test.images),
         "source": dataset.source,
         "files": ", ".join(dataset.files),
-        **(
-            {"class_names": ", ".join(dataset.class_names)}
-            if dataset.class_names
-            else {}
-        ),
-    }
+    } | ({"class_names": ", ".join(names)} if (names := dataset.class_names) else {})
 
 
 def is_same_data(one: Mapping[str, int | str], other: Mapping[str, int | str]) -> bool:

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import PIL
+from PIL import Image, ImageOps
 
 from ..errors import USAGE, DataError
 from . import wrong_files
 from .dataset import RawDataset, RawSplit
 from .image_folders import ImageFile, ImageFolder
 from .kept_images import keep_images, kept_images, kept_place
-from .published_files import import_extra
 
 MOST_PIXELS = 2**26
 """Of one image: about what a good camera takes. More may be a file made to fill memory.
@@ -81,7 +82,7 @@ def read_images(
     that says so, or if all are.
     """
     files, number = [*found.train, *found.test], len(found.train)
-    wanted = f"{image_size} {image_shape} {import_extra('PIL').__version__}"
+    wanted = f"{image_size} {image_shape} {PIL.__version__}"
     place = kept_place(found.root, files, wanted) if is_kept else None
     images = kept_images(place) if place else None
     if images is None:
@@ -203,32 +204,29 @@ def _pixels(
     height, width, channels = shape
     with _opened(path) as image:
         if _orientation(image) != 1:
-            image = import_extra("PIL.ImageOps").exif_transpose(image)
+            image = ImageOps.exif_transpose(image)
         if image.mode.startswith("I"):  # 16 bits
-            image = import_extra("PIL.Image").fromarray(
-                (np.asarray(image) >> 8).astype(np.uint8)
-            )
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
         if image.has_transparency_data:
             layers = image.convert("RGBA")
-            image = import_extra("PIL.Image").new("RGBA", image.size, (0, 0, 0, 255))
+            image = Image.new("RGBA", image.size, (0, 0, 0, 255))
             image.alpha_composite(layers)
         if image.mode != _MODES[channels]:
             image = image.convert(_MODES[channels])
         if image_size is not None and image.size != (width, height):
-            image = import_extra("PIL.ImageOps").pad(image, (width, height))
+            image = ImageOps.pad(image, (width, height))
         return np.asarray(image).reshape(shape)
 
 
 @contextlib.contextmanager
-def _opened(path: str) -> Iterator[Any]:
+def _opened(path: str) -> Iterator[Image.Image]:
     """The image in a file, decoded when its pixels are asked for."""
-    pillow = import_extra("PIL.Image")
     try:
-        with pillow.open(path, formats=_FORMATS) as image:
+        with Image.open(path, formats=_FORMATS) as image:
             yield image
     except (DataError, MemoryError):
         raise
-    except pillow.DecompressionBombError as error:
+    except Image.DecompressionBombError as error:
         raise _too_large(path, "many more") from error
     except Exception as error:  # of a damaged image Pillow raises all kinds
         if isinstance(error, OSError) and error.filename is not None:
@@ -251,7 +249,7 @@ def _too_large(path: str, got: str) -> DataError:
     return DataError(f"{path}: {accepted}. Got {got} instead. {advice}.")
 
 
-def _orientation(image: Any) -> int:
+def _orientation(image: Image.Image) -> int:
     return image.getexif().get(_ORIENTATION, 1) if "exif" in image.info else 1
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import USAGE, DataError
-from ..setting_rules import message
+from ..setting_rules import misfit
 from . import folders, wrong_files
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -92,7 +92,7 @@ def _splits(root: pathlib.Path, test_share: float | None) -> tuple[_Classes, _Cl
         return _drawn(root, train, test_share)
     if test_share is not None:
         accepted = f"left out, since there is {places['test']}"
-        raise DataError(message("test_share", accepted, test_share), exit_status=USAGE)
+        raise misfit("test_share", accepted, test_share)
     test = _classes_in(places["test"])
     if not test:
         raise DataError(f"{places['test']}: has no classes. Remove it, or add images.")
@@ -124,7 +124,7 @@ def _drawn(
         train[name], test[name] = ordered[number:], ordered[:number]
     if not any(test.values()):
         accepted = f"large enough for one of the images of a class in {root}"
-        raise DataError(message("test_share", accepted, test_share), exit_status=USAGE)
+        raise misfit("test_share", accepted, test_share)
     return train, test
 
 

@@ -1,19 +1,18 @@
-"""From the settings to the data of a run: read, cut, padded, some labels made random."""
+"""From the settings to the data of a run: read, cut, padded, some labels random."""
 
 import dataclasses
 import pathlib
 from collections.abc import Mapping
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ..errors import USAGE, DataError
-from ..setting_rules import message
+from ..setting_rules import message, misfit
 from ..settings import DataSettings
 from ..user_cache import expanded
 from .catalogue import CATALOGUE, PublishedData
-from .dataset import Dataset, RawDataset, RawSplit, Split, corrupt_labels, pad_to_size
+from .dataset import Dataset, RawDataset, RawSplit, Split, pad_to_size
 from .decoded_images import ReadImages, read_images
 from .image_folders import LAYOUT, ImageFolder, find_images
 from .sources import read_published_data
@@ -48,24 +47,17 @@ def _weights(old: int, new: int) -> np.ndarray:
     return np.maximum(0, 2 * new - distances)
 
 
-def load_dataset(
+def read_dataset(
     settings: DataSettings,
-    key: jax.Array,
     data_dir: pathlib.Path | None = None,
     catalogue: Mapping[str, PublishedData] = CATALOGUE,
     read: ReadImages = read_images,
 ) -> Dataset:
-    """Loads the first images of each split, in the order of the files.
-
-    The first `clean_examples` training images keep their labels, the next
-    `corrupted_examples` get random ones, which are a function of the key.
-    """
+    """Reads the first images of each split, in the order of the files, for all seeds."""
     check_data_dir(settings, data_dir)
     if settings.data != "folder" and settings.test_share is not None:
         accepted = f"left out with {settings.data}, which has images for testing"
-        raise DataError(
-            message("test_share", accepted, settings.test_share), exit_status=USAGE
-        )
+        raise misfit("test_share", accepted, settings.test_share)
     if settings.data == "digits":
         raw, num_classes = _load_digits(settings), 10
     elif settings.data == "folder":
@@ -80,11 +72,8 @@ def load_dataset(
     if settings.swap_train_and_test:
         raw = raw._replace(train=raw.test, test=raw.train)
     train = _to_device(raw.train, settings.training_examples, settings.image_size)
-    train_labels = corrupt_labels(
-        key, train.labels, first=settings.clean_examples, num_classes=num_classes
-    )
     return Dataset(
-        train=Split(train.images, train_labels),
+        train=train,
         test=_to_device(raw.test, settings.test_examples, settings.image_size),
         true_train_labels=train.labels,
         num_classes=num_classes,
@@ -115,18 +104,13 @@ def check_data_dir(settings: DataSettings, data_dir: pathlib.Path | None) -> Non
 def count_images(settings: DataSettings, data_dir: pathlib.Path | None) -> DataSettings:
     """The settings with all images of a folder, where no number is given."""
     clean, corrupted = settings.clean_examples, settings.corrupted_examples
-    if settings.data != "folder" and clean is None:
-        accepted = f"a number with {settings.data}"
-        raise DataError(message("clean_examples", accepted, clean), exit_status=USAGE)
     if settings.data != "folder" or None not in (clean, settings.test_examples):
         return settings
     check_data_dir(settings, data_dir)
     _, train, test = _find_folder(settings, data_dir)
     if clean is None and corrupted > train:
         accepted = f"at most the {train:,} images that may be trained on"
-        raise DataError(
-            message("corrupted_examples", accepted, corrupted), exit_status=USAGE
-        )
+        raise misfit("corrupted_examples", accepted, corrupted)
     return dataclasses.replace(
         settings,
         clean_examples=train - corrupted if clean is None else clean,
@@ -149,9 +133,7 @@ def _load_digits(settings: DataSettings) -> RawDataset:
     """One file, sorted by writer: the digits after the training images are for testing."""
     if settings.swap_train_and_test:
         accepted = "False for digits, which are one file"
-        raise DataError(
-            message("swap_train_and_test", accepted, True), exit_status=USAGE
-        )
+        raise misfit("swap_train_and_test", accepted, value=True)
     images, labels = load_digits(settings.image_size)
     num_train = settings.training_examples
     _check_numbers(settings, "digits", len(labels) - 1, len(labels) - num_train)
@@ -165,9 +147,7 @@ def _check_settings(settings: DataSettings, data: PublishedData) -> None:
     native = max(data.image_shape[:2])
     if settings.image_size is not None and settings.image_size < native:
         accepted = f"at least {native}, the size of the images of {data.title}"
-        raise DataError(
-            message("image_size", accepted, settings.image_size), exit_status=USAGE
-        )
+        raise misfit("image_size", accepted, settings.image_size)
     train, test = data.train.num_images, data.test.num_images
     if settings.swap_train_and_test:
         train, test = test, train
@@ -185,10 +165,7 @@ def _check_numbers(settings: DataSettings, title: str, train: int, test: int) ->
         )
     if settings.test_examples is not None and settings.test_examples > test:
         accepted = f"at most the {test:,} test images of {title}"
-        raise DataError(
-            message("test_examples", accepted, settings.test_examples),
-            exit_status=USAGE,
-        )
+        raise misfit("test_examples", accepted, settings.test_examples)
 
 
 def _to_device(raw: RawSplit, number: int | None, image_size: int | None) -> Split:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from ..errors import DataError, SourceMissingError
 from . import wrong_files
@@ -183,9 +184,8 @@ def _pixels(where: str, cell: Any, image_shape: tuple[int, int, int]) -> np.ndar
         raise DataError(f"{where}: the image must be stored as the bytes of a PNG.")
     height, width, channels = image_shape
     mode = {1: "L", 3: "RGB"}[channels]
-    pillow = import_extra("PIL.Image")
     try:
-        with pillow.open(io.BytesIO(content), formats=("PNG",)) as image:
+        with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
             got = f"{image.width}x{image.height} of mode {image.mode}"
             if (image.size, image.mode) == ((width, height), mode):
                 return np.asarray(image).reshape(image_shape)

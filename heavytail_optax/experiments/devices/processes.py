@@ -6,6 +6,7 @@ timer of ours ends the wait, and after an error a process leaves without a hands
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import signal
 import socket
@@ -22,7 +23,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from ..errors import USAGE, JobError
-from ..setting_rules import at_least, check_fields, message
+from ..setting_rules import at_least, changed_options, check_fields, message
 
 # The first process serves the others, which abort if it leaves before them.
 _FIRST_LEAVES_LATER = 2.0
@@ -56,7 +57,7 @@ class Cluster:
         names = "--coordinator, --num-processes and --process-id"
         number, own = self.num_processes, self.process_id
         missing = self.given.count(None)
-        if not self.distributed and (words := cluster_arguments(self)):
+        if not self.distributed and (words := [*changed_options(self)]):
             raise ValueError(f"{words[0]}: only with --distributed.")
         if 0 < missing < 3:
             raise ValueError(
@@ -84,19 +85,10 @@ class Cluster:
 
 
 def cluster_arguments(cluster: Cluster) -> list[str]:
-    """The options that start this process again.
-
-    Example:
-      >>> cluster_arguments(Cluster(distributed=True, join_seconds=60))
-      ['--distributed', '--join-seconds', '60']
-    """
-    words = []
-    for field in dataclasses.fields(cluster):
-        value = getattr(cluster, field.name)
-        if value != field.default:
-            option = f"--{field.name.replace('_', '-')}"
-            words += [option] if value is True else [option, str(value)]
-    return words
+    """The options that start this process again."""
+    options = changed_options(cluster).items()
+    words = [[name] if value is True else [name, str(value)] for name, value in options]
+    return list(itertools.chain(*words))
 
 
 ALONE = Cluster()

@@ -13,13 +13,12 @@ import numpy as np
 from heavytail_optax.flatness import mean_over_batches
 
 from ..data.dataset import Split
-from ..devices.vectors import compiled
+from ..devices.programs import compiled
 from ..durable_files import replacing
 from ..models.networks import Predict, build_network
 from ..settings import Settings
-from ..training.batches import draw_places
+from ..training.batches import draw_places, random_streams
 from ..training.evaluation import IMAGES_AT_ONCE, loss_per_example
-from ..training.random_streams import random_streams
 from .measure import Tick
 
 Size = Literal["norm", "projection", "coordinate"]

@@ -66,20 +66,11 @@ class Convolution(nnx.Module):
     """Convolution with stride one, and a bias for each channel."""
 
     def __init__(
-        self,
-        channels_in: int,
-        channels_out: int,
-        size: int,
-        padding: Padding,
-        law: Initialisation,
-        precision: Precision,
-        *,
-        rngs: nnx.Rngs,
+        self, kernel: jax.Array, padding: Padding, precision: Precision
     ) -> None:
-        shape = (size, size, channels_in, channels_out)
         self.padding, self.precision = padding, precision
-        self.kernel = nnx.Param(law.convolution(rngs.params(), shape))
-        self.bias = nnx.Param(jnp.zeros(channels_out))
+        self.kernel = nnx.Param(kernel)
+        self.bias = nnx.Param(jnp.zeros(kernel.shape[-1]))
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """For images of shape (channels_in, height, width, n)."""
@@ -87,23 +78,37 @@ class Convolution(nnx.Module):
         return hidden + self.bias[:, None, None, None]
 
 
-def dense(
-    num_inputs: int,
-    num_outputs: int,
-    law: Initialisation,
-    precision: Precision,
-    *,
-    rngs: nnx.Rngs,
-) -> nnx.Linear:
-    """A dense layer, for inputs of shape (n, num_inputs)."""
-    return nnx.Linear(
-        num_inputs,
-        num_outputs,
-        kernel_init=law.dense,
-        bias_init=law.dense_bias(num_inputs),
-        dot_general=dot_general if precision == "bfloat16" else jax.lax.dot_general,
-        rngs=rngs,
-    )
+class Layers(NamedTuple):
+    """Makes the layers of a network, with what they share."""
+
+    law: Initialisation
+    precision: Precision
+    width: float  # multiplies the published numbers of channels and units
+    rngs: nnx.Rngs
+
+    def convolution(
+        self, channels_in: int, channels_out: int, size: int, padding: Padding
+    ) -> Convolution:
+        """One with a square kernel."""
+        shape = (size, size, channels_in, channels_out)
+        kernel = self.law.convolution(self.rngs.params(), shape)
+        return Convolution(kernel, padding, self.precision)
+
+    def dense(self, num_inputs: int, num_outputs: int) -> nnx.Linear:
+        """A dense layer, for inputs of shape (n, num_inputs)."""
+        is_rounded = self.precision == "bfloat16"
+        return nnx.Linear(
+            num_inputs,
+            num_outputs,
+            kernel_init=self.law.dense,
+            bias_init=self.law.dense_bias(num_inputs),
+            dot_general=dot_general if is_rounded else jax.lax.dot_general,
+            rngs=self.rngs,
+        )
+
+    def scaled(self, size: int) -> int:
+        """A published number times the width, rounded, and at least 1."""
+        return scaled(self.width, size)
 
 
 def convolve(

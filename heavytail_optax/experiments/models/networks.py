@@ -10,16 +10,7 @@ from flax import nnx
 
 from ..settings import ModelSettings, PixelRange
 from .convolutions import Precision
-from .layers import (
-    INITIALISATIONS,
-    Convolution,
-    Initialisation,
-    batch_last,
-    dense,
-    flatten,
-    max_pool,
-    scaled,
-)
+from .layers import INITIALISATIONS, Layers, batch_last, flatten, max_pool
 
 
 class LeNet(nnx.Module):
@@ -31,26 +22,15 @@ class LeNet(nnx.Module):
     """
 
     def __init__(
-        self,
-        image_shape: tuple[int, int, int],
-        num_classes: int,
-        law: Initialisation,
-        precision: Precision,
-        width: float,
-        *,
-        rngs: nnx.Rngs,
+        self, layers: Layers, image_shape: tuple[int, ...], num_classes: int
     ) -> None:
         height, columns, channels = image_shape
-        hidden, units = scaled(width, 10), scaled(width, 50)
-        self.convolution1 = Convolution(
-            channels, hidden, 5, "VALID", law, precision, rngs=rngs
-        )
-        self.convolution2 = Convolution(
-            hidden, hidden, 5, "VALID", law, precision, rngs=rngs
-        )
+        hidden, units = layers.scaled(10), layers.scaled(50)
+        self.convolution1 = layers.convolution(channels, hidden, 5, "VALID")
+        self.convolution2 = layers.convolution(hidden, hidden, 5, "VALID")
         flat = hidden * _pooled_twice(height) * _pooled_twice(columns)
-        self.dense1 = dense(flat, units, law, precision, rngs=rngs)
-        self.dense2 = dense(units, num_classes, law, precision, rngs=rngs)
+        self.dense1 = layers.dense(flat, units)
+        self.dense2 = layers.dense(units, num_classes)
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Logits of shape (n, num_classes) for images of shape (n, *image_shape)."""
@@ -92,32 +72,26 @@ class VGG(nnx.Module):
 
     def __init__(
         self,
-        blocks: Blocks,
-        image_shape: tuple[int, int, int],
+        layers: Layers,
+        image_shape: tuple[int, ...],
         num_classes: int,
-        law: Initialisation,
-        precision: Precision,
-        width: float,
-        *,
-        rngs: nnx.Rngs,
+        blocks: Blocks,
     ) -> None:
         height, columns, channels = image_shape
         self.blocks = nnx.List()
         for block in blocks:
-            layers = nnx.List()
+            convolutions = nnx.List()
             for published in block:
-                out = scaled(width, published)
-                layers.append(
-                    Convolution(channels, out, 3, "SAME", law, precision, rngs=rngs)
-                )
+                out = layers.scaled(published)
+                convolutions.append(layers.convolution(channels, out, 3, "SAME"))
                 channels = out
-            self.blocks.append(layers)
+            self.blocks.append(convolutions)
         shrinking = 2 ** len(blocks)
         flat = channels * (height // shrinking) * (columns // shrinking)
-        units = scaled(width, _UNITS)
-        self.dense1 = dense(flat, units, law, precision, rngs=rngs)
-        self.dense2 = dense(units, units, law, precision, rngs=rngs)
-        self.dense3 = dense(units, num_classes, law, precision, rngs=rngs)
+        units = layers.scaled(_UNITS)
+        self.dense1 = layers.dense(flat, units)
+        self.dense2 = layers.dense(units, units)
+        self.dense3 = layers.dense(units, num_classes)
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Logits of shape (n, num_classes) for images of shape (n, *image_shape)."""
@@ -148,17 +122,15 @@ def build_network(
 
     The precision is that of the products within `predict`. All else is float32.
     """
-    height, columns, channels = image_shape
-    shape = (height, columns, channels)
-    settings.check_image_size(min(height, columns))
-    law, width = INITIALISATIONS[settings.initialisation], settings.width
+    settings.check_image_size(min(image_shape[:2]))
+    law = INITIALISATIONS[settings.initialisation]
 
     def build(key: jax.Array) -> nnx.Module:
-        rngs = nnx.Rngs(key)
+        layers = Layers(law, precision, settings.width, nnx.Rngs(key))
         if settings.model == "lenet":
-            return LeNet(shape, num_classes, law, precision, width, rngs=rngs)
+            return LeNet(layers, image_shape, num_classes)
         blocks = CONFIGURATIONS[settings.model]
-        return VGG(blocks, shape, num_classes, law, precision, width, rngs=rngs)
+        return VGG(layers, image_shape, num_classes, blocks)
 
     # Everything in these networks is a parameter. Training then needs nothing of NNX:
     # plain jit on pytrees is several times quicker than nnx.jit.

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from heavytail_optax._plot_axes import dashes
 
-from ..measure_names import SCALARS
+from ..measures.flatness import SCALARS
 from ..methods import METHODS
 from ..runs.grid import Run
 from ..runs.result import RunResult

@@ -23,12 +23,7 @@ from heavytail_optax.tail_index import (
     propose_settings,
 )
 
-from ..measures.gradient_noise import (
-    ALL,
-    SIZES,
-    NoiseDraws,
-    Size,
-)
+from ..measures.gradient_noise import ALL, SIZES, NoiseDraws, Size
 from ..measures.noise_tails import ALTERNATIVES, LayerTail
 from ..methods import METHODS
 from ..runs.grid import Run

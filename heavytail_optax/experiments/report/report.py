@@ -5,7 +5,6 @@ import pathlib
 import textwrap
 from typing import NamedTuple
 
-import numpy as np
 from rich.console import Group
 from rich.text import Text
 
@@ -24,6 +23,7 @@ from .summary import (
 from .tables import (
     PAPER,
     Column,
+    accuracy_error,
     format_difference,
     format_number,
     format_percent,
@@ -150,7 +150,7 @@ def _notes(report: Report) -> list[str]:
     single = runs[runs["name"].map(summary["test_accuracy_seeds"]) == 1]
     if not single.empty:
         accuracy = single["test_accuracy"][single["status"] == "finished"]
-        error = np.sqrt(accuracy * (1 - accuracy) / single["test_images"].astype(float))
+        error = accuracy_error(accuracy, single["test_images"].astype(float))
         note = "One seed has no standard error over seeds"
         if error.notna().any():
             note += (

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from ..measure_names import SCALARS
+from ..measures.flatness import SCALARS
 from ..measures.measure import in_words
 from ..methods import METHOD_NAMES, METHODS
 from ..runs.result import RunResult

@@ -3,11 +3,13 @@
 import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import pandas as pd
 from rich import box
 from rich.table import Table
+
+_Share = TypeVar("_Share", float, pd.Series)
 
 
 def format_number(value: float, digits: int = 3) -> str:
@@ -49,6 +51,11 @@ def format_percent(share: float, error: float | None = None, sign: str = "") -> 
 
 format_difference = functools.partial(format_percent, sign="+")
 """The same with its sign."""
+
+
+def accuracy_error(accuracy: _Share, images: float | pd.Series) -> _Share:
+    """Binomial standard error of an accuracy on independent images."""
+    return (accuracy * (1 - accuracy) / images) ** 0.5
 
 
 MISSING = "-"

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,10 +14,16 @@ from heavytail_optax._plot_axes import dashes
 from ..methods import METHODS
 from ..runs.result import RunResult
 from ..settings import Settings
-from ..training.evaluation import accuracy_error
 from .style import few_points, legend_below, log_ticks, styled
 from .summary import cannot_show, runs_table
-from .tables import Column, format_number, format_percent, text_column, text_tables
+from .tables import (
+    Column,
+    accuracy_error,
+    format_number,
+    format_percent,
+    text_column,
+    text_tables,
+)
 
 _NOTE = (
     "In brackets: the name in the paper's tables. Loss and accuracy on the training "
@@ -38,9 +43,7 @@ def training_table(
     runs = runs_table(results)
     shown = ["train_accuracy", "test_accuracy", "train_loss"]
     runs[shown] = runs[shown].mask(runs["status"] == "diverged")
-    runs["error"] = np.sqrt(
-        runs["test_accuracy"] * (1 - runs["test_accuracy"]) / test_images
-    )
+    runs["error"] = accuracy_error(runs["test_accuracy"], test_images)
     is_alone = runs["seed"].nunique() == 1
     names = [
         (result.label if is_alone else f"{result.label}, seed {result.seed}")

@@ -4,19 +4,17 @@ grid.json                 the variants, the seeds, and where and how they run
 <name>/seed-<n>/          a run
 """
 
-import dataclasses
 import json
 import pathlib
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from ..changed_settings import changed_settings
 from ..durable_files import make_directory, replace_file
 from ..errors import USAGE
-from ..measure_names import MeasureName
+from ..measures.flatness import MeasureName
 from ..methods import METHOD_NAMES, METHODS, MethodName
 from ..presets import PRESETS, PresetName
-from ..settings import Settings, from_dict, replaced
+from ..settings import Settings, changed_settings, flat, from_flat, replaced
 from ..storage.run_config import read_json, understood
 from ..storage.run_directory import (
     GRID,
@@ -79,6 +77,11 @@ class Grid(NamedTuple):
             for seed in self.seeds
             for name, settings in self.variants.items()
         ]
+
+    def anywhere(self) -> "Grid":
+        """The same with absolute directories, to be found from elsewhere."""
+        machine = Machine.from_record(self.machine.record())
+        return self._replace(directory=self.directory.absolute(), machine=machine)
 
 
 def remarks(grid: Grid) -> list[str]:
@@ -156,7 +159,7 @@ def record_grid(asked: Grid) -> Grid:
         grid = together(asked)
         settings = grid.variants.items()
         values = grid._asdict() | {
-            "variants": {name: dataclasses.asdict(each) for name, each in settings},
+            "variants": {name: flat(each) for name, each in settings},
             "machine": grid.machine.record(),
         }
         del values["directory"]
@@ -182,7 +185,7 @@ def read_grid(directory: pathlib.Path) -> Grid:
         grid = Grid(
             directory,
             values["preset"],
-            {name: from_dict(each) for name, each in values["variants"].items()},
+            {name: from_flat(each) for name, each in values["variants"].items()},
             tuple(values["seeds"]),
             bool(values["is_measured"]),
             Machine.from_record(values["machine"]),

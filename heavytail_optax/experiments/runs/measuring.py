@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from ..data.dataset import Split
 from ..devices.parallel import replicate
 from ..durable_files import set_aside_damaged
-from ..measure_names import MEASURES, MeasureName
+from ..measures.flatness import MEASURES, MeasureName
 from ..measures.measure import (
     Measured,
     MeasureOptions,
@@ -24,8 +24,8 @@ from ..measures.measure import (
 from ..models.networks import build_network
 from ..settings import Settings
 from ..terminal import Progress
+from ..training.batches import random_streams
 from ..training.evaluation import mean_loss_and_error
-from ..training.random_streams import random_streams
 from .grid import Run
 
 

@@ -84,20 +84,7 @@ class JobOptions:
     def __post_init__(self) -> None:
         check_fields(self, "option")
 
-    @property
-    def changed(self) -> list[str]:
-        """The options that are not as by default, as they are typed."""
-        return [
-            f"--{field.name.replace('_', '-')}"
-            for field in dataclasses.fields(self)
-            if getattr(self, field.name) != field.default
-        ]
-
-    @property
-    def only_slurm(self) -> list[str]:
-        """Those of `changed` that processes of this host do not have."""
-        return [name for name in self.changed if name in _ONLY_SLURM]
-
 
 DEFAULT_JOBS = JobOptions()
-_ONLY_SLURM = ("--partition", "--cpus-per-job")
+ONLY_SLURM = ("--partition", "--cpus-per-job")
+"""The options that processes of this host do not have."""

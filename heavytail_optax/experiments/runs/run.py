@@ -8,23 +8,21 @@ from typing import Any
 
 import jax
 
-from ..changed_settings import changed_settings
-from ..data.dataset import Dataset, describe_dataset, is_same_data
+from ..data.dataset import Dataset, describe_dataset, is_same_data, with_random_labels
 from ..data.decoded_images import Tick, no_tick, read_images
-from ..data.loading import check_data_dir, load_dataset
+from ..data.loading import check_data_dir, read_dataset
 from ..devices import processes
 from ..devices.parallel import replicate
-from ..devices.vectors import device_name
+from ..devices.programs import device_name
 from ..durable_files import make_directory
 from ..errors import USAGE, DataError
 from ..measures.measure import MeasureOptions
-from ..models.networks import build_network
 from ..presets import PRESETS, PresetName
-from ..settings import DataSettings, Settings
+from ..settings import DataSettings, Settings, changed_settings
 from ..storage import checkpoints, metrics_log, run_config
 from ..storage.run_directory import RunDirectoryError, RunLock, disk_errors
 from ..terminal import Progress
-from ..training.random_streams import random_streams
+from ..training.batches import random_streams
 from ..training.trainer import Metrics, TrainState, build_trainer, evaluation_at, train
 from .grid import Run
 from .measuring import measure_run, trained_network
@@ -37,27 +35,26 @@ Load = Callable[[Settings], Dataset]
 def cached_loader(
     data_dir: pathlib.Path | None, tick: Tick = no_tick, is_kept: bool = True
 ) -> Load:
-    """Loads the data of a run, and has them at hand for the next one of its seed.
+    """Loads the data of a run, and has the images at hand for the next one.
 
     Images that are too small for the network are an error before any work.
     """
-
-    read = functools.partial(read_images, tick=tick, is_kept=is_kept)
+    read_folder = functools.partial(read_images, tick=tick, is_kept=is_kept)
 
     @functools.lru_cache(maxsize=1)
-    def load(data: DataSettings, seed: int) -> Dataset:
-        return load_dataset(data, random_streams(seed).labels, data_dir, read=read)
+    def read(data: DataSettings) -> Dataset:
+        return read_dataset(data, data_dir, read=read_folder)
 
-    def checked(settings: Settings) -> Dataset:
-        dataset = load(settings.data, settings.seed)
-        shape, pixel_range = dataset.train.images.shape[1:], settings.data.pixel_range
+    def load(settings: Settings) -> Dataset:
+        dataset, data = read(settings.data), settings.data
         try:
-            build_network(settings.model, shape, dataset.num_classes, pixel_range)
+            settings.model.check_image_size(min(dataset.train.images.shape[1:3]))
         except ValueError as error:
             raise DataError(str(error), exit_status=USAGE) from error
-        return dataset
+        key = random_streams(settings.seed).labels
+        return with_random_labels(dataset, key, data.clean_examples)
 
-    return checked
+    return load
 
 
 def carry_out(

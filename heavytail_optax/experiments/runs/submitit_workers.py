@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from ..devices.program_cache import program_cache
+from ..devices.programs import program_cache
 from ..errors import USAGE, JobError
 from ..terminal import Progress
 from .grid import Grid, Run
-from .options import ClusterName, JobOptions, Machine
+from .options import ClusterName, JobOptions
 from .result import RunResult, read_result
 from .run import cached_loader, check_machine
 from .worker import work
@@ -57,23 +57,21 @@ class Worker(NamedTuple):
 
     def __call__(self) -> dict[str, str]:
         """Takes run after run; the label of each that failed, with the reason."""
-        with program_cache(self.has_cache):
-            return self._work()
-
-    def _work(self) -> dict[str, str]:
-        grid = self.grid
+        grid, machine = self.grid, self.grid.machine
         # submitit sends it ahead of a time limit or a preemption.
         requeue = signal.Signals[f"SIG{submitit.JobEnvironment.USR_SIG}"]
         # On SLURM, SIGTERM also announces a preemption, and submitit ignores it.
         on_cancel = (signal.SIGTERM,) if self.cluster == "local" else ()
-        with Progress(Console(), signals=(*on_cancel, requeue)) as progress:
+        signals = (*on_cancel, requeue)
+        with (
+            program_cache(self.has_cache),
+            Progress(Console(), signals=signals) as progress,
+        ):
             try:
-                check_machine(grid.machine, grid.runs()[0].settings.data)
+                check_machine(machine, grid.runs()[0].settings.data)
             except JobError as error:
                 return {f"worker on {socket.gethostname()}": str(error)}
-            load = cached_loader(
-                grid.machine.data_dir, progress.reading, self.has_cache
-            )
+            load = cached_loader(machine.data_dir, progress.reading, self.has_cache)
             done = work(grid, self.command, progress, load)
         if progress.stop.signal == requeue and not done.is_done:
             # All is saved: now submitit may put the job back into the queue.
@@ -86,23 +84,17 @@ class Worker(NamedTuple):
 
 
 def launch(
-    grid: Grid,
+    worker: Worker,
     known: Mapping[Run, RunResult],
-    command: str,
     progress: Progress,
     options: JobOptions,
-    cluster: ClusterName,
-    has_cache: bool = True,
 ) -> dict[str, str]:
     """Submits workers and waits for them, or for a signal; what failed, and why."""
     left = [run for run, result in known.items() if not result.is_done]
-    number = min(options.jobs_at_once, len(left))
-    machine = Machine.from_record(grid.machine.record())
-    grid = grid._replace(directory=grid.directory.absolute(), machine=machine)
-    folder = grid.directory / "submitit"
+    number, cluster = min(options.jobs_at_once, len(left)), worker.cluster
+    folder = worker.grid.directory / "submitit"
     try:
-        worker = Worker(grid, command, cluster, has_cache)
-        jobs = _submit(worker, number, folder, options, cluster)
+        jobs = _submit(worker, number, folder, options)
     except RuntimeError as error:  # of submitit, with what sbatch said
         raise JobError(f"SLURM does not take the jobs: {error}") from error
     progress.note(f"{number} jobs by submitit ({cluster}). Logs: {folder}")
@@ -124,35 +116,32 @@ def launch(
 
 
 def _submit(
-    worker: Worker,
-    number: int,
-    folder: pathlib.Path,
-    options: JobOptions,
-    cluster: ClusterName,
+    worker: Worker, number: int, folder: pathlib.Path, options: JobOptions
 ) -> list[Any]:
-    gpus = options.gpus_per_job
-    if cluster == "slurm":
-        executor = submitit.SlurmExecutor(folder)
-        asked = {"partition": options.partition, "gpus_per_node": gpus or None}
+    minutes, gpus = options.job_minutes, options.gpus_per_job
+    if worker.cluster == "slurm":
+        executor = submitit.AutoExecutor(folder, "slurm")
         executor.update_parameters(
-            job_name="heavytail",
-            time=options.job_minutes,
+            name="heavytail",
+            timeout_min=minutes,
             nodes=1,
-            ntasks_per_node=1,
+            tasks_per_node=1,
             cpus_per_task=options.cpus_per_job,
-            **{name: value for name, value in asked.items() if value is not None},
+            gpus_per_node=gpus or None,
+            slurm_partition=options.partition,
         )
         with executor.batch():  # one array
             return [executor.submit(worker) for _ in range(number)]
     executor = submitit.LocalExecutor(folder)
-    executor.update_parameters(timeout_min=options.job_minutes, gpus_per_node=gpus)
     jobs = []
     # Ctrl-C in the terminal reaches this process alone, not those it starts here.
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
     try:
         for slot in range(number):
             own = tuple(range(slot * gpus, (slot + 1) * gpus))
-            executor.update_parameters(visible_gpus=own)
+            executor.update_parameters(
+                timeout_min=minutes, gpus_per_node=gpus, visible_gpus=own
+            )
             jobs.append(executor.submit(worker))
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))

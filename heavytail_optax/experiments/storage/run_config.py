@@ -1,7 +1,6 @@
 """config.json of a run: all that is needed to run it again, or to go on with it."""
 
 import contextlib
-import dataclasses
 import importlib.metadata
 import json
 import pathlib
@@ -10,11 +9,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..durable_files import replace_file
-from ..settings import Settings, from_dict
+from ..settings import Settings, flat, from_flat
 from .run_directory import RunDirectoryError
 
 _PACKAGES = ("jax", "jaxlib", "optax", "flax", "numpy", "scikit-learn")
-_FORMAT = 2
+_FORMAT = 3
 _ENTRIES = {
     **dict.fromkeys(("preset", "command", "device"), str),
     **dict.fromkeys(("settings", "sources", "data", "versions"), dict),
@@ -25,7 +24,7 @@ def write_config(path: pathlib.Path, settings: Settings, **others: Any) -> None:
     """Writes the entries above; the file is on the disk when this returns."""
     config = {
         "format": _FORMAT,
-        "settings": dataclasses.asdict(settings),
+        "settings": flat(settings),
         **others,
         "versions": versions(),
     }
@@ -37,7 +36,7 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
     config = read_json(path)
     with understood(path):
         _check(config)
-        return {**config, "settings": from_dict(config["settings"])}
+        return {**config, "settings": from_flat(config["settings"])}
 
 
 @contextlib.contextmanager

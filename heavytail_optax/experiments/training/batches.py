@@ -1,4 +1,4 @@
-"""The batches of a step: which images, how many, and their augmentation."""
+"""What is random in a step: the keys of a seed, the batches, and their augmentation."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -10,9 +10,31 @@ import jax.numpy as jnp
 from ..data.dataset import Split
 from ..methods import BatchName
 from ..settings import DataSettings, MethodSettings, Settings, TrainingSettings
-from .random_streams import RandomStreams
 
 PADDING = 4
+
+
+class RandomStreams(NamedTuple):
+    """One key for each use of randomness in a run, so that none disturbs another."""
+
+    labels: jax.Array
+    weights: jax.Array
+    batches: jax.Array
+    noise: jax.Array
+    second_batches: jax.Array
+    large_batches: jax.Array
+    inflation: jax.Array
+    sharpness: jax.Array
+    augmentation: jax.Array
+
+
+def random_streams(seed: int) -> RandomStreams:
+    """The keys of a run.
+
+    Methods that run with the same seed see the same labels, initial weights and batches.
+    """
+    key = jax.random.key(seed)
+    return RandomStreams(*jax.random.split(key, len(RandomStreams._fields)))
 
 
 class Batch(NamedTuple):

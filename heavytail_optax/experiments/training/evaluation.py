@@ -1,7 +1,6 @@
 """Losses and accuracies of images: of a batch, of a split, on one device or several."""
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -94,8 +93,3 @@ def _images_at_once(mesh: Mesh | None) -> int:
     is_cpu = jax.default_backend() == "cpu"
     on_each = IMAGES_IN_CPU_CACHE if is_cpu else IMAGES_AT_ONCE
     return on_each * (1 if mesh is None else mesh.size)
-
-
-def accuracy_error(accuracy: float, images: int) -> float:
-    """Binomial standard error of an accuracy on independent images."""
-    return math.sqrt(accuracy * (1 - accuracy) / images)

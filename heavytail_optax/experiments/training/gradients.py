@@ -13,10 +13,9 @@ import heavytail_optax as hto
 from ..data.dataset import Split
 from ..models.networks import Predict
 from ..settings import DataSettings, MethodSettings, TrainingSettings
-from .batches import Batch, batch_sizes, draw_batches
+from .batches import Batch, RandomStreams, batch_sizes, draw_batches
 from .evaluation import IMAGES_IN_CPU_CACHE, batch_losses
 from .optimizers import until_cooldown
-from .random_streams import RandomStreams
 
 Gradient = Callable[[Any, Split, jax.Array, RandomStreams], tuple[jax.Array, Any]]
 _Losses = Callable[[Any, Batch], jax.Array]

@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 
 from ..data.dataset import Dataset, Split
 from ..devices.processes import from_first_process
-from ..devices.vectors import compiled
+from ..devices.programs import compiled
 from ..models.networks import InitParams, Predict, build_network
 from ..settings import (
     DataSettings,
@@ -29,10 +29,10 @@ from ..settings import (
     Settings,
     TrainingSettings,
 )
+from .batches import RandomStreams
 from .evaluation import Scores, evaluate
 from .gradients import build_gradient
 from .optimizers import build_optimizer
-from .random_streams import RandomStreams
 
 _SECONDS_A_CHUNK = 1.0
 
