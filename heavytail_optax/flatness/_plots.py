@@ -82,6 +82,7 @@ def plot_line(
         axes.set_xlabel("share of the way from the start (0) to the end (1)")
     else:
         axes.set_xlabel("distance along the direction, in units of its length")
+        axes.locator_params(axis="x", nbins=6)  # -0.075 and the like side by side
     axes.set_ylabel("loss")
     if np.min(losses, initial=0.0, where=np.isfinite(losses)) >= 0.0:
         axes.update_datalim([(places[0], 0.0)])

@@ -1,3 +1,4 @@
+import itertools
 import warnings
 
 import drawn_plots
@@ -180,3 +181,17 @@ def test_equal_curves_can_be_told_apart(name):
     assert len(colours) == 3
     assert all(drawn_plots.pixels_of(axes, colour) > 40 for colour in colours)
     drawn_plots.check(axes)
+
+
+@pytest.mark.parametrize("reach", [0.1, 1.0, 0.00013])
+def test_the_labels_of_a_line_do_not_touch(reach):
+    line = flatness.loss_line(
+        loss, jnp.ones(2), jnp.ones(2), jnp.linspace(-reach, reach, 21)
+    )
+    axes = flatness.plot_line(line)
+    axes.figure.draw_without_rendering()
+    labels = [label for label in axes.get_xticklabels() if label.get_text()]
+    boxes = sorted((label.get_window_extent() for label in labels), key=lambda x: x.x0)
+    assert len(boxes) >= 3
+    for box, after in itertools.pairwise(boxes):
+        assert box.x1 < after.x0

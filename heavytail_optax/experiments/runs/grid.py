@@ -208,7 +208,7 @@ def _grids_near(directory: pathlib.Path) -> list[pathlib.Path]:
             *below[:_NAMED_GRIDS],
             pathlib.Path(f"{len(below) - _NAMED_GRIDS} more"),
         ]
-    absolute = directory.absolute()
+    absolute = directory.resolve()
     above = [each for each in absolute.parents[:2] if (each / GRID).exists()]
     return below or above
 
