@@ -283,7 +283,7 @@ def test_a_finished_grid_needs_no_data_and_an_unfinished_one_does(
     grid = json.loads(path.read_text("utf-8"))
     grid["machine"]["data_dir"] = str(gone)
     for variant in grid["variants"].values():
-        variant["data"]["data"] = "fashion-mnist"
+        variant["data"] = "fashion-mnist"
     path.write_text(json.dumps(grid), "utf-8")
     arguments = ["reproduce", *options, "--data", "fashion-mnist"]
     arguments += ["--directory", str(copied)]
