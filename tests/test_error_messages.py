@@ -841,6 +841,7 @@ TAIL_INDEX = (
         5,
         1,
         interval=BAD_INTERVAL,
+        variance_inflation=BAD_INFLATION,
         confidence=BAD_CONFIDENCE,
     ),
     of_tracked(hto.tail_index.assess_tracked, 9, 5),

@@ -121,7 +121,7 @@ def check_inflation(
       ValueError: if a number is below 1 or infinite, or an array has another shape.
     """
     batch = samples.shape[:-1]
-    if not jnp.shape(inflation):
+    if not getattr(inflation, "ndim", 0):
         check_scalar(
             function,
             "variance_inflation",
