@@ -60,7 +60,7 @@ def bound_at(
     if bound is None:
         return jnp.asarray(jnp.inf, float)
     if isinstance(bound, AdaptiveMaxNorm):
-        return _adaptive_max_norm.bound_to_apply(bound, known, count, is_infinite)
+        return _adaptive_max_norm.bound_to_apply(known, is_infinite)
     return max_norm_at(function, bound, count)
 
 
