@@ -5,7 +5,6 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax._typing import Scalar
 from heavytail_optax._validation import (
     check_count,
     check_positive,
@@ -156,15 +155,15 @@ def bound_to_apply(bound: jax.Array, is_infinite: jax.Array) -> jax.Array:
 
 
 def next_bound(
-    settings: AdaptiveMaxNorm, bound: jax.Array, count: jax.Array, norm: Scalar
+    settings: AdaptiveMaxNorm, bound: jax.Array, count: jax.Array, norm: jax.Array
 ) -> jax.Array:
     """The bound after an update of that norm; NaN and infinity leave it as it was.
 
     Args:
       settings: those of the user.
-      bound: the bound so far. shape=(), dtype=float32.
+      bound: the bound of each group so far, of any shape. dtype=float32.
       count: number of updates before this one. shape=(), dtype=int32.
-      norm: norm of the update before it was cut. shape=(), dtype=float32.
+      norm: norm of the update before it was cut, of the same shape. dtype=float32.
     """
     share, warmup = settings.truncated_share, settings.warmup_steps
     search = warmup // 5

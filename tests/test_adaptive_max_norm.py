@@ -329,6 +329,43 @@ def test_the_state_has_the_bound_that_is_applied_after_a_change_of_settings():
     assert state.max_norm == 2.0
 
 
+def test_a_bound_that_was_found_can_be_fixed_and_set_free_again():
+    """A state has no settings, so it goes on under a bound of another kind."""
+    norms = LAWS["pareto_1.4"][:200]
+    settings = hto.adaptive_max_norm(0.1)
+    found = jax.tree.map(lambda x: x[-1], history(settings, norms))
+    fixed = hto.truncate_update_norm(float(found.max_norm))
+    update, state = fixed.update(jnp.array([1e3]), found)
+    np.testing.assert_allclose(update, found.max_norm, rtol=1e-6)
+    assert state.max_norm == found.max_norm
+    assert state.truncation_count == 201
+    assert state.num_truncated == found.num_truncated + 1
+    _, state = hto.truncate_update_norm(settings).update(jnp.array([1e3]), state)
+    wanted, _ = model(settings, float(found.max_norm), 201, 1e3)
+    np.testing.assert_allclose(state.max_norm, wanted, rtol=1e-6)
+    assert state.num_truncated == found.num_truncated + 2
+
+
+def test_adaptive_bounds_of_groups_are_those_of_the_groups_alone():
+    laws = list(LAWS.values())[:4]
+    settings = [hto.adaptive_max_norm(share) for share in (0.1, 0.03, 0.1, 0.1)]
+    truncation = hto.truncate_update_norm(settings)
+
+    def step(state, norms):
+        _, state = truncation.update([norm[None] for norm in norms], state)
+        return state, state
+
+    start = truncation.init([jnp.zeros(1)] * 4)
+    norms = jnp.stack(laws, axis=1)[:300]
+    together = jax.lax.scan(step, start, norms)[1]
+    for group, own in enumerate(settings):
+        alone = history(own, norms[:, group])
+        np.testing.assert_allclose(together.max_norm[group], alone.max_norm, rtol=1e-5)
+        np.testing.assert_array_equal(
+            together.num_truncated[group], alone.num_truncated
+        )
+
+
 def test_a_state_may_come_back_with_other_containers():
     bounds = {"a": (1.0, 2.0), "b": 3.0}
     updates = {"a": (jnp.array([3.0]), jnp.array([4.0])), "b": jnp.array([5.0])}
