@@ -20,11 +20,12 @@ On leaves of users' shapes, beside the same number of elements in flat leaves:
       "noise, gaussian" "noise, symmetric_pareto, isotropic" \
       --out benchmarks/results/shapes.csv
 
-Bounds that adapt, and one for each leaf, beside one bound:
+Bounds that adapt, and one for each leaf, beside one bound and other ways to adapt:
 
     python benchmarks/transforms.py --in-loop --processor-time --rounds 9 --only \
       optax.clip_by_global_norm truncate_update_norm "truncate_update_norm, adaptive" \
-      "truncate_update_norm, a bound a leaf" --out benchmarks/results/bounds.csv
+      "truncate_update_norm, a bound a leaf" optax.adaptive_grad_clip \
+      "buffer of 10,000 norms" --out benchmarks/results/bounds.csv
 """
 
 import argparse
@@ -33,6 +34,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +46,7 @@ import heavytail_optax as hto
 ADD_NOISE, CLIP = "optax.add_noise", "optax.clip_by_global_norm"
 TRUNCATE = "truncate_update_norm"
 CLIP_AND_COUNT = "optax.clip_by_global_norm, with three counters"
+BY_WEIGHTS, BUFFER = "optax.adaptive_grad_clip", "buffer of 10,000 norms"
 
 
 def counters() -> optax.GradientTransformation:
@@ -54,6 +57,33 @@ def counters() -> optax.GradientTransformation:
         return updates, [count + 1 for count in state]
 
     return optax.GradientTransformation(lambda params: [jnp.zeros(())] * 3, update)
+
+
+class BufferState(NamedTuple):
+    """The last norms, and how many there were."""
+
+    norms: jax.Array
+    count: jax.Array
+
+
+def clip_by_past_quantile(share: float, size: int) -> optax.GradientTransformation:
+    """Bounds the norm by the quantile of the last ones, as AutoClip does in PyTorch."""
+
+    def init(params):
+        del params
+        return BufferState(jnp.full(size, jnp.inf), jnp.zeros((), jnp.int32))
+
+    def update(updates, state, params=None):
+        del params
+        norm = optax.tree.norm(updates)
+        norms = state.norms.at[state.count % size].set(norm)
+        count = state.count + 1
+        place = (1.0 - share) * (jnp.minimum(count, size) - 1)
+        bound = jnp.sort(norms)[jnp.round(place).astype(jnp.int32)]
+        factor = jnp.where(norm > bound, bound / norm, 1.0)
+        return optax.tree.scale(factor, updates), BufferState(norms, count)
+
+    return optax.GradientTransformation(init, update)
 
 
 def transformations(
@@ -78,6 +108,8 @@ def transformations(
             hto.truncate_update_norm([0.1] * num_leaves),
             TRUNCATE,
         ),
+        BY_WEIGHTS: (optax.adaptive_grad_clip(0.01), TRUNCATE),
+        BUFFER: (clip_by_past_quantile(0.03, 10_000), TRUNCATE),
         "noise, symmetric_pareto": (noise(tails.symmetric_pareto(1.4)), ADD_NOISE),
         "noise, symmetric_pareto, isotropic": (
             noise(tails.symmetric_pareto(1.4), "isotropic"),
@@ -178,7 +210,8 @@ def measure(
 ) -> list[dict]:
     """One row a transformation."""
     size = sum(x.size for x in tree)
-    steps = max(3, int(2e6 / size)) if in_loop else 1
+    # Many, since a call takes microseconds for each array of the state.
+    steps = max(3, min(1000, int(1e8 / size))) if in_loop else 1
     known = transformations(len(tree))
     chosen = {name: known[name] for name in names}
     runs, compile_seconds = {}, {}
@@ -208,6 +241,7 @@ def measure(
                 "ratio": f"{middle:.3f}",
                 "ratio_lower_quartile": f"{low:.3f}",
                 "ratio_upper_quartile": f"{high:.3f}",
+                "state_bytes": sum(x.nbytes for x in jax.tree.leaves(runs[name][1][1])),
                 "temporary_bytes": runs[name][0].memory_analysis().temp_size_in_bytes,
                 "compile_s": f"{compile_seconds[name]:.2f}",
             }

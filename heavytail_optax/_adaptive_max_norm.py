@@ -5,7 +5,6 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax._typing import Scalar
 from heavytail_optax._validation import (
     check_count,
     check_positive,
@@ -19,11 +18,13 @@ _NAME = "adaptive_max_norm"
 TRUNCATED_SHARE = 0.03
 """In docs/study.md, runs did best where 1 to 10 % of the updates were cut."""
 
-# The bound starts at the first norm, which may be unusually small. So the first updates
-# are not cut, and in the rest of the warm-up only those beyond a multiple of the bound.
-_NUM_UNCUT = 10
-_WARMUP_FACTOR = 10.0
-_WARMUP_GAIN = 4.0
+# In the first fifth of the warm-up the bound is a multiple of the typical norm, its
+# running geometric mean, so that no jump is long before anything is known of the tail.
+_OF_TYPICAL_NORM = 4.0
+# A norm counts as at most this many times the mean so far, and at least its inverse.
+_MOST_OF_ONE_NORM = 4.0
+# Then the bound starts for the quantile, at this times the rate.
+_WARMUP_GAIN = 3.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +66,12 @@ def adaptive_max_norm(
     the learning rate falls by more than that in a step: the last 200 steps or so of a
     cosine schedule that ends at zero.
 
+    In the first fifth of the warm-up the rule is another. There the bound is four times
+    the typical norm: the running geometric mean of the norms with weights 1, 2, 3, ...,
+    in which each norm counts as at most four times the mean before it. Then the rule
+    above starts, three times as fast at first. So the first update is not cut, and
+    every later jump is.
+
     Norms that are zero, infinite or NaN do not move it. An infinite update is cut, also
     in the warm-up; as long as no bound is known, it becomes zero.
 
@@ -73,9 +80,7 @@ def adaptive_max_norm(
       adaptation_rate: gamma, positive: what one cut adds to log b. A smaller rate makes
         a steadier bound that follows more slowly.
       warmup_steps: number of first updates in which the bound is searched for, at
-        least 0. It starts at the first norm and moves up to four times as fast. The
-        first ten updates are not cut if they are finite, then only those beyond ten
-        times the bound. Updates of norm 0 count, too. Not used if `initial` is given.
+        least 0, where no `initial` is given. Updates of norm 0 count, too.
       freeze_after: the number of updates after which the bound stays as it is, as in
         the theory: about a tenth of a run. None means never. Then the bound shrinks with
         the updates of a model that comes to fit its examples, and in docs/study.md the
@@ -142,42 +147,37 @@ def first_bound(settings: AdaptiveMaxNorm) -> jax.Array:
     return jnp.asarray(value, jnp.float32)
 
 
-def bound_to_apply(
-    settings: AdaptiveMaxNorm,
-    bound: jax.Array,
-    count: jax.Array,
-    is_infinite: jax.Array,
-) -> jax.Array:
-    """The bound for the update number `count`: wide in the warm-up."""
-    is_warmup = count < settings.warmup_steps
-    is_uncut = (count < _NUM_UNCUT) & ~is_infinite
-    warmup_factor = jnp.where(is_uncut, jnp.inf, _WARMUP_FACTOR)
-    factor = jnp.where(is_warmup, warmup_factor, 1.0)
+def bound_to_apply(bound: jax.Array, is_infinite: jax.Array) -> jax.Array:
+    """The bound for an update, from what is known before it."""
     # Nothing is known yet: an infinite update is left out.
     unknown = jnp.where(is_infinite, 0.0, jnp.inf)
-    return jnp.where(bound == NO_BOUND, unknown, bound * factor)
+    return jnp.where(bound == NO_BOUND, unknown, bound)
 
 
 def next_bound(
-    settings: AdaptiveMaxNorm, bound: jax.Array, count: jax.Array, norm: Scalar
+    settings: AdaptiveMaxNorm, bound: jax.Array, count: jax.Array, norm: jax.Array
 ) -> jax.Array:
     """The bound after an update of that norm; NaN and infinity leave it as it was.
 
     Args:
       settings: those of the user.
-      bound: the bound so far. shape=(), dtype=float32.
+      bound: the bound of each group so far, of any shape. dtype=float32.
       count: number of updates before this one. shape=(), dtype=int32.
-      norm: norm of the update before it was cut. shape=(), dtype=float32.
+      norm: norm of the update before it was cut, of the same shape. dtype=float32.
     """
-    share = settings.truncated_share
+    share, warmup = settings.truncated_share, settings.warmup_steps
+    search = warmup // 5
+    wanted = _OF_TYPICAL_NORM * norm
+    # Weights that grow linearly forget an unusual first norm.
+    mean_gain = 2.0 / (count + 2.0)
+    ratio = jnp.clip(wanted / bound, 1.0 / _MOST_OF_ONE_NORM, _MOST_OF_ONE_NORM)
     # From the warm-up's gain down to one, which it reaches before the warm-up ends.
-    progress = count / max(1.0, 0.6 * settings.warmup_steps)
-    warmup_gain = jnp.maximum(1.0, _WARMUP_GAIN * (1.0 - progress))
-    gain = settings.adaptation_rate * (
-        jnp.where(count < settings.warmup_steps, warmup_gain, 1.0)
-    )
+    left = (warmup - count) / max(1, warmup - search)
+    rate_gain = settings.adaptation_rate * jnp.maximum(1.0, _WARMUP_GAIN * left)
     step = jnp.where(norm > bound, 1.0, -share / (1.0 - share))
-    moved = jnp.where(bound == NO_BOUND, norm, bound * jnp.exp(gain * step))
+    is_search = count < search
+    factor = jnp.exp(jnp.where(is_search, mean_gain * jnp.log(ratio), rate_gain * step))
+    moved = jnp.where(bound == NO_BOUND, wanted, bound * factor)
     moved = jnp.clip(moved, jnp.finfo(jnp.float32).tiny, 0.5 * NO_BOUND)
     does_move = (norm > 0.0) & (norm < jnp.inf)
     if settings.freeze_after is not None:

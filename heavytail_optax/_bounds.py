@@ -1,5 +1,7 @@
 """The bounds of the update norm: constant, scheduled, adaptive, or none."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 
@@ -60,18 +62,29 @@ def bound_at(
     if bound is None:
         return jnp.asarray(jnp.inf, float)
     if isinstance(bound, AdaptiveMaxNorm):
-        return _adaptive_max_norm.bound_to_apply(bound, known, count, is_infinite)
+        return _adaptive_max_norm.bound_to_apply(known, is_infinite)
     return max_norm_at(function, bound, count)
 
 
-def next_bound(
-    bound: Bound,
-    known: jax.Array,
-    applied: jax.Array,
+def next_bounds(
+    bounds: Sequence[Bound],
+    known: Sequence[jax.Array],
+    applied: Sequence[jax.Array],
     count: jax.Array,
-    norm: jax.Array,
-) -> jax.Array:
-    """What the state holds after an update of that norm."""
-    if isinstance(bound, AdaptiveMaxNorm):
-        return _adaptive_max_norm.next_bound(bound, known, count, norm)
-    return _as_state(applied)
+    norms: jax.Array,
+) -> list[jax.Array]:
+    """What the state holds for each group after updates of those norms."""
+    moved = [_as_state(bound) for bound in applied]
+    alike: dict[AdaptiveMaxNorm, list[int]] = {}
+    for group, bound in enumerate(bounds):
+        if isinstance(bound, AdaptiveMaxNorm):
+            alike.setdefault(bound, []).append(group)
+    for settings, groups in alike.items():
+        own = jnp.stack([known[group] for group in groups])
+        own_norms = jnp.stack([norms[group] for group in groups])
+        own = _adaptive_max_norm.next_bound(settings, own, count, own_norms)
+        # Computed once: XLA would do so again for each scalar of the state.
+        own = jax.lax.optimization_barrier(own) if len(groups) > 1 else own
+        for place, group in enumerate(groups):
+            moved[group] = own[place]
+    return moved

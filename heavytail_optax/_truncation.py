@@ -12,7 +12,7 @@ from heavytail_optax._bounds import (
     check_max_norms,
     first_bound,
     is_max_norm,
-    next_bound,
+    next_bounds,
 )
 from heavytail_optax._dtypes import accumulation_dtype
 from heavytail_optax._norm import ScaledNorm, group_norms, norm_value
@@ -229,10 +229,7 @@ def truncate_update_norm(
                 state.num_truncated,
             ),
             max_norm=structure_of_state.unflatten(
-                next_bound(own, last, now, count, usable[group])
-                for group, (own, last, now) in enumerate(
-                    zip(bounds, known, applied, strict=True)
-                )
+                next_bounds(bounds, known, applied, count, usable)
             ),
         )
         factors = _factors(norms, bound, is_within)

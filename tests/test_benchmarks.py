@@ -20,7 +20,7 @@ SMALL = {
     "rare_events": "--quick",
     "scale": "--width 256 --layers 1 --vocabulary 256",
     "tail_index_estimators": "--samples 3 --size 200 --k 10 --rounds 2",
-    "transforms": "--sizes 100 --rounds 2",
+    "transforms": "--sizes 400 --rounds 2",
 }
 
 
