@@ -75,7 +75,7 @@ def _never_cut(runs: pd.DataFrame, settings: Settings) -> list[str]:
     line = (
         f"No update was truncated ({', '.join(never['method'].unique())}), though "
         f"--truncated-share is {share:g}: the bound sets itself in the first tenth of the "
-        "steps, at least 100, and cuts little until then. Use more --steps."
+        "steps, at least 100. Use more --steps."
     )
     return [line]
 
