@@ -714,6 +714,24 @@ TAIL_INDEX = (
     ),
     of_top(hto.tail_index.generalised_pareto, 5, variance_inflation=BAD_INFLATION),
     Public(
+        "gradient_noise_scale",
+        hto.tail_index.gradient_noise_scale,
+        {
+            "small_norms": DRAWS,
+            "large_norms": DRAWS,
+            "small_batch_size": 1,
+            "large_batch_size": 8,
+        },
+        {
+            "small_norms": BAD_SAMPLES,
+            "large_norms": (*BAD_SAMPLES, values(jnp.ones(7), jnp.ones((2, 60)))),
+            "axis": BAD_AXIS,
+            "small_batch_size": BAD_POSITIVE_NUMBER,
+            "large_batch_size": (*BAD_POSITIVE_NUMBER, values(1, 0.5)),
+            "confidence": BAD_CONFIDENCE,
+        },
+    ),
+    Public(
         "finite_moment_test",
         hto.tail_index.finite_moment_test,
         {"samples": jnp.ones(100), "key": 0},
@@ -985,6 +1003,7 @@ def test_every_public_argument_is_fed_bad_values():
         "FiniteMoment",
         "GeneralisedPareto",
         "GoodnessOfFit",
+        "GradientNoiseScale",
         "HillDrift",
         "HillPath",
         "LogMoment",

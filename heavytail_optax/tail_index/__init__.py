@@ -49,6 +49,10 @@ from heavytail_optax.tail_index._log_moment import (
 from heavytail_optax.tail_index._moment import (
     moment_estimator,
 )
+from heavytail_optax.tail_index._noise_scale import (
+    GradientNoiseScale,
+    gradient_noise_scale,
+)
 from heavytail_optax.tail_index._pickands import (
     pickands,
 )
@@ -91,6 +95,7 @@ __all__ = (
     "FiniteMoment",
     "GeneralisedPareto",
     "GoodnessOfFit",
+    "GradientNoiseScale",
     "HillDrift",
     "HillPath",
     "LogMoment",
@@ -112,6 +117,7 @@ __all__ = (
     "finite_moment_test",
     "generalised_pareto",
     "goodness_of_fit",
+    "gradient_noise_scale",
     "hill",
     "hill_drift",
     "hill_path",
