@@ -77,6 +77,7 @@ QUESTIONS = {
         f"adaptive_{name}": Question(pair, pair[0], with_bound=True)
         for name, pair in {
             "lenet": ("balanced", "balanced-adaptive"),
+            "lenet_fresh_seeds": ("fresh, balanced", "fresh, balanced-adaptive"),
             "lenet_larger_scale": (
                 SINGLED_OUT,
                 SINGLED_OUT.replace("balanced", "balanced-adaptive"),
