@@ -4,11 +4,11 @@ import jax
 import numpy as np
 import optax
 import pytest
-from heavytail_optax.experiments.training.random_streams import random_streams
+from small_data_sets import load_dataset
 
-from heavytail_optax.experiments.data.loading import load_dataset
 from heavytail_optax.experiments.presets import PRESETS
 from heavytail_optax.experiments.settings import replaced
+from heavytail_optax.experiments.training.batches import random_streams
 from heavytail_optax.experiments.training.trainer import build_trainer
 from heavytail_optax.tail_index import assess_tail, truncated_pareto
 
