@@ -244,9 +244,9 @@ def truncated_pareto(
 
     Both densities are saddlepoint approximations. The p-value is within 2 % of its exact
     value at k = 10, and within 0.5 % at k = 30. If it is small, the largest draw is too
-    small for a power law without an end. The interval of T has all ends with a probability above
-    one minus the confidence. The test knows only power laws: a tail that is lighter than
-    any power law fails it, too. `curvature` tells the two apart.
+    small for a power law without an end. The interval of T has all ends with a
+    probability above one minus the confidence. The test knows only power laws: a tail
+    that is lighter than any power law fails it, too. `curvature` tells the two apart.
 
     If several of the largest draws are equal (see `num_tied`), they were capped at that
     value, and T is known. Then alpha is the most likely one given how many draws were
