@@ -68,9 +68,9 @@ def adaptive_max_norm(
 
     In the first fifth of the warm-up the rule is another. There the bound is four times
     the typical norm: the running geometric mean of the norms with weights 1, 2, 3, ...,
-    in which each norm counts as at most four times the mean before it. Then the rule
-    above starts, three times as fast at first. So the first update is not cut, and
-    every later jump is.
+    in which each norm counts as at most four times the mean before it, and at least a
+    quarter of it. Then the rule above starts, three times as fast at first. So the first
+    update is not cut, and a later one is if it is far longer than those before it.
 
     Norms that are zero, infinite or NaN do not move it. An infinite update is cut, also
     in the warm-up; as long as no bound is known, it becomes zero.

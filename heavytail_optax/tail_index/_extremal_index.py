@@ -22,7 +22,8 @@ class ExtremalIndex(NamedTuple):
 
     Attributes:
       estimate: theta, from 0 to 1: one over the mean size of a cluster of large draws.
-      standard_error: that of theta, before it is cut at 1.
+      standard_error: that of theta, before it is cut at 1. Infinite, with an interval
+        from 0 to 1, if one gap alone parts the draws into two clusters.
       lower: lower end of the interval of theta.
       upper: upper end.
       variance_inflation: by how much dependence multiplies the variance of an index from
@@ -54,7 +55,9 @@ def _theta(gaps: jax.Array) -> tuple[jax.Array, jax.Array]:
     one, two = jnp.sum(first), jnp.sum(second)
     estimate = 2.0 * one**2 / (num * two)
     without = 2.0 * (one - first) ** 2 / ((num - 1.0) * (two - second))
-    return estimate, jnp.sqrt((num - 1.0) * jnp.var(jnp.log(without)))
+    error = jnp.sqrt((num - 1.0) * jnp.var(jnp.log(without)))
+    # One gap between two clusters: without it, nothing is known of theta.
+    return estimate, jnp.where(jnp.sum(second > 0.0) > 1, error, jnp.inf)
 
 
 def _blocks_inflation(place: jax.Array, influence: jax.Array, size: int) -> jax.Array:
@@ -125,7 +128,8 @@ def extremal_index(
 
     or without -1 and -2 if no gap is above 2. Independent draws have theta = 1. With
     theta = 1/5, large draws come in clusters of five on average. The interval is
-    log-normal, with the jackknife's standard error over the gaps.
+    log-normal, with the jackknife's standard error over the gaps. If all k draws come in
+    one cluster, theta is 1, and only the p-value shows that they are not independent.
 
     Then an interval of the tail index, too, is too short. `variance_inflation` says by
     how much: it is the larger of `1 / theta` and
@@ -145,7 +149,7 @@ def extremal_index(
 
     Returns:
       An `ExtremalIndex`; each field has the shape of the series without the axis. NaN
-      if a draw is infinite or NaN, or half of the k largest equal the next.
+      if a draw is NaN or plus infinity, or half of the k largest equal the next.
 
     Raises:
       TypeError: if an argument has the wrong type.

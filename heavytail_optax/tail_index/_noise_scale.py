@@ -137,7 +137,7 @@ def gradient_noise_scale(
         are several small batches to a large one, the root of their mean square.
       large_norms: `|g_B|`, an array of the same shape. Each pair is of one step.
       small_batch_size: b, positive, in examples.
-      large_batch_size: B, larger than b.
+      large_batch_size: B, larger than b. Of JAX arrays this is not checked.
       confidence: level of the interval, between 0 and 1.
       axis: the axis of the draws; None takes all axes together.
 
@@ -176,7 +176,7 @@ def gradient_noise_scale(
     check_positive(_NAME, "small_batch_size", small_batch_size)
     check_positive(_NAME, "large_batch_size", large_batch_size)
     sizes = small_batch_size, large_batch_size
-    are_known = all(isinstance(size, (int, float)) for size in sizes)
+    are_known = not any(isinstance(size, jax.Array) for size in sizes)
     if are_known and not small_batch_size < large_batch_size:
         accepted = f"larger than `small_batch_size`, {small_batch_size}"
         raise value_error(_NAME, "large_batch_size", accepted, large_batch_size)

@@ -134,6 +134,19 @@ def test_inflation_is_fewer_draws():
     np.testing.assert_allclose(tracked.lower, expected.lower, rtol=1e-5)
 
 
+def test_two_clusters_and_one():
+    """Of two, the jackknife has one gap; of one, the formula says theta = 1."""
+    two = jnp.arange(1000.0) / 1000.0
+    two = two.at[100:110].add(10.0).at[500:511].add(10.0)
+    found = TI.extremal_index(two, 20)
+    np.testing.assert_allclose(found.estimate, intervals_estimate(np.asarray(two), 20))
+    assert (found.lower, found.upper) == (0.0, 1.0)
+    assert jnp.isinf(found.standard_error) and found.p_value < 1e-6
+    one = jnp.arange(1000.0).at[100:121].add(1e4)
+    found = TI.extremal_index(one, 20)
+    assert found.estimate == 1.0 and found.p_value < 1e-6
+
+
 def test_units_and_axes_and_no_use():
     series = max_autoregression(0.5, 2, 500).astype(np.float32)
     found = TI.extremal_index(series, 40)

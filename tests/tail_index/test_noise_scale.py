@@ -104,6 +104,17 @@ def test_no_noise_no_gradient_and_what_is_not_finite():
         assert all(np.isnan(x) for x in jax.tree.leaves(found))
 
 
+@pytest.mark.parametrize("number", [int, float, np.int32, np.float64])
+def test_the_large_batch_is_the_larger_one(number):
+    with pytest.raises(ValueError, match="large_batch_size"):
+        hto.tail_index.gradient_noise_scale(
+            jnp.ones(3),
+            jnp.ones(3),
+            small_batch_size=number(LARGE),
+            large_batch_size=number(B),
+        )
+
+
 def test_under_transformations_and_along_axes():
     small, large = (jnp.asarray(x, jnp.float32) for x in norms(4, 3, 40))
     expected = estimate(small, large)
