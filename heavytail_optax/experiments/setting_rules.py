@@ -10,7 +10,7 @@ import math
 import numbers
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
 from .errors import USAGE, DataError
@@ -60,6 +60,12 @@ def sourced(value: Any, source: str) -> Any:
 def message(name: str, accepted: str, value: Any, noun: str = "setting") -> str:
     """The one wording of all errors in settings and options."""
     return f"The `{name}` {noun} must be {accepted}. Got {value!r} instead."
+
+
+def either(words: Iterable[str]) -> str:
+    """Several words as a choice: "a, b or c"."""
+    *others, last = words
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def misfit(name: str, accepted: str, value: Any, noun: str = "setting") -> DataError:

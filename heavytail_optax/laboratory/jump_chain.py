@@ -1,6 +1,7 @@
 """Jumps between minima: counted, and beside a Markov chain."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -48,7 +49,10 @@ def poisson_p_value(jumps: Sequence[JumpRate], *, at_finite_rate: bool) -> float
 
 
 def share_p_value(shares: Sequence[JumpShare], *, at_finite_rate: bool) -> float:
-    """Chi-square of where the jumps from each field go, of what the limit allows."""
+    """Chi-square of where the jumps from each field go, of what the limit allows.
+
+    NaN if no jump was seen from a field that may be left to two others.
+    """
     statistic, freedom = 0.0, 0
     for share in shares:
         chances = share.finite if at_finite_rate else share.limit
@@ -59,7 +63,7 @@ def share_p_value(shares: Sequence[JumpShare], *, at_finite_rate: bool) -> float
         expected = counts.sum() * chances[possible] / chances[possible].sum()
         statistic += float(np.sum((counts - expected) ** 2 / expected))
         freedom += int(possible.sum()) - 1
-    return float(scipy.stats.chi2.sf(statistic, freedom)) if freedom else 1.0
+    return float(scipy.stats.chi2.sf(statistic, freedom)) if freedom else math.nan
 
 
 def finite_rates(

@@ -1,5 +1,6 @@
 """The work of `heavytail markov-chain`: the jumps, their tables and their picture."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -105,7 +106,9 @@ def _report(
         [
             f"{share.origin} to {target}",
             f"{share.counts[target]}",
-            f"{share.counts[target] / max(1, share.counts.sum()):.3f}",
+            f"{share.counts[target] / seen:.3f}"
+            if (seen := share.counts.sum())
+            else "-",
             f"{share.finite[target]:.3f}",
             f"{share.limit[target]:.3f}",
         ]
@@ -113,7 +116,10 @@ def _report(
     ]
     headings = ["between all\nminima", "jumps", "share from\nthat field", *theory]
     output.print_table(console, headings, rows)
-    console.print(_p_values(jump_chain.share_p_value, shares))
+    if math.isnan(jump_chain.share_p_value(shares, at_finite_rate=True)):
+        console.print("No field that can be left to two others was left: no test.\n")
+    else:
+        console.print(_p_values(jump_chain.share_p_value, shares))
 
 
 def _p_values(p_value: Callable[..., float], found: Sequence[Any]) -> str:
@@ -145,7 +151,8 @@ def _draw_path(
     axes.set_xlim(0.0, duration)
     axes.set_ylabel("x")
     axes.set_xlabel("time of the limit chain: steps times lambda(eta)")
-    axes.legend(loc="center right", frameon=True, fontsize=9)
+    # Above the axes, where no point is.
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, fontsize=9)
     output.finish(axes, "The chain that jumps most often")
 
 

@@ -132,6 +132,14 @@ def test_no_line_of_help_ends_early(command, monkeypatch, capsys):
             "--sharpness-samples: only with --measures expected or pac-bayes.",
         ),
         (
+            "train --methods sgd --truncated-share 0.03",
+            "sgd-truncated, independent, shared, balanced or truncated-heavy-tailed-sgd.",
+        ),
+        (
+            "exit-times --chains 4",
+            "--chains: exit-times has no such option. Did you mean --exits?",
+        ),
+        (
             "reproduce --measures maximal pac-bayes --sharpness-stddev 0.1",
             "--sharpness-stddev: only with --measures expected.",
         ),

@@ -1,5 +1,7 @@
 """Jumps between minima against the Markov chain, and intervals of mean exit times."""
 
+import math
+
 import numpy as np
 import pytest
 from statistical_checks import FALSE_ALARM_RATE, counts_p_value
@@ -53,7 +55,9 @@ def test_chi_square_of_shares_holds_its_level_and_has_power():
     assert p_value(finite, at_finite_rate=False) < 1e-3
     assert p_value([0.6, 0.0, 0.3, 0.1]) < 1e-3
     none = jump_chain.JumpShare(0, np.asarray([0, 5, 0, 0]), np.eye(4)[1], np.eye(4)[1])
-    assert jump_chain.share_p_value([none], at_finite_rate=True) == 1.0
+    assert math.isnan(jump_chain.share_p_value([none], at_finite_rate=True))
+    unseen = jump_chain.JumpShare(1, np.zeros(4, int), limit, finite)
+    assert math.isnan(jump_chain.share_p_value([unseen], at_finite_rate=False))
 
 
 def test_intervals_of_a_mean_cover_it():

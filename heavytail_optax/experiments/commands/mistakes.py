@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import tyro
 
 from ..errors import USAGE, JobError
-from ..setting_rules import Declared, declared
+from ..setting_rules import Declared, declared, either
 
 # What other programs call an option -> what it may be called here.
 _OTHER_NAMES: Mapping[str, Sequence[str]] = {
@@ -33,6 +33,7 @@ _OTHER_NAMES: Mapping[str, Sequence[str]] = {
         "network arch architecture": ["model"],
         "method optimizer optimiser algorithm": ["methods"],
         "measure": ["measures"],
+        "chains num-chains": ["chains", "exits"],
         "epochs num-epochs iterations iters num-steps max-steps": ["steps"],
         "seed": ["seeds"],
         "seeds repeats": ["num-seeds", "seed"],
@@ -193,7 +194,7 @@ def _accepts(kinds: Sequence[Any], word: str) -> bool:
 
 def _in_words(kinds: Sequence[Any]) -> str:
     words = [*_names(kinds), *(_KINDS[each] for each in kinds if each in _KINDS)]
-    return _either(words) if words else ""
+    return either(words) if words else ""
 
 
 def _is_option(word: str) -> bool:
@@ -220,16 +221,11 @@ def _no_option(command: str, name: str, known: Mapping[str, Option]) -> str:
     if not names:
         return problem
     note = " A step is one batch." if names == ["steps"] and "step" not in name else ""
-    meant = _either([f"--{each}" for each in names])
+    meant = either([f"--{each}" for each in names])
     return f"{problem} Did you mean {meant}?{note}"
 
 
 def _bad_value(name: str, value: str, option: Option) -> str:
     text = f"The --{name} option must be {option.accepted}. Got {value!r} instead."
     close = difflib.get_close_matches(value, option.names, cutoff=_CLOSE)
-    return f"{text} Did you mean {_either(close)}?" if close else text
-
-
-def _either(words: Sequence[str]) -> str:
-    *others, last = words
-    return f"{', '.join(others)} or {last}" if others else last
+    return f"{text} Did you mean {either(close)}?" if close else text

@@ -14,7 +14,13 @@ from ..methods import METHODS, MethodName
 from ..presets import PRESETS, PresetName
 from ..runs.grid import variants_of
 from ..runs.options import DEFAULT_JOBS, ONLY_SLURM, THIS_MACHINE, JobOptions, Machine
-from ..setting_rules import BETWEEN_0_AND_1, at_least, changed_options, check_fields
+from ..setting_rules import (
+    BETWEEN_0_AND_1,
+    at_least,
+    changed_options,
+    check_fields,
+    either,
+)
 from ..settings import MeasureSettings, Settings, TableMeasure, flat, replaced
 from .parsing import Flag, NoCache
 
@@ -112,7 +118,7 @@ class ReproduceOptions:
         variants_of(self.settings, self.methods)
         changed = _changed(self.settings, self.preset)
         _refuse_unused(changed, self.methods)
-        for name in _OF_MEASURES & changed:
+        for name in sorted(_OF_MEASURES & changed):
             _refuse_unmeasured(
                 name,
                 flat(self.settings)[name],
@@ -151,7 +157,7 @@ def _refuse_unused(changed: Iterable[str], methods: Iterable[MethodName]) -> Non
         users = [
             each.name for each in METHODS.values() if name not in each.without_effect
         ]
-        raise ValueError(f"`{name}`: only with --methods {' or '.join(users)}.")
+        raise ValueError(f"`{name}`: only with --methods {either(users)}.")
 
 
 def _refuse_unmeasured(
@@ -170,7 +176,7 @@ def _refuse_unmeasured(
         if MEASURES[each].arguments(*here) != MEASURES[each].arguments(*there)
     ]
     if not {*users} & {*asked}:
-        raise ValueError(f"`{name}`: only with --measures {' or '.join(users)}.")
+        raise ValueError(f"`{name}`: only with --measures {either(users)}.")
 
 
 @dataclasses.dataclass(frozen=True)

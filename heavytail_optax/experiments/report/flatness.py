@@ -19,6 +19,7 @@ from ..measures.flatness import SCALARS
 from ..methods import METHODS
 from ..runs.grid import Run
 from ..runs.result import RunResult
+from ..setting_rules import either
 from .style import legend_below, panel_grid, styled
 from .summary import FAILED, cannot_show, measures_of, named_runs, runs_table
 from .tables import (
@@ -110,7 +111,7 @@ def _notes(runs: Sequence[MeasuredRun], values: pd.DataFrame) -> list[str]:
         found = [record[name].arguments for record in records if name in record]
         table = pd.DataFrame(map(dict, found), dtype=object).astype(str)
         changed = [
-            f"{argument} {' or '.join(sorted(set(values)))}"
+            f"{argument} {either(sorted(set(values)))}"
             for argument, values in table.items()
             if values.nunique() > 1
         ]

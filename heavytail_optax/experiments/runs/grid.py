@@ -14,6 +14,7 @@ from ..errors import USAGE
 from ..measures.flatness import MeasureName
 from ..methods import METHOD_NAMES, METHODS, MethodName
 from ..presets import PRESETS, PresetName
+from ..setting_rules import either
 from ..settings import Settings, changed_settings, flat, from_flat, replaced
 from ..storage.run_config import read_json, understood
 from ..storage.run_directory import (
@@ -88,7 +89,9 @@ def remarks(grid: Grid) -> list[str]:
     """What is to be known before the runs start, a line each."""
     variants = grid.variants.values()
     every = sorted({settings.evaluation_steps for settings in variants})
-    lines = [f"All images are evaluated every {_either(every)} steps."]
+    lines = [
+        f"All images are evaluated every {either(map('{:,}'.format, every))} steps."
+    ]
     if min(every) >= max(settings.training.steps for settings in variants):
         once = "All images are evaluated only once, after the last step."
         lines = [f"{once} --eval-every gives curves."]
@@ -96,13 +99,9 @@ def remarks(grid: Grid) -> list[str]:
     if outside := sorted({each.alpha for each in methods if each.is_outside_theory}):
         lines.append(
             f"Warning: the theory covers 1 < alpha < 2 only, and alpha is "
-            f"{_either(outside)}."
+            f"{either(map('{:,}'.format, outside))}."
         )
     return lines
-
-
-def _either(numbers: Iterable[float]) -> str:
-    return " or ".join(f"{number:,}" for number in numbers)
 
 
 def variants_of(
@@ -176,7 +175,7 @@ def read_grid(directory: pathlib.Path) -> Grid:
     if not path.exists():
         problem = f"{directory} holds no runs of heavytail train or reproduce"
         if others := _grids_near(directory):
-            problem += f" itself. Give {' or '.join(map(str, others))}."
+            problem += f" itself. Give {either(map(str, others))}."
         else:
             problem += f": {path} is missing."
         raise RunDirectoryError(problem, exit_status=USAGE)

@@ -144,7 +144,7 @@ def finished_runs(
         and (seeds is None or run.settings.seed in seeds)
     }
     if not asked:
-        there = ", ".join(run.label for run in grid.runs())
+        there = "; ".join(run.label for run in grid.runs())
         problem = f"No such run in {directory}. There is: {there}."
         raise RunDirectoryError(problem, exit_status=USAGE)
     finished = {k: result for k, result in asked.items() if result.status == "finished"}
