@@ -18,6 +18,7 @@ ARGUMENTS = {
     "choose_k_by_distance": {"num_candidates": 20},
     "compare_fits": {**TOP, "alternatives": ("exponential", "lognormal", "student_t")},
     "extended_pareto": TOP,
+    "finite_moment_test": {"key": 0},
     "generalised_pareto": TOP,
     "goodness_of_fit": {**TOP, "key": 0, "num_simulations": 10},
     "hill": TOP,
@@ -26,6 +27,7 @@ ARGUMENTS = {
     "kernel_hill": TOP,
     "moment_estimator": TOP,
     "pickands": TOP,
+    "truncated_pareto": TOP,
 }
 # Those with words for it have tests of their own.
 FUNCTIONS = [
@@ -37,7 +39,7 @@ FUNCTIONS = [
 ]
 # Counts, and the draw at the threshold, which may be one of the finite ones.
 NO_ESTIMATES = {"k", "interval_k", "threshold", "block_size", "num_blocks", "criterion"}
-NO_ESTIMATES |= {"is_biased"}
+NO_ESTIMATES |= {"is_biased", "is_capped"}
 # One infinite draw makes the logarithms' mean infinite, and the index zero.
 ZERO = {"choose_k_by_bootstrap", "choose_k_by_distance", "extended_pareto", "hill"}
 ZERO |= {"hill_drift", "hill_path", "kernel_hill"}
@@ -92,9 +94,11 @@ def test_an_infinite_draw_gives_an_index_of_zero_or_nan(name):
             assert np.isnan(x).all(), field
 
 
-@pytest.mark.parametrize(
-    "name", sorted(set(FUNCTIONS) - {"characteristic_function", "log_moment"})
-)
+# These take absolute values, or all draws.
+TAKE_BOTH_SIDES = {"characteristic_function", "finite_moment_test", "log_moment"}
+
+
+@pytest.mark.parametrize("name", sorted(set(FUNCTIONS) - TAKE_BOTH_SIDES))
 def test_minus_infinity_is_a_small_draw(name):
     """Where only the largest draws count."""
     got = estimates(call(name, with_one(-jnp.inf)))

@@ -27,6 +27,7 @@ ARGUMENTS = {
     "choose_k_by_distance": {"num_candidates": 20},
     "compare_fits": {"k": 50, "alternatives": ("exponential", "lognormal")},
     "extended_pareto": {"k": 50},
+    "finite_moment_test": {"key": 0},
     "generalised_pareto": {"k": 50},
     "goodness_of_fit": {"k": 50, "key": 0, "num_simulations": 10},
     "hill": {"k": 50},
@@ -36,6 +37,7 @@ ARGUMENTS = {
     "log_moment": {"block_size": 30},
     "moment_estimator": {"k": 50},
     "pickands": {"k": 50},
+    "truncated_pareto": {"k": 50},
     "propose_settings": {"gradient_norms": DRAWS[::-1], "learning_rate": 0.1},
 }
 NEED_VALUES = {"assess_tail"}  # cannot be traced
@@ -45,7 +47,7 @@ LONG = {
     "choose_k_by_bootstrap",
     "generalised_pareto",
 }
-PLOTS = {"plot_hill", "plot_mean_excess", "plot_pareto_qq"}
+PLOTS = {"plot_hill", "plot_mean_excess", "plot_moment", "plot_pareto_qq"}
 
 
 def takes_draws(name):
