@@ -10,7 +10,7 @@ import numpy.typing as npt
 from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax._validation import check_count
 from heavytail_optax.tail_index._arguments import check_confidence, check_samples
-from heavytail_optax.tail_index._result import normal_quantile
+from heavytail_optax.tail_index._result import is_one_number, normal_quantile
 
 _NAME = "extremal_index"
 _FEWEST = 20
@@ -24,7 +24,8 @@ class ExtremalIndex(NamedTuple):
       estimate: theta, from 0 to 1: one over the mean size of a cluster of large draws.
       standard_error: that of theta, before it is cut at 1. Infinite, with an interval
         from 0 to 1, if one gap alone parts the draws into two clusters.
-      lower: lower end of the interval of theta.
+      lower: lower end of the interval of theta, around the estimate before that cut: if
+        it is near 1, the estimate was above.
       upper: upper end.
       variance_inflation: by how much dependence multiplies the variance of an index from
         these k draws; at least 1. Pass it to `hill` and `generalised_pareto`.
@@ -42,6 +43,15 @@ class ExtremalIndex(NamedTuple):
     p_value: jax.Array
     k: jax.Array
     threshold: jax.Array
+
+    def __str__(self) -> str:
+        if not is_one_number(self.estimate):
+            return repr(self)
+        ends = f"({self.lower:.2f} to {self.upper:.2f})"
+        return (
+            f"extremal index {self.estimate:.2f} {ends}; p = {self.p_value:.2g} that the "
+            "draws are independent"
+        )
 
 
 def _theta(gaps: jax.Array) -> tuple[jax.Array, jax.Array]:

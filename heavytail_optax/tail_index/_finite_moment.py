@@ -13,6 +13,7 @@ from heavytail_optax._keys import check_key, tagged_key
 from heavytail_optax._typing import Key
 from heavytail_optax._validation import check_positive
 from heavytail_optax.tail_index._arguments import check_samples
+from heavytail_optax.tail_index._result import is_one_number
 
 _NAME = "finite_moment_test"
 _FEWEST = 100
@@ -34,6 +35,14 @@ class FiniteMoment(NamedTuple):
     p_value: jax.Array
     statistic: jax.Array
     moment: jax.Array
+
+    def __str__(self) -> str:
+        if not is_one_number(self.p_value):
+            return repr(self)
+        return (
+            f"p = {self.p_value:.2g} that the moment is infinite; beware, the test often "
+            "calls an infinite moment finite: see its rates of error"
+        )
 
 
 def _of_gaussian(order: float) -> float:

@@ -10,6 +10,7 @@ from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax._typing import Scalar
 from heavytail_optax._validation import check_positive, value_error
 from heavytail_optax.tail_index._arguments import check_confidence, check_samples
+from heavytail_optax.tail_index._result import is_one_number
 
 _NAME = "gradient_noise_scale"
 
@@ -35,6 +36,12 @@ class GradientNoiseScale(NamedTuple):
     trace_standard_error: jax.Array
     squared_gradient: jax.Array
     squared_gradient_standard_error: jax.Array
+
+    def __str__(self) -> str:
+        if not is_one_number(self.noise_scale):
+            return repr(self)
+        low, high = self.interval
+        return f"{self.noise_scale:.4g} examples ({low:.4g} to {high:.4g})"
 
 
 def _ratio_bounds(

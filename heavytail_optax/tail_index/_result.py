@@ -59,9 +59,7 @@ class TailIndex(NamedTuple):
     num_tied: jax.Array
 
     def __str__(self) -> str:
-        is_array = isinstance(self.estimate, (float, np.generic, np.ndarray, jax.Array))
-        is_known = is_array and not isinstance(self.estimate, jax.core.Tracer)
-        if not is_known or jnp.ndim(self.estimate):
+        if not is_one_number(self.estimate):
             return repr(self)
         estimate, corrected, lower, upper = (
             float(x)
@@ -73,6 +71,12 @@ class TailIndex(NamedTuple):
         outside = ", outside of the interval" if self.is_biased else ""
         this = ": report this, corrected for bias" if lower < float("inf") else ""
         return f"{text}{this}; uncorrected {estimate:.2f}{outside}"
+
+
+def is_one_number(value: object) -> bool:
+    """Whether it is one number that is known: no batch, and not traced."""
+    is_array = isinstance(value, (float, np.generic, np.ndarray, jax.Array))
+    return is_array and not isinstance(value, jax.core.Tracer) and not jnp.ndim(value)
 
 
 def index_with_interval(corrected: float, lower: float, upper: float) -> str:

@@ -11,7 +11,7 @@ from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax._validation import check_count
 from heavytail_optax.tail_index._arguments import check_confidence, check_samples
 from heavytail_optax.tail_index._order_statistics import largest
-from heavytail_optax.tail_index._result import normal_quantile
+from heavytail_optax.tail_index._result import is_one_number, normal_quantile
 from heavytail_optax.tail_index._ties import ties_of_largest
 from heavytail_optax.tail_index._truncated_exponential import (
     curvature,
@@ -70,6 +70,14 @@ class TruncatedPareto(NamedTuple):
     num_tied: jax.Array
     k: jax.Array
     threshold: jax.Array
+
+    def __str__(self) -> str:
+        if not is_one_number(self.estimate):
+            return repr(self)
+        index = f"index {self.estimate:.2f} ({self.lower:.2f} to {self.upper:.2f})"
+        end = f"{self.end:.4g} ({self.end_lower:.4g} to {self.end_upper:.4g})"
+        kind = "a cap" if self.is_capped else "an end"
+        return f"{index} up to {kind} at {end}; p = {self.p_value:.2g} of no end"
 
 
 def _log_density_of_sum(

@@ -1,0 +1,53 @@
+"""A result that is printed says its numbers; a batch and a traced one say what they are."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import heavytail_optax as hto
+
+TI = hto.tail_index
+DRAWS = hto.tails.pareto(1.5).sample(jax.random.key(0), (2, 1000))
+NORMS = jnp.minimum(DRAWS, 4.0)
+
+
+def noise_scale(norms):
+    return TI.gradient_noise_scale(
+        norms, 0.6 * norms, small_batch_size=1, large_batch_size=8
+    )
+
+
+# The function, and the fields whose numbers are printed.
+RESULTS = {
+    "extremal index": (
+        lambda x: TI.extremal_index(x, 50),
+        lambda r: [f"{x:.2f}" for x in (r.estimate, r.lower, r.upper)],
+    ),
+    "moment": (
+        lambda x: TI.finite_moment_test(x, key=0),
+        lambda r: [f"{r.p_value:.2g}"],
+    ),
+    "end": (
+        lambda x: TI.truncated_pareto(x, 50),
+        lambda r: [f"{r.estimate:.2f}", f"{r.end:.4g}", f"{r.p_value:.2g}"],
+    ),
+    "noise scale": (
+        noise_scale,
+        lambda r: [f"{x:.4g}" for x in (r.noise_scale, *r.interval)],
+    ),
+}
+
+
+@pytest.mark.parametrize("draws", [DRAWS, NORMS], ids=["draws", "capped"])
+@pytest.mark.parametrize("name", RESULTS)
+def test_the_numbers_are_printed(name, draws):
+    function, numbers = RESULTS[name]
+    found = function(draws[0])
+    text = str(found)
+    assert "\n" not in text and "Array" not in text
+    assert all(number in text for number in numbers(found))
+    batch = function(draws)
+    assert str(batch) == repr(batch)
+    traced = []
+    jax.jit(lambda x: traced.append(str(function(x))))(draws[0])
+    assert "Traced" in traced[0] or "Tracer" in traced[0]
