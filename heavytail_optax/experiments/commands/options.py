@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal, get_args
 
 import tyro
@@ -119,13 +119,11 @@ class ReproduceOptions:
         changed = _changed(self.settings, self.preset)
         _refuse_unused(changed, self.methods)
         for name in sorted(_OF_MEASURES & changed):
+            other = {name: _another(flat(self.settings)[name])}
             _refuse_unmeasured(
                 name,
-                flat(self.settings)[name],
-                lambda value, name=name: (
-                    replaced(self.settings, **{name: value}),
-                    _MEASURING,
-                ),
+                (self.settings, _MEASURING),
+                (replaced(self.settings, **other), _MEASURING),
                 self.settings.measuring.measures,
                 get_args(TableMeasure),
             )
@@ -160,16 +158,18 @@ def _refuse_unused(changed: Iterable[str], methods: Iterable[MethodName]) -> Non
         raise ValueError(f"`{name}`: only with --methods {either(users)}.")
 
 
+def _another(value: float) -> float:
+    return value / 2 if isinstance(value, float) else value + 1
+
+
 def _refuse_unmeasured(
     name: str,
-    value: float,
-    options: Callable[[float], tuple[Settings, MeasureOptions]],
+    here: tuple[Settings, MeasureOptions],
+    there: tuple[Settings, MeasureOptions],
     asked: Sequence[str],
     known: Sequence[str],
 ) -> None:
-    """Refuses a value that none of the measures asked for depends on."""
-    other = value / 2 if isinstance(value, float) else value + 1
-    here, there = options(value), options(other)
+    """Refuses an option, another value of which changes none of the measures asked for."""
     users = [
         each
         for each in known
@@ -253,13 +253,11 @@ class FlatnessOptions:
         for field in dataclasses.fields(self.measuring):
             value = getattr(self.measuring, field.name)
             if value != field.default:
+                other = {field.name: _another(value)}
                 _refuse_unmeasured(
                     field.name,
-                    value,
-                    lambda value, name=field.name: (
-                        settings,
-                        dataclasses.replace(self.measuring, **{name: value}),
-                    ),
+                    (settings, self.measuring),
+                    (settings, dataclasses.replace(self.measuring, **other)),
                     self.measures,
                     MEASURE_NAMES,
                 )
