@@ -46,6 +46,11 @@ class HessianEigenvalues(NamedTuple):
     vectors: PyTree
     residuals: jax.Array
 
+    def __str__(self) -> str:
+        # The vectors are k times as many numbers as the model has.
+        found = f"values={self.values}, residuals={self.residuals}"
+        return f"HessianEigenvalues({found}, vectors=...)"
+
 
 class HessianTrace(NamedTuple):
     """Result of `hessian_trace`.

@@ -99,9 +99,10 @@ def _report(
     if not any(jump.count for jump in jumps):
         console.print(
             "No chain jumped between wide minima, so nothing was measured. Take more "
-            "--steps or --chains, or a larger --learning-rate (eta)."
+            "--steps or --chains, or a larger --learning-rate (eta).\n"
         )
-    console.print(_p_values(jump_chain.poisson_p_value, jumps))
+    else:
+        console.print(_p_values(jump_chain.poisson_p_value, jumps))
     rows = [
         [
             f"{share.origin} to {target}",
@@ -153,7 +154,8 @@ def _draw_path(
     axes.set_xlabel("time of the limit chain: steps times lambda(eta)")
     # Above the axes, where no point is.
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, fontsize=9)
-    output.finish(axes, "The chain that jumps most often")
+    jumps = np.any(visits[1:] != visits[:-1])
+    output.finish(axes, "The chain that jumps most often" if jumps else "One chain")
 
 
 def _draw_rates(axes: Axes, rates: Sequence[JumpRate]) -> None:

@@ -64,7 +64,8 @@ class LaboratoryOptions:
     """The options that all commands have.
 
     Attributes:
-      directory: Directory for the picture.
+      directory: Directory for the picture. Earlier pictures stay: the next ones are
+        numbered.
     """
 
     noise: NoiseOptions = DEFAULT_NOISE

@@ -1,6 +1,7 @@
 """Tables for the terminal and pictures, in the one style of the laboratory."""
 
 import contextlib
+import itertools
 import pathlib
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -58,7 +59,12 @@ def finish(axes: Axes, title: str = "", size: int = 10, grid: str = "") -> None:
 def save_figure(
     console: Console, directory: pathlib.Path, name: str, figure: Figure
 ) -> None:
-    """Writes a figure as a PNG, and says where."""
+    """Writes a figure as a PNG beside those of earlier commands, and says where."""
     path = directory / name
+    others = (
+        path.with_stem(f"{path.stem}-{number:03}") for number in itertools.count(2)
+    )
+    while path.exists():
+        path = next(others)
     style.save_figure(figure, path)
     console.print(f"Written: {path}", highlight=False, soft_wrap=True)

@@ -162,11 +162,14 @@ def test_chains_that_never_move_are_told(options, is_still, capsys):
     assert ("--steps" in printed and "--learning-rate" in printed) == is_still
 
 
-def test_folders_above_the_directory_are_made(tmp_path):
+def test_folders_above_the_directory_are_made_and_earlier_pictures_stay(tmp_path):
     """As by `heavytail train` and `reproduce`."""
     where = tmp_path / "one" / "two"
     options = [*SMALL["simulate"], "--directory", str(where)]
     assert cli.main(["simulate", *options]) == 0
-    assert (where / "simulate.png").exists()
+    (where / "simulate.png").write_bytes(b"of an earlier command")
+    assert cli.main(["simulate", *options]) == 0
+    assert (where / "simulate.png").read_bytes() == b"of an earlier command"
+    assert (where / "simulate-002.png").exists()
     claim(tmp_path / "three" / "four")
     assert (tmp_path / "three" / "four").is_dir()
