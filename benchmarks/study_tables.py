@@ -72,6 +72,7 @@ QUESTIONS = {
     "cooldown": _ablations("balanced", "balanced, cooldown"),
     "noise": _ablations("sgd", "noise", "balanced"),
     "vgg11": Question(tuple(STUDIES["vgg11"]), "vgg11, sgd"),
+    "cifar10": Question(tuple(STUDIES["cifar10"]), "cifar10, sgd"),
     # The first of each pair has the b that was found by hand.
     **{
         f"adaptive_{name}": Question(pair, pair[0], with_bound=True)
