@@ -27,13 +27,14 @@ import result_file
 from rich.console import Console
 
 from heavytail_optax.experiments.errors import DataError
+from heavytail_optax.experiments.flat_settings import replaced
 from heavytail_optax.experiments.measures.flatness import SCALARS, MeasureName
 from heavytail_optax.experiments.presets import PRESETS
 from heavytail_optax.experiments.report.summary import runs_table
 from heavytail_optax.experiments.runs.grid import Run
 from heavytail_optax.experiments.runs.result import RunResult
 from heavytail_optax.experiments.runs.run import cached_loader, carry_out
-from heavytail_optax.experiments.settings import Settings, replaced
+from heavytail_optax.experiments.settings import Settings
 from heavytail_optax.experiments.storage.run_directory import RunBusyError
 from heavytail_optax.experiments.terminal import Progress
 

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal
 
+from .flat_settings import default_settings, flat, from_flat
 from .methods import MethodName
-from .settings import Settings, default_settings, flat, from_flat
+from .settings import Settings
 
 PresetName = Literal[
     "corrupted-digits",

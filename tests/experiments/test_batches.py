@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from heavytail_optax.experiments.flat_settings import replaced
 from heavytail_optax.experiments.methods import METHODS
-from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.training.batches import (
     PADDING,
     augment,

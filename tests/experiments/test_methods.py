@@ -3,8 +3,8 @@ import dataclasses
 import jax
 import pytest
 
+from heavytail_optax.experiments.flat_settings import replaced
 from heavytail_optax.experiments.methods import METHOD_NAMES, METHODS
-from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.training.batches import random_streams
 from heavytail_optax.experiments.training.trainer import build_trainer
 

@@ -4,8 +4,8 @@ import numpy as np
 import optax
 import pytest
 
+from heavytail_optax.experiments.flat_settings import replaced
 from heavytail_optax.experiments.methods import METHODS
-from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.training.optimizers import (
     average_at_the_end,
     build_optimizer,

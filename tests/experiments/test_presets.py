@@ -3,8 +3,8 @@ import sys
 
 import pytest
 
+from heavytail_optax.experiments.flat_settings import flat, replaced
 from heavytail_optax.experiments.presets import PRESETS
-from heavytail_optax.experiments.settings import flat, replaced
 
 
 @pytest.mark.parametrize("name", PRESETS)

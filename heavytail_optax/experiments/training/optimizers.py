@@ -15,10 +15,8 @@ def build_optimizer(
     training: TrainingSettings, method: MethodSettings, key: jax.Array
 ) -> optax.GradientTransformationExtraArgs:
     """Noise, learning rate and truncation, as far as the method has them."""
-    kind, learning_rate = method.kind, training.learning_rate
-    if training.learning_rate_schedule == "cosine":
-        learning_rate = optax.cosine_decay_schedule(learning_rate, training.steps)
-    descent = optax.sgd(learning_rate)
+    kind = method.kind
+    descent = optax.sgd(learning_rate_schedule(training))
     if kind.climbs:
         climb = optax.chain(optax.contrib.normalize(), optax.sgd(method.sam_radius))
         descent = optax.contrib.sam(descent, climb, opaque_mode=True)
@@ -36,6 +34,13 @@ def build_optimizer(
     if kind.averages:
         links.append(average_at_the_end(training.steps, method.averaged_share))
     return optax.with_extra_args_support(optax.chain(*links))
+
+
+def learning_rate_schedule(training: TrainingSettings) -> optax.ScalarOrSchedule:
+    """The learning rate, or what gives that of a step."""
+    if training.learning_rate_schedule == "cosine":
+        return optax.cosine_decay_schedule(training.learning_rate, training.steps)
+    return training.learning_rate
 
 
 def truncation(

@@ -207,7 +207,8 @@ def train(
     number, seconds_of_steps, seconds_of_evaluations = 1, 0.0, []
     while done < steps:
         last = done - done % every
-        end = min(last + every, steps)
+        next_evaluation = min(last + every, steps)
+        end = int(min(next_evaluation, settings.following.next_due(done)))
         number = from_first_process(min(number, end - done))
         started = time.perf_counter()
         state = trainer.take_steps(state, keys, dataset.train, np.int32(number))
@@ -216,7 +217,7 @@ def train(
         taken = time.perf_counter() - started
         metrics = None
         bad_loss = None if np.isfinite(recent.loss[-1]) else float(recent.loss[-1])
-        if reached == end or bad_loss is not None:
+        if reached == next_evaluation or bad_loss is not None:
             scores = _scores(dataset, trainer, state)
             total = time.perf_counter() - started
             seconds_of_evaluations.append(total - taken)
