@@ -186,9 +186,7 @@ def tensorboard_log(
             writer.write(event.SerializeToString())
             writer.flush()
 
-        def write(
-            metrics: Metrics | Sharpness, wall_time: float | None = None
-        ) -> None:
+        def write(metrics: Metrics | Sharpness, wall_time: float | None = None) -> None:
             is_sharpness = isinstance(metrics, Sharpness)
             tags = _SHARPNESS_TAGS if is_sharpness else _TAGS
             # What a run does not have is no curve; a loss that is NaN is one.
