@@ -62,7 +62,7 @@ EDGE = {
     "followed_images": 300,
 }
 BOTH = {"followed_measures": ("critical", "eigenvalue")}
-AGREEMENT = {**EDGE, **BOTH, "steps": 2000, "follow_sharpness": 50}
+AGREEMENT = {**EDGE, **BOTH, "steps": 2000, "follow_sharpness": 80}
 AGREEMENT_VGG = {
     **EDGE,
     **BOTH,
