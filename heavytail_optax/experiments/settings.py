@@ -212,7 +212,11 @@ class MethodSettings(_Group):
       truncated_share: Share of the updates to truncate, in place of max-norm. The bound
         then sets itself in the first tenth of the steps, at least 100, and stays.
       cooldown: Share of the steps that are without noise or inflation, at the end.
-      sam_radius: Distance uphill at which sam takes its gradient (rho).
+      sam_radius: Distance at which sam, f-sam and msam take their gradient (rho).
+      gradient_average: Decay of the mean of the gradients that f-sam takes the noise
+        from (lambda).
+      momentum: Share of its momentum that msam keeps in a step (mu). A step is then up
+        to 1 / (1 - mu) times as long: choose the learning rate accordingly.
       averaged_share: Share of the steps, at the end, whose weights sgd-averaged
         averages.
     """
@@ -240,6 +244,8 @@ class MethodSettings(_Group):
     )
     cooldown: Annotated[float, FROM_0_TO_1] = sourced(0.2, "ours")
     sam_radius: Annotated[float, POSITIVE_NUMBER] = sourced(0.05, "foret: default")
+    gradient_average: Annotated[float, FROM_0_TO_BELOW_1] = sourced(0.9, "li: default")
+    momentum: Annotated[float, FROM_0_TO_BELOW_1] = sourced(0.9, "becker: default")
     averaged_share: Annotated[float, ABOVE_0_TO_1] = sourced(
         0.25, "izmailov: from three quarters of the budget on"
     )

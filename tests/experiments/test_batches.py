@@ -119,6 +119,8 @@ def test_cost_of_a_step(tiny):
         "balanced": 10,
         "truncated-heavy-tailed-sgd": 10,
         "sam": 20,
+        "f-sam": 20,
+        "msam": 10,
         "sgd-averaged": 10,
     }
     gated = replaced(settings, method="independent", inflate_above=0.9)

@@ -32,7 +32,7 @@ from ..settings import (
 from .batches import RandomStreams
 from .evaluation import Scores, evaluate
 from .gradients import build_gradient
-from .optimizers import build_optimizer
+from .optimizers import build_optimizer, gradient_point
 
 _SECONDS_A_CHUNK = 1.0
 
@@ -40,7 +40,7 @@ _SECONDS_A_CHUNK = 1.0
 class StepMetrics(NamedTuple):
     """What the steps since the last evaluation report, one entry a step."""
 
-    loss: jax.Array  # dtype=float32, plain mean over a batch, before the update
+    loss: jax.Array  # dtype=float32, plain mean over a batch, where its gradient is
     update_norm: jax.Array  # dtype=float32, before truncation
     truncated: jax.Array  # dtype=int32, 1 where the update was truncated
 
@@ -141,7 +141,8 @@ def _build(
         return first_state(init_weights(keys.weights), keys.noise)
 
     def take_step(state: TrainState, keys: RandomStreams, train: Split) -> TrainState:
-        loss, grads = gradient(state.params, train, state.step, keys)
+        point = gradient_point(method, state.params, state.opt_state)
+        loss, grads = gradient(point, train, state.step, keys)
 
         def gradient_at(params: Any, _: int) -> Any:
             return gradient(params, train, state.step, keys)[1]
