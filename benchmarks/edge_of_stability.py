@@ -55,25 +55,25 @@ EVERY = 20
 LAGS = (1, 2, 5, 10, 25)  # windows after the jump; the first ends with that of the jump
 LARGE = 0.9  # the quantile of the largest W of a window above which it has a jump
 EDGE = {
-    "steps": 4000,
+    "steps": 2000,
     "test_examples": 1000,
     "eval_every": 1000,
     "follow_sharpness": EVERY,
     "followed_images": 300,
 }
 BOTH = {"followed_measures": ("critical", "eigenvalue")}
-AGREEMENT = {**EDGE, **BOTH, "steps": 2000, "follow_sharpness": 80}
+AGREEMENT = {**EDGE, **BOTH, "steps": 1000, "follow_sharpness": 50}
 AGREEMENT_VGG = {
     **EDGE,
     **BOTH,
     **VGG_SETTINGS,
-    "steps": 300,
-    "eval_every": 300,
-    "follow_sharpness": 20,
+    "steps": 200,
+    "eval_every": 200,
+    "follow_sharpness": 25,
     "followed_images": 100,
 }
 # Gradient descent, which the theory of the edge is about.
-DESCENT = {**EDGE, "steps": 1000}
+DESCENT = {**EDGE, "steps": 500}
 
 
 class Part(NamedTuple):
