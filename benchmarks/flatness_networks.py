@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from heavytail_optax.experiments.flat_settings import replaced
 from heavytail_optax.experiments.models.networks import CONFIGURATIONS, build_network
 from heavytail_optax.experiments.presets import PRESETS
-from heavytail_optax.experiments.settings import replaced
 
 
 class Network(NamedTuple):

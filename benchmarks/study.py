@@ -27,13 +27,14 @@ import result_file
 from rich.console import Console
 
 from heavytail_optax.experiments.errors import DataError
+from heavytail_optax.experiments.flat_settings import replaced
 from heavytail_optax.experiments.measures.flatness import SCALARS, MeasureName
 from heavytail_optax.experiments.presets import PRESETS
 from heavytail_optax.experiments.report.summary import runs_table
 from heavytail_optax.experiments.runs.grid import Run
 from heavytail_optax.experiments.runs.result import RunResult
 from heavytail_optax.experiments.runs.run import cached_loader, carry_out
-from heavytail_optax.experiments.settings import Settings, replaced
+from heavytail_optax.experiments.settings import Settings
 from heavytail_optax.experiments.storage.run_directory import RunBusyError
 from heavytail_optax.experiments.terminal import Progress
 
@@ -85,11 +86,24 @@ MAIN = {
     "independent": Variant("independent"),
     "shared": Variant("shared"),
 }
-# At equal work: a step of SAM costs two of SGD.
+# At equal work: a step of SAM costs two of SGD. With momentum 0.9 a learning rate of a
+# tenth takes steps as long as those of the others.
 COMPETITORS = {
     "sam, radius 0.05": Variant("sam", changed={"steps": 5000}),
     "sam, radius 0.2": Variant("sam", changed={"steps": 5000, "sam_radius": 0.2}),
     "sgd, averaged": Variant("sgd-averaged"),
+    **{
+        f"f-sam, radius {radius}": Variant(
+            "f-sam", 10, {"steps": 5000, "sam_radius": radius}
+        )
+        for radius in (0.05, 0.2)
+    },
+    **{
+        f"msam, radius {radius}": Variant(
+            "msam", 10, {"learning_rate": 0.005, "sam_radius": radius}
+        )
+        for radius in (0.05, 0.3, 1.0)
+    },
 }
 # The flattest of the ablations after three seeds. The seven after them are a fresh test.
 SINGLED_OUT = "balanced, inflation_scale 1.0"

@@ -89,8 +89,8 @@ def our_steps(case: Case, candidate: Candidate) -> Callable[[], None]:
     import jax.numpy as jnp
 
     from heavytail_optax.experiments.data.dataset import Split
+    from heavytail_optax.experiments.flat_settings import replaced
     from heavytail_optax.experiments.presets import PRESETS
-    from heavytail_optax.experiments.settings import replaced
     from heavytail_optax.experiments.training.batches import random_streams
     from heavytail_optax.experiments.training.trainer import build_trainer
 

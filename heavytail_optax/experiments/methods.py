@@ -20,12 +20,15 @@ MethodName = Literal[
     "balanced",
     "truncated-heavy-tailed-sgd",
     "sam",
+    "f-sam",
+    "msam",
     "sgd-averaged",
 ]
 METHOD_NAMES: tuple[MethodName, ...] = typing.get_args(MethodName)
 
 BatchName = Literal["small", "second-small", "large"]
 Scheme = Literal["independent", "shared", "balanced"]
+Climb = Literal["gradient", "gradient-noise", "momentum"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,16 +40,16 @@ class Method:
     summary: str
     """One line for the help."""
     colour: str
-    """In all pictures: Okabe and Ito's for colour-blind readers, a grey, two more."""
+    """In all pictures: Okabe and Ito's for colour-blind readers, a grey, four more."""
     batches: tuple[BatchName, ...] = ("small",)
     """What its gradient is computed on, in the order in which
     `tail_inflated_value_and_grad` takes them. The loss in the log is that of the first."""
     scheme: Scheme | None = None  # of the tail inflation, None for the plain gradient
     draws_noise: bool = False  # adds noise from a random number generator
     truncates: bool = False  # bounds the norm of the update
-    climbs: bool = False
-    """Takes the gradient at the point of largest loss nearby, as SAM does, for which every
-    batch is computed twice."""
+    climbs: Climb | None = None
+    """Along what it goes a short way, and takes its gradient there. For all but momentum
+    every batch is computed twice."""
     averages: bool = False  # takes the mean of the weights of the last steps
 
     @property
@@ -68,11 +71,18 @@ class Method:
             "noise_scale direction": self.draws_noise,
             "truncated_share": self.truncates,
             "cooldown": self.is_noisy,
-            "sam_radius": self.climbs,
+            "sam_radius": self.climbs is not None,
+            "gradient_average": self.climbs == "gradient-noise",
+            "momentum": self.climbs == "momentum",
             "averaged_share": self.averages,
         }
         unused = [names.split() for names, is_used in parts.items() if not is_used]
         return frozenset(name for names in unused for name in names)
+
+    @property
+    def passes(self) -> int:
+        """How often a step computes each of its batches."""
+        return 1 if self.climbs in (None, "momentum") else 2
 
     @property
     def is_noisy(self) -> bool:
@@ -152,7 +162,21 @@ _METHODS = (
         None,
         "sharpness-aware minimisation: SB at sam-radius uphill; costs two SGD steps",
         "#5B2A86",
-        climbs=True,
+        climbs="gradient",
+    ),
+    Method(
+        "f-sam",
+        None,
+        "friendly SAM: as sam, but uphill along the noise of the gradient alone",
+        "#E7298A",
+        climbs="gradient-noise",
+    ),
+    Method(
+        "msam",
+        None,
+        "momentum SAM: SGD with momentum, its gradient at sam-radius along that; costs SGD",
+        "#66A61E",
+        climbs="momentum",
     ),
     Method(
         "sgd-averaged",

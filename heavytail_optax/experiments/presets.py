@@ -3,8 +3,10 @@
 Sources: `slides` (the talk of the paper at ICLR 2022), `zhu` (Zhu et al. 2019, arXiv
 1803.00195, and its code uuujf/SGDNoise, from which the paper says it took its set-up),
 `theta` (the PyTorch implementation's CIFAR10 notebook), `foret` (Foret et al. 2021, arXiv
-2010.01412), `izmailov` (Izmailov et al. 2018, arXiv 1803.05407), `ours`. What is
-reconstructed is not the paper's: no number here but those marked `slides` is.
+2010.01412), `izmailov` (Izmailov et al. 2018, arXiv 1803.05407), `becker` (Becker et al.
+2024, arXiv 2401.12033), `li` (Li et al. 2024, CVPR), `kalra` (Kalra et al. 2026, arXiv
+2601.16979), `ours`. What is reconstructed is not the paper's: no number here but those
+marked `slides` is.
 """
 
 import dataclasses
@@ -12,8 +14,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal
 
+from .flat_settings import default_settings, flat, from_flat
 from .methods import MethodName
-from .settings import Settings, default_settings, flat, from_flat
+from .settings import Settings
 
 PresetName = Literal[
     "corrupted-digits",

@@ -8,8 +8,7 @@ is in the docstring of the group.
 import dataclasses
 import decimal
 import math
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -35,6 +34,8 @@ _MAX_NORM = 0.25
 PixelRange = Literal["minus-one-to-one", "zero-to-one"]
 TableMeasure = Literal["expected", "pac-bayes", "maximal"]
 """The measures of the paper's tables."""
+FollowedMeasure = Literal["critical", "eigenvalue", "expected"]
+"""What is cheap enough to be measured again and again during training."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,7 +212,11 @@ class MethodSettings(_Group):
       truncated_share: Share of the updates to truncate, in place of max-norm. The bound
         then sets itself in the first tenth of the steps, at least 100, and stays.
       cooldown: Share of the steps that are without noise or inflation, at the end.
-      sam_radius: Distance uphill at which sam takes its gradient (rho).
+      sam_radius: Distance at which sam, f-sam and msam take their gradient (rho).
+      gradient_average: Decay of the mean of the gradients that f-sam takes the noise
+        from (lambda).
+      momentum: Share of its momentum that msam keeps in a step (mu). A step is then up
+        to 1 / (1 - mu) times as long: choose the learning rate accordingly.
       averaged_share: Share of the steps, at the end, whose weights sgd-averaged
         averages.
     """
@@ -239,6 +244,8 @@ class MethodSettings(_Group):
     )
     cooldown: Annotated[float, FROM_0_TO_1] = sourced(0.2, "ours")
     sam_radius: Annotated[float, POSITIVE_NUMBER] = sourced(0.05, "foret: default")
+    gradient_average: Annotated[float, FROM_0_TO_BELOW_1] = sourced(0.9, "li: default")
+    momentum: Annotated[float, FROM_0_TO_BELOW_1] = sourced(0.9, "becker: default")
     averaged_share: Annotated[float, ABOVE_0_TO_1] = sourced(
         0.25, "izmailov: from three quarters of the budget on"
     )
@@ -296,6 +303,48 @@ class MeasureSettings(_Group):
 
 
 @dataclasses.dataclass(frozen=True)
+class FollowSettings(_Group):
+    """What is measured during training, outside of the time of the steps.
+
+    Attributes:
+      follow_sharpness: Steps between two measurements of the sharpness, from the first
+        weights on. By default it is not followed.
+      followed_measures: critical (2 over the least step along the gradient that raises
+        the loss: a gradient and about seven losses), eigenvalue (the largest one of the
+        Hessian: 31 products), or expected (as in heavytail flatness, with
+        --sharpness-samples draws).
+      followed_images: Number of training images that it is measured on, evenly spaced,
+        always the same. At most all are.
+    """
+
+    follow_sharpness: Annotated[int | None, POSITIVE_INTEGER] = sourced(None, "ours")
+    followed_measures: tuple[FollowedMeasure, ...] = sourced(
+        ("critical",), "kalra: it needs no second derivative"
+    )
+    followed_images: Annotated[int, POSITIVE_INTEGER] = sourced(500, "ours")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.follow_sharpness is not None:
+            return
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value != field.default:
+                accepted = "left out where `follow_sharpness` is not given"
+                raise ValueError(message(field.name, accepted, value))
+
+    def is_due(self, step: int) -> bool:
+        """Whether the sharpness is measured after so many steps."""
+        every = self.follow_sharpness
+        return every is not None and step % every == 0
+
+    def next_due(self, step: int) -> float:
+        """The next step after this one at which it is measured; infinite without one."""
+        every = self.follow_sharpness
+        return math.inf if every is None else step - step % every + every
+
+
+@dataclasses.dataclass(frozen=True)
 class Settings(_Group):
     """One run: one method with one seed. The defaults are those of the preset.
 
@@ -308,6 +357,7 @@ class Settings(_Group):
     training: TrainingSettings
     method: MethodSettings
     measuring: MeasureSettings
+    following: FollowSettings
     # In no group: what is compiled or cached for a group serves all seeds.
     seed: Annotated[int, SEED] = sourced(0, "ours")
 
@@ -336,62 +386,3 @@ class Settings(_Group):
     def evaluation_steps(self) -> int:
         """Number of steps from one evaluation to the next."""
         return self.training.evaluation_steps(self.data.evaluated_images)
-
-
-_GROUPS: Mapping[str, Any] = {
-    field.name: field.type
-    for field in dataclasses.fields(Settings)
-    if dataclasses.is_dataclass(field.type)
-}
-
-
-def default_settings() -> dict[str, tuple[Any, str]]:
-    """Name of a setting -> its value where a preset has no other, and the source of it."""
-    return {
-        field.name: (field.default, field.metadata["source"])
-        for kind in (*_GROUPS.values(), Settings)
-        for field in dataclasses.fields(kind)
-        if "source" in field.metadata
-    }
-
-
-def flat(settings: Settings) -> dict[str, Any]:
-    """Name of a setting -> its value, of all groups and the seed."""
-    groups = [vars(getattr(settings, group)) for group in _GROUPS]
-    return {name: value for group in groups for name, value in group.items()} | {
-        "seed": settings.seed
-    }
-
-
-def from_flat(values: Mapping[str, Any]) -> Settings:
-    """The inverse of `flat`; a missing or an unknown setting is a ValueError."""
-    # JSON has lists for tuples.
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    names = {
-        group: [field.name for field in dataclasses.fields(kind)]
-        for group, kind in _GROUPS.items()
-    }
-    known = {"seed", *(name for group in names.values() for name in group)}
-    for name in sorted(known ^ set(values)):
-        problem = "is missing" if name in known else "is not known to this version"
-        raise ValueError(f"The `{name}` setting {problem}.")
-    groups = {
-        group: kind(**{name: values[name] for name in names[group]})
-        for group, kind in _GROUPS.items()
-    }
-    return Settings(**groups, seed=values["seed"])
-
-
-def replaced(settings: Settings, **changes: Any) -> Settings:
-    """The same with other values of some settings, by their names, of whatever group."""
-    return from_flat({**flat(settings), **changes})
-
-
-def changed_settings(old: Settings, new: Settings) -> list[str]:
-    """One line for each setting that differs, with both values."""
-    now = flat(new)
-    return [
-        f"`{name}` is {value!r} there and {now[name]!r} here"
-        for name, value in flat(old).items()
-        if value != now[name]
-    ]

@@ -13,8 +13,8 @@ from small_data_sets import hub_of_folder, load_dataset, small_catalogue
 
 from heavytail_optax import cli
 from heavytail_optax.experiments.data.catalogue import CATALOGUE
+from heavytail_optax.experiments.flat_settings import flat, replaced
 from heavytail_optax.experiments.presets import PRESETS
-from heavytail_optax.experiments.settings import flat, replaced
 from heavytail_optax.experiments.training.batches import random_streams
 
 TINY = replaced(

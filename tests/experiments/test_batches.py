@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from heavytail_optax.experiments.flat_settings import replaced
 from heavytail_optax.experiments.methods import METHODS
-from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.training.batches import (
     PADDING,
     augment,
@@ -119,6 +119,8 @@ def test_cost_of_a_step(tiny):
         "balanced": 10,
         "truncated-heavy-tailed-sgd": 10,
         "sam": 20,
+        "f-sam": 20,
+        "msam": 10,
         "sgd-averaged": 10,
     }
     gated = replaced(settings, method="independent", inflate_above=0.9)

@@ -14,9 +14,9 @@ import pytest
 import heavytail_optax
 from heavytail_optax import cli
 from heavytail_optax.experiments.commands import train
+from heavytail_optax.experiments.flat_settings import flat
 from heavytail_optax.experiments.methods import METHODS
 from heavytail_optax.experiments.presets import PRESETS
-from heavytail_optax.experiments.settings import flat
 from heavytail_optax.experiments.storage.metrics_log import read_metrics
 from heavytail_optax.experiments.storage.run_directory import RunDirectoryError, RunLock
 

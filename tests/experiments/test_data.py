@@ -14,8 +14,8 @@ from heavytail_optax.experiments.data.dataset import (
     with_random_labels,
 )
 from heavytail_optax.experiments.errors import DataError
+from heavytail_optax.experiments.flat_settings import replaced
 from heavytail_optax.experiments.models.networks import normalise
-from heavytail_optax.experiments.settings import replaced
 
 
 def test_digits_are_split_in_the_order_of_the_file(tiny, tiny_dataset):

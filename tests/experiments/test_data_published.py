@@ -12,7 +12,7 @@ from small_data_sets import load_dataset
 from heavytail_optax.experiments.data.catalogue import CATALOGUE, DataName
 from heavytail_optax.experiments.data.dataset import describe_dataset
 from heavytail_optax.experiments.errors import DataError
-from heavytail_optax.experiments.settings import replaced
+from heavytail_optax.experiments.flat_settings import replaced
 
 FASHION_MNIST = CATALOGUE["fashion-mnist"]
 FOLDER = pathlib.Path(FASHION_MNIST.package_folder)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from heavytail_optax.experiments.data.dataset import Split
+from heavytail_optax.experiments.flat_settings import replaced
 from heavytail_optax.experiments.measures.gradient_noise import (
     SIZES,
     NoiseDraws,
@@ -17,7 +18,6 @@ from heavytail_optax.experiments.measures.gradient_noise import (
 )
 from heavytail_optax.experiments.measures.noise_tails import assess_noise
 from heavytail_optax.experiments.models.networks import build_network
-from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.training.batches import random_streams
 from heavytail_optax.experiments.training.evaluation import loss_per_example
 

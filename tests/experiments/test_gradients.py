@@ -9,8 +9,8 @@ import scipy.stats
 from small_data_sets import load_dataset
 
 from heavytail_optax.experiments.data.dataset import Split
+from heavytail_optax.experiments.flat_settings import replaced
 from heavytail_optax.experiments.models.networks import build_network
-from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.training.batches import (
     batch_sizes,
     draw_batches,

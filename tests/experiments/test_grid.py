@@ -3,6 +3,7 @@ import math
 
 import pytest
 
+from heavytail_optax.experiments.flat_settings import replaced
 from heavytail_optax.experiments.measures.measure import (
     Measured,
     Measurement,
@@ -18,7 +19,6 @@ from heavytail_optax.experiments.runs.grid import (
 )
 from heavytail_optax.experiments.runs.options import Machine
 from heavytail_optax.experiments.runs.result import read_result
-from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.storage.checkpoints import checkpoint_path
 from heavytail_optax.experiments.storage.metrics_log import append_metrics
 from heavytail_optax.experiments.storage.run_directory import RunDirectoryError

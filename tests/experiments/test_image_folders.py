@@ -17,9 +17,9 @@ from heavytail_optax.experiments.data.catalogue import CATALOGUE
 from heavytail_optax.experiments.data.dataset import describe_dataset
 from heavytail_optax.experiments.data.image_folders import find_images
 from heavytail_optax.experiments.errors import DataError
+from heavytail_optax.experiments.flat_settings import replaced
 from heavytail_optax.experiments.presets import PRESETS
 from heavytail_optax.experiments.runs.run import cached_loader
-from heavytail_optax.experiments.settings import replaced
 
 
 def names_of(files):

@@ -15,7 +15,7 @@ import pytest
 from typed_options import options_with
 
 from heavytail_optax import cli
-from heavytail_optax.experiments.settings import replaced
+from heavytail_optax.experiments.flat_settings import replaced
 from heavytail_optax.experiments.storage.checkpoints import (
     checkpoint_path,
     restore_latest,

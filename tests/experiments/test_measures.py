@@ -11,6 +11,7 @@ import pytest
 
 from heavytail_optax.experiments.data.dataset import Split
 from heavytail_optax.experiments.devices.parallel import data_mesh, replicate
+from heavytail_optax.experiments.flat_settings import replaced
 from heavytail_optax.experiments.measures.flatness import MEASURE_NAMES, MEASURES
 from heavytail_optax.experiments.measures.measure import (
     Measured,
@@ -23,7 +24,7 @@ from heavytail_optax.experiments.measures.measure import (
 )
 from heavytail_optax.experiments.models.networks import build_network
 from heavytail_optax.experiments.runs.measuring import trained_network
-from heavytail_optax.experiments.settings import TableMeasure, replaced
+from heavytail_optax.experiments.settings import TableMeasure
 from heavytail_optax.experiments.training.batches import random_streams
 from heavytail_optax.experiments.training.evaluation import evaluate
 

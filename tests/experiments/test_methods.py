@@ -3,8 +3,8 @@ import dataclasses
 import jax
 import pytest
 
+from heavytail_optax.experiments.flat_settings import replaced
 from heavytail_optax.experiments.methods import METHOD_NAMES, METHODS
-from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.training.batches import random_streams
 from heavytail_optax.experiments.training.trainer import build_trainer
 
@@ -19,6 +19,8 @@ OTHER = {
     "truncated_share": 0.1,
     "cooldown": 0.5,
     "sam_radius": 0.2,
+    "gradient_average": 0.5,
+    "momentum": 0.5,
     "averaged_share": 0.5,
 }
 
@@ -66,7 +68,9 @@ def program_of(settings, dataset):
     return trainer.take_steps.lower(state, keys, dataset.train, 1).as_text()
 
 
-@pytest.mark.parametrize("method", ["sgd", "balanced", HEAVY, "sam", "sgd-averaged"])
+@pytest.mark.parametrize(
+    "method", ["sgd", "balanced", HEAVY, "f-sam", "msam", "sgd-averaged"]
+)
 def test_settings_without_effect_change_no_program(tiny, tiny_dataset, method):
     unused = METHODS[method].without_effect
     assert unused <= {*OTHER}

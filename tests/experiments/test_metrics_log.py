@@ -40,18 +40,18 @@ def test_a_line_that_was_cut_short_is_left_out(tmp_path):
     text = path.read_text("utf-8")
     path.write_text(text[:-20], "utf-8")
     assert read_metrics(path) == ROWS[:2]
-    assert drop_metrics_after(path, 10, print) == ROWS[:2]
+    assert drop_metrics_after(path, 10, print).evaluations == ROWS[:2]
     append_metrics(path, ROWS[2])
     assert path.read_text("utf-8") == text
 
 
 def test_steps_that_will_come_again_are_dropped(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    assert drop_metrics_after(path, 4, print) == []
+    assert drop_metrics_after(path, 4, print).evaluations == []
     write(path)
-    assert drop_metrics_after(path, 5, print) == ROWS[:2]
+    assert drop_metrics_after(path, 5, print).evaluations == ROWS[:2]
     assert read_metrics(path) == ROWS[:2]
-    assert drop_metrics_after(path, 0, print) == []
+    assert drop_metrics_after(path, 0, print).evaluations == []
     assert [each.name for each in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
@@ -66,7 +66,10 @@ def test_a_line_may_be_cut_anywhere(tmp_path, monkeypatch):
         path.write_bytes(data[:length])
         whole = sum(start - 1 <= length for start in starts[1:])
         notes = []
-        assert drop_metrics_after(path, 2 * whole, notes.append) == ROWS[:whole]
+        assert (
+            drop_metrics_after(path, 2 * whole, notes.append).evaluations
+            == ROWS[:whole]
+        )
         assert notes == []
         for row in ROWS[whole:]:
             append_metrics(path, row)
@@ -96,7 +99,7 @@ def test_garbage_between_lines_is_left_out_and_told(tmp_path, garbage):
     path.write_bytes(b"\n".join([lines[0], garbage, *lines[1:], garbage]))
     assert read_metrics(path) == ROWS
     notes = []
-    assert drop_metrics_after(path, 6, notes.append) == ROWS
+    assert drop_metrics_after(path, 6, notes.append).evaluations == ROWS
     assert notes == [f"1 damaged lines of {path} are left out."]
     assert path.read_bytes().splitlines() == lines
 
@@ -134,5 +137,5 @@ def test_a_kill_while_lines_are_dropped_leaves_the_old_or_the_new(
         drop_metrics_after(path, 2, print)
     monkeypatch.undo()
     assert read_metrics(path) == ROWS
-    assert drop_metrics_after(path, 2, print) == ROWS[:1]
+    assert drop_metrics_after(path, 2, print).evaluations == ROWS[:1]
     assert [each.name for each in tmp_path.iterdir()] == ["metrics.jsonl"]

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from heavytail_optax.experiments.flat_settings import replaced
 from heavytail_optax.experiments.models.networks import build_network
-from heavytail_optax.experiments.settings import replaced
 
 LENET_SHAPE, VGG_SHAPE = (28, 28, 1), (32, 32, 3)
 

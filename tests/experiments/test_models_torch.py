@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
+from heavytail_optax.experiments.flat_settings import replaced
 from heavytail_optax.experiments.models.networks import build_network
-from heavytail_optax.experiments.settings import replaced
 
 pytestmark = pytest.mark.slow
 torch = pytest.importorskip("torch")

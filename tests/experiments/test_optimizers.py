@@ -4,11 +4,12 @@ import numpy as np
 import optax
 import pytest
 
+from heavytail_optax.experiments.flat_settings import replaced
 from heavytail_optax.experiments.methods import METHODS
-from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.training.optimizers import (
     average_at_the_end,
     build_optimizer,
+    gradient_point,
     until_cooldown,
 )
 
@@ -111,6 +112,70 @@ def test_sam_takes_the_gradient_uphill(tiny):
     np.testing.assert_allclose(
         updates["weight"], -tiny.training.learning_rate * above, rtol=1e-5
     )
+
+
+HESSIAN = np.array([[1.0, 0.5], [0.5, 5.0]])
+NOISE = np.random.default_rng(1).normal(size=(6, 2))
+
+
+def path_of(name, settings):
+    """Six steps on x^T H x / 2 with noise in the gradient, the same in both passes."""
+    method = replaced(settings, method=name).method
+    optimizer = build_optimizer(settings.training, method, jax.random.key(0))
+    params = {"weight": jnp.array([2.0, -1.0])}
+    state, path = optimizer.init(params), []
+    for noise in NOISE:
+
+        def gradient(params, _=0, noise=noise):
+            slope = jnp.asarray(HESSIAN, jnp.float32) @ params["weight"]
+            return {"weight": slope + jnp.asarray(noise, jnp.float32)}
+
+        point = gradient_point(method, params, state)
+        updates, state = optimizer.update(
+            gradient(point), state, params, grad_fn=gradient
+        )
+        params = optax.apply_updates(params, updates)
+        path.append(params["weight"])
+    return np.asarray(path)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_msam_is_the_algorithm_of_its_paper(tiny, momentum):
+    """Becker et al. 2024, algorithm 1, with the weights that it keeps: perturbed ones."""
+    rho, rate = 0.3, tiny.training.learning_rate
+    perturbed, v, expected = np.array([2.0, -1.0]), np.zeros(2), []
+    for noise in NOISE:
+        gradient = HESSIAN @ perturbed + noise
+        size = np.linalg.norm(v)
+        weights = perturbed + (rho * v / size if size else 0.0)
+        v = momentum * v + gradient
+        weights = weights - rate * v
+        perturbed = weights - rho * v / np.linalg.norm(v)
+        expected.append(weights)
+    settings = replaced(tiny, sam_radius=rho, momentum=momentum)
+    path = path_of("msam", settings)
+    np.testing.assert_allclose(path, expected, rtol=1e-5)
+    # Not what SGD with the same momentum does: that has no perturbation.
+    other = path_of("msam", replaced(settings, sam_radius=1e-6))
+    assert np.abs(path - other).max() > 1e-2
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.6, 0.9])
+def test_f_sam_climbs_along_the_noise(tiny, decay):
+    """Li et al. 2024: the direction is the gradient less the mean of those before."""
+    rho, rate = 0.3, tiny.training.learning_rate
+    x, mean, expected = np.array([2.0, -1.0]), None, []
+    for noise in NOISE:
+        gradient = HESSIAN @ x + noise
+        direction = gradient if mean is None else gradient - mean
+        mean = gradient if mean is None else decay * mean + (1 - decay) * gradient
+        above = x + rho * direction / np.linalg.norm(direction)
+        x = x - rate * (HESSIAN @ above + noise)
+        expected.append(x)
+    settings = replaced(tiny, sam_radius=rho, gradient_average=decay)
+    path = path_of("f-sam", settings)
+    np.testing.assert_allclose(path, expected, rtol=1e-4)
+    assert np.abs(path - path_of("sam", settings)).max() > 1e-2
 
 
 @pytest.mark.parametrize(

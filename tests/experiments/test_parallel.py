@@ -15,6 +15,7 @@ from heavytail_optax.experiments.devices.parallel import (
     shard_over_devices,
 )
 from heavytail_optax.experiments.errors import JobError
+from heavytail_optax.experiments.flat_settings import replaced
 from heavytail_optax.experiments.measures.flatness import MEASURES
 from heavytail_optax.experiments.measures.measure import MeasureOptions
 from heavytail_optax.experiments.methods import METHOD_NAMES
@@ -23,7 +24,6 @@ from heavytail_optax.experiments.runs.grid import Run
 from heavytail_optax.experiments.runs.measuring import trained_network
 from heavytail_optax.experiments.runs.options import Machine
 from heavytail_optax.experiments.runs.run import train_run
-from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.storage.metrics_log import read_metrics
 from heavytail_optax.experiments.terminal import Progress
 from heavytail_optax.experiments.training.batches import random_streams

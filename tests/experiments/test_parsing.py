@@ -202,6 +202,8 @@ def test_what_is_no_usual_name_gets_no_hint(tmp_path, monkeypatch, capsys):
         "train --methods sgd --truncated-share 0.1",
         "train --methods sgd --sam-radius 0.2",
         "train --methods sgd --averaged-share 0.5",
+        "train --methods sam --gradient-average 0.5",
+        "train --methods sgd f-sam --momentum 0.5",
         "train --methods sgd --cooldown 0.5",
         "train --methods sgd sam --inflation-law normal",
         "train --methods balanced --noise-scale 0.1",

@@ -10,9 +10,9 @@ import scipy.stats
 from jax.extend.core import jaxprs_in_params
 
 from heavytail_optax import cli
+from heavytail_optax.experiments.flat_settings import replaced
 from heavytail_optax.experiments.methods import METHOD_NAMES
 from heavytail_optax.experiments.runs.measuring import trained_network
-from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.storage.metrics_log import read_metrics
 from heavytail_optax.experiments.training.batches import random_streams
 from heavytail_optax.experiments.training.trainer import build_trainer

@@ -3,8 +3,8 @@ import sys
 
 import pytest
 
+from heavytail_optax.experiments.flat_settings import flat, replaced
 from heavytail_optax.experiments.presets import PRESETS
-from heavytail_optax.experiments.settings import flat, replaced
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -13,7 +13,8 @@ def test_every_number_has_a_source(name):
     assert preset.name == name
     fields = set(flat(preset.settings))
     assert set(preset.sources) == fields
-    known = {"slides", "zhu", "theta", "foret", "izmailov", "ours"}
+    papers = {"zhu", "theta", "foret", "izmailov", "becker", "li", "kalra"}
+    known = {"slides", "ours", *papers}
     assert {source.split(":")[0] for source in preset.sources.values()} <= known
 
 

@@ -17,8 +17,8 @@ from small_data_sets import (
 
 from heavytail_optax import cli
 from heavytail_optax.experiments.data.catalogue import CATALOGUE
+from heavytail_optax.experiments.flat_settings import flat, from_flat, replaced
 from heavytail_optax.experiments.presets import PRESETS
-from heavytail_optax.experiments.settings import flat, from_flat, replaced
 
 PROTOCOLS = ("svhn", "cifar10", "cifar10-augmented", "cifar100-augmented")
 SHORTER = {

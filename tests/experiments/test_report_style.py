@@ -7,6 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 from report_examples import finished
 
+from heavytail_optax.experiments.flat_settings import replaced
 from heavytail_optax.experiments.measures.gradient_noise import SIZES, NoiseDraws
 from heavytail_optax.experiments.measures.noise_tails import assess_noise
 from heavytail_optax.experiments.presets import PRESETS
@@ -14,7 +15,6 @@ from heavytail_optax.experiments.report.noise import DiagnosedRun, draw_noise
 from heavytail_optax.experiments.report.style import log_ticks
 from heavytail_optax.experiments.report.training import draw_training
 from heavytail_optax.experiments.runs.grid import Run
-from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.training.trainer import Metrics
 
 SETTINGS = replaced(PRESETS["corrupted-digits"].settings, steps=20)

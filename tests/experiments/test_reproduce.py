@@ -13,12 +13,12 @@ import pytest
 
 from heavytail_optax import cli
 from heavytail_optax.experiments.commands import reproduce
+from heavytail_optax.experiments.flat_settings import flat
 from heavytail_optax.experiments.methods import METHODS
 from heavytail_optax.experiments.presets import PRESETS
 from heavytail_optax.experiments.runs import worker
 from heavytail_optax.experiments.runs.grid import read_grid
 from heavytail_optax.experiments.runs.result import read_result
-from heavytail_optax.experiments.settings import flat
 from heavytail_optax.experiments.storage.run_directory import RunDirectoryError, RunLock
 
 RUNS = [("sgd", 0), ("balanced", 0), ("sgd", 1), ("balanced", 1)]

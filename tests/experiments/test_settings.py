@@ -4,14 +4,14 @@ import json
 import pytest
 
 from heavytail_optax.experiments.commands.options import ReproduceOptions
-from heavytail_optax.experiments.methods import METHOD_NAMES
-from heavytail_optax.experiments.presets import PRESETS
-from heavytail_optax.experiments.settings import (
+from heavytail_optax.experiments.flat_settings import (
     changed_settings,
     flat,
     from_flat,
     replaced,
 )
+from heavytail_optax.experiments.methods import METHOD_NAMES
+from heavytail_optax.experiments.presets import PRESETS
 
 BAD = [
     ("method", "adam", " or ".join(map(repr, METHOD_NAMES))),

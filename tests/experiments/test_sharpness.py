@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from heavytail_optax.experiments.flat_settings import replaced
 from heavytail_optax.experiments.measures.flatness import MEASURES
 from heavytail_optax.experiments.measures.flatness.sharpness import SampleBlock, pool
 from heavytail_optax.experiments.measures.measure import MeasureOptions
@@ -12,7 +13,6 @@ from heavytail_optax.experiments.runs.grid import Run
 from heavytail_optax.experiments.runs.measuring import trained_network
 from heavytail_optax.experiments.runs.result import read_result
 from heavytail_optax.experiments.runs.run import cached_loader, carry_out
-from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.training.batches import random_streams
 from heavytail_optax.experiments.training.evaluation import evaluate
 

@@ -11,9 +11,9 @@ import pytest
 from small_data_sets import load_dataset
 
 from heavytail_optax.experiments.data.dataset import Split
+from heavytail_optax.experiments.flat_settings import replaced
 from heavytail_optax.experiments.methods import METHOD_NAMES
 from heavytail_optax.experiments.models.networks import build_network
-from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.training.batches import draw_places, random_streams
 from heavytail_optax.experiments.training.evaluation import evaluate, loss_per_example
 from heavytail_optax.experiments.training.optimizers import build_optimizer

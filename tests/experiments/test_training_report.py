@@ -6,11 +6,11 @@ import drawn_plots
 import pytest
 from rich.console import Console
 
+from heavytail_optax.experiments.flat_settings import replaced
 from heavytail_optax.experiments.methods import METHODS
 from heavytail_optax.experiments.report.training import draw_training, training_table
 from heavytail_optax.experiments.runs.grid import Run
 from heavytail_optax.experiments.runs.result import read_result, truncated_share
-from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.storage.metrics_log import append_metrics
 from heavytail_optax.experiments.training.trainer import Metrics
 

@@ -6,8 +6,8 @@ import optax
 import pytest
 from small_data_sets import load_dataset
 
+from heavytail_optax.experiments.flat_settings import replaced
 from heavytail_optax.experiments.presets import PRESETS
-from heavytail_optax.experiments.settings import replaced
 from heavytail_optax.experiments.training.batches import random_streams
 from heavytail_optax.experiments.training.trainer import build_trainer
 from heavytail_optax.tail_index import assess_tail, truncated_pareto

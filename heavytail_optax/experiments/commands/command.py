@@ -18,11 +18,12 @@ from typing import Any
 
 from ..devices.programs import program_cache
 from ..errors import IS_NO_DIRECTORY, USAGE, DataError, JobError
+from ..flat_settings import changed_settings
 from ..measures.flatness import SUMMARIES
 from ..methods import METHODS
 from ..presets import PRESETS
 from ..runs.grid import read_grid
-from ..settings import DataSettings, changed_settings
+from ..settings import DataSettings
 from ..storage.run_directory import RunDirectoryError
 from ..user_cache import expanded
 from . import options

@@ -12,6 +12,7 @@ from rich.console import Console
 from ..data.dataset import Dataset
 from ..durable_files import set_aside_damaged
 from ..errors import USAGE, JobError, StoppedError
+from ..flat_settings import replaced
 from ..measures.gradient_noise import (
     NoiseDraws,
     measure_gradient_noise,
@@ -26,7 +27,6 @@ from ..runs.grid import Grid, Run, record_grid, remarks, variants_of
 from ..runs.result import RunResult
 from ..runs.run import cached_loader
 from ..runs.worker import report_problems, work
-from ..settings import replaced
 from ..storage.run_directory import claim_next
 from ..terminal import Progress
 from .finished_runs import Measuring, Results, measure_finished

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, get_args
 import tyro
 
 from ..devices.processes import ALONE, Cluster
+from ..flat_settings import flat, replaced
 from ..measures.flatness import MEASURE_NAMES, MEASURES, MeasureName
 from ..measures.measure import MeasureOptions
 from ..methods import METHODS, MethodName
@@ -21,7 +22,7 @@ from ..setting_rules import (
     check_fields,
     either,
 )
-from ..settings import MeasureSettings, Settings, TableMeasure, flat, replaced
+from ..settings import MeasureSettings, Settings, TableMeasure
 from .parsing import Flag, NoCache
 
 Directory = Annotated[
@@ -71,8 +72,10 @@ class TrainOptions:
             return
         changed = _changed(self.settings, self.preset)
         _refuse_unused(changed, self.methods)
+        is_expected = "expected" in self.settings.following.followed_measures
         for field in dataclasses.fields(MeasureSettings):
-            if field.name in changed:
+            is_used = field.name in _OF_MEASURES and is_expected
+            if field.name in changed and not is_used:
                 raise ValueError(
                     f"`{field.name}`: heavytail train measures nothing. Measure its runs "
                     "with heavytail flatness, or train with heavytail reproduce."

@@ -5,6 +5,8 @@ import pathlib
 from rich.console import Console
 
 from ..report.report import report_table, write_report
+from ..report.sharpness_curves import draw_followed
+from ..report.style import save_figure
 from ..report.summary import build_report, runs_table
 from ..runs.grid import read_grid
 from ..runs.result import read_results
@@ -29,10 +31,12 @@ def show_report(directory: pathlib.Path, console: Console) -> None:
         table = runs_table(list(results.values()), [run.name for run in results])
         report = build_report(grid.preset, table)
         files = write_report(directory, report)
+        picture = directory / "sharpness_over_steps.png"
+        followed = save_figure(draw_followed(list(results.values())), picture)
     console.print(report_table(report, console.width))
     finished = sum(result.status == "finished" for result in results.values())
     if finished < len(results):
         counted = f"{finished} of {len(results)} runs are finished."
         console.print(counted if finished else "No run is finished yet.")
-    for path in filter(None, files):
+    for path in filter(None, (*files, picture if followed else None)):
         console.print(f"Written: {path}", highlight=False, soft_wrap=True)

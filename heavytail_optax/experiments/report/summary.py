@@ -22,7 +22,7 @@ REFERENCE = "sgd"
 DIFFERENCE = f"difference_to_{REFERENCE}"
 FAILED = "\N{NO-BREAK SPACE}†"
 
-_LONG = {"record", "asked_measures", "history", "is_kept"}
+_LONG = {"record", "asked_measures", "history", "followed", "is_kept"}
 _FIELDS = [*(name for name in RunResult._fields if name not in _LONG), "how_it_ended"]
 _TEXTS = ("name", "paper_name", "method", "status", "how_it_ended")
 _WHOLE = ("seed", "step", "steps", "test_images", "classes")

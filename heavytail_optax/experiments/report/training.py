@@ -1,4 +1,4 @@
-"""What `heavytail train` shows: a row a run, and loss and accuracy over the steps."""
+"""What `heavytail train` shows: a row a run, and its numbers over the steps."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,8 @@ from heavytail_optax._plot_axes import dashes
 from ..methods import METHODS
 from ..runs.result import RunResult
 from ..settings import Settings
-from .style import few_points, legend_below, log_ticks, styled
+from .sharpness_curves import columns_of, draw_sharpness, sharpness_table
+from .style import few_points, legend_below, log_ticks, panel_grid, styled
 from .summary import cannot_show, runs_table
 from .tables import (
     Column,
@@ -25,6 +26,7 @@ from .tables import (
     text_tables,
 )
 
+_PANEL = (5.0, 4.2)  # inches
 _NOTE = (
     "In brackets: the name in the paper's tables. Loss and accuracy on the training "
     "images, random labels included; accuracy on {:,} test images with its standard "
@@ -84,9 +86,12 @@ def _never_cut(runs: pd.DataFrame, settings: Settings) -> list[str]:
 def draw_training(
     results: Sequence[RunResult], settings: Settings, test_images: int
 ) -> Figure:
-    """One line a run, in one panel for each of two quantities."""
-    figure = Figure(figsize=(10, 4.2))
-    loss_axes, accuracy_axes = figure.subplots(1, 2)
+    """One line a run, in a panel for each quantity; the sharpness where it was followed."""
+    followed = sharpness_table(results)
+    measures = columns_of(followed)
+    across = 2 if len(measures) in (0, 2) else 3
+    figure, panels = panel_grid(2 + len(measures), across, _PANEL, 0.0)
+    loss_axes, accuracy_axes, *sharpness_axes = panels
     handles = []
     with_history = [result for result in results if result.history]
     for number, result in enumerate(with_history):
@@ -107,7 +112,9 @@ def draw_training(
     log_ticks(loss_axes.yaxis)
     loss_axes.set_title("Loss on all training images")
     accuracy_axes.set_title(f"Accuracy on {test_images:,} test images (%)")
-    for axes in (loss_axes, accuracy_axes):
+    for axes, column in zip(sharpness_axes, measures, strict=True):
+        draw_sharpness(axes, column, followed)
+    for axes in panels:
         axes.set_xlabel("step")
         axes.set_xlim(0, settings.training.steps)
         axes.xaxis.set_major_locator(

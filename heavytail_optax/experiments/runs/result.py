@@ -11,10 +11,11 @@ from ..errors import USAGE
 from ..measures.measure import Measured, read_record
 from ..methods import METHODS, MethodName
 from ..storage.checkpoints import checkpoint_path
-from ..storage.metrics_log import read_metrics
+from ..storage.metrics_log import read_log
 from ..storage.run_config import read_config
 from ..storage.run_directory import RunDirectoryError
 from ..training.batches import examples_per_step
+from ..training.following import Sharpness
 from ..training.trainer import Metrics
 from .grid import Grid, Run, read_grid
 
@@ -41,6 +42,7 @@ class RunResult(NamedTuple):
     test_images: int | None = None  # behind `test_accuracy`
     classes: int | None = None
     history: tuple[Metrics, ...] = ()  # in the order of the steps
+    followed: tuple[Sharpness, ...] = ()  # the same, with --follow-sharpness
     is_kept: bool = True  # whether its last state is there, or needed by nothing
 
     @property
@@ -81,7 +83,8 @@ def read_result(run: Run) -> RunResult:
     # Metrics count without it.
     with contextlib.suppress(RunDirectoryError):
         data = read_config(paths.config)["data"]
-    history = tuple(read_metrics(paths.metrics))
+    log = read_log(paths.metrics)
+    history = tuple(log.evaluations)
     result = RunResult(
         method=run.method,
         seed=settings.seed,
@@ -93,6 +96,7 @@ def read_result(run: Run) -> RunResult:
         test_images=data.get("test_images"),
         classes=data.get("classes"),
         history=history,
+        followed=tuple(log.sharpness),
         # A kill may come before the last checkpoint, which a measured run does not need.
         is_kept=bool(run.measures)
         or checkpoint_path(paths.checkpoints, steps).exists(),

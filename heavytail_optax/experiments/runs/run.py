@@ -16,13 +16,15 @@ from ..devices.parallel import replicate
 from ..devices.programs import device_name
 from ..durable_files import make_directory
 from ..errors import USAGE, DataError
+from ..flat_settings import changed_settings
 from ..measures.measure import MeasureOptions
 from ..presets import PRESETS, PresetName
-from ..settings import DataSettings, Settings, changed_settings
+from ..settings import DataSettings, Settings
 from ..storage import checkpoints, metrics_log, run_config
 from ..storage.run_directory import RunDirectoryError, RunLock, disk_errors
 from ..terminal import Progress
 from ..training.batches import random_streams
+from ..training.following import Sharpness, build_follow
 from ..training.trainer import Metrics, TrainState, build_trainer, evaluation_at, train
 from .grid import Run
 from .measuring import measure_run, trained_network
@@ -137,6 +139,7 @@ def train_run(
     training, is_writer = settings.training, jax.process_index() == 0
     shape = dataset.train.images.shape[1:]
     trainer = build_trainer(settings, shape, dataset.num_classes, mesh)
+    follow = build_follow(settings, shape, dataset.num_classes, mesh)
     keys = replicate(mesh, random_streams(settings.seed))
     train_split, test_split = replicate(mesh, (dataset.train, dataset.test))
     dataset = dataset._replace(train=train_split, test=test_split)
@@ -146,17 +149,25 @@ def train_run(
         state = state if saved is None else saved
         step = int(state.step)
         with processes.fail_together():
-            history = _history(run, step, progress.note)
+            log = _history(run, step, progress.note)
+        history = log.evaluations
         seconds = history[-1].seconds if history else 0.0
 
-        def keep(metrics: Metrics) -> None:
+        def write(row: Metrics | Sharpness) -> None:
             """In all processes, but written by one."""
             with processes.fail_together():
                 if is_writer:
-                    metrics_log.append_metrics(paths.metrics, metrics)
+                    metrics_log.append_metrics(paths.metrics, row)
                 if board is not None:
-                    board(metrics)
+                    board(row)
+
+        def keep(metrics: Metrics) -> None:
+            write(metrics)
             history.append(metrics)
+
+        def keep_sharpness(state: TrainState, seconds: float) -> None:
+            if settings.following.is_due(int(state.step)):
+                write(follow(state, dataset.train, keys.sharpness, seconds))
 
         board = None
         # One decision for all processes: they see a shared disk at other times.
@@ -166,12 +177,15 @@ def train_run(
                 # Another process may see it there already.
                 history = [each for each in history if each.step < step]
                 keep(row)
+        log = log._replace(evaluations=history)
         with processes.fail_together():
             if machine.tensorboard and is_writer:
                 board = stack.enter_context(
-                    metrics_log.tensorboard_log(paths.tensorboard, history)
+                    metrics_log.tensorboard_log(paths.tensorboard, log.rows)
                 )
         progress.start(run.label, training.steps, step)
+        if processes.from_first_process(step not in {x.step for x in log.sharpness}):
+            keep_sharpness(state, seconds)
         for chunk in train(settings, dataset, trainer, state, keys, seconds):
             if chunk.metrics is not None:
                 keep(chunk.metrics)
@@ -181,6 +195,7 @@ def train_run(
                     f"{chunk.step:,}. No more steps are taken with it."
                 )
                 return None
+            keep_sharpness(chunk.state, chunk.seconds)
             is_last = chunk.step == training.steps
             stops = processes.any_process(progress.stop.is_set()) and not is_last
             if chunk.metrics is not None or stops:
@@ -193,17 +208,19 @@ def train_run(
     return state
 
 
-def _history(run: Run, step: int, note: Callable[[str], None]) -> list[Metrics]:
+def _history(
+    run: Run, step: int, note: Callable[[str], None]
+) -> metrics_log.MetricsLog:
     """The metrics up to a step; what comes after it is kept aside."""
     path, settings = run.paths.metrics, run.settings
     if jax.process_index() != 0:
-        return [row for row in metrics_log.read_metrics(path) if row.step <= step]
+        return metrics_log.read_log(path).up_to(step)
     metrics_log.set_aside_lost(
         run.paths, run.label, step, settings.training.steps, note
     )
-    history = metrics_log.drop_metrics_after(path, step, note)
+    log = metrics_log.drop_metrics_after(path, step, note)
     every = settings.evaluation_steps
-    missing = set(range(every, step, every)) - {row.step for row in history}
+    missing = set(range(every, step, every)) - {row.step for row in log.evaluations}
     if missing:
         steps = ", ".join(f"{each:,}" for each in sorted(missing)[:10])
         more = f" and {len(missing) - 10:,} more" if len(missing) > 10 else ""
@@ -211,7 +228,7 @@ def _history(run: Run, step: int, note: Callable[[str], None]) -> list[Metrics]:
             f"The metrics of the steps {steps}{more} are not in {path}, and are not made "
             "again."
         )
-    return history
+    return log
 
 
 def final_params(run: Run, dataset: Dataset, note: Callable[[str], None]) -> Any:

@@ -1,4 +1,7 @@
-"""The metrics of a run: JSON lines, for pandas, and event files, for TensorBoard."""
+"""The metrics of a run: JSON lines, for pandas, and event files, for TensorBoard.
+
+A line is of an evaluation, or of a measurement of the sharpness, which has other columns.
+"""
 
 import contextlib
 import importlib.util
@@ -9,31 +12,57 @@ import pathlib
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from ..durable_files import append_line, replace_file
 from ..errors import USAGE, JobError
+from ..training.following import Sharpness
 from ..training.trainer import Metrics
 from .run_directory import RunPaths
 
 
-def append_metrics(path: pathlib.Path, metrics: Metrics) -> None:
+class MetricsLog(NamedTuple):
+    """What the file has, each in the order of the steps."""
+
+    evaluations: list[Metrics]
+    sharpness: list[Sharpness]
+
+    def up_to(self, step: int) -> "MetricsLog":
+        """What is not after a step."""
+        return MetricsLog(
+            [row for row in self.evaluations if row.step <= step],
+            [row for row in self.sharpness if row.step <= step],
+        )
+
+    @property
+    def rows(self) -> list[Metrics | Sharpness]:
+        """All lines, in the order of the steps."""
+        return sorted([*self.evaluations, *self.sharpness], key=lambda row: row.step)
+
+
+def append_metrics(path: pathlib.Path, metrics: Metrics | Sharpness) -> None:
     """Adds a line, on the disk when this returns; null stands for NaN and infinity."""
     append_line(path, _line(metrics))
 
 
 def read_metrics(path: pathlib.Path) -> list[Metrics]:
-    """All whole lines by step; of two with the same step, the later one."""
+    """The evaluations: all whole lines by step; of two with one step, the later one."""
+    return read_log(path).evaluations
+
+
+def read_log(path: pathlib.Path) -> MetricsLog:
+    """The evaluations and the measurements, each as `read_metrics` has them."""
     return _read(path)[0]
 
 
 def drop_metrics_after(
     path: pathlib.Path, step: int, note: Callable[[str], None]
-) -> list[Metrics]:
+) -> MetricsLog:
     """Removes damaged lines and those after a step, and returns what is left."""
-    rows, damaged = _read(path)
-    kept = [row for row in rows if row.step <= step]
+    log, damaged = _read(path)
+    kept = log.up_to(step)
     if path.exists():
-        replace_file(path, "".join(_line(row) + "\n" for row in kept))
+        replace_file(path, "".join(_line(row) + "\n" for row in kept.rows))
     if damaged:
         note(f"{damaged} damaged lines of {path} are left out.")
     return kept
@@ -77,25 +106,31 @@ def set_aside_lost(
     note(f"{again} What was there up to step {last:,} is kept in {folder}: {names}.")
 
 
-def _read(path: pathlib.Path) -> tuple[list[Metrics], int]:
+def _read(path: pathlib.Path) -> tuple[MetricsLog, int]:
     """The metrics, and how many lines are damaged; the last one a kill may cut."""
     if not path.exists():
-        return [], 0
+        return MetricsLog([], []), 0
     # Split as bytes: text that is none may hold other ends of lines.
     *lines, last = path.read_bytes().split(b"\n")
     rows = [_parse(line) for line in lines]
     if last:
         cut = _parse(last)
         rows += [] if cut is None else [cut]
-    by_step = {row.step: row for row in rows if row is not None}
-    return [by_step[step] for step in sorted(by_step)], rows.count(None)
+    evaluations = {row.step: row for row in rows if isinstance(row, Metrics)}
+    sharpness = {row.step: row for row in rows if isinstance(row, Sharpness)}
+    log = MetricsLog(
+        [evaluations[step] for step in sorted(evaluations)],
+        [sharpness[step] for step in sorted(sharpness)],
+    )
+    return log, rows.count(None)
 
 
-def _parse(line: bytes) -> Metrics | None:
+def _parse(line: bytes) -> Metrics | Sharpness | None:
     """What a line holds; None if that is not what `_line` writes."""
     try:
         values = json.loads(line)
-        row = Metrics(**{k: math.nan if v is None else v for k, v in values.items()})
+        kind = Sharpness if "learning_rate" in values else Metrics
+        row = kind(**{k: math.nan if v is None else v for k, v in values.items()})
     # Not UTF-8 is a ValueError too.
     except (ValueError, TypeError, AttributeError, RecursionError):
         return None
@@ -103,7 +138,7 @@ def _parse(line: bytes) -> Metrics | None:
     return row if are_numbers and type(row.step) is int else None
 
 
-def _line(metrics: Metrics) -> str:
+def _line(metrics: Metrics | Sharpness) -> str:
     values = {
         name: value if math.isfinite(value) else None
         for name, value in metrics._asdict().items()
@@ -123,12 +158,18 @@ _TAGS = {
     "max_norm": "update_norm/bound",
     "seconds": "time/seconds",
 }
+_SHARPNESS_TAGS = {
+    "learning_rate": "sharpness/learning_rate",
+    "critical_sharpness": "sharpness/critical",
+    "top_eigenvalue": "sharpness/top_eigenvalue",
+    "expected_sharpness": "sharpness/expected",
+}
 
 
 @contextlib.contextmanager
 def tensorboard_log(
-    directory: pathlib.Path, history: Sequence[Metrics] = ()
-) -> Iterator[Callable[[Metrics], None]]:
+    directory: pathlib.Path, history: Sequence[Metrics | Sharpness] = ()
+) -> Iterator[Callable[[Metrics | Sharpness], None]]:
     """Gives a function that adds a point to every curve, after those of the history."""
     check_tensorboard()
     # No SummaryWriter: on a full disk its thread ends, and the process then hangs.
@@ -145,11 +186,15 @@ def tensorboard_log(
             writer.write(event.SerializeToString())
             writer.flush()
 
-        def write(metrics: Metrics, wall_time: float | None = None) -> None:
+        def write(metrics: Metrics | Sharpness, wall_time: float | None = None) -> None:
+            is_sharpness = isinstance(metrics, Sharpness)
+            tags = _SHARPNESS_TAGS if is_sharpness else _TAGS
+            # What a run does not have is no curve; a loss that is NaN is one.
             points = [
-                Summary.Value(tag=tag, simple_value=getattr(metrics, name))
-                for name, tag in _TAGS.items()
-                if name != "max_norm" or math.isfinite(metrics.max_norm)
+                Summary.Value(tag=tag, simple_value=value)
+                for name, tag in tags.items()
+                if math.isfinite(value := getattr(metrics, name))
+                or not (is_sharpness or name == "max_norm")
             ]
             summary = Summary(value=points)
             at = wall_time or time.time()

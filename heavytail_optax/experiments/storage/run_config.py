@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..durable_files import replace_file
-from ..settings import Settings, flat, from_flat
+from ..flat_settings import flat, from_flat
+from ..settings import Settings
 from .run_directory import RunDirectoryError
 
 _PACKAGES = ("jax", "jaxlib", "optax", "flax", "numpy", "scikit-learn")

@@ -119,5 +119,4 @@ def examples_per_step(settings: Settings) -> float:
     method = settings.method
     sizes = batch_sizes(settings.data, settings.training, method)
     first, *others = sizes.values()
-    passes = 2 if method.kind.climbs else 1
-    return passes * first + (1.0 - method.inflate_above) * sum(others)
+    return method.kind.passes * first + (1.0 - method.inflate_above) * sum(others)

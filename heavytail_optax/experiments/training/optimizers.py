@@ -15,13 +15,16 @@ def build_optimizer(
     training: TrainingSettings, method: MethodSettings, key: jax.Array
 ) -> optax.GradientTransformationExtraArgs:
     """Noise, learning rate and truncation, as far as the method has them."""
-    kind, learning_rate = method.kind, training.learning_rate
-    if training.learning_rate_schedule == "cosine":
-        learning_rate = optax.cosine_decay_schedule(learning_rate, training.steps)
-    descent = optax.sgd(learning_rate)
-    if kind.climbs:
-        climb = optax.chain(optax.contrib.normalize(), optax.sgd(method.sam_radius))
-        descent = optax.contrib.sam(descent, climb, opaque_mode=True)
+    kind = method.kind
+    momentum = method.momentum if kind.climbs == "momentum" else None
+    descent = optax.sgd(learning_rate_schedule(training), momentum)
+    if kind.passes == 2:
+        uphill = [optax.contrib.normalize(), optax.sgd(method.sam_radius)]
+        if kind.climbs == "gradient-noise":
+            uphill.insert(0, subtract_average(method.gradient_average))
+        descent = optax.contrib.sam(
+            descent, optax.chain(*uphill), reset_state=False, opaque_mode=True
+        )
     links: list[optax.GradientTransformation] = [descent]
     if kind.draws_noise:
         noise = hto.add_heavy_tailed_noise(
@@ -36,6 +39,13 @@ def build_optimizer(
     if kind.averages:
         links.append(average_at_the_end(training.steps, method.averaged_share))
     return optax.with_extra_args_support(optax.chain(*links))
+
+
+def learning_rate_schedule(training: TrainingSettings) -> optax.ScalarOrSchedule:
+    """The learning rate, or what gives that of a step."""
+    if training.learning_rate_schedule == "cosine":
+        return optax.cosine_decay_schedule(training.learning_rate, training.steps)
+    return training.learning_rate
 
 
 def truncation(
@@ -60,6 +70,53 @@ def until_cooldown(scale: float, noisy_steps: int) -> optax.Schedule:
     constant = optax.constant_schedule(scale)
     silence = optax.constant_schedule(0.0)
     return optax.join_schedules([constant, silence], [noisy_steps])
+
+
+def gradient_point(method: MethodSettings, params: Any, state: optax.OptState) -> Any:
+    """Where a method takes the first gradient of a step: at the weights, or along the way.
+
+    Momentum SAM: Becker et al. 2024 (arXiv 2401.12033), algorithm 1. It takes its only
+    gradient where the momentum leads, at the distance `sam_radius` from the weights.
+    """
+    if method.kind.climbs != "momentum":
+        return params
+    momentum = optax.tree.get(state, "trace")
+    norm = optax.tree.norm(momentum)
+    # In the first step there is none.
+    share = jnp.where(norm > 0.0, method.sam_radius / norm, 0.0)
+    return jax.tree.map(lambda x, v: x - share.astype(x.dtype) * v, params, momentum)
+
+
+class SubtractAverageState(NamedTuple):
+    """What the mean of the gradients needs."""
+
+    step: jax.Array  # shape=(), dtype=int32, number of gradients seen
+    mean: Any  # of all of them, the last ones with the largest weight
+
+
+def subtract_average(decay: float) -> optax.GradientTransformation:
+    """Subtracts the mean of the gradients before, so that what is left is noise."""
+    # Friendly SAM: Li et al. 2024 (CVPR), with sigma = 1; the mean starts with the first
+    # gradient, as in the authors' code.
+
+    def init(params: Any) -> SubtractAverageState:
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return SubtractAverageState(jnp.zeros((), jnp.int32), zeros)
+
+    def update(
+        updates: Any, state: SubtractAverageState, params: Any = None
+    ) -> tuple[Any, SubtractAverageState]:
+        del params
+        kept = jnp.where(state.step == 0, 0.0, decay)
+        mean = jax.tree.map(
+            lambda m, g: kept.astype(g.dtype) * m + (1.0 - kept).astype(g.dtype) * g,
+            state.mean,
+            updates,
+        )
+        noise = jax.tree.map(jnp.subtract, updates, state.mean)
+        return noise, SubtractAverageState(state.step + 1, mean)
+
+    return optax.GradientTransformation(init, update)
 
 
 class AverageAtTheEndState(NamedTuple):

@@ -32,7 +32,7 @@ from ..settings import (
 from .batches import RandomStreams
 from .evaluation import Scores, evaluate
 from .gradients import build_gradient
-from .optimizers import build_optimizer
+from .optimizers import build_optimizer, gradient_point
 
 _SECONDS_A_CHUNK = 1.0
 
@@ -40,7 +40,7 @@ _SECONDS_A_CHUNK = 1.0
 class StepMetrics(NamedTuple):
     """What the steps since the last evaluation report, one entry a step."""
 
-    loss: jax.Array  # dtype=float32, plain mean over a batch, before the update
+    loss: jax.Array  # dtype=float32, plain mean over a batch, where its gradient is
     update_norm: jax.Array  # dtype=float32, before truncation
     truncated: jax.Array  # dtype=int32, 1 where the update was truncated
 
@@ -141,7 +141,8 @@ def _build(
         return first_state(init_weights(keys.weights), keys.noise)
 
     def take_step(state: TrainState, keys: RandomStreams, train: Split) -> TrainState:
-        loss, grads = gradient(state.params, train, state.step, keys)
+        point = gradient_point(method, state.params, state.opt_state)
+        loss, grads = gradient(point, train, state.step, keys)
 
         def gradient_at(params: Any, _: int) -> Any:
             return gradient(params, train, state.step, keys)[1]
@@ -207,7 +208,8 @@ def train(
     number, seconds_of_steps, seconds_of_evaluations = 1, 0.0, []
     while done < steps:
         last = done - done % every
-        end = min(last + every, steps)
+        next_evaluation = min(last + every, steps)
+        end = int(min(next_evaluation, settings.following.next_due(done)))
         number = from_first_process(min(number, end - done))
         started = time.perf_counter()
         state = trainer.take_steps(state, keys, dataset.train, np.int32(number))
@@ -216,7 +218,7 @@ def train(
         taken = time.perf_counter() - started
         metrics = None
         bad_loss = None if np.isfinite(recent.loss[-1]) else float(recent.loss[-1])
-        if reached == end or bad_loss is not None:
+        if reached == next_evaluation or bad_loss is not None:
             scores = _scores(dataset, trainer, state)
             total = time.perf_counter() - started
             seconds_of_evaluations.append(total - taken)
