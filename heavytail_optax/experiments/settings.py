@@ -288,6 +288,8 @@ class MeasureSettings(_Group):
     Attributes:
       measures: What heavytail reproduce measures of each run, as in the paper's tables.
         heavytail flatness has more.
+      measured_images: Number of training images that is measured on, evenly spaced. By
+        default all, which takes long for large data sets.
       sharpness_stddev: Standard deviation of the normal noise on the weights. The
         expected sharpness is the mean change of the loss under this noise.
       sharpness_samples: Number of draws of that noise.
@@ -295,6 +297,9 @@ class MeasureSettings(_Group):
 
     measures: tuple[TableMeasure, ...] = sourced(
         ("expected", "pac-bayes", "maximal"), "ours: those of either table of the paper"
+    )
+    measured_images: Annotated[int | None, POSITIVE_INTEGER] = sourced(
+        None, "ours: all"
     )
     sharpness_stddev: Annotated[float, POSITIVE_NUMBER] = sourced(0.01, "zhu")
     sharpness_samples: Annotated[int, at_least(2)] = sourced(

@@ -11,6 +11,7 @@ from event_files import curves
 from typed_options import options_with
 
 from heavytail_optax import cli
+from heavytail_optax.experiments.data.dataset import evenly_spaced
 from heavytail_optax.experiments.flat_settings import replaced
 from heavytail_optax.experiments.models.networks import build_network
 from heavytail_optax.experiments.report.training import draw_training
@@ -26,7 +27,6 @@ from heavytail_optax.experiments.training.evaluation import loss_per_example
 from heavytail_optax.experiments.training.following import (
     Sharpness,
     build_follow,
-    followed_images,
     learning_rate_at,
 )
 from heavytail_optax.experiments.training.trainer import build_trainer
@@ -67,7 +67,7 @@ def measured(tiny, tiny_dataset):
     state = trainer.init(keys)
     follow = build_follow(settings, shape, classes)
     row = follow(state, tiny_dataset.train, keys.sharpness, 0.5)
-    images = followed_images(tiny_dataset.train, 20)
+    images = evenly_spaced(tiny_dataset.train, 20)
     predict, _ = build_network(settings.model, shape, classes, "minus-one-to-one")
 
     def loss(params):
@@ -117,8 +117,8 @@ def test_a_measurement_has_its_step_and_learning_rate(measured, tiny):
 
 def test_followed_images_are_evenly_spaced(tiny_dataset):
     train = tiny_dataset.train
-    assert np.array_equal(followed_images(train, 20).labels, train.labels[::5])
-    assert np.array_equal(followed_images(train, 1000).labels, train.labels)
+    assert np.array_equal(evenly_spaced(train, 20).labels, train.labels[::5])
+    assert np.array_equal(evenly_spaced(train, 1000).labels, train.labels)
 
 
 def test_lines_of_both_kinds_come_back(tmp_path):

@@ -4,13 +4,18 @@ import jax
 import numpy as np
 import pytest
 
+from heavytail_optax.experiments.data.dataset import Split
 from heavytail_optax.experiments.flat_settings import replaced
 from heavytail_optax.experiments.measures.flatness import MEASURES
 from heavytail_optax.experiments.measures.flatness.sharpness import SampleBlock, pool
-from heavytail_optax.experiments.measures.measure import MeasureOptions
+from heavytail_optax.experiments.measures.measure import MeasureOptions, read_record
 from heavytail_optax.experiments.models.networks import build_network
 from heavytail_optax.experiments.runs.grid import Run
-from heavytail_optax.experiments.runs.measuring import trained_network
+from heavytail_optax.experiments.runs.measuring import (
+    measure_run,
+    measured_otherwise,
+    trained_network,
+)
 from heavytail_optax.experiments.runs.result import read_result
 from heavytail_optax.experiments.runs.run import cached_loader, carry_out
 from heavytail_optax.experiments.training.batches import random_streams
@@ -98,6 +103,29 @@ def test_a_loss_that_is_not_finite_has_no_sharpness(settings, tiny_dataset, netw
     _, params = network
     params = jax.tree.map(lambda x: x * np.float32(np.nan), params)
     assert math.isnan(measure_expected(settings, params, tiny_dataset.train)[0])
+
+
+def test_it_is_measured_on_as_many_images_as_asked_for(
+    settings, tiny_dataset, network, tmp_path
+):
+    _, params = network
+    train, names = tiny_dataset.train, ("expected",)
+    settings = replaced(settings, measured_images=20)
+    run = Run("sgd", tmp_path, settings, names)
+    whole = trained_network(settings, params, train, 10)
+    assert measure_run(run, whole, MeasureOptions(), names, Recorder())
+    record = read_record(run.paths.measurements)
+    assert record["expected"].arguments["images"] == 20
+    every_fifth = Split(train.images[::5], train.labels[::5])
+    found = record["expected"].outcome.scalars["expected_sharpness"]
+    assert found == measure_expected(settings, params, every_fifth)
+    assert found != measure_expected(settings, params, train)
+    # What is there is only said to differ if it does.
+    assert not measured_otherwise(settings, record, MeasureOptions(), names)
+    (line,) = measured_otherwise(settings, record, MeasureOptions(images=10), names)
+    assert "images 20" in line and "images 10" in line
+    (line,) = measured_otherwise(settings, record, MeasureOptions(images=1000), names)
+    assert "images 20" in line
 
 
 class Recorder:

@@ -255,7 +255,8 @@ class FlatnessOptions:
         settings = PRESETS["corrupted-digits"].settings
         for field in dataclasses.fields(self.measuring):
             value = getattr(self.measuring, field.name)
-            if value != field.default:
+            # All measures are on the images.
+            if value != field.default and field.name != "images":
                 other = {field.name: _another(value)}
                 _refuse_unmeasured(
                     field.name,

@@ -32,6 +32,14 @@ class Split(NamedTuple):
     labels: jax.Array  # shape=(n,), dtype=int32
 
 
+def evenly_spaced(split: Split, number: int) -> Split:
+    """So many images, or all if there are fewer: the last ones may have random labels."""
+    total = split.labels.shape[0]
+    number = min(number, total)
+    chosen = np.arange(number) * total // number
+    return Split(split.images[chosen], split.labels[chosen])
+
+
 class Dataset(NamedTuple):
     """What a run trains on, random labels included, and what it is tested on."""
 

@@ -17,7 +17,7 @@ import jax
 
 import heavytail_optax as hto
 
-from ..data.dataset import Split
+from ..data.dataset import Split, evenly_spaced
 from ..durable_files import replace_file
 from ..setting_rules import BETWEEN_0_AND_1, at_least, check_fields
 from ..settings import Settings
@@ -41,6 +41,8 @@ class MeasureOptions:
     """How the measures are computed.
 
     Attributes:
+      images: Number of training images that all is measured on, evenly spaced. By default
+        the --measured-images of the run, or all.
       samples: Number of random draws: of the noise on the weights for the expected
         sharpness, of that of each size for the PAC-Bayes sharpness, of vectors for the
         trace. By default the --sharpness-samples of the run.
@@ -52,6 +54,7 @@ class MeasureOptions:
         Where --truncated-share sets that bound, b is 0.25 here.
     """
 
+    images: Annotated[int | None, at_least(1)] = None
     samples: Annotated[int | None, at_least(2)] = None
     target: Annotated[float, BETWEEN_0_AND_1] = 0.1
     paths: Annotated[int, at_least(1)] = 8
@@ -59,6 +62,11 @@ class MeasureOptions:
 
     def __post_init__(self) -> None:
         check_fields(self, "option")
+
+    def images_of(self, settings: Settings) -> int:
+        """Number of training images that a run with these settings is measured on."""
+        every = settings.data.training_examples
+        return min(every, self.images or settings.measuring.measured_images or every)
 
     def samples_of(self, settings: Settings) -> int:
         """Number of perturbations for a run with these settings."""
@@ -82,6 +90,10 @@ class TrainedNetwork:
         """A function of `flatness`, of the loss on the training images."""
         arguments = {"key": self.key, "args": (self.train,), **more}
         return function(self.loss, self.params, *others, **arguments)
+
+    def on_images(self, number: int) -> "TrainedNetwork":
+        """The same network with so many of the images."""
+        return dataclasses.replace(self, train=evenly_spaced(self.train, number))
 
     @functools.cached_property
     def top_eigenvalues(self) -> "hto.flatness.HessianEigenvalues":

@@ -14,6 +14,7 @@ from ..devices.parallel import replicate
 from ..durable_files import set_aside_damaged
 from ..measures.flatness import MEASURES, MeasureName
 from ..measures.measure import (
+    Arguments,
     Measured,
     MeasureOptions,
     TrainedNetwork,
@@ -54,6 +55,7 @@ def measure_run(
 ) -> bool:
     """Measures what the run has not got yet; False if the user stopped it."""
     path = run.paths.measurements
+    network = network.on_images(options.images_of(network.settings))
     record = read_record(path)
     if not record and path.exists():
         progress.note(
@@ -63,17 +65,27 @@ def measure_run(
     for number, name in enumerate(names, start=1):
         if name in record:
             continue
-        arguments = MEASURES[name].arguments(network.settings, options)
+        own = MEASURES[name].arguments(network.settings, options)
         shown = f"{name} ({number} of {len(names)})" if len(names) > 1 else name
         tick = functools.partial(progress.measuring, run.label, shown)
         started = time.monotonic()
-        found = MEASURES[name].compute(network, arguments, tick)
+        found = MEASURES[name].compute(network, own, tick)
         if found is None:
             return False
+        arguments = _arguments(name, network.settings, options)
         record[name] = Measured(arguments, found, time.monotonic() - started)
         write_record(path, record)
         tick(1, 1)
     return True
+
+
+def _arguments(
+    name: MeasureName, settings: Settings, options: MeasureOptions
+) -> Arguments:
+    """All that a measure depends on besides the run."""
+    images = options.images_of(settings)
+    of_all = {"images": images} if images < settings.data.training_examples else {}
+    return {**of_all, **MEASURES[name].arguments(settings, options)}
 
 
 def forget(run: Run, names: Sequence[MeasureName]) -> None:
@@ -98,7 +110,7 @@ def measured_otherwise(
         if name not in record:
             continue
         there = in_words(record[name].arguments)
-        here = in_words(MEASURES[name].arguments(settings, options))
+        here = in_words(_arguments(name, settings, options))
         then = ", ".join(each for each in there if each not in here)
         now = ", ".join(each for each in here if each not in there)
         if then or now:

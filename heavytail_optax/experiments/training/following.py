@@ -11,12 +11,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
 
 import heavytail_optax as hto
 
-from ..data.dataset import Split
+from ..data.dataset import Split, evenly_spaced
 from ..devices.programs import compiled
 from ..models.networks import build_network
 from ..settings import (
@@ -78,7 +77,7 @@ def build_follow(
     def follow(
         state: TrainState, train: Split, key: jax.Array, seconds: float
     ) -> Sharpness:
-        images = followed_images(train, following.followed_images)
+        images = evenly_spaced(train, following.followed_images)
         values = jax.device_get(measure(state.params, images, key))
         step = int(state.step)
         nothing = dict.fromkeys(Sharpness._fields, math.nan)
@@ -88,14 +87,6 @@ def build_follow(
         return Sharpness(**{**nothing, **found, **own})
 
     return follow
-
-
-def followed_images(train: Split, number: int) -> Split:
-    """So many images, evenly spaced: random labels are the last ones of the file."""
-    total = train.labels.shape[0]
-    number = min(number, total)
-    chosen = np.arange(number) * total // number
-    return Split(train.images[chosen], train.labels[chosen])
 
 
 def learning_rate_at(training: TrainingSettings, step: int) -> float:

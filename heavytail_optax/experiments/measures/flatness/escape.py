@@ -1,11 +1,9 @@
 """How likely jumps of the norm b of the truncation leave the minimum."""
 
-import dataclasses
 import math
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 import heavytail_optax as hto
 
@@ -22,9 +20,7 @@ def _escape(
 ) -> Measurement | None:
     settings = dict(arguments)
     images = settings.pop("images")
-    chosen = np.arange(images) * network.train.labels.size // images
-    train = jax.tree.map(lambda x: x[chosen], network.train)
-    network = dataclasses.replace(network, train=train)
+    network = network.on_images(images)
     top = network.top_eigenvalues
     batch = max(1, min(network.settings.training.batch_size, images // 2))
     directions = {
@@ -69,9 +65,8 @@ ESCAPE = Measure(
         "descent_steps": 100,
         "barrier_threshold": 0.1,
         "num_points": 11,
-        # On all training images descent would take hours. These are evenly spaced, as
-        # the last ones have the random labels.
-        "images": min(_IMAGES, settings.data.training_examples),
+        # On all training images descent would take hours.
+        "images": min(_IMAGES, options.images_of(settings)),
     },
     compute=_escape,
 )
