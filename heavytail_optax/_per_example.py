@@ -13,10 +13,13 @@ from heavytail_optax._validation import is_integer, type_error, value_error
 
 def batch_size(call: str, argument: str, batch: Batch) -> int:
     """The common length of the leading axis of all arrays of a batch."""
-    accepted = "a pytree of arrays with one leading axis over the examples"
+    accepted = (
+        "a pytree of arrays with one leading axis over the examples, as long in all"
+    )
     sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(batch)}
     if len(sizes) != 1 or sizes == {()}:
-        raise value_error(call, argument, accepted, batch)
+        shapes = jax.tree.map(jnp.shape, batch)
+        raise value_error(call, argument, accepted, shapes)
     if sizes == {(0,)}:
         accepted = (
             "of one example or more: an empty or partly filled batch is padded, with "

@@ -29,7 +29,7 @@ _NAME = "truncate_update_norm"
 
 
 class TruncateUpdateNormState(NamedTuple):
-    """State of `truncate_update_norm`; fields stay finite, whatever the updates.
+    """State of `truncate_update_norm`. No update makes a later step's fields NaN.
 
     The last three fields are scalars. If `max_norm` is a pytree, they are pytrees of
     its structure, with a scalar for each group.
@@ -37,7 +37,7 @@ class TruncateUpdateNormState(NamedTuple):
     Attributes:
       truncation_count: number of steps so far. shape=(), dtype=int32.
       update_norm: norm of the last update before truncation, at most the largest
-        float32. An update with a NaN leaves it unchanged. shape=(), dtype=float32.
+        float32; NaN if that update has a NaN. shape=(), dtype=float32.
       num_truncated: number of updates truncated so far. shape=(), dtype=int32.
       max_norm: the bound of the last update; if it adapts, that of the next one. The
         largest float32 stands for no bound; it is NaN if the bound is. shape=(),
@@ -221,7 +221,7 @@ def truncate_update_norm(
         usable = jnp.where(is_nan | is_infinite, jnp.inf, value)
         new_state = new_state._replace(
             update_norm=_by_group(
-                lambda old, group: jnp.where(is_nan[group], old, value[group]),
+                lambda _, group: jnp.where(is_nan[group], jnp.nan, value[group]),
                 state.update_norm,
             ),
             num_truncated=_by_group(

@@ -1,9 +1,11 @@
 """What the user sees while a command works, and how it is stopped."""
 
 import contextlib
-import datetime
 import math
+import os
 import signal
+import socket
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import FrameType
@@ -22,7 +24,12 @@ _CANCELLED = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """Notes the first signal, in the main thread; a second one ends the process."""
+    """Notes the first signal; a second one ends the process.
+
+    Python runs a signal's handler only between two lines of the main thread, which may
+    be minutes later if XLA compiles. So a thread of its own reads the numbers of the
+    signals, which the system's handler writes at once.
+    """
 
     def __init__(
         self, notify: Callable[[], None], signals: Sequence[int] = _CANCELLED
@@ -31,8 +38,18 @@ class StopRequest:
         self._signals = signals
         self.signal: int | None = None  # the number of the signal that has come
         self._before: dict[int, Any] = {}
+        self._opened = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
+        reader, writer = socket.socketpair()
+        self._opened.enter_context(reader)
+        thread = threading.Thread(target=self._listen, args=(reader,), daemon=True)
+        thread.start()
+        self._opened.callback(thread.join)
+        self._opened.enter_context(writer)  # closed first, which ends the thread
+        writer.setblocking(False)
+        before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        self._opened.callback(signal.set_wakeup_fd, before)
         for number in self._signals:
             self._before[number] = signal.signal(number, self._handle)
         return self
@@ -40,15 +57,25 @@ class StopRequest:
     def __exit__(self, *exception: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        self._opened.close()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        """In the main thread: the next signal ends the process by the system's handler."""
         del frame
         self.signal = number
-        # The system's own handler, as ours would wait for the compiled code to return.
         for each in self._before:
             signal.signal(each, signal.SIG_DFL)
-        # Python refuses to write while the write that was interrupted is under way.
-        with contextlib.suppress(RuntimeError):
+
+    def _listen(self, reader: socket.socket) -> None:
+        is_first = True
+        while received := reader.recv(1):
+            number = received[0]
+            if number not in self._signals:
+                continue
+            if not is_first:  # and the main thread has not come to its handler
+                os._exit(128 + number)
+            is_first = False
+            self.signal = number
             self._notify()
 
     def is_set(self) -> bool:
@@ -192,8 +219,9 @@ class Progress:
         elapsed = time.monotonic() - self._began_at + seconds_left
         others = sum(self._work.values()) - done
         seconds = seconds_left + others * elapsed / (done - self._work_before)
-        minutes = math.ceil(seconds / 60)
-        return f", about {datetime.timedelta(minutes=minutes)} left" if minutes else ""
+        hours, minutes = divmod(math.ceil(seconds / 60), 60)
+        time_left = f"{hours} h {minutes} min" if hours else f"{minutes} min"
+        return f", about {time_left} left" if hours or minutes else ""
 
     def _work_done(self) -> float:
         return sum(work for label, work in self._work.items() if label in self._done)
@@ -226,5 +254,5 @@ def describe(chunk: Chunk, metrics: Metrics | None, steps: int) -> str:
     parts.append(f"loss {chunk.batch_loss:.3f}")
     if metrics is not None:
         test, truncated = metrics.test_accuracy, metrics.truncated
-        parts += [f"test {test:.1%}", f"truncated {truncated:.0%}"]
+        parts += [f"test {test:.1%}", f"truncated lately {truncated:.0%}"]
     return "  ".join(parts)

@@ -305,13 +305,13 @@ def escape_profile(
     counts = jnp.sum(escaped, axis=0)
     lower, upper = wilson_interval(counts, num_samples, confidence)
     any_escaped = counts > 0
-    fewest = jnp.where(any_escaped.any(), jnp.argmax(any_escaped), max_jumps) + 1
+    fewest = jnp.where(any_escaped.any(), jnp.argmax(any_escaped) + 1, jnp.inf)
     return EscapeProfile(
         jumps=jnp.arange(1, max_jumps + 1, dtype=jnp.int32),
         probability=counts / num_samples,
         lower=lower,
         upper=upper,
-        fewest_jumps=fewest.astype(jnp.int32),
+        fewest_jumps=fewest.astype(loss.dtype),
         paths=EscapePaths(
             escaped=escaped,
             distances=outcomes.distance,

@@ -66,8 +66,8 @@ class EscapeProfile(NamedTuple):
         shape=(max_jumps,).
       lower: lower end of Wilson's interval for each probability by itself. Same shape.
       upper: upper end of that interval. Same shape.
-      fewest_jumps: the smallest j after which any path has escaped; `max_jumps + 1` if
-        none has. shape=(), dtype=int32.
+      fewest_jumps: the smallest j after which any path has escaped; infinite if none
+        has. shape=().
       paths: the `EscapePaths` from which the shares are computed.
       reference: the `EscapeReference`, from which the paths start.
       settings: the `EscapeSettings`.
@@ -81,3 +81,9 @@ class EscapeProfile(NamedTuple):
     paths: EscapePaths
     reference: EscapeReference
     settings: EscapeSettings
+
+    def __str__(self) -> str:
+        # The reference has as many numbers as the model.
+        fields = {**self._asdict(), "paths": "...", "reference": "..."}
+        shown = ", ".join(f"{name}={value}" for name, value in fields.items())
+        return f"EscapeProfile({shown})"

@@ -135,7 +135,7 @@ def test_a_vector_that_can_be_called_is_a_vector():
 
 def test_across_the_wall_and_back_by_the_flow():
     never = from_origin(args=(1.1,), jump_norm=1.0, direction=ACROSS)
-    assert never.fewest_jumps == 6
+    assert never.fewest_jumps == np.inf
     assert not never.paths.escaped.any()
     np.testing.assert_array_equal(never.lower, 0.0)
     # One jump is not enough, and the flow is back before the next one.
@@ -143,7 +143,7 @@ def test_across_the_wall_and_back_by_the_flow():
         args=(1.1,), jump_norm=1.0, direction=ALONG, repeat_direction=True,
         flow_steps=100,
     )  # fmt: skip
-    assert back.fewest_jumps == 6
+    assert back.fewest_jumps == np.inf
     # Independent signs: after two jumps a quarter has gone the right way twice.
     walk = from_origin(args=(1.1,), jump_norm=1.0, direction=ALONG)
     assert walk.fewest_jumps == 2
@@ -166,7 +166,7 @@ def noisy_wells(params, push):
     return wells(params, 1.1) + jnp.mean(push @ params["x"])
 
 
-@pytest.mark.parametrize(("axis", "expected"), [(0, 2), (1, 6)])
+@pytest.mark.parametrize(("axis", "expected"), [(0, 2), (1, np.inf)])
 def test_gradient_noise(axis, expected):
     push = np.zeros((8, 2), np.float32)
     push[:, axis] = np.linspace(-1.0, 1.0, 8)
@@ -214,7 +214,7 @@ def test_a_flat_valley():
         escape_profile, valley, ORIGIN, key=0, jump_norm=1.0, learning_rate=0.1,
         direction=ACROSS, max_jumps=1, num_samples=5,
     )  # fmt: skip
-    assert measure().fewest_jumps == 2
+    assert measure().fewest_jumps == np.inf
     assert measure(return_tolerance=0.1).fewest_jumps == 1
     assert measure(barrier_threshold=None, return_tolerance=0.1).fewest_jumps == 1
 

@@ -53,8 +53,8 @@ all measures but escape, and as long again for escape. The cost of escape grows 
 times --jumps. It takes only 200 of the training images. The cost of the others grows with
 the number of training images. pac-bayes computes 13 times --samples losses.""",
     "diagnose": """Cost for the LeNet on two cores: about a minute for the first run. The
---draws gradients take a third of it. The verdict is one of: heavy-tailed, not heavy-tailed,
-not a power law, cannot tell.""",
+--draws gradients take a third of it. The verdict is one of: heavy-tailed, power law up
+to an end, not heavy-tailed, not a power law, cannot tell.""",
 }
 
 

@@ -126,7 +126,7 @@ def mistakes(kind: type, command: str, arguments: Sequence[str]) -> list[str]:
     if found or not missing:
         return found
     (name,) = missing
-    return [f"The {name} is missing: give it alone, without an option's name."]
+    return [f"Give the {name} too, without an option's name."]
 
 
 def as_typed(text: str, kind: type) -> str:

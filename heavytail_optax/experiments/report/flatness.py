@@ -152,7 +152,9 @@ def draw_flatness(runs: Sequence[MeasuredRun]) -> Figure | None:
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=draw is _draw_escape))
         draw(axes, curves)
     handles = []
-    for run, style in zip(runs, styles, strict=True):
+    for run, (style, own) in zip(runs, found, strict=True):
+        if not own.keys() & panels.keys():  # nothing of it is drawn
+            continue
         accuracy = format_percent(run.result.train_accuracy or math.nan)
         label = f"{run.run.label}: training accuracy {accuracy}%"
         handles.append(Line2D([], [], label=label, **style))
