@@ -21,6 +21,7 @@ SMALL = {
     "scale": "--width 256 --layers 1 --vocabulary 256",
     "tail_index_estimators": "--samples 3 --size 200 --k 10 --rounds 2",
     "transforms": "--sizes 400 --rounds 2",
+    "wide_vectors": "--rounds 2",
 }
 
 
