@@ -36,14 +36,13 @@ POINTS = 20
 def trained(
     task: tasks.Task, optimizer: str, name: str, steps: int
 ) -> Callable[..., tuple[Any, jax.Array]]:
-    """From seed, labels and what is tuned: parameters along the run, and all norms.
+    """From seed, data and what is tuned: parameters along the run, and all norms.
 
     The parameters are those at `POINTS` points, the end among them.
     """
     arm = ARMS[name]
 
-    def run(seed: jax.Array, labels: jax.Array, hyper: Hyper) -> tuple[Any, jax.Array]:
-        train = task.train._replace(labels=labels)
+    def run(seed: jax.Array, train: tasks.Split, hyper: Hyper) -> tuple[Any, jax.Array]:
         init_key, batch_key, noise_key = jax.random.split(jax.random.key(seed), 3)
         own = program(task, optimizer, arm, hyper, noise_key)
 
@@ -69,67 +68,68 @@ def trained(
 class Measuring(NamedTuple):
     """Compiled once for all arms: validation, all measures, and those along a run."""
 
-    valid: Callable[[Any, jax.Array], dict[str, Any]]
-    final: Callable[[Any, jax.Array, jax.Array], dict[str, Any]]
-    along: Callable[[Any, jax.Array], dict[str, Any]]
+    valid: Callable[[Any, measures.Data], dict[str, Any]]
+    final: Callable[[Any, measures.Data, jax.Array], dict[str, Any]]
+    along: Callable[[Any, measures.Data], dict[str, Any]]
 
 
 def measuring(task: tasks.Task) -> Measuring:
-    """The functions of a task; labels are those that were trained on."""
+    """The functions of a task."""
 
-    def splits(labels: jax.Array) -> tuple[tasks.Split, dict[str, tasks.Split]]:
-        train = task.train._replace(labels=labels)
-        return train, {"train": first(train, task.num_scored), "test": task.test}
+    def scores(params: Any, data: measures.Data, most: int | None = None) -> dict:
+        train = first(data.train, task.num_scored)
+        found = {}
+        for name, split in (("train", train), ("test", data.test)):
+            own = measures.scored(task, params, data.train, first(split, most))
+            found |= measures.named(name, own)
+        return found
 
-    def valid(params: Any, labels: jax.Array) -> dict[str, Any]:
-        train, _ = splits(labels)
-        return measures.named("valid", measures.scored(task, params, train, task.valid))
+    def valid(params: Any, data: measures.Data) -> dict[str, Any]:
+        own = measures.scored(task, params, data.train, data.valid)
+        return measures.named("valid", own)
 
-    def final(params: Any, labels: jax.Array, norms: jax.Array) -> dict[str, Any]:
-        train, some = splits(labels)
-        found = valid(params, labels)
-        for name, split in some.items():
-            scores = measures.scored(task, params, train, split)
-            found |= measures.named(name, scores)
+    def final(params: Any, data: measures.Data, norms: jax.Array) -> dict[str, Any]:
         shape = jax.vmap(schedule(len(norms)))(jnp.arange(len(norms)))
         cut = norms[:, 0] > norms[:, 1] * (1.0 + 1e-5)
-        found |= measures.under_shift(task, params, train)
-        found |= measures.flatness(task, params, train)
-        found |= measures.tail_indices(norms, shape)
-        return found | {"cut": 100.0 * cut.mean(), "largest_update": norms[:, 0].max()}
+        return {
+            **valid(params, data),
+            **scores(params, data),
+            **measures.under_shift(task, params, data),
+            **measures.flatness(task, params, data.train),
+            **measures.tail_indices(norms, shape),
+            "cut": 100.0 * cut.mean(),
+            "largest_update": norms[:, 0].max(),
+        }
 
-    def along(params: Any, labels: jax.Array) -> dict[str, Any]:
-        train, some = splits(labels)
-        found = {"expected_sharpness": measures.sharpness(task, params, train, 10)}
-        for name, split in some.items():
-            own = first(split, measures.SHIFTED)
-            scores = measures.scored(task, params, train, own)
-            del scores["calibration_error"]
-            found |= measures.named(name, scores)
-        return measures.named("curve", found)
+    def along(params: Any, data: measures.Data) -> dict[str, Any]:
+        found = scores(params, data, measures.SHIFTED)
+        kept = {k: x for k, x in found.items() if not k.endswith("calibration_error")}
+        kept["expected_sharpness"] = measures.sharpness(task, params, data.train, 10)
+        return measures.named("curve", kept)
 
     return Measuring(jax.jit(valid), jax.jit(final), jax.jit(along))
 
 
-def first(split: tasks.Split, number: int) -> tasks.Split:
-    """The first examples."""
+def first(split: tasks.Split, number: int | None) -> tasks.Split:
+    """The first examples; all of them if there is no number."""
     return jax.tree.map(lambda x: x[:number], split)
 
 
 def measured(
-    own: plan.Run, functions: Measuring, labels: jax.Array, along: Any, norms: jax.Array
+    kind: plan.Kind,
+    functions: Measuring,
+    data: measures.Data,
+    along: Any,
+    norms: jax.Array,
 ) -> dict[str, Any]:
     """All that this kind of run is asked."""
-    last = jax.tree.map(lambda x: x[-1], along)
-    if own.kind == "tuning":
-        return functions.valid(last, labels)
-    found = functions.final(last, labels, norms)
-    if own.kind == "followed":
-        points = [
-            functions.along(jax.tree.map(lambda x, i=i: x[i], along), labels)
-            for i in range(POINTS)
-        ]
-        found |= {name: jnp.stack([x[name] for x in points]) for name in points[0]}
+    points = [jax.tree.map(lambda x, i=i: x[i], along) for i in range(POINTS)]
+    if kind == "tuning":
+        return functions.valid(points[-1], data)
+    found = functions.final(points[-1], data, norms)
+    if kind == "followed":
+        each = [functions.along(point, data) for point in points]
+        found |= {name: jnp.stack([x[name] for x in each]) for name in each[0]}
     return found
 
 
@@ -152,7 +152,7 @@ def main() -> None:
         steps = arguments.steps or num_steps(task, ARMS[arm])
         return trained(task, optimizer, arm, steps)
 
-    functions = measuring(task)
+    functions, clean = measuring(task), measures.data_of(task)
     wanted = functools.partial(
         plan.next_run,
         task=arguments.task,
@@ -170,10 +170,11 @@ def main() -> None:
         labels = tasks.with_noise(
             task.train.labels, own.noise, jax.random.key(own.seed + 10_000)
         )
+        data = clean._replace(train=clean.train._replace(labels=labels))
         hyper = Hyper(jnp.float32(own.learning_rate), jnp.float32(own.weight_decay))
-        start_at = jnp.int32(own.seed), labels, hyper
-        along, norms = programs(own.optimizer, own.arm)(*start_at)
-        found = jax.block_until_ready(measured(own, functions, labels, along, norms))
+        run = programs(own.optimizer, own.arm)
+        along, norms = run(jnp.int32(own.seed), data.train, hyper)
+        found = measured(own.kind, functions, data, along, norms)
         row = own._asdict() | {"data": task.checksum, "steps": len(norms)}
         row |= {what: plan.in_words(value) for what, value in found.items()}
         row |= {"seconds": f"{time.perf_counter() - start:.1f}"}

@@ -1,7 +1,7 @@
 """What is measured of a run of the study beyond SGD."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import beyond_sgd_tasks as tasks
 import jax
@@ -84,15 +84,36 @@ def shifts(images: jax.Array) -> dict[str, jax.Array]:
     }
 
 
-def under_shift(task: tasks.Task, params: Any, train: tasks.Split) -> dict:
+class Data(NamedTuple):
+    """What a run is trained and measured on.
+
+    Attributes:
+      train: with the labels that the run is trained on.
+      shifted: the first test images, corrupted; empty where there are no images.
+    """
+
+    train: tasks.Split
+    valid: tasks.Split
+    test: tasks.Split
+    shifted: dict[str, tasks.Split]
+
+
+def data_of(task: tasks.Task) -> Data:
+    """With the true labels."""
+    shifted = {}
+    if task.has_images:
+        labels = task.test.labels[:SHIFTED]
+        for name, images in shifts(task.test.inputs[:SHIFTED]).items():
+            shifted[name] = tasks.Split(images, labels)
+    return Data(task.train, task.valid, task.test, shifted)
+
+
+def under_shift(task: tasks.Task, params: Any, data: Data) -> dict[str, jax.Array]:
     """Accuracy on corrupted test images."""
-    if not task.has_images:
-        return {}
-    found = {}
-    for name, images in shifts(task.test.inputs[:SHIFTED]).items():
-        split = tasks.Split(images, task.test.labels[:SHIFTED])
-        found[f"accuracy_{name}"] = scored(task, params, train, split)["accuracy"]
-    return found
+    return {
+        f"accuracy_{name}": scored(task, params, data.train, split)["accuracy"]
+        for name, split in data.shifted.items()
+    }
 
 
 def measured_loss(task: tasks.Task) -> Callable:

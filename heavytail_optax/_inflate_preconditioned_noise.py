@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from heavytail_optax._dtypes import computation_dtype, saturate
+from heavytail_optax._dtypes import computation_dtype
 from heavytail_optax._inflate_gradient_noise import check_gradient_noise
 from heavytail_optax._keys import check_key, key_data_copy, step_key
 from heavytail_optax._pytrees import add_noise, check_leaves
@@ -32,13 +32,13 @@ class InflatePreconditionedNoiseState(NamedTuple):
       precondition_key: data of the key. It never changes. dtype=uint32.
       precondition_draw: Z of the last step, 0 if the gate was shut. shape=(),
         dtype=float32.
-      inner_state: state of the optimiser, as if there were no noise.
+      optimizer_state: state of the optimiser, as if there were no noise.
     """
 
     precondition_count: jax.Array
     precondition_key: jax.Array
     precondition_draw: jax.Array
-    inner_state: optax.OptState
+    optimizer_state: optax.OptState
 
 
 def _gated(tail: Tail, draw: jax.Array, q: jax.Array) -> jax.Array:
@@ -93,8 +93,10 @@ def inflate_preconditioned_noise(
     times. With `scale = c / (1 - m)`, one draw moves the parameters about as far in all
     as scale c does before SGD with this momentum.
 
-    The derivative is zero where the update does not depend on the size of the gradient
-    entry by entry: there is no noise behind `optax.lion`, nor in the first step of Adam.
+    Where U does not depend on the size of the gradient, its derivative is zero: there is
+    no noise behind `optax.lion`, nor in the first step of Adam. Where it has none, as
+    Adam's has not for a weight whose gradient has always been zero, there is no noise
+    either.
 
     Args:
       inner: the optimiser, learning rate included. JAX must be able to differentiate
@@ -164,7 +166,7 @@ def inflate_preconditioned_noise(
             precondition_count=jnp.zeros((), jnp.int32),
             precondition_key=key_data_copy(key),
             precondition_draw=jnp.zeros((), jnp.float32),
-            inner_state=inner.init(params),
+            optimizer_state=inner.init(params),
         )
 
     def factor(state: InflatePreconditionedNoiseState) -> jax.Array:
@@ -184,26 +186,29 @@ def inflate_preconditioned_noise(
         plain, derivative, inner_state = _preconditioned(
             inner,
             structure.unflatten(gradients),
-            state.inner_state,
+            state.optimizer_state,
             params,
             structure.unflatten(noise),
             extra_args,
         )
-        z = factor(state)
         largest = jnp.finfo(jnp.float32).max
+        z = jnp.clip(factor(state), -largest, largest)
 
-        def inflated(x: jax.Array, tangent: jax.Array) -> jax.Array:
+        def inflated(x: jax.Array, v: jax.Array, tangent: jax.Array) -> jax.Array:
             dtype = computation_dtype(x.dtype)
-            # Where Z is zero, nothing is added, be the derivative finite or not.
-            jump = saturate(z.astype(dtype), dtype) * tangent.astype(dtype)
-            return add_noise(x, jnp.where(z == 0.0, 0.0, jump))
+            # Adam's root has no derivative at zero, where a weight has never had a
+            # gradient. It has no noise then. NaN in the noise itself stays.
+            is_kept = (z != 0.0) & (jnp.isfinite(tangent) | ~jnp.isfinite(v))
+            known = jnp.where(is_kept, tangent, 0.0).astype(dtype)
+            return add_noise(x, z.astype(dtype) * known)
 
         new_state = InflatePreconditionedNoiseState(
             precondition_count=optax.safe_increment(state.precondition_count),
             precondition_key=state.precondition_key,
-            precondition_draw=jnp.clip(z, -largest, largest),
-            inner_state=inner_state,
+            precondition_draw=z,
+            optimizer_state=inner_state,
         )
-        return jax.tree.map(inflated, plain, derivative), new_state
+        noisy = jax.tree.map(inflated, plain, structure.unflatten(noise), derivative)
+        return noisy, new_state
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

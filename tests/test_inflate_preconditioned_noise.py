@@ -55,7 +55,7 @@ def both(name, steps, q=0.0):
 
     start = noisy.init(PARAMS), inner.init(PARAMS)
     (own, plain), history = jax.lax.scan(step, start, jnp.arange(steps))
-    return *history, own.inner_state, plain
+    return *history, own.optimizer_state, plain
 
 
 @EACH
@@ -195,6 +195,38 @@ def test_seeds_at_once_are_the_seeds_one_by_one():
     for seed in seeds:
         one = jax.tree.map(lambda x, seed=seed: x[seed], at_once)
         chex.assert_trees_all_close(one, jax.jit(first)(seed), rtol=1e-6)
+
+
+@EACH
+def test_weights_without_a_gradient_stay_finite_and_nan_is_seen(name):
+    """As those of dead units, whose mean square is zero: a root without derivative."""
+    transformation = hto.inflate_preconditioned_noise(
+        OPTIMIZERS[name], PARETO, 1.0, key=0
+    )
+    grads, noise = gradients(0)
+    is_dead = {"w": jnp.arange(6).reshape(3, 2) < 2, "b": jnp.arange(2) < 3}
+
+    def without(tree):
+        return jax.tree.map(lambda x, dead: jnp.where(dead, 0.0, x), tree, is_dead)
+
+    @jax.jit
+    def two(noise):
+        state = transformation.init(PARAMS)
+        for _ in range(2):
+            updates, state = transformation.update(
+                without(grads), state, PARAMS, gradient_noise=noise
+            )
+        return updates
+
+    plain_b = OPTIMIZERS[name].update(
+        without(grads), OPTIMIZERS[name].init(PARAMS), PARAMS
+    )[0]["b"]
+    found = two(without(noise))
+    assert all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(found))
+    if name != "adafactor":  # whose rate is not that of its first step
+        np.testing.assert_allclose(found["b"], plain_b, atol=1e-6)
+    bad = jax.tree.map(lambda x: x.at[..., 0].set(jnp.nan), noise)
+    assert bool(jnp.isnan(two(bad)["w"]).any())
 
 
 def test_extra_arguments_reach_the_optimiser():
