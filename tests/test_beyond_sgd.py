@@ -134,7 +134,9 @@ def test_the_transformer_sees_no_later_byte():
     one, other = (text.logits(params, None, x)[0] for x in (inputs, changed))
     np.testing.assert_array_equal(one[:40], other[:40])
     assert bool((one[40:] != other[40:]).any(axis=-1).all())
-    assert sum(x.size for x in jax.tree.leaves(params)) == 467_072
+    # Embeddings of bytes and places, the head and its scale; 12 width^2 in each layer.
+    expected = 2 * 256 * 128 + 64 * 128 + 128 + 2 * (12 * 128**2 + 2 * 128)
+    assert sum(x.size for x in jax.tree.leaves(params)) == expected
 
 
 def test_the_resnet_normalises_within_its_groups():
