@@ -144,6 +144,8 @@ def main() -> None:
     parser.add_argument("--num-runs", type=int, help="stop after so many")
     parser.add_argument("--steps", type=int, help="of a run, to try the program out")
     arguments = parser.parse_args()
+    if arguments.steps is not None and arguments.steps % POINTS:
+        parser.error(f"--steps must be a multiple of {POINTS}")
     task = BUILD[arguments.task](arguments.data_dir)
     noises = arguments.noises or tasks.NOISES[arguments.task]
 

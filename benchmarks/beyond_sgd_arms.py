@@ -132,9 +132,11 @@ def program(
         inner = hto.inflate_preconditioned_noise(
             inner, tail, falling(family.memory), key=key, inflate_above=arm.gate
         )
+    # No earlier than the first hundred steps, in which the bound is searched.
+    fixed_after = max(100, steps // 10)
     bound = {
         "none": np.inf,
-        "fixed": hto.adaptive_max_norm(TRUNCATED_SHARE, freeze_after=steps // 10),
+        "fixed": hto.adaptive_max_norm(TRUNCATED_SHARE, freeze_after=fixed_after),
         "follows": hto.adaptive_max_norm(TRUNCATED_SHARE),
     }[arm.bound]
     chain = optax.chain(inner, hto.truncate_update_norm(bound))

@@ -193,7 +193,7 @@ def main() -> None:
         for place in arguments.places:
             rows.append(measure(name, place, arguments.num_seeds, arguments.steps))
             print(rows[-1], flush=True)
-    result_file.write(arguments.out, rows, arguments.num_seeds)
+            result_file.write(arguments.out, rows, arguments.num_seeds)
 
 
 if __name__ == "__main__":
