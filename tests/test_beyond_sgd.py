@@ -161,3 +161,12 @@ def test_the_schedule_warms_up_and_ends_at_zero():
     shape = arms.schedule(2000)
     assert float(shape(100)) == 1.0 and 0.0 < float(shape(0)) < 0.02
     assert float(shape(1999)) < 1e-4
+
+
+def test_batches_of_the_resnet_are_crops_in_groups():
+    images = jnp.full((100, 32, 32, 3), 7, jnp.uint8)
+    train = tasks.Split(images, jnp.arange(100, dtype=jnp.int32))
+    batch = resnet.draw(jax.random.key(0), train)
+    assert batch.inputs.shape == (4, 16, 32, 32, 3) and batch.inputs.dtype == jnp.uint8
+    assert set(np.unique(batch.inputs)) == {0, 7}
+    assert len(np.unique(batch.labels)) == 64
