@@ -11,6 +11,12 @@ initial weights and batches in all rows.
     python benchmarks/adam.py --out benchmarks/results/adam.csv
     python benchmarks/adam.py --variants "inflated, c 1, adaptive b"
 
+Noise "through it" passes through the optimiser's preconditioner and not into its moments
+(`inflate_preconditioned_noise`). It has a table of its own:
+
+    python benchmarks/adam.py --optimizers AdamW Muon --out benchmarks/results/adam_through.csv \
+        --variants alone "through it, adaptive b" "through it, gated, adaptive b"
+
 `b` is the mean over seeds, with the smallest and the largest. `cut` is the share of
 updates that were truncated, `largest_update` the largest norm of an update before
 truncation. `failed` counts runs that are not finite or end with a training accuracy below
@@ -52,6 +58,8 @@ class Variant(NamedTuple):
       cool_down: whether the last fifth of the steps has no noise.
       noise: scale of the noise behind the optimiser.
       is_noise_scheduled: whether that scale falls with the learning rate.
+      through: c of the noise that passes through the optimiser; 0 for none.
+      gate: the share of the draws that give none of it.
     """
 
     scale: float = 0.0
@@ -60,6 +68,8 @@ class Variant(NamedTuple):
     cool_down: bool = False
     noise: float = 0.0
     is_noise_scheduled: bool = False
+    through: float = 0.0
+    gate: float = 0.0
 
 
 VARIANTS = {
@@ -75,6 +85,12 @@ VARIANTS = {
     ),
 }
 OF_MUON = dict(list(VARIANTS.items())[:5])  # its steps take longest
+THROUGH = {
+    "through it, adaptive b": Variant(through=1.0, is_adaptive=True),
+    "through it, gated, adaptive b": Variant(through=1.0, gate=0.95, is_adaptive=True),
+}
+# Noise that does not enter a momentum acts once: as far in all, with this factor.
+MEMORY = {"SGD": 1.0, "AdamW": 10.0, "Muon": 20.0}
 OF_SGD = {
     "inflated, c 1, b halved": Variant(1.0, 0.5),
     "inflated, c 1, b doubled": Variant(1.0, 2.0),
@@ -182,10 +198,19 @@ def trained(name: str, variant: Variant) -> Callable:
     shape = optax.cosine_decay_schedule(1.0, STEPS)
     end = 4 * STEPS // 5 if variant.cool_down else STEPS
     grad_fn = gradient(lambda step: jnp.where(step < end, variant.scale, 0.0))
+    split = hto.value_grad_and_noise(loss_per_example)
 
     def run(key: jax.Array, b: jax.Array) -> dict[str, jax.Array]:
         init_key, batch_key, noise_key = jax.random.split(key, 3)
         links = [make(lambda step: rate * shape(step))]
+        if variant.through:
+            links[0] = hto.inflate_preconditioned_noise(
+                links[0],
+                hto.tails.pareto(ALPHA),
+                MEMORY[name] * variant.through,
+                key=noise_key,
+                inflate_above=variant.gate,
+            )
         if variant.noise:
             falling = variant.is_noise_scheduled
             links.append(
@@ -207,8 +232,12 @@ def trained(name: str, variant: Variant) -> Callable:
             params, state = carry
             batch = batch_at(jax.random.fold_in(batch_key, number), *train)
             own_key = jax.random.fold_in(noise_key, number)
-            _, grads = grad_fn(own_key, params, batch, step=number)
-            updates, state = optimizer.update(grads, state, params)
+            extra = {}
+            if variant.through:
+                _, grads, extra["gradient_noise"] = split(own_key, params, batch)
+            else:
+                _, grads = grad_fn(own_key, params, batch, step=number)
+            updates, state = optimizer.update(grads, state, params, **extra)
             params = optax.apply_updates(params, updates)
             return (params, state), optax.tree.get(state, "update_norm")
 
@@ -268,6 +297,8 @@ def main() -> None:
     rows = []
     for name in arguments.optimizers:
         own = {"SGD": VARIANTS | OF_SGD, "Muon": OF_MUON}.get(name, VARIANTS)
+        if arguments.variants:
+            own = own | THROUGH
         measured: dict[float, np.ndarray] = {}
         for label, variant in own.items():
             if arguments.variants and label not in arguments.variants:

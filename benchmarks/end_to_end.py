@@ -2,11 +2,14 @@
 
 Each command runs in a process of its own, in a new folder, with a new user's cache: once
 with nothing in it ("first") and once more in another folder ("second"). In each round the
-two versions follow each other in a new random order; ratios are of the same round. What
-counts is the time of all threads, as the system tells it when a process has ended.
+two versions follow each other in a new random order; ratios are of the same round.
+`to_first` is what the second took of the first, with the newer version. What counts is the
+time of all threads, as the system tells it when a process has ended.
 
     git worktree add ../before COMMIT
     python benchmarks/end_to_end.py ../before . --out benchmarks/results/end_to_end.csv
+
+A version without a cache takes as long for the second: `--no-second-before` leaves it out.
 """
 
 import argparse
@@ -18,18 +21,25 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
 
 import result_file
 
 COMMANDS = {
-    "reproduce": "reproduce --num-seeds 1 --steps {steps} --directory {folder}",
-    "train": "train --steps {steps} --directory {folder}",
-    "reproduce-help": "reproduce --help",
-    "simulate-help": "simulate --help",
     "import-jax": "",
+    "help": "--help",
+    **{
+        f"{name}-help": f"{name} --help"
+        for name in (
+            *("train", "reproduce", "report", "flatness", "diagnose"),
+            *("simulate", "exit-times", "markov-chain"),
+        )
+    },
+    "simulate": "simulate --directory {folder}",
+    "train": "train --directory {folder}",
+    "reproduce": "reproduce --directory {folder}",
 }
-HAS_SECOND = ("reproduce", "train")
+HAS_SECOND = ("simulate", "train", "reproduce")
+IS_TRAINED = ("train", "reproduce")
 
 
 def processor_seconds(version: pathlib.Path, words: list[str], cache: str) -> float:
@@ -54,27 +64,50 @@ def processor_seconds(version: pathlib.Path, words: list[str], cache: str) -> fl
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def one_round(version: pathlib.Path, name: str, steps: int) -> dict[str, float]:
-    """Name -> seconds of a command with an empty cache, and with a filled one."""
+def one_round(
+    version: pathlib.Path, name: str, options: list[str], turns: tuple[str, ...]
+) -> dict[str, float]:
+    """Turn -> seconds of a command, with an empty cache and then with a filled one."""
     found = {}
     with tempfile.TemporaryDirectory() as cache:
-        for turn in ("first", "second") if name in HAS_SECOND else ("",):
-            text = COMMANDS[name].format(steps=steps, folder=f"{cache}/{turn}")
-            label = f"{name}, {turn}" if turn else name
-            found[label] = processor_seconds(version, text.split(), cache)
+        for turn in turns:
+            words = COMMANDS[name].format(folder=f"{cache}/{turn}").split()
+            found[turn] = processor_seconds(version, [*words, *options], cache)
     return found
 
 
-def row(label: str, before: list[float], after: list[float]) -> Mapping[str, str]:
-    """Medians, and the median and the range of the ratios of the same round."""
-    ratios = [new / old for old, new in zip(before, after, strict=True)]
+def quotient(
+    numerators: list[float], denominators: list[float], name: str
+) -> dict[str, str]:
+    """The median and the range of the ratios of the same round; empty if not both ran."""
+    if not numerators or not denominators:
+        return {name: "", f"{name}_range": ""}
+    ratios = [a / b for a, b in zip(numerators, denominators, strict=True)]
     return {
-        "command": label,
-        "before_s": f"{statistics.median(before):.2f}",
-        "after_s": f"{statistics.median(after):.2f}",
-        "ratio": f"{statistics.median(ratios):.3f}",
-        "ratio_range": f"{min(ratios):.3f}-{max(ratios):.3f}",
+        name: f"{statistics.median(ratios):.3f}",
+        f"{name}_range": f"{min(ratios):.3f}-{max(ratios):.3f}",
     }
+
+
+def rows_of(
+    name: str, before: list[dict[str, float]], after: list[dict[str, float]]
+) -> list[dict[str, str]]:
+    """A row for each turn, from the rounds of both versions."""
+    rows = []
+    for turn in after[0]:
+        old = [found[turn] for found in before if turn in found]
+        new = [found[turn] for found in after]
+        first = [found["first"] for found in after] if turn == "second" else []
+        rows.append(
+            {
+                "command": f"{name}, {turn}" if turn else name,
+                "before_s": f"{statistics.median(old):.2f}" if old else "",
+                "after_s": f"{statistics.median(new):.2f}",
+                **quotient(new, old, "ratio"),
+                **quotient(new, first, "to_first"),
+            }
+        )
+    return rows
 
 
 def main() -> None:
@@ -82,21 +115,29 @@ def main() -> None:
     parser.add_argument("before", type=pathlib.Path, help="folder of one version")
     parser.add_argument("after", type=pathlib.Path, help="folder of the other")
     parser.add_argument("--only", nargs="+", choices=COMMANDS, default=list(COMMANDS))
-    parser.add_argument("--steps", type=int, default=120, help="of each run")
+    parser.add_argument(
+        "--steps", type=int, help="of each run; by default the preset's"
+    )
+    parser.add_argument("--no-second-before", action="store_true")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", help="CSV file to write")
     arguments = parser.parse_args()
     order, rows = random.Random(0), []
+    versions = {"before": arguments.before, "after": arguments.after}
     for name in arguments.only:
-        times: dict[str, tuple[list[float], list[float]]] = {}
+        is_cut = arguments.steps is not None and name in IS_TRAINED
+        options = ["--steps", str(arguments.steps)] if is_cut else []
+        found: dict[str, list[dict[str, float]]] = {"before": [], "after": []}
         for _ in range(arguments.rounds):
-            versions = [(0, arguments.before), (1, arguments.after)]
-            for place, version in order.sample(versions, 2):
-                found = one_round(version, name, arguments.steps)
-                for label, seconds in found.items():
-                    times.setdefault(label, ([], []))[place].append(seconds)
-        for label, (before, after) in times.items():
-            rows.append({**row(label, before, after), "steps": arguments.steps})
+            for version in order.sample(sorted(versions), 2):
+                turns = ("first", "second") if name in HAS_SECOND else ("",)
+                if version == "before" and arguments.no_second_before:
+                    turns = turns[:1]
+                found[version].append(
+                    one_round(versions[version], name, options, turns)
+                )
+        for row in rows_of(name, **found):
+            rows.append({**row, "options": " ".join(options)})
             print(rows[-1], flush=True)
     result_file.write(arguments.out, rows, arguments.rounds)
 

@@ -11,6 +11,10 @@ from heavytail_optax._inflate_gradient_noise import (
     InflateGradientNoiseState,
     inflate_gradient_noise,
 )
+from heavytail_optax._inflate_preconditioned_noise import (
+    InflatePreconditionedNoiseState,
+    inflate_preconditioned_noise,
+)
 from heavytail_optax._inflation_weights import (
     balanced_inflation_weights,
     independent_inflation_weights,
@@ -24,6 +28,7 @@ from heavytail_optax._tail_inflated_grad import (
     tail_inflated_value_and_grad,
 )
 from heavytail_optax._truncation import TruncateUpdateNormState, truncate_update_norm
+from heavytail_optax._value_grad_and_noise import value_grad_and_noise
 
 if TYPE_CHECKING:
     from heavytail_optax import dynamics, flatness, tail_index
@@ -33,6 +38,7 @@ __version__ = "0.1.0"
 __all__ = (
     "AddHeavyTailedNoiseState",
     "InflateGradientNoiseState",
+    "InflatePreconditionedNoiseState",
     "TruncateUpdateNormState",
     "adaptive_max_norm",
     "add_heavy_tailed_noise",
@@ -42,6 +48,7 @@ __all__ = (
     "group_inflation_factors",
     "independent_inflation_weights",
     "inflate_gradient_noise",
+    "inflate_preconditioned_noise",
     "shared_inflation_weights",
     "summary",
     "tail_index",
@@ -50,6 +57,7 @@ __all__ = (
     "tails",
     "truncate_update_norm",
     "truncated_heavy_tailed_sgd",
+    "value_grad_and_noise",
 )
 
 # Few programs need them, and they take as long to load as all else.

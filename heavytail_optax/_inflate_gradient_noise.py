@@ -31,20 +31,22 @@ class InflateGradientNoiseState(NamedTuple):
     inflation_draw: jax.Array
 
 
-def _check_noise(updates: PyTree, gradient_noise: PyTree) -> list[jax.Array]:
+def check_gradient_noise(
+    name: str, updates: PyTree, gradient_noise: PyTree
+) -> list[jax.Array]:
     """The leaves of `gradient_noise`, checked against those of the updates."""
     accepted = (
         "passed to `update(..., gradient_noise=...)`: a pytree of floating arrays, of the "
         f"structure and shapes of the updates, which are {jax.tree.structure(updates)}"
     )
-    function = f"{_NAME}.update"
+    function = f"{name}.update"
     if gradient_noise is None and updates is not None:
         raise value_error(function, "gradient_noise", accepted, None)
     got = jax.tree.structure(gradient_noise)
     if got != jax.tree.structure(updates):
         raise value_error(function, "gradient_noise", accepted, got)
     leaves = check_leaves(
-        _NAME,
+        name,
         jax.tree.leaves(gradient_noise),
         allow_complex=False,
         argument="gradient_noise",
@@ -133,7 +135,7 @@ def inflate_gradient_noise(
         check_state(_NAME, state, InflateGradientNoiseState)
         leaves, structure = jax.tree.flatten(updates)
         leaves = check_leaves(_NAME, leaves, allow_complex=False)
-        noise = _check_noise(updates, gradient_noise)
+        noise = check_gradient_noise(_NAME, updates, gradient_noise)
         count = state.inflation_count
         current_tail = tail_at(_NAME, tail, count, must_be_centred=False)
         scales = scales_at(_NAME, scale, count, updates)

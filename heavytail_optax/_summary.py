@@ -1,13 +1,16 @@
 """The scalars of this package's states, for the log of a training run."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 
 from heavytail_optax._inflate_gradient_noise import InflateGradientNoiseState
+from heavytail_optax._inflate_preconditioned_noise import (
+    InflatePreconditionedNoiseState,
+)
 from heavytail_optax._noise import AddHeavyTailedNoiseState
 from heavytail_optax._truncation import TruncateUpdateNormState
 from heavytail_optax._typing import PyTree
@@ -27,6 +30,13 @@ def _of_inflation(state: InflateGradientNoiseState) -> Scalars:
     return {
         "inflation_count": state.inflation_count,
         "inflation_draw": state.inflation_draw,
+    }
+
+
+def _of_preconditioned_noise(state: InflatePreconditionedNoiseState) -> Scalars:
+    return {
+        "precondition_count": state.precondition_count,
+        "precondition_draw": state.precondition_draw,
     }
 
 
@@ -64,6 +74,7 @@ def _scalars_of() -> Mapping[type, Callable[..., Scalars]]:
     return {
         AddHeavyTailedNoiseState: _of_noise,
         InflateGradientNoiseState: _of_inflation,
+        InflatePreconditionedNoiseState: _of_preconditioned_noise,
         TruncateUpdateNormState: _of_truncation,
         TrackTailIndexState: _of_tracking,
     }
@@ -91,9 +102,28 @@ def _copied(field: PyTree) -> PyTree:
     return jax.tree.map(copy, field, is_leaf=is_variable)
 
 
+# The field that holds the state of a wrapped optimiser.
+_WRAPPED = "optimizer_state"
+
+
+def _fields(node: PyTree) -> dict[str, PyTree]:
+    return dict(node) if isinstance(node, Mapping) else node._asdict()
+
+
+def _states(state: PyTree) -> Iterator[tuple[type, PyTree]]:
+    """Our states with their kinds, those in the optimisers that ours wrap included."""
+    for node in jax.tree.leaves(state, is_leaf=lambda node: _kind(node) is not None):
+        if (kind := _kind(node)) is not None:
+            yield kind, node
+            yield from _states(_fields(node).get(_WRAPPED))
+
+
 def _scalars(kind: type, node: PyTree) -> Scalars:
-    fields = dict(node) if isinstance(node, Mapping) else node._asdict()
-    return _scalars_of()[kind](kind(**{name: _copied(x) for name, x in fields.items()}))
+    own = {
+        name: None if name == _WRAPPED else _copied(x)
+        for name, x in _fields(node).items()
+    }
+    return _scalars_of()[kind](kind(**own))
 
 
 def summary(state: PyTree) -> dict[str, jax.Array]:
@@ -106,6 +136,8 @@ def summary(state: PyTree) -> dict[str, jax.Array]:
 
     - of `add_heavy_tailed_noise`: `noise_count`;
     - of `inflate_gradient_noise`: `inflation_count` and `inflation_draw`;
+    - of `inflate_preconditioned_noise`: `precondition_count` and `precondition_draw`, and
+      those of transformations in the optimiser that it wraps;
     - of `truncate_update_norm`: `truncation_count`, `update_norm`, `num_truncated` and
       `max_norm`; with bounds by group, the last three of each group, as in
       `update_norm/embedding`;
@@ -149,11 +181,9 @@ def summary(state: PyTree) -> dict[str, jax.Array]:
     if hasattr(state, "init") and hasattr(state, "update"):
         accepted = "the state of an optimiser, such as `init` returns"
         raise type_error("summary", "state", accepted, type(state))
-    nodes = jax.tree.leaves(state, is_leaf=lambda node: _kind(node) is not None)
     found: dict[type, list[Scalars]] = {}
-    for node in nodes:
-        if (kind := _kind(node)) is not None:
-            found.setdefault(kind, []).append(_scalars(kind, node))
+    for kind, node in _states(state):
+        found.setdefault(kind, []).append(_scalars(kind, node))
     return {
         name if len(same) == 1 else f"{name}_{number}": value
         for same in found.values()

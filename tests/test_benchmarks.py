@@ -9,6 +9,7 @@ import pytest
 
 BENCHMARKS = pathlib.Path(__file__).resolve().parent.parent / "benchmarks"
 SMALL = {
+    "beyond_sgd": "--task bytes --steps 20 --num-runs 1 --arms behind",
     "chains": "--rounds 2",
     "compile_time": "--leaves 4 --shapes 2",
     "end_to_end": ". . --only import-jax simulate-help --rounds 2",
@@ -20,7 +21,9 @@ SMALL = {
     "rare_events": "--quick",
     "scale": "--width 256 --layers 1 --vocabulary 256",
     "tail_index_estimators": "--samples 3 --size 200 --k 10 --rounds 2",
+    "tail_places": "--num-seeds 1 --steps 60 --optimizers AdamW --places none before",
     "transforms": "--sizes 400 --rounds 2",
+    "wide_vectors": "--rounds 2",
 }
 
 

@@ -176,6 +176,28 @@ FACTORIES = (
         {"tail": (types(*NOT_TAILS),), "scale": BAD_SCALE, "key": BAD_KEY},
     ),
     Public(
+        "inflate_preconditioned_noise",
+        hto.inflate_preconditioned_noise,
+        {
+            "inner": optax.sgd(0.1),
+            "tail": hto.tails.pareto(1.4),
+            "scale": 0.1,
+            "key": 0,
+            "inflate_above": 0.0,
+        },
+        {
+            "inner": (types(None, 0.1, "x", optax.sgd),),
+            "tail": (types(*NOT_TAILS),),
+            # One W a step: no scale by layer.
+            "scale": (types(*NOT_NUMBERS), values(-1.0, NAN, INF, *VECTORS)),
+            "key": BAD_KEY,
+            "inflate_above": (
+                types(*NOT_NUMBERS),
+                values(1.0, -0.1, NAN, INF, *VECTORS),
+            ),
+        },
+    ),
+    Public(
         "truncate_update_norm",
         hto.truncate_update_norm,
         {"max_norm": 0.5, "axis_name": None},
@@ -315,6 +337,16 @@ INFLATION = (
             },
         )
         for function in (hto.tail_inflated_grad, hto.tail_inflated_value_and_grad)
+    ),
+    Public(
+        "value_grad_and_noise",
+        hto.value_grad_and_noise,
+        {"loss_per_example": loss_per_example, "axis_name": "devices"},
+        {
+            "loss_per_example": (types(None, 1.0, "x"),),
+            "has_aux": (types(None, 1, "x"),),
+            "axis_name": BAD_AXIS_NAME,
+        },
     ),
 )
 
@@ -978,6 +1010,7 @@ def test_every_public_argument_is_fed_bad_values():
     values_only = {
         "AddHeavyTailedNoiseState",
         "InflateGradientNoiseState",
+        "InflatePreconditionedNoiseState",
         "TruncateUpdateNormState",
         "Tail",
         "EscapePaths",
@@ -1176,27 +1209,35 @@ GRADIENT_NOISE = {
 }
 
 
+WITH_GRADIENT_NOISE = {
+    "inflate_gradient_noise": inflation(0.1),
+    "inflate_preconditioned_noise": hto.inflate_preconditioned_noise(
+        optax.sgd(0.1), hto.tails.pareto(1.4), 0.1, key=0
+    ),
+}
+
+
 @pytest.mark.parametrize(("bad", "error"), GRADIENT_NOISE.values(), ids=GRADIENT_NOISE)
+@pytest.mark.parametrize("name", WITH_GRADIENT_NOISE)
 @MODES
-def test_bad_gradient_noise_is_refused(mode, bad, error):
-    transformation = inflation(0.1)
+def test_bad_gradient_noise_is_refused(mode, name, bad, error):
+    transformation = WITH_GRADIENT_NOISE[name]
     state = transformation.init(UPDATES)
     with pytest.raises(error) as caught:
         mode(transformation.update, UPDATES, state, gradient_noise=bad)
     assert_wording(
         str(caught.value).splitlines()[0],
         "gradient_noise",
-        ("inflate_gradient_noise.update",),
+        (f"{name}.update",),
     )
 
 
-def test_missing_gradient_noise_is_named():
-    transformation = inflation(0.1)
+@pytest.mark.parametrize("name", WITH_GRADIENT_NOISE)
+def test_missing_gradient_noise_is_named(name):
+    transformation = WITH_GRADIENT_NOISE[name]
     with pytest.raises(ValueError) as caught:
         transformation.update(UPDATES, transformation.init(UPDATES))
-    assert_wording(
-        str(caught.value), "gradient_noise", ("inflate_gradient_noise.update",)
-    )
+    assert_wording(str(caught.value), "gradient_noise", (f"{name}.update",))
 
 
 BAD_LEAVES = {

@@ -64,6 +64,7 @@ def elementwise_only(case):
     return case.factory in (
         hto.add_heavy_tailed_noise,
         hto.inflate_gradient_noise,
+        hto.inflate_preconditioned_noise,
     ) and (case.arguments.get("direction", "elementwise") == "elementwise")
 
 
@@ -442,6 +443,11 @@ def by_groups(params, batch):
     return jax.grad(mean_loss)(params, factors, pairs)
 
 
+def with_noise(params, batch):
+    grad_fn = hto.value_grad_and_noise(losses_and_outputs, has_aux=True)
+    return grad_fn(jax.random.key(3), params, batch)
+
+
 def of_half(params, batch):
     """The update by noise of the gradient, that of half of the batch less the other."""
     transformation = hto.inflate_gradient_noise(hto.tails.pareto(1.4), 0.5, key=0)
@@ -476,6 +482,7 @@ INFLATION = {
     "independent_inflation_weights": weights(hto.independent_inflation_weights),
     "group_inflation_factors": by_groups,
     "inflate_gradient_noise": of_half,
+    "value_grad_and_noise": with_noise,
 }
 
 

@@ -43,6 +43,14 @@ SIGNATURES = {
         ["key", "direction='elementwise'", "axis_name=None"],
     ),
     "inflate_gradient_noise": (["tail", "scale"], ["key"]),
+    "inflate_preconditioned_noise": (
+        ["inner", "tail", "scale"],
+        ["key", "inflate_above=0.0"],
+    ),
+    "value_grad_and_noise": (
+        ["loss_per_example"],
+        ["has_aux=False", "axis_name=None"],
+    ),
     "truncate_update_norm": (["max_norm"], ["axis_name=None"]),
     "truncated_heavy_tailed_sgd": (
         ["learning_rate", "max_norm", "tail", "scale"],
@@ -112,6 +120,7 @@ KEY_FIRST = {"sample"}
 STATES = (
     hto.AddHeavyTailedNoiseState,
     hto.InflateGradientNoiseState,
+    hto.InflatePreconditionedNoiseState,
     hto.TruncateUpdateNormState,
     hto.tail_index.TrackTailIndexState,
 )
@@ -288,6 +297,15 @@ def test_equal_parameters_of_another_type_make_equal_tails(factory, number, same
         (
             hto.InflateGradientNoiseState,
             ("inflation_count", "inflation_key", "inflation_draw"),
+        ),
+        (
+            hto.InflatePreconditionedNoiseState,
+            (
+                "precondition_count",
+                "precondition_key",
+                "precondition_draw",
+                "optimizer_state",
+            ),
         ),
         (
             hto.TruncateUpdateNormState,

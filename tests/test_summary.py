@@ -53,6 +53,22 @@ def test_every_scalar_of_a_state_is_there(case):
     assert not any(name.endswith("key") for name in got)
 
 
+def test_states_in_a_wrapped_optimiser_are_found():
+    wrapped = hto.inflate_preconditioned_noise(
+        optax.chain(optax.sgd(0.1), hto.truncate_update_norm(0.25)),
+        hto.tails.pareto(1.4),
+        1.0,
+        key=0,
+    )
+    chain = optax.chain(wrapped, hto.truncate_update_norm(0.5))
+    state = chain.init(PARAMS)
+    _, state = chain.update(PARAMS, state, PARAMS, gradient_noise=PARAMS)
+    got = hto.summary(state)
+    assert got["precondition_count"] == 1 and got["precondition_draw"] >= 1.0
+    assert [got[f"max_norm_{number}"] for number in (1, 2)] == [0.25, 0.5]
+    assert not {"optimizer_state", "precondition_key"} & set(got)
+
+
 EXPECTED = {
     "truncation_count": 2,
     "update_norm": 10.0,

@@ -114,6 +114,18 @@ TRANSFORMATIONS = (
         extra_args=_gradient_noise,
     ),
     Transformation(
+        "inflate_preconditioned_noise",
+        hto.inflate_preconditioned_noise,
+        {
+            "inner": optax.scale(0.5),
+            "tail": hto.tails.pareto(1.4),
+            "scale": 0.5,
+        },
+        ("scale",),
+        ("precondition_count", "precondition_key", "precondition_draw"),
+        extra_args=_gradient_noise,
+    ),
+    Transformation(
         "truncate_update_norm",
         hto.truncate_update_norm,
         {"max_norm": 0.5},

@@ -9,7 +9,9 @@ rate included. Noise may stand in two places:
   has the schedule of the learning rate. With a constant scale it does more and more harm
   as the learning rate falls.
 
-None of these is known to help: `benchmarks/adam.py` has the figures.
+None of these is known to help: `benchmarks/adam.py` has the figures. Noise that comes
+from the gradient may also pass through the optimiser's preconditioner, with
+`inflate_preconditioned_noise`: then the jumps survive.
 """
 
 import jax

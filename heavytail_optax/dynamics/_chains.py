@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 
 from heavytail_optax._typing import PyTree
 from heavytail_optax._validation import value_error
+from heavytail_optax._wide_vectors import program_of_the_host
 from heavytail_optax.dynamics._landscape import Landscape
 from heavytail_optax.dynamics._process import Process, SgdProcess
 
@@ -129,7 +130,9 @@ def zero_counters(num_fields: int, num_chains: int) -> Counters:
     return Counters(*by_chain, jnp.zeros((num_fields, num_fields), jnp.int32))
 
 
-@functools.partial(jax.jit, static_argnames="landscape", donate_argnames="chains")
+@functools.partial(
+    program_of_the_host, static_argnames="landscape", donate_argnames="chains"
+)
 def run_chunk(
     landscape: Landscape,
     process: Process,

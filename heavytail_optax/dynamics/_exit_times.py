@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 from heavytail_optax._keys import check_key, tagged_key
 from heavytail_optax._typing import Key, PyTree
 from heavytail_optax._validation import check_count, type_error, value_error
+from heavytail_optax._wide_vectors import program_of_the_host
 from heavytail_optax.dynamics._chains import (
     MAX_STEPS,
     check_numbers,
@@ -78,7 +79,9 @@ class FirstExits(NamedTuple):
 
 
 @functools.partial(
-    jax.jit, static_argnames=("landscape", "field"), donate_argnames="chains"
+    program_of_the_host,
+    static_argnames=("landscape", "field"),
+    donate_argnames="chains",
 )
 def _run_until_exit(
     landscape: Landscape,

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from heavytail_optax._typing import Batch
+from heavytail_optax._wide_vectors import program_of_the_host
 from heavytail_optax.dynamics._landscape import Function
 from heavytail_optax.dynamics._rare_event_jumps import (
     component_of,
@@ -227,7 +228,7 @@ def _between(beyond: tuple[jax.Array, ...]) -> list[jax.Array]:
     ]
 
 
-@functools.partial(jax.jit, static_argnames=("gradient", "at_once"))
+@functools.partial(program_of_the_host, static_argnames=("gradient", "at_once"))
 def sum_over_batch(
     gradient: Function, plan: Plan, key: jax.Array, batch: Batch, at_once: int
 ) -> Sums:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from heavytail_optax._wide_vectors import program_of_the_host
 from heavytail_optax.experiments.data.dataset import describe_dataset
 from heavytail_optax.experiments.devices import programs
 from heavytail_optax.experiments.runs.grid import Run
@@ -47,6 +48,20 @@ def test_options_of_jit_are_passed_on():
     x = jnp.arange(4.0)
     doubled = programs.compiled(lambda x: 2 * x, donate_argnums=0)(x)
     assert x.is_deleted() and doubled.tolist() == [0, 2, 4, 6]
+
+
+def test_programs_of_the_library_that_only_the_host_calls_have_the_same(monkeypatch):
+    seen = {}
+
+    def recorded(function, **options):
+        seen.update(options)
+        return JIT(function, **options)
+
+    wanted = programs.vector_options()
+    times = program_of_the_host(lambda x, by: by * x, static_argnames="by")
+    monkeypatch.setattr(jax, "jit", recorded)
+    assert times(jnp.arange(3.0), by=2).tolist() == [0, 2, 4]
+    assert seen["compiler_options"] == wanted and seen["static_argnames"] == "by"
 
 
 def with_an_unknown_option(function, compiler_options):

@@ -5,8 +5,6 @@ longest. A cache that the user has given to JAX comes first.
 """
 
 import contextlib
-import functools
-import os
 import pathlib
 import re
 import sys
@@ -19,29 +17,13 @@ import filelock
 import jax
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
-from ..user_cache import user_cache
+from heavytail_optax._wide_vectors import WIDEST, vector_options
 
-_OPTION = "xla_cpu_prefer_vector_width"
-_WIDEST = 512
+from ..user_cache import user_cache
 
 _LARGEST = 256 * 2**20  # bytes; the default of `heavytail reproduce` takes 3 MiB
 _LOCK = ".lockfile"  # JAX's own
 _PROBLEM = "Error (?:reading|writing) persistent compilation cache entry"
-
-
-@functools.cache
-def vector_options() -> dict[str, Any]:
-    """Options of `jax.jit` for vectors of 512 bits; none where they would be refused."""
-    # What the user says of XLA holds for the whole process.
-    is_said = _OPTION in os.environ.get("XLA_FLAGS", "")
-    if is_said or jax.default_backend() != "cpu" or not _has_avx512():
-        return {}
-    options = {_OPTION: _WIDEST}
-    try:
-        jax.jit(lambda: 0, compiler_options=options).lower().compile()
-    except (TypeError, ValueError, RuntimeError):  # an option that XLA does not know
-        return {}
-    return options
 
 
 def compiled(function: Callable, **options: Any) -> jax.stages.Wrapped:
@@ -52,14 +34,7 @@ def compiled(function: Callable, **options: Any) -> jax.stages.Wrapped:
 def device_name() -> str:
     """The device, as far as the last digits of a run depend on it."""
     kind = jax.devices()[0].device_kind
-    return f"{kind}, {_WIDEST}-bit vectors" if vector_options() else kind
-
-
-def _has_avx512() -> bool:
-    try:
-        return " avx512f " in pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:  # not Linux
-        return False
+    return f"{kind}, {WIDEST}-bit vectors" if vector_options() else kind
 
 
 @contextlib.contextmanager
