@@ -74,6 +74,7 @@ ESCAPE = Measure(
         "images": min(_IMAGES, settings.data.training_examples),
     },
     compute=_escape,
+    is_of_layers=False,
 )
 
 
