@@ -224,6 +224,7 @@ def draw(found: list[tuple[Part, Run, RunResult]]) -> Figure:
     """Sharpness over the steps, after jumps, and the two measures beside each other."""
     figure = Figure(figsize=(15, 4.8))
     over_steps, after, beside = figure.subplots(1, 3)
+    found = [each for each in found if each[2].status == "finished"]
     of_edge = [(run, each) for part, run, each in found if part.name == "edge"]
     handles = draw_sharpness(
         over_steps, "critical_sharpness", sharpness_table([x for _, x in of_edge])
@@ -240,7 +241,7 @@ def draw(found: list[tuple[Part, Run, RunResult]]) -> Figure:
     after.set_xticks(range(len(names)), names)
     after.axhline(0.0, color="0.5", linewidth=0.8)
     after.set_xlabel("steps after")
-    after.set_title("Change of log sharpness by a large jump (2 standard errors)")
+    after.set_title("Log sharpness after a large jump (2 s.e.)")
     marks = {"agreement-lenet": "o", "agreement-vgg11": "^"}
     for part, run, result in found:
         if part.name in marks:

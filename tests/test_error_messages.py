@@ -507,6 +507,15 @@ FLATNESS = (
         {name: (types(None, 1.0, "x"),) for name in ("predict_fn", "loss_fn")},
     ),
     Public(
+        "softmax_cross_entropy",
+        hto.flatness.softmax_cross_entropy,
+        {"logits": jnp.ones((2, 3)), "labels": jnp.zeros(2, int)},
+        {
+            "logits": (types(jnp.ones((2, 3), int)),),
+            "labels": (types(jnp.ones(2)), values(jnp.zeros(3, int))),
+        },
+    ),
+    Public(
         "mean_over_batches",
         hto.flatness.mean_over_batches,
         {"loss_fn": sum_of_squares, "batch_size": 2},

@@ -187,6 +187,7 @@ ROOMS = (
     "methods",
     "setting_rules",
     "settings",
+    "flat_settings",
     "presets",
     "data",
     "models",

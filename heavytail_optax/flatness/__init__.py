@@ -3,6 +3,7 @@
 from heavytail_optax.flatness._barrier import LinearBarrier, linear_barrier
 from heavytail_optax.flatness._batches import mean_over_batches
 from heavytail_optax.flatness._critical import CriticalSharpness, critical_sharpness
+from heavytail_optax.flatness._cross_entropy import softmax_cross_entropy
 from heavytail_optax.flatness._curvature import (
     HessianEigenvalues,
     HessianTrace,
@@ -85,4 +86,5 @@ __all__ = (
     "plot_escape_profile",
     "plot_line",
     "plot_plane",
+    "softmax_cross_entropy",
 )

@@ -147,6 +147,11 @@ CASES = {
         *(flatness.hessian_trace, flatness.gauss_newton_loss(predict, loss_of_outputs)),
         num_samples=2,
     ),
+    "softmax_cross_entropy": lambda params, direction, data: jax.value_and_grad(
+        lambda inputs: flatness.softmax_cross_entropy(
+            inputs, jnp.zeros_like(inputs[:, 0], int)
+        ).mean()
+    )(data[0]),
     "mean_over_batches": derivatives(lambda: flatness.mean_over_batches(loss, 8)),
     "mean_over_batches/uneven": derivatives(
         lambda: flatness.mean_over_batches(loss, 7)

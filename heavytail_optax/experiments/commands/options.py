@@ -9,7 +9,7 @@ import tyro
 
 from ..devices.processes import ALONE, Cluster
 from ..flat_settings import flat, replaced
-from ..measures.flatness import MEASURE_NAMES, MEASURES, MeasureName
+from ..measures.flatness import MEASURE_NAMES, MEASURES, OF_LAYERS, MeasureName
 from ..measures.measure import MeasureOptions
 from ..methods import METHODS, MethodName
 from ..presets import PRESETS, PresetName
@@ -21,6 +21,7 @@ from ..setting_rules import (
     changed_options,
     check_fields,
     either,
+    message,
 )
 from ..settings import MeasureSettings, Settings, TableMeasure
 from .parsing import Flag, NoCache
@@ -233,25 +234,34 @@ class FlatnessOptions:
     """Measure how flat the solutions of finished runs are.
 
     The table has a row for each run. It is printed, and written to flatness.csv in the
-    directory, with a picture, flatness.png. Each result is kept at once, in
-    measurements.json of its run, so the same command goes on after Ctrl-C. heavytail
-    report then has the measures as columns.
+    directory, with a picture, flatness.png. With --by-layer it has a row for each layer,
+    and the files are flatness_by_layer.csv and flatness_by_layer.png. Each result is kept at once, in
+    measurements.json (measurements_by_layer.json) of its run, so the same command goes on
+    after Ctrl-C. heavytail report then has the measures of whole networks as columns.
 
     Attributes:
       directory: Directory of heavytail train or heavytail reproduce.
-      measures: What to measure. By default everything.
+      measures: What to measure. By default everything, but layer by layer only what is a
+        number.
+      by_layer: Measure each layer, with the rest of the network held fixed.
     """
 
     directory: Directory
     measures: Annotated[
         tuple[MeasureName, ...], tyro.conf.arg(metavar="MEASURE [MEASURE ...]")
     ] = MEASURE_NAMES
+    by_layer: Flag = False
     no_cache: NoCache = False
     asked: _Asked = _ALL_RUNS
     measuring: MeasureOptions = _MEASURING
 
     def __post_init__(self) -> None:
         check_fields(self, "option")
+        if self.by_layer and self.measures != MEASURE_NAMES:
+            for name in self.measures:
+                if name not in OF_LAYERS:
+                    accepted = f"{either(OF_LAYERS)} with --by-layer"
+                    raise ValueError(message("measures", accepted, name, "option"))
         settings = PRESETS["corrupted-digits"].settings
         for field in dataclasses.fields(self.measuring):
             value = getattr(self.measuring, field.name)
@@ -262,9 +272,15 @@ class FlatnessOptions:
                     field.name,
                     (settings, self.measuring),
                     (settings, dataclasses.replace(self.measuring, **other)),
-                    self.measures,
-                    MEASURE_NAMES,
+                    self.asked_measures,
+                    OF_LAYERS if self.by_layer else MEASURE_NAMES,
                 )
+
+    @property
+    def asked_measures(self) -> tuple[MeasureName, ...]:
+        """What is measured: of layers, only what can be."""
+        is_default = self.measures == MEASURE_NAMES
+        return OF_LAYERS if self.by_layer and is_default else self.measures
 
 
 @dataclasses.dataclass(frozen=True)

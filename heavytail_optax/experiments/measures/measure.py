@@ -83,12 +83,19 @@ class TrainedNetwork:
     train: Split  # with the labels trained on
     settings: Settings
     key: jax.Array  # of all sampling
+    rest: tuple[Any, ...] = ()
+    """The other parameters, where `params` are those of a layer: `loss` takes them next."""
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """What the loss takes after the parameters."""
+        return (*self.rest, self.train)
 
     def apply(
         self, function: Callable[..., _Result], *others: Any, **more: Any
     ) -> _Result:
         """A function of `flatness`, of the loss on the training images."""
-        arguments = {"key": self.key, "args": (self.train,), **more}
+        arguments = {"key": self.key, "args": self.args, **more}
         return function(self.loss, self.params, *others, **arguments)
 
     def on_images(self, number: int) -> "TrainedNetwork":
@@ -124,6 +131,8 @@ class Measure(NamedTuple):
     """All that the numbers depend on besides the run, as JSON keeps it."""
     compute: Callable[[TrainedNetwork, Arguments, Tick], Measurement | None]
     """The measurement; None if it was stopped."""
+    is_of_layers: bool = True
+    """Whether it can be measured of a layer, the rest of the network held fixed."""
 
 
 def without_progress(

@@ -16,6 +16,7 @@ from rich.text import Text
 from heavytail_optax._plot_axes import dashes
 
 from ..measures.flatness import SCALARS
+from ..measures.measure import Measured
 from ..methods import METHODS
 from ..runs.grid import Run
 from ..runs.result import RunResult
@@ -48,6 +49,11 @@ class MeasuredRun(NamedTuple):
 
     run: Run
     result: RunResult
+
+    @property
+    def record(self) -> Mapping[str, Measured]:
+        """Measure -> what was measured."""
+        return self.result.record
 
     @property
     def remarks(self) -> dict[str, str]:

@@ -1,13 +1,17 @@
 """Measures of a finished run, one after the other, each kept as soon as it is done."""
 
+import dataclasses
 import functools
+import pathlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
+
+import heavytail_optax as hto
 
 from ..data.dataset import Split
 from ..devices.parallel import replicate
@@ -16,7 +20,9 @@ from ..measures.flatness import MEASURES, MeasureName
 from ..measures.measure import (
     Arguments,
     Measured,
+    Measurement,
     MeasureOptions,
+    Tick,
     TrainedNetwork,
     in_words,
     read_record,
@@ -54,8 +60,71 @@ def measure_run(
     progress: Progress,
 ) -> bool:
     """Measures what the run has not got yet; False if the user stopped it."""
-    path = run.paths.measurements
     network = network.on_images(options.images_of(network.settings))
+
+    def compute(
+        name: MeasureName, arguments: Arguments, tick: Tick
+    ) -> Measurement | None:
+        return MEASURES[name].compute(network, arguments, tick)
+
+    found = run, run.paths.measurements, network.settings
+    return _measure(*found, compute, options, names, progress)
+
+
+def measure_layers(
+    run: Run,
+    network: TrainedNetwork,
+    options: MeasureOptions,
+    names: Sequence[MeasureName],
+    progress: Progress,
+) -> bool:
+    """The same for each layer, the rest of the network held fixed."""
+    layers = layers_of(network.on_images(options.images_of(network.settings)))
+
+    def compute(
+        name: MeasureName, arguments: Arguments, tick: Tick
+    ) -> Measurement | None:
+        scalars, remarks = {}, []
+        for number, (layer, own) in enumerate(layers.items()):
+            if tick(number, len(layers)):
+                return None
+            found = MEASURES[name].compute(own, arguments, lambda *_: False)
+            if found is None:
+                raise AssertionError("unreachable")
+            scalars |= {f"{layer}/{k}": each for k, each in found.scalars.items()}
+            remarks += [f"{layer} is {found.remark}"] if found.remark else []
+        return Measurement(scalars, remark="; ".join(remarks))
+
+    found = run, run.paths.layers, network.settings
+    return _measure(*found, compute, options, names, progress)
+
+
+def layers_of(network: TrainedNetwork) -> dict[str, TrainedNetwork]:
+    """The network as a function of each layer alone, by the name of the layer."""
+    args = {"args": (network.train,)}
+    losses = hto.flatness.by_part(network.loss, network.params, **args)
+    errors = hto.flatness.by_part(network.error, network.params, **args)
+    return {
+        str(layer): dataclasses.replace(
+            network,
+            loss=part.loss_fn,
+            error=errors[layer].loss_fn,
+            params=part.params,
+            rest=part.args[:-1],
+        )
+        for layer, part in losses.items()
+    }
+
+
+def _measure(
+    run: Run,
+    path: pathlib.Path,
+    settings: Settings,
+    compute: Callable[[MeasureName, Arguments, Tick], Measurement | None],
+    options: MeasureOptions,
+    names: Sequence[MeasureName],
+    progress: Progress,
+) -> bool:
     record = read_record(path)
     if not record and path.exists():
         progress.note(
@@ -65,14 +134,14 @@ def measure_run(
     for number, name in enumerate(names, start=1):
         if name in record:
             continue
-        own = MEASURES[name].arguments(network.settings, options)
+        own = MEASURES[name].arguments(settings, options)
         shown = f"{name} ({number} of {len(names)})" if len(names) > 1 else name
         tick = functools.partial(progress.measuring, run.label, shown)
         started = time.monotonic()
-        found = MEASURES[name].compute(network, own, tick)
+        found = compute(name, own, tick)
         if found is None:
             return False
-        arguments = _arguments(name, network.settings, options)
+        arguments = _arguments(name, settings, options)
         record[name] = Measured(arguments, found, time.monotonic() - started)
         write_record(path, record)
         tick(1, 1)
@@ -88,14 +157,14 @@ def _arguments(
     return {**of_all, **MEASURES[name].arguments(settings, options)}
 
 
-def forget(run: Run, names: Sequence[MeasureName]) -> None:
+def forget(path: pathlib.Path, names: Sequence[MeasureName]) -> None:
     """Drops what has been measured, so that it is measured again."""
-    record = read_record(run.paths.measurements)
+    record = read_record(path)
     kept = {name: each for name, each in record.items() if name not in names}
     if kept:
-        write_record(run.paths.measurements, kept)
+        write_record(path, kept)
     elif record:
-        run.paths.measurements.unlink()
+        path.unlink()
 
 
 def measured_otherwise(

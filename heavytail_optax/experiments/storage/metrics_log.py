@@ -75,9 +75,8 @@ def set_aside_lost(
     if step == steps:
         return
     lost = [row for row in read_metrics(paths.metrics) if row.step > step]
-    kept = [
-        path for path in (paths.measurements, paths.gradient_noise) if path.exists()
-    ]
+    measured = (paths.measurements, paths.layers, paths.gradient_noise)
+    kept = [path for path in measured if path.exists()]
     last = max([step, *(row.step for row in lost)])
     found = f"only the checkpoint of step {step:,}" if step else "no checkpoint"
     again = (

@@ -41,6 +41,7 @@ class RunPaths(NamedTuple):
     metrics: pathlib.Path  # a line an evaluation
     checkpoints: pathlib.Path  # the newest two states
     measurements: pathlib.Path  # all measures of the result
+    layers: pathlib.Path  # the same, layer by layer
     gradient_noise: pathlib.Path  # a file for each number and size of batches
     tensorboard: pathlib.Path  # the metrics again
     failure: pathlib.Path  # the traceback of an error that nobody expected
@@ -49,7 +50,12 @@ class RunPaths(NamedTuple):
     def of(cls, directory: pathlib.Path) -> "RunPaths":
         """Those of the run in a directory."""
         names = ("config.json", "metrics.jsonl", "checkpoints", "measurements.json")
-        others = ("gradient_noise", "tensorboard", "failure.txt")
+        others = (
+            "measurements_by_layer.json",
+            "gradient_noise",
+            "tensorboard",
+            "failure.txt",
+        )
         return cls(*(directory / name for name in (*names, *others)))
 
     def noise_of(self, draws: int, batch_size: int) -> pathlib.Path:

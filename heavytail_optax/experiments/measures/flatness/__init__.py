@@ -24,6 +24,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
     {name: _FOUND[name] for name in (*get_args(TableMeasure), *_FOUND)}
 )
 MEASURE_NAMES = tuple(MEASURES)
+OF_LAYERS = tuple(name for name, each in MEASURES.items() if each.is_of_layers)
 SUMMARIES = {name: measure.summary for name, measure in MEASURES.items()}
 SCALARS = {name: measure.scalars for name, measure in MEASURES.items()}
 

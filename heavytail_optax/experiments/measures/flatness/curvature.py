@@ -74,6 +74,7 @@ DENSITY = Measure(
     scalars=(),
     arguments=lambda *_: {"num_samples": 3, "num_matvecs": 50, "num_points": 400},
     compute=without_progress(_density),
+    is_of_layers=False,
 )
 
 
@@ -122,4 +123,5 @@ LINE = Measure(
         "num_points": 41,
     },
     compute=_line,
+    is_of_layers=False,
 )

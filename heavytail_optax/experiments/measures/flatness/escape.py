@@ -69,6 +69,7 @@ ESCAPE = Measure(
         "images": min(_IMAGES, options.images_of(settings)),
     },
     compute=_escape,
+    is_of_layers=False,
 )
 
 

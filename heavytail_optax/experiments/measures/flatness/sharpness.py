@@ -65,7 +65,7 @@ def _expected(
         mean, error = _compiled(network.loss, samples)(
             network.params,
             key=jax.random.fold_in(network.key, done),
-            args=(network.train,),
+            args=network.args,
             stddev=arguments["stddev"],
         )
         blocks.append(SampleBlock(samples, float(mean), float(error)))

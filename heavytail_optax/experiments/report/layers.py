@@ -1,0 +1,136 @@
+"""What `heavytail flatness --by-layer` shows: a row a layer of a run, and bars."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from rich.console import Group
+from rich.text import Text
+
+from ..measures.flatness import SCALARS
+from ..measures.measure import Measured
+from ..methods import METHODS
+from ..runs.grid import Run
+from ..runs.result import RunResult
+from .style import legend_below, log_ticks, panel_grid, styled
+from .tables import (
+    Column,
+    format_percent,
+    format_with_error,
+    mean_column,
+    measure_heading,
+    text_column,
+    text_tables,
+)
+
+_PANEL = (4.6, 3.6)  # inches
+_GROUP = 0.8  # of the distance between two layers, for all bars of a layer
+_ERROR = "_standard_error"
+_LEGEND = (
+    "Value ± standard error of its own sampling, on the training images as they are "
+    "labelled, as a function of the layer alone: the rest of the network is held fixed. "
+    "The traces of the layers add up to that of the network; the others do not."
+)
+
+
+class LayeredRun(NamedTuple):
+    """A finished run with what has been measured of its layers."""
+
+    run: Run
+    result: RunResult
+    record: Mapping[str, Measured]  # its scalars are LAYER/SCALAR
+
+
+def layer_values(runs: Sequence[LayeredRun]) -> pd.DataFrame:
+    """The long table: a row a layer of a run, in the order of the layers."""
+    rows = []
+    for each in runs:
+        layers: dict[str, dict[str, float | None]] = {}
+        for measured in each.record.values():
+            for name, (value, error) in measured.outcome.scalars.items():
+                layer, _, scalar = name.rpartition("/")
+                own = layers.setdefault(layer, {})
+                own |= {scalar: value, f"{scalar}{_ERROR}": error}
+        lead = {
+            "method": each.run.method,
+            "seed": each.run.settings.seed,
+            "label": each.run.label,
+            "train_accuracy": each.result.train_accuracy,
+            "test_accuracy": each.result.test_accuracy,
+        }
+        rows += [{**lead, "layer": layer, **own} for layer, own in layers.items()]
+    known = [scalar for scalars in SCALARS.values() for scalar in scalars]
+    found = {name for row in rows for name in row}
+    columns = [f"{k}{end}" for k in known if k in found for end in ("", _ERROR)]
+    lead = ["method", "seed", "label", "train_accuracy", "test_accuracy", "layer"]
+    table = pd.DataFrame(rows, columns=[*lead, *columns])
+    return table.astype(dict.fromkeys(columns, "float"))
+
+
+def scalars_of(values: pd.DataFrame) -> list[str]:
+    """The measures that a table has."""
+    names = values.columns[values.columns.str.endswith(_ERROR)]
+    return [name.removesuffix(_ERROR) for name in names]
+
+
+def layer_table(
+    runs: Sequence[LayeredRun], values: pd.DataFrame, width: int = 100
+) -> Group:
+    """One row a layer of a run, remarks below."""
+    is_first = ~values["label"].duplicated()
+    shown = values["label"].where(is_first, "")
+    lead = [
+        Column("Run", list(shown)),
+        text_column("Train\n%", values, format_percent, "train_accuracy"),
+        Column("Layer", list(values["layer"])),
+    ]
+    blocks = [
+        [mean_column(measure_heading(name), values, format_with_error, name)]
+        for name in scalars_of(values)
+    ]
+    tables = text_tables(lead, [lead[0], lead[2]], blocks, width)
+    remarks = [
+        f"{each.run.label}, {name}: {measured.outcome.remark}."
+        for each in runs
+        for name, measured in each.record.items()
+        if measured.outcome.remark
+    ]
+    return Group(*tables, *(Text(x, style="dim") for x in (_LEGEND, *remarks)))
+
+
+@styled
+def draw_layers(runs: Sequence[LayeredRun]) -> Figure | None:
+    """A panel a measure, with a bar for each layer of each run."""
+    values = layer_values(runs)
+    scalars = [name for name in scalars_of(values) if (values[name] > 0).any()]
+    if not scalars:
+        return None
+    columns, legend_height = min(3, len(scalars)), 0.5 + 0.25 * len(runs) / 2
+    figure, grid = panel_grid(len(scalars), columns, _PANEL, legend_height)
+    layers = list(dict.fromkeys(values["layer"]))
+    width = _GROUP / len(runs)
+    handles = []
+    for axes, name in zip(grid, scalars, strict=True):
+        handles = []
+        for number, each in enumerate(runs):
+            own = values[values["label"] == each.run.label].set_index("layer")
+            # A logarithmic axis has no place for what is not positive.
+            heights = own[name].reindex(layers)
+            heights = heights.where(heights > 0)
+            at = np.arange(len(layers)) + (number + 0.5) * width - _GROUP / 2
+            accuracy = format_percent(each.result.train_accuracy or math.nan)
+            label = f"{each.run.label}: training accuracy {accuracy}%"
+            style = {"color": METHODS[each.run.method].colour, "label": label}
+            error = own[f"{name}{_ERROR}"].reindex(layers)
+            handles.append(axes.bar(at, heights, width, **style))
+            axes.errorbar(at, heights, error, fmt="none", ecolor="0.3", capsize=2)
+        axes.set_yscale("log")
+        log_ticks(axes.yaxis)
+        axes.set_title(measure_heading(name).replace("\n", " "))
+        axes.set_xticks(range(len(layers)), layers, rotation=30, ha="right")
+        axes.grid(visible=False, axis="x")
+    legend_below(figure, handles, columns=max(2, columns))
+    return figure
