@@ -17,12 +17,13 @@ from heavytail_optax._validation import check_count
 from heavytail_optax.tail_index._arguments import check_confidence, check_samples
 from heavytail_optax.tail_index._hill import hill_of_first
 from heavytail_optax.tail_index._padded_draws import as_traced, largest_padded
+from heavytail_optax.tail_index._quick_programs import quick_jit
 from heavytail_optax.tail_index._result import TailIndex, normal_quantile
 from heavytail_optax.tail_index._sums import sums
 from heavytail_optax.tail_index._ties import (
+    equal_first,
     first_and_last_of_ties,
     parting_no_ties,
-    ties_of_first,
 )
 
 _BOOTSTRAP, _DISTANCE = "choose_k_by_bootstrap", "choose_k_by_distance"
@@ -85,13 +86,14 @@ def _top(descending: jax.Array, num: jax.Array, max_k: jax.Array) -> _Top:
     """
     place = jnp.arange(descending.shape[0], dtype=jnp.int32)
     is_used, is_positive = place <= max_k, descending > 0.0
-    (positive,) = sums((is_used & is_positive).astype(jnp.int32))
+    is_tied = equal_first(descending, num)
+    numbers = (x.astype(jnp.int32) for x in (is_used & is_positive, is_tied))
+    positive, tied = sums(*numbers)
     unit = descending[jnp.maximum(positive - 1, 0)]
     logs = jnp.log(jnp.where(is_positive, descending / unit, jnp.nan))
     logs = jnp.where(is_used, logs, 0.0)
     first, last, total = first_and_last_of_ties(descending, num, logs)
-    count = ties_of_first(descending, num).count
-    return _Top(logs, total, first, last, jnp.where(count > 1, count, 0))
+    return _Top(logs, total, first, last, jnp.where(tied > 1, tied, 0))
 
 
 def _each(choose: Callable, descending: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -150,15 +152,17 @@ def _best_k(
 
 # Compiled once for all calls, like the choice below; an eager loop would be compiled
 # again in each call.
-@functools.partial(jax.jit, static_argnames=("size", "max_k", "num_resamples"))
+@functools.partial(
+    quick_jit, static_argnames=("size", "max_k", "num_resamples"), has_loops=True
+)
 def _by_bootstrap(
     descending: jax.Array,
-    z: jax.Array,
     key: jax.Array,
     size: int,
     max_k: int,
     num_resamples: int,
-) -> ChosenK:
+) -> tuple[jax.Array, jax.Array]:
+    """The k of each row, and the criterion."""
     first_size = round(size**0.9)
     second_size = round(first_size**2 / size)
     first_key, second_key = jax.random.split(key)
@@ -180,9 +184,7 @@ def _by_bootstrap(
         ends = top.first[k], top.last[k], top.last[k] <= max_k
         return parting_no_ties(k, *ends, jnp.maximum(tied, 2)), criterion
 
-    k, criterion = _each(choose, descending)
-    index, interval_k = hill_of_first(descending, max_k + 1, k, z)
-    return ChosenK(k, index, interval_k, criterion * index.estimate**4)
+    return _each(choose, descending)
 
 
 @on_auto_axes
@@ -246,9 +248,11 @@ def choose_k_by_bootstrap(
     max_k = check_count(_BOOTSTRAP, "max_k", max_k, 20, size - 1)
     check_confidence(_BOOTSTRAP, confidence)
     descending = largest_padded(samples, min(max_k + 2, size))
-    z = normal_quantile(confidence, samples.dtype)
     key = tagged_key(key, _BOOTSTRAP)
-    return _by_bootstrap(descending, z, key, size, max_k, num_resamples)
+    k, criterion = _by_bootstrap(descending, key, size, max_k, num_resamples)
+    z = normal_quantile(confidence, samples.dtype)
+    index, interval_k = hill_of_first(descending, as_traced(max_k + 1), k, z)
+    return ChosenK(k, index, interval_k, criterion * index.estimate**4)
 
 
 def _candidates(min_k: int, max_k: int, num_candidates: int) -> np.ndarray:
@@ -257,15 +261,14 @@ def _candidates(min_k: int, max_k: int, num_candidates: int) -> np.ndarray:
     return np.unique(np.round(np.geomspace(min_k, max_k, num_candidates)).astype(int))
 
 
-@functools.partial(jax.jit, static_argnames="num_points")
+@functools.partial(quick_jit, static_argnames=("num_points",), has_loops=True)
 def _by_distance(
     descending: jax.Array,
     num: jax.Array,
     max_k: jax.Array,
     candidates: jax.Array,
-    z: jax.Array,
     num_points: int,
-) -> ChosenK:
+) -> tuple[jax.Array, jax.Array]:
     """The best candidate of each row, moved on so as not to split equal draws."""
     place = jnp.linspace(0.0, 1.0, num_points, dtype=descending.dtype)
 
@@ -295,9 +298,7 @@ def _by_distance(
         best = jnp.argmin(distances)
         return ks[best], distances[best]
 
-    k, criterion = _each(choose, descending)
-    index, interval_k = hill_of_first(descending, max_k + 1, k, z)
-    return ChosenK(k, index, interval_k, criterion)
+    return _each(choose, descending)
 
 
 @on_auto_axes
@@ -378,11 +379,14 @@ def choose_k_by_distance(
     room = num_candidates - candidates.size
     candidates = np.pad(candidates, (0, room), mode="edge").astype(np.int32)
     num = min(max_k + 2, size)
-    return _by_distance(
-        largest_padded(samples, num),
+    descending = largest_padded(samples, num)
+    k, criterion = _by_distance(
+        descending,
         as_traced(num),
         as_traced(max_k),
         jnp.asarray(candidates),
-        normal_quantile(confidence, samples.dtype),
         num_points,
     )
+    z = normal_quantile(confidence, samples.dtype)
+    index, interval_k = hill_of_first(descending, as_traced(max_k + 1), k, z)
+    return ChosenK(k, index, interval_k, criterion)

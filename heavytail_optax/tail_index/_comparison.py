@@ -14,6 +14,7 @@ from heavytail_optax._validation import check_count, type_error, value_error
 from heavytail_optax.tail_index._arguments import check_samples
 from heavytail_optax.tail_index._log_excesses import LogExcesses, log_excesses_of_first
 from heavytail_optax.tail_index._padded_draws import as_traced, largest_padded
+from heavytail_optax.tail_index._quick_programs import quick_jit
 from heavytail_optax.tail_index._sums import sums
 from heavytail_optax.tail_index._tail_laws import (
     lognormal_fit,
@@ -189,7 +190,7 @@ def _compare(
 
 
 # Compiled once for all calls; an eager loop would be compiled again in each call.
-@functools.partial(jax.jit, static_argnames="alternatives")
+@functools.partial(quick_jit, static_argnames=("alternatives",))
 def fits_of_first(
     descending: jax.Array, k: jax.Array, alternatives: tuple[str, ...]
 ) -> dict[str, TailFit]:

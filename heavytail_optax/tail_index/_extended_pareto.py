@@ -20,6 +20,7 @@ from heavytail_optax.tail_index._log_excesses import (
     log_excesses,
     mean_power,
 )
+from heavytail_optax.tail_index._quick_programs import quick_jit
 from heavytail_optax.tail_index._result import (
     TailIndex,
     from_mean_of_exponentials,
@@ -49,7 +50,7 @@ def equivalent_count(k: jax.Array, rho=-1.0) -> jax.Array:
 
 
 # Compiled once for all calls; an eager loop would be compiled again in each call.
-@functools.partial(jax.jit, static_argnames="few")
+@functools.partial(quick_jit, static_argnames=("few",))
 def _extended_pareto(
     samples: jax.Array, k: jax.Array, z: jax.Array, few: int | None, rho
 ) -> TailIndex:

@@ -1,5 +1,6 @@
 """Maximum likelihood for the generalised Pareto law over a threshold."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -15,7 +16,14 @@ from heavytail_optax.tail_index._arguments import (
 )
 from heavytail_optax.tail_index._centring import less_order_statistic
 from heavytail_optax.tail_index._padded_draws import as_traced, largest_padded
-from heavytail_optax.tail_index._pareto_search import Excesses, profile, search, terms
+from heavytail_optax.tail_index._pareto_search import (
+    Excesses,
+    Search,
+    profile,
+    search,
+    terms,
+)
+from heavytail_optax.tail_index._quick_programs import quick_jit
 from heavytail_optax.tail_index._result import from_gamma, normal_quantile
 from heavytail_optax.tail_index._sums import sums
 from heavytail_optax.tail_index._ties import ties_of_first
@@ -56,24 +64,16 @@ class GeneralisedPareto(NamedTuple):
     log_likelihood: jax.Array
 
 
-# Compiled once for all calls; an eager loop would be compiled again in each call.
-@jax.jit
-def pareto_of_first(
-    descending: jax.Array,
-    k: jax.Array,
-    z: jax.Array,
-    inflation: jax.Array,
-    centre: jax.Array | float,
-) -> GeneralisedPareto:
-    """The fit to the first k of draws in descending order.
+class _Draws(NamedTuple):
+    """Excesses over the threshold in units of their median, and what they came from."""
 
-    Args:
-      descending: shape (..., m).
-      k: below m; int32, shape ().
-      z: from `normal_quantile`.
-      inflation: by how much the draws' dependence multiplies the variance.
-      centre: what was subtracted from the draws.
-    """
+    excesses: Excesses
+    unit: jax.Array
+    threshold: jax.Array
+    is_valid: jax.Array  # if not, the excesses are others, for which a search ends
+
+
+def _draws(descending: jax.Array, k: jax.Array) -> _Draws:
     rank = jax.lax.broadcasted_iota(jnp.int32, descending.shape, descending.ndim - 1)
     is_draw, count = rank < k, k.astype(descending.dtype)
     at = jnp.stack([k, k // 2, jnp.minimum(k - 1, (3 * k) // 4)])
@@ -81,20 +81,40 @@ def pareto_of_first(
     excess = jnp.where(is_draw, descending - threshold[..., None], 0.0)
     # In units of their median, so that nothing depends on the units of the samples.
     unit = middle - threshold
+    is_valid = (quartile > threshold) & jnp.isfinite(excess[..., 0])
+    unit = jnp.where(is_valid, unit, 1.0)
+    other = jnp.where(is_draw, 2.0 - rank / count, 0.0)
+    excess = jnp.where(is_valid[..., None], excess / unit[..., None], other)
+    return _Draws(Excesses(excess, is_draw, count), unit, threshold, is_valid)
+
+
+# Compiled once for all calls, like the next; an eager loop would be compiled again in
+# each call.
+@functools.partial(quick_jit, has_loops=True)
+def _search(
+    descending: jax.Array, k: jax.Array, z: jax.Array, inflation: jax.Array
+) -> Search:
+    return search(_draws(descending, k).excesses, z * jnp.sqrt(inflation))
+
+
+@quick_jit
+def _result(
+    descending: jax.Array,
+    k: jax.Array,
+    found: Search,
+    inflation: jax.Array,
+    centre: jax.Array | float,
+) -> GeneralisedPareto:
+    excesses, unit, threshold, is_valid = _draws(descending, k)
     ties = ties_of_first(descending, k + 1)
-    is_valid = (quartile > threshold) & jnp.isfinite(excess[..., 0]) & (ties.count <= k)
-    safe_unit = jnp.where(is_valid, unit, 1.0)[..., None]
-    dummy = jnp.where(is_draw, 2.0 - rank / count, 0.0)
-    excess = jnp.where(is_valid[..., None], excess / safe_unit, dummy)
-    excesses = Excesses(excess, is_draw, count)
-    found = search(excesses, z * jnp.sqrt(inflation))
-    is_valid &= found.is_whole
+    is_valid &= found.is_whole & (ties.count <= k)
+    count = excesses.count
     at = profile(jnp.stack([found.place, found.low, found.high]), excesses)
     gamma, low, high = at.gamma
     high = jnp.where(found.has_high, high, jnp.inf)
     scale = at.scale[0]
     (lost,) = sums(terms(excesses, gamma, scale))
-    log_likelihood = -lost - count * (jnp.log(scale) + jnp.log(safe_unit[..., 0]))
+    log_likelihood = -lost - count * (jnp.log(scale) + jnp.log(unit))
     ties = ties._replace(is_cap=ties.is_cap & is_valid)
     gamma, scale, low, high, log_likelihood = (
         jnp.where(is_valid, x, jnp.nan)
@@ -115,6 +135,26 @@ def pareto_of_first(
         scale_standard_error=jnp.where(ties.is_cap, jnp.inf, scale_error),
         log_likelihood=log_likelihood,
     )
+
+
+def pareto_of_first(
+    descending: jax.Array,
+    k: jax.Array,
+    z: jax.Array,
+    inflation: jax.Array,
+    centre: jax.Array | float,
+) -> GeneralisedPareto:
+    """The fit to the first k of draws in descending order.
+
+    Args:
+      descending: shape (..., m).
+      k: below m; int32, shape ().
+      z: from `normal_quantile`.
+      inflation: by how much the draws' dependence multiplies the variance.
+      centre: what was subtracted from the draws.
+    """
+    found = _search(descending, k, z, inflation)
+    return _result(descending, k, found, inflation, centre)
 
 
 @on_auto_axes

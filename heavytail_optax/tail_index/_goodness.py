@@ -16,6 +16,7 @@ from heavytail_optax.tail_index._hill import log_spacings
 from heavytail_optax.tail_index._log_excesses import log_excesses_over_last
 from heavytail_optax.tail_index._order_statistics import largest
 from heavytail_optax.tail_index._padded_draws import as_traced, largest_padded
+from heavytail_optax.tail_index._quick_programs import quick_jit
 from heavytail_optax.tail_index._sums import sums
 from heavytail_optax.tail_index._ties import ties_of_first
 
@@ -54,7 +55,7 @@ class GoodnessOfFit(NamedTuple):
 
 
 # One program per shape: compiling the operations one by one takes far longer.
-@jax.jit
+@quick_jit
 def drift_of_first(descending: jax.Array, k: jax.Array) -> HillDrift:
     """The drift of the first k of draws in descending order, k below their number."""
     place = jax.lax.broadcasted_iota(jnp.int32, descending.shape, descending.ndim - 1)

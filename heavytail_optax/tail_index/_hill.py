@@ -27,6 +27,7 @@ from heavytail_optax.tail_index._log_excesses import (
     log_excesses_of_first,
 )
 from heavytail_optax.tail_index._order_statistics import largest
+from heavytail_optax.tail_index._quick_programs import quick_jit
 from heavytail_optax.tail_index._result import (
     TailIndex,
     from_mean_of_exponentials,
@@ -97,7 +98,7 @@ def _hill_with_interval(
 
 # Compiled once for all calls, like the next; an eager loop would be compiled again in
 # each call.
-@jax.jit
+@quick_jit
 def hill_of_first(
     descending: jax.Array, num: jax.Array, k: jax.Array, z: jax.Array
 ) -> tuple[TailIndex, jax.Array]:
@@ -125,7 +126,7 @@ def hill_of_first(
     return _hill_with_interval(one, k, z, (of_interval, interval_k)), interval_k
 
 
-@functools.partial(jax.jit, static_argnames=("few", "interval"))
+@functools.partial(quick_jit, static_argnames=("few", "interval"))
 def _hill(
     samples: jax.Array,
     k: jax.Array,

@@ -157,14 +157,19 @@ def _root(
 
 
 class _State(NamedTuple):
-    low: jax.Array  # both ends that are halved: shape (2, ...)
+    """Of the walk, in one array, because XLA compiles a program for each of them."""
+
+    low: jax.Array  # the end that is searched for, or the lower one
     high: jax.Array
+    other_low: jax.Array  # the upper end, if both are searched for
+    other_high: jax.Array
     least: jax.Array
     last: jax.Array  # number of the last maximum among the places
     starts_rising: jax.Array
     is_rising: jax.Array
     place: jax.Array
-    best: Profile
+    gamma: jax.Array  # at the maximum
+    scale: jax.Array
 
 
 def _end_of_search(x: jax.Array) -> jax.Array:
@@ -196,14 +201,17 @@ def search(excesses: Excesses, z: jax.Array) -> Search:
 
     level = jnp.stack([z, -z])
 
-    def walk(step, state):
-        low, high, least, last, starts_rising, was_rising, place, best = state
+    def walk(step, packed):
+        state = _State(*packed)
+        least, last, place = state.least, state.last, state.place
+        low = jnp.stack([state.low, state.other_low])
+        high = jnp.stack([state.high, state.other_high])
         number = (step - _AT_PLACES).astype(x.dtype)
         is_at_places = (step >= _AT_PLACES) & (step < _TO_MAXIMUM)
         middle = 0.5 * (low + high)
         v = jnp.where(is_at_places, place_of(number, least), middle)
         at = profile(v, excesses)
-        is_rising = at.score > 0.0
+        best = Profile(state.gamma, state.scale, at.score)
         is_beyond = jnp.where(
             step < _AT_PLACES,
             at.gamma > _LEAST_GAMMA,
@@ -214,25 +222,16 @@ def search(excesses: Excesses, z: jax.Array) -> Search:
             ),
         )
         is_halved = ~is_at_places & (step != _AT_MAXIMUM)
-        low, high = (
-            jnp.where(is_halved & ~is_beyond, middle, low),
-            jnp.where(is_halved & is_beyond, middle, high),
-        )
+        low = jnp.where(is_halved & ~is_beyond, middle, low)
+        high = jnp.where(is_halved & is_beyond, middle, high)
         middle = 0.5 * (low + high)[0]
         least = jnp.where(step == _AT_PLACES - 1, middle, least)
-        is_rising = jnp.where(is_at_places, is_rising[0], was_rising)
-        starts_rising = jnp.where(step == _AT_PLACES, is_rising, starts_rising)
-        is_maximum = is_at_places & was_rising & ~is_rising & (step > _AT_PLACES)
+        rising = (at.score[0] > 0.0).astype(x.dtype)
+        rising = jnp.where(is_at_places, rising, state.is_rising)
+        is_maximum = is_at_places & (step > _AT_PLACES) & (rising < state.is_rising)
         last = jnp.where(is_maximum, number, last)
-        place = jnp.where(
-            step == _AT_MAXIMUM - 1, jnp.where(last > 0.0, middle, least), place
-        )
-        best = Profile(
-            *(
-                jnp.where(step == _AT_MAXIMUM, new[0], old)
-                for new, old in zip(at, best, strict=True)
-            )
-        )
+        highest = jnp.where(last > 0.0, middle, least)
+        place = jnp.where(step == _AT_MAXIMUM - 1, highest, place)
         # Where the next part of the walk begins.
         before = place_of(jnp.maximum(last - 1.0, 0.0), least)
         for at_step, one, other in (
@@ -242,36 +241,36 @@ def search(excesses: Excesses, z: jax.Array) -> Search:
         ):
             low = jnp.where(step == at_step, one, low)
             high = jnp.where(step == at_step, other, high)
-        return _State(low, high, least, last, starts_rising, is_rising, place, best)
+        new = _State(
+            *(low[0], high[0], low[1], high[1], least, last),
+            jnp.where(step == _AT_PLACES, rising, state.starts_rising),
+            rising,
+            place,
+            jnp.where(step == _AT_MAXIMUM, at.gamma[0], state.gamma),
+            jnp.where(step == _AT_MAXIMUM, at.scale[0], state.scale),
+        )
+        return jnp.stack(new)
 
     # At the left end gamma is below -1/2.
     left = jnp.broadcast_to(-jnp.log(4.0 * excesses.count), right.shape)
     zero = jnp.zeros_like(right)
-    start = _State(
-        jnp.stack([left, left]).astype(x.dtype),
-        jnp.stack([zero, zero]),
-        zero,
-        zero,
-        zero > 0.0,
-        zero > 0.0,
-        zero,
-        Profile(zero, zero + 1.0, zero),
-    )
-    end = jax.lax.fori_loop(0, _ALL_STEPS, walk, vary_like(start, x[..., 0]))
+    one = zero + 1.0
+    start = _State(*(left, zero, left, zero, zero, zero, zero, zero, zero, zero, one))
+    start = vary_like(jnp.stack(start), x[..., 0])
+    end = _State(*jax.lax.fori_loop(0, _ALL_STEPS, walk, start))
     is_inside = end.last > 0.0
     # Draws that equal the threshold make the likelihood rise without bound on the
     # right.
     least_excess = jnp.min(jnp.where(excesses.is_draw, x, jnp.inf), axis=-1)
-    is_tied = (least_excess == 0.0) & ~end.starts_rising
-    ends = 0.5 * (end.low + end.high)
+    is_tied = (least_excess == 0.0) & (end.starts_rising == 0.0)
     return Search(
-        end.place,
-        ends[0],
-        ends[1],
-        is_inside,
-        is_inside | ~end.is_rising | is_tied,
-        end.low[0] > end.least,
-        end.high[1] < right,
+        place=end.place,
+        low=0.5 * (end.low + end.high),
+        high=0.5 * (end.other_low + end.other_high),
+        is_inside=is_inside,
+        is_whole=is_inside | (end.is_rising == 0.0) | is_tied,
+        has_low=end.low > end.least,
+        has_high=end.other_high < right,
     )
 
 

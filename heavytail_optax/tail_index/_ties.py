@@ -91,6 +91,19 @@ def ties_of_largest(draws: jax.Array, num: jax.Array | int) -> Ties:
     return jax.lax.cond(jnp.any(is_tied), lambda: _counted(draws, num), lambda: none)
 
 
+def _room_of_first(descending: jax.Array, num: jax.Array) -> jax.Array:
+    last = jnp.take_along_axis(descending, jnp.maximum(num - 1, 0)[..., None], axis=-1)
+    return _room(descending[..., :1], last)
+
+
+def equal_first(descending: jax.Array, num: jax.Array) -> jax.Array:
+    """Which of the first `num` of draws in descending order equal the largest."""
+    place = jax.lax.broadcasted_iota(jnp.int32, descending.shape, descending.ndim - 1)
+    num = jnp.broadcast_to(num, descending.shape[:-1])
+    room = _room_of_first(descending, num)
+    return (place < num[..., None]) & (descending >= descending[..., :1] - room)
+
+
 def ties_of_first(descending: jax.Array, num: jax.Array | int) -> Ties:
     """The same among the first `num` of draws in descending order.
 
@@ -102,8 +115,7 @@ def ties_of_first(descending: jax.Array, num: jax.Array | int) -> Ties:
     num = jnp.broadcast_to(jnp.asarray(num, jnp.int32), descending.shape[:-1])
     rank = jax.lax.broadcasted_iota(jnp.int32, descending.shape, descending.ndim - 1)
     is_among = (rank < num[..., None]) & (descending > -jnp.inf)
-    last = jnp.take_along_axis(descending, jnp.maximum(num - 1, 0)[..., None], axis=-1)
-    room = _room(descending[..., :1], last)
+    room = _room_of_first(descending, num)
 
     def count(step, state):
         """The number of draws equal to the first that was not counted yet."""

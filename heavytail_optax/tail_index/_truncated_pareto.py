@@ -10,6 +10,7 @@ from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax._validation import check_count
 from heavytail_optax.tail_index._arguments import check_confidence, check_samples
 from heavytail_optax.tail_index._padded_draws import as_traced, largest_padded
+from heavytail_optax.tail_index._quick_programs import quick_jit
 from heavytail_optax.tail_index._result import is_one_number, normal_quantile
 from heavytail_optax.tail_index._sums import sums
 from heavytail_optax.tail_index._ties import ties_of_first
@@ -131,7 +132,7 @@ def _vuong(apart: jax.Array, is_draw: jax.Array) -> jax.Array:
 
 
 # Compiled once for all calls; an eager loop would be compiled again in each call.
-@jax.jit
+@quick_jit
 def truncated_of_first(
     descending: jax.Array, k: jax.Array, z: jax.Array, confidence: jax.Array
 ) -> TruncatedPareto:
