@@ -109,7 +109,9 @@ def _result(
     ties = ties_of_first(descending, k + 1)
     is_valid &= found.is_whole & (ties.count <= k)
     count = excesses.count
-    at = profile(jnp.stack([found.place, found.low, found.high]), excesses)
+    places = jnp.stack([found.place, found.low, found.high])
+    three = [jnp.broadcast_to(x, (3, *x.shape)) for x in excesses[:2]]
+    at = profile(places, Excesses(*three, count))
     gamma, low, high = at.gamma
     high = jnp.where(found.has_high, high, jnp.inf)
     scale = at.scale[0]

@@ -121,8 +121,7 @@ def profile(place: jax.Array, excesses: Excesses) -> Profile:
     smooth through gamma = 0.
 
     Args:
-      place: `log(1 + theta max(x))`, because theta must be above `-1 / max(x)`. More
-        axes in front than the batch has are several places.
+      place: `log(1 + theta max(x))`, because theta must be above `-1 / max(x)`.
       excesses: x.
     """
     x = excesses.values
@@ -172,6 +171,10 @@ class _State(NamedTuple):
     scale: jax.Array
 
 
+def _twice(x: jax.Array) -> jax.Array:
+    return jnp.broadcast_to(x, (2, *x.shape))
+
+
 def _end_of_search(x: jax.Array) -> jax.Array:
     most = 0.95 * jnp.log(jnp.finfo(x.dtype).max)
     return jnp.minimum(jnp.log(x[..., 0]) + 0.5 * most, most)
@@ -199,6 +202,7 @@ def search(excesses: Excesses, z: jax.Array) -> Search:
         far = _NEAR_PLACE + (right - _NEAR_PLACE) * share
         return jnp.where(number < _PLACES, near, far)
 
+    both = Excesses(_twice(x), _twice(excesses.is_draw), excesses.count)
     level = jnp.stack([z, -z])
 
     def walk(step, packed):
@@ -209,16 +213,16 @@ def search(excesses: Excesses, z: jax.Array) -> Search:
         number = (step - _AT_PLACES).astype(x.dtype)
         is_at_places = (step >= _AT_PLACES) & (step < _TO_MAXIMUM)
         middle = 0.5 * (low + high)
-        v = jnp.where(is_at_places, place_of(number, least), middle)
-        at = profile(v, excesses)
-        best = Profile(state.gamma, state.scale, at.score)
+        v = jnp.where(is_at_places, _twice(place_of(number, least)), middle)
+        at = profile(v, both)
+        best = Profile(_twice(state.gamma), _twice(state.scale), at.score)
         is_beyond = jnp.where(
             step < _AT_PLACES,
             at.gamma > _LEAST_GAMMA,
             jnp.where(
                 step < _TO_ENDS,
                 at.score < 0.0,
-                _root(v, at, place, best, excesses) < level,
+                _root(v, at, _twice(place), best, both) < level,
             ),
         )
         is_halved = ~is_at_places & (step != _AT_MAXIMUM)
@@ -235,8 +239,8 @@ def search(excesses: Excesses, z: jax.Array) -> Search:
         # Where the next part of the walk begins.
         before = place_of(jnp.maximum(last - 1.0, 0.0), least)
         for at_step, one, other in (
-            (_TO_MAXIMUM - 1, before, place_of(last, least)),
-            (_AT_MAXIMUM - 1, place, place),
+            (_TO_MAXIMUM - 1, _twice(before), _twice(place_of(last, least))),
+            (_AT_MAXIMUM - 1, _twice(place), _twice(place)),
             (_TO_ENDS - 1, jnp.stack([least, place]), jnp.stack([place, right])),
         ):
             low = jnp.where(step == at_step, one, low)

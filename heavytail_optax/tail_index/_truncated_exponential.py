@@ -78,11 +78,13 @@ def slope_interval(
     """
     best = u * mean + log_mass(u)
 
+    # Both ends together, so that the search is compiled once.
+    u, mean, count, best = (jnp.stack([x, x]) for x in (u, mean, count, best))
+    direction = jnp.stack([-jnp.ones_like(u[0]), jnp.ones_like(u[0])])
+
     def is_outside(v):
         return 2.0 * count * (v * mean + log_mass(v) - best) > z**2
 
-    # Both ends together, so that the search is compiled once.
-    direction = jnp.asarray([-1.0, 1.0], u.dtype).reshape(2, *(1,) * u.ndim)
     reach = (4.0 + z) / jnp.sqrt(variance_of_place(u) * count)
 
     def look(step, ends):
@@ -97,7 +99,7 @@ def slope_interval(
             jnp.where(is_widening, wider, jnp.where(outside, tried, high)),
         )
 
-    start = jnp.zeros_like(direction * reach), jnp.broadcast_to(reach, (2, *u.shape))
+    start = jnp.zeros_like(reach), reach
     _, found = jax.lax.fori_loop(0, _DOUBLINGS + _HALVINGS, look, start)
     low, high = u + direction * found
     return low, high

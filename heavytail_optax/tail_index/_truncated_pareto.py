@@ -105,8 +105,9 @@ def _log_density_without_end(mean: jax.Array, k: jax.Array) -> jax.Array:
     return k * (jnp.log(mean) + 1.0) - jnp.log(mean)
 
 
-def _lengths(log_p, levels, mean, top, k):
-    """The logs of T over the threshold, at which the largest draw has these p-values."""
+def _beyond(log_p, levels, mean, top, k):
+    """T over the largest draw, at which that draw has these p-values."""
+    log_p, mean, top = (jnp.stack([x, x]) for x in (log_p, mean, top))
 
     def halve(_, ends):
         low, high = ends
@@ -116,10 +117,10 @@ def _lengths(log_p, levels, mean, top, k):
         return jnp.where(is_likely, low, middle), jnp.where(is_likely, middle, high)
 
     # The share of the length that the largest draw reaches: 1 at that draw.
-    one = jnp.ones_like(levels * top)
+    one = jnp.ones_like(top)
     low, high = jax.lax.fori_loop(0, _HALVINGS, halve, (1e-3 * one, one))
     is_endless = log_p - _log_density_without_end(mean, k) >= jnp.log(levels)
-    return jnp.where(is_endless, jnp.inf, top / (0.5 * (low + high)))
+    return jnp.where(is_endless, jnp.inf, jnp.exp(top / (0.5 * (low + high)) - top))
 
 
 def _vuong(apart: jax.Array, is_draw: jax.Array) -> jax.Array:
@@ -183,10 +184,9 @@ def truncated_of_first(
     index = [jnp.where(ties.is_cap, *pair) for pair in zip(capped, index, strict=True)]
     log_p = _log_density_of_place(mean / length, u_of_sum, length, k)
     p_value = jnp.minimum(jnp.exp(log_p - _log_density_without_end(mean, k)), 1.0)
-    levels = jnp.stack([jnp.full_like(confidence, 0.5), 1.0 - confidence])
-    levels = levels.reshape(2, *(1,) * top.ndim)
-    lengths = _lengths(log_p, levels, mean, length, k)
-    middle, farthest = top * jnp.exp(lengths - length)
+    levels = [jnp.full_like(top, x) for x in (0.5, 1.0 - confidence)]
+    beyond = _beyond(log_p, jnp.stack(levels), mean, length, k)
+    middle, farthest = top * beyond[0], top * beyond[1]
     room = _OF_CAP * top
     # Of laws up to the largest draw; and of laws without an end, whose draws beyond the
     # cap were put on it.
