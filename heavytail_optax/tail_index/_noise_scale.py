@@ -21,8 +21,8 @@ class GradientNoiseScale(NamedTuple):
     Attributes:
       noise_scale: `tr(Sigma) / |G|^2`, a number of examples. Zero where the first
         estimate is negative, infinite where the second is not positive.
-      interval: lower and upper bound of it. The upper bound is infinite where `|G|^2` is
-        not told from zero.
+      lower: lower end of its interval.
+      upper: upper end; infinite where `|G|^2` is not told from zero.
       trace: estimate of `tr(Sigma)`, the variance of one example's gradient. Its
         expectation is right; it can be negative.
       trace_standard_error: of the trace.
@@ -31,7 +31,8 @@ class GradientNoiseScale(NamedTuple):
     """
 
     noise_scale: jax.Array
-    interval: tuple[jax.Array, jax.Array]
+    lower: jax.Array
+    upper: jax.Array
     trace: jax.Array
     trace_standard_error: jax.Array
     squared_gradient: jax.Array
@@ -40,8 +41,8 @@ class GradientNoiseScale(NamedTuple):
     def __str__(self) -> str:
         if not is_one_number(self.noise_scale):
             return repr(self)
-        low, high = self.interval
-        return f"{self.noise_scale:.4g} examples ({low:.4g} to {high:.4g})"
+        ends = f"({self.lower:.4g} to {self.upper:.4g})"
+        return f"{self.noise_scale:.4g} examples {ends}"
 
 
 def _ratio_bounds(
@@ -96,7 +97,8 @@ def _estimate(
     back = unit**2
     return GradientNoiseScale(
         ratio,
-        (lower, upper),
+        lower,
+        upper,
         back * trace,
         back * errors[..., 0],
         back * square,
@@ -167,8 +169,7 @@ def gradient_noise_scale(
       >>> found = hto.tail_index.gradient_noise_scale(
       ...     small, large, small_batch_size=1, large_batch_size=8
       ... )
-      >>> low, high = found.interval  # true: 10 * 4 / 10
-      >>> bool(low < 4.0) and bool(4.0 < high)
+      >>> bool(found.lower < 4.0 < found.upper)  # true: 10 * 4 / 10
       True
 
     References:

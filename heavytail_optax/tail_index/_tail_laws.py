@@ -39,7 +39,7 @@ def _excess_of_hazard(w: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
 
 
 def lognormal_fit(
-    y: jax.Array, count: jax.Array
+    y: jax.Array, count: jax.Array | int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The maximum likelihood lognormal law: mu, sigma and the log-densities.
 
