@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.integrate
 import scipy.optimize
+import scipy.stats
 from statistical_checks import FALSE_ALARM_RATE, counts_p_value, law_p_value
 
 import heavytail_optax as hto
