@@ -10,7 +10,7 @@ from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax._typing import Scalar
 from heavytail_optax._validation import check_positive, value_error
 from heavytail_optax.tail_index._arguments import check_confidence, check_samples
-from heavytail_optax.tail_index._result import is_one_number
+from heavytail_optax.tail_index._result import is_one_number, normal_quantile
 
 _NAME = "gradient_noise_scale"
 
@@ -63,6 +63,40 @@ def _ratio_bounds(
     return jnp.maximum(lower, 0.0), jnp.maximum(upper, 0.0)
 
 
+def scale_of_moments(
+    means: jax.Array, covariance: jax.Array, unit: jax.Array, confidence: Scalar
+) -> GradientNoiseScale:
+    """The ratio of two means, with its interval.
+
+    Args:
+      means: of the estimates of the trace and of the squared gradient, in units of the
+        square of `unit`. shape=(..., 2).
+      covariance: of these means. shape=(..., 2, 2).
+      unit: shape (...).
+      confidence: level of the interval.
+    """
+    quantile = normal_quantile(confidence, means.dtype)
+    trace, square = means[..., 0], means[..., 1]
+    lower, upper = _ratio_bounds(trace, square, covariance, quantile)
+    # NaN stays NaN, also where bounds are cut at zero.
+    ratio = jnp.where(square > 0.0, jnp.maximum(trace, 0.0) / square, jnp.inf)
+    is_known = jnp.isfinite(trace + square)
+    ratio, lower, upper = (
+        jnp.where(is_known, x, jnp.nan) for x in (ratio, lower, upper)
+    )
+    errors = jnp.sqrt(jnp.diagonal(covariance, axis1=-2, axis2=-1))
+    back = unit**2
+    return GradientNoiseScale(
+        noise_scale=ratio,
+        lower=lower,
+        upper=upper,
+        trace=back * trace,
+        trace_standard_error=back * errors[..., 0],
+        squared_gradient=back * square,
+        squared_gradient_standard_error=back * errors[..., 1],
+    )
+
+
 @jax.jit
 def _estimate(
     small: jax.Array,
@@ -84,26 +118,7 @@ def _estimate(
     number = small.shape[-1]
     covariance = jnp.einsum("...ni,...nj->...ij", around, around)
     covariance = covariance / (number * (number - 1))
-    quantile = jax.scipy.special.ndtri(0.5 * (1.0 + confidence))
-    trace, square = means[..., 0], means[..., 1]
-    lower, upper = _ratio_bounds(trace, square, covariance, quantile)
-    # NaN stays NaN, also where bounds are cut at zero.
-    ratio = jnp.where(square > 0.0, jnp.maximum(trace, 0.0) / square, jnp.inf)
-    is_known = jnp.isfinite(trace + square)
-    ratio, lower, upper = (
-        jnp.where(is_known, x, jnp.nan) for x in (ratio, lower, upper)
-    )
-    errors = jnp.sqrt(jnp.diagonal(covariance, axis1=-2, axis2=-1))
-    back = unit**2
-    return GradientNoiseScale(
-        ratio,
-        lower,
-        upper,
-        back * trace,
-        back * errors[..., 0],
-        back * square,
-        back * errors[..., 1],
-    )
+    return scale_of_moments(means, covariance, unit, confidence)
 
 
 @on_auto_axes

@@ -42,7 +42,7 @@ def sums(*terms: jax.Array) -> tuple[jax.Array, ...]:
     """
     m = terms[0].shape[-1]
     if m > _FEW or m % _LANES:
-        return tuple(jnp.sum(x, axis=-1) for x in terms)
+        return tuple(jnp.sum(x, axis=-1, dtype=x.dtype) for x in terms)
     # With one array alone, XLA takes the slow way again.
     several = terms if len(terms) > 1 else (*terms, terms[0])
     return _in_one_pass(several)[: len(terms)]

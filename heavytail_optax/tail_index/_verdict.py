@@ -365,6 +365,9 @@ def assess_tail(
     pareto = generalised_pareto(of_pareto, k, confidence=1.0 - 2.0 * _REJECTED.p_value)
     fits = fits_of_first(top, of_k, _ALTERNATIVES)
     truncated = fit_up_to_an_end(top, k)
+    found = index, drift, pareto, fits, truncated
+    # Sentences are written on the host, without programs for each comparison.
+    index, drift, pareto, fits, truncated = jax.device_get(found)
     of_draws = f"the {k} largest of {num_draws} draws"
     reason = _reason_of_no_use(descending, k, pareto, truncated)
     is_enough = k - int(truncated.num_tied) >= _FEWEST
@@ -386,6 +389,4 @@ def assess_tail(
             "if both sides matter."
         )
         reasons = (*reasons, reason)
-    return TailAssessment(
-        verdict, sentence, reasons, k, index, drift, pareto, fits, truncated
-    )
+    return TailAssessment(verdict, sentence, reasons, k, *found)

@@ -17,14 +17,14 @@ CALLS = {
     "compare_fits": lambda x, k: TI.compare_fits(
         x, k, alternatives=("exponential", "lognormal", "truncated_power_law")
     ),
-    "choose_k_by_distance": lambda x, k: TI.choose_k_by_distance(x, max_k=20 * k),
+    "choose_k_by_distance": lambda x, k: TI.choose_k_by_distance(x, max_k=18 * k),
     "assess_tail": lambda x, k: TI.assess_tail(x, k=k),
 }
 
 
 def draws(n):
     student = np.random.default_rng(n).standard_t(3.0, size=n)
-    return jnp.asarray(np.abs(student), jnp.float32)
+    return jnp.asarray(np.float32(np.abs(student)))
 
 
 @pytest.fixture
