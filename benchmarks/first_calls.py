@@ -52,11 +52,17 @@ PEER = "tailestim, double bootstrap"
 
 def seconds(name: str, package: pathlib.Path) -> list[float]:
     """Of the first and the second call in a new interpreter."""
-    environment = os.environ | {"PYTHONPATH": str(package), "JAX_PLATFORMS": "cpu"}
-    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    for name_of_other in ("PYTHONPATH", "JAX_COMPILATION_CACHE_DIR"):
+        environment.pop(name_of_other, None)
     command = [sys.executable, "-c", PROGRAM, name]
     done = subprocess.run(
-        command, check=True, capture_output=True, text=True, env=environment
+        command,
+        check=True,
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=package,  # from where the package is imported
     )
     return [float(line) for line in done.stdout.split()]
 
