@@ -15,6 +15,7 @@ from heavytail_optax.tail_index._comparison import TailFit, fits_of_first
 from heavytail_optax.tail_index._generalised_pareto import (
     GeneralisedPareto,
     generalised_pareto,
+    pareto_of_first,
 )
 from heavytail_optax.tail_index._goodness import HillDrift, drift_of_first
 from heavytail_optax.tail_index._hill import hill_of_first
@@ -361,8 +362,12 @@ def assess_tail(
     drift = drift_of_first(top, as_traced(max(k, 8)))
     # This fit is invariant under shifts, and it shifts before JAX rounds the draws.
     descending = np.asarray(top)[:num]
-    of_pareto = largest_in_full(draws, num) if is_cut(draws) else descending
-    pareto = generalised_pareto(of_pareto, k, confidence=1.0 - 2.0 * _REJECTED.p_value)
+    level = 1.0 - 2.0 * _REJECTED.p_value
+    if is_cut(draws):
+        pareto = generalised_pareto(largest_in_full(draws, num), k, confidence=level)
+    else:
+        of_level, one = normal_quantile(level, dtype), as_traced(1.0, dtype)
+        pareto = pareto_of_first(top, of_k, of_level, one, 0.0)
     fits = fits_of_first(top, of_k, _ALTERNATIVES)
     truncated = fit_up_to_an_end(top, k)
     found = index, drift, pareto, fits, truncated

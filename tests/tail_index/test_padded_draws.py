@@ -24,7 +24,7 @@ CALLS = {
 
 def draws(n):
     student = np.random.default_rng(n).standard_t(3.0, size=n)
-    return jnp.asarray(np.float32(np.abs(student)))
+    return jax.device_put(np.float32(np.abs(student)))
 
 
 @pytest.fixture
