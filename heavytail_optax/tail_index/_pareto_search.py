@@ -12,7 +12,7 @@ import numpy as np
 from heavytail_optax._pytrees import vary_like
 from heavytail_optax.tail_index._sums import sums
 
-_HALVINGS = 30
+_HALVINGS = 50  # to the last digits of float64
 _PLACES = 48  # in each part of the search
 _NEAR_PLACE = 2.0  # the end of the first part, where gamma is negative or small
 _LEAST_GAMMA = -0.5  # below it the likelihood has no regular maximum
