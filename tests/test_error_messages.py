@@ -724,6 +724,7 @@ def of_tracked(function, most, least, **others):
     )
 
 
+WITH_SQUARES = hto.tail_index.track_tail_index(9, noise_scale=True).init(UPDATES)
 BAD_INTERVAL = (types(None, 1), values("x", ""))
 BAD_INFLATION = (BAD_NUMBER, values(0.0, 0.99, -1.0, NAN, INF, *VECTORS))
 TAIL_INDEX = (
@@ -886,6 +887,7 @@ TAIL_INDEX = (
             "k": BAD_COUNT,
             "source": (types(None, 1), values("x", "")),
             "measure": (types(None, 1), values("x", "")),
+            "noise_scale": BAD_FLAG,
             "key": BAD_KEY,
         },
     ),
@@ -902,6 +904,26 @@ TAIL_INDEX = (
         interval=BAD_INTERVAL,
         variance_inflation=BAD_INFLATION,
         confidence=BAD_CONFIDENCE,
+    ),
+    of_tracked(
+        hto.tail_index.tracked_extremal_index, 25, 20, confidence=BAD_CONFIDENCE
+    ),
+    Public(
+        "tracked_noise_scale",
+        hto.tail_index.tracked_noise_scale,
+        {"state": WITH_SQUARES, "params": UPDATES, "batch_size": 8},
+        {
+            "state": (
+                types(None, (), 1.0),
+                values(
+                    (WITH_SQUARES, WITH_SQUARES),
+                    hto.tail_index.track_tail_index(9).init(UPDATES),
+                ),
+            ),
+            "params": (values(None, {"w": VECTOR}),),
+            "batch_size": BAD_POSITIVE_NUMBER,
+            "confidence": BAD_CONFIDENCE,
+        },
     ),
     of_tracked(hto.tail_index.assess_tracked, 9, 5),
     Public(

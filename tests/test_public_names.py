@@ -315,7 +315,8 @@ def test_equal_parameters_of_another_type_make_equal_tails(factory, number, same
             hto.tail_index.TrackTailIndexState,
             (
                 *("tail_count", "tail_seen", "tail_non_finite", "tail_largest"),
-                *("tail_sizes_each", "tail_log_mean", "tail_previous"),
+                *("tail_when", "tail_sizes_each", "tail_log_mean"),
+                *("tail_squares", "tail_previous"),
             ),
         ),
     ],

@@ -65,7 +65,7 @@ _NOISE_FIELDS = ("noise_count", "noise_key")
 _TRUNCATION_FIELDS = ("update_norm", "num_truncated", "max_norm")
 _TRACKING_FIELDS = (
     *("tail_count", "tail_seen", "tail_non_finite", "tail_largest"),
-    *("tail_sizes_each", "tail_log_mean"),
+    *("tail_when", "tail_sizes_each", "tail_log_mean"),
 )
 
 

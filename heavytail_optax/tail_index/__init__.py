@@ -72,13 +72,17 @@ from heavytail_optax.tail_index._settings import (
 from heavytail_optax.tail_index._ties import (
     num_tied,
 )
+from heavytail_optax.tail_index._tracked_estimates import (
+    tracked_extremal_index,
+    tracked_noise_scale,
+    tracked_tail_index,
+)
 from heavytail_optax.tail_index._tracked_verdicts import (
     assess_tracked,
 )
 from heavytail_optax.tail_index._tracking import (
     TrackTailIndexState,
     track_tail_index,
-    tracked_tail_index,
 )
 from heavytail_optax.tail_index._truncated_pareto import (
     TruncatedPareto,
@@ -132,6 +136,8 @@ __all__ = (
     "plot_pareto_qq",
     "propose_settings",
     "track_tail_index",
+    "tracked_extremal_index",
+    "tracked_noise_scale",
     "tracked_tail_index",
     "truncated_pareto",
 )

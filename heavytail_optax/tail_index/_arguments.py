@@ -129,7 +129,9 @@ def check_inflation(
             "a finite number of at least 1",
             lambda value: 1.0 <= value < np.inf,
         )
-        return jnp.broadcast_to(jnp.asarray(inflation, samples.dtype), batch)
+        library = jnp if isinstance(inflation, jax.Array) else np
+        number = library.asarray(inflation, samples.dtype)
+        return jnp.asarray(library.broadcast_to(number, batch))
     accepted = f"a number of at least 1, or a floating array of shape {batch}"
     dtype = getattr(inflation, "dtype", None)
     if dtype is None or not jnp.issubdtype(dtype, jnp.floating):

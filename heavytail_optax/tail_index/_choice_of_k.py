@@ -1,6 +1,7 @@
 """Two automatic choices of k, the number of largest draws to use."""
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -15,13 +16,14 @@ from heavytail_optax._typing import Key
 from heavytail_optax._validation import check_count
 from heavytail_optax.tail_index._arguments import check_confidence, check_samples
 from heavytail_optax.tail_index._hill import hill_of_first
-from heavytail_optax.tail_index._order_statistics import largest
-from heavytail_optax.tail_index._result import TailIndex
+from heavytail_optax.tail_index._padded_draws import as_traced, largest_padded
+from heavytail_optax.tail_index._quick_programs import quick_jit
+from heavytail_optax.tail_index._result import TailIndex, normal_quantile
+from heavytail_optax.tail_index._sums import sums
 from heavytail_optax.tail_index._ties import (
-    first_of_ties,
-    last_of_ties,
+    equal_first,
+    first_and_last_of_ties,
     parting_no_ties,
-    ties_of_largest,
 )
 
 _BOOTSTRAP, _DISTANCE = "choose_k_by_bootstrap", "choose_k_by_distance"
@@ -54,45 +56,53 @@ class ChosenK(NamedTuple):
 
 
 class _Top(NamedTuple):
-    """The largest draws of each row, and which of them are equal.
+    """The largest draws of one sample, and which of them are equal.
 
     Attributes:
-      logs: logs of the max_k + 1 largest, in descending order. shape=(rows, max_k + 1).
+      logs: logs of the draws over the last positive one among the max_k + 1 largest, in
+        descending order, then zeros. NaN for those that are not positive. shape=(m,).
+      sums: their running sum. shape=(m,).
       first: for each draw, the position of the first draw equal to it, counted from
-        zero. Same shape, dtype=int32.
+        zero. shape=(m,), dtype=int32.
       last: the position of the last draw equal to it; beyond max_k if that is not among
-        these. Same shape and dtype.
-      tied: how many draws equal the largest; 0 if it is alone. shape=(rows,),
-        dtype=int32.
+        these. shape=(m,), dtype=int32.
+      tied: how many draws equal the largest; 0 if it is alone. shape=(), dtype=int32.
     """
 
     logs: jax.Array
+    sums: jax.Array
     first: jax.Array
     last: jax.Array
     tied: jax.Array
 
 
-@jax.jit
-def _places(draws: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    count = ties_of_largest(draws, draws.shape[-1]).count
-    tied = jnp.where(count > 1, count, 0)
-    return first_of_ties(draws), last_of_ties(draws), tied
+def _top(descending: jax.Array, num: jax.Array, max_k: jax.Array) -> _Top:
+    """The top of one sample.
+
+    Args:
+      descending: shape (m,); those after the first `num` mean nothing.
+      num: max_k + 2, to know whether the draw after the last one equals it, or all.
+      max_k: the largest k to consider.
+    """
+    place = jnp.arange(descending.shape[0], dtype=jnp.int32)
+    is_used, is_positive = place <= max_k, descending > 0.0
+    is_tied = equal_first(descending, num)
+    numbers = (x.astype(jnp.int32) for x in (is_used & is_positive, is_tied))
+    positive, tied = sums(*numbers)
+    unit = descending[jnp.maximum(positive - 1, 0)]
+    logs = jnp.log(jnp.where(is_positive, descending / unit, jnp.nan))
+    logs = jnp.where(is_used, logs, 0.0)
+    first, last, total = first_and_last_of_ties(descending, num, logs)
+    return _Top(logs, total, first, last, jnp.where(tied > 1, tied, 0))
 
 
-def _top(samples: jax.Array, max_k: int) -> tuple[_Top, jax.Array]:
-    """The top of each row, and the draws themselves, of the shape of the batch."""
-    # One more, to know whether the draw after the last one equals it.
-    draws = largest(samples, min(max_k + 2, samples.shape[-1]))
-    descending = draws[..., : max_k + 1]
-    first, last, tied = _places(draws.reshape(-1, draws.shape[-1]))
-    logs = _centred_logs(descending).reshape(-1, max_k + 1)
-    return _Top(logs, first[:, : max_k + 1], last[:, : max_k + 1], tied), descending
-
-
-def _centred_logs(descending: jax.Array) -> jax.Array:
-    """Logs of the draws divided by the last positive one; NaN after that one."""
-    positive = jnp.where(descending > 0.0, descending, jnp.nan)
-    return jnp.log(positive / jnp.nanmin(positive, axis=-1, keepdims=True))
+def _each(choose: Callable, descending: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """What is chosen for each row, in the shape of the batch."""
+    batch, m = descending.shape[:-1], descending.shape[-1]
+    if not batch:
+        return choose(descending)
+    found = jax.vmap(choose)(descending.reshape(-1, m))
+    return jax.tree.map(lambda x: x.reshape(batch), found)
 
 
 def _resampled(key: jax.Array, size: int, drawn: int, ranks: int) -> jax.Array:
@@ -142,16 +152,25 @@ def _best_k(
 
 # Compiled once for all calls, like the choice below; an eager loop would be compiled
 # again in each call.
-@functools.partial(jax.jit, static_argnames=("size", "num_resamples"))
-def _by_bootstrap(top: _Top, key: jax.Array, size: int, num_resamples: int):
+@functools.partial(
+    quick_jit, static_argnames=("size", "max_k", "num_resamples"), has_loops=True
+)
+def _by_bootstrap(
+    descending: jax.Array,
+    key: jax.Array,
+    size: int,
+    max_k: int,
+    num_resamples: int,
+) -> tuple[jax.Array, jax.Array]:
     """The k of each row, and the criterion."""
-    max_k = top.logs.shape[-1] - 1
     first_size = round(size**0.9)
     second_size = round(first_size**2 / size)
     first_key, second_key = jax.random.split(key)
+    num = min(max_k + 2, size)
 
-    def choose(top):
-        logs, _, last, tied = top
+    def choose(descending):
+        top = _top(descending, num, max_k)
+        logs, tied = top.logs[: max_k + 1], top.tied
         first, criterion = _best_k(
             logs, tied, first_key, size, first_size, num_resamples
         )
@@ -162,9 +181,10 @@ def _by_bootstrap(top: _Top, key: jax.Array, size: int, num_resamples: int):
         factor = ratio ** (2.0 * (log_size - log_first) / log_size)
         k = jnp.round(first**2 / second * factor)
         k = jnp.clip(k, jnp.clip(tied, 2, max_k), max_k).astype(jnp.int32)
-        return parting_no_ties(k, last, jnp.maximum(tied, 2)), criterion
+        ends = top.first[k], top.last[k], top.last[k] <= max_k
+        return parting_no_ties(k, *ends, jnp.maximum(tied, 2)), criterion
 
-    return jax.vmap(choose)(top)
+    return _each(choose, descending)
 
 
 @on_auto_axes
@@ -227,14 +247,12 @@ def choose_k_by_bootstrap(
         max_k = min(size // 2, 50_000)
     max_k = check_count(_BOOTSTRAP, "max_k", max_k, 20, size - 1)
     check_confidence(_BOOTSTRAP, confidence)
-    top, descending = _top(samples, max_k)
+    descending = largest_padded(samples, min(max_k + 2, size))
     key = tagged_key(key, _BOOTSTRAP)
-    flat_k, criterion = _by_bootstrap(top, key, size, num_resamples)
-    shape = samples.shape[:-1]
-    k = flat_k.reshape(shape)
-    index, interval_k = hill_of_first(descending, k, confidence)
-    criterion = criterion.reshape(shape) * index.estimate**4
-    return ChosenK(k, index, interval_k, criterion)
+    k, criterion = _by_bootstrap(descending, key, size, max_k, num_resamples)
+    z = normal_quantile(confidence, samples.dtype)
+    index, interval_k = hill_of_first(descending, as_traced(max_k + 1), k, z)
+    return ChosenK(k, index, interval_k, criterion * index.estimate**4)
 
 
 def _candidates(min_k: int, max_k: int, num_candidates: int) -> np.ndarray:
@@ -243,15 +261,20 @@ def _candidates(min_k: int, max_k: int, num_candidates: int) -> np.ndarray:
     return np.unique(np.round(np.geomspace(min_k, max_k, num_candidates)).astype(int))
 
 
-@functools.partial(jax.jit, static_argnames="num_points")
-def _by_distance(top: _Top, candidates: jax.Array, num_points: int):
+@functools.partial(quick_jit, static_argnames=("num_points",), has_loops=True)
+def _by_distance(
+    descending: jax.Array,
+    num: jax.Array,
+    max_k: jax.Array,
+    candidates: jax.Array,
+    num_points: int,
+) -> tuple[jax.Array, jax.Array]:
     """The best candidate of each row, moved on so as not to split equal draws."""
-    max_k = top.logs.shape[-1] - 1
-    place = jnp.linspace(0.0, 1.0, num_points, dtype=top.logs.dtype)
+    place = jnp.linspace(0.0, 1.0, num_points, dtype=descending.dtype)
 
-    def choose(top):
-        logs, first, last, tied = top
-        sums = jnp.cumsum(logs)
+    def choose(descending):
+        top = _top(descending, num, max_k)
+        logs, total, first, last, tied = top
         ks = jnp.minimum(last[candidates], max_k)
 
         def distance(k):
@@ -261,7 +284,7 @@ def _by_distance(top: _Top, candidates: jax.Array, num_points: int):
             # The draws of rank 1 to n, or equally spaced ones among them. The height of
             # a step of the distribution function is the number of equal draws.
             index = jnp.round(place * (n - 1)).astype(jnp.int32)
-            gamma = sums[n - 1] / n - logs[k]
+            gamma = total[n - 1] / n - logs[k]
             model = jnp.exp(-(logs[index] - logs[k]) / gamma)
             end = jnp.minimum(last[index], n - 1)
             above, below = model - first[index] / n, (end + 1) / n - model
@@ -275,7 +298,7 @@ def _by_distance(top: _Top, candidates: jax.Array, num_points: int):
         best = jnp.argmin(distances)
         return ks[best], distances[best]
 
-    return jax.vmap(choose)(top)
+    return _each(choose, descending)
 
 
 @on_auto_axes
@@ -351,10 +374,19 @@ def choose_k_by_distance(
     num_candidates = check_count(_DISTANCE, "num_candidates", num_candidates, 1)
     num_points = check_count(_DISTANCE, "num_points", num_points, 2)
     check_confidence(_DISTANCE, confidence)
-    candidates = jnp.asarray(_candidates(min_k, max_k, num_candidates), jnp.int32)
-    top, descending = _top(samples, max_k)
-    num_points = min(num_points, max_k)
-    k, criterion = _by_distance(top, candidates, num_points)
-    k = k.reshape(samples.shape[:-1])
-    index, interval_k = hill_of_first(descending, k, confidence)
-    return ChosenK(k, index, interval_k, criterion.reshape(k.shape))
+    candidates = _candidates(min_k, max_k, num_candidates)
+    # The last again, so that there are always as many.
+    room = num_candidates - candidates.size
+    candidates = np.pad(candidates, (0, room), mode="edge").astype(np.int32)
+    num = min(max_k + 2, size)
+    descending = largest_padded(samples, num)
+    k, criterion = _by_distance(
+        descending,
+        as_traced(num),
+        as_traced(max_k),
+        jnp.asarray(candidates),
+        num_points,
+    )
+    z = normal_quantile(confidence, samples.dtype)
+    index, interval_k = hill_of_first(descending, as_traced(max_k + 1), k, z)
+    return ChosenK(k, index, interval_k, criterion)

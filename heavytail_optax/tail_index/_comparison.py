@@ -12,8 +12,10 @@ from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax._pytrees import vary_like
 from heavytail_optax._validation import check_count, type_error, value_error
 from heavytail_optax.tail_index._arguments import check_samples
-from heavytail_optax.tail_index._log_excesses import LogExcesses, log_excesses_over_last
-from heavytail_optax.tail_index._order_statistics import largest
+from heavytail_optax.tail_index._log_excesses import LogExcesses, log_excesses_of_first
+from heavytail_optax.tail_index._padded_draws import as_traced, largest_padded
+from heavytail_optax.tail_index._quick_programs import quick_jit
+from heavytail_optax.tail_index._sums import sums
 from heavytail_optax.tail_index._tail_laws import (
     lognormal_fit,
     stable_log_density,
@@ -102,33 +104,39 @@ def _maximise(function: Callable, low: tuple, high: tuple, dtype) -> jax.Array:
     return best_of(jax.lax.map(search, jnp.linspace(low[1], high[1], _STARTS)))
 
 
-def _fit_exponential(y: jax.Array):
+def _fit_exponential(y: jax.Array, count: jax.Array):
     excess = jnp.expm1(y)
-    rate = 1.0 / jnp.mean(excess)
+    rate = count / sums(excess)[0]
     return rate, jnp.full_like(rate, jnp.nan), jnp.log(rate) - rate * excess + y
 
 
-def _fit_student(y: jax.Array):
+def _total(each: jax.Array, count: jax.Array) -> jax.Array:
+    """The sum of the first so many."""
+    place = jnp.arange(each.shape[0])
+    return sums(jnp.where(place < count, each, 0.0))[0]
+
+
+def _fit_student(y: jax.Array, count: jax.Array):
     def log_likelihood(log_df, log_scale):
-        return jnp.sum(student_log_density(jnp.exp(log_df), log_scale, y))
+        return _total(student_log_density(jnp.exp(log_df), log_scale, y), count)
 
     log_df, log_scale = _maximise(log_likelihood, (-1.6, -6.0), (4.0, 1.0), y.dtype)
     df = jnp.exp(log_df)
     return df, jnp.exp(log_scale), student_log_density(df, log_scale, y)
 
 
-def _fit_stable(y: jax.Array):
+def _fit_stable(y: jax.Array, count: jax.Array):
     def log_likelihood(alpha, log_scale):
-        return jnp.sum(stable_log_density(alpha, log_scale, y))
+        return _total(stable_log_density(alpha, log_scale, y), count)
 
     alpha, log_scale = _maximise(log_likelihood, (0.3, -6.0), (1.99, 1.0), y.dtype)
     return alpha, jnp.exp(log_scale), stable_log_density(alpha, log_scale, y)
 
 
-def _fit_truncated(y: jax.Array):
+def _fit_truncated(y: jax.Array, count: jax.Array):
     """The most likely end is the largest draw."""
-    length = jnp.max(y)
-    u = slope_of_mean(jnp.mean(y) / length)
+    length = y[0]
+    u = slope_of_mean(sums(y)[0] / count / length)
     each = -u * y / length - log_mass(u) - jnp.log(length)
     return u / length, jnp.exp(length), each
 
@@ -143,20 +151,27 @@ _FITS = {
 
 
 def _compare(
-    excesses: LogExcesses, alternatives: tuple[str, ...]
+    excesses: LogExcesses, k: jax.Array, alternatives: tuple[str, ...]
 ) -> dict[str, TailFit]:
-    """The fits to one sample of `log(X / threshold)`."""
+    """The fits to one sample of `log(X / threshold)` in descending order."""
     y, _, ties = excesses
-    k = y.shape[0]
-    alpha = 1.0 / jnp.mean(y)
+    count = k.astype(y.dtype)
+    is_draw = jnp.arange(y.shape[0]) < k
+    alpha = count / sums(y)[0]
     power_law = jnp.log(alpha) - alpha * y
+    laws = [_FITS[name](y, count) for name in alternatives]
+    each = [jnp.where(is_draw, x, 0.0) for x in (power_law, *(x[2] for x in laws))]
+    apart = [each[0] - x for x in each[1:]]
+    log_likelihood, *totals = sums(*each, *apart)
+    likelihoods, ratios = totals[: len(laws)], totals[len(laws) :]
+    around = [
+        jnp.where(is_draw, x - ratio / count, 0.0) ** 2
+        for x, ratio in zip(apart, ratios, strict=True)
+    ]
     zero, nan = jnp.zeros_like(alpha), jnp.full_like(alpha, jnp.nan)
-    fits = {"power_law": TailFit(alpha, nan, jnp.sum(power_law), zero, zero, zero + 1)}
-    for name in alternatives:
-        first, second, each = _FITS[name](y)
-        difference = power_law - each
-        ratio = jnp.sum(difference)
-        spread = jnp.std(difference) * jnp.sqrt(1.0 * k)
+    fits = {"power_law": TailFit(alpha, nan, log_likelihood, zero, zero, zero + 1)}
+    if laws:
+        ratio, spread = jnp.stack(ratios), jnp.sqrt(jnp.stack(sums(*around)))
         # Two laws that coincide: neither is better.
         is_same = spread < 1e-4
         normalised = jnp.where(is_same, 0.0, ratio / jnp.where(is_same, 1.0, spread))
@@ -165,17 +180,28 @@ def _compare(
             jnp.where(ties.is_cap, jnp.nan, x) for x in (ratio, normalised)
         )
         p_value = 2.0 * jax.scipy.stats.norm.sf(jnp.abs(normalised))
-        fits[name] = TailFit(first, second, jnp.sum(each), ratio, normalised, p_value)
+        for i, (name, (first, second, _)) in enumerate(
+            zip(alternatives, laws, strict=True)
+        ):
+            numbers = likelihoods[i], ratio[i], normalised[i], p_value[i]
+            fits[name] = TailFit(first, second, *numbers)
     is_finite = jnp.all(jnp.isfinite(y))
     return jax.tree.map(lambda x: jnp.where(is_finite, x, jnp.nan), fits)
 
 
 # Compiled once for all calls; an eager loop would be compiled again in each call.
-@functools.partial(jax.jit, static_argnames="alternatives")
-def _compare_each(
-    excesses: LogExcesses, alternatives: tuple[str, ...]
+@functools.partial(quick_jit, static_argnames=("alternatives",))
+def fits_of_first(
+    descending: jax.Array, k: jax.Array, alternatives: tuple[str, ...]
 ) -> dict[str, TailFit]:
-    return jax.lax.map(lambda one: _compare(one, alternatives), excesses)
+    """The fits to the first k of draws in descending order, k below their number."""
+    batch = descending.shape[:-1]
+    excesses = log_excesses_of_first(descending, jnp.broadcast_to(k, batch))
+    if not batch:
+        return _compare(excesses, k, alternatives)
+    rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[len(batch) :]), excesses)
+    fits = jax.lax.map(lambda one: _compare(one, k, alternatives), rows)
+    return jax.tree.map(lambda x: x.reshape(batch), fits)
 
 
 @on_auto_axes
@@ -246,9 +272,5 @@ def compare_fits(
         raise type_error(_NAME, "alternatives", accepted, alternatives)
     if any(name not in _ALTERNATIVES for name in alternatives):
         raise value_error(_NAME, "alternatives", accepted, alternatives)
-    excesses = log_excesses_over_last(largest(samples, k + 1))
-    batch = samples.ndim - 1
-    excesses = jax.tree.map(lambda x: x.reshape(-1, *x.shape[batch:]), excesses)
     names = tuple(name for name in _ALTERNATIVES if name in alternatives)
-    fits = _compare_each(excesses, names)
-    return jax.tree.map(lambda x: x.reshape(samples.shape[:-1]), fits)
+    return fits_of_first(largest_padded(samples, k + 1), as_traced(k), names)

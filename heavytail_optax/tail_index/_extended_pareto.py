@@ -15,12 +15,17 @@ from heavytail_optax.tail_index._arguments import (
 )
 from heavytail_optax.tail_index._log_excesses import (
     LogExcesses,
+    few_or_all,
     hill_gamma,
     log_excesses,
     mean_power,
-    search_count,
 )
-from heavytail_optax.tail_index._result import TailIndex, from_mean_of_exponentials
+from heavytail_optax.tail_index._quick_programs import quick_jit
+from heavytail_optax.tail_index._result import (
+    TailIndex,
+    from_mean_of_exponentials,
+    normal_quantile,
+)
 
 _NAME = "extended_pareto"
 
@@ -45,16 +50,16 @@ def equivalent_count(k: jax.Array, rho=-1.0) -> jax.Array:
 
 
 # Compiled once for all calls; an eager loop would be compiled again in each call.
-@functools.partial(jax.jit, static_argnames="few")
+@functools.partial(quick_jit, static_argnames=("few",))
 def _extended_pareto(
-    samples: jax.Array, k: jax.Array, confidence, few: int | None, rho
+    samples: jax.Array, k: jax.Array, z: jax.Array, few: int | None, rho
 ) -> TailIndex:
     excesses = log_excesses(samples, k, few)
     count = jnp.asarray(k, samples.dtype)
     gamma = corrected_gamma(hill_gamma(excesses, count), excesses, count, rho)
     equivalent = equivalent_count(count, rho)
     return from_mean_of_exponentials(
-        gamma, equivalent, k, excesses.threshold, excesses.ties, confidence
+        gamma, equivalent, k, excesses.threshold, excesses.ties, z
     )
 
 
@@ -130,11 +135,12 @@ def extended_pareto(
     """
     samples = check_samples(_NAME, samples, axis)
     size = samples.shape[-1]
-    few = search_count(k, size)
-    k = check_traced_integer(_NAME, "k", k, size - 1, samples.shape[:-1])
+    of_user, k = k, check_traced_integer(_NAME, "k", k, size - 1, samples.shape[:-1])
     check_scalar(
         _NAME, "rho", rho, "a number from -100 to -0.01", lambda x: -100 <= x <= -0.01
     )
     check_confidence(_NAME, confidence)
     rho = jnp.asarray(rho, samples.dtype)
-    return _extended_pareto(samples, k, confidence, few, rho)
+    samples, few = few_or_all(samples, of_user)
+    z = normal_quantile(confidence, samples.dtype)
+    return _extended_pareto(samples, k, z, few, rho)

@@ -13,7 +13,7 @@ from heavytail_optax.tail_index._arguments import check_confidence, check_sample
 from heavytail_optax.tail_index._result import is_one_number, normal_quantile
 
 _NAME = "extremal_index"
-_FEWEST = 20
+FEWEST_OF_CLUSTERS = 20
 _NEAR = 10  # draws that are at most so far apart count as close
 
 
@@ -70,7 +70,9 @@ def _theta(gaps: jax.Array) -> tuple[jax.Array, jax.Array]:
     return estimate, jnp.where(jnp.sum(second > 0.0) > 1, error, jnp.inf)
 
 
-def _blocks_inflation(place: jax.Array, influence: jax.Array, size: int) -> jax.Array:
+def _blocks_inflation(
+    place: jax.Array, influence: jax.Array, size: int | jax.Array
+) -> jax.Array:
     """The variance of sums over blocks of time, over that of independent draws."""
     num = max(2, round(place.size**0.5))
     block = place // -(-size // num)
@@ -79,11 +81,13 @@ def _blocks_inflation(place: jax.Array, influence: jax.Array, size: int) -> jax.
     return num * jnp.var(sums, ddof=1) / jnp.sum(influence**2)
 
 
-def _of_series(series: jax.Array, k: int, z: jax.Array) -> ExtremalIndex:
-    size = series.size
-    top, where = jax.lax.top_k(series, k + 1)
+def _of_top(
+    top: jax.Array, where: jax.Array, size: int | jax.Array, z: jax.Array
+) -> ExtremalIndex:
+    """That of the k + 1 largest draws in descending order, and when they were drawn."""
+    k = top.size - 1
     threshold = top[k]
-    is_usable = (top[k // 2] > threshold) & jnp.isfinite(top[0])
+    is_usable = (top[k // 2] > threshold) & jnp.isfinite(top[0]) & (size > k)
     # As for Hill's estimator if the draws are positive; else whether they are large.
     logs = jnp.log(jnp.maximum(top[:k], 0.0) / threshold)
     has_logs = is_usable & (threshold > 0.0)
@@ -91,14 +95,14 @@ def _of_series(series: jax.Array, k: int, z: jax.Array) -> ExtremalIndex:
     influence = jnp.where(has_logs, logs / jnp.mean(logs) - 1.0, 1.0)
     inflation = _blocks_inflation(where[:k], influence, size)
     place = jnp.sort(where[:k])
-    estimate, log_error = _theta(jnp.diff(place).astype(series.dtype))
+    estimate, log_error = _theta(jnp.diff(place).astype(top.dtype))
     room = jnp.exp(z * log_error)
     theta = jnp.minimum(estimate, 1.0)
     lags = range(1, min(k, _NEAR + 1))
     close = sum(jnp.sum(place[lag:] - place[:-lag] <= _NEAR) for lag in lags)
     pairs = sum(size - lag for lag in range(1, _NEAR + 1))
     expected = pairs * (k / size) * ((k - 1) / (size - 1))
-    close = close.astype(series.dtype)
+    close = close.astype(top.dtype)
     p_value = jax.scipy.special.gammainc(jnp.maximum(close, 1.0), expected)
     found = ExtremalIndex(
         estimate=theta,
@@ -120,8 +124,24 @@ def _each(series: jax.Array, k: int, confidence) -> ExtremalIndex:
     z = normal_quantile(confidence, series.dtype)
     batch = series.shape[:-1]
     rows = series.reshape(-1, series.shape[-1])
-    found = jax.lax.map(lambda one: _of_series(one, k, z), rows)
+    size = series.shape[-1]
+    found = jax.lax.map(lambda x: _of_top(*jax.lax.top_k(x, k + 1), size, z), rows)
     return jax.tree.map(lambda x: x.reshape(batch), found)
+
+
+@jax.jit
+def extremal_index_of_largest(
+    largest: jax.Array, when: jax.Array, size: jax.Array, z: jax.Array
+) -> ExtremalIndex:
+    """The same of the k + 1 largest of each of several series.
+
+    Args:
+      largest: in descending order, shape (rows, k + 1).
+      when: at which of the draws they came, counted from zero. Same shape, int32.
+      size: how many draws there were; int32, shape (rows,).
+      z: from `normal_quantile`.
+    """
+    return jax.lax.map(lambda row: _of_top(*row, z), (largest, when, size))
 
 
 @on_auto_axes
@@ -184,7 +204,7 @@ def extremal_index(
       equations 5 and 6; Hsing, "On tail index estimation using dependent data", Annals
       of Statistics 19 (1991), for the variance of Hill's estimate.
     """
-    series = check_samples(_NAME, series, axis, _FEWEST + 1, "series")
-    k = check_count(_NAME, "k", k, _FEWEST, series.shape[-1] - 1)
+    series = check_samples(_NAME, series, axis, FEWEST_OF_CLUSTERS + 1, "series")
+    k = check_count(_NAME, "k", k, FEWEST_OF_CLUSTERS, series.shape[-1] - 1)
     check_confidence(_NAME, confidence)
     return _each(series, k, confidence)

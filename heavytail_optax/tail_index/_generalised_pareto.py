@@ -1,7 +1,6 @@
 """Maximum likelihood for the generalised Pareto law over a threshold."""
 
 import functools
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -9,7 +8,6 @@ import jax.numpy as jnp
 import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
-from heavytail_optax._pytrees import vary_like
 from heavytail_optax._validation import check_count
 from heavytail_optax.tail_index._arguments import (
     check_confidence,
@@ -17,18 +15,18 @@ from heavytail_optax.tail_index._arguments import (
     check_inflation,
 )
 from heavytail_optax.tail_index._centring import less_order_statistic
-from heavytail_optax.tail_index._order_statistics import largest
+from heavytail_optax.tail_index._padded_draws import as_traced, largest_padded
+from heavytail_optax.tail_index._pareto_search import (
+    Excesses,
+    Search,
+    profile,
+    search,
+    terms,
+)
+from heavytail_optax.tail_index._quick_programs import quick_jit
 from heavytail_optax.tail_index._result import from_gamma, normal_quantile
-from heavytail_optax.tail_index._ties import ties_of_largest
-
-_HALVINGS = 30
-_PLACES = 48  # in each part of the search
-_NEAR_PLACE = 2.0  # the end of the first part, where gamma is negative or small
-_LEAST_GAMMA = -0.5  # below it the likelihood has no regular maximum
-# The mean of the signed root of the likelihood ratio is minus this, divided by (1 +
-# gamma) and by the root of k. This is measured and checked by a test.
-_MEAN_OF_ROOT = 2.4
-_NEAR_ZERO = 1e-2  # below this a series of nine terms is exact in float64
+from heavytail_optax.tail_index._sums import sums
+from heavytail_optax.tail_index._ties import ties_of_first
 
 
 class GeneralisedPareto(NamedTuple):
@@ -66,237 +64,99 @@ class GeneralisedPareto(NamedTuple):
     log_likelihood: jax.Array
 
 
-def _log1p_over(u: jax.Array) -> jax.Array:
-    """`log(1 + u) / u`, smoothly through zero."""
-    is_small = jnp.abs(u) < _NEAR_ZERO
-    small_u, large_u = jnp.where(is_small, u, 0.0), jnp.where(is_small, 1.0, u)
-    series = sum((-small_u) ** n / (n + 1) for n in range(9))
-    return jnp.where(is_small, series, jnp.log1p(large_u) / large_u)
+class _Draws(NamedTuple):
+    """Excesses over the threshold in units of their median, and what they came from."""
+
+    excesses: Excesses
+    unit: jax.Array
+    threshold: jax.Array
+    is_valid: jax.Array  # if not, the excesses are others, for which a search ends
 
 
-class _Profile(NamedTuple):
-    """The most likely scale for a shape, with its score.
-
-    Attributes:
-      gamma: the shape.
-      scale: the most likely scale for that shape.
-      score: has the sign of the derivative of the profile likelihood by gamma.
-    """
-
-    gamma: jax.Array
-    scale: jax.Array
-    score: jax.Array
-
-
-def _shape_terms(
-    excess: jax.Array, u: jax.Array, theta: jax.Array, unit: jax.Array
-) -> jax.Array:
-    """`y^2 (log(1 + u) - u / (1 + u)) / u^2`, y = x unit, smoothly through u = 0."""
-    is_small = jnp.abs(u) < _NEAR_ZERO
-    small_u = jnp.where(is_small, u, 0.0)
-    series = sum((-small_u) ** n * (n + 1) / (n + 2) for n in range(9))
-    y = jnp.where(is_small, excess * unit[..., None], 0.0)
-    large_u = jnp.where(is_small, 1.0, u)
-    # Where theta is smaller all u are.
-    is_used = jnp.abs(theta) * excess[..., 0] > 0.5 * _NEAR_ZERO
-    ratio = jnp.where(is_used, unit / jnp.where(is_used, theta, 1.0), 1.0)
-    exact = ratio[..., None] ** 2 * (jnp.log1p(large_u) - large_u / (1.0 + large_u))
-    return jnp.where(is_small, y**2 * series, exact)
-
-
-def _profile(place: jax.Array, excess: jax.Array) -> _Profile:
-    r"""The fit with the most likely scale for a shape, given `gamma / sigma`.
-
-    With theta = gamma / sigma and `B = mean(x / (1 + theta x))`, the likelihood is
-    stationary in sigma at gamma = theta B / (1 - theta B), sigma = B / (1 - theta B).
-    So no search is needed. With u = theta x, the score by gamma is there proportional
-    to `mean(x^2 (log(1 + u) - u / (1 + u)) / u^2) - B^2 / (1 - theta B)`, which is
-    smooth through gamma = 0.
-
-    Args:
-      place: `log(1 + theta max(x))`, because theta must be above `-1 / max(x)`.
-      excess: x, in descending order along the last axis.
-    """
-    theta = jnp.expm1(place) / excess[..., 0]
-    u = theta[..., None] * excess
-    mean = jnp.mean(excess / (1.0 + u), axis=-1)
-    rest = jnp.mean(1.0 / (1.0 + u), axis=-1)
-    # In a unit in which no square overflows and not all of them vanish.
-    unit = jnp.maximum(jnp.abs(theta), 1.0 / excess[..., 0])
-    in_unit = jnp.mean(excess * unit[..., None] / (1.0 + u), axis=-1)
-    score = jnp.mean(_shape_terms(excess, u, theta, unit), axis=-1) - in_unit**2 / rest
-    return _Profile(theta * mean / rest, mean / rest, score)
-
-
-def _bisect(is_beyond: Callable, low: jax.Array, high: jax.Array) -> jax.Array:
-    """The place from which on a condition holds."""
-
-    def halve(_, ends):
-        low, high = ends
-        middle = 0.5 * (low + high)
-        beyond = is_beyond(middle)
-        return jnp.where(beyond, low, middle), jnp.where(beyond, middle, high)
-
-    low, high = jax.lax.fori_loop(0, _HALVINGS, halve, (low, high))
-    return 0.5 * (low + high)
-
-
-def _newton(function: Callable, place: jax.Array, is_inside: jax.Array) -> jax.Array:
-    """One Newton step to the root of a decreasing function, to give it a derivative.
-
-    Args:
-      function: function of a place.
-      place: the root up to rounding; treated as a constant.
-      is_inside: whether the place is a root, and not an end of the search.
-    """
-    place = jax.lax.stop_gradient(place)
-    value, slope = jax.jvp(function, (place,), (jnp.ones_like(place),))
-    is_inside &= slope < 0.0
-    step = jnp.clip(value / jnp.where(is_inside, slope, 1.0), -0.1, 0.1)
-    return place - jnp.where(is_inside, step, 0.0)
-
-
-class _Search(NamedTuple):
-    """The maximum of the profile likelihood; places are those of `_profile`.
-
-    Attributes:
-      place: the maximum.
-      least: the place where gamma is -1/2.
-      right: the end of the search.
-      is_whole: whether there is a maximum before the end.
-    """
-
-    place: jax.Array
-    least: jax.Array
-    right: jax.Array
-    is_whole: jax.Array
-
-
-def _likeliest(excess: jax.Array) -> _Search:
-    def score(place):
-        return _profile(place, excess).score
-
-    k = excess.shape[-1]
-    # At the left end gamma is below -1/2.
-    left = jnp.full(excess.shape[:-1], -jnp.log(4.0 * k), excess.dtype)
-    most = 0.95 * jnp.log(jnp.finfo(excess.dtype).max)
-    right = jnp.minimum(jnp.log(excess[..., 0]) + 0.5 * most, most)
-    least = _bisect(
-        lambda v: _profile(v, excess).gamma > _LEAST_GAMMA,
-        *vary_like((left, jnp.zeros_like(left)), excess[..., 0]),
-    )
-    right, least = jax.lax.stop_gradient((right, least))
-
-    # Besides a maximum inside, the likelihood may rise towards an end: it always does
-    # beyond the left end, and on the right if draws equal the threshold. The maximum is
-    # where the score stops being positive, for the last time if there are several.
-    def place_of(number):
-        near = least + (_NEAR_PLACE - least) * number / _PLACES
-        share = (number - _PLACES) / _PLACES
-        far = _NEAR_PLACE + (right - _NEAR_PLACE) * share
-        return jnp.where(number < _PLACES, near, far)
-
-    def add(state, number):
-        last, was_rising = state
-        is_rising = score(place_of(number)) > 0.0
-        is_maximum = was_rising & ~is_rising
-        return (jnp.where(is_maximum, number, last), is_rising), None
-
-    numbers = jnp.arange(2 * _PLACES + 1, dtype=excess.dtype)
-    start = jnp.zeros_like(least), jnp.zeros(least.shape, bool)
-    start = vary_like(start, least)
-    (last, is_rising), _ = jax.lax.scan(add, start, numbers)
-    is_inside = last > 0.0
-    before, after = place_of(jnp.maximum(last - 1.0, 0.0)), place_of(last)
-    place = _bisect(lambda v: score(v) < 0.0, before, after)
-    place = _newton(score, jnp.where(is_inside, place, least), is_inside)
-    # Draws that equal the threshold make the likelihood rise without bound on the
-    # right.
-    is_tied = (excess[..., -1] == 0.0) & ~(score(least) > 0.0)
-    return _Search(place, least, right, is_inside | ~is_rising | is_tied)
-
-
-def _terms(excess: jax.Array, gamma: jax.Array, scale: jax.Array) -> jax.Array:
-    """Minus the log-density of each excess, without the logarithm of the scale."""
-    z = excess / scale[..., None]
-    return (1.0 + gamma)[..., None] * z * _log1p_over(gamma[..., None] * z)
-
-
-def _interval(
-    excess: jax.Array, search: _Search, confidence, inflation: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """The gammas at which the centred signed root is within the normal quantiles."""
-    k = excess.shape[-1]
-    best = _profile(search.place, excess)
-    best_terms = _terms(excess, best.gamma, best.scale)
-    z = normal_quantile(confidence, excess.dtype) * jnp.sqrt(inflation)
-
-    def root(v):
-        """Normal up to order 1/k if gamma at v is the true one; it decreases with v."""
-        at = _profile(v, excess)
-        # Term by term, so that a small result is not the difference of large sums.
-        lost = jnp.mean(_terms(excess, at.gamma, at.scale) - best_terms, axis=-1)
-        lost = 2.0 * k * (lost + jnp.log(at.scale / best.scale))
-        is_apart = lost > 0.0
-        distance = jnp.sqrt(jnp.where(is_apart, lost, 1.0))
-        signed = jnp.where(is_apart, jnp.sign(search.place - v) * distance, 0.0)
-        return signed + _MEAN_OF_ROOT / ((1.0 + at.gamma) * jnp.sqrt(1.0 * k))
-
-    def end(level, low, high):
-        place = _bisect(lambda v: root(v) < level, low, high)
-        is_inside = (root(low) >= level) & (root(high) < level)
-        place = _newton(lambda v: root(v) - level, place, is_inside)
-        return _profile(place, excess).gamma
-
-    low = end(z, search.least, search.place)
-    high = end(-z, search.place, search.right)
-    return low, jnp.where(root(search.right) < -z, high, jnp.inf)
-
-
-# Compiled once for all calls; an eager loop would be compiled again in each call.
-@functools.partial(jax.jit, static_argnames="k")
-def _fit(
-    samples: jax.Array, k: int, confidence, inflation: jax.Array
-) -> GeneralisedPareto:
-    descending = largest(samples, k + 1)
-    threshold = descending[..., -1]
-    excess = descending[..., :-1] - threshold[..., None]
+def _draws(descending: jax.Array, k: jax.Array) -> _Draws:
+    rank = jax.lax.broadcasted_iota(jnp.int32, descending.shape, descending.ndim - 1)
+    is_draw, count = rank < k, k.astype(descending.dtype)
+    at = jnp.stack([k, k // 2, jnp.minimum(k - 1, (3 * k) // 4)])
+    threshold, middle, quartile = jnp.moveaxis(descending[..., at], -1, 0)
+    excess = jnp.where(is_draw, descending - threshold[..., None], 0.0)
     # In units of their median, so that nothing depends on the units of the samples.
-    unit = excess[..., k // 2]
-    quartile = excess[..., min(k - 1, (3 * k) // 4)]
-    ties = ties_of_largest(descending, k + 1)
-    is_valid = (quartile > 0.0) & jnp.isfinite(excess[..., 0]) & (ties.count <= k)
-    safe_unit = jnp.where(is_valid, unit, 1.0)[..., None]
-    dummy = jnp.linspace(2.0, 1.0, k, dtype=excess.dtype)
-    dummy = jnp.broadcast_to(dummy, excess.shape)
-    excess = jnp.where(is_valid[..., None], excess / safe_unit, dummy)
-    search = _likeliest(excess)
-    is_valid &= search.is_whole
-    best = _profile(search.place, excess)
-    interval = _interval(excess, search, confidence, inflation)
-    terms = _terms(excess, best.gamma, best.scale)
-    log_likelihood = -jnp.sum(terms, axis=-1) - k * (
-        jnp.log(best.scale) + jnp.log(unit)
-    )
+    unit = middle - threshold
+    is_valid = (quartile > threshold) & jnp.isfinite(excess[..., 0])
+    unit = jnp.where(is_valid, unit, 1.0)
+    other = jnp.where(is_draw, 2.0 - rank / count, 0.0)
+    excess = jnp.where(is_valid[..., None], excess / unit[..., None], other)
+    return _Draws(Excesses(excess, is_draw, count), unit, threshold, is_valid)
+
+
+# Compiled once for all calls, like the next; an eager loop would be compiled again in
+# each call.
+@functools.partial(quick_jit, has_loops=True)
+def _search(
+    descending: jax.Array, k: jax.Array, z: jax.Array, inflation: jax.Array
+) -> Search:
+    return search(_draws(descending, k).excesses, z * jnp.sqrt(inflation))
+
+
+@quick_jit
+def _result(
+    descending: jax.Array,
+    k: jax.Array,
+    found: Search,
+    inflation: jax.Array,
+    centre: jax.Array | float,
+) -> GeneralisedPareto:
+    excesses, unit, threshold, is_valid = _draws(descending, k)
+    ties = ties_of_first(descending, k + 1)
+    is_valid &= found.is_whole & (ties.count <= k)
+    count = excesses.count
+    places = jnp.stack([found.place, found.low, found.high])
+    three = [jnp.broadcast_to(x, (3, *x.shape)) for x in excesses[:2]]
+    at = profile(places, Excesses(*three, count))
+    gamma, low, high = at.gamma
+    high = jnp.where(found.has_high, high, jnp.inf)
+    scale = at.scale[0]
+    (lost,) = sums(terms(excesses, gamma, scale))
+    log_likelihood = -lost - count * (jnp.log(scale) + jnp.log(unit))
     ties = ties._replace(is_cap=ties.is_cap & is_valid)
     gamma, scale, low, high, log_likelihood = (
         jnp.where(is_valid, x, jnp.nan)
-        for x in (best.gamma, best.scale * unit, *interval, log_likelihood)
+        for x in (gamma, scale * unit, low, high, log_likelihood)
     )
-    error = (1.0 + gamma) * jnp.sqrt(inflation / k)
-    index = from_gamma(gamma, error, (low, high), gamma, k, threshold, ties)
+    error = (1.0 + gamma) * jnp.sqrt(inflation / count)
+    at = threshold + centre
+    index = from_gamma(gamma, error, (low, high), gamma, k, at, ties)
     shared = {
         name: value
         for name, value in index._asdict().items()
         if name in GeneralisedPareto._fields
     }
-    scale_error = scale * jnp.sqrt(2.0 * (1.0 + gamma) * inflation / k)
+    scale_error = scale * jnp.sqrt(2.0 * (1.0 + gamma) * inflation / count)
     return GeneralisedPareto(
         **shared,
         scale=scale,
         scale_standard_error=jnp.where(ties.is_cap, jnp.inf, scale_error),
         log_likelihood=log_likelihood,
     )
+
+
+def pareto_of_first(
+    descending: jax.Array,
+    k: jax.Array,
+    z: jax.Array,
+    inflation: jax.Array,
+    centre: jax.Array | float,
+) -> GeneralisedPareto:
+    """The fit to the first k of draws in descending order.
+
+    Args:
+      descending: shape (..., m).
+      k: below m; int32, shape ().
+      z: from `normal_quantile`.
+      inflation: by how much the draws' dependence multiplies the variance.
+      centre: what was subtracted from the draws.
+    """
+    found = _search(descending, k, z, inflation)
+    return _result(descending, k, found, inflation, centre)
 
 
 @on_auto_axes
@@ -372,5 +232,6 @@ def generalised_pareto(
     check_confidence("generalised_pareto", confidence)
     samples, centre = less_order_statistic(draws, k)
     inflation = check_inflation("generalised_pareto", variance_inflation, samples)
-    fit = _fit(samples, k, confidence, inflation)
-    return fit._replace(threshold=fit.threshold + centre)
+    z = normal_quantile(confidence, samples.dtype)
+    descending = largest_padded(samples, k + 1)
+    return pareto_of_first(descending, as_traced(k), z, inflation, centre)

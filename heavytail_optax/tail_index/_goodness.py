@@ -15,7 +15,10 @@ from heavytail_optax.tail_index._arguments import check_samples
 from heavytail_optax.tail_index._hill import log_spacings
 from heavytail_optax.tail_index._log_excesses import log_excesses_over_last
 from heavytail_optax.tail_index._order_statistics import largest
-from heavytail_optax.tail_index._ties import ties_of_largest
+from heavytail_optax.tail_index._padded_draws import as_traced, largest_padded
+from heavytail_optax.tail_index._quick_programs import quick_jit
+from heavytail_optax.tail_index._sums import sums
+from heavytail_optax.tail_index._ties import ties_of_first
 
 _DRIFT, _GOODNESS = "hill_drift", "goodness_of_fit"
 
@@ -52,18 +55,22 @@ class GoodnessOfFit(NamedTuple):
 
 
 # One program per shape: compiling the operations one by one takes far longer.
-@functools.partial(jax.jit, static_argnames="k")
-def _drift(samples: jax.Array, k: int) -> HillDrift:
-    descending = largest(samples, k + 1)
-    spacings = log_spacings(descending)
-    gamma = jnp.mean(spacings, axis=-1)
-    outer = jnp.mean(spacings[..., : k // 4], axis=-1)
-    tied = ties_of_largest(descending, k + 1).count
+@quick_jit
+def drift_of_first(descending: jax.Array, k: jax.Array) -> HillDrift:
+    """The drift of the first k of draws in descending order, k below their number."""
+    place = jax.lax.broadcasted_iota(jnp.int32, descending.shape, descending.ndim - 1)
+    place, count = place[..., :-1] + 1, k.astype(descending.dtype)
+    spacings = jnp.where(place <= k, log_spacings(descending), 0.0)
+    spacings = jnp.pad(spacings, [(0, 0)] * (place.ndim - 1) + [(0, 1)])
+    place = jnp.pad(place, [(0, 0)] * (place.ndim - 1) + [(0, 1)])
+    outer = jnp.where(place <= k // 4, spacings, 0.0)
+    trend = spacings * (place / count - 0.5 * (count + 1.0) / count)
+    gamma, outer, trend = sums(spacings, outer, trend)
+    gamma, outer = gamma / count, outer / (k // 4)
+    tied = ties_of_first(descending, k + 1).count
     gamma = jnp.where(tied > k, jnp.nan, gamma)
     outer = jnp.where(tied > k // 4, jnp.nan, outer)
-    place = jnp.arange(1, k + 1, dtype=samples.dtype) / k
-    trend = spacings @ (place - jnp.mean(place)) / gamma
-    z = trend * jnp.sqrt(12.0 / k)
+    z = trend / gamma * jnp.sqrt(12.0 / count)
     p_value = 2.0 * jax.scipy.stats.norm.sf(jnp.abs(z))
     return HillDrift(1.0 / gamma, 1.0 / outer, z, p_value)
 
@@ -108,7 +115,7 @@ def hill_drift(samples: npt.ArrayLike, k: int, *, axis: int | None = -1) -> Hill
     """
     samples = check_samples(_DRIFT, samples, axis, least=9)
     k = check_count(_DRIFT, "k", k, 8, samples.shape[-1] - 1)
-    return _drift(samples, k)
+    return drift_of_first(largest_padded(samples, k + 1), as_traced(k))
 
 
 def _distance(exponentials: jax.Array) -> jax.Array:

@@ -21,17 +21,22 @@ from heavytail_optax.tail_index._extended_pareto import (
 )
 from heavytail_optax.tail_index._log_excesses import (
     LogExcesses,
+    few_or_all,
     hill_gamma,
     log_excesses,
     log_excesses_of_first,
-    search_count,
 )
 from heavytail_optax.tail_index._order_statistics import largest
-from heavytail_optax.tail_index._result import TailIndex, from_mean_of_exponentials
+from heavytail_optax.tail_index._quick_programs import quick_jit
+from heavytail_optax.tail_index._result import (
+    TailIndex,
+    from_mean_of_exponentials,
+    normal_quantile,
+)
 from heavytail_optax.tail_index._ties import (
-    last_of_ties,
+    equals_of,
     parting_no_ties,
-    ties_of_largest,
+    ties_of_first,
 )
 
 
@@ -60,7 +65,7 @@ _FEWEST_FOR_INTERVAL = 10
 def _hill_with_interval(
     excesses: LogExcesses,
     k: jax.Array,
-    confidence,
+    z: jax.Array,
     of_interval: tuple[LogExcesses, jax.Array] | None,
     inflation: jax.Array | float = 1.0,
 ) -> TailIndex:
@@ -69,7 +74,7 @@ def _hill_with_interval(
     Args:
       excesses: log-excesses of the k largest draws.
       k: how many; int32.
-      confidence: confidence level of the interval.
+      z: from `normal_quantile`.
       of_interval: excesses for the interval, and the number of their draws; None for
         the interval of an exact power law.
       inflation: by how much the draws' dependence multiplies the variance.
@@ -87,15 +92,15 @@ def _hill_with_interval(
         middle = corrected_gamma(hill_gamma(others, other_count), others, other_count)
         centre = middle, equivalent_count(other_count) / inflation
     return from_mean_of_exponentials(
-        gamma, count / inflation, k, excesses.threshold, ties, confidence, centre
+        gamma, count / inflation, k, excesses.threshold, ties, z, centre
     )
 
 
 # Compiled once for all calls, like the next; an eager loop would be compiled again in
 # each call.
-@jax.jit
+@quick_jit
 def hill_of_first(
-    descending: jax.Array, k: jax.Array, confidence
+    descending: jax.Array, num: jax.Array, k: jax.Array, z: jax.Array
 ) -> tuple[TailIndex, jax.Array]:
     """Hill's estimate of the first k, and the smaller k that is used for its interval.
 
@@ -105,30 +110,34 @@ def hill_of_first(
 
     Args:
       descending: draws in descending order, shape (..., m).
-      k: int32, of the shape of the batch, below m.
-      confidence: confidence level of the interval.
+      num: how many of them count; int32, at most m.
+      k: int32, of the shape of the batch, below `num`.
+      z: from `normal_quantile`.
     """
     fewer = jnp.round(k**0.75).astype(k.dtype)
     fewer = jnp.maximum(fewer, jnp.minimum(k, _FEWEST_FOR_INTERVAL))
-    interval_k = parting_no_ties(fewer, last_of_ties(descending), 1)
+    first, last = equals_of(descending, fewer, jnp.broadcast_to(num, k.shape))
+    interval_k = parting_no_ties(fewer, first, last, True, 1)
     interval_k = jnp.minimum(interval_k, k)
-    of_interval = log_excesses_of_first(descending, interval_k), interval_k
-    excesses = log_excesses_of_first(descending, k)
-    return _hill_with_interval(excesses, k, confidence, of_interval), interval_k
+    both = jnp.stack([k, interval_k])
+    twice = jnp.broadcast_to(descending, (2, *descending.shape))
+    excesses = log_excesses_of_first(twice, both)
+    one, of_interval = (jax.tree.map(lambda x: x[i], excesses) for i in (0, 1))  # noqa: B023
+    return _hill_with_interval(one, k, z, (of_interval, interval_k)), interval_k
 
 
-@functools.partial(jax.jit, static_argnames=("few", "interval"))
+@functools.partial(quick_jit, static_argnames=("few", "interval"))
 def _hill(
     samples: jax.Array,
     k: jax.Array,
-    confidence,
+    z: jax.Array,
     few: int | None,
     interval: str,
     inflation: jax.Array,
 ) -> TailIndex:
     excesses = log_excesses(samples, k, few)
     of_interval = (excesses, k) if interval == "corrected" else None
-    return _hill_with_interval(excesses, k, confidence, of_interval, inflation)
+    return _hill_with_interval(excesses, k, z, of_interval, inflation)
 
 
 @on_auto_axes
@@ -210,12 +219,13 @@ def hill(
     """
     samples = check_samples("hill", samples, axis)
     size = samples.shape[-1]
-    few = search_count(k, size)
-    k = check_traced_integer("hill", "k", k, size - 1, samples.shape[:-1])
+    of_user, k = k, check_traced_integer("hill", "k", k, size - 1, samples.shape[:-1])
     check_choice("hill", "interval", interval, INTERVALS)
     check_confidence("hill", confidence)
     inflation = check_inflation("hill", variance_inflation, samples)
-    return _hill(samples, k, confidence, few, interval, inflation)
+    samples, few = few_or_all(samples, of_user)
+    z = normal_quantile(confidence, samples.dtype)
+    return _hill(samples, k, z, few, interval, inflation)
 
 
 def log_spacings(descending: jax.Array) -> jax.Array:
@@ -243,7 +253,7 @@ def _path(samples: jax.Array, max_k: int) -> HillPath:
     ranks = jnp.arange(1, max_k + 1, dtype=samples.dtype)
     ranks = ranks.reshape((1,) * (samples.ndim - 1) + (-1,))
     alpha = ranks / jnp.cumsum(log_spacings(descending), axis=-1)
-    ties = ties_of_largest(descending, max_k + 1)
+    ties = ties_of_first(descending, max_k + 1)
     count, is_cap = ties.count[..., None], ties.is_cap[..., None]
     alpha = jnp.where(ranks < count, jnp.nan, alpha)
     return HillPath(

@@ -14,7 +14,11 @@ from heavytail_optax.tail_index._extended_pareto import corrected_gamma
 from heavytail_optax.tail_index._hill import INTERVALS, Interval, log_spacings
 from heavytail_optax.tail_index._log_excesses import hill_gamma, log_excesses_over_last
 from heavytail_optax.tail_index._order_statistics import largest
-from heavytail_optax.tail_index._result import TailIndex, from_mean_of_exponentials
+from heavytail_optax.tail_index._result import (
+    TailIndex,
+    from_mean_of_exponentials,
+    normal_quantile,
+)
 
 _POWERS = {"biweight": 2, "triweight": 3, "uniform": 0}
 
@@ -45,8 +49,9 @@ def _kernel(
         middle = jnp.where(gamma < jnp.inf, middle, gamma)
         centred = weights + share * (3.0 - 6.0 * place) / k
         centre = middle, 1.0 / jnp.sum(centred**2)
+    z = normal_quantile(confidence, gamma.dtype)
     return from_mean_of_exponentials(
-        gamma, equivalent, k, logs.threshold, logs.ties, confidence, centre
+        gamma, equivalent, k, logs.threshold, logs.ties, z, centre
     )
 
 

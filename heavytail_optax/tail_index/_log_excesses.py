@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from heavytail_optax._validation import is_integer
 from heavytail_optax.tail_index._order_statistics import (
@@ -11,7 +12,13 @@ from heavytail_optax.tail_index._order_statistics import (
     largest,
     order_statistic,
 )
-from heavytail_optax.tail_index._ties import Ties, ties_of_largest
+from heavytail_optax.tail_index._padded_draws import (
+    is_on_host,
+    largest_padded,
+    rounded_up,
+)
+from heavytail_optax.tail_index._sums import sums
+from heavytail_optax.tail_index._ties import Ties, ties_of_first, ties_of_largest
 
 
 class LogExcesses(NamedTuple):
@@ -31,17 +38,29 @@ class LogExcesses(NamedTuple):
     ties: Ties
 
 
-def search_count(k: object, size: int) -> int | None:
-    """How many largest draws to search for, at least k + 1; None to count instead.
+def few_or_all(samples: jax.Array, k: int | jax.Array) -> tuple[jax.Array, int | None]:
+    """The draws that are needed, and how many to search for; None to count instead.
 
-    If there are many draws, a search finds a few of the largest quickly. k is rounded
-    up to two binary digits, so that few compiled programs serve all k.
+    A search finds a few of the largest quickly. It is for at least k + 1 draws, in steps,
+    so that few compiled programs serve all k.
+
+    Args:
+      samples: shape (..., n).
+      k: what the user passed; checked.
     """
-    if not is_integer(k) or k < 1:
-        return None
-    step = 2 ** max(0, int(k).bit_length() - 2)
-    count = step * (int(k) // step + 1)
-    return count if are_few_of_many(count, size) else None
+    size = samples.shape[-1]
+    if isinstance(k, jax.core.Tracer):
+        return samples, None
+    if is_on_host(samples):
+        most = int(np.max(np.asarray(k), initial=1))
+        if most >= size:  # in an array, which is not checked
+            return samples, None
+        draws = largest_padded(samples, most + 1)
+        return draws, draws.shape[-1]
+    if not is_integer(k):
+        return samples, None
+    few = rounded_up(int(k) + 1)
+    return samples, few if are_few_of_many(few, size) else None
 
 
 def _usable(
@@ -58,7 +77,7 @@ def log_excesses(samples: jax.Array, k: jax.Array, few: int | None) -> LogExcess
     Args:
       samples: shape (..., n).
       k: int32, shape () or that of the batch; out of range gives NaN.
-      few: from `search_count`.
+      few: from `few_or_all`.
     """
     if few is not None:
         k = jnp.broadcast_to(k, samples.shape[:-1])
@@ -80,7 +99,7 @@ def log_excesses(samples: jax.Array, k: jax.Array, few: int | None) -> LogExcess
 def log_excesses_over_last(descending: jax.Array) -> LogExcesses:
     """The log-excesses of draws in descending order over the last of them."""
     threshold, k = descending[..., -1], descending.shape[-1] - 1
-    is_usable, ties = _usable(threshold, ties_of_largest(descending, k + 1), k)
+    is_usable, ties = _usable(threshold, ties_of_first(descending, k + 1), k)
     safe = jnp.where(is_usable, threshold, jnp.nan)[..., None]
     return LogExcesses(jnp.log(descending[..., :-1] / safe), threshold, ties)
 
@@ -93,7 +112,7 @@ def log_excesses_of_first(descending: jax.Array, k: jax.Array) -> LogExcesses:
       k: int32, of the shape of the batch, below m.
     """
     threshold = jnp.take_along_axis(descending, k[..., None], axis=-1)
-    is_usable, ties = _usable(threshold[..., 0], ties_of_largest(descending, k + 1), k)
+    is_usable, ties = _usable(threshold[..., 0], ties_of_first(descending, k + 1), k)
     safe = jnp.where(is_usable[..., None], threshold, jnp.nan)
     rank = jax.lax.broadcasted_iota(k.dtype, descending.shape, descending.ndim - 1)
     is_above = rank < k[..., None]
@@ -104,11 +123,11 @@ def log_excesses_of_first(descending: jax.Array, k: jax.Array) -> LogExcesses:
 
 def hill_gamma(excesses: LogExcesses, k: jax.Array | int) -> jax.Array:
     """The mean of the k log-excesses: Hill's estimate of gamma."""
-    return jnp.sum(excesses.values, axis=-1) / k
+    return sums(excesses.values)[0] / k
 
 
 def mean_power(excesses: LogExcesses, gamma: jax.Array, k: jax.Array, rho) -> jax.Array:
     """The mean of `(X / threshold)^(rho / gamma)`: `1 / (1 - rho)` under a power law."""
     is_usable = (gamma > 0.0) & (gamma < jnp.inf)
     safe = jnp.where(is_usable, gamma, 1.0)[..., None]
-    return 1.0 + jnp.sum(jnp.expm1(rho * excesses.values / safe), axis=-1) / k
+    return 1.0 + sums(jnp.expm1(rho * excesses.values / safe))[0] / k

@@ -10,7 +10,7 @@ from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax._typing import Scalar
 from heavytail_optax._validation import check_positive, value_error
 from heavytail_optax.tail_index._arguments import check_confidence, check_samples
-from heavytail_optax.tail_index._result import is_one_number
+from heavytail_optax.tail_index._result import is_one_number, normal_quantile
 
 _NAME = "gradient_noise_scale"
 
@@ -21,8 +21,8 @@ class GradientNoiseScale(NamedTuple):
     Attributes:
       noise_scale: `tr(Sigma) / |G|^2`, a number of examples. Zero where the first
         estimate is negative, infinite where the second is not positive.
-      interval: lower and upper bound of it. The upper bound is infinite where `|G|^2` is
-        not told from zero.
+      lower: lower end of its interval.
+      upper: upper end; infinite where `|G|^2` is not told from zero.
       trace: estimate of `tr(Sigma)`, the variance of one example's gradient. Its
         expectation is right; it can be negative.
       trace_standard_error: of the trace.
@@ -31,7 +31,8 @@ class GradientNoiseScale(NamedTuple):
     """
 
     noise_scale: jax.Array
-    interval: tuple[jax.Array, jax.Array]
+    lower: jax.Array
+    upper: jax.Array
     trace: jax.Array
     trace_standard_error: jax.Array
     squared_gradient: jax.Array
@@ -40,8 +41,8 @@ class GradientNoiseScale(NamedTuple):
     def __str__(self) -> str:
         if not is_one_number(self.noise_scale):
             return repr(self)
-        low, high = self.interval
-        return f"{self.noise_scale:.4g} examples ({low:.4g} to {high:.4g})"
+        ends = f"({self.lower:.4g} to {self.upper:.4g})"
+        return f"{self.noise_scale:.4g} examples {ends}"
 
 
 def _ratio_bounds(
@@ -60,6 +61,40 @@ def _ratio_bounds(
     # The other root; their product is c / a.
     lower = jnp.where(c > 0.0, c / (b + root), 0.0)
     return jnp.maximum(lower, 0.0), jnp.maximum(upper, 0.0)
+
+
+def scale_of_moments(
+    means: jax.Array, covariance: jax.Array, unit: jax.Array, confidence: Scalar
+) -> GradientNoiseScale:
+    """The ratio of two means, with its interval.
+
+    Args:
+      means: of the estimates of the trace and of the squared gradient, in units of the
+        square of `unit`. shape=(..., 2).
+      covariance: of these means. shape=(..., 2, 2).
+      unit: shape (...).
+      confidence: level of the interval.
+    """
+    quantile = normal_quantile(confidence, means.dtype)
+    trace, square = means[..., 0], means[..., 1]
+    lower, upper = _ratio_bounds(trace, square, covariance, quantile)
+    # NaN stays NaN, also where bounds are cut at zero.
+    ratio = jnp.where(square > 0.0, jnp.maximum(trace, 0.0) / square, jnp.inf)
+    is_known = jnp.isfinite(trace + square)
+    ratio, lower, upper = (
+        jnp.where(is_known, x, jnp.nan) for x in (ratio, lower, upper)
+    )
+    errors = jnp.sqrt(jnp.diagonal(covariance, axis1=-2, axis2=-1))
+    back = unit**2
+    return GradientNoiseScale(
+        noise_scale=ratio,
+        lower=lower,
+        upper=upper,
+        trace=back * trace,
+        trace_standard_error=back * errors[..., 0],
+        squared_gradient=back * square,
+        squared_gradient_standard_error=back * errors[..., 1],
+    )
 
 
 @jax.jit
@@ -83,25 +118,7 @@ def _estimate(
     number = small.shape[-1]
     covariance = jnp.einsum("...ni,...nj->...ij", around, around)
     covariance = covariance / (number * (number - 1))
-    quantile = jax.scipy.special.ndtri(0.5 * (1.0 + confidence))
-    trace, square = means[..., 0], means[..., 1]
-    lower, upper = _ratio_bounds(trace, square, covariance, quantile)
-    # NaN stays NaN, also where bounds are cut at zero.
-    ratio = jnp.where(square > 0.0, jnp.maximum(trace, 0.0) / square, jnp.inf)
-    is_known = jnp.isfinite(trace + square)
-    ratio, lower, upper = (
-        jnp.where(is_known, x, jnp.nan) for x in (ratio, lower, upper)
-    )
-    errors = jnp.sqrt(jnp.diagonal(covariance, axis1=-2, axis2=-1))
-    back = unit**2
-    return GradientNoiseScale(
-        ratio,
-        (lower, upper),
-        back * trace,
-        back * errors[..., 0],
-        back * square,
-        back * errors[..., 1],
-    )
+    return scale_of_moments(means, covariance, unit, confidence)
 
 
 @on_auto_axes
@@ -167,8 +184,7 @@ def gradient_noise_scale(
       >>> found = hto.tail_index.gradient_noise_scale(
       ...     small, large, small_batch_size=1, large_batch_size=8
       ... )
-      >>> low, high = found.interval  # true: 10 * 4 / 10
-      >>> bool(low < 4.0) and bool(4.0 < high)
+      >>> bool(found.lower < 4.0 < found.upper)  # true: 10 * 4 / 10
       True
 
     References:

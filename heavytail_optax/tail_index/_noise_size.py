@@ -57,7 +57,8 @@ def _norm(leaf: jax.Array) -> jax.Array:
     return jnp.minimum(root * unit.reshape(root.shape), _LARGEST)
 
 
-def _of_norms(noise: Sequence[jax.Array]) -> jax.Array:
+def norms(noise: Sequence[jax.Array]) -> jax.Array:
+    """Of all leaves together, and of each. shape=(rows, m)."""
     leaves = [_norm(leaf) for leaf in noise]
     return jnp.stack([_norm(jnp.stack(leaves, axis=-1)), *leaves])
 
@@ -123,6 +124,6 @@ def noise_sizes(
     finite = jnp.stack([jnp.all(jnp.stack(finite), axis=0), *finite])
     if measure == "coordinates":
         return NoiseSizes(*_of_coordinates(noise, count), finite)
-    values = _of_norms(noise) if measure == "norm" else _of_projections(noise, key)
+    values = norms(noise) if measure == "norm" else _of_projections(noise, key)
     logs = jnp.log(jnp.maximum(values, _TINIEST))
     return NoiseSizes(values[..., None], logs, finite)

@@ -1,11 +1,14 @@
 """The result of a tail index estimator, and how its interval is made."""
 
+import statistics
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
+from heavytail_optax._typing import Scalar
 from heavytail_optax.tail_index._ties import Ties
 
 
@@ -86,8 +89,11 @@ def index_with_interval(corrected: float, lower: float, upper: float) -> str:
     return f"{corrected:.2f} ({lower:.2f} to {upper:.2f})"
 
 
-def normal_quantile(confidence, dtype) -> jax.Array:
+def normal_quantile(confidence: Scalar, dtype: DTypeLike) -> jax.Array:
     """Half the width of a two-sided normal interval, in standard errors."""
+    if not isinstance(confidence, jax.Array):  # without a program
+        quantile = statistics.NormalDist().inv_cdf(0.5 + 0.5 * float(confidence))
+        return jnp.asarray(np.asarray(quantile, dtype))
     return jax.scipy.special.ndtri(0.5 + 0.5 * jnp.asarray(confidence, dtype))
 
 
@@ -154,7 +160,7 @@ def from_mean_of_exponentials(
     k,
     threshold: jax.Array,
     ties: Ties,
-    confidence,
+    z: jax.Array,
     centre: tuple[jax.Array, jax.Array] | None = None,
 ) -> TailIndex:
     """The result if the estimate is a mean of exponential variables with mean gamma.
@@ -168,7 +174,7 @@ def from_mean_of_exponentials(
       k: how many of the largest draws were used.
       threshold: the next largest draw.
       ties: ties of the largest draw; no cap if gamma is NaN.
-      confidence: confidence level of the interval.
+      z: from `normal_quantile`.
       centre: another gamma and its number of variables, for the interval.
 
     References:
@@ -176,7 +182,6 @@ def from_mean_of_exponentials(
     """
     error = gamma / jnp.sqrt(equivalent)
     middle, count = (gamma, equivalent) if centre is None else centre
-    z = normal_quantile(confidence, gamma.dtype)
     cube_root, spread = 1.0 - 1.0 / (9.0 * count), z / (3.0 * jnp.sqrt(count))
     low, high = cube_root - spread, cube_root + spread
     alpha = inverse_or_infinity(middle)

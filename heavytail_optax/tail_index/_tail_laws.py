@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from heavytail_optax._pytrees import vary_like
+from heavytail_optax.tail_index._sums import sums
 from heavytail_optax.tails._stable_integral import stable_upper_tail
 
 _STABLE_POINTS = 48
@@ -37,27 +38,34 @@ def _excess_of_hazard(w: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     )
 
 
-def lognormal_fit(y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def lognormal_fit(
+    y: jax.Array, count: jax.Array | int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The maximum likelihood lognormal law: mu, sigma and the log-densities.
+
+    After the first `count` of y there are zeros, which do not count.
 
     Above the threshold, y has a normal law truncated at zero. So the fit matches the
     mean and the mean square of the y. Bisection finds the truncation point from their
     ratio. No such law has a ratio of 2 or above; the best fit is then the limit, which
     is the power law.
     """
-    unit = jnp.mean(y)
+    unit = sums(y)[0] / count
     scaled = y / unit
-    target = jnp.mean(scaled**2)
+    target = sums(scaled**2)[0] / count
 
-    def halve(_, bracket):
-        low, high = bracket
-        middle = 0.5 * (low + high)
-        is_below = _excess_of_hazard(middle)[1] < target
-        return jnp.where(is_below, middle, low), jnp.where(is_below, high, middle)
+    # The loop returns what it has computed last, so that this is compiled once.
+    def halve(_, state):
+        low, high, *_ = state
+        w = 0.5 * (low + high)
+        h, ratio, log_hazard = _excess_of_hazard(w)
+        is_below = ratio < target
+        low, high = jnp.where(is_below, w, low), jnp.where(is_below, high, w)
+        return low, high, w, h, log_hazard
 
-    ends = jnp.asarray(-20.0, y.dtype), jnp.asarray(60.0, y.dtype)
-    w, _ = jax.lax.fori_loop(0, 50, halve, vary_like(ends, y[0]))
-    h, _, log_hazard = _excess_of_hazard(w)
+    start = tuple(jnp.asarray(x, y.dtype) for x in (-20.0, 60.0, 0.0, 0.0, 0.0))
+    state = jax.lax.fori_loop(0, 50, halve, vary_like(start, y[0]))
+    _, _, w, h, log_hazard = state
     exponent = h * scaled * (w + 0.5 * h * scaled)
     each = jnp.log(h) + log_hazard - exponent - jnp.log(unit)
     return -w / h * unit, unit / h, each

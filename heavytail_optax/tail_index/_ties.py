@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
+from heavytail_optax._pytrees import vary_like
 from heavytail_optax.tail_index._arguments import check_samples
 from heavytail_optax.tail_index._order_statistics import are_few_of_many, largest
+from heavytail_optax.tail_index._sums import running, sums
 
 # Clipped norms are equal only up to a few units in the last place, often of float32
 # even if they are float64 now. Far from zero, that is much of the spread of float64
@@ -37,17 +39,22 @@ class Ties(NamedTuple):
     is_cap: jax.Array
 
 
-def _room(draws: jax.Array, top: jax.Array) -> jax.Array:
+def _room(top: jax.Array, least: jax.Array) -> jax.Array:
     """The largest difference from `top` at which a draw still counts as equal."""
     size = jnp.abs(top)
-    spread = jnp.minimum(top - jnp.min(draws, axis=-1, keepdims=True), size)
-    room = jnp.maximum(_UNITS * jnp.finfo(draws.dtype).eps * size, _OF_SPREAD * spread)
+    spread = jnp.minimum(top - least, size)
+    room = jnp.maximum(_UNITS * jnp.finfo(top.dtype).eps * size, _OF_SPREAD * spread)
     return jnp.where(jnp.isfinite(room), room, 0.0)
+
+
+def _is_cap(count, most_next, num, top) -> jax.Array:
+    is_cap = (count >= _FEWEST_OF_CAP) & (count > 2 * most_next) & (count < num)
+    return is_cap & jnp.isfinite(top)
 
 
 def _counted(draws: jax.Array, num: jax.Array | int) -> Ties:
     top = jnp.max(draws, axis=-1, keepdims=True)
-    room = _room(draws, top)
+    room = _room(top, jnp.min(draws, axis=-1, keepdims=True))
     is_largest = draws >= top - room
     rest, most_next = jnp.where(is_largest, -jnp.inf, draws), 0
     for _ in range(_NEXT_VALUES):
@@ -58,10 +65,9 @@ def _counted(draws: jax.Array, num: jax.Array | int) -> Ties:
     count = jnp.sum(is_largest, axis=-1, dtype=jnp.int32)
     count = jnp.clip(count, 1, jnp.maximum(num, 1)).astype(jnp.int32)
     most_next = jnp.minimum(most_next, num - count)
-    is_cap = (count >= _FEWEST_OF_CAP) & (count > 2 * most_next) & (count < num)
     # On a CPU, the maximum over one of several axes may ignore NaN.
-    is_cap &= jnp.isfinite(top[..., 0]) & ~jnp.any(jnp.isnan(draws), axis=-1)
-    return Ties(count, is_cap)
+    is_cap = _is_cap(count, most_next, num, top[..., 0])
+    return Ties(count, is_cap & ~jnp.any(jnp.isnan(draws), axis=-1))
 
 
 # One program per shape: compiling the operations one by one takes far longer.
@@ -78,47 +84,118 @@ def ties_of_largest(draws: jax.Array, num: jax.Array | int) -> Ties:
         return _counted(draws, num)
     # With many draws, finding the two largest is far faster than counting all.
     top = largest(draws, 2)
-    is_tied = top[..., 1] >= top[..., 0] - _room(draws, top[..., :1])[..., 0]
+    least = jnp.min(draws, axis=-1, keepdims=True)
+    is_tied = top[..., 1] >= (top[..., :1] - _room(top[..., :1], least))[..., 0]
     # Made from the draws, so that both branches have the same type inside `shard_map`.
     none = Ties(1 + 0 * is_tied.astype(jnp.int32), is_tied & False)
     return jax.lax.cond(jnp.any(is_tied), lambda: _counted(draws, num), lambda: none)
 
 
-def first_of_ties(descending: jax.Array) -> jax.Array:
-    """For each draw, the position of the first draw equal to it, counted from zero.
+def _room_of_first(descending: jax.Array, num: jax.Array) -> jax.Array:
+    last = jnp.take_along_axis(descending, jnp.maximum(num - 1, 0)[..., None], axis=-1)
+    return _room(descending[..., :1], last)
+
+
+def equal_first(descending: jax.Array, num: jax.Array) -> jax.Array:
+    """Which of the first `num` of draws in descending order equal the largest."""
+    place = jax.lax.broadcasted_iota(jnp.int32, descending.shape, descending.ndim - 1)
+    num = jnp.broadcast_to(num, descending.shape[:-1])
+    room = _room_of_first(descending, num)
+    return (place < num[..., None]) & (descending >= descending[..., :1] - room)
+
+
+def ties_of_first(descending: jax.Array, num: jax.Array | int) -> Ties:
+    """The same among the first `num` of draws in descending order.
+
+    Args:
+      descending: shape (..., m).
+      num: at most m; an integer, or int32 of the shape of the batch.
+    """
+    descending = jax.lax.stop_gradient(descending)
+    num = jnp.broadcast_to(jnp.asarray(num, jnp.int32), descending.shape[:-1])
+    rank = jax.lax.broadcasted_iota(jnp.int32, descending.shape, descending.ndim - 1)
+    is_among = (rank < num[..., None]) & (descending > -jnp.inf)
+    room = _room_of_first(descending, num)
+
+    def count(step, state):
+        """The number of draws equal to the first that was not counted yet."""
+        start, of_top, most_next = state
+        at = jnp.minimum(start, descending.shape[-1] - 1)[..., None]
+        value = jnp.take_along_axis(descending, at, axis=-1)
+        is_equal = is_among & (rank >= start[..., None]) & (descending >= value - room)
+        (equal,) = sums(is_equal.astype(jnp.int32))
+        is_first = step == 0
+        of_top = jnp.where(is_first, jnp.maximum(equal, 1), of_top)
+        most_next = jnp.where(is_first, 0, jnp.maximum(most_next, equal))
+        return start + jnp.maximum(equal, 1), of_top, most_next
+
+    start = vary_like((jnp.zeros_like(num),) * 3, descending[..., 0])
+    _, of_top, most_next = jax.lax.fori_loop(0, 1 + _NEXT_VALUES, count, start)
+    return Ties(of_top, _is_cap(of_top, most_next, num, descending[..., 0]))
+
+
+def equals_of(
+    descending: jax.Array, rank: jax.Array, num: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The positions of the first and the last draw equal to that of a rank.
 
     Args:
       descending: draws in descending order, shape (..., m).
+      rank: int32, of the shape of the batch, below `num`.
+      num: how many of the draws count, at most m; int32 of the shape of the batch.
     """
-    is_new = descending[..., 1:] != descending[..., :-1]
-    place = jax.lax.broadcasted_iota(jnp.int32, is_new.shape, is_new.ndim - 1) + 1
-    first = jnp.pad(
-        jnp.where(is_new, place, 0), [(0, 0)] * (is_new.ndim - 1) + [(1, 0)]
-    )
-    return jax.lax.cummax(first, axis=first.ndim - 1)
+    value = jnp.take_along_axis(descending, rank[..., None], axis=-1)
+    place = jax.lax.broadcasted_iota(jnp.int32, descending.shape, descending.ndim - 1)
+    is_draw = place < num[..., None]
+    are_above = (is_draw & x for x in (descending > value, descending >= value))
+    before, until = sums(*(x.astype(jnp.int32) for x in are_above))
+    return before, until - 1
 
 
-def last_of_ties(descending: jax.Array) -> jax.Array:
-    """For each draw, the position of the last draw equal to it, counted from zero."""
-    last = descending.shape[-1] - 1
-    return last - jnp.flip(first_of_ties(jnp.flip(descending, axis=-1)), axis=-1)
+def first_and_last_of_ties(
+    descending: jax.Array, num: jax.Array, values: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """For each draw, the positions of the first and the last draw equal to it.
+
+    Args:
+      descending: draws in descending order, shape (m,).
+      num: how many of them count; int32.
+      values: shape (m,).
+
+    Returns:
+      Both positions, counted from zero, and the running sum of the values, for which
+      the loop has room.
+    """
+    most = descending.shape[0] - 1
+    place = jnp.arange(most + 1, dtype=jnp.int32)
+    is_new = (descending[1:] != descending[:-1]) | (place[1:] >= num)
+    starts = jnp.where(jnp.pad(is_new, (1, 0)), place, 0)
+    ends = jnp.where(jnp.pad(is_new, (0, 1)), most - place, 0)
+    total, found = running(values, jnp.stack([starts, jnp.flip(ends)]))
+    return found[0], most - jnp.flip(found[1]), total
 
 
-def parting_no_ties(k: jax.Array, last: jax.Array, least: jax.Array | int) -> jax.Array:
+def parting_no_ties(
+    k: jax.Array,
+    first: jax.Array,
+    last: jax.Array,
+    is_known: jax.Array,
+    least: jax.Array | int,
+) -> jax.Array:
     """The number of largest draws closest to k, in ratio, that splits no equal draws.
 
     That is, the next largest draw is the last of its equals.
 
     Args:
       k: int32, of the shape of the batch.
-      last: from `last_of_ties`, shape (..., m), m > k; m or more if unknown.
+      first: the position of the first of the draws that equal that of position k.
+      last: that of the last.
+      is_known: whether it is the last of all draws.
       least: the smallest number to return; k, if there is no other.
     """
-    after = jnp.take_along_axis(last, k[..., None], axis=-1)[..., 0]
-    before = jnp.max(jnp.where(last < k[..., None], last, -1), axis=-1)
-    is_known = after < last.shape[-1]
-    is_nearer = (before > 0) & (after / k > k / jnp.maximum(before, 1))
-    after = jnp.where(is_known, after, k)
+    before = first - 1
+    is_nearer = (before > 0) & (last / k > k / jnp.maximum(before, 1))
+    after = jnp.where(is_known, last, k)
     return jnp.where((before >= least) & (is_nearer | ~is_known), before, after)
 
 

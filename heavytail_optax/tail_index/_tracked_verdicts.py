@@ -4,10 +4,13 @@ import jax.numpy as jnp
 
 from heavytail_optax._typing import Params, PyTree
 from heavytail_optax._validation import check_count
+from heavytail_optax.tail_index._extremal_index import FEWEST_OF_CLUSTERS
+from heavytail_optax.tail_index._tracked_estimates import tracked_extremal_index
 from heavytail_optax.tail_index._tracking import tracked_names, tracked_part
 from heavytail_optax.tail_index._verdict import TailAssessment, assess_tail
 
 _NAME = "assess_tracked"
+_DEPENDENT = 0.01
 
 
 def assess_tracked(
@@ -16,6 +19,8 @@ def assess_tracked(
     """The verdict of `assess_tail` on the noise that `track_tail_index` has tracked.
 
     Noise vectors that were not finite are left out; one of the reasons then says so.
+    Another says so if the vectors are plainly not independent of those before
+    (`tracked_extremal_index`, at the level of 1 %): the tests take them as independent.
 
     Args:
       state: the state of the whole optimiser, or a `TrackTailIndexState`.
@@ -46,6 +51,9 @@ def assess_tracked(
     most = tracked.tail_largest.shape[1] - 1
     if k is not None:
         check_count(_NAME, "k", k, 5, most)
+    clusters = {}
+    if most >= FEWEST_OF_CLUSTERS:
+        clusters = tracked_extremal_index(state, params)
     found = {}
     for row, name in enumerate(names):
         draws = int(tracked.tail_seen[row]) * int(tracked.tail_sizes_each[row])
@@ -56,6 +64,16 @@ def assess_tracked(
             reason = (
                 f"Of {left_out + int(tracked.tail_seen[row])} noise vectors, {left_out} "
                 "with a NaN or an infinity were left out."
+            )
+            reasons = (*assessment.reasons, reason)
+            assessment = assessment._replace(reasons=reasons)
+        of_row = clusters.get(name)
+        if of_row is not None and of_row.p_value < _DEPENDENT:
+            factor = float(of_row.variance_inflation) ** 0.5
+            reason = (
+                "The noise vectors are plainly not independent (p = "
+                f"{float(of_row.p_value):.1g}): standard errors are {factor:.1f} times as "
+                "large."
             )
             reasons = (*assessment.reasons, reason)
             assessment = assessment._replace(reasons=reasons)

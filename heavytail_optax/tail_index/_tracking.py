@@ -13,19 +13,17 @@ from heavytail_optax._pytrees import check_leaves
 from heavytail_optax._sharding import zeros_like
 from heavytail_optax._typing import Key, Params, PyTree
 from heavytail_optax._validation import (
+    check_bool,
     check_choice,
     check_count,
-    check_scalar,
     check_state,
     type_error,
     value_error,
 )
-from heavytail_optax.tail_index._arguments import check_confidence
-from heavytail_optax.tail_index._hill import INTERVALS, Interval, hill
 from heavytail_optax.tail_index._noise_size import noise_sizes
-from heavytail_optax.tail_index._result import TailIndex
+from heavytail_optax.tail_index._squared_norms import add_squares, no_squares
 
-_NAME, _READ = "track_tail_index", "tracked_tail_index"
+_NAME = "track_tail_index"
 _SOURCES = ("gradient_noise", "differences")
 _MEASURES = ("norm", "coordinates", "projection")
 
@@ -43,10 +41,15 @@ class TrackTailIndexState(NamedTuple):
         NaN or infinite. shape=(rows,), dtype=int32.
       tail_largest: the largest sizes so far in descending order, padded with zeros.
         shape=(rows, k + 1), dtype=float32.
+      tail_when: at which of the seen noise vectors each of them came, counted from zero.
+        Same shape, dtype=int32.
       tail_sizes_each: how many sizes a noise vector has: one, or one per coordinate.
         shape=(rows,), dtype=float32.
       tail_log_mean: running mean of the logarithm of the size. Its exponential is a
         typical size. shape=(rows,), dtype=float32.
+      tail_squares: with `noise_scale`, the moments of `|noise|^2` and `|update|^2` so
+        far, in units of the first: count, unit, both means, and the sums of squares and
+        products around them. shape=(rows, 7), dtype=float32. Otherwise an empty tuple.
       tail_previous: for differences, the last update, at least float32; otherwise an
         empty tuple.
     """
@@ -55,8 +58,10 @@ class TrackTailIndexState(NamedTuple):
     tail_seen: jax.Array
     tail_non_finite: jax.Array
     tail_largest: jax.Array
+    tail_when: jax.Array
     tail_sizes_each: jax.Array
     tail_log_mean: jax.Array
+    tail_squares: PyTree
     tail_previous: PyTree
 
 
@@ -78,20 +83,30 @@ def _difference(update: jax.Array, before: jax.Array) -> jax.Array:
     return jnp.where(jnp.isfinite(one) & jnp.isfinite(other), difference, jnp.nan)
 
 
-def _insert(largest: jax.Array, new: jax.Array) -> jax.Array:
-    """The largest of old and new in descending order; as many as there were old ones.
+def _insert(
+    largest: jax.Array, when: jax.Array, new: jax.Array, new_when: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The largest of old and new in descending order, and when they came.
 
     Args:
       largest: shape (rows, k + 1), in descending order.
+      when: of the same shape.
       new: shape (rows, m), in any order.
+      new_when: of the same shape.
     """
     if new.shape[-1] > 1:
         joined = jnp.concatenate([largest, new], axis=-1)
-        return jax.lax.top_k(joined, largest.shape[-1])[0]
+        found, index = jax.lax.top_k(joined, largest.shape[-1])
+        both = jnp.concatenate([when, new_when], axis=-1)
+        return found, jnp.take_along_axis(both, index, axis=-1)
     place = jnp.sum(largest >= new, axis=-1, keepdims=True)
     index = jnp.arange(largest.shape[-1])[None]
-    shifted = jnp.concatenate([new, largest[:, :-1]], axis=-1)
-    return jnp.where(index < place, largest, jnp.where(index == place, new, shifted))
+
+    def inserted(old, one):
+        shifted = jnp.concatenate([one, old[:, :-1]], axis=-1)
+        return jnp.where(index < place, old, jnp.where(index == place, one, shifted))
+
+    return inserted(largest, new), inserted(when, new_when)
 
 
 def _check_noise(updates: list[jax.Array], structure: PyTreeDef, noise: PyTree):
@@ -119,16 +134,27 @@ def _check_noise(updates: list[jax.Array], structure: PyTreeDef, noise: PyTree):
     return leaves
 
 
-def _check_state(state: PyTree, num_leaves: int, k: int, source: str) -> None:
+def _check_state(
+    state: PyTree, num_leaves: int, k: int, source: str, has_squares: bool
+) -> None:
     """Checks that the state is that of a tracker with these settings."""
     check_state(_NAME, state, TrackTailIndexState)
-    got = jnp.shape(state.tail_largest), len(jax.tree.leaves(state.tail_previous))
-    expected = (1 + num_leaves, k + 1), num_leaves * (source == "differences")
+    got = (
+        jnp.shape(state.tail_largest),
+        len(jax.tree.leaves(state.tail_previous)),
+        len(jax.tree.leaves(state.tail_squares)),
+    )
+    expected = (
+        (1 + num_leaves, k + 1),
+        num_leaves * (source == "differences"),
+        int(has_squares),
+    )
     if got != expected:
         accepted = (
             f"the state that `init` returned for k = {k}, the source {source!r} and "
             f"parameters of {num_leaves} leaves: `tail_largest` of shape {expected[0]} "
-            f"and {expected[1]} arrays in `tail_previous`"
+            f"and {expected[1]} arrays in `tail_previous` and {expected[2]} in "
+            "`tail_squares`"
         )
         raise value_error(f"{_NAME}.update", "state", accepted, got)
 
@@ -138,6 +164,7 @@ def track_tail_index(
     *,
     source: Literal["gradient_noise", "differences"] = "gradient_noise",
     measure: Literal["norm", "coordinates", "projection"] = "norm",
+    noise_scale: bool = False,
     key: Key = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Tracks the tail of the gradient noise; the updates pass unchanged.
@@ -186,6 +213,9 @@ def track_tail_index(
       k: at least 1. The k + 1 largest sizes are kept.
       source: "gradient_noise" or "differences".
       measure: "norm", "coordinates" or "projection".
+      noise_scale: whether to track what `tracked_noise_scale` needs. It takes one more
+        pass over the updates. Then put the tracker first in the chain: the updates must
+        be the gradients whose noise is given.
       key: for "projection" only: an integer seed, a typed key or a legacy key.
 
     Returns:
@@ -217,6 +247,7 @@ def track_tail_index(
     k = check_count(_NAME, "k", k, 1)
     check_choice(_NAME, "source", source, _SOURCES)
     check_choice(_NAME, "measure", measure, _MEASURES)
+    check_bool(_NAME, "noise_scale", noise_scale)
     if measure == "projection" or key is not None:
         check_key(_NAME, key)
         if measure != "projection":
@@ -237,15 +268,17 @@ def track_tail_index(
             tail_seen=jnp.zeros(rows, jnp.int32),
             tail_non_finite=jnp.zeros(rows, jnp.int32),
             tail_largest=jnp.zeros((rows, k + 1), jnp.float32),
+            tail_when=jnp.zeros((rows, k + 1), jnp.int32),
             tail_sizes_each=_sizes_each(params, measure),
             tail_log_mean=jnp.zeros(rows, jnp.float32),
+            tail_squares=no_squares(rows) if noise_scale else (),
             tail_previous=previous,
         )
 
     def update_fn(updates, state, params=None, *, gradient_noise=None, **extra_args):
         del params, extra_args
         leaves, structure = jax.tree.flatten(updates)
-        _check_state(state, len(leaves), k, source)
+        _check_state(state, len(leaves), k, source, noise_scale)
         leaves = check_leaves(_NAME, leaves, allow_complex=False)
         previous = state.tail_previous
         if source == "differences":
@@ -264,19 +297,35 @@ def track_tail_index(
         is_seen = sizes.is_finite & is_noise
         is_left_out = ~sizes.is_finite & is_noise
         new = jnp.where(is_seen[..., None], sizes.largest, 0.0)
+        number = jnp.cumsum(is_seen, axis=1, dtype=jnp.int32) - 1
+        when = jnp.broadcast_to(
+            (state.tail_seen[:, None] + number)[..., None], new.shape
+        )
+        rows = new.shape[0]
+        largest, when = _insert(
+            state.tail_largest,
+            state.tail_when,
+            new.reshape(rows, -1),
+            when.reshape(rows, -1),
+        )
         seen = jnp.sum(is_seen, axis=1, dtype=jnp.int32)
         count = state.tail_seen + seen
         gained = jnp.sum(jnp.where(is_seen, sizes.log_mean, 0.0), axis=1)
         mean = state.tail_log_mean
         new_mean = mean + (gained - seen * mean) / jnp.maximum(count, 1)
+        squares = state.tail_squares
+        if noise_scale:
+            squares = add_squares(squares, noise, leaves, is_noise)
         new_state = TrackTailIndexState(
             tail_count=optax.safe_increment(state.tail_count),
             tail_seen=count,
             tail_non_finite=state.tail_non_finite
             + jnp.sum(is_left_out, axis=1, dtype=jnp.int32),
-            tail_largest=_insert(state.tail_largest, new.reshape(new.shape[0], -1)),
+            tail_largest=largest,
+            tail_when=when,
             tail_sizes_each=state.tail_sizes_each,
             tail_log_mean=new_mean,
+            tail_squares=squares,
             tail_previous=previous,
         )
         return updates, new_state
@@ -319,64 +368,3 @@ def tracked_names(
         accepted = f"a pytree of the {rows - 1} leaves that were tracked"
         raise value_error(function, "params", accepted, jax.tree.structure(params))
     return names
-
-
-def tracked_tail_index(
-    state: PyTree,
-    params: Params,
-    k: int | None = None,
-    *,
-    interval: Interval = "corrected",
-    variance_inflation: float = 1.0,
-    confidence: float = 0.95,
-) -> dict[str, TailIndex]:
-    """Hill's estimate from the state of an optimiser that has `track_tail_index` in it.
-
-    It uses only the finite noise vectors; `tail_non_finite` in the state counts the
-    others.
-
-    Args:
-      state: the state of the whole optimiser, or a `TrackTailIndexState`.
-      params: the parameters, or any pytree with their structure, for the names.
-      k: how many of the largest sizes to use, at most the tracked k. Default: that k.
-      interval: "corrected" or "uncorrected" for bias, as for `hill`.
-      variance_inflation: as for `hill`, if the norms depend on each other. The state
-        does not hold their order: take it from `extremal_index` of some logged norms.
-      confidence: confidence level of the interval, between 0 and 1.
-
-    Returns:
-      A `TailIndex` of shape () under "all", and one under the path of each leaf. NaN
-      until more than k sizes have been seen.
-
-    Raises:
-      TypeError: if an argument has the wrong type.
-      ValueError: if the state has no such part, does not match `params`, or k is out of
-        range.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> import heavytail_optax as hto
-      >>> params = {"w": jnp.zeros(3)}
-      >>> state = hto.tail_index.track_tail_index(50).init(params)
-      >>> print(hto.tail_index.tracked_tail_index(state, params)["w"].estimate)
-      nan
-    """
-    check_choice(_READ, "interval", interval, INTERVALS)
-    check_confidence(_READ, confidence)
-    tracked = tracked_part(_READ, state)
-    names = tracked_names(_READ, tracked, params)
-    largest = tracked.tail_largest
-    most = largest.shape[1] - 1
-    k = most if k is None else check_count(_READ, "k", k, 1, most)
-    check_scalar(
-        _READ,
-        "variance_inflation",
-        variance_inflation,
-        "a finite number of at least 1",
-        lambda value: 1.0 <= value < float("inf"),
-    )
-    inflation = {"variance_inflation": variance_inflation}
-    index = hill(largest, k, interval=interval, confidence=confidence, **inflation)
-    return {
-        name: jax.tree.map(lambda x, i=i: x[i], index) for i, name in enumerate(names)
-    }

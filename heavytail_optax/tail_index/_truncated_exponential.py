@@ -3,8 +3,11 @@
 import jax
 import jax.numpy as jnp
 
+from heavytail_optax.tail_index._sums import sums
+
 _SMALL = 0.5  # below it, series with four terms are exact in float32
 _HALVINGS = 40
+_DOUBLINGS = 12
 
 
 def log_mass(u: jax.Array) -> jax.Array:
@@ -75,27 +78,31 @@ def slope_interval(
     """
     best = u * mean + log_mass(u)
 
+    # Both ends together, so that the search is compiled once.
+    u, mean, count, best = (jnp.stack([x, x]) for x in (u, mean, count, best))
+    direction = jnp.stack([-jnp.ones_like(u[0]), jnp.ones_like(u[0])])
+
     def is_outside(v):
         return 2.0 * count * (v * mean + log_mass(v) - best) > z**2
 
-    def end(direction):
-        reach = (4.0 + z) / jnp.sqrt(variance_of_place(u) * count)
+    reach = (4.0 + z) / jnp.sqrt(variance_of_place(u) * count)
 
-        def widen(_, reach):
-            return jnp.where(is_outside(u + direction * reach), reach, 2.0 * reach)
+    def look(step, ends):
+        """First doubles the reach until it is outside, then halves the bracket."""
+        low, high = ends
+        is_widening = step < _DOUBLINGS
+        tried = jnp.where(is_widening, high, 0.5 * (low + high))
+        outside = is_outside(u + direction * tried)
+        wider = jnp.where(outside, high, 2.0 * high)
+        return (
+            jnp.where(is_widening | outside, low, tried),
+            jnp.where(is_widening, wider, jnp.where(outside, tried, high)),
+        )
 
-        reach = jax.lax.fori_loop(0, 12, widen, reach)
-
-        def halve(_, ends):
-            low, high = ends
-            middle = 0.5 * (low + high)
-            outside = is_outside(u + direction * middle)
-            return jnp.where(outside, low, middle), jnp.where(outside, middle, high)
-
-        ends = jax.lax.fori_loop(0, _HALVINGS, halve, (jnp.zeros_like(reach), reach))
-        return u + direction * ends[1]
-
-    return end(-1.0), end(1.0)
+    start = jnp.zeros_like(reach), reach
+    _, found = jax.lax.fori_loop(0, _DOUBLINGS + _HALVINGS, look, start)
+    low, high = u + direction * found
+    return low, high
 
 
 def curvature(places: jax.Array, is_draw: jax.Array, u: jax.Array) -> jax.Array:
@@ -109,15 +116,16 @@ def curvature(places: jax.Array, is_draw: jax.Array, u: jax.Array) -> jax.Array:
       is_draw: which of them count.
       u: the most likely slope.
     """
-    count = jnp.sum(is_draw, axis=-1, keepdims=True)
     x = jnp.where(is_draw, places, 0.0)
+    count, total, total_square = sums(is_draw.astype(x.dtype), x, x**2)
 
-    def centred(values):
-        mean = jnp.sum(values, axis=-1, keepdims=True) / jnp.maximum(count, 1)
-        return jnp.where(is_draw, values - mean, 0.0)
+    def centred(values, total):
+        mean = total / jnp.maximum(count, 1.0)
+        return jnp.where(is_draw, values - mean[..., None], 0.0)
 
-    one, square = centred(x), centred(x**2)
-    slope = jnp.sum(one * square, axis=-1) / jnp.sum(one**2, axis=-1)
-    spread = jnp.sqrt(jnp.sum((square - slope[..., None] * one) ** 2, axis=-1))
+    one, square = centred(x, total), centred(x**2, total_square)
+    product, spread = sums(one * square, one**2)
+    slope = product / spread
+    (rest,) = sums((square - slope[..., None] * one) ** 2)
     expected = variance_of_place(u) + mean_place(u) ** 2
-    return (count[..., 0] * expected - jnp.sum(x**2, axis=-1)) / spread
+    return (count * expected - total_square) / jnp.sqrt(rest)

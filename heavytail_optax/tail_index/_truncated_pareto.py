@@ -1,6 +1,5 @@
 """A power law that ends: its index, its end, and a test of whether it ends."""
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -10,9 +9,11 @@ import numpy.typing as npt
 from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax._validation import check_count
 from heavytail_optax.tail_index._arguments import check_confidence, check_samples
-from heavytail_optax.tail_index._order_statistics import largest
+from heavytail_optax.tail_index._padded_draws import as_traced, largest_padded
+from heavytail_optax.tail_index._quick_programs import quick_jit
 from heavytail_optax.tail_index._result import is_one_number, normal_quantile
-from heavytail_optax.tail_index._ties import ties_of_largest
+from heavytail_optax.tail_index._sums import sums
+from heavytail_optax.tail_index._ties import ties_of_first
 from heavytail_optax.tail_index._truncated_exponential import (
     curvature,
     log_mass,
@@ -80,125 +81,127 @@ class TruncatedPareto(NamedTuple):
         return f"{index} up to {kind} at {end}; p = {self.p_value:.2g} of no end"
 
 
-def _log_density_of_sum(
-    mean: jax.Array, length: jax.Array, k: int
-) -> tuple[jax.Array, jax.Array]:
-    """Saddlepoint: the log of the volume of k numbers in [0, length] with this mean."""
-    place = mean / length
-    u = slope_of_mean(place)
+def _log_density_of_place(
+    place: jax.Array, u: jax.Array, length: jax.Array, k: jax.Array
+) -> jax.Array:
+    """Saddlepoint: the log of the volume of k numbers in [0, length] with this mean.
+
+    Args:
+      place: the mean over the length.
+      u: the slope of that mean.
+      length: of the interval.
+      k: how many numbers.
+    """
     of_one = jnp.log(length) + log_mass(u) + u * place
-    variance = length**2 * variance_of_place(u)
-    return k * of_one - 0.5 * jnp.log(variance), u
+    return k * of_one - 0.5 * jnp.log(length**2 * variance_of_place(u))
 
 
-def _log_density_without_end(mean: jax.Array, k: int) -> jax.Array:
+def _log_density_of_sum(mean: jax.Array, length: jax.Array, k: jax.Array) -> jax.Array:
+    place = mean / length
+    return _log_density_of_place(place, slope_of_mean(place), length, k)
+
+
+def _log_density_without_end(mean: jax.Array, k: jax.Array) -> jax.Array:
     return k * (jnp.log(mean) + 1.0) - jnp.log(mean)
 
 
-def _length(log_p, level, mean, top, k):
-    """The log of T over the threshold, at which the largest draw has this p-value."""
+def _beyond(log_p, levels, mean, top, k):
+    """T over the largest draw, at which that draw has these p-values."""
+    log_p, mean, top = (jnp.stack([x, x]) for x in (log_p, mean, top))
 
     def halve(_, ends):
         low, high = ends
         middle = 0.5 * (low + high)
-        value = log_p - _log_density_of_sum(mean, top / middle, k)[0]
-        is_likely = value > jnp.log(level)
+        value = log_p - _log_density_of_sum(mean, top / middle, k)
+        is_likely = value > jnp.log(levels)
         return jnp.where(is_likely, low, middle), jnp.where(is_likely, middle, high)
 
     # The share of the length that the largest draw reaches: 1 at that draw.
-    ends = jnp.full_like(top, 1e-3), jnp.ones_like(top)
-    low, high = jax.lax.fori_loop(0, _HALVINGS, halve, ends)
-    is_endless = log_p - _log_density_without_end(mean, k) >= jnp.log(level)
-    return jnp.where(is_endless, jnp.inf, top / (0.5 * (low + high)))
-
-
-def _ratio_to_exponential(
-    descending: jax.Array, power: jax.Array, is_below: jax.Array
-) -> jax.Array:
-    """Vuong's ratio of a power law to an exponential law, both up to the largest draw.
-
-    Args:
-      descending: the draws and their threshold, shape (..., k + 1).
-      power: log-density of the logarithm under the power law, shape (..., k).
-      is_below: which draws count.
-    """
-    top, threshold = descending[..., :1], descending[..., -1:]
-    draws, width = descending[..., :-1], top - threshold
-    count = jnp.sum(is_below, axis=-1, keepdims=True)
-    places = jnp.where(is_below, (draws - threshold) / width, 0.0)
-    u = slope_of_mean(jnp.sum(places, axis=-1, keepdims=True) / count)
-    exponential = jnp.log(draws / width) - u * places - log_mass(u)
-    return _vuong(power - exponential, is_below)
-
-
-def _capped_ratio(
-    descending: jax.Array, logs: jax.Array, alpha: jax.Array, is_below: jax.Array
-) -> jax.Array:
-    """The same of laws without an end, whose draws beyond the cap were put on it."""
-    excess = descending[..., :-1] - descending[..., -1:]
-    rate = jnp.sum(is_below, axis=-1) / jnp.sum(excess, axis=-1)
-    alpha, rate = alpha[..., None], rate[..., None]
-    of_density = jnp.log(alpha / (rate * descending[..., :-1]))
-    apart = jnp.where(is_below, of_density, 0.0) - alpha * logs + rate * excess
-    return _vuong(apart, jnp.ones_like(is_below))
+    one = jnp.ones_like(top)
+    low, high = jax.lax.fori_loop(0, _HALVINGS, halve, (1e-3 * one, one))
+    is_endless = log_p - _log_density_without_end(mean, k) >= jnp.log(levels)
+    return jnp.where(is_endless, jnp.inf, jnp.exp(top / (0.5 * (low + high)) - top))
 
 
 def _vuong(apart: jax.Array, is_draw: jax.Array) -> jax.Array:
     """The sum of the terms over its standard error."""
     apart = jnp.where(is_draw, apart, 0.0)
-    total = jnp.sum(apart, axis=-1, keepdims=True)
-    mean = total / jnp.sum(is_draw, axis=-1, keepdims=True)
-    spread = jnp.sum(jnp.where(is_draw, apart - mean, 0.0) ** 2, axis=-1)
-    return total[..., 0] / jnp.sqrt(spread)
+    total, count = sums(apart, is_draw.astype(apart.dtype))
+    around = apart - (total / count)[..., None]
+    (spread,) = sums(jnp.where(is_draw, around, 0.0) ** 2)
+    return total / jnp.sqrt(spread)
 
 
 # Compiled once for all calls; an eager loop would be compiled again in each call.
-@functools.partial(jax.jit, static_argnames="k")
-def fit_truncated_pareto(
-    descending: jax.Array, k: int, confidence: jax.Array | float
+@quick_jit
+def truncated_of_first(
+    descending: jax.Array, k: jax.Array, z: jax.Array, confidence: jax.Array
 ) -> TruncatedPareto:
-    """The fit to the first k of k + 1 draws in descending order."""
-    threshold, top = descending[..., k], descending[..., 0]
-    ties = ties_of_largest(descending, k + 1)
-    z = normal_quantile(confidence, descending.dtype)
+    """The fit to the first k of draws in descending order.
+
+    Args:
+      descending: shape (..., m).
+      k: below m; int32, shape ().
+      z: from `normal_quantile` of the confidence.
+      confidence: confidence level of the intervals.
+    """
+    dtype = descending.dtype
+    at = jnp.stack([0, k // 2, k])
+    top, middle, threshold = jnp.moveaxis(descending[..., at], -1, 0)
+    ties = ties_of_first(descending, k + 1)
     num_capped = jnp.where(ties.is_cap, ties.count, 1)
-    count = k - num_capped  # draws below the largest
+    count = (k - num_capped).astype(dtype)  # draws below the largest
     is_valid = (threshold > 0.0) & (count >= 2) & jnp.isfinite(top)
-    is_valid &= descending[..., k // 2] > threshold
-    safe = jnp.where(is_valid, threshold, jnp.nan)[..., None]
-    logs = jnp.log(descending[..., :k] / safe)
-    length = logs[..., 0]
-    rank = jax.lax.broadcasted_iota(jnp.int32, logs.shape, logs.ndim - 1)
-    is_below = rank >= num_capped[..., None]
-    places = jnp.where(is_below, logs / length[..., None], 0.0)
-    mean_below = jnp.sum(places, axis=-1) / count
-    mean_below = jnp.where(is_valid, mean_below, 0.5)
-    u = slope_of_mean(mean_below)
-    low, high = slope_interval(u, mean_below, count, z)
+    is_valid &= middle > threshold
+    rank = jax.lax.broadcasted_iota(jnp.int32, descending.shape, descending.ndim - 1)
+    is_draw = rank < k
+    is_below = is_draw & (rank >= num_capped[..., None])
+    safe, width = (
+        jnp.where(is_valid, x, 1.0)[..., None] for x in (threshold, top - threshold)
+    )
+    draws = jnp.where(is_draw & is_valid[..., None], descending, safe)
+    logs = jnp.log(draws / safe)
+    length = jnp.where(is_valid, logs[..., 0], 1.0)
+    excess = draws - safe
+    places, places_of_excess = (
+        jnp.where(is_below, x, 0.0) for x in (logs / length[..., None], excess / width)
+    )
+    below, below_of_excess, total, total_excess = sums(
+        places, places_of_excess, logs, excess
+    )
+    mean = jnp.where(is_valid, total / k, 0.5)
+    means = jnp.stack([below / count, below_of_excess / count, mean / length])
+    u, u_of_excess, u_of_sum = slope_of_mean(jnp.where(is_valid, means, 0.5))
+    low, high = slope_interval(u, jnp.where(is_valid, means[0], 0.5), count, z)
     error = 1.0 / jnp.sqrt(count * variance_of_place(u))
     index = [x / length for x in (u, error, low, high)]
     # The number of draws at a cap says how much of the tail lies beyond it.
-    total = jnp.sum(logs, axis=-1)
     alpha = count / total
-    of_root = z / (3.0 * jnp.sqrt(1.0 * count))
+    of_root = z / (3.0 * jnp.sqrt(count))
     cube = 1.0 - 1.0 / (9.0 * count)
     ends = [jnp.maximum(cube + sign * of_root, 0.0) ** 3 for sign in (-1.0, 1.0)]
-    capped = [alpha * x for x in (1.0, 1.0 / jnp.sqrt(1.0 * count), *ends)]
+    capped = [alpha * x for x in (1.0, 1.0 / jnp.sqrt(count), *ends)]
     index = [jnp.where(ties.is_cap, *pair) for pair in zip(capped, index, strict=True)]
-    mean = jnp.where(is_valid, total / k, 1.0)
-    reach = jnp.where(is_valid, length, 2.0)
-    log_p, _ = _log_density_of_sum(mean, reach, k)
+    log_p = _log_density_of_place(mean / length, u_of_sum, length, k)
     p_value = jnp.minimum(jnp.exp(log_p - _log_density_without_end(mean, k)), 1.0)
-    middle, farthest = (
-        top * jnp.exp(_length(log_p, level, mean, reach, k) - reach)
-        for level in (0.5, 1.0 - jnp.asarray(confidence, descending.dtype))
-    )
+    levels = [jnp.full_like(top, x) for x in (0.5, 1.0 - confidence)]
+    beyond = _beyond(log_p, jnp.stack(levels), mean, length, k)
+    middle, farthest = top * beyond[0], top * beyond[1]
     room = _OF_CAP * top
-    power = -u[..., None] * places - (log_mass(u) + jnp.log(length))[..., None]
-    ratio = _ratio_to_exponential(descending[..., : k + 1], power, is_below)
-    capped_ratio = _capped_ratio(descending[..., : k + 1], logs, alpha, is_below)
-    ratio = jnp.where(ties.is_cap, capped_ratio, ratio)
-    bend = curvature(places, is_below, u)
+    # Of laws up to the largest draw; and of laws without an end, whose draws beyond the
+    # cap were put on it.
+    u, alpha = u[..., None], alpha[..., None]
+    power = -u * places - log_mass(u) - jnp.log(length)[..., None]
+    u_of_excess = u_of_excess[..., None]
+    exponential = jnp.log(draws / width) - u_of_excess * places_of_excess
+    to_end = power - exponential + log_mass(u_of_excess)
+    rate = count[..., None] / total_excess[..., None]
+    of_density = jnp.where(is_below, jnp.log(alpha / (rate * draws)), 0.0)
+    to_cap = of_density - alpha * logs + rate * excess
+    is_cap = ties.is_cap[..., None]
+    ratio = _vuong(
+        jnp.where(is_cap, to_cap, to_end), jnp.where(is_cap, is_draw, is_below)
+    )
     fields = {
         "estimate": index[0],
         "standard_error": index[1],
@@ -208,7 +211,7 @@ def fit_truncated_pareto(
         "end_lower": jnp.where(ties.is_cap, top - room, top),
         "end_upper": jnp.where(ties.is_cap, top + room, farthest),
         "p_value": jnp.where(ties.is_cap, 0.0, p_value),
-        "curvature": bend,
+        "curvature": curvature(places, is_below, u[..., 0]),
         "exponential_ratio": ratio,
     }
     fields = {
@@ -218,7 +221,7 @@ def fit_truncated_pareto(
         **fields,
         is_capped=ties.is_cap,
         num_tied=ties.count,
-        k=jnp.full(top.shape, k, jnp.int32),
+        k=jnp.broadcast_to(k, top.shape),
         threshold=threshold,
     )
 
@@ -299,4 +302,7 @@ def truncated_pareto(
     samples = check_samples(_NAME, samples, axis, least=FEWEST_OF_TRUNCATED + 1)
     k = check_count(_NAME, "k", k, FEWEST_OF_TRUNCATED, samples.shape[-1] - 1)
     check_confidence(_NAME, confidence)
-    return fit_truncated_pareto(largest(samples, k + 1), k, confidence)
+    descending = largest_padded(samples, k + 1)
+    z = normal_quantile(confidence, samples.dtype)
+    level = jnp.asarray(confidence, samples.dtype)
+    return truncated_of_first(descending, as_traced(k), z, level)

@@ -4,27 +4,23 @@ import textwrap
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax._validation import check_count, is_integer, type_error, value_error
 from heavytail_optax.tail_index._arguments import check_draws
 from heavytail_optax.tail_index._centring import as_samples, is_cut, largest_in_full
-from heavytail_optax.tail_index._comparison import TailFit, compare_fits
+from heavytail_optax.tail_index._comparison import TailFit, fits_of_first
 from heavytail_optax.tail_index._generalised_pareto import (
     GeneralisedPareto,
     generalised_pareto,
+    pareto_of_first,
 )
-from heavytail_optax.tail_index._goodness import HillDrift, hill_drift
+from heavytail_optax.tail_index._goodness import HillDrift, drift_of_first
 from heavytail_optax.tail_index._hill import hill_of_first
-from heavytail_optax.tail_index._order_statistics import largest
-from heavytail_optax.tail_index._result import TailIndex
-from heavytail_optax.tail_index._ties import (
-    first_of_ties,
-    last_of_ties,
-    ties_of_largest,
-)
+from heavytail_optax.tail_index._padded_draws import as_traced, largest_padded
+from heavytail_optax.tail_index._result import TailIndex, normal_quantile
 from heavytail_optax.tail_index._truncated_pareto import TruncatedPareto
 from heavytail_optax.tail_index._verdict_of_an_end import (
     LEVEL_OF_END,
@@ -233,42 +229,43 @@ def _decide(
 
 
 def _reason_of_no_use(
-    descending: jax.Array, k: int, pareto: GeneralisedPareto
+    descending: np.ndarray,
+    k: int,
+    pareto: GeneralisedPareto,
+    truncated: TruncatedPareto,
 ) -> str | None:
     """Why these draws cannot be assessed, if that is so."""
-    if jnp.isnan(descending[0]):
+    if np.isnan(descending[0]):
         return "A draw is NaN."
-    if jnp.isinf(descending[0]):
+    if np.isinf(descending[0]):
         return "A draw is infinite."
     if not descending[k] > 0.0:
-        positive = int(jnp.sum(descending > 0.0))
+        positive = np.count_nonzero(descending > 0.0)
         return (
             f"Only {positive} of the largest draws are positive in {descending.dtype}, and "
             f"{k + 1} are needed."
         )
-    tied, is_cap = ties_of_largest(descending, k + 1)
+    tied = int(truncated.num_tied)
     if tied > k:
         return (
             f"The {k + 1} largest draws are all equal, at {float(descending[0]):.6g}: were "
             "they clipped?"
         )
-    if is_cap:
+    if truncated.is_capped:
         return (
-            f"{int(tied)} of the largest draws are equal, at {float(descending[0]):.6g}: "
+            f"{tied} of the largest draws are equal, at {float(descending[0]):.6g}: "
             "were they clipped? What lies beyond was not seen."
         )
-    top = descending[: k + 1]
-    equal = last_of_ties(top) - first_of_ties(top) + 1
-    most = int(jnp.max(equal))
+    values, counts = np.unique(-descending[: k + 1], return_counts=True)
+    most, value = int(np.max(counts)), -float(values[np.argmax(counts)])
     if most > k**0.5:  # by so many k differs, depending on the threshold
-        value = float(top[jnp.argmax(equal)])
         return (
             f"{most} of the largest draws are equal, at {value:.6g}: they are rounded too "
             "coarsely."
         )
     if k < _FEWEST:
         return f"With fewer than {_FEWEST} of the largest draws no test has any power."
-    if jnp.isnan(pareto.gamma):
+    if np.isnan(pareto.gamma):
         return (
             "No generalised Pareto law could be fitted: the draws are too far apart for "
             f"{descending.dtype}."
@@ -345,28 +342,39 @@ def assess_tail(
     if samples.ndim != 1:
         accepted = "of shape (n,), one sample; `ravel()` takes all axes together"
         raise value_error(_NAME, "samples", accepted, samples)
-    num_negative = int(jnp.sum(samples < 0.0))
+    num_negative = np.count_nonzero(np.asarray(samples) < 0.0)
     size = samples.size
     if num_draws is None:
         num_draws = size
     else:
-        filled = int(jnp.sum(samples != 0.0))
+        filled = np.count_nonzero(np.asarray(samples) != 0.0)
         num_draws = check_count(_NAME, "num_draws", num_draws, max(10, filled))
         size = max(10, filled, 1 + k if is_integer(k) and k < size else 0)
     if k is None:
         k = _default_k(num_draws, size - 1)
     k = check_count(_NAME, "k", k, 5, size - 1)
-    # Only the draws that matter, so that the compiled program depends only on k.
-    samples = largest(samples, max(k, 8) + 1)
-    index, _ = hill_of_first(samples, jnp.asarray(k), 0.95)
-    drift = hill_drift(samples, max(k, 8))
+    # Only the draws that matter, so that few programs are compiled.
+    num = max(k, 8) + 1
+    top = largest_padded(samples, num)
+    of_k, dtype = as_traced(k), samples.dtype
+    z = normal_quantile(0.95, dtype)
+    index, _ = hill_of_first(top, as_traced(num), of_k, z)
+    drift = drift_of_first(top, as_traced(max(k, 8)))
     # This fit is invariant under shifts, and it shifts before JAX rounds the draws.
-    of_pareto = largest_in_full(draws, samples.size) if is_cut(draws) else samples
-    pareto = generalised_pareto(of_pareto, k, confidence=1.0 - 2.0 * _REJECTED.p_value)
-    fits = compare_fits(samples, k, alternatives=_ALTERNATIVES)
+    descending = np.asarray(top)[:num]
+    level = 1.0 - 2.0 * _REJECTED.p_value
+    if is_cut(draws):
+        pareto = generalised_pareto(largest_in_full(draws, num), k, confidence=level)
+    else:
+        of_level, one = normal_quantile(level, dtype), as_traced(1.0, dtype)
+        pareto = pareto_of_first(top, of_k, of_level, one, 0.0)
+    fits = fits_of_first(top, of_k, _ALTERNATIVES)
+    truncated = fit_up_to_an_end(top, k)
+    found = index, drift, pareto, fits, truncated
+    # Sentences are written on the host, without programs for each comparison.
+    index, drift, pareto, fits, truncated = jax.device_get(found)
     of_draws = f"the {k} largest of {num_draws} draws"
-    truncated = fit_up_to_an_end(samples, k)
-    reason = _reason_of_no_use(samples, k, pareto)
+    reason = _reason_of_no_use(descending, k, pareto, truncated)
     is_enough = k - int(truncated.num_tied) >= _FEWEST
     ending = None
     if is_enough and (reason is None or bool(truncated.is_capped)):
@@ -386,6 +394,4 @@ def assess_tail(
             "if both sides matter."
         )
         reasons = (*reasons, reason)
-    return TailAssessment(
-        verdict, sentence, reasons, k, index, drift, pareto, fits, truncated
-    )
+    return TailAssessment(verdict, sentence, reasons, k, *found)

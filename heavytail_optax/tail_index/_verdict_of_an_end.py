@@ -3,15 +3,17 @@
 import jax
 
 from heavytail_optax.tail_index._comparison import TailFit
+from heavytail_optax.tail_index._padded_draws import as_traced
+from heavytail_optax.tail_index._result import normal_quantile
 from heavytail_optax.tail_index._truncated_pareto import (
     TruncatedPareto,
-    fit_truncated_pareto,
+    truncated_of_first,
 )
 
 LEVEL_OF_END = 0.01
 _STRAIGHT = 1.645  # curvature, at the level of 10 %
 _HEAVIER = 2.33  # than an exponential law, at the level of 1 %
-_STEP = 32
+_CONFIDENCE = 0.95
 _OF_INDEX = ("estimate", "standard_error", "lower", "upper")
 _AHEAD = 3.5  # log-likelihood of a power law with an end over a lognormal without one
 
@@ -23,12 +25,13 @@ def fit_up_to_an_end(descending: jax.Array, k: int) -> TruncatedPareto:
       descending: the largest draws, more than k.
       k: how many to test, and to find the end with.
     """
-    whole = fit_truncated_pareto(descending[: k + 1], k, 0.95)
+    level = as_traced(_CONFIDENCE, descending.dtype)
+    z = normal_quantile(_CONFIDENCE, descending.dtype)
+    whole = truncated_of_first(descending, as_traced(k), z, level)
     fewer = max(round(k**0.75), 10)
-    if whole.is_capped:  # in steps, so that few programs are compiled
-        fewer = _STEP * -(-(fewer + int(whole.num_tied)) // _STEP)
-    fewer = min(fewer, k)
-    inner = fit_truncated_pareto(descending[: fewer + 1], fewer, 0.95)
+    if whole.is_capped:
+        fewer += int(whole.num_tied)
+    inner = truncated_of_first(descending, as_traced(min(fewer, k)), z, level)
     index = {name: getattr(inner, name) for name in _OF_INDEX}
     return whole._replace(**index)
 

@@ -50,7 +50,7 @@ def test_noise_that_has_no_tail_leaves_no_empty_panel():
     zeros = np.zeros((len(SIZES), 2, 100), np.float32)
     draws = NoiseDraws(("all", "dense"), (10, 10), zeros, zeros[0, 0])
     run = Run("sgd", pathlib.Path("run"), SETTINGS)
-    found = DiagnosedRun(run, [ROW], 10, draws, assess_noise(draws), None)
+    found = DiagnosedRun(run, [ROW], 10, draws, assess_noise(draws), None, None)
     norms, *others = draw_noise([found]).axes
     assert [line.get_marker() for line in norms.lines] == ["o", "o"]
     for axes in others:

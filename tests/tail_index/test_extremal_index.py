@@ -156,3 +156,23 @@ def test_units_and_axes_and_no_use():
     assert jnp.isnan(TI.extremal_index(jnp.ones(100), 20).estimate)
     infinite = jnp.arange(100.0).at[3].set(jnp.inf)
     assert jnp.isnan(TI.extremal_index(infinite, 20).variance_inflation)
+
+
+def test_what_evd_finds():
+    """The intervals estimator of the R package evd 2.3-6.1, of draws that R makes, too.
+
+    s <- 1; u <- numeric(5001)
+    for (i in 1:5001) { s <- (16807 * s) %% 2147483647; u[i] <- s / 2147483647 }
+    x <- 1 / u; y <- pmax(x[-1], x[-5001])
+    evd::exi(y, sort(y, decreasing = TRUE)[200], r = 0)  # 0.4358418143
+    evd::exi(x, sort(x, decreasing = TRUE)[201], r = 0)  # 0.9518388951
+    """
+    seed, uniform = 1, []
+    for _ in range(5001):
+        seed = 16807 * seed % 2147483647
+        uniform.append(seed / 2147483647)
+    x = 1.0 / np.asarray(uniform)
+    y = np.maximum(x[1:], x[:-1])
+    for series, k, expected in ((y, 199, 0.4358418143), (x, 200, 0.9518388951)):
+        found = TI.extremal_index(series, k)
+        np.testing.assert_allclose(found.estimate, expected, rtol=1e-5)

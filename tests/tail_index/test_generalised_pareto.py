@@ -9,7 +9,7 @@ from public_samples import DANISH_FIRES_ABOVE_TEN
 from statistical_checks import FALSE_ALARM_RATE, means_p_value
 
 import heavytail_optax as hto
-from heavytail_optax.tail_index._generalised_pareto import _MEAN_OF_ROOT
+from heavytail_optax.tail_index._pareto_search import _MEAN_OF_ROOT
 
 fit = hto.tail_index.generalised_pareto
 

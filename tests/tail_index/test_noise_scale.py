@@ -47,7 +47,7 @@ def test_against_numpy():
     np.testing.assert_allclose(found.noise_scale, ratio, rtol=1e-5)
     # Fieller: at the bounds, the numerator less the bound times the denominator is just
     # as many standard errors from zero as the level says.
-    for bound in found.interval:
+    for bound in (found.lower, found.upper):
         rest = trace - np.asarray(bound)[:, None] * square
         distance = abs(rest.mean(-1)) / scipy.stats.sem(rest, axis=-1)
         np.testing.assert_allclose(distance, scipy.stats.norm.ppf(0.975), rtol=1e-3)
@@ -72,12 +72,13 @@ def coverage_p_value(held, level):
 def test_the_interval_holds_the_true_value(size):
     """Also where the gradient is hardly told from zero, and the bound may be infinite."""
     small, large = norms(2, 1500, 200, size * GRADIENT)
-    low, high = estimate(small, large).interval
+    found = estimate(small, large)
+    low, high = found.lower, found.upper
     true = TRACE / (size**2 * SQUARE)
     held = np.asarray((low <= true) & (true <= high))
     assert coverage_p_value(held, 0.95) > FALSE_ALARM_RATE
-    narrow = estimate(small, large, confidence=0.8).interval
-    held = np.asarray((narrow[0] <= true) & (true <= narrow[1]))
+    narrow = estimate(small, large, confidence=0.8)
+    held = np.asarray((narrow.lower <= true) & (true <= narrow.upper))
     assert coverage_p_value(held, 0.95) < FALSE_ALARM_RATE
     assert bool(jnp.any(jnp.isinf(high))) == (size < 1.0)
 
@@ -88,7 +89,9 @@ def test_the_scale_of_the_norms_does_not_matter():
     for factor in (1e25, 1e-25):
         found = estimate(factor * small, factor * large)
         np.testing.assert_allclose(found.noise_scale, expected.noise_scale, rtol=1e-4)
-        np.testing.assert_allclose(found.interval, expected.interval, rtol=1e-4)
+        for end in ("lower", "upper"):
+            got, wanted = getattr(found, end), getattr(expected, end)
+            np.testing.assert_allclose(got, wanted, rtol=1e-4)
 
 
 def test_no_noise_no_gradient_and_what_is_not_finite():
@@ -98,7 +101,7 @@ def test_no_noise_no_gradient_and_what_is_not_finite():
     only_noise = estimate(ones, ones * (B / LARGE) ** 0.5)
     assert np.isinf(only_noise.noise_scale) or float(only_noise.noise_scale) > 1e5
     nothing = estimate(zeros, zeros)
-    assert [float(x) for x in nothing.interval] == [0.0, np.inf]
+    assert (float(nothing.lower), float(nothing.upper)) == (0.0, np.inf)
     for bad in (jnp.nan, jnp.inf):
         found = estimate(ones.at[1].set(bad), ones)
         assert all(np.isnan(x) for x in jax.tree.leaves(found))

@@ -33,7 +33,7 @@ RESULTS = {
     ),
     "noise scale": (
         noise_scale,
-        lambda r: [f"{x:.4g}" for x in (r.noise_scale, *r.interval)],
+        lambda r: [f"{x:.4g}" for x in (r.noise_scale, r.lower, r.upper)],
     ),
 }
 

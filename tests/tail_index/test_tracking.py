@@ -336,3 +336,69 @@ def test_bad_noise_is_refused(name):
         transformation.update(
             PARAMS, transformation.init(PARAMS), gradient_noise=BAD_NOISE[name]
         )
+
+
+def test_when_the_largest_came():
+    """The extremal index from the state is that of the whole series in its order."""
+    steps, k = 600, 40
+    series = np.abs(np.random.default_rng(0).standard_t(2.0, steps + 1)).astype("f4")
+    series = np.maximum(series[1:], series[:-1])  # each large one comes twice
+    noise = {"w": jnp.asarray(series)[:, None]}
+    params, tracking = {"w": jnp.zeros(1)}, TI.track_tail_index(k)
+
+    def step(state, one):
+        return tracking.update(params, state, gradient_noise=one)[1], None
+
+    one_by_one, _ = jax.lax.scan(step, tracking.init(params), noise)
+    _, at_once = tracking.update(params, tracking.init(params), gradient_noise=noise)
+    expected = TI.extremal_index(jnp.asarray(series), k)
+    assert expected.estimate < 0.8 and expected.p_value < 0.01
+    for state in (one_by_one, at_once):
+        found = TI.tracked_extremal_index(state, params)["w"]
+        for name in ("estimate", "lower", "p_value", "threshold"):
+            got, wanted = getattr(found, name), getattr(expected, name)
+            np.testing.assert_allclose(got, wanted, rtol=1e-4)
+        reasons = TI.assess_tracked(state, params)["w"].reasons
+        assert "plainly not independent" in reasons[-1]
+    shuffled = {"w": jax.random.permutation(jax.random.key(1), noise["w"])}
+    _, state = tracking.update(params, tracking.init(params), gradient_noise=shuffled)
+    reasons = TI.assess_tracked(state, params)["w"].reasons
+    assert "independent" not in reasons[-1]
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-9, 1e12])
+def test_noise_scale_is_that_of_two_batch_sizes(unit):
+    """Half the difference of two halves, and their mean: batches of 16 and of 32."""
+    steps = 300
+    halves = 1.0 + jax.random.normal(jax.random.key(0), (steps, 2, 9))
+    halves = unit * halves
+    gradient, noise = halves.mean(1), 0.5 * (halves[:, 0] - halves[:, 1])
+    params = {"w": jnp.zeros(9)}
+    tracking = TI.track_tail_index(20, noise_scale=True)
+
+    def step(state, one):
+        gradient, noise = one
+        update = tracking.update({"w": gradient}, state, gradient_noise={"w": noise})
+        return update[1], None
+
+    state, _ = jax.lax.scan(step, tracking.init(params), (gradient, noise))
+    found = TI.tracked_noise_scale(state, params, batch_size=32)["w"]
+    norms = np.linalg.norm(np.asarray(halves, float), axis=-1)
+    expected = TI.gradient_noise_scale(
+        np.sqrt(np.mean(norms**2, axis=1)),
+        np.linalg.norm(np.asarray(gradient, float), axis=-1),
+        small_batch_size=16,
+        large_batch_size=32,
+    )
+    for name in ("noise_scale", "lower", "upper", "trace_standard_error"):
+        got, wanted = getattr(found, name), getattr(expected, name)
+        np.testing.assert_allclose(got, wanted, rtol=1e-3)
+
+    # The same from the two micro-batches around their mean, and one step that is NaN.
+    around = halves - gradient[:, None]
+    state = tracking.init(params)
+    state, _ = jax.lax.scan(step, state, (gradient, around))
+    again = TI.tracked_noise_scale(state, params, batch_size=32)["w"]
+    np.testing.assert_allclose(again.noise_scale, found.noise_scale, rtol=1e-4)
+    bad, _ = step(state, (gradient[0].at[0].set(jnp.nan), around[0]))
+    np.testing.assert_array_equal(bad.tail_squares[1], state.tail_squares[1])

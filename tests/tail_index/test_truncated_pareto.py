@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.integrate
 import scipy.optimize
+import scipy.stats
 from statistical_checks import FALSE_ALARM_RATE, counts_p_value, law_p_value
 
 import heavytail_optax as hto
@@ -191,7 +192,12 @@ def test_draws_of_no_use_give_nan(draws):
 
 
 def test_verdicts_of_tails_that_end():
-    """Of 20 samples: most are called so, and a power law without an end hardly ever."""
+    """Of 20 samples: most are called so, and a power law without an end hardly ever.
+
+    That is, at least 60 % and at most 2 %, and at most one light tail in a thousand. An
+    estimator with these rates fails this for at most one key in a million in each. The law without
+    an end is the control of those with one.
+    """
     end = truncated(0.999)[1]
     words = {}
     for name, sample in {
@@ -216,9 +222,18 @@ def test_verdicts_of_tails_that_end():
             if each.verdict == "power law up to an end" and name == "clipped":
                 assert each.sentence.endswith("and it ends at 50.")
                 assert "equal, at 50: were they clipped?" in each.reasons[0]
-    assert words["ending"] >= 10 and words["clipped"] >= 10, words
-    assert words["endless"] <= 2, words
-    assert words["exponential"] == words["gaussian"] == 0, words
+
+    def at_least(count, rate):
+        return scipy.stats.binom.cdf(count, 20, rate)
+
+    def at_most(count, rate):
+        return scipy.stats.binom.sf(count - 1, 20, rate)
+
+    for name in ("ending", "clipped"):
+        assert at_least(words[name], 0.6) > FALSE_ALARM_RATE, words
+    assert at_least(words["endless"], 0.6) < FALSE_ALARM_RATE, words
+    for name, rate in (("endless", 0.02), ("exponential", 0.001), ("gaussian", 0.001)):
+        assert at_most(words[name], rate) > FALSE_ALARM_RATE, words
 
 
 def test_the_comparison_of_fits_has_the_end():

@@ -17,7 +17,9 @@ from rich.text import Text
 
 from heavytail_optax._plot_axes import dashes
 from heavytail_optax.tail_index import (
+    GradientNoiseScale,
     ProposedSettings,
+    gradient_noise_scale,
     plot_hill,
     plot_pareto_qq,
     propose_settings,
@@ -58,6 +60,11 @@ _CLUSTERS = {
     "variance_inflation": "variance_inflation",
     "independence_p_value": "p_value",
 }
+_SCALES = {
+    "noise_scale": "noise_scale",
+    "noise_scale_lower": "lower",
+    "noise_scale_upper": "upper",
+}
 _DEPENDENT = 0.001  # of 15 rows of independent draws, one in 67 tables has one
 _INTERVAL = ("corrected", "lower", "upper")
 _NOTES = (
@@ -82,7 +89,8 @@ class DiagnosedRun(NamedTuple):
     batch_size: int  # images of the batches whose noise was measured
     draws: NoiseDraws  # at the end of the run
     tails: list[LayerTail]
-    proposal: ProposedSettings | None  # None where the norms are of no use
+    noise_scale: GradientNoiseScale | None  # None where the norms are of no use
+    proposal: ProposedSettings | None  # likewise
 
     def tail(self, size: Size) -> LayerTail:
         """The tail of one size of all layers."""
@@ -99,8 +107,9 @@ def diagnosed(
 ) -> DiagnosedRun:
     """A run with the tails of its noise, and the settings that follow from it."""
     noise, gradients = draws.of("norm"), draws.gradient_norms
-    proposal = None
+    scale, proposal = None, None
     if np.isfinite([noise, gradients]).all() and noise.any() and noise.size >= 10:
+        scale = _noise_scale(noise, gradients, batch_size)
         proposal = propose_settings(
             jnp.asarray(noise),
             jnp.asarray(gradients),
@@ -108,7 +117,20 @@ def diagnosed(
             alpha=run.settings.method.alpha,
             truncated_share=truncated_share,
         )
-    return DiagnosedRun(run, history, batch_size, draws, tails, proposal)
+    return DiagnosedRun(run, history, batch_size, draws, tails, scale, proposal)
+
+
+def _noise_scale(
+    noise: np.ndarray, gradients: np.ndarray, batch_size: int
+) -> GradientNoiseScale:
+    """From `|g_i - g|` and `|g_i|`: the noise of half a batch is twice that of a batch."""
+    of_half = np.hypot(gradients.astype(float), noise.astype(float))
+    return gradient_noise_scale(
+        of_half,
+        gradients,
+        small_batch_size=0.5 * batch_size,
+        large_batch_size=batch_size,
+    )
 
 
 def noise_values(runs: Sequence[DiagnosedRun]) -> pd.DataFrame:
@@ -132,6 +154,9 @@ def _row(each: DiagnosedRun, tail: LayerTail) -> dict[str, int | float | str]:
         row[name] = float(number(tail.assessment)) if tail.assessment else math.nan
     for name, field in _CLUSTERS.items():
         row[name] = float(getattr(tail.clusters, field, math.nan))
+    for name, field in _SCALES.items():  # of all parameters
+        scale = each.noise_scale if tail.layer == ALL else None
+        row[name] = float(getattr(scale, field, math.nan))
     for name in _RIVALS:
         for what in ("ratio", "normalised_ratio", "p_value"):
             row[f"{name}_{what}"] = getattr(tail.fits.get(name), what, math.nan)
@@ -172,7 +197,7 @@ def noise_report(each: DiagnosedRun, width: int = 100) -> Group:
         *text_tables(tails, [], [], width),
         *text_tables(fits, [], [], width),
         Text(_NOTES, style="dim"),
-        Text("\n".join(["", *verdicts, "", _proposal(each), ""])),
+        Text("\n".join(["", *verdicts, "", _scale(each), "", _proposal(each), ""])),
     )
 
 
@@ -184,6 +209,20 @@ def _index(corrected: float, lower: float, upper: float) -> str:
 
 def _fit(ratio: float, p_value: float) -> str:
     return f"{ratio:+.1f} ({format_number(p_value, 2)})"
+
+
+def _scale(each: DiagnosedRun) -> str:
+    found = each.noise_scale
+    if found is None:
+        return "No noise scale: the noise is zero or not finite."
+    scale, lower, upper = map(_text, (found.noise_scale, found.lower, found.upper))
+    heavy = any(each.tail(size).verdict == "heavy-tailed" for size in SIZES)
+    warning = " The tail is heavy, so this number and its interval say little."
+    return (
+        f"Gradient noise scale: {scale} examples (95% interval {lower} to {upper}). In a "
+        "batch of so many, noise and gradient have the same squared norm; the noise was "
+        f"measured in batches of {each.batch_size}.{warning if heavy else ''}"
+    )
 
 
 def _proposal(each: DiagnosedRun) -> str:
