@@ -49,8 +49,8 @@ class ExtremalIndex(NamedTuple):
             return repr(self)
         ends = f"({self.lower:.2f} to {self.upper:.2f})"
         return (
-            f"extremal index {self.estimate:.2f} {ends}; p = {self.p_value:.2g} that the "
-            "draws are independent"
+            f"extremal index {self.estimate:.2f} {ends}; p = {self.p_value:.2g} of "
+            "independent draws"
         )
 
 

@@ -64,12 +64,14 @@ class TailIndex(NamedTuple):
     def __str__(self) -> str:
         if not is_one_number(self.estimate):
             return repr(self)
+        if jnp.isnan(self.estimate):
+            return "no estimate: a draw is NaN, or too few of the largest are positive"
         estimate, corrected, lower, upper = (
             float(x)
             for x in (self.estimate, self.corrected_estimate, self.lower, self.upper)
         )
         text = index_with_interval(corrected, lower, upper)
-        if corrected == estimate or jnp.isnan(self.estimate):
+        if corrected == estimate:
             return text
         outside = ", outside of the interval" if self.is_biased else ""
         this = ": report this, corrected for bias" if lower < float("inf") else ""

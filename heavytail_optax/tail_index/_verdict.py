@@ -130,12 +130,10 @@ def _variance(index: TailIndex, pareto: GeneralisedPareto) -> str:
 
 
 def _of_index(index: TailIndex) -> str:
-    """The interval, and Hill's estimate if it is within."""
-    if index.lower == float("inf"):
+    """The interval and Hill's estimate, if it is within."""
+    if index.lower == float("inf") or index.is_biased:
         return ""
     interval = f" of index {float(index.lower):.2f} to {float(index.upper):.2f}"
-    if index.is_biased:
-        return interval
     return f"{interval} (Hill's estimate: {float(index.estimate):.2f})"
 
 

@@ -45,8 +45,9 @@ def end_reason(truncated: TruncatedPareto) -> str:
         )
     p_value = float(truncated.p_value)
     return (
-        "The largest draw is smaller than that of a power law without an end "
-        f"(p {f'= {p_value:.1g}' if p_value > 1e-6 else 'below 1e-6'})."
+        "The largest draw is smaller than that of a power law without an end (p "
+        f"{f'= {p_value:.1g}' if p_value > 1e-6 else 'below 1e-6'}, from the "
+        f"{int(truncated.k)} largest)."
     )
 
 

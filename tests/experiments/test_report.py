@@ -224,7 +224,7 @@ def test_markdown_is_a_github_table(tmp_path):
     files = write_report(tmp_path, PAPER, GRID)
     header, *rows = markdown_cells(files.page.read_text("utf-8"))
     assert header == [
-        *("Method", "Seeds", "Test %", "paper", "Test less that of SB"),
+        *("Method", "Seeds", "Test %", "paper", "Test minus SB"),
         *("95% interval", "Train %", "Images a step", "Expected sharpness", "paper"),
     ]
     assert len(rows) == 5

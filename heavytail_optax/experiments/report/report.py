@@ -97,7 +97,7 @@ def _lead(report: Report, *, with_interval: bool = False) -> list[Column]:
     if _has(report, paper):
         columns.append(text_column(PAPER, summary, lambda x: f"{100 * x:.2f}", paper))
     if _has(report, DIFFERENCE):
-        heading = "Test less\nthat of SB"
+        heading = "Test minus\nSB"
         columns.append(mean_column(heading, summary, format_difference, DIFFERENCE))
         if with_interval:
             ends = f"{DIFFERENCE}_low", f"{DIFFERENCE}_high"
@@ -143,7 +143,7 @@ def _notes(report: Report) -> list[str]:
     )
     if _has(report, DIFFERENCE):
         legend += (
-            " Test less that of SB: mean ± standard error of the differences between "
+            " Test minus SB: mean ± standard error of the differences between "
             "runs of the same seed, in percentage points; intervals are Student's t."
         )
     notes = [legend]
