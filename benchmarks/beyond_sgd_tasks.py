@@ -12,9 +12,9 @@ import optax
 from flax import nnx
 
 from heavytail_optax.experiments.data.loading import read_dataset
+from heavytail_optax.experiments.flat_settings import replaced
 from heavytail_optax.experiments.models.networks import build_network
 from heavytail_optax.experiments.presets import PRESETS
-from heavytail_optax.experiments.settings import replaced
 
 Params = Any
 

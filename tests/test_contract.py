@@ -680,8 +680,12 @@ def test_state_stays_finite_whatever_the_updates(case, bad):
     got, state = run(case, updates)
     if "trace" in case.fields:  # the momentum of `optax.trace` holds what it was given
         state = (state[0], state[-1])
-    assert is_finite(state)
     truncates = "num_truncated" in case.fields
+    if truncates and np.isnan(bad):
+        # The log shows it; the next step has the norm of its own update.
+        assert jnp.isnan(optax.tree.get(state, "update_norm"))
+        state = optax.tree.set(state, update_norm=jnp.zeros(()))
+    assert is_finite(state)
     if np.isnan(bad):
         # A truncated update is NaN throughout: nothing of the step can be trusted.
         assert jnp.isnan(got["b"][1])

@@ -245,7 +245,7 @@ def escape_profile(
       ...     two_wells, -1.0, key=0, jump_norm=0.4, learning_rate=0.01, flow_steps=1
       ... )
       >>> print(profile.fewest_jumps)
-      3
+      3.0
 
     References:
       Wang, Oh, Rhee, ICLR 2022 (arXiv 2102.04297), section 2, for l*; Wang and Rhee

@@ -65,7 +65,7 @@ class TailIndex(NamedTuple):
         if not is_one_number(self.estimate):
             return repr(self)
         if jnp.isnan(self.estimate):
-            return "no estimate: a draw is NaN, or too few of the largest are positive"
+            return "no estimate: the largest draws are NaN, equal or not positive"
         estimate, corrected, lower, upper = (
             float(x)
             for x in (self.estimate, self.corrected_estimate, self.lower, self.upper)

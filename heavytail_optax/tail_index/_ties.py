@@ -196,7 +196,9 @@ def parting_no_ties(
     before = first - 1
     is_nearer = (before > 0) & (last / k > k / jnp.maximum(before, 1))
     after = jnp.where(is_known, last, k)
-    return jnp.where((before >= least) & (is_nearer | ~is_known), before, after)
+    return jnp.where(
+        (before >= least) & (is_nearer | jnp.logical_not(is_known)), before, after
+    )
 
 
 @on_auto_axes

@@ -43,7 +43,9 @@ def carry_out(progress, label, chunks=100):
 def test_what_a_chunk_of_steps_came_to_is_on_one_line():
     metrics = metrics_at(200, test_accuracy=0.781, truncated=0.042)
     chunk = chunk_at(300, 100.0, 117.2, 0.9137)
-    expected = "300/3,000  100/s  1:57 left  loss 0.914  test 78.1%  truncated 4%"
+    expected = (
+        "300/3,000  100/s  1:57 left  loss 0.914  test 78.1%  truncated lately 4%"
+    )
     assert describe(chunk, metrics, 3000) == expected
     assert "3.0/s" in describe(chunk_at(300, 3.0), metrics, 600)
     assert describe(chunk, None, 300).endswith("done  loss 0.914")
@@ -107,8 +109,8 @@ def test_time_left_is_in_proportion_to_the_work_left(monkeypatch):
     lines = [line for line in shown(work).splitlines() if "runs are done" in line]
     assert lines == [
         "1 of 4 runs are done",
-        "2 of 4 runs are done, about 0:10:00 left",
-        "3 of 4 runs are done, about 0:03:00 left",
+        "2 of 4 runs are done, about 10 min left",
+        "3 of 4 runs are done, about 3 min left",
     ]
 
 
@@ -124,4 +126,4 @@ def test_time_left_adds_that_of_this_run_to_that_of_the_others(monkeypatch):
         progress.advance("a", chunk_at(1, seconds_left=1200.0), None)
 
     # 20 minutes of this one, and three times its 30 of the other.
-    assert "0 of 2 done, about 1:50:00 left" in shown(work, force_terminal=True)
+    assert "0 of 2 done, about 1 h 50 min left" in shown(work, force_terminal=True)

@@ -92,7 +92,7 @@ def test_a_printed_index_has_the_estimate_of_its_interval():
     assert bounded.is_biased and jnp.isinf(bounded.lower)
     assert str(bounded).startswith("no index fits; uncorrected ")
     # Without an estimate, in batches and under `jit` there is no such text, nor an error.
-    assert str(TI.hill(jnp.ones(10), 3)) == "nan (nan to nan)"
+    assert "nan" not in str(TI.hill(jnp.ones(10), 3))
     batch = TI.hill(DRAWS["pareto"], 200)
     assert str(batch) == repr(batch)
     seen = []
