@@ -1,13 +1,13 @@
 """Which run of the study beyond SGD comes next, from the rows of those that are done."""
 
 import csv
-import fcntl
 import math
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import result_file
 from beyond_sgd_arms import ARMS, OPTIMIZERS, Family
 
 Kind = Literal["tuning", "counts", "followed"]
@@ -59,10 +59,9 @@ def rows_in(path: pathlib.Path) -> list[Row]:
 
 def append(path: pathlib.Path, row: Mapping[str, Any]) -> None:
     """Adds a row, while other processes may do so too."""
-    with path.open("a", newline="") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with result_file.end_of(path) as (file, is_new):
         writer = csv.DictWriter(file, COLUMNS)
-        if file.seek(0, 2) == 0:
+        if is_new:
             writer.writeheader()
         writer.writerow(row)
 

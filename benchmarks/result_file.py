@@ -1,11 +1,14 @@
 """The CSV file of a benchmark: its rows, and what must be known to obtain them again."""
 
+import contextlib
 import csv
+import fcntl
+import pathlib
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TextIO
 
 import jax
 import optax
@@ -28,6 +31,14 @@ def provenance(rounds: int) -> dict[str, str]:
         "optax": optax.__version__,
         "commit": commit.stdout.strip() or "unknown",
     }
+
+
+@contextlib.contextmanager
+def end_of(path: pathlib.Path) -> Iterator[tuple[TextIO, bool]]:
+    """The end of a file that several processes add rows to, and whether it is new."""
+    with path.open("a", newline="") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield file, file.seek(0, 2) == 0
 
 
 def write(path: str | None, rows: Sequence[Mapping[str, Any]], rounds: int) -> None:

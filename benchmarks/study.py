@@ -16,7 +16,6 @@ Runs on CIFAR-10 need its files (--data-dir). Without them they are named and le
 """
 
 import argparse
-import fcntl
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -252,9 +251,7 @@ def row_of(study: str, name: str, result: RunResult, seconds: float) -> pd.DataF
 
 def append(path: pathlib.Path, row: pd.DataFrame) -> None:
     """Adds a row, while other processes may do so too."""
-    with path.open("a", newline="") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        is_new = file.seek(0, 2) == 0
+    with result_file.end_of(path) as (file, is_new):
         row.to_csv(file, header=is_new, index=False)
 
 

@@ -8,9 +8,11 @@ import functools
 import os
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import jax
+
+from heavytail_optax._compiler_options import are_known
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -20,18 +22,14 @@ WIDEST = 512
 
 
 @functools.cache
-def vector_options() -> dict[str, Any]:
+def vector_options() -> dict[str, bool | int]:
     """Options of `jax.jit` for vectors of 512 bits; none where they would be refused."""
     # What the user says of XLA holds for the whole process.
     is_said = OPTION in os.environ.get("XLA_FLAGS", "")
     if is_said or jax.default_backend() != "cpu" or not _has_avx512():
         return {}
-    options = {OPTION: WIDEST}
-    try:
-        jax.jit(lambda: 0, compiler_options=options).lower().compile()
-    except (TypeError, ValueError, RuntimeError):  # an option that XLA does not know
-        return {}
-    return options
+    options: dict[str, bool | int] = {OPTION: WIDEST}
+    return options if are_known(options) else {}
 
 
 def program_of_the_host(

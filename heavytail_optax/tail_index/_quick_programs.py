@@ -12,6 +12,8 @@ from typing import ParamSpec, TypeVar
 
 import jax
 
+from heavytail_optax._compiler_options import are_known
+
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
@@ -24,22 +26,12 @@ _OPTIONS = {
 _FEW = 2**14
 
 
-def _are_known(options: dict[str, bool | int]) -> bool:
-    try:
-        jax.jit(lambda: 0, compiler_options=options).lower().compile()
-    except jax.errors.JaxRuntimeError:
-        return False
-    return True
-
-
 @functools.cache
 def _known_options() -> dict[str, bool | int]:
     """Those of the options that this version of XLA has."""
-    if _are_known(_OPTIONS):
+    if are_known(_OPTIONS):
         return _OPTIONS
-    return {
-        name: value for name, value in _OPTIONS.items() if _are_known({name: value})
-    }
+    return {name: value for name, value in _OPTIONS.items() if are_known({name: value})}
 
 
 def quick_jit(

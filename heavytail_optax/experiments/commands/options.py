@@ -235,9 +235,10 @@ class FlatnessOptions:
 
     The table has a row for each run. It is printed, and written to flatness.csv in the
     directory, with a picture, flatness.png. With --by-layer it has a row for each layer,
-    and the files are flatness_by_layer.csv and flatness_by_layer.png. Each result is kept at once, in
-    measurements.json (measurements_by_layer.json) of its run, so the same command goes on
-    after Ctrl-C. heavytail report then has the measures of whole networks as columns.
+    and the files are flatness_by_layer.csv and flatness_by_layer.png. Each result is kept
+    at once, in measurements.json (measurements_by_layer.json) of its run, so the same
+    command goes on after Ctrl-C. heavytail report then has the measures of whole networks
+    as columns.
 
     Attributes:
       directory: Directory of heavytail train or heavytail reproduce.

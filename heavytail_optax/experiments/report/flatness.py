@@ -69,6 +69,12 @@ class MeasuredRun(NamedTuple):
         return {name: pd.DataFrame(dict(curve)) for name, curve in found.items()}
 
 
+def label_with_accuracy(run: Run, result: RunResult) -> str:
+    """The name of a run in the legend: what did not learn may look flat."""
+    accuracy = format_percent(result.train_accuracy or math.nan)
+    return f"{run.label}: training accuracy {accuracy}%"
+
+
 def flatness_values(runs: Sequence[MeasuredRun]) -> pd.DataFrame:
     """The long table, with remarks."""
     table = runs_table([each.result for each in runs], [each.run.name for each in runs])
@@ -161,8 +167,7 @@ def draw_flatness(runs: Sequence[MeasuredRun]) -> Figure | None:
     for run, (style, own) in zip(runs, found, strict=True):
         if not own.keys() & panels.keys():  # nothing of it is drawn
             continue
-        accuracy = format_percent(run.result.train_accuracy or math.nan)
-        label = f"{run.run.label}: training accuracy {accuracy}%"
+        label = label_with_accuracy(run.run, run.result)
         handles.append(Line2D([], [], label=label, **style))
     legend_below(figure, handles, columns=max(2, columns))
     return figure

@@ -1,6 +1,5 @@
 """What `heavytail flatness --by-layer` shows: a row a layer of a run, and bars."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ from ..measures.measure import Measured
 from ..methods import METHODS
 from ..runs.grid import Run
 from ..runs.result import RunResult
+from .flatness import label_with_accuracy
 from .style import legend_below, log_ticks, panel_grid, styled
 from .tables import (
     Column,
@@ -121,8 +121,7 @@ def draw_layers(runs: Sequence[LayeredRun]) -> Figure | None:
             heights = own[name].reindex(layers)
             heights = heights.where(heights > 0)
             at = np.arange(len(layers)) + (number + 0.5) * width - _GROUP / 2
-            accuracy = format_percent(each.result.train_accuracy or math.nan)
-            label = f"{each.run.label}: training accuracy {accuracy}%"
+            label = label_with_accuracy(each.run, each.result)
             style = {"color": METHODS[each.run.method].colour, "label": label}
             error = own[f"{name}{_ERROR}"].reindex(layers)
             handles.append(axes.bar(at, heights, width, **style))

@@ -72,7 +72,9 @@ def until_cooldown(scale: float, noisy_steps: int) -> optax.Schedule:
     return optax.join_schedules([constant, silence], [noisy_steps])
 
 
-def gradient_point(method: MethodSettings, params: Any, state: optax.OptState) -> Any:
+def gradient_point(
+    method: MethodSettings, params: optax.Params, state: optax.OptState
+) -> optax.Params:
     """Where a method takes the first gradient of a step: at the weights, or along the way.
 
     Momentum SAM: Becker et al. 2024 (arXiv 2401.12033), algorithm 1. It takes its only
@@ -91,7 +93,7 @@ class SubtractAverageState(NamedTuple):
     """What the mean of the gradients needs."""
 
     step: jax.Array  # shape=(), dtype=int32, number of gradients seen
-    mean: Any  # of all of them, the last ones with the largest weight
+    mean: optax.Updates  # of all of them, the last ones with the largest weight
 
 
 def subtract_average(decay: float) -> optax.GradientTransformation:
@@ -99,13 +101,15 @@ def subtract_average(decay: float) -> optax.GradientTransformation:
     # Friendly SAM: Li et al. 2024 (CVPR), with sigma = 1; the mean starts with the first
     # gradient, as in the authors' code.
 
-    def init(params: Any) -> SubtractAverageState:
+    def init(params: optax.Params) -> SubtractAverageState:
         zeros = jax.tree.map(jnp.zeros_like, params)
         return SubtractAverageState(jnp.zeros((), jnp.int32), zeros)
 
     def update(
-        updates: Any, state: SubtractAverageState, params: Any = None
-    ) -> tuple[Any, SubtractAverageState]:
+        updates: optax.Updates,
+        state: SubtractAverageState,
+        params: optax.Params | None = None,
+    ) -> tuple[optax.Updates, SubtractAverageState]:
         del params
         kept = jnp.where(state.step == 0, 0.0, decay)
         mean = jax.tree.map(
