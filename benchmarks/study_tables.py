@@ -74,7 +74,13 @@ QUESTIONS = {
     "cooldown": _ablations("balanced", "balanced, cooldown"),
     "noise": _ablations("sgd", "noise", "balanced"),
     "vgg11": Question(tuple(STUDIES["vgg11"]), "vgg11, sgd"),
-    "cifar10": Question(tuple(STUDIES["cifar10"]), "sgd", "cifar10", task="cifar10, "),
+    "cifar10": Question(
+        (*STUDIES["cifar10"], "cifar10, balanced-adaptive"),
+        "sgd",
+        "cifar10",
+        "cifar10, ",
+        ("expected_sharpness",),
+    ),
     # The first of each pair has the b that was found by hand.
     **{
         f"adaptive_{name}": Question(pair, pair[0], with_bound=True)
