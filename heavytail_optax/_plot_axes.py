@@ -1,14 +1,16 @@
 """The axes that a plot is drawn on, and its legend."""
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from heavytail_optax._validation import type_error
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.gridspec import SubplotSpec
     from matplotlib.legend import Legend
     from matplotlib.lines import Line2D
-    from matplotlib.transforms import BboxBase
+    from matplotlib.transforms import Bbox, BboxBase
 
 _CURVE = "curve"
 # Each shows between the dashes of the others.
@@ -83,8 +85,8 @@ def write_in(axes: "Axes", text: str) -> None:
 def legend_below(axes: "Axes") -> None:
     """A legend of all that has a name, where it hides nothing: below the axes.
 
-    Figures with a layout, as those made here, make room for it. In others, the axes are
-    made lower.
+    A constrained layout, as of the figures made here, makes room for it. In others, the
+    axes are made lower.
     """
     if not axes.get_legend_handles_labels()[0]:
         return
@@ -105,26 +107,43 @@ def legend_below(axes: "Axes") -> None:
         )
         if columns == 1 or _extent(legend).width <= _room(axes):
             break
-    if axes.figure.get_layout_engine() is None:
-        _make_lower(axes, _extent(legend).height)
+    if not axes.get_axes_locator() or isinstance(axes.get_axes_locator(), _Above):
+        axes.set_axes_locator(_Above(axes, _extent(legend).height / axes.figure.dpi))
+        axes.apply_aspect(axes.get_axes_locator()(axes, None))
 
 
-def _make_lower(axes: "Axes", pixels: float) -> None:
-    """Raises the lower end of the axes, so that so many pixels are free below its label."""
-    from matplotlib.transforms import Bbox
+@dataclasses.dataclass(frozen=True)
+class _Above:
+    """Where axes stand, so that so many inches are free below their label.
 
-    figure, subplot = axes.figure, axes.get_subplotspec()
-    floor, place = 0.0, axes.get_position(original=True)
-    if subplot is not None:  # of which an earlier legend has taken nothing
-        place = subplot.get_position(figure)
-        if not subplot.is_last_row():
+    Asked whenever the figure is drawn: `tight_layout` and `subplots_adjust` move the
+    place, but not the room that is taken of it.
+    """
+
+    axes: "Axes"
+    inches: float
+
+    def get_subplotspec(self) -> "SubplotSpec | None":
+        """Which `tight_layout` asks for."""
+        return self.axes.get_subplotspec()
+
+    def __call__(self, axes: "Axes", renderer: object) -> "Bbox":
+        del renderer
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
+        from matplotlib.transforms import Bbox
+
+        figure, subplot = axes.figure, axes.get_subplotspec()
+        place = axes.get_position(original=True)
+        if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
+            return place  # which has room for the legend
+        floor = 0.0
+        if subplot is not None and not subplot.is_last_row():
             spaces = subplot.get_gridspec().get_subplot_params(figure)
             floor = place.y0 - spaces.hspace * place.height
-    label = (_MARGIN - _BELOW) / 72.0 * figure.dpi
-    low = max(floor + (label + pixels) / figure.bbox.height, place.y0)
-    low = min(low, place.y0 + _MOST_TAKEN * place.height)
-    axes.set_position(Bbox.from_extents(place.x0, low, place.x1, place.y1))
-    axes.set_in_layout(True)  # of a layout that the figure may get later
+        needed = (_MARGIN - _BELOW) / 72.0 + self.inches
+        low = max(floor + needed / figure.get_figheight(), place.y0)
+        low = min(low, place.y0 + _MOST_TAKEN * place.height)
+        return Bbox.from_extents(place.x0, low, place.x1, place.y1)
 
 
 def _extent(legend: "Legend") -> "BboxBase":

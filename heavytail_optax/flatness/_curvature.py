@@ -182,23 +182,22 @@ def hessian_eigenvalues(
     )
 
 
-@functools.partial(jax.jit, static_argnames=("loss_fn", "num_samples"))
-def _quadratic_forms(
+@functools.partial(jax.jit, static_argnames="loss_fn")
+def quadratic_forms(
     loss_fn: Loss,
     params: Params,
     args: tuple[PyTree, ...],
     key: jax.Array,
-    *,
-    num_samples: int,
+    samples: jax.Array,
 ) -> jax.Array:
-    """`v H v` for vectors of random signs, shape=(num_samples,)."""
+    """`v H v` for the vectors of random signs with these numbers, shape=(n,)."""
     product, origin = hessian_operator(loss_fn, params, args)
 
     def form(index: jax.Array) -> jax.Array:
         vector = signs(fold_in(key, index), origin)
         return inner(vector, product(vector))
 
-    return jax.lax.map(form, jnp.arange(num_samples))
+    return jax.lax.map(form, samples)
 
 
 def hessian_trace(
@@ -259,7 +258,6 @@ def hessian_trace(
     num_samples = check_count(name, "num_samples", num_samples)
     loss_fn = check_loss(name, loss_fn, params, args)
     check_finite(name, loss_at(loss_fn, params, args))
-    forms = _quadratic_forms(
-        loss_fn, params, args, tagged_key(key, name), num_samples=num_samples
-    )
+    samples = jnp.arange(num_samples)
+    forms = quadratic_forms(loss_fn, params, args, tagged_key(key, name), samples)
     return HessianTrace(*mean_and_standard_error(forms))

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from heavytail_optax._keys import check_key, fold_in, tagged_key
+from heavytail_optax._result_text import is_one_number
 from heavytail_optax._typing import Key, Params, PyTree, Scalar
 from heavytail_optax._validation import check_count, check_positive
 from heavytail_optax.flatness._arguments import (
@@ -43,18 +44,28 @@ class HessianDensity(NamedTuple):
     nodes: jax.Array
     weights: jax.Array
 
+    def __str__(self) -> str:
+        if not is_one_number(self.width):
+            return repr(self)
+        low, high = jnp.nanmin(self.nodes), jnp.nanmax(self.nodes)
+        vectors = self.nodes.shape[0]
+        return (
+            f"density of the eigenvalues from {low:.4g} to {high:.4g}, smoothed over "
+            f"{self.width:.2g}: mean over {vectors} random vector{'s' * (vectors > 1)}"
+        )
 
-@functools.partial(jax.jit, static_argnames=("loss_fn", "num_samples", "num_matvecs"))
-def _quadrature(
+
+@functools.partial(jax.jit, static_argnames=("loss_fn", "num_matvecs"))
+def quadrature(
     loss_fn: Loss,
     params: Params,
     args: tuple[PyTree, ...],
     key: jax.Array,
+    samples: jax.Array,
     *,
-    num_samples: int,
     num_matvecs: int,
 ) -> tuple[jax.Array, jax.Array]:
-    """Nodes and weights of each sample, shape=(num_samples, num_matvecs)."""
+    """Nodes and weights of the samples with these numbers, shape=(n, num_matvecs)."""
     product, origin = hessian_operator(loss_fn, params, args)
 
     def of_sample(index: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -63,11 +74,11 @@ def _quadrature(
         weights = space.coefficients[0] ** 2
         return space.values, jnp.where(jnp.isnan(space.values), 0.0, weights)
 
-    return jax.lax.map(of_sample, jnp.arange(num_samples))
+    return jax.lax.map(of_sample, samples)
 
 
 @functools.partial(jax.jit, static_argnames="num_points")
-def _smooth(
+def smooth(
     nodes: jax.Array, weights: jax.Array, width: jax.Array, *, num_points: int
 ) -> HessianDensity:
     low, high = jnp.nanmin(nodes), jnp.nanmax(nodes)
@@ -167,13 +178,13 @@ def hessian_density(
     num_points = check_count(_NAME, "num_points", num_points, least=2)
     loss_fn = check_loss(_NAME, loss_fn, params, args)
     check_finite(_NAME, loss_at(loss_fn, params, args))
-    nodes, weights = _quadrature(
+    nodes, weights = quadrature(
         loss_fn,
         params,
         args,
         tagged_key(key, _NAME),
-        num_samples=num_samples,
+        jnp.arange(num_samples),
         num_matvecs=min(num_matvecs, sum(x.size for x in jax.tree.leaves(params))),
     )
     width = jnp.asarray(jnp.nan if width is None else width, nodes.dtype)
-    return _smooth(nodes, weights, width, num_points=num_points)
+    return smooth(nodes, weights, width, num_points=num_points)

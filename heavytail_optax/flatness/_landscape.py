@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heavytail_optax._dtypes import computation_dtype
+from heavytail_optax._result_text import is_one_number
 from heavytail_optax._typing import Params, PyTree
 from heavytail_optax._validation import type_error, value_error
 from heavytail_optax.flatness._arguments import (
@@ -33,6 +34,9 @@ class LossLine(NamedTuple):
     coefficients: jax.Array
     losses: jax.Array
 
+    def __str__(self) -> str:
+        return _slice_in_words(self, self.losses, "a line", (self.coefficients,))
+
 
 class LossPlane(NamedTuple):
     """Result of `loss_plane`.
@@ -46,6 +50,24 @@ class LossPlane(NamedTuple):
     first: jax.Array
     second: jax.Array
     losses: jax.Array
+
+    def __str__(self) -> str:
+        places = (self.first, self.second)
+        return _slice_in_words(self, self.losses, "a plane", places)
+
+
+def _slice_in_words(
+    result: tuple, losses: jax.Array, what: str, places: tuple[jax.Array, ...]
+) -> str:
+    """The range of the losses, and where they are; a batch or tracers as they are."""
+    if losses.ndim != len(places) or not is_one_number(losses.ravel()[0]):
+        return repr(result)
+    ranges = " and ".join(f"{x.min():.4g} to {x.max():.4g}" for x in places)
+    size = " x ".join(str(x.size) for x in places)
+    return (
+        f"loss from {losses.min():.4g} to {losses.max():.4g} at {size} points of {what}, "
+        f"{ranges}"
+    )
 
 
 def _check_coefficients(function: str, argument: str, value: object) -> jax.Array:

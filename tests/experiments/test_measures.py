@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import heavytail_optax as hto
 from heavytail_optax.experiments.data.dataset import Split
 from heavytail_optax.experiments.devices.parallel import data_mesh, replicate
 from heavytail_optax.experiments.flat_settings import replaced
@@ -85,6 +86,34 @@ def test_measures_of_a_bowl_are_those_of_its_curvature(tiny):
     value, error = found.scalars["pac_bayes_sharpness"]
     assert abs(value - 30.0) < 5 * error < 10.0
     assert found.remark == ""
+
+
+@pytest.mark.parametrize("name", ["trace", "density"])
+def test_curvature_in_parts_says_how_far_it_is_and_is_that_of_the_library(name, tiny):
+    def cubic(params, split):  # no diagonal Hessian, so that each vector counts
+        return quadratic(params, split) + jnp.sum(params) ** 3 + params[0] * params[1]
+
+    split = Split(jnp.zeros((4, 1)), jnp.zeros(4, jnp.int32))
+    network = TrainedNetwork(cubic, cubic, jnp.ones(6), split, tiny, jax.random.key(3))
+    ticks = []
+
+    def tick(done, total):
+        ticks.append((done, total))
+        return False
+
+    arguments = MEASURES[name].arguments(tiny, MeasureOptions(samples=25))
+    found = MEASURES[name].compute(network, arguments, tick)
+    if name == "trace":
+        assert ticks == [(0, 25), (10, 25), (20, 25)]
+        whole = network.apply(hto.flatness.hessian_trace, **arguments)
+        assert found.scalars["hessian_trace"] == tuple(map(float, whole))
+    else:
+        assert ticks == [(0, 3), (1, 3), (2, 3)]
+        whole = network.apply(hto.flatness.hessian_density, **arguments)
+        values = found.curves["density"]["density"]
+        np.testing.assert_allclose(values, whole.density, rtol=1e-5)
+    stopped = MEASURES[name].compute(network, arguments, lambda done, _: done > 0)
+    assert stopped is None
 
 
 def test_curvature_of_a_bowl(tiny):

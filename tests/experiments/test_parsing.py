@@ -103,6 +103,9 @@ def test_no_line_of_help_ends_early(command, monkeypatch, capsys):
             "--out: markov-chain has no such option. Did you mean --directory?",
         ),
         ("train --methods balancd", "Did you mean balanced?"),
+        ("train --methods sdg", "Did you mean sgd?"),
+        ("simulate --setps 100", "Did you mean --steps?\n"),
+        ("report", "heavytail report DIRECTORY"),
         (
             "reproduce --num-seed 3",
             "--num-seed: reproduce has no such option. Did you mean --num-seeds?",

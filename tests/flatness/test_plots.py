@@ -8,6 +8,7 @@ import pytest
 from heavytail_optax import flatness
 
 pytest.importorskip("matplotlib")
+from matplotlib.figure import Figure
 
 
 def loss(x):
@@ -138,6 +139,26 @@ def test_everything_has_a_name_and_hides_nothing(name):
         drawn_plots.check(axes)
     added = drawn_plots.names(axes)[len(first) :]
     assert added and all(name.startswith("another") for name in added)
+
+
+@pytest.mark.parametrize("layout", [None, "tight", "constrained"])
+@pytest.mark.parametrize("is_set_later", [False, True])
+def test_no_layout_of_a_figure_lays_a_legend_over_other_axes(layout, is_set_later):
+    figure = Figure(figsize=(9, 7), layout=None if is_set_later else layout)
+    line = line_of(loss, np.linspace(-1, 1, 9))
+    with drawn_plots.no_warnings():
+        panels = figure.subplots(2, 2).flat
+        for axes, number in itertools.product(panels, range(2)):
+            flatness.plot_line(line, label=f"the line of run {number}", axes=axes)
+        if is_set_later and layout == "tight":
+            figure.tight_layout()
+        elif is_set_later:
+            figure.set_layout_engine(layout)
+        for axes in figure.axes:
+            drawn_plots.check(axes)
+    for first, second in itertools.permutations(figure.axes, 2):
+        box = first.get_legend().get_window_extent()
+        assert not box.overlaps(second.get_window_extent())
 
 
 PLANES = {

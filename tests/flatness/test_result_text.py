@@ -38,6 +38,33 @@ def test_one_result_is_a_line_with_its_numbers_and_a_batch_has_all(name):
     jax.eval_shape(lambda p: str(RESULTS[name](p, key)) and p, params)
 
 
+SHAPES = {
+    "density": lambda p: flatness.hessian_density(loss, p, key=0, num_samples=2),
+    "line": lambda p: flatness.loss_line(loss, p, p, jnp.linspace(-1.0, 1.0, 5)),
+    "plane": lambda p: flatness.loss_plane(
+        loss, p, (p, p[::-1]), jnp.linspace(-1.0, 1.0, 5), jnp.zeros(1)
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [
+        ("density", ["from 1 to 3", "2 random vectors"]),
+        # 0.18 is the loss at the parameters; it is four times that twice as far.
+        ("line", ["from 0 to 0.72", "5 points of a line", "-1 to 1"]),
+        ("plane", ["from 0 to 0.72", "5 x 1 points of a plane", "0 to 0"]),
+    ],
+)
+def test_a_curve_is_a_line_with_its_range(name, numbers):
+    params = jnp.array([0.1, 0.2, 0.3])
+    line = str(SHAPES[name](params))
+    assert all(number in line for number in numbers), line
+    assert "Array" not in line and "\n" not in line
+    batch = jax.vmap(SHAPES[name])(params[None])
+    assert str(batch) == repr(batch)
+
+
 def test_a_search_that_hit_a_bound_says_on_which_side_the_sharpness_is():
     key, low = jax.random.key(0), jnp.zeros(3)
     within = flatness.pac_bayes_sharpness(loss, low, key=key, target=1e9)

@@ -46,6 +46,7 @@ _OTHER_NAMES: Mapping[str, Sequence[str]] = {
     }.items()
     for name in others.split()
 }
+_EPOCHS = ("epochs", "num-epochs", "epoch", "num-epoch")
 _NOT_THERE = {
     "wd": "no weight decay",
     "weight-decay": "no weight decay",
@@ -53,7 +54,7 @@ _NOT_THERE = {
     "warmup": "no warm-up",
     "warmup-steps": "no warm-up",
 }
-_CLOSE = 0.7  # of a name and what was typed for it; 1 if they are the same
+_CLOSE = 0.65  # of a name and what was typed for it; 1 if they are the same
 _KINDS = {int: "an integer", float: "a number", pathlib.Path: "a path"}
 
 
@@ -126,7 +127,7 @@ def mistakes(kind: type, command: str, arguments: Sequence[str]) -> list[str]:
     if found or not missing:
         return found
     (name,) = missing
-    return [f"Give the {name} too, without an option's name."]
+    return [f"The {name} is missing: heavytail {command} {name.upper()}"]
 
 
 def as_typed(text: str, kind: type) -> str:
@@ -220,7 +221,7 @@ def _no_option(command: str, name: str, known: Mapping[str, Option]) -> str:
         names = longer[:3] or difflib.get_close_matches(name, options, n=1)
     if not names:
         return problem
-    note = " A step is one batch." if names == ["steps"] and "step" not in name else ""
+    note = " A step is one batch." if names == ["steps"] and name in _EPOCHS else ""
     meant = either([f"--{each}" for each in names])
     return f"{problem} Did you mean {meant}?{note}"
 

@@ -6,6 +6,9 @@ import optax
 
 import heavytail_optax as hto
 from heavytail_optax._keys import tagged_key
+from heavytail_optax.flatness._curvature import quadratic_forms
+from heavytail_optax.flatness._density import quadrature, smooth
+from heavytail_optax.flatness._loss_changes import mean_and_standard_error
 
 from ..measure import (
     LANCZOS,
@@ -19,6 +22,7 @@ from ..measure import (
 
 # A residual above this share of the eigenvalue is worth a remark.
 _TOLERANCE = 0.01
+_VECTORS_A_BLOCK = 10
 
 
 def _eigenvalues(network: TrainedNetwork, arguments: Arguments) -> Measurement:
@@ -44,8 +48,22 @@ EIGENVALUES = Measure(
 )
 
 
-def _trace(network: TrainedNetwork, arguments: Arguments) -> Measurement:
-    mean, error = network.apply(hto.flatness.hessian_trace, **arguments)
+def _trace(
+    network: TrainedNetwork, arguments: Arguments, tick: Tick
+) -> Measurement | None:
+    """What `hessian_trace` computes, a block of its vectors after the other."""
+    key = tagged_key(network.key, "hessian_trace")
+    total, blocks = arguments["num_samples"], []
+    for done in range(0, total, _VECTORS_A_BLOCK):
+        if tick(done, total):
+            return None
+        samples = jnp.arange(done, min(done + _VECTORS_A_BLOCK, total))
+        forms = quadratic_forms(
+            network.loss, network.params, network.args, key, samples
+        )
+        # Without the wait, all blocks would be begun at once.
+        blocks.append(jax.block_until_ready(forms))
+    mean, error = mean_and_standard_error(jnp.concatenate(blocks))
     return Measurement({"hessian_trace": (float(mean), float(error))})
 
 
@@ -54,12 +72,32 @@ TRACE = Measure(
     summary="the trace of the Hessian",
     scalars=("hessian_trace",),
     arguments=lambda settings, options: {"num_samples": options.samples_of(settings)},
-    compute=without_progress(_trace),
+    compute=_trace,
 )
 
 
-def _density(network: TrainedNetwork, arguments: Arguments) -> Measurement:
-    found = network.apply(hto.flatness.hessian_density, **arguments)
+def _density(
+    network: TrainedNetwork, arguments: Arguments, tick: Tick
+) -> Measurement | None:
+    """What `hessian_density` computes, one of its vectors after the other."""
+    key = tagged_key(network.key, "hessian_density")
+    size = sum(x.size for x in jax.tree.leaves(network.params))
+    total, parts = arguments["num_samples"], []
+    for done in range(total):
+        if tick(done, total):
+            return None
+        part = quadrature(
+            network.loss,
+            network.params,
+            network.args,
+            key,
+            jnp.array([done]),
+            num_matvecs=min(arguments["num_matvecs"], size),
+        )
+        parts.append(jax.block_until_ready(part))
+    nodes, weights = (jnp.concatenate(each) for each in zip(*parts, strict=True))
+    width = jnp.asarray(jnp.nan, nodes.dtype)  # the default
+    found = smooth(nodes, weights, width, num_points=arguments["num_points"])
     columns = {
         "eigenvalue": found.eigenvalues.tolist(),
         "density": found.density.tolist(),
@@ -73,7 +111,7 @@ DENSITY = Measure(
     summary="the density of the eigenvalues of the Hessian",
     scalars=(),
     arguments=lambda *_: {"num_samples": 3, "num_matvecs": 50, "num_points": 400},
-    compute=without_progress(_density),
+    compute=_density,
     is_of_layers=False,
 )
 
