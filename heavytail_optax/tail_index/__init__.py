@@ -4,11 +4,9 @@ from heavytail_optax.tail_index._characteristic_function import (
     StableFit,
     characteristic_function,
 )
-from heavytail_optax.tail_index._choice_of_k import (
-    ChosenK,
-    choose_k_by_bootstrap,
-    choose_k_by_distance,
-)
+from heavytail_optax.tail_index._choice_by_bootstrap import choose_k_by_bootstrap
+from heavytail_optax.tail_index._choice_by_distance import choose_k_by_distance
+from heavytail_optax.tail_index._choice_of_k import ChosenK
 from heavytail_optax.tail_index._comparison import (
     TailFit,
     compare_fits,

@@ -10,7 +10,7 @@ from public_samples import BLACKOUTS, SURNAMES
 from statistical_checks import FALSE_ALARM_RATE, means_p_value
 
 import heavytail_optax as hto
-from heavytail_optax.tail_index._choice_of_k import _resampled
+from heavytail_optax.tail_index._choice_by_bootstrap import Resample, resampled
 
 TI = hto.tail_index
 
@@ -196,7 +196,8 @@ def test_few_candidates_and_points_come_close():
 def test_the_top_of_a_resample():
     """Ranks without a sort have the means of ranks from a resample that is sorted."""
     keys = jax.random.split(jax.random.key(1), 4000)
-    got = jax.vmap(lambda key: _resampled(key, 200, 50, 10))(keys)
+    sizes = Resample(jnp.int32(50), jnp.int32(10))
+    got = jax.vmap(lambda key: resampled(key, 200, sizes, 16)[:10])(keys)
     plain = np.random.default_rng(2).integers(0, 200, (4000, 50))
     plain = np.sort(plain, axis=-1)[:, :10]
     expected = plain.mean(axis=0)
