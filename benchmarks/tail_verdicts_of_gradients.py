@@ -47,9 +47,9 @@ DRAWS = 1200
 NUM_CLASSES = 10
 
 
-def trained(network: str, steps: int) -> tuple[Settings, object, Split]:
+def trained(network: str, preset: str, steps: int) -> tuple[Settings, object, Split]:
     """Settings, parameters and training images after some steps of plain SGD."""
-    settings = PRESETS["corrupted-fashion-mnist"].settings
+    settings = PRESETS[preset].settings
     settings = replaced(settings, method="sgd", steps=steps, **NETWORKS[network])
     keys = random_streams(0)
     data = read_dataset(settings.data)
@@ -117,13 +117,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=30)
     parser.add_argument("--steps", type=int, default=2000, help="of training")
+    parser.add_argument("--preset", choices=PRESETS, default="corrupted-fashion-mnist")
     parser.add_argument("--batch-size", type=int, default=5)
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS))
     parser.add_argument("--out", help="CSV file to write")
     arguments = parser.parse_args()
     rows, size = [], arguments.batch_size
     for network in arguments.networks:
-        of = trained(network, arguments.steps)
+        of = trained(network, arguments.preset, arguments.steps)
         number = of[2].labels.shape[0]
         true = true_noise_scale(measured(of, number, 1), size)
         noise = measured(of, arguments.samples * DRAWS, size)
