@@ -98,8 +98,7 @@ def row(draws: np.ndarray, index: float, end: float, k: int, of_r) -> dict[str, 
         "pareto_fit_covered_evir": np.abs(around) <= 1.96 * theirs["shape_error"],
     }
     for name, values in covered.items():
-        is_known = index < math.inf or name.startswith("pareto")
-        line[name] = percent(values) if is_known else ""
+        line[name] = percent(values) if index < math.inf else ""
     return line
 
 
