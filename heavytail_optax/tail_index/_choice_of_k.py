@@ -1,7 +1,6 @@
 """Two automatic choices of k, the number of largest draws to use."""
 
 import functools
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -23,12 +22,10 @@ from heavytail_optax.tail_index._padded_draws import (
 )
 from heavytail_optax.tail_index._quick_programs import quick_jit
 from heavytail_optax.tail_index._result import TailIndex, normal_quantile
-from heavytail_optax.tail_index._sums import sums
 from heavytail_optax.tail_index._ties import (
-    equal_first,
-    first_and_last_of_ties,
     parting_no_ties,
 )
+from heavytail_optax.tail_index._top_draws import Top, each_row, top_of
 
 _BOOTSTRAP, _DISTANCE = "choose_k_by_bootstrap", "choose_k_by_distance"
 
@@ -57,56 +54,6 @@ class ChosenK(NamedTuple):
     index: TailIndex
     interval_k: jax.Array
     criterion: jax.Array
-
-
-class _Top(NamedTuple):
-    """The largest draws of one sample, and which of them are equal.
-
-    Attributes:
-      logs: logs of the draws over the last positive one among the max_k + 1 largest, in
-        descending order, then zeros. NaN for those that are not positive. shape=(m,).
-      sums: their running sum. shape=(m,).
-      first: for each draw, the position of the first draw equal to it, counted from
-        zero. shape=(m,), dtype=int32.
-      last: the position of the last draw equal to it; beyond max_k if that is not among
-        these. shape=(m,), dtype=int32.
-      tied: how many draws equal the largest; 0 if it is alone. shape=(), dtype=int32.
-    """
-
-    logs: jax.Array
-    sums: jax.Array
-    first: jax.Array
-    last: jax.Array
-    tied: jax.Array
-
-
-def _top(descending: jax.Array, num: jax.Array, max_k: jax.Array) -> _Top:
-    """The top of one sample.
-
-    Args:
-      descending: shape (m,); those after the first `num` mean nothing.
-      num: max_k + 2, to know whether the draw after the last one equals it, or all.
-      max_k: the largest k to consider.
-    """
-    place = jnp.arange(descending.shape[0], dtype=jnp.int32)
-    is_used, is_positive = place <= max_k, descending > 0.0
-    is_tied = equal_first(descending, num)
-    numbers = (x.astype(jnp.int32) for x in (is_used & is_positive, is_tied))
-    positive, tied = sums(*numbers)
-    unit = descending[jnp.maximum(positive - 1, 0)]
-    logs = jnp.log(jnp.where(is_positive, descending / unit, jnp.nan))
-    logs = jnp.where(is_used, logs, 0.0)
-    first, last, total = first_and_last_of_ties(descending, num, logs)
-    return _Top(logs, total, first, last, jnp.where(tied > 1, tied, 0))
-
-
-def _each(choose: Callable, descending: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """What is chosen for each row, in the shape of the batch."""
-    batch, m = descending.shape[:-1], descending.shape[-1]
-    if not batch:
-        return choose(descending)
-    found = jax.vmap(choose)(descending.reshape(-1, m))
-    return jax.tree.map(lambda x: x.reshape(batch), found)
 
 
 class _Resample(NamedTuple):
@@ -150,7 +97,7 @@ def _auxiliary(logs: jax.Array) -> jax.Array:
 
 
 def _best_k(
-    top: _Top,
+    top: Top,
     max_k: jax.Array,
     key: jax.Array,
     size: jax.Array,
@@ -198,7 +145,7 @@ def _by_bootstrap(
     num = jnp.minimum(max_k + 2, size)
 
     def choose(descending):
-        top = _top(descending, num, max_k)
+        top = top_of(descending, num, max_k)
         (first, criterion), (second, _) = (
             _best_k(top, max_k, own, size, resample, room, num_resamples)
             for own, resample, room in zip(keys, resamples, rooms, strict=True)
@@ -212,7 +159,7 @@ def _by_bootstrap(
         ends = top.first[k], top.last[k], top.last[k] <= max_k
         return parting_no_ties(k, *ends, jnp.maximum(top.tied, 2)), criterion
 
-    return _each(choose, descending)
+    return each_row(choose, descending)
 
 
 @on_auto_axes
@@ -312,7 +259,7 @@ def _by_distance(
     place = jnp.linspace(0.0, 1.0, num_points, dtype=descending.dtype)
 
     def choose(descending):
-        top = _top(descending, num, max_k)
+        top = top_of(descending, num, max_k)
         logs, total, first, last, tied = top
         ks = jnp.minimum(last[candidates], max_k)
 
@@ -337,7 +284,7 @@ def _by_distance(
         best = jnp.argmin(distances)
         return ks[best], distances[best]
 
-    return _each(choose, descending)
+    return each_row(choose, descending)
 
 
 @on_auto_axes
