@@ -24,6 +24,9 @@ SMALL = {
     "scale": "--width 256 --layers 1 --vocabulary 256",
     "tail_index_estimators": "--samples 3 --size 200 --k 10 --rounds 2",
     "tail_places": "--num-seeds 1 --steps 60 --optimizers AdamW --places none before",
+    "tail_verdicts_of_gradients": (
+        "--samples 2 --steps 20 --networks LeNet --preset corrupted-digits"
+    ),
     "tails_that_end": "--samples 2",
     "transformer_bound": "--seeds 2 --steps 20 --bounds 0.2",
     "transforms": "--sizes 400 --rounds 2",

@@ -37,9 +37,9 @@ def unpacked(squares: jax.Array) -> Squares:
 @on_auto_axes
 def add_squares(
     squares: jax.Array,
-    noise: Sequence[jax.Array],
+    of_noise: jax.Array,
     updates: Sequence[jax.Array],
-    is_noise: jax.Array,
+    is_used: jax.Array,
 ) -> jax.Array:
     """The moments with those of one more step, by Welford's update.
 
@@ -48,23 +48,20 @@ def add_squares(
 
     Args:
       squares: shape (rows, 7).
-      noise: real floating leaves whose first axis counts the vectors.
-      updates: leaves without that axis.
-      is_noise: whether this step counts.
+      of_noise: norms of the noise vectors. shape=(rows, vectors), dtype=float32.
+      updates: real floating leaves, one for each row but the first.
+      is_used: whether the noise of this step counts. shape=(rows,), dtype=bool.
     """
-    if not noise:
+    if not updates:
         return squares
-    of_noise, of_update = norms(noise), norms([x[None] for x in updates])[:, 0]
+    of_update = norms([x[None] for x in updates])[:, 0]
     num = of_noise.shape[1]
-    finite = [
-        jnp.all(jnp.isfinite(x)) & jnp.all(jnp.isfinite(y))
-        for x, y in zip(noise, updates, strict=True)
-    ]
+    finite = [jnp.all(jnp.isfinite(x)) for x in updates]
     finite = jnp.stack([jnp.all(jnp.stack(finite)), *finite])
     state = unpacked(squares)
     most = jnp.maximum(jnp.max(of_noise, axis=1), of_update)
     unit = jnp.where(state.unit > 0.0, state.unit, most)
-    is_used = finite & is_noise & (unit > 0.0)
+    is_used &= finite & (unit > 0.0)
     safe = jnp.where(is_used, unit, 1.0)
     x, y = (
         jnp.minimum(v / safe[:, None], _MOST) for v in (of_noise, of_update[:, None])

@@ -20,7 +20,7 @@ from heavytail_optax._validation import (
     type_error,
     value_error,
 )
-from heavytail_optax.tail_index._noise_size import noise_sizes
+from heavytail_optax.tail_index._noise_size import noise_sizes, norms
 from heavytail_optax.tail_index._squared_norms import add_squares, no_squares
 
 _NAME = "track_tail_index"
@@ -315,7 +315,8 @@ def track_tail_index(
         new_mean = mean + (gained - seen * mean) / jnp.maximum(count, 1)
         squares = state.tail_squares
         if noise_scale:
-            squares = add_squares(squares, noise, leaves, is_noise)
+            of_noise = sizes.largest[..., 0] if measure == "norm" else norms(noise)
+            squares = add_squares(squares, of_noise, leaves, jnp.all(is_seen, axis=1))
         new_state = TrackTailIndexState(
             tail_count=optax.safe_increment(state.tail_count),
             tail_seen=count,
