@@ -163,6 +163,21 @@ def test_trace_of_a_diagonal_hessian_is_exact():
     assert np.isnan(hessian_trace(lambda w: w**2, 1.0, key=0, num_samples=1)[1])
 
 
+def test_gauss_newton_of_a_function_that_closes_over_what_is_differentiated():
+    def slope(make, factor):
+        loss = make(lambda w: jnp.tanh(w * factor), lambda y: jnp.sum(y**3))
+        return jax.grad(loss)(jnp.array([0.5, -1.0])).sum()
+
+    def plain(predict, loss):
+        return lambda w: loss(predict(w))
+
+    got, expected = (
+        jax.grad(functools.partial(slope, make))(1.3)
+        for make in (gauss_newton_loss, plain)
+    )
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
 def test_gauss_newton():
     dense = np.asarray(small_network.dense_gauss_newton(PARAMS, ARGS))
     np.testing.assert_allclose(
