@@ -12,7 +12,6 @@ import torch
 import torch_networks
 from language_model import HEADS
 from scipy.sparse.linalg import eigsh
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 Data = tuple[torch.Tensor, torch.Tensor]
 
@@ -61,8 +60,6 @@ def build(
       counts: Lanczos steps, and random vectors for the trace.
     """
     torch.manual_seed(0)
-    # The fused attention of PyTorch has no second derivative.
-    sdpa_kernel(SDPBackend.MATH).__enter__()
     network, data = load(folder, examples)
     params = list(network.parameters())
     vector = torch.cat([x.detach().sign().flatten() for x in params])

@@ -76,7 +76,10 @@ class LanguageModel(nn.Module):
         )
         heads = (_normalised(x) @ queries).unflatten(-1, (3, self.heads, -1))
         q, k, v = heads.permute(2, 0, 3, 1, 4)
-        mixed = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        # The fused attention of PyTorch has no forward derivative.
+        scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+        later = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
+        mixed = scores.masked_fill(later, -torch.inf).softmax(-1) @ v
         x = x + mixed.transpose(1, 2).flatten(2) @ joined
         grown = nn.functional.gelu(_normalised(x) @ up, approximate="tanh")
         return x + grown @ down
