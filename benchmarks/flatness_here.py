@@ -12,14 +12,19 @@ from heavytail_optax.flatness._lanczos import hessian_operator, inner
 
 
 def build(
-    network: str, folder: pathlib.Path, examples: int, counts: dict[str, int]
+    network: str,
+    folder: pathlib.Path,
+    examples: int,
+    batch_size: int | None,
+    counts: dict[str, int],
 ) -> dict[str, Callable[[], float]]:
     """Each measure, which waits for its value; that of a product is the norm.
 
     Args:
       network: its name.
       folder: where it is saved.
-      examples: how many, all at once.
+      examples: how many.
+      batch_size: examples at a time; None for all.
       counts: Lanczos steps, and random vectors for the trace.
     """
     predict, params, data = flatness_networks.load(network, folder, examples)
@@ -31,6 +36,9 @@ def build(
     gauss_newton = flatness.gauss_newton_loss(
         predict, flatness_networks.loss_of_outputs
     )
+    if batch_size is not None:
+        loss = flatness.mean_over_batches(loss, batch_size)
+        gauss_newton = flatness.mean_over_batches(gauss_newton, batch_size)
 
     def norm_of(product):
         def norm(params, *data):
