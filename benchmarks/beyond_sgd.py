@@ -25,7 +25,7 @@ import beyond_sgd_tasks as tasks
 import jax
 import jax.numpy as jnp
 import result_file
-from beyond_sgd_arms import ARMS, OPTIMIZERS, Hyper, num_steps, program, schedule
+from beyond_sgd_arms import ARMS, OPTIMIZERS, Arm, Hyper, num_steps, program, schedule
 from beyond_sgd_bytes import help_topics
 from beyond_sgd_resnet import resnet
 
@@ -34,13 +34,12 @@ POINTS = 20
 
 
 def trained(
-    task: tasks.Task, optimizer: str, name: str, steps: int
+    task: tasks.Task, optimizer: str, arm: Arm, steps: int
 ) -> Callable[..., tuple[Any, jax.Array]]:
     """From seed, data and what is tuned: parameters along the run, and all norms.
 
     The parameters are those at `POINTS` points, the end among them.
     """
-    arm = ARMS[name]
 
     def run(seed: jax.Array, train: tasks.Split, hyper: Hyper) -> tuple[Any, jax.Array]:
         init_key, batch_key, noise_key = jax.random.split(jax.random.key(seed), 3)
@@ -152,7 +151,7 @@ def main() -> None:
     @functools.lru_cache(maxsize=4)
     def programs(optimizer: str, arm: str) -> Callable:
         steps = arguments.steps or num_steps(task, ARMS[arm])
-        return trained(task, optimizer, arm, steps)
+        return trained(task, optimizer, ARMS[arm], steps)
 
     functions, clean = measuring(task), measures.data_of(task)
     wanted = functools.partial(

@@ -23,14 +23,15 @@ class Arm(NamedTuple):
     Attributes:
       noise: where it stands.
       gate: the share of the draws that give none.
-      bound: whether it is fixed after a tenth of the steps or follows the norms.
+      bound: a number, or whether it is fixed after a tenth of the steps or follows the
+        norms.
       is_sam: whether the gradient is that of SAM, in half the steps.
       rate: times the learning rate that was chosen for `alone`; None if it is tuned.
     """
 
     noise: Literal["none", "before", "behind"] = "none"
     gate: float = 0.0
-    bound: Literal["none", "fixed", "follows"] = "none"
+    bound: float | Literal["fixed", "follows"] = np.inf
     is_sam: bool = False
     rate: float | None = None
 
@@ -135,10 +136,9 @@ def program(
     # No earlier than the first hundred steps, in which the bound is searched.
     fixed_after = max(100, steps // 10)
     bound = {
-        "none": np.inf,
         "fixed": hto.adaptive_max_norm(TRUNCATED_SHARE, freeze_after=fixed_after),
         "follows": hto.adaptive_max_norm(TRUNCATED_SHARE),
-    }[arm.bound]
+    }.get(arm.bound, arm.bound)
     chain = optax.chain(inner, hto.truncate_update_norm(bound))
     inflated = hto.tail_inflated_grad(task.unit_losses, tail, falling(1.0))
     split = hto.value_grad_and_noise(task.unit_losses)

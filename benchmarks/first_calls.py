@@ -38,6 +38,8 @@ else:
         "hill": lambda x: tail_index.hill(x, 200),
         "generalised_pareto": lambda x: tail_index.generalised_pareto(x, 500),
         "choose_k_by_distance": tail_index.choose_k_by_distance,
+        "choose_k_by_bootstrap": lambda x: tail_index.choose_k_by_bootstrap(x, key=0),
+        "extremal_index": lambda x: tail_index.extremal_index(x, 200),
         "assess_tail": tail_index.assess_tail,
     }
     call = lambda x: str(calls[name](x))
@@ -46,7 +48,14 @@ for x in draws:
     call(x)
     print(time.process_time() - start)
 """
-ESTIMATORS = "hill", "generalised_pareto", "choose_k_by_distance", "assess_tail"
+ESTIMATORS = (
+    "hill",
+    "generalised_pareto",
+    "choose_k_by_distance",
+    "choose_k_by_bootstrap",
+    "extremal_index",
+    "assess_tail",
+)
 PEER = "tailestim, double bootstrap"
 
 

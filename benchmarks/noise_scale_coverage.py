@@ -30,14 +30,18 @@ def noise(key: jax.Array, df: float, shape: tuple[int, ...]) -> jax.Array:
 
 def row(df: float, true: float, pairs: int, samples: int) -> dict[str, str]:
     """One line of the table."""
-    shape = samples, pairs, REPLICAS, PARAMETERS
-    gradients = 1.0 + true**0.5 * noise(jax.random.key(pairs), df, shape)
-    squares = jnp.mean(jnp.sum(gradients**2, axis=-1), axis=-1)
+
+    def norms(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        gradients = 1.0 + true**0.5 * noise(key, df, (pairs, REPLICAS, PARAMETERS))
+        squares = jnp.mean(jnp.sum(gradients**2, axis=-1), axis=-1)
+        mean = jnp.mean(gradients, axis=-2)
+        return jnp.sqrt(squares), jnp.linalg.norm(mean, axis=-1)
+
+    # A loop: XLA compiles one draw of all numbers for minutes.
+    keys = jax.random.split(jax.random.key(pairs), samples)
+    small, large = jax.lax.map(norms, keys, batch_size=100)
     found = hto.tail_index.gradient_noise_scale(
-        jnp.sqrt(squares),
-        jnp.linalg.norm(jnp.mean(gradients, axis=-2), axis=-1),
-        small_batch_size=1,
-        large_batch_size=REPLICAS,
+        small, large, small_batch_size=1, large_batch_size=REPLICAS
     )
     held = (found.lower <= true) & (true <= found.upper)
     return {

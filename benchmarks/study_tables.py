@@ -1,10 +1,10 @@
 r"""The tables of the reproduction study, from its file of runs.
 
     python benchmarks/study_tables.py docs/results/study_runs.csv --out docs/results \
-        --figure docs/images/study.png
+        --figures docs/images
 
 writes one Markdown table a question, `study_<question>.md`, prints them, and draws the
-methods of the paper.
+methods of the paper: `study.png` and `study_<task>.png`.
 """
 
 import argparse
@@ -45,6 +45,8 @@ class Question(NamedTuple):
 
     variants: tuple[str, ...]
     reference: str
+    paper: str | None = None  # the preset whose figures stand beside ours
+    task: str = ""  # what each variant's name begins with, left out in the table
     measures: tuple[str, ...] = ("expected_sharpness", "top_eigenvalue")
     with_accuracy: bool = True  # and the cost
     with_bound: bool = False
@@ -60,11 +62,11 @@ _NORMAL = [name for name in STUDIES["ablations"] if "normal" in name]
 _ESCAPE = tuple(name for name in SCALAR_NAMES if name.startswith("escape"))
 _FLATNESS = tuple(name for name in SCALAR_NAMES if name not in _ESCAPE)
 QUESTIONS = {
-    "main": Question(_MAIN, "sgd"),
-    "flatness": Question(_MAIN, "sgd", _FLATNESS, with_accuracy=False),
-    "escape": Question(_MAIN, "sgd", _ESCAPE, with_accuracy=False),
+    "main": Question(_MAIN, "sgd", PRESET),
+    "flatness": Question(_MAIN, "sgd", measures=_FLATNESS, with_accuracy=False),
+    "escape": Question(_MAIN, "sgd", measures=_ESCAPE, with_accuracy=False),
     "competitors": Question(
-        ("sgd", *STUDIES["competitors"], "balanced"), "sgd", _FLATNESS
+        ("sgd", *STUDIES["competitors"], "balanced"), "sgd", measures=_FLATNESS
     ),
     "alpha": _ablations("balanced", "balanced, alpha", *_NORMAL),
     "scale": _ablations("balanced", "balanced, inflation_scale", FRESH),
@@ -72,7 +74,13 @@ QUESTIONS = {
     "cooldown": _ablations("balanced", "balanced, cooldown"),
     "noise": _ablations("sgd", "noise", "balanced"),
     "vgg11": Question(tuple(STUDIES["vgg11"]), "vgg11, sgd"),
-    "cifar10": Question(tuple(STUDIES["cifar10"]), "cifar10, sgd"),
+    "cifar10": Question(
+        (*STUDIES["cifar10"], "cifar10, balanced-adaptive"),
+        "sgd",
+        "cifar10",
+        "cifar10, ",
+        ("expected_sharpness",),
+    ),
     # The first of each pair has the b that was found by hand.
     **{
         f"adaptive_{name}": Question(pair, pair[0], with_bound=True)
@@ -100,10 +108,16 @@ def read_runs(path: pathlib.Path) -> pd.DataFrame:
     return pd.concat([runs, fresh.assign(name=FRESH)], ignore_index=True)
 
 
+def runs_of(question: Question, runs: pd.DataFrame) -> pd.DataFrame:
+    """The question's runs, in its order, under the names that the table shows."""
+    own = [runs[runs["name"] == name].sort_values("seed") for name in question.variants]
+    found = pd.concat(own, ignore_index=True)
+    return found.assign(name=found["name"].str.removeprefix(question.task))
+
+
 def table(question: Question, runs: pd.DataFrame) -> str:
     """The table of a question and the notes under it; empty without a comparison."""
-    own = [runs[runs["name"] == name].sort_values("seed") for name in question.variants]
-    runs = pd.concat(own, ignore_index=True)
+    runs = runs_of(question, runs)
     if not set(runs["name"]) - {question.reference}:
         return ""
     finished = runs["status"] == "finished"
@@ -113,7 +127,7 @@ def table(question: Question, runs: pd.DataFrame) -> str:
     if not question.with_accuracy:
         runs = runs[finished & runs[measures].notna().any(axis=1)]
     runs = runs.assign(failed=failures(runs))
-    rows = summarise(runs, PRESET, reference, measures)
+    rows = summarise(runs, question.paper or "", reference, measures)
     marks = rows["failed"].notna()
     columns = [Column("Variant", [name + " †" * mark for name, mark in marks.items()])]
     if question.with_accuracy:
@@ -137,7 +151,7 @@ def table(question: Question, runs: pd.DataFrame) -> str:
         mean_column(measure_heading(measure), rows, format_with_error, measure)
         for measure in measures
     ]
-    if question is QUESTIONS["main"]:
+    if question.paper is not None:
         paper = "paper_test_accuracy", "paper_expected_sharpness"
         columns.insert(3, text_column("paper test %", rows, _percent, paper[0]))
         sharpness = text_column("paper sharpness", rows, format_number, paper[1])
@@ -166,11 +180,18 @@ def _difference(mean: float, low: float, high: float) -> str:
     return "{} [{}, {}]".format(*map(format_difference, (mean, low, high)))
 
 
-def draw(path: pathlib.Path, runs: pd.DataFrame) -> None:
-    """Accuracy against expected sharpness, of the methods as the preset has them."""
-    names = [name for name, each in STUDIES["main"].items() if not each.changed]
-    runs = runs[runs["name"].isin(names)]
-    report = build_report(PRESET, runs.assign(failed=failures(runs)))
+def draw(path: pathlib.Path, question: Question, runs: pd.DataFrame) -> None:
+    """Accuracy against expected sharpness, of the paper's methods and `balanced`."""
+    variants = {name: x for own in STUDIES.values() for name, x in own.items()}
+    names = [
+        x
+        for x in question.variants
+        if variants[x].method == x.removeprefix(question.task)
+    ]
+    runs = runs_of(question._replace(variants=tuple(names)), runs)
+    if runs.empty:
+        return
+    report = build_report(question.paper, runs.assign(failed=failures(runs)))
     figure = draw_report(report._replace(measures=["expected_sharpness"]))
     save_figure(figure, path)
 
@@ -179,7 +200,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=pathlib.Path)
     parser.add_argument("--out", type=pathlib.Path)
-    parser.add_argument("--figure", type=pathlib.Path)
+    parser.add_argument("--figures", type=pathlib.Path)
     arguments = parser.parse_args()
     runs = read_runs(arguments.runs)
     for name, question in QUESTIONS.items():
@@ -189,8 +210,9 @@ def main() -> None:
         print(f"{name}\n\n{text}\n")
         if arguments.out is not None:
             (arguments.out / f"study_{name}.md").write_text(f"{text}\n")
-    if arguments.figure is not None:
-        draw(arguments.figure, runs)
+        if arguments.figures is not None and question.paper is not None:
+            file = "study.png" if name == "main" else f"study_{name}.png"
+            draw(arguments.figures / file, question, runs)
 
 
 if __name__ == "__main__":

@@ -114,7 +114,7 @@ class ExitRates:
         return self.tail_probability(self.slack / eta) / eta * self.folding_times
 
     def conditions(self, learning_rate: float) -> tuple[str, ...]:
-        """`notes`, and the fields for which this learning rate is not asymptotic.
+        """`notes`, and in which fields this learning rate is not asymptotic.
 
         Args:
           learning_rate: eta, positive and below every one of `stability_limits`.
@@ -122,13 +122,16 @@ class ExitRates:
         Returns:
           Sentences; empty if all conditions hold.
         """
-        far = [
-            f"Field {field}: eta = {learning_rate:g} is not asymptotic, since epsilon = "
-            f"{epsilon:.2g} is above {_ASYMPTOTIC}; a smaller scale helps most."
-            for field, epsilon in enumerate(self.criterion(learning_rate))
-            if epsilon > _ASYMPTOTIC
-        ]
-        return (*self.notes, *far)
+        criterion = self.criterion(learning_rate)
+        far = np.flatnonzero(criterion > _ASYMPTOTIC)
+        if not far.size:
+            return self.notes
+        fields = ", ".join(f"{field} ({criterion[field]:.2g})" for field in far)
+        sentence = (
+            f"eta = {learning_rate:g} is not asymptotic in these fields, since epsilon "
+            f"(in brackets) is above {_ASYMPTOTIC}: {fields}. A smaller scale helps most."
+        )
+        return (*self.notes, sentence)
 
     def _check_learning_rate(self, function: str, learning_rate: Scalar) -> float:
         check_positive(function, "learning_rate", learning_rate)

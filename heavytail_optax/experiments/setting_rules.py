@@ -13,6 +13,8 @@ import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
+import tyro
+
 from .errors import USAGE, DataError
 
 
@@ -50,6 +52,12 @@ SEED = Rule(
     f"an integer from 0 to {2**32 - 1}",
     lambda value: isinstance(value, int) and 0 <= value < 2**32,
 )
+
+
+UNSET = tyro.conf.arg(
+    help_behavior_hint=lambda value: "" if value == "None" else f"(default: {value})"
+)
+"""For a field that may be None: its help says in words what that stands for."""
 
 
 def sourced(value: Any, source: str) -> Any:

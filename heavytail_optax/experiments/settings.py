@@ -23,6 +23,7 @@ from .setting_rules import (
     POSITIVE_INTEGER,
     POSITIVE_NUMBER,
     SEED,
+    UNSET,
     at_least,
     check_fields,
     message,
@@ -30,6 +31,7 @@ from .setting_rules import (
 )
 
 _MAX_NORM = 0.25
+_Count = Annotated[int | None, POSITIVE_INTEGER, UNSET]
 
 PixelRange = Literal["minus-one-to-one", "zero-to-one"]
 TableMeasure = Literal["expected", "pac-bayes", "maximal"]
@@ -69,22 +71,24 @@ class DataSettings(_Group):
         shift by up to 4 pixels, and a mirror image with probability 1/2).
     """
 
-    data: DataName = sourced(  # noqa: RUF009 - a field
+    data: DataName = sourced(
         "digits", "ours: comes with scikit-learn, nothing is downloaded"
     )
-    image_size: Annotated[int | None, at_least(16)] = sourced(28, "zhu: FashionMNIST's")
-    pixel_range: PixelRange = sourced(  # noqa: RUF009 - a field
+    image_size: Annotated[int | None, at_least(16), UNSET] = sourced(
+        28, "zhu: FashionMNIST's"
+    )
+    pixel_range: PixelRange = sourced(
         "minus-one-to-one", "zhu: for corrupted FashionMNIST"
     )
-    test_share: Annotated[float | None, BETWEEN_0_AND_1] = sourced(None, "ours")
+    test_share: Annotated[float | None, BETWEEN_0_AND_1, UNSET] = sourced(None, "ours")
     swap_train_and_test: bool = sourced(
         value=False, source="ours: the digits are one file"
     )
-    clean_examples: Annotated[int | None, at_least(0)] = sourced(
+    clean_examples: Annotated[int | None, at_least(0), UNSET] = sourced(
         1000, "zhu: for corrupted FashionMNIST"
     )
     corrupted_examples: Annotated[int, at_least(0)] = sourced(200, "zhu: FashionMNIST")
-    test_examples: Annotated[int | None, POSITIVE_INTEGER] = sourced(None, "ours: all")
+    test_examples: _Count = sourced(None, "ours: all")
     augmentation: Literal["none", "crop-flip"] = sourced("none", "zhu")
 
     def __post_init__(self) -> None:
@@ -168,7 +172,7 @@ class TrainingSettings(_Group):
     )
     learning_rate_schedule: Literal["constant", "cosine"] = sourced("constant", "zhu")
     precision: Literal["float32", "bfloat16"] = sourced("float32", "zhu")
-    eval_every: Annotated[int | None, POSITIVE_INTEGER] = sourced(
+    eval_every: _Count = sourced(
         None, "ours: evaluations then take about a tenth of the time"
     )
 
@@ -231,15 +235,15 @@ class MethodSettings(_Group):
     inflate_above: Annotated[float, FROM_0_TO_BELOW_1] = sourced(
         0.0, "ours: the paper inflates in every step"
     )
-    large_batch_size: Annotated[int | None, POSITIVE_INTEGER] = sourced(
-        None, "ours: the whole training set"
-    )
+    large_batch_size: _Count = sourced(None, "ours: the whole training set")
     noise_scale: Annotated[float, NOT_NEGATIVE] = sourced(
         0.001, "ours: about one update in ten is then truncated"
     )
     direction: Literal["elementwise", "isotropic"] = sourced("elementwise", "ours")
-    max_norm: Annotated[float | None, POSITIVE_NUMBER] = sourced(None, "theta: 0.25")
-    truncated_share: Annotated[float | None, BETWEEN_0_AND_1] = sourced(
+    max_norm: Annotated[float | None, POSITIVE_NUMBER, UNSET] = sourced(
+        None, "theta: 0.25"
+    )
+    truncated_share: Annotated[float | None, BETWEEN_0_AND_1, UNSET] = sourced(
         None, "ours: the paper's bound is fixed"
     )
     cooldown: Annotated[float, FROM_0_TO_1] = sourced(0.2, "ours")
@@ -298,9 +302,7 @@ class MeasureSettings(_Group):
     measures: tuple[TableMeasure, ...] = sourced(
         ("expected", "pac-bayes", "maximal"), "ours: those of either table of the paper"
     )
-    measured_images: Annotated[int | None, POSITIVE_INTEGER] = sourced(
-        None, "ours: all"
-    )
+    measured_images: _Count = sourced(None, "ours: all")
     sharpness_stddev: Annotated[float, POSITIVE_NUMBER] = sourced(0.01, "zhu")
     sharpness_samples: Annotated[int, at_least(2)] = sourced(
         100, "ours: zhu takes 1,000"
@@ -322,7 +324,7 @@ class FollowSettings(_Group):
         always the same. At most all are.
     """
 
-    follow_sharpness: Annotated[int | None, POSITIVE_INTEGER] = sourced(None, "ours")
+    follow_sharpness: _Count = sourced(None, "ours")
     followed_measures: tuple[FollowedMeasure, ...] = sourced(
         ("critical",), "kalra: it needs no second derivative"
     )

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from heavytail_optax._result_text import is_one_number
 from heavytail_optax._typing import PyTree
 from heavytail_optax._validation import check_count
 from heavytail_optax.flatness._arguments import (
@@ -37,6 +38,12 @@ class LinearBarrier(NamedTuple):
     height_above_ends: jax.Array
     coefficients: jax.Array
     losses: jax.Array
+
+    def __str__(self) -> str:
+        if not is_one_number(self.height):
+            return repr(self)
+        above = f"{self.height_above_ends:.4g} above the higher end"
+        return f"barrier {above}, {self.height:.4g} above the line between the ends"
 
 
 def heights(coefficients: jax.Array, losses: jax.Array) -> tuple[jax.Array, jax.Array]:

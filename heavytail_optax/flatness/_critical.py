@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from heavytail_optax._result_text import is_one_number
 from heavytail_optax._typing import Params, PyTree, Scalar
 from heavytail_optax._validation import check_positive, value_error
 from heavytail_optax.flatness._arguments import (
@@ -17,7 +18,7 @@ from heavytail_optax.flatness._arguments import (
 )
 from heavytail_optax.flatness._loss_changes import loss_at
 from heavytail_optax.flatness._perturbation import add
-from heavytail_optax.flatness._search import SharpnessSearch, check_bounds
+from heavytail_optax.flatness._search import SharpnessSearch, check_bounds, in_words
 from heavytail_optax.flatness._slices import check_vector
 
 _NAME = "critical_sharpness"
@@ -41,6 +42,14 @@ class CriticalSharpness(NamedTuple):
     step: jax.Array
     bracket: jax.Array
     search: SharpnessSearch
+
+    def __str__(self) -> str:
+        if not is_one_number(self.sharpness):
+            return repr(self)
+        found = in_words(f"{self.sharpness:.4g}", self.search)
+        low, high = self.bracket
+        where = f"the loss rises at a step between {low:.4g} and {high:.4g}"
+        return f"critical sharpness {found}: {where}"
 
 
 class _Bracket(NamedTuple):

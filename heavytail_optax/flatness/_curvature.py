@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from heavytail_optax._keys import check_key, fold_in, tagged_key
+from heavytail_optax._result_text import is_one_number, with_error
 from heavytail_optax._typing import Key, Params, PyTree
 from heavytail_optax._validation import check_choice, check_count, value_error
 from heavytail_optax.flatness._arguments import (
@@ -62,6 +63,11 @@ class HessianTrace(NamedTuple):
 
     mean: jax.Array
     standard_error: jax.Array
+
+    def __str__(self) -> str:
+        if not is_one_number(self.mean):
+            return repr(self)
+        return f"trace of the Hessian {with_error(self.mean, self.standard_error)}"
 
 
 @functools.partial(

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from heavytail_optax._keys import check_key, tagged_key
+from heavytail_optax._result_text import is_one_number
 from heavytail_optax._typing import Key, Params, PyTree, Scalar
 from heavytail_optax._validation import (
     check_bool,
@@ -30,6 +31,7 @@ from heavytail_optax.flatness._memory import evaluations_at_once
 from heavytail_optax.flatness._search import (
     SharpnessSearch,
     check_search,
+    in_words,
     largest_within,
 )
 
@@ -67,6 +69,13 @@ class MaximalSharpness(NamedTuple):
     deviation: jax.Array
     search: SharpnessSearch
     settings: MaximalSettings
+
+    def __str__(self) -> str:
+        if not is_one_number(self.sharpness):
+            return repr(self)
+        found = in_words(f"{self.sharpness:.4g}", self.search)
+        where = f"radius {self.radius:.4g}, deviation {self.deviation:.4g}"
+        return f"maximal sharpness {found}: {where}"
 
 
 def check_order(function: str, order: object) -> float:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from heavytail_optax._keys import check_key, tagged_key
+from heavytail_optax._result_text import is_one_number, with_error
 from heavytail_optax._typing import Key, Params, PyTree, Scalar
 from heavytail_optax._validation import check_bool, check_count
 from heavytail_optax.flatness._arguments import (
@@ -26,6 +27,7 @@ from heavytail_optax.flatness._loss_changes import (
 from heavytail_optax.flatness._search import (
     SharpnessSearch,
     check_search,
+    in_words,
     largest_within,
 )
 
@@ -68,6 +70,13 @@ class PacBayesSharpness(NamedTuple):
     deviation_standard_error: jax.Array
     search: SharpnessSearch
     settings: PacBayesSettings
+
+    def __str__(self) -> str:
+        if not is_one_number(self.sharpness):
+            return repr(self)
+        sharpness = with_error(self.sharpness, self.standard_error)
+        where = f"sigma {with_error(self.sigma, self.sigma_standard_error)}"
+        return f"PAC-Bayes sharpness {in_words(sharpness, self.search)}: {where}"
 
 
 @functools.partial(

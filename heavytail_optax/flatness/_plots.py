@@ -158,8 +158,8 @@ def plot_density(
 ) -> "Axes":
     """Draws the spectral density with its standard error, on a logarithmic scale.
 
-    It ends at a millionth of its largest value. Below, there is only the shape of the
-    smoothing Gaussians.
+    Nothing is drawn below a millionth of its largest value. There is only the shape of
+    the smoothing Gaussians.
 
     Args:
       density: result of `hessian_density`.
@@ -187,21 +187,21 @@ def plot_density(
     axes = plot_axes("plot_density", axes, label)
     points, values = np.asarray(density.eigenvalues), np.asarray(density.density)
     error = np.asarray(density.standard_error)
-    floor = 1e-6 * values.max()
+    is_shown = values >= 1e-6 * values.max()
     num_samples = density.nodes.shape[0]
     name = f"mean over {num_samples} random vectors"
     if num_samples == 1:
         name = "of one random vector: no standard error"
     number = curves_on(axes)
-    (line,) = axes.semilogy(
-        points, np.maximum(values, floor), label=prefixed(label, name)
-    )
+    shown = np.where(is_shown, values, np.nan)
+    (line,) = axes.semilogy(points, shown, label=prefixed(label, name))
     mark_curve(line, number)
     if num_samples > 1:
         axes.fill_between(
             points,
-            np.maximum(values - error, floor),
-            np.maximum(values + error, floor),
+            np.maximum(values - error, 1e-6 * values.max()),
+            values + error,
+            where=is_shown,
             color=line.get_color(),
             alpha=0.3,
             linewidth=0,

@@ -34,6 +34,13 @@ class SharpnessSearch(NamedTuple):
     num_evaluations: jax.Array
 
 
+def in_words(sharpness: str, search: SharpnessSearch) -> str:
+    """A sharpness, of which a search that hit a bound knows one side, and its cost."""
+    # The smaller the size that was looked for, the larger the sharpness.
+    side = "at least " * bool(search.hit_lower) + "at most " * bool(search.hit_upper)
+    return f"{side}{sharpness} after {search.num_evaluations} evaluations"
+
+
 class Bisection(NamedTuple):
     """The state of a search.
 

@@ -30,8 +30,12 @@ def work(command: MarkovChainOptions) -> None:
             f"At b = {noise.max_norm:g} there are fewer than two wide minima to jump "
             "between: take b between 0.4497 and 0.6007."
         )
-    for note in (*limit.notes, *rates.conditions(eta)):
+    # The limit's have those of the rates among them.
+    notes = dict.fromkeys((*limit.notes, *rates.conditions(eta)))
+    for note in notes:
         console.print(note, highlight=False)
+    if notes:
+        console.print("So look at the estimator at this eta, not at the limit.")
     console.print(f"Estimating the rates at eta = {eta:g}")
     with output.warnings_printed(console):
         estimated = jump_chain.finite_rates(

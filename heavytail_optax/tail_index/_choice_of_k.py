@@ -16,7 +16,11 @@ from heavytail_optax._typing import Key
 from heavytail_optax._validation import check_count
 from heavytail_optax.tail_index._arguments import check_confidence, check_samples
 from heavytail_optax.tail_index._hill import hill_of_first
-from heavytail_optax.tail_index._padded_draws import as_traced, largest_padded
+from heavytail_optax.tail_index._padded_draws import (
+    as_traced,
+    largest_padded,
+    rounded_up,
+)
 from heavytail_optax.tail_index._quick_programs import quick_jit
 from heavytail_optax.tail_index._result import TailIndex, normal_quantile
 from heavytail_optax.tail_index._sums import sums
@@ -105,17 +109,34 @@ def _each(choose: Callable, descending: jax.Array) -> tuple[jax.Array, jax.Array
     return jax.tree.map(lambda x: x.reshape(batch), found)
 
 
-def _resampled(key: jax.Array, size: int, drawn: int, ranks: int) -> jax.Array:
-    """Indices of the largest `ranks` among `drawn` draws with replacement from `size`.
+class _Resample(NamedTuple):
+    """The sizes of a resample, as arrays: few programs serve all.
+
+    Attributes:
+      drawn: how many draws it has.
+      ranks: how many of its largest draws are looked at.
+    """
+
+    drawn: jax.Array
+    ranks: jax.Array
+
+
+def _resampled(
+    key: jax.Array, size: jax.Array, resample: _Resample, room: int
+) -> jax.Array:
+    """Indices of the largest among `drawn` draws with replacement from `size`.
 
     The ranks of a resample are order statistics of uniforms, which are normalised sums
     of exponentials. So only the top of a resample is computed, at a cost proportional
-    to its length. The whole resample is never made or sorted.
+    to its length. The whole resample is never made or sorted. Of the `room` numbers only
+    the first `ranks` mean something.
     """
     steps_key, rest_key = jax.random.split(key)
-    sums = jnp.cumsum(jax.random.exponential(steps_key, (ranks,)))
-    rest = jax.random.gamma(rest_key, float(drawn + 1 - ranks))
-    return jnp.floor(sums / (sums[-1] + rest) * size).astype(jnp.int32)
+    sums = jnp.cumsum(jax.random.exponential(steps_key, (room,)))
+    number = (resample.drawn + 1 - resample.ranks).astype(sums.dtype)
+    rest = jax.random.gamma(rest_key, number)
+    all_of_them = sums[resample.ranks - 1] + rest
+    return jnp.floor(sums / all_of_them * size).astype(jnp.int32)
 
 
 def _auxiliary(logs: jax.Array) -> jax.Array:
@@ -129,23 +150,31 @@ def _auxiliary(logs: jax.Array) -> jax.Array:
 
 
 def _best_k(
-    logs: jax.Array, tied: jax.Array, key: jax.Array, size: int, drawn: int, num: int
-):
-    """The k with the smallest mean square in resamples of `drawn` draws."""
-    most = int(0.9 * logs.shape[0] * drawn / size)
+    top: _Top,
+    max_k: jax.Array,
+    key: jax.Array,
+    size: jax.Array,
+    resample: _Resample,
+    room: int,
+    num: int,
+) -> tuple[jax.Array, jax.Array]:
+    """The k with the smallest mean square in such resamples."""
+    logs = top.logs
 
     def add(sums, key):
         total, is_tied = sums
-        index = jnp.minimum(_resampled(key, size, drawn, most), logs.shape[0] - 1)
-        return (total + _auxiliary(logs[index]), is_tied | (index[1:] < tied)), None
+        index = jnp.minimum(_resampled(key, size, resample, room), max_k)
+        tied = is_tied | (index[1:] < top.tied)
+        return (total + _auxiliary(logs[index]), tied), None
 
     keys = jax.random.split(key, num)
     start = vary_like(
-        (jnp.zeros(most - 1, logs.dtype), jnp.zeros(most - 1, bool)), logs[0]
+        (jnp.zeros(room - 1, logs.dtype), jnp.zeros(room - 1, bool)), logs[0]
     )
     (total, is_tied), _ = jax.lax.scan(add, start, keys)
     # If all draws are equal it is zero, which says nothing about a power law.
-    is_useless = is_tied | jnp.isnan(total)
+    is_beyond = jnp.arange(1, room) >= resample.ranks
+    is_useless = is_tied | jnp.isnan(total) | is_beyond
     total = jnp.where(is_useless, jnp.inf, total).at[0].set(jnp.inf)
     return jnp.argmin(total) + 1, jnp.min(total) / num
 
@@ -153,36 +182,35 @@ def _best_k(
 # Compiled once for all calls, like the choice below; an eager loop would be compiled
 # again in each call.
 @functools.partial(
-    quick_jit, static_argnames=("size", "max_k", "num_resamples"), has_loops=True
+    quick_jit, static_argnames=("rooms", "num_resamples"), has_loops=True
 )
 def _by_bootstrap(
     descending: jax.Array,
     key: jax.Array,
-    size: int,
-    max_k: int,
+    size: jax.Array,
+    max_k: jax.Array,
+    resamples: tuple[_Resample, _Resample],
+    rooms: tuple[int, int],
     num_resamples: int,
 ) -> tuple[jax.Array, jax.Array]:
-    """The k of each row, and the criterion."""
-    first_size = round(size**0.9)
-    second_size = round(first_size**2 / size)
-    first_key, second_key = jax.random.split(key)
-    num = min(max_k + 2, size)
+    """The k of each row, and the criterion; two resamples, the larger first."""
+    keys = jax.random.split(key)
+    num = jnp.minimum(max_k + 2, size)
 
     def choose(descending):
         top = _top(descending, num, max_k)
-        logs, tied = top.logs[: max_k + 1], top.tied
-        first, criterion = _best_k(
-            logs, tied, first_key, size, first_size, num_resamples
+        (first, criterion), (second, _) = (
+            _best_k(top, max_k, own, size, resample, room, num_resamples)
+            for own, resample, room in zip(keys, resamples, rooms, strict=True)
         )
-        second, _ = _best_k(logs, tied, second_key, size, second_size, num_resamples)
         log_first = jnp.log(1.0 * first)
-        log_size = jnp.log(1.0 * first_size)
+        log_size = jnp.log(1.0 * resamples[0].drawn)
         ratio = log_first / (2.0 * log_size - log_first)
         factor = ratio ** (2.0 * (log_size - log_first) / log_size)
-        k = jnp.round(first**2 / second * factor)
-        k = jnp.clip(k, jnp.clip(tied, 2, max_k), max_k).astype(jnp.int32)
+        k = jnp.round((1.0 * first) ** 2 / second * factor)  # beyond int32
+        k = jnp.clip(k, jnp.clip(top.tied, 2, max_k), max_k).astype(jnp.int32)
         ends = top.first[k], top.last[k], top.last[k] <= max_k
-        return parting_no_ties(k, *ends, jnp.maximum(tied, 2)), criterion
+        return parting_no_ties(k, *ends, jnp.maximum(top.tied, 2)), criterion
 
     return _each(choose, descending)
 
@@ -249,7 +277,18 @@ def choose_k_by_bootstrap(
     check_confidence(_BOOTSTRAP, confidence)
     descending = largest_padded(samples, min(max_k + 2, size))
     key = tagged_key(key, _BOOTSTRAP)
-    k, criterion = _by_bootstrap(descending, key, size, max_k, num_resamples)
+    first = round(size**0.9)
+    drawn = first, round(first**2 / size)
+    ranks = tuple(int(0.9 * (max_k + 1) * each / size) for each in drawn)
+    k, criterion = _by_bootstrap(
+        descending,
+        key,
+        as_traced(size),
+        as_traced(max_k),
+        tuple(_Resample(*map(as_traced, each)) for each in zip(drawn, ranks)),
+        tuple(map(rounded_up, ranks)),
+        num_resamples,
+    )
     z = normal_quantile(confidence, samples.dtype)
     index, interval_k = hill_of_first(descending, as_traced(max_k + 1), k, z)
     return ChosenK(k, index, interval_k, criterion * index.estimate**4)

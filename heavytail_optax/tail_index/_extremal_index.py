@@ -1,16 +1,23 @@
 """How large draws cluster in time, and what that does to intervals."""
 
-import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
+from heavytail_optax._result_text import is_one_number
 from heavytail_optax._validation import check_count
 from heavytail_optax.tail_index._arguments import check_confidence, check_samples
-from heavytail_optax.tail_index._result import is_one_number, normal_quantile
+from heavytail_optax.tail_index._padded_draws import (
+    as_traced,
+    is_on_host,
+    rounded_up,
+)
+from heavytail_optax.tail_index._quick_programs import quick_jit
+from heavytail_optax.tail_index._result import normal_quantile
 
 _NAME = "extremal_index"
 FEWEST_OF_CLUSTERS = 20
@@ -54,52 +61,82 @@ class ExtremalIndex(NamedTuple):
         )
 
 
-def _theta(gaps: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The intervals estimator and the jackknife's standard error of its logarithm."""
+def _mean(values: jax.Array, is_used: jax.Array, num: jax.Array) -> jax.Array:
+    return jnp.sum(jnp.where(is_used, values, 0.0)) / num
+
+
+def _theta(gaps: jax.Array, num: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The intervals estimator and the jackknife's standard error of its logarithm.
+
+    Only the first `num` gaps mean something.
+    """
+    is_used = jnp.arange(gaps.size) < num
+    gaps = jnp.where(is_used, gaps, 1.0)
+    mean = _mean(gaps, is_used, num)
     are_short = jnp.max(gaps) <= 2.0
     first = jnp.where(are_short, gaps, gaps - 1.0)
     second = jnp.where(are_short, gaps**2, (gaps - 1.0) * (gaps - 2.0))
     # Relative to the mean, so that squares stay in range.
-    first, unit = first / jnp.mean(gaps), jnp.mean(gaps) ** 2
-    second, num = second / unit, gaps.size
+    first = jnp.where(is_used, first / mean, 0.0)
+    second = jnp.where(is_used, second / mean**2, 0.0)
     one, two = jnp.sum(first), jnp.sum(second)
     estimate = 2.0 * one**2 / (num * two)
-    without = 2.0 * (one - first) ** 2 / ((num - 1.0) * (two - second))
-    error = jnp.sqrt((num - 1.0) * jnp.var(jnp.log(without)))
+    without = jnp.log(2.0 * (one - first) ** 2 / ((num - 1.0) * (two - second)))
+    around = without - _mean(without, is_used, num)
+    error = jnp.sqrt((num - 1.0) * _mean(around**2, is_used, num))
     # One gap between two clusters: without it, nothing is known of theta.
     return estimate, jnp.where(jnp.sum(second > 0.0) > 1, error, jnp.inf)
 
 
 def _blocks_inflation(
-    place: jax.Array, influence: jax.Array, size: int | jax.Array
+    place: jax.Array, influence: jax.Array, blocks: jax.Array, size: jax.Array
 ) -> jax.Array:
     """The variance of sums over blocks of time, over that of independent draws."""
-    num = max(2, round(place.size**0.5))
-    block = place // -(-size // num)
-    is_in = block[:, None] == jnp.arange(num)[None]
+    number = jnp.arange(_num_blocks(place.size))
+    own = place // -(-size // blocks)
+    is_in = own[:, None] == number[None]
     sums = jnp.sum(jnp.where(is_in, influence[:, None], 0.0), axis=0)
-    return num * jnp.var(sums, ddof=1) / jnp.sum(influence**2)
+    is_used = number < blocks
+    around = sums - _mean(sums, is_used, blocks)
+    variance = blocks * _mean(around**2, is_used, blocks) / (blocks - 1)
+    return blocks * variance / jnp.sum(influence**2)
+
+
+def _num_blocks(k: int) -> int:
+    return max(2, round(k**0.5))
 
 
 def _of_top(
-    top: jax.Array, where: jax.Array, size: int | jax.Array, z: jax.Array
+    top: jax.Array,
+    where: jax.Array,
+    size: jax.Array,
+    k: jax.Array,
+    blocks: jax.Array,
+    z: jax.Array,
 ) -> ExtremalIndex:
-    """That of the k + 1 largest draws in descending order, and when they were drawn."""
-    k = top.size - 1
+    """That of the k + 1 largest draws in descending order, and when they were drawn.
+
+    What comes after these means nothing.
+    """
+    number = jnp.arange(top.size)
+    is_used = number < k
     threshold = top[k]
     is_usable = (top[k // 2] > threshold) & jnp.isfinite(top[0]) & (size > k)
     # As for Hill's estimator if the draws are positive; else whether they are large.
-    logs = jnp.log(jnp.maximum(top[:k], 0.0) / threshold)
+    logs = jnp.log(jnp.maximum(top, 0.0) / threshold)
     has_logs = is_usable & (threshold > 0.0)
-    logs = jnp.where(has_logs, logs, 1.0)
-    influence = jnp.where(has_logs, logs / jnp.mean(logs) - 1.0, 1.0)
-    inflation = _blocks_inflation(where[:k], influence, size)
-    place = jnp.sort(where[:k])
-    estimate, log_error = _theta(jnp.diff(place).astype(top.dtype))
+    logs = jnp.where(has_logs & is_used, logs, 1.0)
+    influence = jnp.where(has_logs, logs / _mean(logs, is_used, k) - 1.0, 1.0)
+    influence = jnp.where(is_used, influence, 0.0)
+    inflation = _blocks_inflation(where, influence, blocks, size)
+    place = jnp.sort(jnp.where(is_used, where, jnp.iinfo(jnp.int32).max))
+    estimate, log_error = _theta(jnp.diff(place).astype(top.dtype), k - 1)
     room = jnp.exp(z * log_error)
     theta = jnp.minimum(estimate, 1.0)
-    lags = range(1, min(k, _NEAR + 1))
-    close = sum(jnp.sum(place[lag:] - place[:-lag] <= _NEAR) for lag in lags)
+    close = sum(
+        jnp.sum((place[lag:] - place[:-lag] <= _NEAR) & is_used[lag:])
+        for lag in range(1, _NEAR + 1)
+    )
     pairs = sum(size - lag for lag in range(1, _NEAR + 1))
     expected = pairs * (k / size) * ((k - 1) / (size - 1))
     close = close.astype(top.dtype)
@@ -118,30 +155,48 @@ def _of_top(
     return ExtremalIndex(*numbers, *found[6:])
 
 
-# Compiled once for all calls; an eager loop would be compiled again in each call.
-@functools.partial(jax.jit, static_argnames="k")
-def _each(series: jax.Array, k: int, confidence) -> ExtremalIndex:
-    z = normal_quantile(confidence, series.dtype)
-    batch = series.shape[:-1]
-    rows = series.reshape(-1, series.shape[-1])
-    size = series.shape[-1]
-    found = jax.lax.map(lambda x: _of_top(*jax.lax.top_k(x, k + 1), size, z), rows)
-    return jax.tree.map(lambda x: x.reshape(batch), found)
+@quick_jit
+def _of_rows(
+    largest: jax.Array,
+    when: jax.Array,
+    size: jax.Array,
+    k: jax.Array,
+    blocks: jax.Array,
+    z: jax.Array,
+) -> ExtremalIndex:
+    rows = largest, when, size
+    return jax.lax.map(lambda row: _of_top(*row, k, blocks, z), rows)
 
 
-@jax.jit
 def extremal_index_of_largest(
-    largest: jax.Array, when: jax.Array, size: jax.Array, z: jax.Array
+    largest: jax.Array, when: jax.Array, size: jax.Array, k: int, confidence: float
 ) -> ExtremalIndex:
     """The same of the k + 1 largest of each of several series.
 
     Args:
-      largest: in descending order, shape (rows, k + 1).
+      largest: in descending order, shape (rows, m), m above k. Those after the first
+        k + 1 mean nothing.
       when: at which of the draws they came, counted from zero. Same shape, int32.
       size: how many draws there were; int32, shape (rows,).
-      z: from `normal_quantile`.
+      k: how many to use.
+      confidence: of the intervals.
     """
-    return jax.lax.map(lambda row: _of_top(*row, z), (largest, when, size))
+    z = normal_quantile(confidence, largest.dtype)
+    blocks = as_traced(_num_blocks(k))
+    return _of_rows(largest, when, size, as_traced(k), blocks, z)
+
+
+def _largest_and_when(rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The `count` largest of each row, NaN first, the earlier first of equal ones."""
+    top = np.empty((len(rows), count), rows.dtype)
+    when = np.empty((len(rows), count), np.int32)
+    for row, own_top, own_when in zip(rows, top, when, strict=True):
+        key = np.where(np.isnan(row), np.inf, row)
+        first = np.partition(key, -count)[-count]
+        place = np.flatnonzero(key >= first)
+        own_when[:] = place[np.argsort(-key[place], kind="stable")[:count]]
+        own_top[:] = row[own_when]
+    return top, when
 
 
 @on_auto_axes
@@ -207,4 +262,15 @@ def extremal_index(
     series = check_samples(_NAME, series, axis, FEWEST_OF_CLUSTERS + 1, "series")
     k = check_count(_NAME, "k", k, FEWEST_OF_CLUSTERS, series.shape[-1] - 1)
     check_confidence(_NAME, confidence)
-    return _each(series, k, confidence)
+    batch, size = series.shape[:-1], series.shape[-1]
+    if is_on_host(series):
+        rows = np.asarray(jax.device_get(series)).reshape(-1, size)
+        room = [(0, 0), (0, rounded_up(k + 1) - k - 1)]
+        found = _largest_and_when(rows, k + 1)
+        device = series.sharding if series.committed else None
+        top, when = (jax.device_put(np.pad(x, room), device) for x in found)
+    else:
+        top, when = jax.lax.top_k(series.reshape(-1, size), k + 1)
+    sizes = jnp.asarray(np.full(len(top), size, np.int32))
+    found = extremal_index_of_largest(top, when, sizes, k, confidence)
+    return jax.tree.map(lambda x: x.reshape(batch), found)

@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax._keys import check_key, tagged_key
+from heavytail_optax._result_text import is_one_number
 from heavytail_optax._typing import Key
 from heavytail_optax._validation import check_positive
 from heavytail_optax.tail_index._arguments import check_samples
-from heavytail_optax.tail_index._result import is_one_number
 
 _NAME = "finite_moment_test"
 _FEWEST = 100

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
+from heavytail_optax._result_text import is_one_number
 from heavytail_optax._typing import Scalar
 from heavytail_optax._validation import check_positive, value_error
 from heavytail_optax.tail_index._arguments import check_confidence, check_samples
-from heavytail_optax.tail_index._result import is_one_number, normal_quantile
+from heavytail_optax.tail_index._result import normal_quantile
 
 _NAME = "gradient_noise_scale"
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from heavytail_optax._result_text import is_one_number
 from heavytail_optax._typing import Scalar
 from heavytail_optax.tail_index._ties import Ties
 
@@ -76,12 +77,6 @@ class TailIndex(NamedTuple):
         outside = ", outside of the interval" if self.is_biased else ""
         this = ": report this, corrected for bias" if lower < float("inf") else ""
         return f"{text}{this}; uncorrected {estimate:.2f}{outside}"
-
-
-def is_one_number(value: object) -> bool:
-    """Whether it is one number that is known: no batch, and not traced."""
-    is_array = isinstance(value, (float, np.generic, np.ndarray, jax.Array))
-    return is_array and not isinstance(value, jax.core.Tracer) and not jnp.ndim(value)
 
 
 def index_with_interval(corrected: float, lower: float, upper: float) -> str:

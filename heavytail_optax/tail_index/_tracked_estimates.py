@@ -21,7 +21,7 @@ from heavytail_optax.tail_index._extremal_index import (
 )
 from heavytail_optax.tail_index._hill import INTERVALS, Interval, hill
 from heavytail_optax.tail_index._noise_scale import GradientNoiseScale, scale_of_moments
-from heavytail_optax.tail_index._result import TailIndex, normal_quantile
+from heavytail_optax.tail_index._result import TailIndex
 from heavytail_optax.tail_index._squared_norms import unpacked
 from heavytail_optax.tail_index._tracking import tracked_names, tracked_part
 
@@ -132,9 +132,8 @@ def tracked_extremal_index(
     # With several sizes a noise vector, none is usable.
     has_order = tracked.tail_sizes_each == 1.0
     size = jnp.where(has_order, tracked.tail_seen, 0)
-    z = normal_quantile(confidence, tracked.tail_largest.dtype)
-    top = tracked.tail_largest[:, : k + 1], tracked.tail_when[:, : k + 1]
-    found = extremal_index_of_largest(*top, size, z)
+    top = tracked.tail_largest, tracked.tail_when
+    found = extremal_index_of_largest(*top, size, k, confidence)
     return _by_name(names, found)
 
 

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
+from heavytail_optax._result_text import is_one_number
 from heavytail_optax._validation import check_count
 from heavytail_optax.tail_index._arguments import check_confidence, check_samples
 from heavytail_optax.tail_index._padded_draws import as_traced, largest_padded
 from heavytail_optax.tail_index._quick_programs import quick_jit
-from heavytail_optax.tail_index._result import is_one_number, normal_quantile
+from heavytail_optax.tail_index._result import normal_quantile
 from heavytail_optax.tail_index._sums import sums
 from heavytail_optax.tail_index._ties import ties_of_first
 from heavytail_optax.tail_index._truncated_exponential import (

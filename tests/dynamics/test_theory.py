@@ -1,4 +1,5 @@
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -234,8 +235,8 @@ def test_conditions_are_told():
         rates.stability_limits[[0, 2]], [1.224e-2, 4.48e-3], rtol=1e-3
     )
     assert rates.conditions(1e-9) == ()
-    told = rates.conditions(1e-3)
-    assert [note[:8] for note in told] == ["Field 1:", "Field 3:"]
+    (told,) = rates.conditions(1e-3)
+    assert re.findall(r"(\d) \(", told) == ["1", "3"]
     # epsilon is 1/kappa times the rate of jumps above the slack in a quadratic.
     well = rates_of(DYNAMICS.quadratic(2.0, 0.3, 0.4), 1.2)
     expected = (0.1 * 1e-3 / 0.3) ** 1.2 / 1e-3 / 2.0

@@ -17,7 +17,11 @@ CALLS = {
     "compare_fits": lambda x, k: TI.compare_fits(
         x, k, alternatives=("exponential", "lognormal", "truncated_power_law")
     ),
+    "choose_k_by_bootstrap": lambda x, k: TI.choose_k_by_bootstrap(
+        x, key=0, max_k=17 * k, num_resamples=20
+    ),
     "choose_k_by_distance": lambda x, k: TI.choose_k_by_distance(x, max_k=18 * k),
+    "extremal_index": lambda x, k: TI.extremal_index(x, k),
     "assess_tail": lambda x, k: TI.assess_tail(x, k=k),
 }
 

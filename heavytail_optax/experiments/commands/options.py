@@ -17,6 +17,7 @@ from ..runs.grid import variants_of
 from ..runs.options import DEFAULT_JOBS, ONLY_SLURM, THIS_MACHINE, JobOptions, Machine
 from ..setting_rules import (
     BETWEEN_0_AND_1,
+    UNSET,
     at_least,
     changed_options,
     check_fields,
@@ -29,6 +30,7 @@ from .parsing import Flag, NoCache
 Directory = Annotated[
     tyro.conf.Positional[pathlib.Path], tyro.conf.arg(metavar="DIRECTORY")
 ]
+_Path = Annotated[pathlib.Path | None, UNSET]
 _Methods = Annotated[
     tuple[MethodName, ...], tyro.conf.arg(metavar="METHOD [METHOD ...]")
 ]
@@ -59,8 +61,8 @@ class TrainOptions:
     settings: _AllSettings
     methods: _Methods
     preset: PresetName = "corrupted-digits"
-    directory: pathlib.Path | None = None
-    resume: pathlib.Path | None = None
+    directory: _Path = None
+    resume: _Path = None
     no_cache: NoCache = False
     machine: Machine = THIS_MACHINE
     cluster: Cluster = ALONE
@@ -111,7 +113,7 @@ class ReproduceOptions:
     methods: _Methods
     preset: PresetName = "corrupted-digits-short"
     num_seeds: Annotated[int, at_least(1)] = 2
-    directory: pathlib.Path | None = None
+    directory: _Path = None
     launcher: Literal["here", "submitit"] = "here"
     no_cache: NoCache = False
     machine: Machine = THIS_MACHINE
@@ -204,8 +206,8 @@ class AskedRuns:
     """Which finished runs are measured.
 
     Attributes:
-      methods: Only the runs of these methods.
-      seeds: Only the runs with these seeds.
+      methods: Only the runs of these methods. By default all.
+      seeds: Only the runs with these seeds. By default all.
       again: Measure again what has been measured. Without it, all that is there stays,
         also if it was measured with other options.
       data_dir: Directory with the files of the data set, which are then looked for
@@ -213,13 +215,15 @@ class AskedRuns:
     """
 
     methods: Annotated[
-        tuple[MethodName, ...] | None, tyro.conf.arg(metavar="METHOD [METHOD ...]")
+        tuple[MethodName, ...] | None,
+        tyro.conf.arg(metavar="METHOD [METHOD ...]"),
+        UNSET,
     ] = None
-    seeds: Annotated[tuple[int, ...] | None, tyro.conf.arg(metavar="INT [INT ...]")] = (
-        None
-    )
+    seeds: Annotated[
+        tuple[int, ...] | None, tyro.conf.arg(metavar="INT [INT ...]"), UNSET
+    ] = None
     again: Flag = False
-    data_dir: pathlib.Path | None = None
+    data_dir: _Path = None
 
     def __post_init__(self) -> None:
         check_fields(self, "option")
@@ -307,11 +311,13 @@ class DiagnoseOptions:
     """
 
     directory: Annotated[
-        tyro.conf.Positional[pathlib.Path | None], tyro.conf.arg(metavar="[DIRECTORY]")
+        tyro.conf.Positional[pathlib.Path | None],
+        tyro.conf.arg(metavar="[DIRECTORY]"),
+        UNSET,
     ] = None
     asked: _Asked = _ALL_RUNS
     draws: Annotated[int, at_least(100)] = 4000
-    batch_size: Annotated[int | None, at_least(1)] = None
+    batch_size: Annotated[int | None, at_least(1), UNSET] = None
     truncated_share: Annotated[float, BETWEEN_0_AND_1] = 0.03
     steps: Annotated[int, at_least(100)] = _STEPS
     no_cache: NoCache = False

@@ -135,9 +135,11 @@ def _show(grid: Grid, test_images: int, console: Console) -> None:
     with grid_lock(grid.directory):
         results = [read_result(run) for run in grid.runs()]
         drawn = [result for result in results if result.seed == grid.seeds[0]]
-        is_drawn = any(result.history for result in drawn)
-        if is_drawn:
+        if any(result.history for result in drawn):
             save_figure(draw_training(drawn, settings, test_images), picture)
+        elif not any(result.history for result in results):
+            console.print("No run has been evaluated yet: there is no table to show.")
+            return
     console.print(training_table(results, settings, test_images, console.width))
-    if is_drawn:
+    if picture.exists():
         console.print(f"Picture: {picture}", highlight=False, soft_wrap=True)

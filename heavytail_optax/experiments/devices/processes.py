@@ -23,7 +23,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from ..errors import USAGE, JobError
-from ..setting_rules import at_least, changed_options, check_fields, message
+from ..setting_rules import UNSET, at_least, changed_options, check_fields, message
 
 # The first process serves the others, which abort if it leaves before them.
 _FIRST_LEAVES_LATER = 2.0
@@ -47,9 +47,9 @@ class Cluster:
     """
 
     distributed: bool = False
-    coordinator: str | None = None
-    num_processes: Annotated[int | None, at_least(1)] = None
-    process_id: Annotated[int | None, at_least(0)] = None
+    coordinator: Annotated[str | None, UNSET] = None
+    num_processes: Annotated[int | None, at_least(1), UNSET] = None
+    process_id: Annotated[int | None, at_least(0), UNSET] = None
     join_seconds: Annotated[int, at_least(1)] = 300
 
     def __post_init__(self) -> None:

@@ -19,7 +19,7 @@ import heavytail_optax as hto
 
 from ..data.dataset import Split, evenly_spaced
 from ..durable_files import replace_file
-from ..setting_rules import BETWEEN_0_AND_1, at_least, check_fields
+from ..setting_rules import BETWEEN_0_AND_1, UNSET, at_least, check_fields
 from ..settings import Settings
 
 _Result = TypeVar("_Result")
@@ -54,8 +54,8 @@ class MeasureOptions:
         Where --truncated-share sets that bound, b is 0.25 here.
     """
 
-    images: Annotated[int | None, at_least(1)] = None
-    samples: Annotated[int | None, at_least(2)] = None
+    images: Annotated[int | None, at_least(1), UNSET] = None
+    samples: Annotated[int | None, at_least(2), UNSET] = None
     target: Annotated[float, BETWEEN_0_AND_1] = 0.1
     paths: Annotated[int, at_least(1)] = 8
     jumps: Annotated[int, at_least(1)] = 3

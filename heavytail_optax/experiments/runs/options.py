@@ -9,7 +9,7 @@ import jax
 from jax.sharding import Mesh
 
 from ..devices.parallel import data_mesh
-from ..setting_rules import at_least, check_fields, message
+from ..setting_rules import UNSET, at_least, check_fields, message
 from ..user_cache import expanded
 
 ClusterName = Literal["slurm", "local"]
@@ -29,8 +29,8 @@ class Machine:
       tensorboard: Also write the metrics for TensorBoard, beside metrics.jsonl.
     """
 
-    data_dir: pathlib.Path | None = None
-    devices: int | Literal["all"] | None = None
+    data_dir: Annotated[pathlib.Path | None, UNSET] = None
+    devices: Annotated[int | Literal["all"] | None, UNSET] = None
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
@@ -69,15 +69,15 @@ class JobOptions:
       jobs_at_once: Number of jobs. Each takes one run after another.
       job_minutes: Time limit of a job. Before it ends, the job saves its state and goes
         back into the queue, three times at most.
-      partition: Partition of SLURM.
+      partition: Partition of SLURM. By default SLURM chooses.
       gpus_per_job: Number of GPUs of a job. With 0 it uses the CPU.
       cpus_per_job: Number of CPU cores of a job, on SLURM.
     """
 
-    cluster: ClusterName | None = None
+    cluster: Annotated[ClusterName | None, UNSET] = None
     jobs_at_once: Annotated[int, at_least(1)] = 4
     job_minutes: Annotated[int, at_least(1)] = 240
-    partition: str | None = None
+    partition: Annotated[str | None, UNSET] = None
     gpus_per_job: Annotated[int, at_least(0)] = 0
     cpus_per_job: Annotated[int, at_least(1)] = 2
 

@@ -1,0 +1,46 @@
+"""How the results of the flatness measures print."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from heavytail_optax import flatness
+
+CURVATURES = jnp.array([1.0, 2.0, 3.0])
+
+
+def loss(params):
+    return 0.5 * jnp.sum(CURVATURES * params**2)
+
+
+RESULTS = {
+    "expected": lambda p, key: flatness.expected_sharpness(loss, p, key=key),
+    "trace": lambda p, key: flatness.hessian_trace(loss, p, key=key),
+    "critical": lambda p, key: flatness.critical_sharpness(loss, p, CURVATURES * p),
+    "maximal": lambda p, key: flatness.maximal_sharpness(loss, p, key=key, target=0.1),
+    "pac-bayes": lambda p, key: flatness.pac_bayes_sharpness(
+        loss, p, key=key, target=0.1
+    ),
+    "barrier": lambda p, key: flatness.linear_barrier(loss, p, -p),
+}
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_one_result_is_a_line_with_its_numbers_and_a_batch_has_all(name):
+    params, key = jnp.array([0.1, 0.2, 0.3]), jax.random.key(0)
+    batch = jax.vmap(lambda p: RESULTS[name](p, key))(params[None])
+    result = jax.tree.map(lambda x: x[0] if jnp.ndim(x) else x, batch)
+    line = str(result)
+    first = getattr(result, "mean", getattr(result, "sharpness", result[0]))
+    assert f"{first:.4g}" in line
+    assert "Array" not in line and "\n" not in line
+    assert str(batch) == repr(batch)
+    jax.eval_shape(lambda p: str(RESULTS[name](p, key)) and p, params)
+
+
+def test_a_search_that_hit_a_bound_says_on_which_side_the_sharpness_is():
+    key, low = jax.random.key(0), jnp.zeros(3)
+    within = flatness.pac_bayes_sharpness(loss, low, key=key, target=1e9)
+    beyond = flatness.pac_bayes_sharpness(loss, low, key=key, target=1e-12)
+    assert within.search.hit_upper and "at most" in str(within)
+    assert beyond.search.hit_lower and "at least" in str(beyond)
