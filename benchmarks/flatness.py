@@ -1,23 +1,21 @@
-"""Curvature by this package and by PyHessian: time, memory, and how well they agree.
+"""Curvature by this package, curvlinops and hessian-eigenthings: time and memory.
 
-The same network with the same weights in JAX and in PyTorch, on the same images, at
-once and in batches: the top eigenvalue, the trace (20 random vectors each) and the
-spectral density (25 Lanczos steps from one vector). The two libraries have a process
-each, which waits while the other one runs; each measures once untimed, then timed, in
-every round, in a random order.
+The same network with the same weights in JAX and in PyTorch, on the same 100 or 400
+examples at once: one product with the Hessian and one with the Gauss-Newton matrix, and
+beside them a gradient; on 100 examples also the top eigenvalue (8 Lanczos steps; restarted
+until 1e-3 in curvlinops, which is SciPy's there) and the trace (5 random vectors). Each
+library has a process, which waits while another one runs, on the last of the processors
+that this one may use and with one thread. In every round each measures once untimed, then
+timed, in a random order.
 
-`first_s` is the first call, compilation included; `median_s` and `median_cpu_s` are of
-later ones, on the clock and on all processors together. `ours_over_it` is the median over
-rounds of our time over that of the same round, between `lowest` and `highest`.
-`first_peak_mib` and `peak_mib` are by how much resident memory rises in the first call,
-which loads and compiles what it needs, and in later ones.
+`median_ms` is processor time, which other work on the machine disturbs little.
+`over_quicker` is the median over rounds of the time over that of the quicker of the two
+others in the same round, between `lowest` and `highest`. `over_gradient` is the time in
+gradients of the same row. `peak_mib` is by how much resident memory rises in a call.
+Compilation is left out. The `value` of a product is its norm.
 
-The top eigenvalue is by 8 Lanczos steps here and, in PyHessian, by power iteration
-until two values agree to 1e-3, its default; `relative_error` is the distance of each to
-100 Lanczos steps. The `value` of a trace has a sampling error of some percent, and that
-of the density is its mean, one sample of trace over number of parameters. Two defects of
-PyHessian are worked around: `torch.eig`, which PyTorch no longer has, is replaced by
-`torch.linalg.eigh`, and its trace is kept from stopping early.
+This package measures all examples at once, and in batches of 50 (`mean_over_batches`), as
+`heavytail flatness` does on a CPU.
 
     pip install "heavytail-optax[bench,experiments]"
     python benchmarks/flatness.py --out benchmarks/results/flatness.csv
@@ -27,155 +25,135 @@ import argparse
 import importlib.metadata
 import importlib.util
 import multiprocessing
+import os
 import pathlib
 import random
 import statistics
 import tempfile
-from collections.abc import Sequence
 from multiprocessing.connection import Connection
-from typing import NamedTuple
 
 import result_file
-from process_timing import Call, limit_threads, serve
+from process_timing import Call, limit_threads, serve_each
 
-COUNTS = {"eigenvalue": 8, "trace": 20, "density": 25}
+OURS = {"heavytail_optax": None, "heavytail_optax, in batches of 50": 50}
+OTHERS = ("curvlinops", "hessian-eigenthings")
+LIBRARIES = (*OURS, *OTHERS)
+COUNTS = {"eigenvalue": 8, "trace": 5}
 """Measure -> Lanczos steps, or random vectors."""
-PRECISE_COUNT = 100
-OURS, THEIRS = "heavytail_optax", "PyHessian"
+PRODUCTS = ("gradient", "hessian", "gauss-newton")
+BATCH_SIZES = {100: (*PRODUCTS, *COUNTS), 400: PRODUCTS}
+"""Batch size -> what is measured."""
+PACKAGES = ("torch", "curvlinops-for-pytorch", "hessian-eigenthings")
 
-
-class Case(NamedTuple):
-    """What is measured."""
-
-    network: str
-    measure: str
-    batch_size: int | None
+Calls = dict[tuple[str, str], list[Call]]
 
 
 def work(
-    connection: Connection, library: str, folder: pathlib.Path, case: Case, threads: int
+    connection: Connection, library: str, network: str, folder: pathlib.Path, size: int
 ) -> None:
     """The process of one library."""
-    limit_threads(threads)
-    count = COUNTS[case.measure]
-    if library == OURS:
+    limit_threads(1)
+    if library in OURS:
         import flatness_here
 
-        measure = flatness_here.build(
-            case.network, folder, case.measure, case.batch_size, count
-        )
+        measures = flatness_here.build(network, folder, size, OURS[library], COUNTS)
     else:
-        import flatness_pyhessian
+        import torch
 
-        measure = flatness_pyhessian.build(
-            folder, case.measure, case.batch_size, count, threads
-        )
-    serve(connection, measure)
+        torch.set_num_threads(1)
+        import flatness_torch
+
+        measures = flatness_torch.build(library, folder, size, COUNTS)
+    serve_each(connection, measures)
 
 
-def calls_of(
-    case: Case, folder: pathlib.Path, rounds: int, threads: int
-) -> dict[str, list[Call]]:
-    """Library -> its first call, and one a round."""
+def calls_of(network: str, folder: pathlib.Path, size: int, rounds: int) -> Calls:
+    """(Library, measure) -> a call in each round."""
     context = multiprocessing.get_context("spawn")
-    names = [OURS, THEIRS]
     workers, connections = [], {}
-    calls: dict[str, list[Call]] = {}
-    for name in names:
-        connections[name], other = context.Pipe()
-        worker = context.Process(target=work, args=(other, name, folder, case, threads))
-        worker.start()
-        workers.append(worker)
-        # One at a time: compiling takes all cores.
-        calls[name] = [connections[name].recv()]
+    for library in LIBRARIES:
+        connections[library], other = context.Pipe()
+        arguments = (other, library, network, folder, size)
+        workers.append(context.Process(target=work, args=arguments))
+        workers[-1].start()
+
+    def call(library: str, measure: str) -> Call:
+        connections[library].send(measure)
+        return connections[library].recv()
+
     order = random.Random(0)
-    for _ in range(rounds):
-        for name in order.sample(names, len(names)):
-            connections[name].send(True)
-            calls[name].append(connections[name].recv())
-    for name, worker in zip(names, workers, strict=True):
-        connections[name].send(False)
+    calls: Calls = {}
+    for measure in BATCH_SIZES[size]:
+        for library in LIBRARIES:
+            call(library, measure)
+        for _ in range(rounds):
+            for library in order.sample(LIBRARIES, len(LIBRARIES)):
+                calls.setdefault((library, measure), []).append(call(library, measure))
+    for library, worker in zip(LIBRARIES, workers, strict=True):
+        connections[library].send("")
         worker.join()
     return calls
 
 
 def rows_of(
-    case: Case, calls: dict[str, list[Call]], precise: float, versions: dict[str, str]
+    network: str, size: int, calls: Calls, versions: dict[str, str]
 ) -> list[dict[str, str]]:
-    """One row a library."""
+    """One row a measure and library."""
     rows = []
-    for library, (first, *later) in calls.items():
-        pairs = zip(calls[OURS][1:], later, strict=True)
-        ratios = [own.wall / call.wall for own, call in pairs]
-        error = later[-1].value / precise - 1.0
-        rows.append(
-            {
-                "network": case.network,
-                "measure": case.measure,
-                "images_at_once": str(case.batch_size or "all"),
+    for measure in BATCH_SIZES[size]:
+        for library in LIBRARIES:
+            own = calls[library, measure]
+            rounds = zip(own, *(calls[name, measure] for name in OTHERS), strict=True)
+            ratios = [
+                call.processor / min(other.processor for other in others)
+                for call, *others in rounds
+            ]
+            pairs = zip(own, calls[library, "gradient"], strict=True)
+            gradients = [call.processor / other.processor for call, other in pairs]
+            median = statistics.median(call.processor for call in own)
+            row = {
+                "network": network,
+                "batch_size": str(size),
+                "measure": measure,
                 "library": library,
-                "first_s": f"{first.wall:.2f}",
-                "median_s": f"{statistics.median(c.wall for c in later):.3f}",
-                "median_cpu_s": f"{statistics.median(c.processor for c in later):.3f}",
-                "ours_over_it": f"{statistics.median(ratios):.2f}",
+                "median_ms": f"{1e3 * median:.1f}",
+                "over_quicker": f"{statistics.median(ratios):.2f}",
                 "lowest": f"{min(ratios):.2f}",
                 "highest": f"{max(ratios):.2f}",
-                "first_peak_mib": f"{first.peak:.0f}",
-                "peak_mib": f"{max(c.peak for c in later):.0f}",
-                "value": f"{later[-1].value:.6g}",
-                "relative_error": f"{error:.1e}" * (case.measure == "eigenvalue"),
+                "over_gradient": f"{statistics.median(gradients):.2f}",
+                "peak_mib": f"{max(call.peak for call in own):.0f}",
+                "value": f"{own[-1].value:.5g}",
                 **versions,
             }
-        )
-        print(rows[-1], flush=True)
-    return rows
-
-
-def rows_of_network(
-    network: str, batch_sizes: Sequence[int | None], rounds: int, threads: int
-) -> list[dict[str, str]]:
-    """All measurements of one network, which is trained before."""
-    import flatness_here
-    import flatness_networks
-
-    versions = {
-        "threads": str(threads),
-        **{name: importlib.metadata.version(name) for name in ("torch", "pyhessian")},
-    }
-    rows = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = pathlib.Path(name)
-        flatness_networks.train_and_save(network, folder)
-        precise = flatness_here.build(
-            network, folder, "eigenvalue", min(filter(None, batch_sizes)), PRECISE_COUNT
-        )()
-        for measure in COUNTS:
-            for batch_size in batch_sizes:
-                case = Case(network, measure, batch_size)
-                calls = calls_of(case, folder, rounds, threads)
-                rows += rows_of(case, calls, precise, versions)
+            rows.append(row)
+            print(row, flush=True)
     return rows
 
 
 def main() -> None:
+    import flatness_networks
+
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--networks", nargs="+", default=["lenet", "vgg11-eighth"])
-    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[50])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
+    names = [*flatness_networks.NETWORKS]
+    parser.add_argument("--networks", nargs="+", choices=names, default=names)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--networks-dir", type=pathlib.Path, help="keeps the networks")
     parser.add_argument("--out", help="CSV file to write")
     arguments = parser.parse_args()
-    if importlib.util.find_spec("pyhessian") is None:
-        parser.error("PyHessian is missing: pip install 'heavytail-optax[bench]'.")
+    if importlib.util.find_spec("curvlinops") is None:
+        parser.error("curvlinops is missing: pip install 'heavytail-optax[bench]'.")
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     rows = []
-    for network in arguments.networks:
-        rows += rows_of_network(
-            network,
-            [None, *arguments.batch_sizes],
-            arguments.rounds,
-            arguments.threads,
-        )
-    result_file.write(arguments.out, rows, arguments.rounds)
+    with tempfile.TemporaryDirectory() as temporary:
+        for network in arguments.networks:
+            folder = (arguments.networks_dir or pathlib.Path(temporary)) / network
+            if not folder.exists():
+                flatness_networks.train_and_save(network, folder)
+            for size in BATCH_SIZES:
+                calls = calls_of(network, folder, size, arguments.rounds)
+                rows += rows_of(network, size, calls, versions)
+                result_file.write(arguments.out, rows, arguments.rounds)
 
 
 if __name__ == "__main__":

@@ -45,16 +45,18 @@ CASES = {
 }
 
 
-def first_weights(key):
+def first_weights(
+    key, vocabulary=VOCABULARY, width=WIDTH, layers=LAYERS, length=LENGTH
+):
     """Normal ones, with the usual standard deviation of 0.02."""
     shapes = {
-        "queries": (WIDTH, 3 * WIDTH),
-        "joined": (WIDTH, WIDTH),
-        "up": (WIDTH, 4 * WIDTH),
-        "down": (4 * WIDTH, WIDTH),
+        "queries": (width, 3 * width),
+        "joined": (width, width),
+        "up": (width, 4 * width),
+        "down": (4 * width, width),
     }
-    whole = {"tokens": (VOCABULARY, WIDTH), "places": (LENGTH, WIDTH)}
-    blocks = [{k: (*shape,) for k, shape in shapes.items()} for _ in range(LAYERS)]
+    whole = {"tokens": (vocabulary, width), "places": (length, width)}
+    blocks = [{k: (*shape,) for k, shape in shapes.items()} for _ in range(layers)]
     tree = {**whole, "blocks": blocks}
     leaves, structure = jax.tree.flatten(tree, is_leaf=lambda x: isinstance(x, tuple))
     keys = jax.random.split(key, len(leaves))
@@ -69,7 +71,7 @@ def normalised(x):
 
 def block(weights, x):
     """Causal attention and two dense layers, each beside a shortcut."""
-    heads = (*x.shape[:-1], 3, HEADS, WIDTH // HEADS)
+    heads = (*x.shape[:-1], 3, HEADS, x.shape[-1] // HEADS)
     q, k, v = jnp.moveaxis((normalised(x) @ weights["queries"]).reshape(heads), -3, 0)
     mixed = jax.nn.dot_product_attention(q, k, v, is_causal=True)
     x = x + mixed.reshape(x.shape) @ weights["joined"]

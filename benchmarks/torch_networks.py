@@ -1,5 +1,9 @@
-"""The networks of `heavytail_optax.experiments.models.networks` in PyTorch."""
+"""The networks of `heavytail_optax.experiments.models.networks` in PyTorch.
 
+And the transformer of `language_model.py`.
+"""
+
+import torch
 from torch import nn
 
 from heavytail_optax.experiments.models.layers import scaled
@@ -47,3 +51,39 @@ def _vgg(model: str, width: float, num_classes: int) -> nn.Sequential:
         nn.ReLU(inplace=True),
         nn.Linear(units, num_classes),
     )
+
+
+class LanguageModel(nn.Module):
+    """The transformer, with its weights as they are named and oriented in JAX."""
+
+    def __init__(self, weights: dict[str, torch.Tensor], heads: int) -> None:
+        super().__init__()
+        self.weights = nn.ParameterDict(weights)
+        self.heads = heads
+        self.layers = sum(name.endswith("queries") for name in weights)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Logits of the next token, (n, tokens, length): PyTorch's order for its loss."""
+        x = self.weights["tokens"][tokens] + self.weights["places"]
+        for layer in range(self.layers):
+            x = self._block(layer, x)
+        return (_normalised(x) @ self.weights["tokens"].T).movedim(-1, 1)
+
+    def _block(self, layer: int, x: torch.Tensor) -> torch.Tensor:
+        queries, joined, up, down = (
+            self.weights[f"blocks_{layer}_{name}"]
+            for name in ("queries", "joined", "up", "down")
+        )
+        heads = (_normalised(x) @ queries).unflatten(-1, (3, self.heads, -1))
+        q, k, v = heads.permute(2, 0, 3, 1, 4)
+        # The fused attention of PyTorch has no forward derivative.
+        scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+        later = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
+        mixed = scores.masked_fill(later, -torch.inf).softmax(-1) @ v
+        x = x + mixed.transpose(1, 2).flatten(2) @ joined
+        grown = nn.functional.gelu(_normalised(x) @ up, approximate="tanh")
+        return x + grown @ down
+
+
+def _normalised(x: torch.Tensor) -> torch.Tensor:
+    return nn.functional.layer_norm(x, x.shape[-1:])

@@ -1,6 +1,7 @@
 """A loss whose Hessian is the Gauss-Newton matrix of another loss."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import jax
@@ -20,15 +21,31 @@ class _GaussNewtonLoss:
     loss_fn: Callable[..., jax.Array]
 
     def __call__(self, params: Params, *args: PyTree) -> jax.Array:
-        fixed = jax.lax.stop_gradient(params)
-        # Zero, but with the derivative of `params`, so that the outputs are linear in
-        # it.
-        change = jax.tree.map(lambda x, x0: x - x0, params, fixed)
-        outputs, moved = jax.jvp(
-            lambda w: self.predict_fn(w, *args), (fixed,), (change,)
-        )
-        linear = jax.tree.map(lambda y, dy: y + dy, outputs, moved)
-        return self.loss_fn(linear, *args)
+        # What the function closes over may have a derivative too.
+        predict, closed_over = jax.closure_convert(self.predict_fn, params, *args)
+        outputs = _linear_in_params(predict, params, (*args, *closed_over))
+        return self.loss_fn(outputs, *args)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _linear_in_params(
+    predict: Callable[..., PyTree], params: Params, args: tuple[PyTree, ...]
+) -> PyTree:
+    """The outputs, without second derivatives in the parameters."""
+    return predict(params, *args)
+
+
+@_linear_in_params.defjvp
+def _linear_in_params_jvp(
+    predict: Callable[..., PyTree],
+    primals: tuple[Params, tuple[PyTree, ...]],
+    tangents: tuple[Params, tuple[PyTree, ...]],
+) -> tuple[PyTree, PyTree]:
+    params, args = primals
+    # The slope is taken at a point that is held fixed.
+    point = (jax.lax.stop_gradient(params), args)
+    _, moved = jax.jvp(lambda w, data: predict(w, *data), point, tangents)
+    return _linear_in_params(predict, params, args), moved
 
 
 def gauss_newton_loss(

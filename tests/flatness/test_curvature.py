@@ -9,6 +9,7 @@ import small_network
 
 from heavytail_optax.flatness import (
     gauss_newton_loss,
+    hessian_density,
     hessian_eigenvalues,
     hessian_trace,
 )
@@ -137,6 +138,50 @@ def test_exhausted_krylov_space(values):
     assert np.isfinite(result.vectors).all()
 
 
+def naive_ritz_values(diagonal, start, steps):
+    """Lanczos with full reorthogonalisation that does not see that nothing is left."""
+    basis, rest = np.zeros((0, start.size), np.float32), start
+    diagonals, below = [], []
+    for _ in range(steps):
+        basis = np.vstack([basis, rest / np.linalg.norm(rest)])
+        rest = diagonal * basis[-1]
+        diagonals.append(basis[-1] @ rest)
+        for _ in range(2):
+            rest = rest - basis.T @ (basis @ rest)
+        below.append(np.linalg.norm(rest))
+    beside = np.diag(below[:-1], 1)
+    return np.linalg.eigvalsh(np.diag(diagonals) + beside + beside.T)
+
+
+@pytest.mark.parametrize("steps", [10, 20, 50])
+def test_ritz_values_of_two_eigenvalues_stay_within_the_spectrum(steps):
+    """50 dimensions, half of them with curvature 1, half with curvature 2."""
+    diagonal = np.repeat(np.float32([1.0, 2.0]), 25)
+
+    def loss(w, h):
+        return 0.5 * jnp.sum(h * w**2)
+
+    arguments = {"key": 0, "args": (jnp.asarray(diagonal),), "num_matvecs": steps}
+    found = hessian_eigenvalues(loss, jnp.ones(50), num_eigenvalues=10, **arguments)
+    np.testing.assert_allclose(found.values[:2], [2.0, 1.0], rtol=1e-6)
+    assert np.isnan(found.values[2:]).all()
+    density = hessian_density(loss, jnp.ones(50), num_samples=3, **arguments)
+    nodes = np.asarray(density.nodes)[np.asarray(density.weights) > 0]
+    assert nodes.min() > 1.0 - 1e-5
+    assert nodes.max() < 2.0 + 1e-5
+
+
+def test_naive_ritz_values_of_two_eigenvalues_leave_the_spectrum():
+    """The control of the test above: finite values, far outside."""
+    diagonal = np.repeat(np.float32([1.0, 2.0]), 25)
+    starts = np.random.default_rng(0).normal(size=(20, 50)).astype(np.float32)
+    values = np.stack([naive_ritz_values(diagonal, start, 20) for start in starts])
+    assert np.isfinite(values).all()
+    # What is left is rounding, so that not every start shows it.
+    assert values.min() < 0.5
+    assert values.max() > 2.5
+
+
 def test_more_matrix_vector_products_than_parameters():
     result = hessian_eigenvalues(
         lambda w: w[0] ** 2 - 3.0 * w[1] ** 2, jnp.ones(2), key=0, num_matvecs=50
@@ -161,6 +206,21 @@ def test_trace_of_a_diagonal_hessian_is_exact():
     np.testing.assert_allclose(result.mean, 60.0)
     np.testing.assert_allclose(result.standard_error, 0.0, atol=1e-5)
     assert np.isnan(hessian_trace(lambda w: w**2, 1.0, key=0, num_samples=1)[1])
+
+
+def test_gauss_newton_of_a_function_that_closes_over_what_is_differentiated():
+    def slope(make, factor):
+        loss = make(lambda w: jnp.tanh(w * factor), lambda y: jnp.sum(y**3))
+        return jax.grad(loss)(jnp.array([0.5, -1.0])).sum()
+
+    def plain(predict, loss):
+        return lambda w: loss(predict(w))
+
+    got, expected = (
+        jax.grad(functools.partial(slope, make))(1.3)
+        for make in (gauss_newton_loss, plain)
+    )
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 
 def test_gauss_newton():

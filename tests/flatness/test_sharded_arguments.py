@@ -8,6 +8,7 @@ import itertools
 import math
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import pytest
 import sharding
@@ -19,6 +20,7 @@ P = jax.P
 
 # A hidden layer that the model axis splits, wide, so that no leaf is as small as a batch.
 NUM_UNITS, NUM_EXAMPLES = 128, 16
+NUM_PARAMETERS = 6 * NUM_UNITS
 SPECS = {"in": P(None, "model"), "bias": P("model"), "out": P("model", None)}
 SHARDED = {"params": (SPECS, P()), "data": (P(), P("data")), "both": (SPECS, P("data"))}
 
@@ -265,6 +267,58 @@ def test_explicit_mesh_of_the_arguments_under_jit(name):
     assert sent.pop("all-reduce", None) or name == "filter_normalise"
     largest = max(itertools.chain(*sent.values()), default=0)
     assert largest < (NUM_UNITS if "noise" in name else NUM_EXAMPLES), sent
+
+
+def flattened_trace(params, direction, data):
+    """What others do: one flat vector of all parameters."""
+    del direction
+    flat, unravel = jax.flatten_util.ravel_pytree(params)
+
+    def of_flat(flat, *data):
+        return loss(unravel(flat), *data)
+
+    return flatness.hessian_trace(of_flat, flat, key=0, args=data, num_samples=2)
+
+
+CURVATURES = [
+    "hessian_eigenvalues",
+    "hessian_trace",
+    "hessian_density",
+    "gauss_newton_loss/trace",
+    "mean_over_batches/eigenvalues",
+]
+
+
+def sent_on_an_automatic_mesh(case, placement="both"):
+    """By kind of collective, where the compiler chooses all but the arguments' places."""
+    return check(case, placement, "auto", compiled=True, set_mesh=False)
+
+
+@pytest.mark.parametrize("placement", ["params", "both"])
+@pytest.mark.parametrize("name", CURVATURES)
+def test_curvature_on_an_automatic_mesh_gathers_nothing(name, placement):
+    """Each device sums its part of a product over the data, and inner products."""
+    sent = sent_on_an_automatic_mesh(CASES[name], placement)
+    assert set(sent) == {"all-reduce"}
+    shard = NUM_PARAMETERS // 2  # the model axis has two devices
+    largest = shard if placement == "both" else 2 * NUM_EXAMPLES
+    assert max(sent["all-reduce"]) <= largest
+
+
+def test_curvature_of_a_flat_vector_gathers():
+    sent = sent_on_an_automatic_mesh(flattened_trace)
+    assert (
+        max(sent["all-gather"]) == sum(x.size for x in jax.tree.leaves(make()[0])) / 2
+    )
+
+
+def test_eigenvectors_on_an_automatic_mesh_are_sharded_like_the_parameters():
+    with jax.enable_x64(True):
+        arguments = placed(sharding.make_mesh("auto"), *make(), "both")
+        vectors = jax.jit(CASES["hessian_eigenvalues"])(*arguments).vectors
+    for name, x in vectors.items():
+        wanted = jax.NamedSharding(x.sharding.mesh, P(None, *SPECS[name]))
+        assert x.sharding.is_equivalent_to(wanted, x.ndim)
 
 
 @pytest.mark.slow
