@@ -215,17 +215,22 @@ def progress(rows: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def texts(rows: pd.DataFrame) -> dict[str, str]:
+    """All tables in Markdown, by name."""
+    found = {"progress": progress(rows)}
+    for (task, noise, optimizer), arms in groups(rows).items():
+        if "alone" in arms and len(arms) > 1:
+            found[f"{task}_{noise}_{optimizer.lower()}"] = table(arms)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=pathlib.Path)
     parser.add_argument("--out", type=pathlib.Path, help="folder for the tables")
     arguments = parser.parse_args()
     rows = pd.read_csv(arguments.runs, dtype={"noise": str})
-    texts = {"progress": progress(rows)}
-    for (task, noise, optimizer), arms in groups(rows).items():
-        if "alone" in arms and len(arms) > 1:
-            texts[f"{task}_{noise}_{optimizer.lower()}"] = table(arms)
-    for name, text in texts.items():
+    for name, text in texts(rows).items():
         print(f"{name}\n\n{text}\n")
         if arguments.out is not None:
             (arguments.out / f"beyond_sgd_{name}.md").write_text(f"{text}\n")

@@ -1,5 +1,7 @@
 """The study beyond SGD: which runs it makes, and what its tables say of them."""
 
+import pathlib
+
 import beyond_sgd_arms as arms
 import beyond_sgd_bytes as text
 import beyond_sgd_plan as plan
@@ -170,3 +172,13 @@ def test_batches_of_the_resnet_are_crops_in_groups():
     assert batch.inputs.shape == (4, 16, 32, 32, 3) and batch.inputs.dtype == jnp.uint8
     assert set(np.unique(batch.inputs)) == {0, 7}
     assert len(np.unique(batch.labels)) == 64
+
+
+def test_the_published_tables_are_those_of_the_file():
+    folder = pathlib.Path(__file__).parents[1] / "docs" / "results"
+    runs = pd.read_csv(folder / "beyond_sgd_runs.csv", dtype={"noise": str})
+    published = {path.name: path.read_text() for path in folder.glob("beyond_sgd_*.md")}
+    assert published == {
+        f"beyond_sgd_{name}.md": f"{text}\n"
+        for name, text in tables.texts(runs).items()
+    }
