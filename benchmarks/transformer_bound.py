@@ -48,7 +48,8 @@ class Runs:
             own = "tuning" if seed == SEARCH_SEED else "counts"
             found = beyond_sgd.measured(own, self.measuring, self.data, along, norms)
             row = {"arm": name, "seed": seed, "steps": self.steps}
-            row |= {what: plan.in_words(found.get(what, np.nan)) for what in SHOWN}
+            # The search looks at the validation loss only.
+            row |= {x: plan.in_words(found[x]) if x in found else "" for x in SHOWN}
             print(row, flush=True)
             yield row
 
