@@ -15,7 +15,6 @@ from ..data.dataset import Dataset
 from ..durable_files import replace_file
 from ..errors import DataError, StoppedError
 from ..report.flatness import MeasuredRun
-from ..report.layers import LayeredRun
 from ..report.noise import DiagnosedRun
 from ..report.style import save_figure
 from ..runs.grid import Run
@@ -47,7 +46,7 @@ class Results(NamedTuple):
 
     printed: Sequence[RenderableType]
     values: pd.DataFrame  # for the CSV file
-    runs: Sequence[MeasuredRun] | Sequence[LayeredRun] | Sequence[DiagnosedRun]
+    runs: Sequence[MeasuredRun] | Sequence[DiagnosedRun]
     draw: Callable[[Any], Figure | None]
 
 
@@ -146,7 +145,7 @@ def _show(results: Results, path: pathlib.Path, console: Console) -> None:
     table, picture = path.with_suffix(".csv"), path.with_suffix(".png")
     replace_file(table, results.values.to_csv(index=False))
     written = [table]
-    drawn: dict[str, MeasuredRun | LayeredRun | DiagnosedRun] = {}
+    drawn: dict[str, MeasuredRun | DiagnosedRun] = {}
     for each in results.runs:  # few enough to be told apart by their colours
         drawn.setdefault(each.run.method, each)
     if save_figure(results.draw(list(drawn.values())), picture):

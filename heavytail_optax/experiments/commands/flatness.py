@@ -1,5 +1,6 @@
 """`heavytail flatness`: how flat the solutions of finished runs are."""
 
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,7 +8,6 @@ from ..data.dataset import Dataset
 from ..measures.measure import read_record
 from ..report import flatness, layers
 from ..report.flatness import MeasuredRun
-from ..report.layers import LayeredRun
 from ..runs.grid import Run
 from ..runs.measuring import (
     forget,
@@ -24,50 +24,41 @@ from .options import FlatnessOptions
 
 def run(options: FlatnessOptions, typed: str) -> int:
     """Measures the runs of a directory; the exit status."""
-    names, chosen, is_by_layer = (
-        options.asked_measures,
-        options.measuring,
-        options.by_layer,
-    )
+    names, chosen = options.asked_measures, options.measuring
+    name, report, measure_it = "flatness", flatness, measure_run
+    if options.by_layer:
+        name, report, measure_it = "flatness_by_layer", layers, measure_layers
+
+    def path_of(run: Run) -> pathlib.Path:
+        return run.paths.layers if options.by_layer else run.paths.measurements
 
     def measure(run: Run, dataset: Dataset, params: Any, progress: Progress) -> bool:
         classes = dataset.num_classes
         network = trained_network(run.settings, params, dataset.train, classes)
-        measure_it = measure_layers if is_by_layer else measure_run
         return measure_it(run, network, chosen, names, progress)
 
-    def known(run: Run, result: RunResult) -> MeasuredRun | LayeredRun:
-        if is_by_layer:
-            return LayeredRun(run, result, read_record(run.paths.layers))
-        return MeasuredRun(run, result)
+    def known(run: Run, result: RunResult) -> MeasuredRun:
+        record = read_record(run.paths.layers) if options.by_layer else result.record
+        return MeasuredRun(run, result, record)
 
-    def remarks(each: MeasuredRun | LayeredRun) -> list[str]:
+    def remarks(each: MeasuredRun) -> list[str]:
         return measured_otherwise(each.run.settings, each.record, chosen, names)
 
     def results(
-        found: Sequence[MeasuredRun | LayeredRun], width: int, progress: Progress
+        found: Sequence[MeasuredRun], width: int, progress: Progress
     ) -> Results | None:
         del progress
-        if is_by_layer:
-            own = [x for x in found if isinstance(x, LayeredRun) and x.record]
-            if not own:
-                return None
-            values = layers.layer_values(own)
-            table = layers.layer_table(own, values, width)
-            return Results([table], values, own, layers.draw_layers)
-        runs = [x for x in found if isinstance(x, MeasuredRun) and x.record]
+        runs = [each for each in found if each.record]
         if not runs:
             return None
-        values = flatness.flatness_values(runs)
-        table = flatness.flatness_table(runs, values, width)
-        return Results([table], values, runs, flatness.draw_flatness)
+        values = report.values_of(runs)
+        table = report.table_of(runs, values, width)
+        return Results([table], values, runs, report.draw)
 
     measuring = Measuring(
-        name="flatness_by_layer" if is_by_layer else "flatness",
+        name=name,
         on_stop="Stopping after this measure.",
-        forget=lambda run: forget(
-            run.paths.layers if is_by_layer else run.paths.measurements, names
-        ),
+        forget=lambda run: forget(path_of(run), names),
         known=known,
         is_measured=lambda each: set(names) <= set(each.record),
         remarks=remarks,

@@ -49,22 +49,18 @@ class MeasuredRun(NamedTuple):
 
     run: Run
     result: RunResult
-
-    @property
-    def record(self) -> Mapping[str, Measured]:
-        """Measure -> what was measured."""
-        return self.result.record
+    record: Mapping[str, Measured]  # by layer, the names of scalars are LAYER/SCALAR
 
     @property
     def remarks(self) -> dict[str, str]:
         """Measure -> what is to be said of it."""
-        outcomes = {name: each.outcome for name, each in self.result.record.items()}
+        outcomes = {name: each.outcome for name, each in self.record.items()}
         return {name: each.remark for name, each in outcomes.items() if each.remark}
 
     @property
     def curves(self) -> dict[str, pd.DataFrame]:
         """The curves of all measures."""
-        outcomes = [each.outcome for each in self.result.record.values()]
+        outcomes = [each.outcome for each in self.record.values()]
         found = {name: x for each in outcomes for name, x in each.curves.items()}
         return {name: pd.DataFrame(dict(curve)) for name, curve in found.items()}
 
@@ -75,14 +71,14 @@ def label_with_accuracy(run: Run, result: RunResult) -> str:
     return f"{run.label}: training accuracy {accuracy}%"
 
 
-def flatness_values(runs: Sequence[MeasuredRun]) -> pd.DataFrame:
+def values_of(runs: Sequence[MeasuredRun]) -> pd.DataFrame:
     """The long table, with remarks."""
     table = runs_table([each.result for each in runs], [each.run.name for each in runs])
     remarks = [[f"{k}: {text}" for k, text in each.remarks.items()] for each in runs]
     return table.assign(remarks=["; ".join(each) for each in remarks])
 
 
-def flatness_table(
+def table_of(
     runs: Sequence[MeasuredRun], values: pd.DataFrame, width: int = 100
 ) -> Group:
     """One row a run: accuracies beside every scalar, remarks below."""
@@ -115,7 +111,7 @@ def _notes(runs: Sequence[MeasuredRun], values: pd.DataFrame) -> list[str]:
         "are labelled. All measures are larger where the minimum is sharper; a run "
         "that did not learn may look flat."
     )
-    records = [run.result.record for run in runs]
+    records = [run.record for run in runs]
     if any("escape" in record for record in records):
         legend += " Escape: share of paths that have left after the last jump."
     notes = [legend]
@@ -142,7 +138,7 @@ def _notes(runs: Sequence[MeasuredRun], values: pd.DataFrame) -> list[str]:
 
 
 @styled
-def draw_flatness(runs: Sequence[MeasuredRun]) -> Figure | None:
+def draw(runs: Sequence[MeasuredRun]) -> Figure | None:
     """A panel for each curve that any run has; None without any."""
     styles = [
         {"color": METHODS[run.run.method].colour, "linestyle": dashes(number)}
@@ -159,10 +155,12 @@ def draw_flatness(runs: Sequence[MeasuredRun]) -> Figure | None:
     columns, legend_height = min(3, len(panels)), 0.3 + 0.25 * len(runs) / 2
     figure, grid = panel_grid(len(panels), columns, _PANEL, legend_height)
     for axes, (name, curves) in zip(grid, panels.items(), strict=True):
-        title, x, draw = _PANELS[name]
+        title, x, draw_curves = _PANELS[name]
         axes.set(title=title, xlabel=x)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=draw is _draw_escape))
-        draw(axes, curves)
+        axes.xaxis.set_major_locator(
+            MaxNLocator(6, integer=draw_curves is _draw_escape)
+        )
+        draw_curves(axes, curves)
     handles = []
     for run, (style, own) in zip(runs, found, strict=True):
         if not own.keys() & panels.keys():  # nothing of it is drawn

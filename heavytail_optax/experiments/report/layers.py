@@ -1,7 +1,6 @@
 """What `heavytail flatness --by-layer` shows: a row a layer of a run, and bars."""
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,11 +9,8 @@ from rich.console import Group
 from rich.text import Text
 
 from ..measures.flatness import SCALARS
-from ..measures.measure import Measured
 from ..methods import METHODS
-from ..runs.grid import Run
-from ..runs.result import RunResult
-from .flatness import label_with_accuracy
+from .flatness import MeasuredRun, label_with_accuracy
 from .style import legend_below, log_ticks, panel_grid, styled
 from .tables import (
     Column,
@@ -36,15 +32,7 @@ _LEGEND = (
 )
 
 
-class LayeredRun(NamedTuple):
-    """A finished run with what has been measured of its layers."""
-
-    run: Run
-    result: RunResult
-    record: Mapping[str, Measured]  # its scalars are LAYER/SCALAR
-
-
-def layer_values(runs: Sequence[LayeredRun]) -> pd.DataFrame:
+def values_of(runs: Sequence[MeasuredRun]) -> pd.DataFrame:
     """The long table: a row a layer of a run, in the order of the layers."""
     rows = []
     for each in runs:
@@ -76,8 +64,8 @@ def scalars_of(values: pd.DataFrame) -> list[str]:
     return [name.removesuffix(_ERROR) for name in names]
 
 
-def layer_table(
-    runs: Sequence[LayeredRun], values: pd.DataFrame, width: int = 100
+def table_of(
+    runs: Sequence[MeasuredRun], values: pd.DataFrame, width: int = 100
 ) -> Group:
     """One row a layer of a run, remarks below."""
     is_first = ~values["label"].duplicated()
@@ -93,18 +81,17 @@ def layer_table(
     ]
     tables = text_tables(lead, [lead[0], lead[2]], blocks, width)
     remarks = [
-        f"{each.run.label}, {name}: {measured.outcome.remark}."
+        f"{each.run.label}, {name}: {remark}."
         for each in runs
-        for name, measured in each.record.items()
-        if measured.outcome.remark
+        for name, remark in each.remarks.items()
     ]
     return Group(*tables, *(Text(x, style="dim") for x in (_LEGEND, *remarks)))
 
 
 @styled
-def draw_layers(runs: Sequence[LayeredRun]) -> Figure | None:
+def draw(runs: Sequence[MeasuredRun]) -> Figure | None:
     """A panel a measure, with a bar for each layer of each run."""
-    values = layer_values(runs)
+    values = values_of(runs)
     scalars = [name for name in scalars_of(values) if (values[name] > 0).any()]
     if not scalars:
         return None
