@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from ..durable_files import replacing
 from ..errors import USAGE, DataError
 from ..user_cache import user_cache
-from . import wrong_files
+from . import data_files
 from .dataset import RawDataset, RawSplit
 from .image_folders import ImageFile, ImageFolder, encoded
 
@@ -110,7 +110,7 @@ def _decode(
     tick: Tick,
 ) -> np.ndarray:
     problems: list[str] = []
-    is_enough = lambda: len(problems) > wrong_files.MOST_NAMED
+    is_enough = lambda: len(problems) > data_files.MOST_NAMED
 
     def header_of(file: ImageFile) -> _Header | None:
         try:
@@ -120,7 +120,7 @@ def _decode(
             return None
 
     headers = _in_parallel(header_of, files, lambda done: tick(0, len(files)))
-    wrong_files.refuse_all(sorted(problems))
+    data_files.refuse_all(sorted(problems))
     height, width, channels = image_shape or headers[0]
     for file, header in zip(files, headers, strict=True):
         if image_size is None and header[:2] != (height, width):
@@ -155,7 +155,7 @@ def _decode(
                 problems.append(str(error))
 
     _in_parallel(decode, range(len(files)), lambda done: tick(done, len(files)))
-    wrong_files.refuse_all(sorted(problems))
+    data_files.refuse_all(sorted(problems))
     return images
 
 
@@ -233,8 +233,8 @@ def _opened(path: str) -> Iterator[Image.Image]:
         raise _too_large(path, "many more") from error
     except Exception as error:  # of a damaged image Pillow raises all kinds
         if isinstance(error, OSError) and error.filename is not None:
-            raise wrong_files.unreadable(pathlib.Path(path), error) from error
-        found = wrong_files.content_of(_head(path)) or "no image"
+            raise data_files.unreadable(pathlib.Path(path), error) from error
+        found = data_files.content_of(_head(path)) or "no image"
         if found.startswith(_IMAGES):
             found = f"damaged or cut short ({type(error).__name__}: {error})"
         advice = "Replace it by an image, or move it away"
@@ -243,7 +243,7 @@ def _opened(path: str) -> Iterator[Image.Image]:
 
 def _head(path: str) -> bytes:
     with open(path, "rb") as file:
-        return wrong_files.peek(file)
+        return data_files.peek(file)
 
 
 def _too_large(path: str, got: str) -> DataError:
