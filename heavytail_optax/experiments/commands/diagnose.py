@@ -15,12 +15,12 @@ from ..errors import USAGE, JobError, StoppedError
 from ..flat_settings import replaced
 from ..measures.gradient_noise import (
     NoiseDraws,
+    assess_noise,
     measure_gradient_noise,
     noise_arguments,
     read_noise,
     write_noise,
 )
-from ..measures.noise_tails import assess_noise
 from ..presets import PRESETS
 from ..report import noise
 from ..runs.grid import Grid, Run, record_grid, remarks, variants_of

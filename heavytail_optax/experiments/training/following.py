@@ -25,7 +25,7 @@ from ..settings import (
     TrainingSettings,
 )
 from .evaluation import mean_loss_and_error
-from .optimizers import learning_rate_schedule
+from .steps import learning_rate_schedule
 from .trainer import TrainState
 
 _MATVECS = 30

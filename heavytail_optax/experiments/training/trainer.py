@@ -31,8 +31,7 @@ from ..settings import (
 )
 from .batches import RandomStreams
 from .evaluation import Scores, evaluate
-from .gradients import build_gradient
-from .optimizers import build_optimizer, gradient_point
+from .steps import build_gradient, build_optimizer, gradient_point
 
 _SECONDS_A_CHUNK = 1.0
 
