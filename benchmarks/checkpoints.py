@@ -48,7 +48,7 @@ import result_file
 from flax import nnx, serialization
 from jax.sharding import NamedSharding, PartitionSpec
 
-from heavytail_optax.experiments.durable_files import replacing
+from heavytail_optax.experiments.files import replacing
 from heavytail_optax.experiments.models.networks import (
     CONFIGURATIONS,
     INITIALISATIONS,

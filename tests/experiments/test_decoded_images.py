@@ -21,7 +21,7 @@ from heavytail_optax.experiments.data.decoded_images import (
     read_images,
 )
 from heavytail_optax.experiments.data.image_folders import find_images
-from heavytail_optax.experiments.user_cache import user_cache
+from heavytail_optax.experiments.files import user_cache
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from small_file_systems import make_read_only, mounted_tmpfs
 
 from heavytail_optax import cli
 from heavytail_optax.experiments.devices.programs import program_cache
-from heavytail_optax.experiments.user_cache import user_cache
+from heavytail_optax.experiments.files import user_cache
 
 # Two programs that take long to compile. Others may, on a busy machine.
 COMPILES = """

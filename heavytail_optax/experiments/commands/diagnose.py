@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from ..data.dataset import Dataset
-from ..durable_files import set_aside_damaged
 from ..errors import USAGE, JobError, StoppedError
+from ..files import set_aside_damaged
 from ..flat_settings import replaced
 from ..measures.gradient_noise import (
     NoiseDraws,

@@ -27,8 +27,8 @@ from ..runs.run import cached_loader, check_machine
 from ..runs.worker import report_problems, work
 from ..storage.run_directory import RunDirectoryError, claim, claim_next, grid_lock
 from ..terminal import Progress
-from .mistakes import error_as_typed
 from .options import TrainOptions
+from .parsing import error_as_typed
 
 _DIVERGED = 3
 

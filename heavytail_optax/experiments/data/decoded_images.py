@@ -14,9 +14,8 @@ import numpy as np
 import PIL
 from PIL import Image, ImageOps
 
-from ..durable_files import replacing
 from ..errors import USAGE, DataError
-from ..user_cache import user_cache
+from ..files import replacing, user_cache
 from . import data_files
 from .dataset import RawDataset, RawSplit
 from .image_folders import ImageFile, ImageFolder, encoded

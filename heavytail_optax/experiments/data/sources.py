@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..errors import USAGE, DataError, SourceMissingError
-from ..user_cache import expanded
+from ..files import expanded
 from . import data_files
 from .catalogue import PublishedData, PublishedSplit
 from .data_files import Paths, find_files

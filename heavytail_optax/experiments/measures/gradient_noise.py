@@ -23,7 +23,7 @@ from heavytail_optax.tail_index import (
 
 from ..data.dataset import Split
 from ..devices.programs import compiled
-from ..durable_files import replacing
+from ..files import replacing
 from ..models.networks import Predict, build_network
 from ..settings import Settings
 from ..training.batches import draw_places, random_streams

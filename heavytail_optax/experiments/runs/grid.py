@@ -9,8 +9,8 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from ..durable_files import make_directory, replace_file
 from ..errors import USAGE
+from ..files import make_directory, replace_file
 from ..flat_settings import changed_settings, flat, from_flat, replaced
 from ..measures.flatness import MeasureName
 from ..methods import METHOD_NAMES, METHODS, MethodName

@@ -15,7 +15,7 @@ import heavytail_optax as hto
 
 from ..data.dataset import Split
 from ..devices.parallel import replicate
-from ..durable_files import set_aside_damaged
+from ..files import set_aside_damaged
 from ..measures.flatness import MEASURES, MeasureName
 from ..measures.measure import (
     Arguments,

@@ -14,8 +14,8 @@ from ..data.loading import check_data_dir, read_dataset
 from ..devices import processes
 from ..devices.parallel import replicate
 from ..devices.programs import device_name
-from ..durable_files import make_directory
 from ..errors import USAGE, DataError
+from ..files import make_directory
 from ..flat_settings import changed_settings
 from ..measures.measure import MeasureOptions
 from ..presets import PRESETS, PresetName

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from ..devices.processes import fail_together, from_first_process
-from ..durable_files import make_directory, replacing
+from ..files import make_directory, replacing
 from .run_directory import RunDirectoryError
 
 State = TypeVar("State")

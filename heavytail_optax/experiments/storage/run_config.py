@@ -8,7 +8,7 @@ import platform
 from collections.abc import Iterator
 from typing import Any
 
-from ..durable_files import replace_file
+from ..files import replace_file
 from ..flat_settings import flat, from_flat
 from ..settings import Settings
 from .run_directory import RunDirectoryError

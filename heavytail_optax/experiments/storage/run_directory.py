@@ -14,8 +14,8 @@ from typing import NamedTuple, Self
 
 import filelock
 
-from ..durable_files import make_directory, partial_path, replace_file
 from ..errors import USAGE, JobError
+from ..files import make_directory, partial_path, replace_file
 
 GRID = "grid.json"
 """The file of a grid that says what it is."""
