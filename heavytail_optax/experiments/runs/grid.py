@@ -17,13 +17,14 @@ from ..methods import METHOD_NAMES, METHODS, MethodName
 from ..presets import PRESETS, PresetName
 from ..setting_rules import either
 from ..settings import Settings
-from ..storage.run_config import read_json, understood
 from ..storage.run_directory import (
     GRID,
     RunDirectoryError,
     RunPaths,
     grid_lock,
     is_free,
+    read_json,
+    understood,
 )
 from .options import THIS_MACHINE, Machine
 

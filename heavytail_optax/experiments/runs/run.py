@@ -20,7 +20,7 @@ from ..flat_settings import changed_settings
 from ..measures.measure import MeasureOptions
 from ..presets import PRESETS, PresetName
 from ..settings import DataSettings, Settings
-from ..storage import checkpoints, metrics_log, run_config
+from ..storage import checkpoints, metrics_log, run_directory
 from ..storage.run_directory import RunDirectoryError, RunLock, disk_errors
 from ..terminal import Progress
 from ..training.batches import random_streams
@@ -79,7 +79,7 @@ def carry_out(
                 if run.paths.config.exists():
                     check_run(run, dataset, progress.note)
                 else:
-                    run_config.write_config(
+                    run_directory.write_config(
                         run.paths.config,
                         run.settings,
                         preset=preset,
@@ -108,7 +108,7 @@ def check_machine(machine: Machine, data: DataSettings) -> None:
 
 def check_run(run: Run, dataset: Dataset, note: Callable[[str], None]) -> None:
     """The run in the directory must be this one; other versions are noted."""
-    config = run_config.read_config(run.paths.config)
+    config = run_directory.read_config(run.paths.config)
     changed = changed_settings(config["settings"], run.settings)
     if changed:
         raise RunDirectoryError(
@@ -121,7 +121,7 @@ def check_run(run: Run, dataset: Dataset, note: Callable[[str], None]) -> None:
             "started with.",
             exit_status=USAGE,
         )
-    now = {**run_config.versions(), "device": device_name()}
+    now = {**run_directory.versions(), "device": device_name()}
     then = {**config["versions"], "device": config["device"]}
     others = [f"{k} {then.get(k)} -> {now[k]}" for k in now if now[k] != then.get(k)]
     if others:
