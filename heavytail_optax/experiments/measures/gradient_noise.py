@@ -22,9 +22,9 @@ from heavytail_optax.tail_index import (
 )
 
 from ..data.dataset import Split
-from ..devices.programs import compiled
 from ..files import replacing
 from ..models.networks import Predict, build_network
+from ..programs import compiled
 from ..settings import Settings
 from ..training.batches import draw_places, random_streams
 from ..training.evaluation import IMAGES_AT_ONCE, loss_per_example

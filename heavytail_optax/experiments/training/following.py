@@ -16,8 +16,8 @@ from jax.sharding import Mesh
 import heavytail_optax as hto
 
 from ..data.dataset import Split, evenly_spaced
-from ..devices.programs import compiled
 from ..models.networks import build_network
+from ..programs import compiled
 from ..settings import (
     FollowedMeasure,
     ModelSettings,

@@ -19,9 +19,9 @@ import optax
 from jax.sharding import Mesh
 
 from ..data.dataset import Dataset, Split
-from ..devices.processes import from_first_process
-from ..devices.programs import compiled
 from ..models.networks import InitParams, Predict, build_network
+from ..parallel import from_first_process
+from ..programs import compiled
 from ..settings import (
     DataSettings,
     MethodSettings,
