@@ -48,9 +48,13 @@ import result_file
 from flax import nnx, serialization
 from jax.sharding import NamedSharding, PartitionSpec
 
-from heavytail_optax.experiments.durable_files import replacing
-from heavytail_optax.experiments.models.layers import INITIALISATIONS, Layers
-from heavytail_optax.experiments.models.networks import CONFIGURATIONS, VGG
+from heavytail_optax.experiments.files import replacing
+from heavytail_optax.experiments.models.networks import (
+    CONFIGURATIONS,
+    INITIALISATIONS,
+    VGG,
+    Layers,
+)
 from heavytail_optax.experiments.storage.checkpoints import (
     restore_latest,
     save_checkpoint,

@@ -38,11 +38,11 @@ import heavytail_optax as hto
 from heavytail_optax.experiments.flat_settings import replaced
 from heavytail_optax.experiments.methods import METHODS
 from heavytail_optax.experiments.presets import PRESETS
-from heavytail_optax.experiments.report.sharpness_curves import (
+from heavytail_optax.experiments.report.style import save_figure, styled
+from heavytail_optax.experiments.report.training import (
     draw_sharpness,
     sharpness_table,
 )
-from heavytail_optax.experiments.report.style import save_figure, styled
 from heavytail_optax.experiments.runs.grid import Run
 from heavytail_optax.experiments.runs.result import RunResult, read_result
 from heavytail_optax.experiments.runs.run import cached_loader, carry_out

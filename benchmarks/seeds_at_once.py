@@ -18,9 +18,9 @@ import result_file
 
 from heavytail_optax.experiments.data.dataset import Split, with_random_labels
 from heavytail_optax.experiments.data.loading import read_dataset
-from heavytail_optax.experiments.devices.programs import compiled
 from heavytail_optax.experiments.flat_settings import replaced
 from heavytail_optax.experiments.presets import PRESETS
+from heavytail_optax.experiments.programs import compiled
 from heavytail_optax.experiments.training.batches import random_streams
 from heavytail_optax.experiments.training.trainer import build_trainer
 

@@ -25,8 +25,13 @@ from flax import nnx
 
 import heavytail_optax as hto
 from heavytail_optax._keys import tagged_key
-from heavytail_optax.experiments.models.layers import INITIALISATIONS, Layers
-from heavytail_optax.experiments.models.networks import CONFIGURATIONS, VGG, LeNet
+from heavytail_optax.experiments.models.networks import (
+    CONFIGURATIONS,
+    INITIALISATIONS,
+    VGG,
+    Layers,
+    LeNet,
+)
 
 TAIL, SCALE, SMALL = hto.tails.pareto(1.4), 0.5, 100
 

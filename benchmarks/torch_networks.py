@@ -6,8 +6,7 @@ And the transformer of `language_model.py`.
 import torch
 from torch import nn
 
-from heavytail_optax.experiments.models.layers import scaled
-from heavytail_optax.experiments.models.networks import CONFIGURATIONS
+from heavytail_optax.experiments.models.networks import CONFIGURATIONS, scaled
 
 
 def build(model: str, width: float, num_classes: int = 10) -> nn.Sequential:

@@ -182,8 +182,7 @@ def test_public_names_are_documented_once():
 # Each folder of the experiments imports from those before it only.
 ROOMS = (
     "errors",
-    "durable_files",
-    "user_cache",
+    "files",
     "methods",
     "setting_rules",
     "settings",
@@ -191,7 +190,8 @@ ROOMS = (
     "presets",
     "data",
     "models",
-    "devices",
+    "parallel",
+    "programs",
     "training",
     "terminal",
     "storage",

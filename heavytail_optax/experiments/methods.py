@@ -1,6 +1,6 @@
 """The methods, what each is made of, and their colours. Data only.
 
-`batches`, `gradients` and `optimizers` build the steps of a method from these values.
+`batches` and `steps` build the steps of a method from these values.
 """
 
 import dataclasses

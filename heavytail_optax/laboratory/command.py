@@ -7,10 +7,9 @@ import sys
 import tempfile
 from collections.abc import Sequence
 
-from heavytail_optax.experiments.commands.mistakes import as_typed
-from heavytail_optax.experiments.commands.parsing import filled, parse
-from heavytail_optax.experiments.devices.programs import program_cache
+from heavytail_optax.experiments.commands.parsing import as_typed, filled, parse
 from heavytail_optax.experiments.errors import IS_NO_DIRECTORY, USAGE
+from heavytail_optax.experiments.programs import program_cache
 from heavytail_optax.laboratory import options
 
 _OPTIONS = {

@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from heavytail_optax.experiments.models.bfloat16 import (
+from heavytail_optax.experiments.models.convolutions import (
     convolve_by_slices_in_bfloat16,
+    convolve_natively,
     convolve_natively_in_bfloat16,
     multiply,
     rounded,
 )
-from heavytail_optax.experiments.models.convolutions import convolve_natively
 
 CASES = [
     # images (channels, height, width, n), kernel, padding

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from small_data_sets import NAMES, mat_file, with_checksums, write_random_files
 
-from heavytail_optax.experiments.data.folders import find_files
+from heavytail_optax.experiments.data.data_files import find_files
 from heavytail_optax.experiments.data.published_files import read_published_files
 from heavytail_optax.experiments.errors import DataError
 

@@ -14,10 +14,14 @@ from PIL import Image
 from small_file_systems import make_read_only, mounted_tmpfs
 from written_images import content_of, random_image, write_folder, write_image
 
-from heavytail_optax.experiments.data.decoded_images import PixelLimit, read_images
+from heavytail_optax.experiments.data.decoded_images import (
+    PixelLimit,
+    keep_images,
+    kept_images,
+    read_images,
+)
 from heavytail_optax.experiments.data.image_folders import find_images
-from heavytail_optax.experiments.data.kept_images import keep_images, kept_images
-from heavytail_optax.experiments.user_cache import user_cache
+from heavytail_optax.experiments.files import user_cache
 
 
 @pytest.fixture(autouse=True)

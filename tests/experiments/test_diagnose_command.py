@@ -11,7 +11,7 @@ import pytest
 
 from heavytail_optax import cli
 from heavytail_optax.experiments.commands import diagnose as diagnose_command
-from heavytail_optax.experiments.measures import noise_tails
+from heavytail_optax.experiments.measures import gradient_noise
 from heavytail_optax.experiments.measures.gradient_noise import (
     SIZES,
     NoiseDraws,
@@ -68,7 +68,7 @@ def drawn(monkeypatch):
 def few_fits(monkeypatch):
     """Without those that take a second each."""
     for size in SIZES:
-        monkeypatch.setitem(noise_tails.ALTERNATIVES, size, ("exponential",))
+        monkeypatch.setitem(gradient_noise.ALTERNATIVES, size, ("exponential",))
 
 
 def diagnose(*options):

@@ -14,12 +14,12 @@ from typed_options import options_with
 from written_images import write_folder
 
 from heavytail_optax import cli
-from heavytail_optax.experiments.devices.processes import (
+from heavytail_optax.experiments.errors import JobError
+from heavytail_optax.experiments.parallel import (
     Cluster,
     cluster_arguments,
     join_cluster,
 )
-from heavytail_optax.experiments.errors import JobError
 from heavytail_optax.experiments.storage.metrics_log import read_metrics
 
 METHOD = "truncated-heavy-tailed-sgd"
@@ -172,7 +172,7 @@ def test_other_settings_in_another_process_are_refused(tiny_options, tmp_path):
 def join_alone(*fields):
     """Exit status and messages of a process that waits for two seconds."""
     program = (
-        "from heavytail_optax.experiments.devices.processes import *\n"
+        "from heavytail_optax.experiments.parallel import *\n"
         f"with join_cluster(Cluster(True, {', '.join(map(repr, fields))}, 2)):\n"
         "    print('joined')"
     )

@@ -10,13 +10,13 @@ from heavytail_optax.experiments.flat_settings import replaced
 from heavytail_optax.experiments.measures.gradient_noise import (
     SIZES,
     NoiseDraws,
+    assess_noise,
     layer_vectors,
     measure_gradient_noise,
     noise_arguments,
     read_noise,
     write_noise,
 )
-from heavytail_optax.experiments.measures.noise_tails import assess_noise
 from heavytail_optax.experiments.models.networks import build_network
 from heavytail_optax.experiments.training.batches import random_streams
 from heavytail_optax.experiments.training.evaluation import loss_per_example

@@ -18,7 +18,7 @@ from heavytail_optax.experiments.training.batches import (
     random_streams,
 )
 from heavytail_optax.experiments.training.evaluation import loss_per_example
-from heavytail_optax.experiments.training.gradients import build_gradient
+from heavytail_optax.experiments.training.steps import build_gradient
 
 KEYS = random_streams(0)
 

@@ -22,8 +22,7 @@ from heavytail_optax.experiments.storage.checkpoints import (
     save_checkpoint,
 )
 from heavytail_optax.experiments.storage.metrics_log import read_metrics
-from heavytail_optax.experiments.storage.run_config import read_config
-from heavytail_optax.experiments.storage.run_directory import RunPaths
+from heavytail_optax.experiments.storage.run_directory import RunPaths, read_config
 from heavytail_optax.experiments.training.batches import random_streams
 from heavytail_optax.experiments.training.trainer import build_trainer
 

@@ -11,7 +11,6 @@ import pytest
 
 import heavytail_optax as hto
 from heavytail_optax.experiments.data.dataset import Split
-from heavytail_optax.experiments.devices.parallel import data_mesh, replicate
 from heavytail_optax.experiments.flat_settings import replaced
 from heavytail_optax.experiments.measures.flatness import MEASURE_NAMES, MEASURES
 from heavytail_optax.experiments.measures.measure import (
@@ -24,6 +23,7 @@ from heavytail_optax.experiments.measures.measure import (
     write_record,
 )
 from heavytail_optax.experiments.models.networks import build_network
+from heavytail_optax.experiments.parallel import data_mesh, replicate
 from heavytail_optax.experiments.runs.measuring import trained_network
 from heavytail_optax.experiments.settings import TableMeasure
 from heavytail_optax.experiments.training.batches import random_streams

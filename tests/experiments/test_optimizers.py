@@ -6,7 +6,7 @@ import pytest
 
 from heavytail_optax.experiments.flat_settings import replaced
 from heavytail_optax.experiments.methods import METHODS
-from heavytail_optax.experiments.training.optimizers import (
+from heavytail_optax.experiments.training.steps import (
     average_at_the_end,
     build_optimizer,
     gradient_point,

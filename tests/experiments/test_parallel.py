@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from heavytail_optax.experiments.devices.parallel import (
-    data_mesh,
-    replicate,
-    shard_over_devices,
-)
 from heavytail_optax.experiments.errors import JobError
 from heavytail_optax.experiments.flat_settings import replaced
 from heavytail_optax.experiments.measures.flatness import MEASURES
 from heavytail_optax.experiments.measures.measure import MeasureOptions
 from heavytail_optax.experiments.methods import METHOD_NAMES
 from heavytail_optax.experiments.models.networks import build_network
+from heavytail_optax.experiments.parallel import (
+    data_mesh,
+    replicate,
+    shard_over_devices,
+)
 from heavytail_optax.experiments.runs.grid import Run
 from heavytail_optax.experiments.runs.measuring import trained_network
 from heavytail_optax.experiments.runs.options import Machine

@@ -11,14 +11,14 @@ from jax.experimental.compilation_cache.compilation_cache import reset_cache
 from small_file_systems import make_read_only, mounted_tmpfs
 
 from heavytail_optax import cli
-from heavytail_optax.experiments.devices.programs import program_cache
-from heavytail_optax.experiments.user_cache import user_cache
+from heavytail_optax.experiments.files import user_cache
+from heavytail_optax.experiments.programs import program_cache
 
 # Two programs that take long to compile. Others may, on a busy machine.
 COMPILES = """
 import sys
 import jax
-from heavytail_optax.experiments.devices.programs import program_cache
+from heavytail_optax.experiments.programs import program_cache
 
 found, hits = [], 0
 jax.monitoring.register_event_listener(lambda name, **_: found.append(name))

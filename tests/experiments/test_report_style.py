@@ -8,8 +8,11 @@ from matplotlib.figure import Figure
 from report_examples import finished
 
 from heavytail_optax.experiments.flat_settings import replaced
-from heavytail_optax.experiments.measures.gradient_noise import SIZES, NoiseDraws
-from heavytail_optax.experiments.measures.noise_tails import assess_noise
+from heavytail_optax.experiments.measures.gradient_noise import (
+    SIZES,
+    NoiseDraws,
+    assess_noise,
+)
 from heavytail_optax.experiments.presets import PRESETS
 from heavytail_optax.experiments.report.noise import DiagnosedRun, draw_noise
 from heavytail_optax.experiments.report.style import log_ticks

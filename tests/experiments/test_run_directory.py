@@ -4,13 +4,14 @@ import pathlib
 
 import pytest
 
-from heavytail_optax.experiments.storage.run_config import read_config, write_config
 from heavytail_optax.experiments.storage.run_directory import (
     GRID,
     RunDirectoryError,
     RunPaths,
     claim,
     claim_next,
+    read_config,
+    write_config,
 )
 
 

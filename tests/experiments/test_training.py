@@ -16,7 +16,7 @@ from heavytail_optax.experiments.methods import METHOD_NAMES
 from heavytail_optax.experiments.models.networks import build_network
 from heavytail_optax.experiments.training.batches import draw_places, random_streams
 from heavytail_optax.experiments.training.evaluation import evaluate, loss_per_example
-from heavytail_optax.experiments.training.optimizers import build_optimizer
+from heavytail_optax.experiments.training.steps import build_optimizer
 from heavytail_optax.experiments.training.trainer import build_trainer, train
 
 IMAGE_SHAPE = (16, 16, 1)

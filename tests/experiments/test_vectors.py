@@ -12,7 +12,7 @@ from heavytail_optax.experiments.data.dataset import describe_dataset
 from heavytail_optax.experiments.devices import programs
 from heavytail_optax.experiments.runs.grid import Run
 from heavytail_optax.experiments.runs.run import check_run
-from heavytail_optax.experiments.storage import run_config
+from heavytail_optax.experiments.storage import run_directory
 
 JIT = jax.jit
 NARROW = "--xla_cpu_prefer_vector_width=256"
@@ -101,7 +101,7 @@ def test_a_run_that_goes_on_with_another_width_says_so(
     programs.vector_options.cache_clear()
     now = programs.device_name()
     run, notes = Run("sgd", tmp_path, tiny), []
-    run_config.write_config(
+    run_directory.write_config(
         run.paths.config,
         tiny,
         preset="corrupted-digits",

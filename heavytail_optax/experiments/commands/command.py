@@ -16,19 +16,18 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from ..devices.programs import program_cache
 from ..errors import IS_NO_DIRECTORY, USAGE, DataError, JobError
+from ..files import expanded
 from ..flat_settings import changed_settings
 from ..measures.flatness import SUMMARIES
 from ..methods import METHODS
 from ..presets import PRESETS
+from ..programs import program_cache
 from ..runs.grid import read_grid
 from ..settings import DataSettings
 from ..storage.run_directory import RunDirectoryError
-from ..user_cache import expanded
 from . import options
-from .mistakes import error_as_typed
-from .parsing import filled, listed, parse
+from .parsing import error_as_typed, filled, listed, parse
 
 _OPTIONS = {
     "train": options.TrainOptions,

@@ -10,17 +10,17 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from ..data.dataset import Dataset
-from ..durable_files import set_aside_damaged
 from ..errors import USAGE, JobError, StoppedError
+from ..files import set_aside_damaged
 from ..flat_settings import replaced
 from ..measures.gradient_noise import (
     NoiseDraws,
+    assess_noise,
     measure_gradient_noise,
     noise_arguments,
     read_noise,
     write_noise,
 )
-from ..measures.noise_tails import assess_noise
 from ..presets import PRESETS
 from ..report import noise
 from ..runs.grid import Grid, Run, record_grid, remarks, variants_of

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from rich.console import Console, RenderableType
 
 from ..data.dataset import Dataset
-from ..durable_files import replace_file
 from ..errors import DataError, StoppedError
+from ..files import replace_file
 from ..report.flatness import MeasuredRun
 from ..report.noise import DiagnosedRun
 from ..report.style import save_figure

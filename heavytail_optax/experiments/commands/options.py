@@ -7,11 +7,11 @@ from typing import Annotated, Literal, get_args
 
 import tyro
 
-from ..devices.processes import ALONE, Cluster
 from ..flat_settings import flat, replaced
 from ..measures.flatness import MEASURE_NAMES, MEASURES, OF_LAYERS, MeasureName
 from ..measures.measure import MeasureOptions
 from ..methods import METHODS, MethodName
+from ..parallel import ALONE, Cluster
 from ..presets import PRESETS, PresetName
 from ..runs.grid import variants_of
 from ..runs.options import DEFAULT_JOBS, ONLY_SLURM, THIS_MACHINE, JobOptions, Machine

@@ -5,9 +5,9 @@ import pathlib
 from rich.console import Console
 
 from ..report.report import report_table, write_report
-from ..report.sharpness_curves import draw_followed
 from ..report.style import save_figure
 from ..report.summary import build_report, runs_table
+from ..report.training import draw_followed
 from ..runs.grid import read_grid
 from ..runs.result import read_results
 from ..storage.run_directory import grid_lock

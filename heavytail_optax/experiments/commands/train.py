@@ -10,15 +10,15 @@ import jax
 from rich.console import Console
 
 from ..data.dataset import checksum_of, describe_dataset
-from ..devices.parallel import warm_up_collectives
-from ..devices.processes import (
+from ..errors import USAGE, JobError
+from ..parallel import (
     cluster_arguments,
     differs_from_first,
     fail_together,
     from_first_process,
     join_cluster,
+    warm_up_collectives,
 )
-from ..errors import USAGE, JobError
 from ..report.style import save_figure
 from ..report.training import draw_training, training_table
 from ..runs.grid import Grid, read_grid, record_grid, remarks, variants_of
@@ -27,8 +27,8 @@ from ..runs.run import cached_loader, check_machine
 from ..runs.worker import report_problems, work
 from ..storage.run_directory import RunDirectoryError, claim, claim_next, grid_lock
 from ..terminal import Progress
-from .mistakes import error_as_typed
 from .options import TrainOptions
+from .parsing import error_as_typed
 
 _DIVERGED = 3
 

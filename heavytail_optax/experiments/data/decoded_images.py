@@ -2,9 +2,11 @@
 
 import concurrent.futures
 import contextlib
+import hashlib
 import os
 import pathlib
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -13,10 +15,10 @@ import PIL
 from PIL import Image, ImageOps
 
 from ..errors import USAGE, DataError
-from . import wrong_files
+from ..files import replacing, user_cache
+from . import data_files
 from .dataset import RawDataset, RawSplit
-from .image_folders import ImageFile, ImageFolder
-from .kept_images import keep_images, kept_images, kept_place
+from .image_folders import ImageFile, ImageFolder, encoded
 
 MOST_PIXELS = 2**26
 """Of one image: about what a good camera takes. More may be a file made to fill memory.
@@ -107,7 +109,7 @@ def _decode(
     tick: Tick,
 ) -> np.ndarray:
     problems: list[str] = []
-    is_enough = lambda: len(problems) > wrong_files.MOST_NAMED
+    is_enough = lambda: len(problems) > data_files.MOST_NAMED
 
     def header_of(file: ImageFile) -> _Header | None:
         try:
@@ -117,7 +119,7 @@ def _decode(
             return None
 
     headers = _in_parallel(header_of, files, lambda done: tick(0, len(files)))
-    wrong_files.refuse_all(sorted(problems))
+    data_files.refuse_all(sorted(problems))
     height, width, channels = image_shape or headers[0]
     for file, header in zip(files, headers, strict=True):
         if image_size is None and header[:2] != (height, width):
@@ -152,7 +154,7 @@ def _decode(
                 problems.append(str(error))
 
     _in_parallel(decode, range(len(files)), lambda done: tick(done, len(files)))
-    wrong_files.refuse_all(sorted(problems))
+    data_files.refuse_all(sorted(problems))
     return images
 
 
@@ -230,8 +232,8 @@ def _opened(path: str) -> Iterator[Image.Image]:
         raise _too_large(path, "many more") from error
     except Exception as error:  # of a damaged image Pillow raises all kinds
         if isinstance(error, OSError) and error.filename is not None:
-            raise wrong_files.unreadable(pathlib.Path(path), error) from error
-        found = wrong_files.content_of(_head(path)) or "no image"
+            raise data_files.unreadable(pathlib.Path(path), error) from error
+        found = data_files.content_of(_head(path)) or "no image"
         if found.startswith(_IMAGES):
             found = f"damaged or cut short ({type(error).__name__}: {error})"
         advice = "Replace it by an image, or move it away"
@@ -240,7 +242,7 @@ def _opened(path: str) -> Iterator[Image.Image]:
 
 def _head(path: str) -> bytes:
     with open(path, "rb") as file:
-        return wrong_files.peek(file)
+        return data_files.peek(file)
 
 
 def _too_large(path: str, got: str) -> DataError:
@@ -255,3 +257,77 @@ def _orientation(image: Image.Image) -> int:
 
 def _is_grey(mode: str) -> bool:
     return mode in ("1", "L", "LA", "La", "F") or mode.startswith("I")
+
+
+MOST_BYTES = 4 * 2**30
+"""Of all images that are kept; those that were not used for longest go."""
+
+
+def kept_place(
+    root: pathlib.Path, files: Sequence[ImageFile], settings: str
+) -> pathlib.Path | None:
+    """A name that says of which files with which sizes and times; first of which folder."""
+    directory = user_cache("images")
+    if directory is None:
+        return None
+    # With the folder of the split: train and test may be exchanged.
+    listing = [
+        f"{os.path.relpath(file.path, root)}\0{file.size}\0{file.times}"
+        for file in files
+    ]
+    where, what = (
+        hashlib.sha256(encoded(text)).hexdigest()[:32]
+        for text in (f"{root.absolute()}\0{settings}", "\0".join([settings, *listing]))
+    )
+    return directory / f"{where}-{what}.npy"
+
+
+def kept_images(place: pathlib.Path) -> np.ndarray | None:
+    """What `keep_images` wrote; None if there is nothing, or it is damaged."""
+    try:
+        with place.open("rb") as file:
+            images = np.lib.format.read_array(file, allow_pickle=False)
+            if file.read() != _checksum(images):
+                return None
+        os.utime(place)  # It has been used now.
+    # A damaged file raises all kinds, and what is not there can be decoded again.
+    except Exception:  # noqa: BLE001
+        return None
+    return images
+
+
+def keep_images(
+    place: pathlib.Path, images: np.ndarray, most_bytes: int = MOST_BYTES
+) -> None:
+    """Writes them with their checksum, and drops what is too much or out of date.
+
+    A run does without, where there is no room or no right to write.
+    """
+    if images.nbytes > most_bytes:
+        return
+    where = place.name.partition("-")[0]
+    # Two processes may write at once, each a file of its own.
+    partial = place.with_name(f"{where}-{uuid.uuid4().hex}.partial")
+    with contextlib.suppress(OSError):
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with replacing(place, partial), partial.open("wb") as file:
+            np.lib.format.write_array(file, images, allow_pickle=False)
+            file.write(_checksum(images))
+        _drop(place, where, most_bytes)
+
+
+def _drop(place: pathlib.Path, where: str, most_bytes: int) -> None:
+    """What the folder had before, what a kill has left, and what is over the limit."""
+    others = [(each.stat(), each) for each in place.parent.iterdir() if each != place]
+    left = most_bytes - place.stat().st_size
+    for status, other in sorted(others, key=lambda each: -each[0].st_mtime_ns):
+        left -= status.st_size
+        if other.name.startswith(f"{where}-") or left < 0:
+            left += status.st_size
+            other.unlink(missing_ok=True)
+
+
+def _checksum(images: np.ndarray) -> bytes:
+    checksum = hashlib.sha256(f"{images.dtype} {images.shape}".encode())
+    checksum.update(np.ascontiguousarray(images))
+    return checksum.digest()

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import USAGE, DataError
 from ..setting_rules import misfit
-from . import folders, wrong_files
+from . import data_files
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 LAYOUT = "train/CLASS/* and test/CLASS/*"
@@ -60,7 +60,9 @@ def image_folders_in(root: pathlib.Path, names: Sequence[str]) -> list[pathlib.P
     return [
         split.parent
         for name in (*names, ".")
-        for split in folders.matching(folders.files_in(root, name), "train", "test")
+        for split in data_files.matching(
+            data_files.files_in(root, name), "train", "test"
+        )
         if split.is_dir() and any(entry.is_dir() for entry in os.scandir(split))
     ]
 
@@ -74,12 +76,12 @@ def find_images(root: pathlib.Path, test_share: float | None = None) -> ImageFol
     try:
         train, test = _splits(root, test_share)
     except OSError as error:
-        raise wrong_files.unreadable(pathlib.Path(error.filename), error) from error
+        raise data_files.unreadable(pathlib.Path(error.filename), error) from error
     return ImageFolder(_in_order(train), _in_order(test), tuple(sorted(train)), root)
 
 
 def _splits(root: pathlib.Path, test_share: float | None) -> tuple[_Classes, _Classes]:
-    there = folders.files_in(root)
+    there = data_files.files_in(root)
     places = {name: path for name, path in there.items() if path.is_dir()}
     if "test" in places and "train" not in places:
         raise DataError(f"{places['test']}: beside it, the folder train is missing.")
@@ -98,7 +100,7 @@ def _splits(root: pathlib.Path, test_share: float | None) -> tuple[_Classes, _Cl
         raise DataError(f"{places['test']}: has no classes. Remove it, or add images.")
     problem = f"is a class that {places['train']} does not have"
     advice = "Add images of it there, or move this folder away"
-    wrong_files.refuse_all(
+    data_files.refuse_all(
         [
             f"{os.path.dirname(files[0].path)}: {problem}. {advice}."
             for name, files in test.items()
@@ -156,7 +158,7 @@ def _classes_in(place: pathlib.Path) -> _Classes:
         classes[name] = [
             image for each in there if (image := _image_file(each, name, problems))
         ]
-    wrong_files.refuse_all(problems)
+    data_files.refuse_all(problems)
     return classes
 
 

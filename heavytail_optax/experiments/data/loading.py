@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..errors import USAGE, DataError
+from ..files import expanded
 from ..setting_rules import message, misfit
 from ..settings import DataSettings
-from ..user_cache import expanded
 from .catalogue import CATALOGUE, PublishedData
 from .dataset import Dataset, RawDataset, RawSplit, Split, pad_to_size
 from .decoded_images import ReadImages, read_images

@@ -16,10 +16,10 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DataError, SourceMissingError
-from . import wrong_files
+from . import data_files
 from .catalogue import PublishedData, PublishedSplit
+from .data_files import Paths
 from .dataset import RawSplit
-from .folders import Paths
 
 _MOST_LAYERS = 3  # of gzip around a file; a browser or a server may add one
 
@@ -95,20 +95,20 @@ def _read(
     """The bytes of a file, decompressed if they are gzip's, whatever its name."""
     try:
         with path.open("rb") as opened:
-            file, head = opened, wrong_files.peek(opened)
+            file, head = opened, data_files.peek(opened)
             for _ in range(_MOST_LAYERS):
-                if head.startswith(wrong_files.GZIP):
+                if head.startswith(data_files.GZIP):
                     file = gzip.GzipFile(mode="rb", fileobj=file)
-                    head = wrong_files.peek(file)
+                    head = data_files.peek(file)
             if not (start and head.startswith(start)):
-                wrong_files.refuse_content(path, head)
+                data_files.refuse_content(path, head)
             # One byte more tells of a longer file, and unpacks no more of it.
             content = file.read(-1 if size is None else size + 1)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         problem = f"its compression is cut short or damaged ({error})"
         raise DataError(f"{path}: {problem}. Download it again.") from error
     except OSError as error:
-        raise wrong_files.unreadable(path, error) from error
+        raise data_files.unreadable(path, error) from error
     if size is not None and len(content) != size:
         got = "more" if len(content) > size else f"{len(content):,}"
         raise DataError(f"{path}: must hold {size:,} bytes. Got {got} instead.")
@@ -158,9 +158,9 @@ def read_parquet_files(
 def _rows(path: pathlib.Path, data: PublishedData) -> Iterator[tuple[Any, Any]]:
     """The image and the label of each row, as they are stored."""
     content = path.read_bytes()  # An error of the system is no damage.
-    head = content[: wrong_files.HEAD_BYTES]
-    if not head.startswith(wrong_files.PARQUET):
-        wrong_files.refuse_content(path, head)
+    head = content[: data_files.HEAD_BYTES]
+    if not head.startswith(data_files.PARQUET):
+        data_files.refuse_content(path, head)
         raise DataError(f"{path}: is no Parquet file. Download it again.")
     parquet = import_extra("pyarrow.parquet")
     columns = [data.image_column, data.label_column]
@@ -190,9 +190,9 @@ def _pixels(where: str, cell: Any, image_shape: tuple[int, int, int]) -> np.ndar
             if (image.size, image.mode) == ((width, height), mode):
                 return np.asarray(image).reshape(image_shape)
     except Exception as error:  # of a damaged image Pillow raises all kinds
-        found = wrong_files.content_of(content[: wrong_files.HEAD_BYTES])
+        found = data_files.content_of(content[: data_files.HEAD_BYTES])
         got = found or f"bytes that begin with {content[:8].hex()}"
-        if content.startswith(wrong_files.PNG):
+        if content.startswith(data_files.PNG):
             got = f"one that cannot be decoded ({type(error).__name__})"
         problem = f"the image must be a PNG. Got {got} instead"
         raise DataError(f"{where}: {problem}.") from error

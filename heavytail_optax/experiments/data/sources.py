@@ -8,12 +8,12 @@ from collections.abc import Callable
 import numpy as np
 
 from ..errors import USAGE, DataError, SourceMissingError
-from ..user_cache import expanded
-from . import wrong_files
+from ..files import expanded
+from . import data_files
 from .catalogue import PublishedData, PublishedSplit
+from .data_files import Paths, find_files
 from .dataset import RawDataset, RawSplit
 from .decoded_images import ReadImages, read_images
-from .folders import Paths, find_files
 from .image_folders import LAYOUT, find_images, image_folders_in
 from .published_files import import_extra, read_parquet_files, read_published_files
 
@@ -39,7 +39,7 @@ def read_published_data(
             reasons.append(str(reason))
         except OSError as error:
             path = pathlib.Path(str(error.filename))
-            raise wrong_files.unreadable(path, error) from error
+            raise data_files.unreadable(path, error) from error
     problem = f"The images of {data.title} could not be loaded"
     if data_dir is None:
         raise DataError(f"{problem}. {_three_ways(data, *reasons)}")
@@ -58,8 +58,8 @@ def _from_data_dir(
             return raw
     for place in image_folders_in(root, data.folders):
         return _read_images(data, place, read_folder)
-    wrong_files.refuse_unusable_files(data, root)
-    there = wrong_files.what_is_there(data, root)
+    data_files.refuse_unusable_files(data, root)
+    there = data_files.what_is_there(data, root)
     raise SourceMissingError(f"{root} has none of the files. {there}")
 
 

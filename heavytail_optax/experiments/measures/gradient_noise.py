@@ -1,6 +1,7 @@
-"""The noise of small batches' gradients, of a network on its training images."""
+"""The noise of small batches' gradients on the training images, and how heavy its tails are."""
 
 import functools
+import itertools
 import pathlib
 import zipfile
 from collections.abc import Callable, Mapping
@@ -11,11 +12,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from heavytail_optax.flatness import mean_over_batches
+from heavytail_optax.tail_index import (
+    ExtremalIndex,
+    TailAssessment,
+    TailFit,
+    assess_tail,
+    compare_fits,
+    extremal_index,
+)
 
 from ..data.dataset import Split
-from ..devices.programs import compiled
-from ..durable_files import replacing
+from ..files import replacing
 from ..models.networks import Predict, build_network
+from ..programs import compiled
 from ..settings import Settings
 from ..training.batches import draw_places, random_streams
 from ..training.evaluation import IMAGES_AT_ONCE, loss_per_example
@@ -164,3 +173,88 @@ def read_noise(path: pathlib.Path) -> NoiseDraws | None:
         return None
     layers, parameters = draws.layers.tolist(), draws.parameters.tolist()
     return draws._replace(layers=tuple(layers), parameters=tuple(parameters))
+
+
+# Student's and the stable law are two-sided laws of a number, which a norm is not.
+ALTERNATIVES: dict[Size, tuple[str, ...]] = {
+    "norm": ("exponential", "lognormal"),
+    "projection": ("exponential", "lognormal", "student_t", "stable"),
+    "coordinate": ("exponential", "lognormal", "student_t", "stable"),
+}
+_FEWEST_OF_CLUSTERS = 20  # of the largest draws
+_FEWEST = 10  # positive draws that `assess_tail` takes
+
+
+class LayerTail(NamedTuple):
+    """One size of one layer's noise."""
+
+    layer: str  # its name, or "all"
+    parameters: int
+    size: Size
+    draws: int
+    non_finite: int  # draws that are NaN or infinite
+    assessment: TailAssessment | None  # None with these, or if almost all are zero
+    fits: dict[str, TailFit]  # the power law's rivals, by name; empty likewise
+    clusters: ExtremalIndex | None  # of the draws in their order; None likewise
+
+    @property
+    def verdict(self) -> str:
+        """In a few words."""
+        return self.assessment.verdict if self.assessment else "cannot tell"
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in a sentence, with numbers."""
+        if self.assessment:
+            return self.assessment.sentence
+        if self.non_finite:
+            return (
+                f"Cannot tell: {self.non_finite} of {self.draws} draws are not finite."
+            )
+        return f"Cannot tell: fewer than {_FEWEST} of {self.draws} draws are not zero."
+
+
+def assess_noise(
+    draws: NoiseDraws, tick: Callable[[int, int], None] = lambda done, total: None
+) -> list[LayerTail]:
+    """The tails of every size, of all layers together and of each.
+
+    `tick` is called with the number of tails done and of all, before each and at the end.
+    """
+    found: list[LayerTail] = []
+    layers = list(zip(draws.layers, draws.parameters, strict=True))
+    total = len(SIZES) * len(layers)
+    for size, (layer, parameters) in itertools.product(SIZES, layers):
+        tick(len(found), total)
+        values = draws.of(size, layer)
+        assessment, fits = _assess(values, ALTERNATIVES[size])
+        bad = np.count_nonzero(~np.isfinite(values))
+        of_layer = layer, parameters, size, values.size, bad
+        clusters = _clusters(values, assessment)
+        found.append(LayerTail(*of_layer, assessment, fits, clusters))
+    tick(total, total)
+    return found
+
+
+def _assess(
+    values: np.ndarray, alternatives: tuple[str, ...]
+) -> tuple[TailAssessment | None, dict[str, TailFit]]:
+    # Zeros, as of units that are off, are draws too, but have no logarithm.
+    positive = values[values > 0.0]
+    if positive.size < _FEWEST or not np.isfinite(values).all():
+        return None, {}
+    assessment = assess_tail(jnp.asarray(positive), num_draws=values.size)
+    k = assessment.k
+    # The draws that count, so the compiled program depends on k alone.
+    top = jnp.asarray(np.sort(positive)[-k - 1 :])
+    rivals = compare_fits(top, k, alternatives=alternatives)
+    del rivals["power_law"]
+    return assessment, jax.tree.map(float, rivals)
+
+
+def _clusters(
+    values: np.ndarray, assessment: TailAssessment | None
+) -> ExtremalIndex | None:
+    if assessment is None or assessment.k < _FEWEST_OF_CLUSTERS:
+        return None
+    return extremal_index(values, assessment.k)

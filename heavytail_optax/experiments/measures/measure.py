@@ -18,7 +18,7 @@ import jax
 import heavytail_optax as hto
 
 from ..data.dataset import Split, evenly_spaced
-from ..durable_files import replace_file
+from ..files import replace_file
 from ..setting_rules import BETWEEN_0_AND_1, UNSET, at_least, check_fields
 from ..settings import Settings
 

@@ -25,8 +25,14 @@ from heavytail_optax.tail_index import (
     propose_settings,
 )
 
-from ..measures.gradient_noise import ALL, SIZES, NoiseDraws, Size
-from ..measures.noise_tails import ALTERNATIVES, LayerTail
+from ..measures.gradient_noise import (
+    ALL,
+    ALTERNATIVES,
+    SIZES,
+    LayerTail,
+    NoiseDraws,
+    Size,
+)
 from ..methods import METHODS
 from ..runs.grid import Run
 from ..training.trainer import Metrics

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from rich.console import Group
 from rich.text import Text
 
-from ..durable_files import replace_file
+from ..files import replace_file
 from .accuracy_figure import draw_report
 from .style import save_figure
 from .summary import (

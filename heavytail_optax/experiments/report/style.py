@@ -11,7 +11,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from ..durable_files import replacing
+from ..files import replacing
 from .tables import format_number
 
 STYLE = {

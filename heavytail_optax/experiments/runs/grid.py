@@ -9,21 +9,22 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from ..durable_files import make_directory, replace_file
 from ..errors import USAGE
+from ..files import make_directory, replace_file
 from ..flat_settings import changed_settings, flat, from_flat, replaced
 from ..measures.flatness import MeasureName
 from ..methods import METHOD_NAMES, METHODS, MethodName
 from ..presets import PRESETS, PresetName
 from ..setting_rules import either
 from ..settings import Settings
-from ..storage.run_config import read_json, understood
 from ..storage.run_directory import (
     GRID,
     RunDirectoryError,
     RunPaths,
     grid_lock,
     is_free,
+    read_json,
+    understood,
 )
 from .options import THIS_MACHINE, Machine
 

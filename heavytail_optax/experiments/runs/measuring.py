@@ -14,8 +14,7 @@ from jax.sharding import Mesh
 import heavytail_optax as hto
 
 from ..data.dataset import Split
-from ..devices.parallel import replicate
-from ..durable_files import set_aside_damaged
+from ..files import set_aside_damaged
 from ..measures.flatness import MEASURES, MeasureName
 from ..measures.measure import (
     Arguments,
@@ -29,6 +28,7 @@ from ..measures.measure import (
     write_record,
 )
 from ..models.networks import build_network
+from ..parallel import replicate
 from ..settings import Settings
 from ..terminal import Progress
 from ..training.batches import random_streams

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 import jax
 from jax.sharding import Mesh
 
-from ..devices.parallel import data_mesh
+from ..files import expanded
+from ..parallel import data_mesh
 from ..setting_rules import UNSET, at_least, check_fields, message
-from ..user_cache import expanded
 
 ClusterName = Literal["slurm", "local"]
 

@@ -12,8 +12,7 @@ from ..measures.measure import Measured, read_record
 from ..methods import METHODS, MethodName
 from ..storage.checkpoints import checkpoint_path
 from ..storage.metrics_log import read_log
-from ..storage.run_config import read_config
-from ..storage.run_directory import RunDirectoryError
+from ..storage.run_directory import RunDirectoryError, read_config
 from ..training.batches import examples_per_step
 from ..training.following import Sharpness
 from ..training.trainer import Metrics

@@ -11,16 +11,15 @@ import jax
 from ..data.dataset import Dataset, describe_dataset, is_same_data, with_random_labels
 from ..data.decoded_images import Tick, no_tick, read_images
 from ..data.loading import check_data_dir, read_dataset
-from ..devices import processes
-from ..devices.parallel import replicate
-from ..devices.programs import device_name
-from ..durable_files import make_directory
 from ..errors import USAGE, DataError
+from ..files import make_directory
 from ..flat_settings import changed_settings
 from ..measures.measure import MeasureOptions
+from ..parallel import any_process, fail_together, from_first_process, replicate
 from ..presets import PRESETS, PresetName
+from ..programs import device_name
 from ..settings import DataSettings, Settings
-from ..storage import checkpoints, metrics_log, run_config
+from ..storage import checkpoints, metrics_log, run_directory
 from ..storage.run_directory import RunDirectoryError, RunLock, disk_errors
 from ..terminal import Progress
 from ..training.batches import random_streams
@@ -69,17 +68,17 @@ def carry_out(
 ) -> RunResult:
     """Trains from where the run is to its last step, then measures; holds its lock."""
     with contextlib.ExitStack() as stack:
-        with processes.fail_together():
+        with fail_together():
             dataset = load(run.settings)
         stack.enter_context(disk_errors(run.directory))
-        with processes.fail_together():
+        with fail_together():
             if jax.process_index() == 0:
                 make_directory(run.directory)
                 stack.enter_context(RunLock(run.directory))
                 if run.paths.config.exists():
                     check_run(run, dataset, progress.note)
                 else:
-                    run_config.write_config(
+                    run_directory.write_config(
                         run.paths.config,
                         run.settings,
                         preset=preset,
@@ -108,7 +107,7 @@ def check_machine(machine: Machine, data: DataSettings) -> None:
 
 def check_run(run: Run, dataset: Dataset, note: Callable[[str], None]) -> None:
     """The run in the directory must be this one; other versions are noted."""
-    config = run_config.read_config(run.paths.config)
+    config = run_directory.read_config(run.paths.config)
     changed = changed_settings(config["settings"], run.settings)
     if changed:
         raise RunDirectoryError(
@@ -121,7 +120,7 @@ def check_run(run: Run, dataset: Dataset, note: Callable[[str], None]) -> None:
             "started with.",
             exit_status=USAGE,
         )
-    now = {**run_config.versions(), "device": device_name()}
+    now = {**run_directory.versions(), "device": device_name()}
     then = {**config["versions"], "device": config["device"]}
     others = [f"{k} {then.get(k)} -> {now[k]}" for k in now if now[k] != then.get(k)]
     if others:
@@ -148,14 +147,14 @@ def train_run(
         saved = checkpoints.restore_latest(paths.checkpoints, state, progress.note)
         state = state if saved is None else saved
         step = int(state.step)
-        with processes.fail_together():
+        with fail_together():
             log = _history(run, step, progress.note)
         history = log.evaluations
         seconds = history[-1].seconds if history else 0.0
 
         def write(row: Metrics | Sharpness) -> None:
             """In all processes, but written by one."""
-            with processes.fail_together():
+            with fail_together():
                 if is_writer:
                     metrics_log.append_metrics(paths.metrics, row)
                 if board is not None:
@@ -171,20 +170,20 @@ def train_run(
 
         board = None
         # One decision for all processes: they see a shared disk at other times.
-        if processes.from_first_process((history[-1].step if history else 0) < step):
+        if from_first_process((history[-1].step if history else 0) < step):
             row = evaluation_at(settings, dataset, trainer, state, seconds)
             if row is not None:
                 # Another process may see it there already.
                 history = [each for each in history if each.step < step]
                 keep(row)
         log = log._replace(evaluations=history)
-        with processes.fail_together():
+        with fail_together():
             if machine.tensorboard and is_writer:
                 board = stack.enter_context(
                     metrics_log.tensorboard_log(paths.tensorboard, log.rows)
                 )
         progress.start(run.label, training.steps, step)
-        if processes.from_first_process(step not in {x.step for x in log.sharpness}):
+        if from_first_process(step not in {x.step for x in log.sharpness}):
             keep_sharpness(state, seconds)
         for chunk in train(settings, dataset, trainer, state, keys, seconds):
             if chunk.metrics is not None:
@@ -197,7 +196,7 @@ def train_run(
                 return None
             keep_sharpness(chunk.state, chunk.seconds)
             is_last = chunk.step == training.steps
-            stops = processes.any_process(progress.stop.is_set()) and not is_last
+            stops = any_process(progress.stop.is_set()) and not is_last
             if chunk.metrics is not None or stops:
                 # After the metrics: a run killed in between repeats the chunk.
                 checkpoints.save_checkpoint(paths.checkpoints, chunk.step, chunk.state)

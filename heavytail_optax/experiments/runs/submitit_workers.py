@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from ..devices.programs import program_cache
 from ..errors import USAGE, JobError
+from ..programs import program_cache
 from ..terminal import Progress
 from .grid import Grid, Run
 from .options import ClusterName, JobOptions

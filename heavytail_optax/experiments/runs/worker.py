@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import jax
 
-from ..devices.processes import any_process, from_first_process
-from ..durable_files import make_directory, replace_file
 from ..errors import JobError, StoppedError
+from ..files import make_directory, replace_file
+from ..parallel import any_process, from_first_process
 from ..storage.run_directory import RunBusyError
 from ..terminal import Progress
 from .grid import Grid, Run

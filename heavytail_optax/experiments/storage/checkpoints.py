@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from ..devices.processes import fail_together, from_first_process
-from ..durable_files import make_directory, replacing
+from ..files import make_directory, replacing
+from ..parallel import fail_together, from_first_process
 from .run_directory import RunDirectoryError
 
 State = TypeVar("State")

@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from ..durable_files import append_line, replace_file
 from ..errors import USAGE, JobError
+from ..files import append_line, replace_file
 from ..training.following import Sharpness
 from ..training.trainer import Metrics
 from .run_directory import RunPaths

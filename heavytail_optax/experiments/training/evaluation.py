@@ -12,8 +12,8 @@ from optax.losses import softmax_cross_entropy_with_integer_labels as cross_entr
 from heavytail_optax.flatness import mean_over_batches
 
 from ..data.dataset import Split
-from ..devices.parallel import shard_over_devices
 from ..models.networks import Predict
+from ..parallel import shard_over_devices
 from .batches import Batch, fetch
 
 IMAGES_AT_ONCE = 256

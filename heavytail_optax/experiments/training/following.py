@@ -16,8 +16,8 @@ from jax.sharding import Mesh
 import heavytail_optax as hto
 
 from ..data.dataset import Split, evenly_spaced
-from ..devices.programs import compiled
 from ..models.networks import build_network
+from ..programs import compiled
 from ..settings import (
     FollowedMeasure,
     ModelSettings,
@@ -25,7 +25,7 @@ from ..settings import (
     TrainingSettings,
 )
 from .evaluation import mean_loss_and_error
-from .optimizers import learning_rate_schedule
+from .steps import learning_rate_schedule
 from .trainer import TrainState
 
 _MATVECS = 30

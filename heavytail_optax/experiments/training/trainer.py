@@ -19,9 +19,9 @@ import optax
 from jax.sharding import Mesh
 
 from ..data.dataset import Dataset, Split
-from ..devices.processes import from_first_process
-from ..devices.programs import compiled
 from ..models.networks import InitParams, Predict, build_network
+from ..parallel import from_first_process
+from ..programs import compiled
 from ..settings import (
     DataSettings,
     MethodSettings,
@@ -31,8 +31,7 @@ from ..settings import (
 )
 from .batches import RandomStreams
 from .evaluation import Scores, evaluate
-from .gradients import build_gradient
-from .optimizers import build_optimizer, gradient_point
+from .steps import build_gradient, build_optimizer, gradient_point
 
 _SECONDS_A_CHUNK = 1.0
 

@@ -16,7 +16,7 @@ import jax
 
 import heavytail_optax as hto
 
-from ...devices.programs import compiled
+from ...programs import compiled
 from ..measure import (
     Arguments,
     Loss,

@@ -19,7 +19,7 @@ from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 from heavytail_optax._wide_vectors import WIDEST, vector_options
 
-from ..user_cache import user_cache
+from .files import user_cache
 
 _LARGEST = 256 * 2**20  # bytes; the default of `heavytail reproduce` takes 3 MiB
 _LOCK = ".lockfile"  # JAX's own

@@ -5,12 +5,12 @@ import pytest
 import scipy.signal
 from flax import nnx
 
-from heavytail_optax.experiments.models.layers import (
+from heavytail_optax.experiments.models.convolutions import (
     convolve,
     convolve_by_slices,
     convolve_natively,
-    max_pool,
 )
+from heavytail_optax.experiments.models.networks import max_pool
 
 CASES = [
     # images (channels, height, width, n), kernel, padding

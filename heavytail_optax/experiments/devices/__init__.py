@@ -1,1 +1,0 @@
-"""One job on several devices and in several processes."""
