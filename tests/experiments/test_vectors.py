@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from heavytail_optax._wide_vectors import program_of_the_host
+from heavytail_optax.experiments import programs
 from heavytail_optax.experiments.data.dataset import describe_dataset
-from heavytail_optax.experiments.devices import programs
 from heavytail_optax.experiments.runs.grid import Run
 from heavytail_optax.experiments.runs.run import check_run
 from heavytail_optax.experiments.storage import run_directory
