@@ -35,13 +35,7 @@ class ExitTime(NamedTuple):
 
 
 def mean_interval(total: float, exits: int) -> tuple[float, float]:
-    """The 95 % interval of a mean exponential time, from the time at risk.
-
-    Example:
-      >>> low, high = mean_interval(100.0, 10)
-      >>> print(f"{low:.2f} {high:.2f}")
-      5.85 20.85
-    """
+    """The 95 % interval of a mean exponential time, from the time at risk."""
     low = 2.0 * total / scipy.stats.chi2.ppf(0.975, 2 * exits or 2)
     high = 2.0 * total / scipy.stats.chi2.ppf(0.025, 2 * exits) if exits else math.inf
     return float(low), float(high)
@@ -110,16 +104,7 @@ def estimated_rate(
 
 
 def measured_slope(times: Sequence[ExitTime]) -> tuple[float, float]:
-    """The slope of log mean against log eta, and its standard error.
-
-    Example:
-      >>> time = ExitTime(0, 1.0, mean=1.0, lower=0.8, upper=1.25, theory=1.0, epsilon=0)
-      >>> slope, error = measured_slope(
-      ...     [time, time._replace(learning_rate=0.1, mean=100.0, lower=80, upper=125)]
-      ... )
-      >>> print(f"{slope:.2f} {error:.2f}")
-      -2.00 0.07
-    """
+    """The slope of log mean against log eta, and its standard error."""
     x = np.log([time.learning_rate for time in times])
     y = np.log([time.mean for time in times])
     errors = np.log([time.upper / time.lower for time in times]) / (2.0 * 1.96)

@@ -174,16 +174,11 @@ def _draw_rates(axes: Axes, rates: Sequence[JumpRate]) -> None:
         linestyle="none",
         label="simulated, 95%",
     )
-    for offset, values, colour, marker, label in (
-        (
-            0.0,
-            [jump.finite for jump in rates],
-            output.GREEN,
-            "s",
-            "estimator, this eta",
-        ),
-        (0.15, [jump.limit for jump in rates], output.ORANGE, "D", "theory, eta to 0"),
+    for offset, field, colour, marker, label in (
+        (0.0, "finite", output.GREEN, "s", "estimator, this eta"),
+        (0.15, "limit", output.ORANGE, "D", "theory, eta to 0"),
     ):
+        values = [getattr(jump, field) for jump in rates]
         style = {"color": colour, "fillstyle": "none", "label": label}
         axes.plot(places + offset, values, marker, **style)
     axes.set_xticks(places, [f"{jump.origin} to {jump.target}" for jump in rates])

@@ -18,8 +18,6 @@ STABLE_RATE = Rule(
 )
 """Above it, gradient descent without noise leaves the sharpest minimum."""
 _FIELD = Rule("integers from 0 to 3", lambda value: value in range(4))
-
-
 _DEFAULTS = {"exits": 200, "samples": 20_000}
 
 

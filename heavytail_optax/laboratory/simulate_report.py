@@ -10,10 +10,7 @@ from matplotlib.ticker import EngFormatter
 from rich.console import Console
 
 from heavytail_optax import dynamics
-from heavytail_optax.experiments.report.tables import (
-    format_number,
-    format_percent,
-)
+from heavytail_optax.experiments.report.tables import format_number, format_percent
 from heavytail_optax.laboratory import output
 from heavytail_optax.laboratory.exit_times import default_rates
 from heavytail_optax.laboratory.options import SimulateOptions
@@ -73,14 +70,8 @@ def draw_regimes(
 ) -> Figure:
     """One row a regime: the path of one chain, and where all chains are."""
     figure = output.new_figure(10, 1.2 + 1.75 * len(results), title)
-    panels = figure.subplots(
-        len(results),
-        2,
-        squeeze=False,
-        sharey=True,
-        sharex="col",
-        width_ratios=(2.6, 1.0),
-    )
+    shared = {"sharex": "col", "sharey": True, "squeeze": False}
+    panels = figure.subplots(len(results), 2, width_ratios=(2.6, 1.0), **shared)
     for (path_axes, bar_axes), result in zip(panels, results, strict=True):
         steps = np.linspace(0.0, result.steps, len(result.path))
         for axes in (path_axes, bar_axes):

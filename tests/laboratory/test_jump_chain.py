@@ -75,6 +75,16 @@ def test_intervals_of_a_mean_cover_it():
     assert exit_times.mean_interval(10.0, 0)[1] == float("inf")
 
 
+def test_the_slope_of_two_means_and_its_error():
+    time = exit_times.ExitTime(0, 1.0, 1.0, lower=0.8, upper=1.25, theory=1, epsilon=0)
+    other = time._replace(learning_rate=0.1, mean=100.0, lower=80.0, upper=125.0)
+    slope, error = exit_times.measured_slope([time, other])
+    assert slope == pytest.approx(-2.0)
+    # Of a difference of two logarithms, over the distance of the learning rates.
+    own = math.log(1.25 / 0.8) / (2 * 1.96)
+    assert error == pytest.approx(2**0.5 * own / math.log(10.0))
+
+
 def test_last_visits_keep_the_last_wide_minimum():
     four = DYNAMICS.four_minima()
     paths = np.asarray([[0.4, 1.3], [0.5, -1.5], [-0.7, -0.7], [0.5, 0.5], [1.3, 0.5]])
