@@ -37,9 +37,9 @@ def tail_inflated_value_and_grad(
     gradient of one weighted loss, with the weights of `independent_inflation_weights`,
     `shared_inflation_weights` or `balanced_inflation_weights`. So g takes one backward
     pass, one gradient buffer and, over devices, one all-reduce, instead of three. On a
-    CPU, `independent` and `shared` take several passes over parts, see
-    `microbatch_size`. W is one draw of `tail` for the whole gradient. Apply the learning rate and then
-    `truncate_update_norm`, which the method needs.
+    CPU, `independent` and `shared` take several passes, each over a part of the examples:
+    see `microbatch_size`. W is one draw of `tail` for the whole gradient. Apply the
+    learning rate to g, and then `truncate_update_norm`, which the method needs.
 
     This is known to help SGD, on few networks and tasks. Before AdamW and Muon it did
     harm in the one task that was measured (`benchmarks/adam.py`).
@@ -73,9 +73,9 @@ def tail_inflated_value_and_grad(
       microbatch_size: number of examples in one forward and backward pass. A loop sums
         the gradients. The gradient is the same up to rounding, if the loss of an example
         does not depend on the others. Activations need the memory of one microbatch.
-        None passes all examples at once. The exception are `independent` and `shared`
-        where JAX's default backend is a CPU: a large batch exceeds its caches, and the
-        size is 50 or less. If the batch is split over the devices of an explicit mesh,
+        None passes all examples at once. Only `independent` and `shared` then take 50
+        examples or fewer at a time if JAX's default backend is a CPU, because a large
+        batch exceeds its caches. If the batch is split over the devices of an explicit mesh,
         the size is rounded down to a multiple of the number of devices, but not below
         that number.
       axis_name: the mapped axis. Only for `balanced` inside `shard_map` or `pmap`,

@@ -297,7 +297,7 @@ def assess_tail(
     - "not a power law" if a power law is rejected from this threshold on and the tail
       is heavier than exponential, as a lognormal tail is;
     - "cannot tell" in all other cases; for k below 30; if the largest draws were cut
-      off, as clipped norms are (`num_tied`); and if more than the root of k of the
+      off, as clipped norms are (`num_tied`); and if more than sqrt(k) of the k
       largest are equal, for example by rounding.
 
     The verdict covers only the range that was seen. Few draws from a mixture of
