@@ -291,9 +291,9 @@ def rare_exit_rate(
     sampling = result.sampling
     if sampling.is_skewed:
         warnings.warn(
-            f"The weights of `{NAME}` are skewed: {sampling.effective_samples:.0f} of "
-            f"{sampling.num_samples} samples are effective, and the largest has "
-            f"{sampling.largest_share:.0%} of the sum. Take more samples.",
+            f"The importance weights are skewed: {sampling.effective_samples:.0f} of "
+            f"{sampling.num_samples} samples are effective, and the largest weight is "
+            f"{sampling.largest_share:.0%} of their sum. Take more samples.",
             stacklevel=2,
         )
     return result

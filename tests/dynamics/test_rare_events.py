@@ -268,7 +268,7 @@ def test_fields_share_compiled_programs():
 
 
 def test_skewed_weights_are_told():
-    with pytest.warns(UserWarning, match="weights of `rare_exit_rate` are skewed"):
+    with pytest.warns(UserWarning, match="weights are skewed"):
         result = estimate(TWO_JUMPS, 0, 1.2, 0.1, 1e-9, 128)
     assert result.sampling.is_skewed
     assert result.sampling.effective_samples < 100
