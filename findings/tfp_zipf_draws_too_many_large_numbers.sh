@@ -3,8 +3,9 @@
 # installs): with power 1.4, 5.7 of 1,000 draws exceed a million, where 3.2 is right.
 #
 # The sampler rejects by comparing numbers that float32 cannot tell apart far out. No
-# warning; the share of ones looks right. With float64, all shares are right. For comparison: SciPy's survival function of the same law. The standard error
-# of the last share is 0.00003.
+# warning; the share of ones looks right. With float64, all shares are right. What is
+# right is said by SciPy's survival function. The standard error of the last share is
+# 0.00003.
 # Fails if that changes.
 set -euo pipefail
 scratch=$(mktemp -d)
