@@ -257,6 +257,13 @@ def test_a_batch_is_no_larger_than_the_data(two_methods, drawn, capsys):
     )
 
 
+def test_the_batch_of_a_new_run_is_no_larger_than_its_data(drawn, tmp_path, capsys):
+    turns, _ = drawn
+    assert diagnose("--batch-size", 99_999) == 2
+    assert "at most 1200, the number of training images" in capsys.readouterr().err
+    assert turns == [] and not (tmp_path / "runs").exists()
+
+
 @pytest.mark.usefixtures("few_fits")
 def test_without_a_directory_a_run_is_made_and_goes_on(tmp_path, drawn, capsys):
     turns, actions = drawn

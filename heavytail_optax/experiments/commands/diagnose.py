@@ -27,16 +27,20 @@ from ..runs.grid import Grid, Run, record_grid, remarks, variants_of
 from ..runs.result import RunResult
 from ..runs.run import cached_loader
 from ..runs.worker import report_problems, work
+from ..settings import Settings
 from ..storage.run_directory import claim_next
 from ..terminal import Progress
 from .finished_runs import Measuring, Results, measure_finished
 from .options import DiagnoseOptions
+
+_PRESET = "corrupted-digits-short"  # of the new run
 
 
 def run(options: DiagnoseOptions, typed: str) -> int:
     """Measures the noise of the runs of a directory; the exit status."""
     directory = options.directory
     if directory is None:
+        _check_batch_size(options, _new_run(options).data.training_examples)
         directory = claim_next(pathlib.Path("runs"), "diagnose")
         # What goes on with the run has its steps.
         typed = f"{_without_steps(typed)} {shlex.quote(str(directory))}"
@@ -44,13 +48,7 @@ def run(options: DiagnoseOptions, typed: str) -> int:
             return status
 
     def arguments_of(run: Run) -> dict[str, int]:
-        images = run.settings.data.training_examples
-        if options.batch_size is not None and options.batch_size > images:
-            raise JobError(
-                f"The `batch_size` option must be at most {images}, the number of "
-                f"training images. Got {options.batch_size} instead.",
-                exit_status=USAGE,
-            )
+        _check_batch_size(options, run.settings.data.training_examples)
         return noise_arguments(run.settings, options.draws, options.batch_size)
 
     def path_of(run: Run) -> pathlib.Path:
@@ -128,12 +126,24 @@ def _without_steps(typed: str) -> str:
     return shlex.join(kept)
 
 
+def _check_batch_size(options: DiagnoseOptions, images: int) -> None:
+    if options.batch_size is not None and options.batch_size > images:
+        raise JobError(
+            f"The `batch_size` option must be at most {images}, the number of "
+            f"training images. Got {options.batch_size} instead.",
+            exit_status=USAGE,
+        )
+
+
+def _new_run(options: DiagnoseOptions) -> Settings:
+    return replaced(PRESETS[_PRESET].settings, steps=options.steps)
+
+
 def _train(options: DiagnoseOptions, directory: pathlib.Path, typed: str) -> int:
     """A run of SGD on the digits, as of `heavytail train`; the exit status."""
-    preset = PRESETS["corrupted-digits-short"]
-    settings = replaced(preset.settings, steps=options.steps)
+    settings = _new_run(options)
     variants = variants_of(settings, ("sgd",))
-    grid = Grid(directory, preset.name, variants, (settings.seed,), is_measured=False)
+    grid = Grid(directory, _PRESET, variants, (settings.seed,), is_measured=False)
     record_grid(grid)
     with Progress(Console()) as progress:
         for line in remarks(grid):
