@@ -232,6 +232,16 @@ def test_what_was_measured_otherwise_stays_unless_asked_for_again(
     assert "target 0.1 or 0.2" in output
 
 
+def test_the_table_says_which_measures_are_of_a_part_of_the_images(
+    two_methods, measured, capsys
+):
+    assert flat(two_methods, "--measures", "expected", "maximal") == 0
+    assert "of the training images:" not in words(capsys.readouterr().out)
+    assert flat(two_methods, "--measures", "trace", "line", "--images", 60) == 0
+    output = words(capsys.readouterr().out)
+    assert "On 60 of the training images: trace, line." in output
+
+
 def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(two_methods, measured, capsys):
     turns, actions = measured
     actions["sgd", "maximal"] = lambda: signal.raise_signal(signal.SIGINT)

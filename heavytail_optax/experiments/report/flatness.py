@@ -114,7 +114,7 @@ def _notes(runs: Sequence[MeasuredRun], values: pd.DataFrame) -> list[str]:
     records = [run.record for run in runs]
     if any("escape" in record for record in records):
         legend += " Escape: share of paths that have left after the last jump."
-    notes = [legend]
+    notes = [legend, *on_few_images(runs)]
     for name in dict.fromkeys(name for record in records for name in record):
         found = [record[name].arguments for record in records if name in record]
         table = pd.DataFrame(map(dict, found), dtype=object).astype(str)
@@ -134,6 +134,19 @@ def _notes(runs: Sequence[MeasuredRun], values: pd.DataFrame) -> list[str]:
         f"{_REMARK} {run.run.label}, {name}: {remark}."
         for run in runs
         for name, remark in run.remarks.items()
+    ]
+
+
+def on_few_images(runs: Sequence[MeasuredRun]) -> list[str]:
+    """Which measures were taken on a part of the training images."""
+    found: dict[int, dict[str, None]] = {}
+    for run in runs:
+        for name, measured in run.record.items():
+            if "images" in measured.arguments:
+                found.setdefault(measured.arguments["images"], {})[name] = None
+    return [
+        f"On {images:,} of the training images: {', '.join(names)}."
+        for images, names in sorted(found.items())
     ]
 
 

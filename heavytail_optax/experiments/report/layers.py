@@ -10,7 +10,7 @@ from rich.text import Text
 
 from ..measures.flatness import SCALARS
 from ..methods import METHODS
-from .flatness import MeasuredRun, label_with_accuracy
+from .flatness import MeasuredRun, label_with_accuracy, on_few_images
 from .style import legend_below, log_ticks, panel_grid, styled
 from .tables import (
     Column,
@@ -85,7 +85,8 @@ def table_of(
         for each in runs
         for name, remark in each.remarks.items()
     ]
-    return Group(*tables, *(Text(x, style="dim") for x in (_LEGEND, *remarks)))
+    notes = [_LEGEND, *on_few_images(runs), *remarks]
+    return Group(*tables, *(Text(note, style="dim") for note in notes))
 
 
 @styled
