@@ -147,6 +147,21 @@ def test_of_two_ways_the_one_of_the_other_methods_counts():
     assert (row["expected_sharpness"], row["expected_sharpness_seeds"]) == (3.0, 1)
 
 
+@pytest.mark.parametrize(
+    ("rough", "thorough"),
+    [
+        ({"samples": 10}, {"samples": 100}),
+        ({"samples": 100, "images": 60}, {"samples": 10}),  # which is on all images
+        ({"samples": 100, "images": 60}, {"samples": 10, "images": 100}),
+    ],
+)
+def test_of_two_ways_as_frequent_the_more_thorough_one_counts(rough, thorough):
+    cells = [measured_with("sgd", 0, 1.0, **rough)]
+    cells += [measured_with("sgd", 1, 3.0, **thorough)]
+    row = means(runs_table(cells), ["expected_sharpness"]).loc["sgd"]
+    assert (row["expected_sharpness"], row["expected_sharpness_seeds"]) == (3.0, 1)
+
+
 def test_a_measure_may_depend_on_the_variant():
     """Escape jumps by the largest norm, which a variant may change."""
     names, cells = ["sgd", "sgd", "far", "far"], []

@@ -173,9 +173,18 @@ def usual_arguments(runs: pd.DataFrame, measure: str) -> pd.Series:
     def most(names: pd.Series) -> str | None:
         counts = names.value_counts()
         rank = names.dropna().unique().tolist()
-        return max(rank, key=lambda each: (counts[each], overall[each]), default=None)
+        key = lambda each: (counts[each], overall[each], *_thoroughness(each))
+        return max(rank, key=key, default=None)
 
     return own.groupby(runs["name"], sort=False).transform(most)
+
+
+def _thoroughness(arguments: str) -> tuple[float, float]:
+    """Of how a run was measured: the images, all where no number is given, and draws."""
+    given = {
+        k: value for k, _, value in (x.partition(" ") for x in arguments.split(", "))
+    }
+    return float(given.get("images", "inf")), float(given.get("num_samples", 0))
 
 
 def named_runs(runs: pd.DataFrame, reasons: Sequence[str] | pd.Series) -> str:
