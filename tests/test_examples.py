@@ -26,6 +26,7 @@ def test_every_example_is_tested_here():
 
 CLASSIFIERS = (
     "flax_nnx.py",
+    "nnx_adamw.py",
     "linen_train_state.py",
     "equinox_model.py",
     "gradient_accumulation.py",
