@@ -212,7 +212,8 @@ class MethodSettings(_Group):
         large jump is along an axis) or isotropic (one draw for all, in a uniformly
         random direction).
       max_norm: Largest norm of an update over all weights, after the learning rate (b).
-        By default 0.25, unless truncated-share is given.
+        By default 0.25, unless truncated-share is given. Methods that cut no update have
+        it too: it is the length of the jumps of heavytail flatness --measures escape.
       truncated_share: Share of the updates to truncate, in place of max-norm. The bound
         then sets itself in the first tenth of the steps, at least 100, and stays.
       cooldown: Share of the steps that are without noise or inflation, at the end.

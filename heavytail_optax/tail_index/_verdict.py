@@ -116,7 +116,7 @@ def _reasons_against(
     if -2.0 * lognormal.ratio > level.chi_square:
         reasons.append(
             "A lognormal tail fits better (log-likelihood ratio "
-            f"{float(lognormal.ratio):.1f})."
+            f"{float(lognormal.ratio):.1f}, not normalised)."
         )
     return reasons
 

@@ -42,7 +42,8 @@ finite, and the accuracy is that of chance."""
 _EXIT_STATUS = """Exit status: 0 if all runs are done (for train and reproduce also if other
 processes work on the rest), 2 if what was typed cannot be: options that are wrong, do not
 fit each other, the data or the runs, or name what is not there; 1 if something failed, such
-as a run, a disk or the network; 130 after Ctrl-C."""
+as a run, a disk or the network; 130 after Ctrl-C, 143
+after SIGTERM."""
 # What --help says before its end.
 _NOTES = {
     "train": f"{_DIVERGENCE} The exit status is then 3.",
@@ -52,7 +53,8 @@ all measures but escape, and as long again for escape. The cost of escape grows 
 times --jumps. It takes only 200 of the training images. The cost of the others grows with
 the number of training images. pac-bayes computes 13 times --samples losses.""",
     "diagnose": """Cost for the LeNet on two cores: about a minute for the first run. The
---draws gradients take a third of it. The verdict is one of: heavy-tailed, power law up
+4,000 gradients take a third of it. The fits of the tails take the rest, which fewer --draws
+hardly shorten. The verdict is one of: heavy-tailed, power law up
 to an end, not heavy-tailed, not a power law, cannot tell.""",
 }
 
