@@ -102,7 +102,8 @@ def plot_plane(
 
     Args:
       plane: result of `loss_plane`, with at least two points in each direction.
-      num_levels: number of contours, equally spaced in the loss; at least one.
+      num_levels: number of contours, at least one. Those of a quadratic bowl would be
+        equally far apart, so that the neighbourhood of a minimum has some too.
       axes: matplotlib axes; by default those of a new figure.
 
     Returns:
@@ -132,7 +133,9 @@ def plot_plane(
     first, second = np.asarray(plane.first), np.asarray(plane.second)
     losses = np.ma.masked_invalid(np.asarray(plane.losses))
     if losses.count() and losses.min() < losses.max():
-        contours = axes.contour(first, second, losses.T, levels=num_levels)
+        steps = np.linspace(0.0, 1.0, num_levels + 2)[1:-1]
+        levels = losses.min() + (losses.max() - losses.min()) * steps**2
+        contours = axes.contour(first, second, losses.T, levels=levels)
         axes.figure.colorbar(contours, ax=axes, label="loss")
     else:
         # Without contours, a plot would not say what the loss is.

@@ -194,6 +194,7 @@ def _draw_density(axes: Axes, curves: Curves) -> None:
         colour = style["color"]
         axes.fill_between(points, low, high, color=colour, alpha=0.2, linewidth=0)
     axes.set_ylim(bottom=floor)
+    axes.set_ylabel("density (logarithmic)")
 
 
 def _draw_line(axes: Axes, curves: Curves) -> None:
@@ -220,7 +221,11 @@ def _draw_escape(axes: Axes, curves: Curves) -> None:
 
 _PANELS: dict[str, tuple[str, str, Callable[[Axes, Curves], None]]] = {
     "density": ("Density of the Hessian's eigenvalues", "eigenvalue", _draw_density),
-    "line_eigenvector": ("Loss along the top eigenvector", "distance", _draw_line),
+    "line_eigenvector": (
+        "Loss along the top eigenvector",
+        "distance moved",
+        _draw_line,
+    ),
     "line_random": (
         "Loss along a random direction",
         "distance in norms of the filters",

@@ -1,4 +1,4 @@
-"""What `heavytail flatness --by-layer` shows: a row a layer of a run, and bars."""
+"""What `heavytail flatness --by-layer` shows: a row a layer of a run, and dots."""
 
 from collections.abc import Sequence
 
@@ -23,7 +23,7 @@ from .tables import (
 )
 
 _PANEL = (4.6, 3.6)  # inches
-_GROUP = 0.8  # of the distance between two layers, for all bars of a layer
+_GROUP = 0.8  # of the distance between two layers, for all dots of a layer
 _ERROR = "_standard_error"
 _LEGEND = (
     "Value ± standard error of its own sampling, on the training images as they are "
@@ -91,7 +91,7 @@ def table_of(
 
 @styled
 def draw(runs: Sequence[MeasuredRun]) -> Figure | None:
-    """A panel a measure, with a bar for each layer of each run."""
+    """A panel a measure, with a dot for each layer of each run."""
     values = values_of(runs)
     scalars = [name for name in scalars_of(values) if (values[name] > 0).any()]
     if not scalars:
@@ -112,11 +112,13 @@ def draw(runs: Sequence[MeasuredRun]) -> Figure | None:
             label = label_with_accuracy(each.run, each.result)
             style = {"color": METHODS[each.run.method].colour, "label": label}
             error = own[f"{name}{_ERROR}"].reindex(layers)
-            handles.append(axes.bar(at, heights, width, **style))
-            axes.errorbar(at, heights, error, fmt="none", ecolor="0.3", capsize=2)
+            # Dots, as a bar on a logarithmic axis has no foot.
+            dots = {"fmt": "o", "markersize": 5, "capsize": 2}
+            handles.append(axes.errorbar(at, heights, error, **dots, **style))
         axes.set_yscale("log")
         log_ticks(axes.yaxis)
-        axes.set_title(measure_heading(name).replace("\n", " "))
+        heading = measure_heading(name).replace("\n", " ")
+        axes.set_title(f"{heading} (logarithmic)")
         axes.set_xticks(range(len(layers)), layers, rotation=30, ha="right")
         axes.grid(visible=False, axis="x")
     legend_below(figure, handles, columns=max(2, columns))

@@ -268,13 +268,16 @@ def draw_noise(runs: Sequence[DiagnosedRun]) -> Figure:
         style |= few_points(len(history))
         norms.plot(history["update_norm"], **style)
         norms.plot(history["largest_update_norm"], alpha=0.5, **style)
+        if METHODS[each.run.method].truncates:
+            bounds = history["max_norm"].dropna()
+            norms.plot(bounds, color=colour, linewidth=0.8, linestyle=":")
         _draw_tail(hill, quantiles, each)
     names = runs[0].draws.layers
     values = noise_values(runs)
     _draw_layers(layers, values, names)
     for axes, title in (
-        (norms, "Norms over training: median, and pale the largest"),
-        (hill, "Hill plot of the noise's norm (dotted: k of the table)"),
+        (norms, "Norms before truncation: median, and pale the largest"),
+        (hill, "Hill plot of the noise's norm (dot: the table's row)"),
         (quantiles, "Its quantiles, and a power law's"),
         (layers, "Tail index by layer (below 2: infinite variance)"),
     ):
@@ -297,6 +300,8 @@ def draw_noise(runs: Sequence[DiagnosedRun]) -> Figure:
     ]
     for name, style in (("Hill's estimate", "-"), ("corrected, 95% interval", "--")):
         legend.append(Line2D([], [], color="#555555", linestyle=style, label=name))
+    if any(METHODS[each.run.method].truncates for each in runs):
+        legend.append(Line2D([], [], color="#555555", linestyle=":", label="bound b"))
     mark = {"color": "#555555", "linestyle": "none", "markersize": 5}
     for size, marker in _MARKERS.items():
         mark |= {"marker": marker, "markerfacecolor": "none"}
@@ -321,7 +326,12 @@ def _draw_tail(hill: Axes, quantiles: Axes, each: DiagnosedRun) -> None:
     for axes in (hill, quantiles):
         if legend := axes.get_legend():
             legend.remove()  # the figure's has all names
-    hill.axvline(k, color=colour, linewidth=0.8, linestyle=":")
+    index = assessment.index
+    ends = np.array([[index.lower], [index.upper]])
+    if np.isfinite(ends).all():
+        middle = float(index.corrected_estimate)
+        bars = np.abs(ends - middle)
+        hill.errorbar(k, middle, bars, fmt="o", color=colour, markersize=4, capsize=3)
 
 
 def _draw_layers(axes: Axes, values: pd.DataFrame, layers: Sequence[str]) -> None:

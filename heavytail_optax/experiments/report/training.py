@@ -203,7 +203,7 @@ def draw_training(
     loss_axes.set_yscale("log")
     _keep_room_for_finished(loss_axes, results)
     log_ticks(loss_axes.yaxis)
-    loss_axes.set_title("Loss on all training images")
+    loss_axes.set_title("Loss on all training images (logarithmic)")
     accuracy_axes.set_title(f"Accuracy on {test_images:,} test images (%)")
     for axes, column in zip(sharpness_axes, measures, strict=True):
         draw_sharpness(axes, column, followed)
