@@ -63,6 +63,25 @@ def is_function(value: object) -> bool:
     return is_partial or jax.tree_util.all_leaves([value])
 
 
+def check_called(function: str, argument: str, value: object, accepted: str) -> None:
+    """Checks that the value is not a function of ours whose parentheses were forgotten.
+
+    `adaptive_max_norm` and `tails.pareto` can be called with a step, as a schedule can,
+    and so can a class. What they return is of no use there.
+
+    Raises:
+      TypeError: if it is a function of this package, or a class.
+    """
+    if isinstance(value, type):
+        raise type_error(function, argument, accepted, value)
+    name = getattr(value, "__qualname__", "")
+    # Not what a function of ours returns: that has "<locals>" or "<lambda>" in its name.
+    is_ours = str(getattr(value, "__module__", "")).startswith("heavytail_optax.")
+    if callable(value) and is_ours and name.isidentifier():
+        accepted += f", not `{name}` itself (did you mean what `{name}(...)` returns?)"
+        raise type_error(function, argument, accepted, value)
+
+
 def check_state(function: str, state: object, accepted: type) -> None:
     """Checks that a transformation got a state of its own type.
 
