@@ -149,17 +149,34 @@ def check_scalar(
 
 
 def check_count(
-    function: str, argument: str, value: object, least: int = 1, most: int | None = None
+    function: str,
+    argument: str,
+    value: object,
+    least: int = 1,
+    most: int | None = None,
+    *,
+    least_is: str = "",
+    most_is: str = "",
 ) -> int:
     """Checks a Python integer between two bounds, both included.
+
+    Args:
+      function: name of the public function, for the message.
+      argument: name of its argument, for the message.
+      value: what the user passed.
+      least: the lower bound.
+      most: the upper bound; None for none.
+      least_is: where the lower bound comes from, such as "`warmup_steps`", if it is not
+        a rule of the function.
+      most_is: the same of the upper bound.
 
     Raises:
       TypeError: if it is not an integer.
       ValueError: if it is out of bounds.
     """
-    accepted = f"an integer of at least {least}"
+    accepted = f"an integer of at least {f'{least_is}, ' * bool(least_is)}{least}"
     if most is not None:
-        accepted += f" and at most {most}"
+        accepted += f" and at most {f'{most_is}, ' * bool(most_is)}{most}"
     if not is_integer(value):
         raise type_error(function, argument, accepted, value)
     if value < least or (most is not None and value > most):

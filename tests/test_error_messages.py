@@ -1419,6 +1419,62 @@ def test_a_tail_factory_is_not_taken_for_a_schedule():
         hto.add_heavy_tailed_noise(hto.tails.symmetric_pareto, 0.1, key=0)
 
 
+DRAWS = np.arange(1.0, 101.0)
+
+
+@pytest.mark.parametrize(
+    ("call", "limit"),
+    [
+        (lambda: hto.adaptive_max_norm(freeze_after=60), "`warmup_steps`, 100"),
+        (
+            lambda: hto.adaptive_max_norm(freeze_after=6, warmup_steps=7),
+            "`warmup_steps`, 7",
+        ),
+        (
+            lambda: hto.flatness.escape_profile(
+                *(jnp.sum, VECTOR),
+                key=0,
+                jump_norm=1.0,
+                learning_rate=0.1,
+                flow_steps=9,
+                descent_steps=8,
+            ),
+            "`flow_steps`, 9",
+        ),
+        (lambda: hto.tail_index.hill(DRAWS, 100), "draws less one, 99"),
+        (lambda: hto.tail_index.kernel_hill(DRAWS, 100), "draws less one, 99"),
+        (lambda: hto.tail_index.pickands(DRAWS, 101), "number of draws, 100"),
+        (
+            lambda: hto.tail_index.choose_k_by_distance(DRAWS, max_k=50, min_k=51),
+            "`max_k`, 50",
+        ),
+        (
+            lambda: hto.tail_index.log_moment(DRAWS, block_size=51),
+            "half of the draws, 50",
+        ),
+        (
+            lambda: hto.tail_index.tracked_tail_index(
+                hto.tail_index.track_tail_index(7).init(VECTOR), VECTOR, k=8
+            ),
+            "the tracked k, 7",
+        ),
+        (
+            lambda: hto.tail_index.assess_tail(DRAWS, num_draws=99),
+            "samples that are not zero, 100",
+        ),
+    ],
+)
+def test_a_limit_that_another_argument_sets_is_said_with_its_source(call, limit):
+    with pytest.raises(ValueError, match="instead") as caught:
+        call()
+    assert limit in str(caught.value)
+
+
+def test_a_limit_of_the_function_itself_has_no_other_source():
+    with pytest.raises(ValueError, match="of at least 1\\. Got 0"):
+        hto.adaptive_max_norm(freeze_after=0, initial=1.0)
+
+
 UNCALLED = (hto.adaptive_max_norm, hto.tails.pareto, hto.truncate_update_norm)
 
 

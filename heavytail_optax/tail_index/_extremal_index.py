@@ -9,8 +9,11 @@ import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax._result_text import is_one_number
-from heavytail_optax._validation import check_count
-from heavytail_optax.tail_index._arguments import check_confidence, check_samples
+from heavytail_optax.tail_index._arguments import (
+    check_confidence,
+    check_fewer_than,
+    check_samples,
+)
 from heavytail_optax.tail_index._padded_draws import (
     as_traced,
     is_on_host,
@@ -260,7 +263,7 @@ def extremal_index(
       of Statistics 19 (1991), for the variance of Hill's estimate.
     """
     series = check_samples(_NAME, series, axis, FEWEST_OF_CLUSTERS + 1, "series")
-    k = check_count(_NAME, "k", k, FEWEST_OF_CLUSTERS, series.shape[-1] - 1)
+    k = check_fewer_than(_NAME, "k", k, FEWEST_OF_CLUSTERS, series.shape[-1])
     check_confidence(_NAME, confidence)
     batch, size = series.shape[:-1], series.shape[-1]
     if is_on_host(series):

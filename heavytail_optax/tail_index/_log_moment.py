@@ -134,7 +134,9 @@ def log_moment(
     if block_size is None:
         block_size = int(size**0.5)
     elif is_integer(block_size):
-        block_size = check_count(_NAME, "block_size", block_size, 2, size // 2)
+        block_size = check_count(
+            _NAME, "block_size", block_size, 2, size // 2, most_is="half of the draws"
+        )
     else:
         check_count(_NAME, "block_size", block_size, 2)
     check_confidence(_NAME, confidence)

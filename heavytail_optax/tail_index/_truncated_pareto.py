@@ -8,8 +8,11 @@ import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax._result_text import is_one_number
-from heavytail_optax._validation import check_count
-from heavytail_optax.tail_index._arguments import check_confidence, check_samples
+from heavytail_optax.tail_index._arguments import (
+    check_confidence,
+    check_fewer_than,
+    check_samples,
+)
 from heavytail_optax.tail_index._padded_draws import as_traced, largest_padded
 from heavytail_optax.tail_index._quick_programs import quick_jit
 from heavytail_optax.tail_index._result import normal_quantile
@@ -304,7 +307,7 @@ def truncated_pareto(
       Annals of Mathematical Statistics 25 (1954).
     """
     samples = check_samples(_NAME, samples, axis, least=FEWEST_OF_TRUNCATED + 1)
-    k = check_count(_NAME, "k", k, FEWEST_OF_TRUNCATED, samples.shape[-1] - 1)
+    k = check_fewer_than(_NAME, "k", k, FEWEST_OF_TRUNCATED, samples.shape[-1])
     check_confidence(_NAME, confidence)
     descending = largest_padded(samples, k + 1)
     z = normal_quantile(confidence, samples.dtype)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax._validation import check_count, is_integer, type_error, value_error
-from heavytail_optax.tail_index._arguments import check_draws
+from heavytail_optax.tail_index._arguments import check_draws, check_fewer_than
 from heavytail_optax.tail_index._centring import as_samples, is_cut, largest_in_full
 from heavytail_optax.tail_index._comparison import TailFit, fits_of_first
 from heavytail_optax.tail_index._generalised_pareto import (
@@ -346,11 +346,14 @@ def assess_tail(
         num_draws = size
     else:
         filled = np.count_nonzero(np.asarray(samples) != 0.0)
-        num_draws = check_count(_NAME, "num_draws", num_draws, max(10, filled))
+        reason = "the number of samples that are not zero" if filled > 10 else ""
+        num_draws = check_count(
+            _NAME, "num_draws", num_draws, max(10, filled), least_is=reason
+        )
         size = max(10, filled, 1 + k if is_integer(k) and k < size else 0)
     if k is None:
         k = _default_k(num_draws, size - 1)
-    k = check_count(_NAME, "k", k, 5, size - 1)
+    k = check_fewer_than(_NAME, "k", k, 5, size)
     # Only the draws that matter, so that few programs are compiled.
     num = max(k, 8) + 1
     top = largest_padded(samples, num)
