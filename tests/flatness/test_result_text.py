@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import optax
 import pytest
 
 from heavytail_optax import flatness
@@ -63,6 +64,17 @@ def test_a_curve_is_a_line_with_its_range(name, numbers):
     assert "Array" not in line and "\n" not in line
     batch = jax.vmap(SHAPES[name])(params[None])
     assert str(batch) == repr(batch)
+
+
+def test_an_optax_update_in_place_of_a_direction_is_said():
+    params = jnp.array([0.1, 0.2, 0.3])
+    optimizer = optax.sgd(0.1)
+    update, _ = optimizer.update(CURVATURES * params, optimizer.init(params))
+    right = flatness.critical_sharpness(loss, params, -update)
+    wrong = flatness.critical_sharpness(loss, params, update)
+    assert not right.search.hit_lower and "Optax" not in str(right)
+    assert wrong.search.hit_lower and "Optax update has the other sign" in str(wrong)
+    assert "at least" in str(wrong)
 
 
 def test_a_search_that_hit_a_bound_says_on_which_side_the_sharpness_is():
