@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax._result_text import is_one_number
+from heavytail_optax._result_text import is_one_number, short_repr
 from heavytail_optax._typing import Params, PyTree, Scalar
 from heavytail_optax._validation import check_positive, value_error
 from heavytail_optax.flatness._arguments import (
@@ -42,6 +42,8 @@ class CriticalSharpness(NamedTuple):
     step: jax.Array
     bracket: jax.Array
     search: SharpnessSearch
+
+    __repr__ = short_repr
 
     def __str__(self) -> str:
         if not is_one_number(self.sharpness):

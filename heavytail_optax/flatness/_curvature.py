@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from heavytail_optax._keys import check_key, fold_in, tagged_key
-from heavytail_optax._result_text import is_one_number, with_error
+from heavytail_optax._result_text import is_one_number, short_repr, with_error
 from heavytail_optax._typing import Key, Params, PyTree
 from heavytail_optax._validation import check_choice, check_count, value_error
 from heavytail_optax.flatness._arguments import (
@@ -30,6 +30,8 @@ from heavytail_optax.flatness._perturbation import normals, signs
 _EIGENVALUES = "hessian_eigenvalues"
 _TRACE = "hessian_trace"
 
+_MOST_SHOWN = 6  # eigenvalues that are printed
+
 
 class HessianEigenvalues(NamedTuple):
     """Result of `hessian_eigenvalues`, in at least float32.
@@ -47,10 +49,16 @@ class HessianEigenvalues(NamedTuple):
     vectors: PyTree
     residuals: jax.Array
 
+    __repr__ = short_repr
+
     def __str__(self) -> str:
-        # The vectors are k times as many numbers as the model has.
-        found = f"values={self.values}, residuals={self.residuals}"
-        return f"HessianEigenvalues({found}, vectors=...)"
+        if self.values.ndim != 1 or not is_one_number(self.values[0]):
+            return repr(self)
+        pairs = list(zip(self.values, self.residuals, strict=True))
+        shown = [f"{value:.4g} within {error:.2g}" for value, error in pairs]
+        if len(shown) > _MOST_SHOWN:
+            shown[_MOST_SHOWN - 1 : -1] = [f"{len(shown) - _MOST_SHOWN} more"]
+        return f"eigenvalue{'s' * (len(pairs) > 1)} of the Hessian: {', '.join(shown)}"
 
 
 class HessianTrace(NamedTuple):
@@ -63,6 +71,8 @@ class HessianTrace(NamedTuple):
 
     mean: jax.Array
     standard_error: jax.Array
+
+    __repr__ = short_repr
 
     def __str__(self) -> str:
         if not is_one_number(self.mean):

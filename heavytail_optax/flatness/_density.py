@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from heavytail_optax._keys import check_key, fold_in, tagged_key
-from heavytail_optax._result_text import is_one_number
+from heavytail_optax._result_text import is_one_number, short_repr
 from heavytail_optax._typing import Key, Params, PyTree, Scalar
 from heavytail_optax._validation import check_count, check_positive
 from heavytail_optax.flatness._arguments import (
@@ -43,6 +43,8 @@ class HessianDensity(NamedTuple):
     width: jax.Array
     nodes: jax.Array
     weights: jax.Array
+
+    __repr__ = short_repr
 
     def __str__(self) -> str:
         if not is_one_number(self.width):

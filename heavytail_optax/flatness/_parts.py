@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 
 from heavytail_optax._pytrees import broadcast_prefix
+from heavytail_optax._result_text import short_repr
 from heavytail_optax._typing import Params, PyTree
 from heavytail_optax._validation import type_error
 from heavytail_optax.flatness._arguments import (
@@ -36,14 +37,17 @@ class PartOfLoss(NamedTuple):
     params: dict[str, jax.Array]
     args: tuple[PyTree, ...]
 
+    __repr__ = short_repr
+
 
 @dataclasses.dataclass(frozen=True)
 class _LossOfPart:
     """The loss of a part. It compares by value, so compiled programs are reused."""
 
     loss_fn: Loss
-    structure: jax.tree_util.PyTreeDef
-    names: tuple[str, ...]
+    # Not shown: they are as long as the model is deep.
+    structure: jax.tree_util.PyTreeDef = dataclasses.field(repr=False)
+    names: tuple[str, ...] = dataclasses.field(repr=False)
 
     def __call__(self, params: Params, rest: Params, *args: PyTree) -> jax.Array:
         leaves = {**rest, **params}

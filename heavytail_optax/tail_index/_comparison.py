@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax._pytrees import vary_like
+from heavytail_optax._result_text import short_repr
 from heavytail_optax._validation import type_error, value_error
 from heavytail_optax.tail_index._arguments import check_fewer_than, check_samples
 from heavytail_optax.tail_index._log_excesses import LogExcesses, log_excesses_of_first
@@ -61,6 +62,8 @@ class TailFit(NamedTuple):
     ratio: jax.Array
     normalised_ratio: jax.Array
     p_value: jax.Array
+
+    __repr__ = short_repr
 
 
 def _maximise(function: Callable, low: tuple, high: tuple, dtype) -> jax.Array:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
-from heavytail_optax._result_text import is_one_number
+from heavytail_optax._result_text import is_one_number, short_repr
 from heavytail_optax.tail_index._arguments import (
     check_confidence,
     check_fewer_than,
@@ -53,6 +53,8 @@ class ExtremalIndex(NamedTuple):
     p_value: jax.Array
     k: jax.Array
     threshold: jax.Array
+
+    __repr__ = short_repr
 
     def __str__(self) -> str:
         if not is_one_number(self.estimate):

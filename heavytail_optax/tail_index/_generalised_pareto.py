@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
+from heavytail_optax._result_text import short_repr
 from heavytail_optax.tail_index._arguments import (
     check_confidence,
     check_draws,
@@ -62,6 +63,8 @@ class GeneralisedPareto(NamedTuple):
     scale: jax.Array
     scale_standard_error: jax.Array
     log_likelihood: jax.Array
+
+    __repr__ = short_repr
 
 
 class _Draws(NamedTuple):

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax._keys import check_key, tagged_key
+from heavytail_optax._result_text import short_repr
 from heavytail_optax._typing import Key
 from heavytail_optax._validation import check_count
 from heavytail_optax.tail_index._arguments import check_fewer_than, check_samples
@@ -39,6 +40,8 @@ class HillDrift(NamedTuple):
     z: jax.Array
     p_value: jax.Array
 
+    __repr__ = short_repr
+
 
 class GoodnessOfFit(NamedTuple):
     """How well a power law fits the k largest draws; fields have the batch's shape.
@@ -52,6 +55,8 @@ class GoodnessOfFit(NamedTuple):
 
     distance: jax.Array
     p_value: jax.Array
+
+    __repr__ = short_repr
 
 
 # One program per shape: compiling the operations one by one takes far longer.

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
+from heavytail_optax._result_text import short_repr
 from heavytail_optax._validation import check_choice
 from heavytail_optax.tail_index._arguments import (
     check_confidence,
@@ -56,6 +57,8 @@ class HillPath(NamedTuple):
     estimate: jax.Array
     standard_error: jax.Array
     threshold: jax.Array
+
+    __repr__ = short_repr
 
 
 INTERVALS = ("corrected", "uncorrected")

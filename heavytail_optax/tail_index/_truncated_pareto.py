@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
-from heavytail_optax._result_text import is_one_number
+from heavytail_optax._result_text import is_one_number, short_repr
 from heavytail_optax.tail_index._arguments import (
     check_confidence,
     check_fewer_than,
@@ -75,6 +75,8 @@ class TruncatedPareto(NamedTuple):
     num_tied: jax.Array
     k: jax.Array
     threshold: jax.Array
+
+    __repr__ = short_repr
 
     def __str__(self) -> str:
         if not is_one_number(self.estimate):

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
+from heavytail_optax._result_text import short_repr
 from heavytail_optax._validation import check_count, is_integer, type_error, value_error
 from heavytail_optax.tail_index._arguments import check_draws, check_fewer_than
 from heavytail_optax.tail_index._centring import as_samples, is_cut, largest_in_full
@@ -76,6 +77,8 @@ class TailAssessment(NamedTuple):
     pareto: GeneralisedPareto
     fits: dict[str, TailFit]
     truncated: TruncatedPareto
+
+    __repr__ = short_repr
 
     def __str__(self) -> str:
         # Without this verdict the index is that of no tail.
@@ -346,11 +349,9 @@ def assess_tail(
         num_draws = size
     else:
         filled = np.count_nonzero(np.asarray(samples) != 0.0)
-        reason = "the number of samples that are not zero" if filled > 10 else ""
-        num_draws = check_count(
-            _NAME, "num_draws", num_draws, max(10, filled), least_is=reason
-        )
-        size = max(10, filled, 1 + k if is_integer(k) and k < size else 0)
+        of, least = "the samples that are not zero", max(10, filled)
+        num_draws = check_count(_NAME, "num_draws", num_draws, least, least_is=of)
+        size = max(least, 1 + k if is_integer(k) and k < size else 0)
     if k is None:
         k = _default_k(num_draws, size - 1)
     k = check_fewer_than(_NAME, "k", k, 5, size)

@@ -31,6 +31,10 @@ RESULTS = {
         lambda x: TI.truncated_pareto(x, 50),
         lambda r: [f"{r.estimate:.2f}", f"{r.end:.4g}", f"{r.p_value:.2g}"],
     ),
+    "settings": (
+        lambda x: TI.propose_settings(x, 0.1 * x, 0.1),
+        lambda r: [f"{r.max_norm:.4g}", f"{r.typical_noise_norm:.4g}", "3 %", "1.4"],
+    ),
     "noise scale": (
         noise_scale,
         lambda r: [f"{x:.4g}" for x in (r.noise_scale, r.lower, r.upper)],
