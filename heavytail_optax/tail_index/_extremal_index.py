@@ -61,7 +61,7 @@ class ExtremalIndex(NamedTuple):
             return repr(self)
         ends = f"({self.lower:.2f} to {self.upper:.2f})"
         return (
-            f"extremal index {self.estimate:.2f} {ends}; p = {self.p_value:.2g} of "
+            f"extremal index {self.estimate:.2f} {ends}; p = {self.p_value:.2g} for "
             "independent draws"
         )
 

@@ -42,7 +42,7 @@ class FiniteMoment(NamedTuple):
         if not is_one_number(self.p_value):
             return repr(self)
         return (
-            f"p = {self.p_value:.2g} of an infinite moment; beware, the test often calls "
+            f"p = {self.p_value:.2g} for an infinite moment; beware, the test often calls "
             "an infinite moment finite: see its rates of error"
         )
 

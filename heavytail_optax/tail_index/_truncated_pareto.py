@@ -83,7 +83,7 @@ class TruncatedPareto(NamedTuple):
             return repr(self)
         index = f"index {self.estimate:.2f} ({self.lower:.2f} to {self.upper:.2f})"
         end = f"{self.end:.4g} ({self.end_lower:.4g} to {self.end_upper:.4g})"
-        p_value = f"p = {self.p_value:.2g} of no end"
+        p_value = f"p = {self.p_value:.2g} for a power law without an end"
         if self.end == float("inf"):
             return f"{index}; no end, or one above {self.end_lower:.4g}; {p_value}"
         kind = "a cap" if self.is_capped else "an end"

@@ -151,7 +151,7 @@ def _bias_reason(index: TailIndex) -> str:
 
 
 def _gamma_reason(pareto: GeneralisedPareto) -> str:
-    gamma = f"{float(pareto.gamma):.2f} +- {float(pareto.gamma_standard_error):.2f}"
+    gamma = f"{float(pareto.gamma):.2f} ± {float(pareto.gamma_standard_error):.2f}"
     least = float(pareto.lower)  # infinite if all of gamma's interval is below zero
     if least == float("inf"):
         end = "below 0, the value of an exponential tail: lighter than that, as far as seen."

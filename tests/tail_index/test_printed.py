@@ -55,3 +55,10 @@ def test_the_numbers_are_printed(name, draws):
     traced = []
     jax.jit(lambda x: traced.append(str(function(x))))(draws[0])
     assert "Traced" in traced[0] or "Tracer" in traced[0]
+
+
+def test_a_verdict_has_the_error_as_every_table_has_it():
+    found = TI.assess_tail(DRAWS[0])
+    gamma, error = found.pareto.gamma, found.pareto.gamma_standard_error
+    text = " ".join(str(found).split())
+    assert f"gamma = {gamma:.2f} ± {error:.2f}" in text and "+-" not in text
