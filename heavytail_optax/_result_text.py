@@ -21,6 +21,11 @@ def with_error(mean: jax.Array, standard_error: jax.Array) -> str:
     return f"{mean:.4g}" if math.isnan(error) else f"{mean:.4g} ± {error:.2g}"
 
 
+def zero_hessian(what: str) -> str:
+    """What to say where everything that was measured of the Hessian is exactly zero."""
+    return f"; {what} is exactly zero: is the loss piecewise constant, or linear?"
+
+
 _FEW = 6  # so many numbers of an array are shown
 _LINE_WIDTH = 88
 _LONGEST_TEXT = 40

@@ -84,13 +84,40 @@ def test_eigenvalues_are_a_line_without_the_vectors():
     assert "4 within 0, 3 more, 8 within 0" in str(many)
 
 
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda f, p: flatness.hessian_eigenvalues(f, p, key=0),
+        lambda f, p: flatness.hessian_eigenvalues(f, p, key=0, num_eigenvalues=3),
+        lambda f, p: flatness.hessian_trace(f, p, key=0),
+        lambda f, p: flatness.hessian_density(f, p, key=0, num_samples=2),
+    ],
+)
+def test_a_hessian_that_is_exactly_zero_is_said(measure):
+    def error_rate(p):
+        return jnp.mean((p > 0.15).astype(jnp.float32))
+
+    def saddle(p):  # its trace is zero, its Hessian is not
+        return p[0] * p[1] + 2.0 * p[1] * p[2]
+
+    params = jnp.array([0.1, 0.2, 0.3])
+    assert "piecewise constant" in str(measure(error_rate, params))
+    assert "piecewise constant" not in str(measure(loss, params))
+    assert "piecewise constant" not in str(measure(saddle, params))
+
+
 def test_an_escape_profile_is_a_line_with_its_shares():
     def found(p, jump_norm):
         return flatness.escape_profile(
             lambda x: jnp.sum(jnp.cos(4.0 * x)),
             p,
-            **{"key": 0, "jump_norm": jump_norm, "learning_rate": 0.01},
-            **{"num_samples": 16, "max_jumps": 4, "descent_steps": 50, "num_points": 5},
+            key=0,
+            jump_norm=jump_norm,
+            learning_rate=0.01,
+            num_samples=16,
+            max_jumps=4,
+            descent_steps=50,
+            num_points=5,
         )
 
     params = jnp.array([jnp.pi / 4.0])
