@@ -57,6 +57,8 @@ class _LossOfPart:
 
 _Path = tuple[object, ...]
 
+_BARE = (jax.tree_util.DictKey("params"),)  # a single array has no path of its own
+
 
 def _without_box(path: _Path) -> _Path:
     """The path of a parameter without the box that Flax keeps it in."""
@@ -99,7 +101,7 @@ def by_part(
     Any measure of a part is the measure of this loss. Its Hessian is the diagonal block
     of the part, so the traces of the parts add up to the trace of the whole; the other
     measures do not add up. The name of a parameter is its path with slashes, such as
-    `layers/0/kernel`.
+    `layers/0/kernel`. A single array is named `params`.
 
     Args:
       loss_fn: L, called as `loss_fn(params, *args)`, that returns one floating number.
@@ -138,7 +140,7 @@ def by_part(
     args = check_args(_NAME, args)
     loss_fn = check_loss(_NAME, loss_fn, params, args)
     leaves_with_paths, structure = jax.tree_util.tree_flatten_with_path(params)
-    paths = [_without_box(path) for path, _ in leaves_with_paths]
+    paths = [_without_box(path) or _BARE for path, _ in leaves_with_paths]
     name_of = _namer(paths)
     names = tuple(name_of(path) for path in paths)
     if labels is None:

@@ -364,8 +364,10 @@ def tracked_names(
       ValueError: if the parameters have another number of leaves.
     """
     paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    # A single array has no path of its own.
     names = ["all"] + [
-        jax.tree_util.keystr(path, simple=True, separator="/") for path in paths
+        jax.tree_util.keystr(path, simple=True, separator="/") or "params"
+        for path in paths
     ]
     rows = tracked.tail_largest.shape[0]
     if len(names) != rows:
