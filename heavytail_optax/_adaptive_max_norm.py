@@ -82,7 +82,8 @@ def adaptive_max_norm(
       warmup_steps: number of first updates in which the bound is searched for, at
         least 0, where no `initial` is given. Updates of norm 0 count, too.
       freeze_after: the number of updates after which the bound stays as it is, as in
-        the theory: about a tenth of a run. None means never. Then the bound shrinks with
+        the theory: about a tenth of a run. At least `warmup_steps`, where no `initial` is
+        given. None means never. Then the bound shrinks with
         the updates of a model that comes to fit its examples, and in docs/study.md the
         minima were sharper.
       initial: the first bound, in units of the parameters, positive. None means that
@@ -117,8 +118,9 @@ def adaptive_max_norm(
     check_positive(_NAME, "adaptation_rate", adaptation_rate)
     check_count(_NAME, "warmup_steps", warmup_steps, least=0)
     if freeze_after is not None:
-        least = 1 if initial is not None else max(1, warmup_steps)
-        check_count(_NAME, "freeze_after", freeze_after, least=least)
+        least = 0 if initial is not None else int(warmup_steps)
+        reason = "`warmup_steps`" if least > 1 else ""
+        check_count(_NAME, "freeze_after", freeze_after, max(1, least), least_is=reason)
     if initial is not None:
         accepted = "a positive number, finite in float32"
         check_scalar(

@@ -30,8 +30,9 @@ class InflatePreconditionedNoiseState(NamedTuple):
     Attributes:
       precondition_count: number of steps so far. shape=(), dtype=int32.
       precondition_key: data of the key. It never changes. dtype=uint32.
-      precondition_draw: Z of the last step, 0 if the gate was shut. shape=(),
-        dtype=float32.
+      precondition_draw: W of the last step, before the scale; 0 if the gate was shut.
+        shape=(), dtype=float32. It may have had no effect: in Adam's first step, the
+        derivative is zero.
       optimizer_state: state of the optimiser, as if there were no noise.
     """
 
@@ -140,7 +141,7 @@ def inflate_preconditioned_noise(
       >>> batch = jax.random.normal(jax.random.key(1), (8, 3))
       >>> loss, grad, noise = grad_fn(jax.random.key(2), params, batch)
       >>> updates, state = optimizer.update(grad, state, params, gradient_noise=noise)
-      >>> bool(optax.tree.get(state, "precondition_draw") >= 10.0)
+      >>> bool(optax.tree.get(state, "precondition_draw") >= 1.0)
       True
 
     References:
@@ -169,13 +170,15 @@ def inflate_preconditioned_noise(
             optimizer_state=inner.init(params),
         )
 
-    def factor(state: InflatePreconditionedNoiseState) -> jax.Array:
-        count = state.precondition_count
+    def draw_and_factor(count: jax.Array, data: jax.Array) -> tuple[jax.Array, ...]:
+        """W behind the gate, and Z."""
         current = tail_at(_NAME, tail, count, must_be_centred=False)
         c = scale_at(_NAME, scale, count).astype(jnp.float32)
-        own = step_key(key, state.precondition_key, _NAME, count)
+        own = step_key(key, data, _NAME, count)
         draw = current.sample(own, (), jnp.float32)
-        return c * _gated(current, draw, not_negative(jnp.asarray(inflate_above)))
+        draw = _gated(current, draw, not_negative(jnp.asarray(inflate_above)))
+        largest = jnp.finfo(jnp.float32).max
+        return tuple(jnp.clip(x, -largest, largest) for x in (draw, c * draw))
 
     def update_fn(updates, state, params=None, *, gradient_noise=None, **extra_args):
         check_state(_NAME, state, InflatePreconditionedNoiseState)
@@ -191,8 +194,7 @@ def inflate_preconditioned_noise(
             structure.unflatten(noise),
             extra_args,
         )
-        largest = jnp.finfo(jnp.float32).max
-        z = jnp.clip(factor(state), -largest, largest)
+        draw, z = draw_and_factor(state.precondition_count, state.precondition_key)
 
         def inflated(x: jax.Array, v: jax.Array, tangent: jax.Array) -> jax.Array:
             dtype = computation_dtype(x.dtype)
@@ -205,7 +207,7 @@ def inflate_preconditioned_noise(
         new_state = InflatePreconditionedNoiseState(
             precondition_count=optax.safe_increment(state.precondition_count),
             precondition_key=state.precondition_key,
-            precondition_draw=z,
+            precondition_draw=draw,
             optimizer_state=inner_state,
         )
         noisy = jax.tree.map(inflated, plain, structure.unflatten(noise), derivative)

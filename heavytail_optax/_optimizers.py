@@ -17,6 +17,7 @@ from heavytail_optax._typing import (
 )
 from heavytail_optax._validation import (
     check_bool,
+    check_called,
     check_scalar,
     foreign_state,
     is_function,
@@ -36,9 +37,10 @@ def _checked(argument: str, value: Scalar, accepted: str, below: float) -> Scala
 
 
 def _checked_learning_rate(learning_rate: ScaleOrSchedule) -> ScaleOrSchedule:
+    accepted = "a non-negative finite number or a schedule"
+    check_called(_NAME, "learning_rate", learning_rate, accepted)
     if is_function(learning_rate):
         return lambda count: _checked_learning_rate(learning_rate(count))
-    accepted = "a non-negative finite number or a schedule"
     return _checked("learning_rate", learning_rate, accepted, float("inf"))
 
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from heavytail_optax._pytrees import broadcast_prefix
 from heavytail_optax._typing import PyTree, Scalar, ScaleOrSchedule, ScaleTree
 from heavytail_optax._validation import (
+    check_called,
     check_scalar,
     in_float32,
     is_function,
@@ -45,6 +46,7 @@ def check_scale(
     function: str, scale: ScaleOrSchedule, accepted: str = ACCEPTED_SCALE
 ) -> None:
     """Checks a single scale: a number, an array or a schedule."""
+    check_called(function, "scale", scale, accepted)
     if not is_function(scale):
         check_scalar(function, "scale", scale, accepted, _is_scale)
 
@@ -92,6 +94,7 @@ def check_max_norm(
     function: str, max_norm: ScaleOrSchedule, accepted: str = ACCEPTED_MAX_NORM
 ) -> None:
     """Checks a bound if it is a number. An infinite bound never truncates."""
+    check_called(function, "max_norm", max_norm, accepted)
     if not is_function(max_norm):
         check_scalar(
             function,

@@ -63,6 +63,25 @@ def is_function(value: object) -> bool:
     return is_partial or jax.tree_util.all_leaves([value])
 
 
+def check_called(function: str, argument: str, value: object, accepted: str) -> None:
+    """Checks that the value is not a function of ours whose parentheses were forgotten.
+
+    `adaptive_max_norm` and `tails.pareto` can be called with a step, as a schedule can,
+    and so can a class. What they return is of no use there.
+
+    Raises:
+      TypeError: if it is a function of this package, or a class.
+    """
+    if isinstance(value, type):
+        raise type_error(function, argument, accepted, value)
+    name = getattr(value, "__qualname__", "")
+    # Not what a function of ours returns: that has "<locals>" or "<lambda>" in its name.
+    is_ours = str(getattr(value, "__module__", "")).startswith("heavytail_optax.")
+    if callable(value) and is_ours and name.isidentifier():
+        accepted += f", not `{name}` itself (did you mean what `{name}(...)` returns?)"
+        raise type_error(function, argument, accepted, value)
+
+
 def check_state(function: str, state: object, accepted: type) -> None:
     """Checks that a transformation got a state of its own type.
 
@@ -130,17 +149,34 @@ def check_scalar(
 
 
 def check_count(
-    function: str, argument: str, value: object, least: int = 1, most: int | None = None
+    function: str,
+    argument: str,
+    value: object,
+    least: int = 1,
+    most: int | None = None,
+    *,
+    least_is: str = "",
+    most_is: str = "",
 ) -> int:
     """Checks a Python integer between two bounds, both included.
+
+    Args:
+      function: name of the public function, for the message.
+      argument: name of its argument, for the message.
+      value: what the user passed.
+      least: the lower bound.
+      most: the upper bound; None for none.
+      least_is: where the lower bound comes from, such as "`warmup_steps`", if it is not
+        a rule of the function.
+      most_is: the same of the upper bound.
 
     Raises:
       TypeError: if it is not an integer.
       ValueError: if it is out of bounds.
     """
-    accepted = f"an integer of at least {least}"
+    accepted = f"an integer of at least {f'{least_is}, ' * bool(least_is)}{least}"
     if most is not None:
-        accepted += f" and at most {most}"
+        accepted += f" and at most {f'{most_is}, ' * bool(most_is)}{most}"
     if not is_integer(value):
         raise type_error(function, argument, accepted, value)
     if value < least or (most is not None and value > most):

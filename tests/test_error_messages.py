@@ -1419,6 +1419,104 @@ def test_a_tail_factory_is_not_taken_for_a_schedule():
         hto.add_heavy_tailed_noise(hto.tails.symmetric_pareto, 0.1, key=0)
 
 
+DRAWS = np.arange(1.0, 101.0)
+
+
+@pytest.mark.parametrize(
+    ("call", "limit"),
+    [
+        (lambda: hto.adaptive_max_norm(freeze_after=60), "`warmup_steps`, 100"),
+        (
+            lambda: hto.adaptive_max_norm(freeze_after=6, warmup_steps=7),
+            "`warmup_steps`, 7",
+        ),
+        (
+            lambda: hto.flatness.escape_profile(
+                *(jnp.sum, VECTOR),
+                key=0,
+                jump_norm=1.0,
+                learning_rate=0.1,
+                flow_steps=9,
+                descent_steps=8,
+            ),
+            "`flow_steps`, 9",
+        ),
+        (lambda: hto.tail_index.hill(DRAWS, 100), "draws less one, 99"),
+        (lambda: hto.tail_index.kernel_hill(DRAWS, 100), "draws less one, 99"),
+        (lambda: hto.tail_index.pickands(DRAWS, 101), "number of draws, 100"),
+        (
+            lambda: hto.tail_index.choose_k_by_distance(DRAWS, max_k=50, min_k=51),
+            "`max_k`, 50",
+        ),
+        (
+            lambda: hto.tail_index.log_moment(DRAWS, block_size=51),
+            "half of the draws, 50",
+        ),
+        (
+            lambda: hto.tail_index.tracked_tail_index(
+                hto.tail_index.track_tail_index(7).init(VECTOR), VECTOR, k=8
+            ),
+            "the tracked k, 7",
+        ),
+        (
+            lambda: hto.tail_index.assess_tail(DRAWS, num_draws=99),
+            "samples that are not zero, 100",
+        ),
+    ],
+)
+def test_a_limit_that_another_argument_sets_is_said_with_its_source(call, limit):
+    with pytest.raises(ValueError, match="instead") as caught:
+        call()
+    assert limit in str(caught.value)
+
+
+def test_a_limit_of_the_function_itself_has_no_other_source():
+    with pytest.raises(ValueError, match="of at least 1\\. Got 0"):
+        hto.adaptive_max_norm(freeze_after=0, initial=1.0)
+
+
+UNCALLED = (hto.adaptive_max_norm, hto.tails.pareto, hto.truncate_update_norm)
+
+
+@pytest.mark.parametrize("uncalled", UNCALLED, ids=lambda function: function.__name__)
+@pytest.mark.parametrize(
+    ("argument", "make"),
+    [
+        ("max_norm", hto.truncate_update_norm),
+        ("max_norm", lambda x: hto.truncate_update_norm({"w": x, "b": None})),
+        ("max_norm", lambda x: sgd(max_norm=x)),
+        ("tail", lambda x: sgd(tail=x)),
+        ("scale", lambda x: sgd(scale=x)),
+        ("scale", lambda x: sgd(scale={"w": 0.1, "b": x})),
+        ("learning_rate", lambda x: sgd(learning_rate=x)),
+        ("tail", lambda x: hto.inflate_gradient_noise(x, 0.1, key=0)),
+        ("scale", lambda x: hto.inflate_gradient_noise(TAIL, x, key=0)),
+        ("tail", lambda x: hto.tail_inflated_grad(loss_per_example, x, 0.1)),
+        ("scale", lambda x: hto.tail_inflated_grad(loss_per_example, TAIL, x)),
+        ("tail", lambda x: hto.dynamics.sgd_process(0.1, 0.5, x, 0.1)),
+        (
+            "direction",
+            lambda x: hto.flatness.escape_profile(
+                jnp.sum, VECTOR, key=0, jump_norm=1.0, learning_rate=0.1, direction=x
+            ),
+        ),
+    ],
+)
+def test_forgotten_parentheses_are_refused_at_construction(argument, make, uncalled):
+    """They would be called with the step, and fail in the first update, or never."""
+    name = uncalled.__name__
+    with pytest.raises(TypeError, match=f"`{name}\\(...\\)` returns") as caught:
+        make(uncalled)
+    assert f"The `{argument}` argument" in str(caught.value)
+
+
+@pytest.mark.parametrize("argument", ["max_norm", "scale", "learning_rate"])
+def test_a_class_is_no_schedule_and_a_function_that_ours_returns_is(argument):
+    with pytest.raises(TypeError, match=f"`{argument}` argument"):
+        sgd(**{argument: type(hto.adaptive_max_norm())})
+    sgd(**{argument: hto.value_grad_and_noise(loss_per_example)})
+
+
 def test_a_learning_rate_schedule_must_return_a_scalar():
     optimizer = hto.truncated_heavy_tailed_sgd(
         lambda step: jnp.ones(2), 0.5, hto.tails.gaussian(), 0.1, key=0

@@ -76,8 +76,9 @@ def test_with_sgd_it_is_the_inflation_of_the_gradient():
     got, state = transformation.update(
         grads, transformation.init(PARAMS), PARAMS, gradient_noise=noise
     )
-    z = state.precondition_draw
-    assert z >= 0.5
+    # The state holds W, as that of `inflate_gradient_noise` does.
+    assert state.precondition_draw >= 1.0
+    z = 0.5 * state.precondition_draw
     expected = jax.tree.map(lambda g, v: -0.1 * (g + z * v), grads, noise)
     chex.assert_trees_all_close(got, expected, rtol=1e-6)
 

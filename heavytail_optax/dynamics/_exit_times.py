@@ -10,6 +10,7 @@ import numpy.typing as npt
 from jax.typing import ArrayLike
 
 from heavytail_optax._keys import check_key, tagged_key
+from heavytail_optax._result_text import short_repr
 from heavytail_optax._typing import Key, PyTree
 from heavytail_optax._validation import check_count, type_error, value_error
 from heavytail_optax._wide_vectors import program_of_the_host
@@ -48,6 +49,8 @@ class FirstExits(NamedTuple):
     is_censored: np.ndarray
     destinations: np.ndarray
     max_steps: int
+
+    __repr__ = short_repr
 
     @property
     def num_exits(self) -> int:

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from heavytail_optax._result_text import short_repr
 from heavytail_optax._validation import type_error, value_error
 from heavytail_optax.dynamics._landscape import check_field
 from heavytail_optax.dynamics._theory import ExitRates
@@ -44,6 +45,8 @@ class LimitChain:
     stationary: np.ndarray
     start: np.ndarray
     notes: tuple[str, ...]
+
+    __repr__ = short_repr
 
     @property
     def is_irreducible(self) -> bool:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from heavytail_optax._result_text import short_repr
 from heavytail_optax._validation import check_count, value_error
 
 
@@ -18,6 +19,8 @@ class Occupation(NamedTuple):
 
     share: np.ndarray
     standard_error: np.ndarray
+
+    __repr__ = short_repr
 
 
 def occupation(counts: npt.ArrayLike, num_records: int) -> Occupation:

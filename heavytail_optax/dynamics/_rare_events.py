@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from heavytail_optax._keys import check_key, tagged_key
+from heavytail_optax._result_text import short_repr
 from heavytail_optax._typing import Key
 from heavytail_optax._validation import (
     check_choice,
@@ -47,6 +48,8 @@ class RareEventSampling(NamedTuple):
     is_skewed: bool
     method: str
 
+    __repr__ = short_repr
+
 
 class RareExitRate(NamedTuple):
     """Result of `rare_exit_rate`.
@@ -75,6 +78,8 @@ class RareExitRate(NamedTuple):
     destinations: np.ndarray
     destination_errors: np.ndarray
     sampling: RareEventSampling
+
+    __repr__ = short_repr
 
 
 def _moments(plan: Plan, sums: Sums) -> tuple[np.ndarray, np.ndarray]:

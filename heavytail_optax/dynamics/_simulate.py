@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heavytail_optax._keys import check_key, tagged_key
+from heavytail_optax._result_text import short_repr
 from heavytail_optax._typing import Key
 from heavytail_optax._validation import check_count, is_integer, type_error, value_error
 from heavytail_optax.dynamics._chains import (
@@ -57,6 +58,8 @@ class Simulation(NamedTuple):
     snapshots: np.ndarray | None
     edges: np.ndarray | None
     paths: np.ndarray
+
+    __repr__ = short_repr
 
     @property
     def visits(self) -> np.ndarray:

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
+from heavytail_optax._result_text import short_repr
 from heavytail_optax._typing import Scalar
 from heavytail_optax._validation import check_positive, check_scalar, value_error
 from heavytail_optax.dynamics._jump_integrals import jumps_needed, way_out
@@ -44,6 +45,8 @@ class ExitRates:
     slack: np.ndarray
     rates: np.ndarray
     notes: tuple[str, ...]
+
+    __repr__ = short_repr
 
     @property
     def total(self) -> np.ndarray:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax._result_text import is_one_number
+from heavytail_optax._result_text import is_one_number, short_repr
 from heavytail_optax._typing import PyTree
 from heavytail_optax._validation import check_count
 from heavytail_optax.flatness._arguments import (
@@ -38,6 +38,8 @@ class LinearBarrier(NamedTuple):
     height_above_ends: jax.Array
     coefficients: jax.Array
     losses: jax.Array
+
+    __repr__ = short_repr
 
     def __str__(self) -> str:
         if not is_one_number(self.height):

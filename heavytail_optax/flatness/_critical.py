@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from heavytail_optax._result_text import is_one_number
+from heavytail_optax._result_text import is_one_number, short_repr
 from heavytail_optax._typing import Params, PyTree, Scalar
 from heavytail_optax._validation import check_positive, value_error
 from heavytail_optax.flatness._arguments import (
@@ -43,11 +43,19 @@ class CriticalSharpness(NamedTuple):
     bracket: jax.Array
     search: SharpnessSearch
 
+    __repr__ = short_repr
+
     def __str__(self) -> str:
         if not is_one_number(self.sharpness):
             return repr(self)
         found = in_words(f"{self.sharpness:.4g}", self.search)
         low, high = self.bracket
+        if self.search.hit_lower:
+            return (
+                f"critical sharpness {found}: the loss rises at once along the direction, "
+                f"at a step of {high:.4g}, and no step lowers it (an Optax update has the "
+                "other sign: pass minus it)"
+            )
         where = f"the loss rises at a step between {low:.4g} and {high:.4g}"
         return f"critical sharpness {found}: {where}"
 
@@ -176,8 +184,9 @@ def critical_sharpness(
     Args:
       loss_fn: L, called as `loss_fn(params, *args)`, that returns one floating number.
       params: theta, a pytree of floating arrays.
-      direction: d, a pytree like `params`: a gradient, or an update of an optimiser with
-        the opposite sign, since Optax adds its updates.
+      direction: d, a pytree like `params`: a gradient, or *minus* an update of Optax,
+        which adds its updates. With the wrong sign the loss rises at once, the lower
+        bound is hit, and the printed result says so.
       args: the data, and any other arguments of the loss after the parameters.
       initial_step: the first eta to try, positive, between the bounds.
       lower: smallest eta, positive.

@@ -7,7 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from heavytail_optax._keys import check_key, fold_in, tagged_key
-from heavytail_optax._result_text import is_one_number, with_error
+from heavytail_optax._result_text import (
+    is_one_number,
+    short_repr,
+    with_error,
+    zero_hessian,
+)
 from heavytail_optax._typing import Key, Params, PyTree
 from heavytail_optax._validation import check_choice, check_count, value_error
 from heavytail_optax.flatness._arguments import (
@@ -30,6 +35,8 @@ from heavytail_optax.flatness._perturbation import normals, signs
 _EIGENVALUES = "hessian_eigenvalues"
 _TRACE = "hessian_trace"
 
+_MOST_SHOWN = 6  # eigenvalues that are printed
+
 
 class HessianEigenvalues(NamedTuple):
     """Result of `hessian_eigenvalues`, in at least float32.
@@ -47,10 +54,23 @@ class HessianEigenvalues(NamedTuple):
     vectors: PyTree
     residuals: jax.Array
 
+    __repr__ = short_repr
+
     def __str__(self) -> str:
-        # The vectors are k times as many numbers as the model has.
-        found = f"values={self.values}, residuals={self.residuals}"
-        return f"HessianEigenvalues({found}, vectors=...)"
+        if self.values.ndim != 1 or not is_one_number(self.values[0]):
+            return repr(self)
+        # The others are beyond the space of the search: NaN.
+        is_found = ~jnp.isnan(self.values)
+        values, residuals = self.values[is_found], self.residuals[is_found]
+        pairs = list(zip(values, residuals, strict=True))
+        shown = [f"{value:.4g} within {error:.2g}" for value, error in pairs]
+        if len(shown) > _MOST_SHOWN:
+            shown[_MOST_SHOWN - 1 : -1] = [f"{len(shown) - _MOST_SHOWN} more"]
+        found = f"eigenvalue{'s' * (len(pairs) > 1)} of the Hessian: {', '.join(shown)}"
+        if len(pairs) < self.values.size:
+            found += f" ({len(pairs)} of {self.values.size} found)"
+        is_zero = bool(pairs) and not jnp.any(values) and not jnp.any(residuals)
+        return found + zero_hessian("every product with it") * is_zero
 
 
 class HessianTrace(NamedTuple):
@@ -64,10 +84,14 @@ class HessianTrace(NamedTuple):
     mean: jax.Array
     standard_error: jax.Array
 
+    __repr__ = short_repr
+
     def __str__(self) -> str:
         if not is_one_number(self.mean):
             return repr(self)
-        return f"trace of the Hessian {with_error(self.mean, self.standard_error)}"
+        found = f"trace of the Hessian {with_error(self.mean, self.standard_error)}"
+        is_zero = bool(self.mean == 0.0) and bool(self.standard_error == 0.0)
+        return found + zero_hessian("every sample of it") * is_zero
 
 
 @functools.partial(

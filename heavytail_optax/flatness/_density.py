@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from heavytail_optax._keys import check_key, fold_in, tagged_key
-from heavytail_optax._result_text import is_one_number
+from heavytail_optax._result_text import is_one_number, short_repr, zero_hessian
 from heavytail_optax._typing import Key, Params, PyTree, Scalar
 from heavytail_optax._validation import check_count, check_positive
 from heavytail_optax.flatness._arguments import (
@@ -44,15 +44,19 @@ class HessianDensity(NamedTuple):
     nodes: jax.Array
     weights: jax.Array
 
+    __repr__ = short_repr
+
     def __str__(self) -> str:
         if not is_one_number(self.width):
             return repr(self)
         low, high = jnp.nanmin(self.nodes), jnp.nanmax(self.nodes)
         vectors = self.nodes.shape[0]
-        return (
+        is_zero = bool(low == 0.0) and bool(high == 0.0)
+        found = (
             f"density of the eigenvalues from {low:.4g} to {high:.4g}, smoothed over "
             f"{self.width:.2g}: mean over {vectors} random vector{'s' * (vectors > 1)}"
         )
+        return found + zero_hessian("every product with the Hessian") * is_zero
 
 
 @functools.partial(jax.jit, static_argnames=("loss_fn", "num_matvecs"))

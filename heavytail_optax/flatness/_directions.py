@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from heavytail_optax._sharding import rows
 from heavytail_optax._typing import Params, PyTree
 from heavytail_optax._validation import (
+    check_called,
     check_count,
     is_function,
     type_error,
@@ -55,6 +56,7 @@ def check_direction(
         if direction != "isotropic":
             raise value_error(function, "direction", accepted, direction)
         return isotropic
+    check_called(function, "direction", direction, accepted)
     if is_function(direction):
         shapes = jax.eval_shape(direction, key, params, *args)
         floating = jax.tree.map(lambda x: jnp.issubdtype(x.dtype, jnp.floating), shapes)

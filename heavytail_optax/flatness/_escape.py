@@ -128,7 +128,10 @@ def _check_numbers_of_steps(
     flow_steps: object, descent_steps: object
 ) -> tuple[int, int]:
     flow_steps = check_count(_NAME, "flow_steps", flow_steps, least=0)
-    return flow_steps, check_count(_NAME, "descent_steps", descent_steps, flow_steps)
+    reason = "`flow_steps`" if flow_steps else ""
+    return flow_steps, check_count(
+        _NAME, "descent_steps", descent_steps, flow_steps, least_is=reason
+    )
 
 
 def escape_profile(

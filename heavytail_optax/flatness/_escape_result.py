@@ -1,9 +1,11 @@
 """The result types of `escape_profile`."""
 
+import math
 from typing import NamedTuple
 
 import jax
 
+from heavytail_optax._result_text import is_one_number, short_repr
 from heavytail_optax._typing import Params, Scalar
 
 
@@ -21,6 +23,8 @@ class EscapeSettings(NamedTuple):
     return_tolerance: Scalar | None
     num_points: int
     confidence: float
+
+    __repr__ = short_repr
 
 
 class EscapePaths(NamedTuple):
@@ -42,6 +46,8 @@ class EscapePaths(NamedTuple):
     losses: jax.Array
     gradient_norms: jax.Array
 
+    __repr__ = short_repr
+
 
 class EscapeReference(NamedTuple):
     """The solution that descent reaches from the parameters without a jump.
@@ -55,6 +61,8 @@ class EscapeReference(NamedTuple):
     params: Params
     loss: jax.Array
     gradient_norm: jax.Array
+
+    __repr__ = short_repr
 
 
 class EscapeProfile(NamedTuple):
@@ -82,8 +90,19 @@ class EscapeProfile(NamedTuple):
     reference: EscapeReference
     settings: EscapeSettings
 
+    __repr__ = short_repr
+
     def __str__(self) -> str:
-        # The reference has as many numbers as the model.
-        fields = {**self._asdict(), "paths": "...", "reference": "..."}
-        shown = ", ".join(f"{name}={value}" for name, value in fields.items())
-        return f"EscapeProfile({shown})"
+        if self.jumps.ndim != 1 or not is_one_number(self.probability[0]):
+            return repr(self)
+        found = zip(self.probability, self.lower, self.upper, strict=True)
+        shares = [f"{p:.2g} ({low:.2g} to {high:.2g})" for p, low, high in found]
+        last = len(shares)
+        first = self.fewest_jumps
+        shown = sorted({1, last, *([] if math.isinf(first) else [int(first)])})
+        words = [f"{shares[j - 1]} after {j} jump{'s' * (j > 1)}" for j in shown]
+        fewest = "none has" if math.isinf(first) else f"the first after {int(first)}"
+        return (
+            f"share of {self.settings.num_samples} paths that escaped: "
+            f"{', '.join(words)}; {fewest}"
+        )

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from heavytail_optax._keys import check_key, tagged_key
-from heavytail_optax._result_text import is_one_number, with_error
+from heavytail_optax._result_text import is_one_number, short_repr, with_error
 from heavytail_optax._typing import Key, Params, PyTree, Scalar
 from heavytail_optax._validation import check_bool, check_count, check_positive
 from heavytail_optax.flatness._arguments import (
@@ -38,6 +38,8 @@ class ExpectedSharpness(NamedTuple):
 
     mean: jax.Array
     standard_error: jax.Array
+
+    __repr__ = short_repr
 
     def __str__(self) -> str:
         if not is_one_number(self.mean):

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heavytail_optax._dtypes import computation_dtype
-from heavytail_optax._result_text import is_one_number
+from heavytail_optax._result_text import is_one_number, short_repr
 from heavytail_optax._typing import Params, PyTree
 from heavytail_optax._validation import type_error, value_error
 from heavytail_optax.flatness._arguments import (
@@ -34,6 +34,8 @@ class LossLine(NamedTuple):
     coefficients: jax.Array
     losses: jax.Array
 
+    __repr__ = short_repr
+
     def __str__(self) -> str:
         return _slice_in_words(self, self.losses, "a line", (self.coefficients,))
 
@@ -50,6 +52,8 @@ class LossPlane(NamedTuple):
     first: jax.Array
     second: jax.Array
     losses: jax.Array
+
+    __repr__ = short_repr
 
     def __str__(self) -> str:
         places = (self.first, self.second)

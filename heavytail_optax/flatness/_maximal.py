@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from heavytail_optax._keys import check_key, tagged_key
-from heavytail_optax._result_text import is_one_number
+from heavytail_optax._result_text import is_one_number, short_repr
 from heavytail_optax._typing import Key, Params, PyTree, Scalar
 from heavytail_optax._validation import (
     check_bool,
@@ -52,6 +52,8 @@ class MaximalSettings(NamedTuple):
     adaptive: bool
     floor: Scalar
 
+    __repr__ = short_repr
+
 
 class MaximalSharpness(NamedTuple):
     """Result of `maximal_sharpness`; numbers are at least float32.
@@ -69,6 +71,8 @@ class MaximalSharpness(NamedTuple):
     deviation: jax.Array
     search: SharpnessSearch
     settings: MaximalSettings
+
+    __repr__ = short_repr
 
     def __str__(self) -> str:
         if not is_one_number(self.sharpness):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from heavytail_optax._keys import check_key, tagged_key
-from heavytail_optax._result_text import is_one_number, with_error
+from heavytail_optax._result_text import is_one_number, short_repr, with_error
 from heavytail_optax._typing import Key, Params, PyTree, Scalar
 from heavytail_optax._validation import check_bool, check_count
 from heavytail_optax.flatness._arguments import (
@@ -46,6 +46,8 @@ class PacBayesSettings(NamedTuple):
     adaptive: bool
     floor: Scalar
 
+    __repr__ = short_repr
+
 
 class PacBayesSharpness(NamedTuple):
     """Result of `pac_bayes_sharpness`; numbers are at least float32.
@@ -70,6 +72,8 @@ class PacBayesSharpness(NamedTuple):
     deviation_standard_error: jax.Array
     search: SharpnessSearch
     settings: PacBayesSettings
+
+    __repr__ = short_repr
 
     def __str__(self) -> str:
         if not is_one_number(self.sharpness):

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 
 from heavytail_optax._pytrees import broadcast_prefix
+from heavytail_optax._result_text import short_repr
 from heavytail_optax._typing import Params, PyTree
 from heavytail_optax._validation import type_error
 from heavytail_optax.flatness._arguments import (
@@ -36,14 +37,17 @@ class PartOfLoss(NamedTuple):
     params: dict[str, jax.Array]
     args: tuple[PyTree, ...]
 
+    __repr__ = short_repr
+
 
 @dataclasses.dataclass(frozen=True)
 class _LossOfPart:
     """The loss of a part. It compares by value, so compiled programs are reused."""
 
     loss_fn: Loss
-    structure: jax.tree_util.PyTreeDef
-    names: tuple[str, ...]
+    # Not shown: they are as long as the model is deep.
+    structure: jax.tree_util.PyTreeDef = dataclasses.field(repr=False)
+    names: tuple[str, ...] = dataclasses.field(repr=False)
 
     def __call__(self, params: Params, rest: Params, *args: PyTree) -> jax.Array:
         leaves = {**rest, **params}
@@ -52,6 +56,8 @@ class _LossOfPart:
 
 
 _Path = tuple[object, ...]
+
+_BARE = (jax.tree_util.DictKey("params"),)  # a single array has no path of its own
 
 
 def _without_box(path: _Path) -> _Path:
@@ -95,7 +101,7 @@ def by_part(
     Any measure of a part is the measure of this loss. Its Hessian is the diagonal block
     of the part, so the traces of the parts add up to the trace of the whole; the other
     measures do not add up. The name of a parameter is its path with slashes, such as
-    `layers/0/kernel`.
+    `layers/0/kernel`. A single array is named `params`.
 
     Args:
       loss_fn: L, called as `loss_fn(params, *args)`, that returns one floating number.
@@ -134,7 +140,7 @@ def by_part(
     args = check_args(_NAME, args)
     loss_fn = check_loss(_NAME, loss_fn, params, args)
     leaves_with_paths, structure = jax.tree_util.tree_flatten_with_path(params)
-    paths = [_without_box(path) for path, _ in leaves_with_paths]
+    paths = [_without_box(path) or _BARE for path, _ in leaves_with_paths]
     name_of = _namer(paths)
     names = tuple(name_of(path) for path in paths)
     if labels is None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from heavytail_optax._result_text import short_repr
 from heavytail_optax._typing import PyTree, Scalar
 from heavytail_optax._validation import (
     check_positive,
@@ -32,6 +33,8 @@ class SharpnessSearch(NamedTuple):
     hit_lower: jax.Array
     hit_upper: jax.Array
     num_evaluations: jax.Array
+
+    __repr__ = short_repr
 
 
 def in_words(sharpness: str, search: SharpnessSearch) -> str:

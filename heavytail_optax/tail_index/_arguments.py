@@ -81,14 +81,27 @@ def check_samples(
     return as_samples(check_draws(function, samples, axis, least, argument))
 
 
+def check_fewer_than(
+    function: str, argument: str, value: object, least: int, num_draws: int
+) -> int:
+    """Checks a number of draws, one less than there are at most.
+
+    Raises:
+      TypeError: if it is not an integer.
+      ValueError: if it is out of bounds.
+    """
+    most_is = "the number of draws less one"
+    return check_count(function, argument, value, least, num_draws - 1, most_is=most_is)
+
+
 def check_traced_integer(
     function: str,
     argument: str,
     value: int | jax.Array,
-    most: int,
+    num_draws: int,
     batch: tuple[int, ...],
 ) -> jax.Array:
-    """An integer from 1 to `most`, or an array of integers, not checked by value.
+    """A number of draws, or an array of such numbers, not checked by value.
 
     Returns:
       An int32 array that broadcasts against the batch.
@@ -100,9 +113,11 @@ def check_traced_integer(
     """
     dtype = getattr(value, "dtype", None)
     if dtype is None or is_integer(value):
-        return jnp.asarray(check_count(function, argument, value, 1, most), jnp.int32)
+        value = check_fewer_than(function, argument, value, 1, num_draws)
+        return jnp.asarray(value, jnp.int32)
     accepted = (
-        f"an integer from 1 to {most}, or an array of them of shape () or {batch}"
+        f"an integer from 1 to the number of draws less one, {num_draws - 1}, or an "
+        f"array of them of shape () or {batch}"
     )
     if not jnp.issubdtype(dtype, jnp.integer):
         raise type_error(function, argument, accepted, value)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
+from heavytail_optax._result_text import short_repr
 from heavytail_optax.tail_index._arguments import check_confidence, check_draws
 from heavytail_optax.tail_index._centring import as_samples, less_median
 from heavytail_optax.tail_index._result import normal_quantile
@@ -45,6 +46,8 @@ class StableFit(NamedTuple):
     scale_standard_error: jax.Array
     location: jax.Array
     location_standard_error: jax.Array
+
+    __repr__ = short_repr
 
 
 def _skewness_term(t: jax.Array, alpha: jax.Array) -> jax.Array:

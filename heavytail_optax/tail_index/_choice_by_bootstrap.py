@@ -12,7 +12,11 @@ from heavytail_optax._keys import check_key, tagged_key
 from heavytail_optax._pytrees import vary_like
 from heavytail_optax._typing import Key
 from heavytail_optax._validation import check_count
-from heavytail_optax.tail_index._arguments import check_confidence, check_samples
+from heavytail_optax.tail_index._arguments import (
+    check_confidence,
+    check_fewer_than,
+    check_samples,
+)
 from heavytail_optax.tail_index._choice_of_k import ChosenK, Top, each_row, top_of
 from heavytail_optax.tail_index._hill import hill_of_first
 from heavytail_optax.tail_index._padded_draws import (
@@ -191,7 +195,7 @@ def choose_k_by_bootstrap(
     size = samples.shape[-1]
     if max_k is None:
         max_k = min(size // 2, 50_000)
-    max_k = check_count(_NAME, "max_k", max_k, 20, size - 1)
+    max_k = check_fewer_than(_NAME, "max_k", max_k, 20, size)
     check_confidence(_NAME, confidence)
     descending = largest_padded(samples, min(max_k + 2, size))
     key = tagged_key(key, _NAME)

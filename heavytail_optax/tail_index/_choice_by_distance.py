@@ -9,7 +9,11 @@ import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax._validation import check_count
-from heavytail_optax.tail_index._arguments import check_confidence, check_samples
+from heavytail_optax.tail_index._arguments import (
+    check_confidence,
+    check_fewer_than,
+    check_samples,
+)
 from heavytail_optax.tail_index._choice_of_k import ChosenK, each_row, top_of
 from heavytail_optax.tail_index._hill import hill_of_first
 from heavytail_optax.tail_index._padded_draws import as_traced, largest_padded
@@ -133,8 +137,8 @@ def choose_k_by_distance(
     size = samples.shape[-1]
     if max_k is None:
         max_k = min(size - 1, 100_000)
-    max_k = check_count(_NAME, "max_k", max_k, 2, size - 1)
-    min_k = check_count(_NAME, "min_k", min_k, 2, max_k)
+    max_k = check_fewer_than(_NAME, "max_k", max_k, 2, size)
+    min_k = check_count(_NAME, "min_k", min_k, 2, max_k, most_is="`max_k`")
     num_candidates = check_count(_NAME, "num_candidates", num_candidates, 1)
     num_points = check_count(_NAME, "num_points", num_points, 2)
     check_confidence(_NAME, confidence)

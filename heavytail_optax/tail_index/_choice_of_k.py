@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from heavytail_optax._result_text import short_repr
 from heavytail_optax.tail_index._result import TailIndex
 from heavytail_optax.tail_index._sums import sums
 from heavytail_optax.tail_index._ties import equal_first, first_and_last_of_ties
@@ -35,6 +36,8 @@ class ChosenK(NamedTuple):
     index: TailIndex
     interval_k: jax.Array
     criterion: jax.Array
+
+    __repr__ = short_repr
 
 
 class Top(NamedTuple):

@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax._pytrees import vary_like
-from heavytail_optax._validation import check_count, type_error, value_error
-from heavytail_optax.tail_index._arguments import check_samples
+from heavytail_optax._result_text import short_repr
+from heavytail_optax._validation import type_error, value_error
+from heavytail_optax.tail_index._arguments import check_fewer_than, check_samples
 from heavytail_optax.tail_index._log_excesses import LogExcesses, log_excesses_of_first
 from heavytail_optax.tail_index._padded_draws import as_traced, largest_padded
 from heavytail_optax.tail_index._quick_programs import quick_jit
@@ -61,6 +62,8 @@ class TailFit(NamedTuple):
     ratio: jax.Array
     normalised_ratio: jax.Array
     p_value: jax.Array
+
+    __repr__ = short_repr
 
 
 def _maximise(function: Callable, low: tuple, high: tuple, dtype) -> jax.Array:
@@ -266,7 +269,7 @@ def compare_fits(
       empirical data", SIAM Review 51 (2009), section 5.
     """
     samples = check_samples(_NAME, samples, axis, least=6)
-    k = check_count(_NAME, "k", k, 5, samples.shape[-1] - 1)
+    k = check_fewer_than(_NAME, "k", k, 5, samples.shape[-1])
     accepted = f"a tuple of some of {', '.join(map(repr, _ALTERNATIVES))}"
     if not isinstance(alternatives, (tuple, list)):
         raise type_error(_NAME, "alternatives", accepted, alternatives)

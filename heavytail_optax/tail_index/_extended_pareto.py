@@ -135,7 +135,7 @@ def extended_pareto(
     """
     samples = check_samples(_NAME, samples, axis)
     size = samples.shape[-1]
-    of_user, k = k, check_traced_integer(_NAME, "k", k, size - 1, samples.shape[:-1])
+    of_user, k = k, check_traced_integer(_NAME, "k", k, size, samples.shape[:-1])
     check_scalar(
         _NAME, "rho", rho, "a number from -100 to -0.01", lambda x: -100 <= x <= -0.01
     )

@@ -8,9 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
-from heavytail_optax._result_text import is_one_number
-from heavytail_optax._validation import check_count
-from heavytail_optax.tail_index._arguments import check_confidence, check_samples
+from heavytail_optax._result_text import is_one_number, short_repr
+from heavytail_optax.tail_index._arguments import (
+    check_confidence,
+    check_fewer_than,
+    check_samples,
+)
 from heavytail_optax.tail_index._padded_draws import (
     as_traced,
     is_on_host,
@@ -51,12 +54,14 @@ class ExtremalIndex(NamedTuple):
     k: jax.Array
     threshold: jax.Array
 
+    __repr__ = short_repr
+
     def __str__(self) -> str:
         if not is_one_number(self.estimate):
             return repr(self)
         ends = f"({self.lower:.2f} to {self.upper:.2f})"
         return (
-            f"extremal index {self.estimate:.2f} {ends}; p = {self.p_value:.2g} of "
+            f"extremal index {self.estimate:.2f} {ends}; p = {self.p_value:.2g} for "
             "independent draws"
         )
 
@@ -260,7 +265,7 @@ def extremal_index(
       of Statistics 19 (1991), for the variance of Hill's estimate.
     """
     series = check_samples(_NAME, series, axis, FEWEST_OF_CLUSTERS + 1, "series")
-    k = check_count(_NAME, "k", k, FEWEST_OF_CLUSTERS, series.shape[-1] - 1)
+    k = check_fewer_than(_NAME, "k", k, FEWEST_OF_CLUSTERS, series.shape[-1])
     check_confidence(_NAME, confidence)
     batch, size = series.shape[:-1], series.shape[-1]
     if is_on_host(series):

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax._keys import check_key, tagged_key
-from heavytail_optax._result_text import is_one_number
+from heavytail_optax._result_text import is_one_number, short_repr
 from heavytail_optax._typing import Key
 from heavytail_optax._validation import check_positive
 from heavytail_optax.tail_index._arguments import check_samples
@@ -36,11 +36,13 @@ class FiniteMoment(NamedTuple):
     statistic: jax.Array
     moment: jax.Array
 
+    __repr__ = short_repr
+
     def __str__(self) -> str:
         if not is_one_number(self.p_value):
             return repr(self)
         return (
-            f"p = {self.p_value:.2g} of an infinite moment; beware, the test often calls "
+            f"p = {self.p_value:.2g} for an infinite moment; beware, the test often calls "
             "an infinite moment finite: see its rates of error"
         )
 

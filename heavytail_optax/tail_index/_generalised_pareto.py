@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
-from heavytail_optax._validation import check_count
+from heavytail_optax._result_text import short_repr
 from heavytail_optax.tail_index._arguments import (
     check_confidence,
     check_draws,
+    check_fewer_than,
     check_inflation,
 )
 from heavytail_optax.tail_index._centring import less_order_statistic
@@ -62,6 +63,8 @@ class GeneralisedPareto(NamedTuple):
     scale: jax.Array
     scale_standard_error: jax.Array
     log_likelihood: jax.Array
+
+    __repr__ = short_repr
 
 
 class _Draws(NamedTuple):
@@ -228,7 +231,7 @@ def generalised_pareto(
       Journal of Statistics 29 (2001), for the mean of the root.
     """
     draws = check_draws("generalised_pareto", samples, axis, least=6)
-    k = check_count("generalised_pareto", "k", k, 5, draws.shape[-1] - 1)
+    k = check_fewer_than("generalised_pareto", "k", k, 5, draws.shape[-1])
     check_confidence("generalised_pareto", confidence)
     samples, centre = less_order_statistic(draws, k)
     inflation = check_inflation("generalised_pareto", variance_inflation, samples)

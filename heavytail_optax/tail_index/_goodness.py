@@ -9,9 +9,10 @@ import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
 from heavytail_optax._keys import check_key, tagged_key
+from heavytail_optax._result_text import short_repr
 from heavytail_optax._typing import Key
 from heavytail_optax._validation import check_count
-from heavytail_optax.tail_index._arguments import check_samples
+from heavytail_optax.tail_index._arguments import check_fewer_than, check_samples
 from heavytail_optax.tail_index._hill import log_spacings
 from heavytail_optax.tail_index._log_excesses import log_excesses_over_last
 from heavytail_optax.tail_index._order_statistics import largest
@@ -39,6 +40,8 @@ class HillDrift(NamedTuple):
     z: jax.Array
     p_value: jax.Array
 
+    __repr__ = short_repr
+
 
 class GoodnessOfFit(NamedTuple):
     """How well a power law fits the k largest draws; fields have the batch's shape.
@@ -52,6 +55,8 @@ class GoodnessOfFit(NamedTuple):
 
     distance: jax.Array
     p_value: jax.Array
+
+    __repr__ = short_repr
 
 
 # One program per shape: compiling the operations one by one takes far longer.
@@ -114,7 +119,7 @@ def hill_drift(samples: npt.ArrayLike, k: int, *, axis: int | None = -1) -> Hill
       (True, True)
     """
     samples = check_samples(_DRIFT, samples, axis, least=9)
-    k = check_count(_DRIFT, "k", k, 8, samples.shape[-1] - 1)
+    k = check_fewer_than(_DRIFT, "k", k, 8, samples.shape[-1])
     return drift_of_first(largest_padded(samples, k + 1), as_traced(k))
 
 
@@ -194,7 +199,7 @@ def goodness_of_fit(
       51 (2009), section 4.1, for one given threshold.
     """
     samples = check_samples(_GOODNESS, samples, axis, least=3)
-    k = check_count(_GOODNESS, "k", k, 2, samples.shape[-1] - 1)
+    k = check_fewer_than(_GOODNESS, "k", k, 2, samples.shape[-1])
     check_key(_GOODNESS, key)
     num_simulations = check_count(_GOODNESS, "num_simulations", num_simulations, 1)
     excesses = log_excesses_over_last(largest(samples, k + 1))

@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
-from heavytail_optax._validation import check_choice, check_count
+from heavytail_optax._result_text import short_repr
+from heavytail_optax._validation import check_choice
 from heavytail_optax.tail_index._arguments import (
     check_confidence,
+    check_fewer_than,
     check_inflation,
     check_samples,
     check_traced_integer,
@@ -55,6 +57,8 @@ class HillPath(NamedTuple):
     estimate: jax.Array
     standard_error: jax.Array
     threshold: jax.Array
+
+    __repr__ = short_repr
 
 
 INTERVALS = ("corrected", "uncorrected")
@@ -219,7 +223,7 @@ def hill(
     """
     samples = check_samples("hill", samples, axis)
     size = samples.shape[-1]
-    of_user, k = k, check_traced_integer("hill", "k", k, size - 1, samples.shape[:-1])
+    of_user, k = k, check_traced_integer("hill", "k", k, size, samples.shape[:-1])
     check_choice("hill", "interval", interval, INTERVALS)
     check_confidence("hill", confidence)
     inflation = check_inflation("hill", variance_inflation, samples)
@@ -295,5 +299,5 @@ def hill_path(samples: npt.ArrayLike, max_k: int, *, axis: int | None = -1) -> H
       (2000).
     """
     samples = check_samples("hill_path", samples, axis)
-    max_k = check_count("hill_path", "max_k", max_k, 1, samples.shape[-1] - 1)
+    max_k = check_fewer_than("hill_path", "max_k", max_k, 1, samples.shape[-1])
     return _path(samples, max_k)

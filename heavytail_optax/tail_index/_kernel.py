@@ -8,8 +8,12 @@ import jax.numpy as jnp
 import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
-from heavytail_optax._validation import check_choice, check_count
-from heavytail_optax.tail_index._arguments import check_confidence, check_samples
+from heavytail_optax._validation import check_choice
+from heavytail_optax.tail_index._arguments import (
+    check_confidence,
+    check_fewer_than,
+    check_samples,
+)
 from heavytail_optax.tail_index._extended_pareto import corrected_gamma
 from heavytail_optax.tail_index._hill import INTERVALS, Interval, log_spacings
 from heavytail_optax.tail_index._log_excesses import hill_gamma, log_excesses_over_last
@@ -109,7 +113,7 @@ def kernel_hill(
       Annals of Statistics 13 (1985).
     """
     samples = check_samples("kernel_hill", samples, axis)
-    k = check_count("kernel_hill", "k", k, 1, samples.shape[-1] - 1)
+    k = check_fewer_than("kernel_hill", "k", k, 1, samples.shape[-1])
     check_choice("kernel_hill", "kernel", kernel, tuple(_POWERS))
     check_choice("kernel_hill", "interval", interval, INTERVALS)
     check_confidence("kernel_hill", confidence)

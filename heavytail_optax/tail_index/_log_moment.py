@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
+from heavytail_optax._result_text import short_repr
 from heavytail_optax._validation import check_count, is_integer
 from heavytail_optax.tail_index._arguments import check_confidence, check_samples
 from heavytail_optax.tail_index._result import inverse_or_infinity, normal_quantile
@@ -34,6 +35,8 @@ class LogMoment(NamedTuple):
     upper: jax.Array
     block_size: jax.Array
     num_blocks: jax.Array
+
+    __repr__ = short_repr
 
 
 # One program per shape: compiling the operations one by one takes far longer.
@@ -134,7 +137,9 @@ def log_moment(
     if block_size is None:
         block_size = int(size**0.5)
     elif is_integer(block_size):
-        block_size = check_count(_NAME, "block_size", block_size, 2, size // 2)
+        block_size = check_count(
+            _NAME, "block_size", block_size, 2, size // 2, most_is="half of the draws"
+        )
     else:
         check_count(_NAME, "block_size", block_size, 2)
     check_confidence(_NAME, confidence)

@@ -7,8 +7,11 @@ import jax.numpy as jnp
 import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
-from heavytail_optax._validation import check_count
-from heavytail_optax.tail_index._arguments import check_confidence, check_samples
+from heavytail_optax.tail_index._arguments import (
+    check_confidence,
+    check_fewer_than,
+    check_samples,
+)
 from heavytail_optax.tail_index._log_excesses import log_excesses_over_last
 from heavytail_optax.tail_index._order_statistics import largest
 from heavytail_optax.tail_index._result import (
@@ -99,6 +102,6 @@ def moment_estimator(
       distribution", Annals of Statistics 17 (1989), theorem 3.1 and corollary 3.2.
     """
     samples = check_samples("moment_estimator", samples, axis, least=3)
-    k = check_count("moment_estimator", "k", k, 2, samples.shape[-1] - 1)
+    k = check_fewer_than("moment_estimator", "k", k, 2, samples.shape[-1])
     check_confidence("moment_estimator", confidence)
     return _moment(samples, k, confidence)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
-from heavytail_optax._result_text import is_one_number
+from heavytail_optax._result_text import is_one_number, short_repr
 from heavytail_optax._typing import Scalar
 from heavytail_optax._validation import check_positive, value_error
 from heavytail_optax.tail_index._arguments import check_confidence, check_samples
@@ -38,6 +38,8 @@ class GradientNoiseScale(NamedTuple):
     trace_standard_error: jax.Array
     squared_gradient: jax.Array
     squared_gradient_standard_error: jax.Array
+
+    __repr__ = short_repr
 
     def __str__(self) -> str:
         if not is_one_number(self.noise_scale):

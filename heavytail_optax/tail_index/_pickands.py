@@ -98,7 +98,9 @@ def pickands(
       for the variance.
     """
     draws = check_draws("pickands", samples, axis, least=4)
-    k = check_count("pickands", "k", k, 4, draws.shape[-1])
+    k = check_count(
+        "pickands", "k", k, 4, draws.shape[-1], most_is="the number of draws"
+    )
     check_confidence("pickands", confidence)
     quarter = k // 4
     samples, centre = less_order_statistic(draws, 4 * quarter - 1)

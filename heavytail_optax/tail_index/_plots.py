@@ -22,7 +22,7 @@ from heavytail_optax._validation import (
     type_error,
     value_error,
 )
-from heavytail_optax.tail_index._arguments import check_draws
+from heavytail_optax.tail_index._arguments import check_draws, check_fewer_than
 from heavytail_optax.tail_index._hill import hill, hill_path
 from heavytail_optax.tail_index._ties import num_tied
 from heavytail_optax.tail_index._truncated_pareto import (
@@ -44,7 +44,7 @@ def _descending(
     draws = _finite_draws(function, samples)
     if k is None:
         k = max(2, draws.size // 10)
-    k = check_count(function, argument, k, 2, draws.size - 1)
+    k = check_fewer_than(function, argument, k, 2, draws.size)
     return np.sort(draws)[::-1], k
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from heavytail_optax._result_text import is_one_number
+from heavytail_optax._result_text import is_one_number, short_repr
 from heavytail_optax._typing import Scalar
 from heavytail_optax.tail_index._ties import Ties
 
@@ -61,6 +61,8 @@ class TailIndex(NamedTuple):
     k: jax.Array
     threshold: jax.Array
     num_tied: jax.Array
+
+    __repr__ = short_repr
 
     def __str__(self) -> str:
         if not is_one_number(self.estimate):

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from heavytail_optax._adaptive_max_norm import TRUNCATED_SHARE
 from heavytail_optax._auto_axes import on_auto_axes
+from heavytail_optax._result_text import is_one_number, short_repr
 from heavytail_optax._validation import (
     check_positive,
     check_share,
@@ -37,6 +38,17 @@ class ProposedSettings(NamedTuple):
     typical_update_norm: jax.Array
     typical_noise_norm: jax.Array
     truncated_share: jax.Array
+
+    __repr__ = short_repr
+
+    def __str__(self) -> str:
+        if not is_one_number(self.max_norm):
+            return repr(self)
+        return (
+            f"max_norm {self.max_norm:.4g} cuts {100.0 * self.truncated_share:.3g} % of "
+            f"the steps with alpha {self.alpha:.4g} and scale {self.scale:.4g}; typical "
+            f"step {self.typical_update_norm:.4g}, with noise {self.typical_noise_norm:.4g}"
+        )
 
 
 def _share_beyond(bound, gradient, noise, alpha, scale) -> jax.Array:

@@ -75,7 +75,8 @@ def tracked_tail_index(
     names = tracked_names(_INDEX, tracked, params)
     largest = tracked.tail_largest
     most = largest.shape[1] - 1
-    k = most if k is None else check_count(_INDEX, "k", k, 1, most)
+    k = most if k is None else k
+    k = check_count(_INDEX, "k", k, 1, most, most_is="the tracked k")
     check_scalar(
         _INDEX,
         "variance_inflation",
@@ -128,7 +129,9 @@ def tracked_extremal_index(
     tracked = tracked_part(_CLUSTERS, state)
     names = tracked_names(_CLUSTERS, tracked, params)
     most = tracked.tail_largest.shape[1] - 1
-    k = check_count(_CLUSTERS, "k", most if k is None else k, FEWEST_OF_CLUSTERS, most)
+    k = most if k is None else k
+    least = FEWEST_OF_CLUSTERS
+    k = check_count(_CLUSTERS, "k", k, least, most, most_is="the tracked k")
     # With several sizes a noise vector, none is usable.
     has_order = tracked.tail_sizes_each == 1.0
     size = jnp.where(has_order, tracked.tail_seen, 0)

@@ -50,7 +50,7 @@ def assess_tracked(
     names = tracked_names(_NAME, tracked, params)
     most = tracked.tail_largest.shape[1] - 1
     if k is not None:
-        check_count(_NAME, "k", k, 5, most)
+        check_count(_NAME, "k", k, 5, most, most_is="the tracked k")
     clusters = {}
     if most >= FEWEST_OF_CLUSTERS:
         clusters = tracked_extremal_index(state, params)

@@ -10,6 +10,7 @@ from jax.tree_util import PyTreeDef
 from heavytail_optax._dtypes import computation_dtype
 from heavytail_optax._keys import as_typed_key, check_key, tagged_key
 from heavytail_optax._pytrees import check_leaves
+from heavytail_optax._result_text import short_repr
 from heavytail_optax._sharding import zeros_like
 from heavytail_optax._typing import Key, Params, PyTree
 from heavytail_optax._validation import (
@@ -63,6 +64,8 @@ class TrackTailIndexState(NamedTuple):
     tail_log_mean: jax.Array
     tail_squares: PyTree
     tail_previous: PyTree
+
+    __repr__ = short_repr
 
 
 def _sizes_each(params: Params, measure: str) -> jax.Array:
@@ -361,8 +364,10 @@ def tracked_names(
       ValueError: if the parameters have another number of leaves.
     """
     paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    # A single array has no path of its own.
     names = ["all"] + [
-        jax.tree_util.keystr(path, simple=True, separator="/") for path in paths
+        jax.tree_util.keystr(path, simple=True, separator="/") or "params"
+        for path in paths
     ]
     rows = tracked.tail_largest.shape[0]
     if len(names) != rows:

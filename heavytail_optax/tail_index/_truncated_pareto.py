@@ -7,9 +7,12 @@ import jax.numpy as jnp
 import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
-from heavytail_optax._result_text import is_one_number
-from heavytail_optax._validation import check_count
-from heavytail_optax.tail_index._arguments import check_confidence, check_samples
+from heavytail_optax._result_text import is_one_number, short_repr
+from heavytail_optax.tail_index._arguments import (
+    check_confidence,
+    check_fewer_than,
+    check_samples,
+)
 from heavytail_optax.tail_index._padded_draws import as_traced, largest_padded
 from heavytail_optax.tail_index._quick_programs import quick_jit
 from heavytail_optax.tail_index._result import normal_quantile
@@ -73,12 +76,14 @@ class TruncatedPareto(NamedTuple):
     k: jax.Array
     threshold: jax.Array
 
+    __repr__ = short_repr
+
     def __str__(self) -> str:
         if not is_one_number(self.estimate):
             return repr(self)
         index = f"index {self.estimate:.2f} ({self.lower:.2f} to {self.upper:.2f})"
         end = f"{self.end:.4g} ({self.end_lower:.4g} to {self.end_upper:.4g})"
-        p_value = f"p = {self.p_value:.2g} of no end"
+        p_value = f"p = {self.p_value:.2g} for a power law without an end"
         if self.end == float("inf"):
             return f"{index}; no end, or one above {self.end_lower:.4g}; {p_value}"
         kind = "a cap" if self.is_capped else "an end"
@@ -304,7 +309,7 @@ def truncated_pareto(
       Annals of Mathematical Statistics 25 (1954).
     """
     samples = check_samples(_NAME, samples, axis, least=FEWEST_OF_TRUNCATED + 1)
-    k = check_count(_NAME, "k", k, FEWEST_OF_TRUNCATED, samples.shape[-1] - 1)
+    k = check_fewer_than(_NAME, "k", k, FEWEST_OF_TRUNCATED, samples.shape[-1])
     check_confidence(_NAME, confidence)
     descending = largest_padded(samples, k + 1)
     z = normal_quantile(confidence, samples.dtype)

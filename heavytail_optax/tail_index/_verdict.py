@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from heavytail_optax._auto_axes import on_auto_axes
+from heavytail_optax._result_text import short_repr
 from heavytail_optax._validation import check_count, is_integer, type_error, value_error
-from heavytail_optax.tail_index._arguments import check_draws
+from heavytail_optax.tail_index._arguments import check_draws, check_fewer_than
 from heavytail_optax.tail_index._centring import as_samples, is_cut, largest_in_full
 from heavytail_optax.tail_index._comparison import TailFit, fits_of_first
 from heavytail_optax.tail_index._generalised_pareto import (
@@ -76,6 +77,8 @@ class TailAssessment(NamedTuple):
     pareto: GeneralisedPareto
     fits: dict[str, TailFit]
     truncated: TruncatedPareto
+
+    __repr__ = short_repr
 
     def __str__(self) -> str:
         # Without this verdict the index is that of no tail.
@@ -148,7 +151,7 @@ def _bias_reason(index: TailIndex) -> str:
 
 
 def _gamma_reason(pareto: GeneralisedPareto) -> str:
-    gamma = f"{float(pareto.gamma):.2f} +- {float(pareto.gamma_standard_error):.2f}"
+    gamma = f"{float(pareto.gamma):.2f} ± {float(pareto.gamma_standard_error):.2f}"
     least = float(pareto.lower)  # infinite if all of gamma's interval is below zero
     if least == float("inf"):
         end = "below 0, the value of an exponential tail: lighter than that, as far as seen."
@@ -346,11 +349,12 @@ def assess_tail(
         num_draws = size
     else:
         filled = np.count_nonzero(np.asarray(samples) != 0.0)
-        num_draws = check_count(_NAME, "num_draws", num_draws, max(10, filled))
-        size = max(10, filled, 1 + k if is_integer(k) and k < size else 0)
+        of, least = "the samples that are not zero", max(10, filled)
+        num_draws = check_count(_NAME, "num_draws", num_draws, least, least_is=of)
+        size = max(least, 1 + k if is_integer(k) and k < size else 0)
     if k is None:
         k = _default_k(num_draws, size - 1)
-    k = check_count(_NAME, "k", k, 5, size - 1)
+    k = check_fewer_than(_NAME, "k", k, 5, size)
     # Only the draws that matter, so that few programs are compiled.
     num = max(k, 8) + 1
     top = largest_padded(samples, num)

@@ -10,7 +10,12 @@ from jax.typing import ArrayLike, DTypeLike
 
 from heavytail_optax._keys import as_typed_key, check_key
 from heavytail_optax._typing import Key, OutSharding
-from heavytail_optax._validation import is_function, type_error, value_error
+from heavytail_optax._validation import (
+    check_called,
+    is_function,
+    type_error,
+    value_error,
+)
 
 
 @runtime_checkable
@@ -97,8 +102,9 @@ def check_tail(function: str, tail: object, *, must_be_centred: bool) -> None:
       TypeError: if a member of the protocol is missing, or if the tail is callable.
       ValueError: if the tail must be centred and is not.
     """
+    check_called(function, "tail", tail, ACCEPTED_TAIL)
     missing = [name for name in _MEMBERS if not hasattr(tail, name)]
-    if missing or isinstance(tail, type):
+    if missing:
         raise type_error(function, "tail", ACCEPTED_TAIL, tail)
     if callable(tail):
         raise type_error(
@@ -127,12 +133,8 @@ def check_tail_or_schedule(
     function: str, tail: TailOrSchedule, *, must_be_centred: bool
 ) -> None:
     """Checks a tail; a schedule is checked when it is first called."""
-    if getattr(tail, "__module__", "").startswith("heavytail_optax.tails."):
-        name = getattr(tail, "__name__", "")
-        if callable(tail) and not hasattr(tail, "sample"):
-            accepted = f"a tail, here what `{name}(...)` returns, not `{name}` itself"
-            raise type_error(function, "tail", accepted, tail)
-    if isinstance(tail, type) or not is_function(tail) or hasattr(tail, "sample"):
+    check_called(function, "tail", tail, ACCEPTED_TAIL)
+    if not is_function(tail) or hasattr(tail, "sample"):
         check_tail(function, tail, must_be_centred=must_be_centred)
 
 

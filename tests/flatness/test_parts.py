@@ -156,3 +156,12 @@ def test_modules_of_flax_and_equinox_have_their_layers():
     linear = eqx.nn.Linear(2, 3, key=jax.random.key(0))
     parts = flatness.by_part(lambda m: jnp.sum(m(jnp.ones(2))), linear)
     assert set(parts) == {"weight", "bias"}
+
+
+def test_a_single_array_is_named_params():
+    part = flatness.by_part(lambda x: jnp.sum(x**2), jnp.arange(3.0))
+    assert list(part) == ["params"] == list(part["params"].params)
+    np.testing.assert_allclose(trace(part["params"]), 6.0, rtol=1e-6)
+    seen = []
+    flatness.by_part(jnp.sum, jnp.ones(2), labels=lambda name: seen.append(name))
+    assert seen == ["params"]

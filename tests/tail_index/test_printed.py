@@ -31,6 +31,10 @@ RESULTS = {
         lambda x: TI.truncated_pareto(x, 50),
         lambda r: [f"{r.estimate:.2f}", f"{r.end:.4g}", f"{r.p_value:.2g}"],
     ),
+    "settings": (
+        lambda x: TI.propose_settings(x, 0.1 * x, 0.1),
+        lambda r: [f"{r.max_norm:.4g}", f"{r.typical_noise_norm:.4g}", "3 %", "1.4"],
+    ),
     "noise scale": (
         noise_scale,
         lambda r: [f"{x:.4g}" for x in (r.noise_scale, r.lower, r.upper)],
@@ -51,3 +55,10 @@ def test_the_numbers_are_printed(name, draws):
     traced = []
     jax.jit(lambda x: traced.append(str(function(x))))(draws[0])
     assert "Traced" in traced[0] or "Tracer" in traced[0]
+
+
+def test_a_verdict_has_the_error_as_every_table_has_it():
+    found = TI.assess_tail(DRAWS[0])
+    gamma, error = found.pareto.gamma, found.pareto.gamma_standard_error
+    text = " ".join(str(found).split())
+    assert f"gamma = {gamma:.2f} ± {error:.2f}" in text and "+-" not in text
