@@ -115,7 +115,9 @@ def draw_exit_times(rates: ExitRates, times: Sequence[ExitTime], title: str) -> 
     ratio_axes.axhline(1.0, color="0.4", linewidth=1.0)
     time_axes.set_yscale("log")
     output.finish(time_axes, "Mean exit time (steps)", 11, "both")
-    output.finish(ratio_axes, "Measured / theory, 95% intervals", 11, "both")
+    output.finish(
+        ratio_axes, "Measured / theory, 95% intervals, fields side by side", 11, "both"
+    )
     for axes in (time_axes, ratio_axes):
         axes.set_xscale("log")
         axes.set_xlabel("learning rate eta")

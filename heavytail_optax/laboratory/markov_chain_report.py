@@ -183,7 +183,7 @@ def _draw_rates(axes: Axes, rates: Sequence[JumpRate]) -> None:
         axes.plot(places + offset, values, marker, **style)
     axes.set_xticks(places, [f"{jump.origin} to {jump.target}" for jump in rates])
     axes.set_xlim(-0.5, len(rates) - 0.5)
-    axes.set_yscale("log")
+    axes.set(yscale="log", ylabel="jumps per unit of the limit chain's time")
     # Without a jump the interval begins at zero.
     shown = np.asarray([measured, low, high, *np.transpose([j[-2:] for j in rates])])
     axes.set_ylim(0.5 * shown[shown > 0.0].min(), 2.0 * shown.max())
@@ -206,7 +206,7 @@ def _draw_shares(axes: Axes, shares: Sequence[JumpShare]) -> None:
     axes.bar(places + 0.2, limit, 0.4, color=output.ORANGE, label="theory, eta to 0")
     names = [f"{share.origin} to {target}" for share, target in pairs]
     axes.set_xticks(places, names, fontsize=9)
-    axes.set_ylim(0.0, 1.25)
+    axes.set(ylim=(0.0, 1.25), ylabel="share of the jumps from the field")
     axes.legend(frameon=False, fontsize=9, ncols=2, loc="upper right")
     none = " (none was seen)" * (not measured.any())
     output.finish(axes, f"Where the jumps from each field go{none}")
