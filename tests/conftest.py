@@ -57,6 +57,8 @@ class FewPrograms:
 
     JAX keeps them, and each holds some memory maps, of which Linux lets a process have
     65,530 by default. The next one ends it with a signal, in whatever test compiles then.
+    Without this plugin one process would hold 180,000 after 86 % of the tests (measured on
+    1 December 2026), and two processes half as many each.
     Looked at after every 20th test, which leaves each 1,700. A test may count what is
     compiled within it, but not what was before.
     """
