@@ -5,6 +5,7 @@ import functools
 from collections.abc import Callable
 
 import jax
+from jax.custom_derivatives import SymbolicZero
 
 from heavytail_optax._typing import Params, PyTree
 from heavytail_optax._validation import type_error
@@ -35,7 +36,7 @@ def _linear_in_params(
     return predict(params, *args)
 
 
-@_linear_in_params.defjvp
+@functools.partial(_linear_in_params.defjvp, symbolic_zeros=True)
 def _linear_in_params_jvp(
     predict: Callable[..., PyTree],
     primals: tuple[Params, tuple[PyTree, ...]],
@@ -44,7 +45,23 @@ def _linear_in_params_jvp(
     params, args = primals
     # The slope is taken at a point that is held fixed.
     point = (jax.lax.stop_gradient(params), args)
-    _, moved = jax.jvp(lambda w, data: predict(w, *data), point, tangents)
+    values, structure = jax.tree.flatten(point)
+    # What does not move is left out: JAX makes its zeros without the sharding of the data.
+    moves = [
+        (place, change)
+        for place, change in enumerate(jax.tree.leaves(tangents))
+        if not isinstance(change, SymbolicZero)
+    ]
+    places, changes = [place for place, _ in moves], [change for _, change in moves]
+
+    def of_moving(moving: list[jax.Array]) -> PyTree:
+        together = list(values)
+        for place, value in zip(places, moving, strict=True):
+            together[place] = value
+        w, data = jax.tree.unflatten(structure, together)
+        return predict(w, *data)
+
+    _, moved = jax.jvp(of_moving, ([values[place] for place in places],), (changes,))
     return _linear_in_params(predict, params, args), moved
 
 
