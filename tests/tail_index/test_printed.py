@@ -50,7 +50,7 @@ def test_the_numbers_are_printed(name, draws):
     text = str(found)
     assert "\n" not in text and "Array" not in text
     assert all(number in text for number in numbers(found))
-    batch = function(draws)
+    batch = jax.vmap(function)(draws)
     assert str(batch) == repr(batch)
     traced = []
     jax.jit(lambda x: traced.append(str(function(x))))(draws[0])

@@ -178,7 +178,7 @@ def test_of_the_largest_draws_zeros_are_no_draws():
     assert one.sentence == other.sentence
     few = assess(jnp.pad(largest[:20], (0, 100)), num_draws=20, k=30)
     assert few.reasons[0].startswith("Only 20 of the largest draws are positive")
-    with pytest.raises(ValueError, match="an integer of at least 300"):
+    with pytest.raises(ValueError, match="at least the samples that are not zero, 300"):
         assess(padded, num_draws=299)
 
 
