@@ -142,7 +142,8 @@ def _of_top(
         jnp.sum((place[lag:] - place[:-lag] <= _NEAR) & is_used[lag:])
         for lag in range(1, _NEAR + 1)
     )
-    pairs = sum(size - lag for lag in range(1, _NEAR + 1))
+    # In floating numbers, as ten times an int32 may be too large for one.
+    pairs = sum(size.astype(top.dtype) - lag for lag in range(1, _NEAR + 1))
     expected = pairs * (k / size) * ((k - 1) / (size - 1))
     close = close.astype(top.dtype)
     p_value = jax.scipy.special.gammainc(jnp.maximum(close, 1.0), expected)

@@ -57,12 +57,16 @@ def _ratio_bounds(
     b = above * below - square * covariance[..., 0, 1]
     c = above**2 - square * covariance[..., 0, 0]
     root = jnp.sqrt(jnp.maximum(b**2 - a * c, 0.0))
-    is_bounded = a > 0.0
+    is_bounded = (a > 0.0) & (below > 0.0)
     # Where the denominator may be zero, all that is above the positive root is possible,
     # or, where the numerator may be zero too, everything.
     upper = jnp.where(is_bounded, (b + root) / a, jnp.inf)
     # The other root; their product is c / a.
     lower = jnp.where(c > 0.0, c / (b + root), 0.0)
+    # A mean that is plainly negative by chance: the denominator is at most its error.
+    errors = quantile * jnp.sqrt(jnp.diagonal(covariance, axis1=-2, axis2=-1))
+    least = (above - errors[..., 0]) / errors[..., 1]
+    lower = jnp.where((a > 0.0) & (below <= 0.0), least, lower)
     return jnp.maximum(lower, 0.0), jnp.maximum(upper, 0.0)
 
 
@@ -80,10 +84,11 @@ def scale_of_moments(
     """
     quantile = normal_quantile(confidence, means.dtype)
     trace, square = means[..., 0], means[..., 1]
+    confidence = jnp.asarray(confidence)
     lower, upper = _ratio_bounds(trace, square, covariance, quantile)
     # NaN stays NaN, also where bounds are cut at zero.
     ratio = jnp.where(square > 0.0, jnp.maximum(trace, 0.0) / square, jnp.inf)
-    is_known = jnp.isfinite(trace + square)
+    is_known = jnp.isfinite(trace + square) & (0.0 < confidence) & (confidence < 1.0)
     ratio, lower, upper = (
         jnp.where(is_known, x, jnp.nan) for x in (ratio, lower, upper)
     )
@@ -111,6 +116,8 @@ def _estimate(
     # Norms in units of the largest, so that no square overflows.
     unit = jnp.maximum(jnp.max(jnp.abs(small), -1), jnp.max(jnp.abs(large), -1))
     unit = jnp.where(unit > 0.0, unit, 1.0)
+    is_right = (0.0 < small_batch_size) & (small_batch_size < large_batch_size)
+    unit = jnp.where(is_right, unit, jnp.nan)
     small, large = (small / unit[..., None]) ** 2, (large / unit[..., None]) ** 2
     traces = (small - large) / (1.0 / small_batch_size - 1.0 / large_batch_size)
     squares = large_batch_size * large - small_batch_size * small
@@ -164,12 +171,13 @@ def gradient_noise_scale(
         are several small batches to a large one, the root of their mean square.
       large_norms: `|g_B|`, an array of the same shape. Each pair is of one step.
       small_batch_size: b, positive, in examples.
-      large_batch_size: B, larger than b. Of JAX arrays this is not checked.
+      large_batch_size: B, larger than b.
       confidence: level of the interval, between 0 and 1.
       axis: the axis of the draws; None takes all axes together.
 
     Returns:
-      A `GradientNoiseScale`. NaN if a norm is NaN or infinite.
+      A `GradientNoiseScale`. NaN if a norm is NaN or infinite, and if a number that is a
+      JAX array is out of range.
 
     Raises:
       TypeError: if an argument has the wrong type.

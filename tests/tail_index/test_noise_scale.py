@@ -136,3 +136,31 @@ def test_under_transformations_and_along_axes():
         )
     )(jnp.float32(B))
     np.testing.assert_allclose(traced.trace, expected.trace, rtol=1e-4)
+
+
+def test_the_interval_holds_the_estimate_where_there_is_no_gradient():
+    noise = np.random.default_rng(0).normal(size=(400, 50, 8, 10)).astype(np.float32)
+    small = np.sqrt(np.mean(np.sum(noise**2, -1), -1))
+    large = np.linalg.norm(noise.mean(-2), axis=-1)
+    sizes = {"small_batch_size": 1, "large_batch_size": 8}
+    found = hto.tail_index.gradient_noise_scale(small, large, axis=-1, **sizes)
+    assert np.sum(np.isinf(found.noise_scale)) > 100  # where |G|^2 came out negative
+    assert np.all(found.lower <= found.noise_scale)
+    assert np.all(found.noise_scale <= found.upper)
+    # The true scale is infinite: 95 % of the intervals have no end, and with 400 of them
+    # fewer than 92 % come once in 500.
+    assert np.mean(np.isinf(found.upper)) > 0.92
+
+
+@pytest.mark.parametrize(
+    ("small_size", "large_size"), [(4, 1), (-1, 4), (0, 4), (1, -4)]
+)
+def test_batch_sizes_of_jax_out_of_range_give_nan(small_size, large_size):
+    norms = jnp.linspace(1.0, 2.0, 50)
+    found = hto.tail_index.gradient_noise_scale(
+        norms,
+        0.5 * norms,
+        small_batch_size=jnp.float32(small_size),
+        large_batch_size=jnp.float32(large_size),
+    )
+    assert all(np.isnan(x) for x in (found.noise_scale, found.lower, found.upper))
