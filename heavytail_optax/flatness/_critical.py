@@ -50,13 +50,16 @@ class CriticalSharpness(NamedTuple):
             return repr(self)
         found = in_words(f"{self.sharpness:.4g}", self.search)
         low, high = self.bracket
-        if self.search.hit_lower:
-            return (
-                f"critical sharpness {found}: the loss rises at once along the direction, "
-                f"at a step of {high:.4g}, and no step lowers it (an Optax update has the "
-                "other sign: pass minus it)"
-            )
+        if jnp.isnan(self.sharpness):
+            return f"critical sharpness not known: {found}"
+        if self.search.hit_upper:
+            return f"critical sharpness {found}: the loss did not rise up to a step of {low:.4g}"
         where = f"the loss rises at a step between {low:.4g} and {high:.4g}"
+        if self.search.hit_lower:
+            where = (
+                f"the loss rises at {high:.4g}, the least step that was tried: `lower` is too "
+                "large, or the direction has the wrong sign (pass minus an Optax update)"
+            )
         return f"critical sharpness {found}: {where}"
 
 

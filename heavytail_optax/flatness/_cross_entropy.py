@@ -63,6 +63,8 @@ def softmax_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
             f"of the shape of `logits` without its last axis, {logits.shape[:-1]}"
         )
         raise value_error(_NAME, "labels", accepted, labels.shape)
+    # A narrow type cannot hold the numbers of all classes that the labels are compared with.
+    labels = labels.astype(jnp.promote_types(labels.dtype, jnp.int32))
     return _losses(logits.astype(computation_dtype(logits.dtype)), labels)
 
 

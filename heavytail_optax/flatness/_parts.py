@@ -1,5 +1,6 @@
 """The loss as a function of a part of the parameters, with the rest held fixed."""
 
+import collections
 import dataclasses
 import functools
 from collections.abc import Callable, Hashable
@@ -60,10 +61,15 @@ _Path = tuple[object, ...]
 _BARE = (jax.tree_util.DictKey("params"),)  # a single array has no path of its own
 
 
-def _without_box(path: _Path) -> _Path:
-    """The path of a parameter without the box that Flax keeps it in."""
-    is_boxed = len(path) > 1 and getattr(path[-1], "name", None) == "value"
-    return path[:-1] if is_boxed else path
+def _without_boxes(paths: list[_Path]) -> list[_Path]:
+    """The paths of parameters without the boxes that Flax keeps them in, each its own."""
+    held = collections.Counter(path[:-1] for path in paths)
+
+    def is_boxed(path: _Path) -> bool:
+        is_value = len(path) > 1 and getattr(path[-1], "name", None) == "value"
+        return is_value and held[path[:-1]] == 1
+
+    return [path[:-1] if is_boxed(path) else path for path in paths]
 
 
 def _layer(path: _Path) -> _Path:
@@ -140,7 +146,8 @@ def by_part(
     args = check_args(_NAME, args)
     loss_fn = check_loss(_NAME, loss_fn, params, args)
     leaves_with_paths, structure = jax.tree_util.tree_flatten_with_path(params)
-    paths = [_without_box(path) or _BARE for path, _ in leaves_with_paths]
+    paths = _without_boxes([path for path, _ in leaves_with_paths])
+    paths = [path or _BARE for path in paths]
     name_of = _namer(paths)
     names = tuple(name_of(path) for path in paths)
     if labels is None:

@@ -133,3 +133,17 @@ def test_a_label_outside_is_nan(label):
 def test_bad_arguments_are_named(logits, labels, error, name):
     with pytest.raises(error, match=f"`{name}`"):
         flatness.softmax_cross_entropy(logits, labels)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "classes"),
+    [("uint8", 256), ("uint8", 257), ("uint8", 300), ("int8", 128)],
+)
+def test_labels_of_a_narrow_type_are_those_of_optax(dtype, classes):
+    logits = jax.random.normal(jax.random.key(0), (3, classes))
+    labels = jnp.array([1, 5, 100], dtype)
+    found = flatness.softmax_cross_entropy(logits, labels)
+    wanted = optax.softmax_cross_entropy_with_integer_labels(
+        logits, labels.astype("int32")
+    )
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)

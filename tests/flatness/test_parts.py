@@ -1,5 +1,7 @@
 """A part of the parameters has the diagonal block of the Hessian."""
 
+from typing import NamedTuple
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -165,3 +167,23 @@ def test_a_single_array_is_named_params():
     seen = []
     flatness.by_part(jnp.sum, jnp.ones(2), labels=lambda name: seen.append(name))
     assert seen == ["params"]
+
+
+class Attention(NamedTuple):
+    query: jax.Array
+    value: jax.Array
+
+
+def test_a_field_called_value_is_of_its_own_layer():
+    params = {
+        "block": {
+            "attention": Attention(jnp.ones(2), jnp.ones(3)),
+            "mlp": {"w": jnp.ones(4)},
+        }
+    }
+    parts = flatness.by_part(lambda w: jnp.sum(w["block"]["mlp"]["w"] ** 2), params)
+    sizes = {
+        k: sum(x.size for x in jax.tree.leaves(each.params))
+        for k, each in parts.items()
+    }
+    assert sizes == {"block/attention": 5, "block/mlp": 4}
